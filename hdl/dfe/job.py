@@ -1,0 +1,78 @@
+"""What dispatch, lanes and commit of a DFE say to each other about a packet."""
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.csr import layout
+from spigate.hdl.net.descriptor import PacketInfo
+from spigate.hdl.net.packet import BUFFER_BYTES
+
+BUFFERS = 4
+"""Buffers of a lane."""
+BUFFER_WORDS = BUFFER_BYTES // 4
+ROWS = 10
+"""Rows of an SA that are copied to the lane's context RAM: 0 (``control``) to 9 (``auth_3``)."""
+
+
+class LaneJob(data.StructLayout):
+    """One packet in a buffer of a lane. Word addresses count 32-bit words from the buffer's start.
+
+    Members
+    -------
+    info : PacketInfo
+        The CFE's, with ``verdict`` and ``reason`` as dispatch left them: DROP, PUNT, BYPASS, DECRYPT or ENCRYPT. What is not DECRYPT or
+        ENCRYPT does not see the engine.
+    control, tunnel : rows of the SA
+        For DECRYPT and ENCRYPT.
+    sequence : unsigned(64)
+        ENCRYPT: the number taken. DECRYPT: the packet's, upper half 0.
+    esp : range(BUFFER_WORDS)
+        Word of the ESP header (see the layouts in docs/architecture.md).
+    text_bytes : unsigned(12)
+        Bytes of text: the cipher text without IV and ICV, or the plain text with its trailer; a multiple of 4.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "info": PacketInfo(), "control": layout.row("sa", "control"), "tunnel": layout.row("sa", "tunnel"),
+            "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
+        })
+
+
+class Done(data.StructLayout):
+    """A buffer whose packet is ready for commit. ``ok`` is the engine's verdict (1 where the engine was not asked)."""
+
+    def __init__(self):
+        super().__init__({"job": LaneJob(), "buffer": range(BUFFERS), "ok": 1})
+
+
+class BufferRead(wiring.Signature):
+    """Commit's read port into a lane's packet store, seen from commit.
+
+    Members
+    -------
+    enable : Out(1)
+        Read in this clock; ``address`` and ``buffer`` say what. The engine's own reads have precedence: a read counts in a clock with ``ready``.
+    ready : In(1)
+    buffer, address : Out
+        The buffer, and the word address of the first word wanted.
+    valid : In(1)
+        A clock with data, a fixed number of clocks after the read, in order.
+    data : In(8 * beat_bytes)
+        ``beat_bytes`` bytes from that word on, in wire order; words past the buffer's end are undefined.
+    """
+
+    def __init__(self, beat_bytes: int):
+        super().__init__({
+            "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "address": Out(range(BUFFER_WORDS)),
+            "valid": In(1), "data": In(8 * beat_bytes),
+        })
+
+
+class RowRead(wiring.Signature):
+    """Commit's read port into a lane's context RAM: a row of the SA of the packet in ``buffer``. As :class:`BufferRead`."""
+
+    def __init__(self):
+        super().__init__({
+            "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "row": Out(range(ROWS)),
+            "valid": In(1), "data": In(layout.ROW_BITS),
+        })

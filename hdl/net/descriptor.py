@@ -1,0 +1,155 @@
+"""What travels beside packets: one typed descriptor a packet, reports of what became of it, and writes to tables."""
+from enum import IntEnum
+
+from amaranth.lib import data
+
+from spigate.hdl.csr import layout, rdl
+
+Reason = rdl.enum("reason_e")
+Port = rdl.enum("port_e")
+Action = rdl.enum("action_e")
+Table = rdl.enum("table_e")
+
+MAX_DFES = 8
+FROM_CFE = 15
+"""Value of ``Report.dfe`` for what the CFE reports."""
+FROM_FORWARDING = 14
+"""Value of ``Report.dfe`` for what the forwarding element reports."""
+
+
+class Verdict(IntEnum):
+    """What the CFE decides about a packet."""
+
+    DROP = 0
+    PUNT = 1
+    BYPASS = 2
+    DECRYPT = 3
+    ENCRYPT = 4
+    DIRECT = 5
+    """Injected by the CE for a port: leaves as it is."""
+
+
+class PacketInfo(data.StructLayout):
+    """The CFE's descriptor of one packet, handed to a DFE beside the packet.
+
+    Numbers are numbers (not byte strings). L3 fields are valid where ``ipv4``; ``spi`` and ``sequence`` where in addition
+    ``protocol`` is 50.
+
+    Members
+    -------
+    length : unsigned(12)
+        Bytes of the frame, alignment included, up to ``MAX_FRAME``.
+    ingress : unsigned(2)
+        :data:`Port` it came from; for an injected packet the port that the CE names.
+    depth : unsigned(2)
+        How often it has been recirculated.
+    injected, tagged, ipv4 : unsigned(1)
+        It came from the CE; it has an 802.1Q tag; it has a sound IPv4 header.
+    header_words : unsigned(4)
+        Length of the IPv4 header in 32-bit words, 5 to 15. It begins at byte 16, or 20 where ``tagged``.
+    total_length : unsigned(16)
+        IPv4 total length in bytes. The frame may be longer (Ethernet padding), never shorter.
+    tos, ttl, dont_fragment, protocol, source, destination
+        Fields of the IPv4 header.
+    spi, sequence : unsigned(32)
+        Of the ESP header.
+    verdict : unsigned(3)
+        A :class:`Verdict`.
+    reason : unsigned(6)
+        A :data:`Reason`, for DROP and PUNT.
+    dfe : unsigned(4)
+        The DFE chosen. For a punt because of a miss it is the balancer's choice for the SA to come.
+    sa : unsigned(16)
+        Index in the DFE's SAD, for DECRYPT and ENCRYPT.
+    route : route row
+        Of CAM or rule entry, for BYPASS, DECRYPT and ENCRYPT; for DIRECT only its ``egress``.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "length": 12, "ingress": 2, "depth": 2, "injected": 1, "tagged": 1, "ipv4": 1,
+            "header_words": 4, "total_length": 16, "tos": 8, "ttl": 8, "dont_fragment": 1, "protocol": 8,
+            "source": 32, "destination": 32, "spi": 32, "sequence": 32,
+            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "route": layout.row("route", "hop"),
+        })
+
+
+class Egress(data.StructLayout):
+    """Where a packet leaves a DFE or the CFE: ``port`` (:data:`Port`), and ``depth`` for one that recirculates."""
+
+    def __init__(self):
+        super().__init__({"port": 2, "depth": 2})
+
+
+class Report(data.StructLayout):
+    """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told (soft lifetime).
+
+    ``dfe`` is the reporting DFE, :data:`FROM_CFE` or :data:`FROM_FORWARDING`. Unknown fields are 0.
+    """
+
+    def __init__(self):
+        super().__init__({"reason": 6, "dropped": 1, "ingress": 2, "dfe": 4, "sa": 16, "spi": 32, "sequence": 32,
+                          "source": 32, "destination": 32})
+
+
+class TableWrite(data.StructLayout):
+    """One row of a table entry on its way to the table. The rows of one entry follow one another without rows of another
+    between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with ``last``. An SA may be written
+    in part (some rows). ``dfe`` matters to SA and source tables."""
+
+    def __init__(self):
+        super().__init__({"table": 3, "dfe": 4, "index": 16, "row": 4, "data": layout.ROW_BITS, "first": 1, "last": 1})
+
+
+class StateRequest(data.StructLayout):
+    """Asks a DFE for the state of SA ``sa``; ``dfe`` says which."""
+
+    def __init__(self):
+        super().__init__({"dfe": 4, "sa": 16})
+
+
+class SaState(data.StructLayout):
+    """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets so far."""
+
+    def __init__(self):
+        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64})
+
+
+CE_HEADER_BYTES = 16
+"""Bytes in front of a frame (its alignment bytes included) on the CE's port. See :class:`PuntHeader`, :class:`InjectHeader`."""
+
+
+class PuntHeader(data.StructLayout):
+    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian.
+
+    On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at byte 18.
+    """
+
+    def __init__(self):
+        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 8,
+                          "time": 32, "reserved": 32})
+
+
+class InjectHeader(data.StructLayout):
+    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1: send it out at ``port`` as
+    it is. ``depth`` as in the punt it answers. Two alignment bytes follow, then the frame."""
+
+    def __init__(self):
+        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "reserved": 96})
+
+
+CE_VERSION = 1
+
+
+def counters(*names: str) -> data.StructLayout:
+    """A layout of 32-bit counters, which wrap."""
+    return data.StructLayout({name: 32 for name in names})
+
+
+CFE_COUNTERS = counters("network_in", "server_in", "inject_in", "recirculate_in", "clear", "hits", "misses", "punts")
+"""Packets taken from each port; packets classified by rules, found in the CAM, not found in CAM or rules; punted by the CFE itself."""
+DFE_COUNTERS = counters("packets_in", "packets_out", "bytes_in", "bytes_out", "decrypted", "encrypted", "bypassed", "punts",
+                        "busy_cycles")
+"""Of one DFE. Bytes are those of frames without alignment. ``busy_cycles``: clocks in which at least one packet was inside."""
+FORWARD_COUNTERS = counters("network_out", "server_out", "punt_out", "recirculated")
+"""Packets that went into each egress queue and leave or will leave it."""

@@ -1,0 +1,103 @@
+import random
+
+import pytest
+
+from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.net.fifo import PacketFifo
+from spigate.hdl.net.packet import BEAT_BYTES
+from tests.hdl.streams import PAUSES, never, put_packets, simulate, take, take_packet
+
+
+def lengths(beat_bytes):
+    return [*range(1, 3 * beat_bytes + 2), 100, 64, 65]
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("pauses", PAUSES)
+def test_keeps_packets_and_forgets_aborted_ones(beat_bytes, pauses):
+    source_pause, sink_pause = PAUSES[pauses]()
+    fifo = PacketFifo(beat_bytes=beat_bytes, depth=32)
+    packets = [random.Random(n).randbytes(n) for n in lengths(beat_bytes)]
+    kept = [packet for at, packet in enumerate(packets) if at % 3]
+
+    async def source(ctx):
+        await put_packets(ctx, fifo.i, packets, source_pause, abort=lambda at: at % 3 == 0)
+
+    async def sink(ctx):
+        assert [await take_packet(ctx, fifo.o, sink_pause) for _ in kept] == kept
+
+    simulate(fifo, source, sink)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_shows_nothing_before_the_last_beat(beat_bytes):
+    fifo = PacketFifo(beat_bytes=beat_bytes, depth=16)
+
+    async def source(ctx):
+        ctx.set(fifo.o.ready, 1)
+        ctx.set(fifo.i.valid, 1)
+        for _ in range(10):
+            await ctx.tick()
+            assert not ctx.get(fifo.o.valid)
+        ctx.set(fifo.i.payload, {"data": 0, "last": 1, "abort": 0, "count": 1})
+        await ctx.tick()
+        ctx.set(fifo.i.valid, 0)
+        beats = 0
+        for _ in range(30):
+            beats += ctx.get(fifo.o.valid)
+            await ctx.tick()
+        assert beats == 11
+
+    simulate(fifo, source)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_sustains_a_beat_a_clock(beat_bytes):
+    fifo = PacketFifo(beat_bytes=beat_bytes, depth=64)
+    packets = [bytes(beat_bytes * 4)] * 20
+
+    async def source(ctx):
+        await put_packets(ctx, fifo.i, packets)
+
+    async def sink(ctx):
+        ctx.set(fifo.o.ready, 1)
+        await take(ctx, fifo.o)
+        ctx.set(fifo.o.ready, 1)
+        taken = 1
+        for _ in range(4 * len(packets) - 1):
+            await ctx.tick()
+            taken += ctx.get(fifo.o.valid)
+        assert taken >= 4 * len(packets) - 5
+
+    simulate(fifo, source, sink)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_drops_whole_packets_for_want_of_room(beat_bytes):
+    fifo = PacketFifo(beat_bytes=beat_bytes, depth=16, drop=True)
+    # Three packets of 7 beats (4 beats wait behind the memory): the third does not fit. One of 40 beats never does. One of 4 beats does.
+    packets = [bytes([n]) * (beat_bytes * size) for n, size in enumerate([7, 7, 7, 40, 4])]
+    reports = []
+
+    async def source(ctx):
+        await put_packets(ctx, fifo.i, packets)
+        for expected in (packets[0], packets[1], packets[4]):
+            assert await take_packet(ctx, fifo.o) == expected
+        ctx.set(fifo.o.ready, 1)
+        for _ in range(20):
+            await ctx.tick()
+            assert not ctx.get(fifo.o.valid)
+        assert reports == [Reason.QUEUE_FULL] * 2
+        assert ctx.get(fifo.free) == 16
+
+    async def dropped(ctx):
+        while True:
+            reports.append(await take(ctx, fifo.dropped, never))
+
+    simulate(fifo, source, background=[dropped])
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
+def test_refuses_a_depth_that_is_no_power_of_two():
+    with pytest.raises(ValueError, match="depth must be a power of two, 16 or more, not 24"):
+        PacketFifo(beat_bytes=8, depth=24)
