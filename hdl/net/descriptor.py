@@ -17,6 +17,41 @@ FROM_FORWARDING = 14
 """Value of ``Report.dfe`` for what the forwarding element reports."""
 
 
+Balance = rdl.enum("balance_e")
+
+
+class CfeControl(data.StructLayout):
+    """The CFE's settings, from registers of the same names.
+
+    Members
+    -------
+    balance : unsigned(2)
+        A :data:`Balance`.
+    enable : unsigned(MAX_DFES)
+        DFEs that may get packets. A rising edge also makes an unhealthy DFE healthy again.
+    weights : array of unsigned(4)
+        Packets a turn for ``WEIGHTED``; 0 counts as 1.
+    patience : unsigned(16)
+        Clocks that the router waits for room in a DFE's queue before it drops the packet and calls the DFE unhealthy.
+    miss_drop : unsigned(1)
+        An unknown SPI is dropped (``no_sa``) instead of punted.
+    rule_miss : unsigned(2)
+        The :data:`Action` for a clear packet that no rule matches: BYPASS makes no sense here and acts as PUNT; DISCARD drops (``policy``).
+    depth_limit : unsigned(2)
+        Recirculations allowed; a packet beyond is dropped (``nested``).
+    miss_interval : unsigned(24)
+        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``) for that many clocks. 0: never.
+    punt_period : unsigned(16)
+        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no limit. IKE and all other punts are not limited.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
+            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
+        })
+
+
 class Verdict(IntEnum):
     """What the CFE decides about a packet."""
 
