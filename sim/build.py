@@ -211,7 +211,7 @@ def parameters() -> dict:
 
 
 def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", waves: bool = False,
-          defines: Mapping[str, object] | None = None, settings: Mapping[str, int] | None = None) -> Model:
+          public: Sequence[str] = (), settings: Mapping[str, int] | None = None) -> Model:
     """Builds a model of Verilog ``sources``, or finds the one built before.
 
     Parameters
@@ -220,8 +220,10 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
         The top module.
     waves
         The model can write waveforms. It is slower, and built apart.
-    defines, settings
-        Macros, and parameters of the top module.
+    public
+        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator can optimise.
+    settings
+        Parameters of the top module.
 
     Raises
     ------
@@ -233,10 +235,13 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     recipe = _verilator if simulator == "verilator" else _icarus
-    tool, compiler, *further = recipe(top, waves, dict(defines or {}), dict(settings or {}))
-    texts = {f"{at}-{Path(source).name}": Path(source).read_text() for at, source in enumerate(sources)}
-    texts["simulation.v"] = _DUMP.format(top=top) if waves and simulator == "icarus" else ""
-    texts = {name: f"`timescale {TIMESCALE}\n{text}" for name, text in texts.items()}
+    tool, compiler, *further = recipe(top, waves, dict(settings or {}))
+    texts = {f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}" for at, source in enumerate(sources)}
+    if simulator == "verilator":
+        lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
+        texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
+    elif waves:
+        texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
         if scratch:
             for name, text in texts.items():
@@ -281,7 +286,7 @@ def _verilator_environment() -> dict[str, str]:
     return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent), "PYTHON3": sys.executable}
 
 
-def _verilator(top: str, waves: bool, defines: dict, settings: dict) -> tuple[str, list[str], list[str]]:
+def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
 
@@ -291,9 +296,9 @@ def _verilator(top: str, waves: bool, defines: dict, settings: dict) -> tuple[st
     libraries = cocotb.libs_dir
     verilate = [
         str(root / "bin/verilator_bin"), "--cc", "--exe", "--vpi", "--prefix", "Vtop", "--Mdir", ".", "-o", top,
-        "--top-module", top, "--timescale", TIMESCALE, "-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast", "--public-flat-rw",
+        "--top-module", top, "--timescale", TIMESCALE, "-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast",
         *(["--trace"] if waves else []),
-        *[f"-D{name}={value}" for name, value in defines.items()], *[f"-G{name}={value}" for name, value in settings.items()],
+        *[f"-G{name}={value}" for name, value in settings.items()],
         "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
@@ -301,11 +306,10 @@ def _verilator(top: str, waves: bool, defines: dict, settings: dict) -> tuple[st
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
-def _icarus(top: str, waves: bool, defines: dict, settings: dict) -> tuple[str, list[str]]:
+def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
     printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition("\n")[0]
     command = [compiler, "-o", "sim.vvp", "-s", top, "-g2012", *(["-s", "dump"] if waves else []),
-               *[f"-D{name}={value}" for name, value in defines.items()],
                *[f"-P{top}.{name}={value}" for name, value in settings.items()]]
     return printed, command
