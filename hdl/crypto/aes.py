@@ -5,8 +5,8 @@ one of each context, and each advances by a round in two clocks. Both directions
 SubBytes: encrypting, the affine transformation follows it; decrypting, its inverse goes before. Whatever treats all bytes alike is
 written as operations on 128-bit vectors, which is also what simulates fast.
 """
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto import gf256
@@ -184,11 +184,10 @@ class Aes(wiring.Component):
         state, inverted = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
         shifted = Signal(BLOCK_BITS)
         m.d.comb += shifted.eq(Mux(decrypt[~turn], _inverse_affine(_shift_rows(state, -1)), _shift_rows(state, 1)))
-        m.submodules.inverses = inverses = memory.Memory(shape=unsigned(8), depth=256, init=gf256.INVERSE)
-        ports = [inverses.read_port(domain="comb") for _ in range(BLOCK_BITS // 8)]
-        m.d.comb += [port.addr.eq(shifted.word_select(at, 8)) for at, port in enumerate(ports)]
+        m.submodules.inverses = inverses = gf256.Lookup(table=gf256.INVERSE, count=BLOCK_BITS // 8)
+        m.d.comb += inverses.i.eq(shifted)
         with m.If(left[~turn] != 0):
-            m.d.sync += inverted.eq(Cat(port.data for port in ports))
+            m.d.sync += inverted.eq(inverses.o)
 
         # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns. The inverse of MixColumns is
         # MixColumns after one simpler step, and the last round has neither.

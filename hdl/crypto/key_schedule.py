@@ -57,12 +57,8 @@ class KeySchedule(wiring.Component):
 
         # The S-box has a clock of its own.
         substituted, looked_up = Signal(32), Signal()
-        m.submodules.sbox = sbox = memory.Memory(shape=unsigned(8), depth=256, init=gf256.SBOX)
-        found = []
-        for n in range(4):
-            port = sbox.read_port(domain="comb")
-            m.d.comb += port.addr.eq(newest.word_select(n, 8))
-            found.append(port.data)
+        m.submodules.sbox = sbox = gf256.Lookup(table=gf256.SBOX, count=4)
+        m.d.comb += sbox.i.eq(newest)
         rotated = Cat(substituted[8:], substituted[:8])
 
         begins_cycle = Signal()
@@ -102,7 +98,7 @@ class KeySchedule(wiring.Component):
             with m.State("EXPAND"):
                 m.d.sync += looked_up.eq(substitutes & ~looked_up)
                 with m.If(substitutes & ~looked_up):
-                    m.d.sync += substituted.eq(Cat(found))
+                    m.d.sync += substituted.eq(sbox.o)
                 with m.Else():
                     m.d.comb += write.eq(1)
                     m.d.sync += [newest.eq(word), at.eq(at + 1), row.eq(row + (at == 3)), place.eq(place + 1)]
