@@ -1,10 +1,11 @@
 """The compact crypto engine: two packets in flight on one AES, one GHASH and one HMAC."""
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 
 from spigate.hdl.crypto.aes import CONTEXTS, Aes
 from spigate.hdl.crypto.cipher import WORD_BITS, CipherContext
 from spigate.hdl.crypto.ghash import Ghash
+from spigate.hdl.crypto.hmac import Hmac
 from spigate.hdl.crypto.icv import IcvCheck
 from spigate.hdl.crypto.intake import Intake
 from spigate.hdl.crypto.interface import EngineSignature
@@ -31,6 +32,7 @@ class CompactEngine(wiring.Component):
         m.submodules.aes = aes = Aes()
         m.submodules.key_schedule = key_schedule = KeySchedule()
         m.submodules.ghash = ghash = Ghash()
+        m.submodules.hmac = hmac = Hmac()
         wiring.connect(m, aes.keys, key_schedule.read)
 
         for n, context in enumerate(self.context):
@@ -52,10 +54,15 @@ class CompactEngine(wiring.Component):
             m.d.comb += [cipher.done.eq(aes.done[n]), cipher.result.eq(aes.result)]
             wiring.connect(m, cipher.o, icv.i)
             wiring.connect(m, ghash.digest[n], icv.hash)
+            wiring.connect(m, intake.hmac_start, hmac.context[n].start)
+            wiring.connect(m, intake.midstate, hmac.context[n].midstate)
+            wiring.connect(m, hmac.context[n].digest, icv.mac)
 
-            word, to_ghash = cipher.auth.payload.word, cipher.auth.payload.ghash
+            word, to_ghash, by_hash, by_mac = cipher.auth.payload.word, cipher.auth.payload.ghash, ghash.i[n], hmac.context[n].i
             m.d.comb += [
-                ghash.i[n].payload.eq(word), ghash.i[n].valid.eq(cipher.auth.valid & to_ghash),
-                cipher.auth.ready.eq(ghash.i[n].ready),
+                by_hash.payload.eq(word), by_hash.valid.eq(cipher.auth.valid & to_ghash),
+                by_mac.payload.data.eq(word.data), by_mac.payload.count.eq(word.count), by_mac.payload.last.eq(word.last),
+                by_mac.valid.eq(cipher.auth.valid & ~to_ghash),
+                cipher.auth.ready.eq(Mux(to_ghash, by_hash.ready, by_mac.ready)),
             ]
         return m

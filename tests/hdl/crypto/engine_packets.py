@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher as SoftCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from spigate.firmware_py.midstate import midstates
+from spigate.firmware_py.midstate import hmac_midstates
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.crypto.interface import Auth, Cipher, Job, KeySize, Kind, Word
 from spigate.sim.build import simulate_cocotb
@@ -47,7 +47,7 @@ class Packet:
         if self.cipher == Cipher.AES_GCM:
             rows.append(_block(self.key, bytes(16)))
         elif self.auth in HASHES:
-            inner, outer = midstates(HASHES[self.auth][0], self.auth_key)
+            inner, outer = hmac_midstates(HASHES[self.auth][0], self.auth_key)
             rows += [row for state in (inner, outer) for row in (state.ljust(32, b"\0")[:16], state.ljust(32, b"\0")[16:])]
         rows += [b"\xa5" * 16] * (6 - len(rows))
         return [int.from_bytes(row, "little") for row in rows]
