@@ -3,6 +3,7 @@ import hmac
 import json
 import random
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher as SoftCipher
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.crypto.interface import Auth, Cipher, Job, KeySize, Kind, Word
-from spigate.sim.build import simulate_cocotb
+from spigate.sim.build import simulate_cocotb, verilog
 
 SIZES = {16: KeySize.AES128, 24: KeySize.AES192, 32: KeySize.AES256}
 HASHES = {Auth.HMAC_SHA1_96: ("sha1", 12), Auth.HMAC_SHA256_128: ("sha256", 16)}
@@ -108,8 +109,7 @@ class Outcome:
     clocks: dict[str, int] = field(default_factory=dict)
 
 
-def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: int = 0, simulator: str = "verilator",
-        component=None) -> list[list[Outcome]]:
+def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: int = 0, simulator: str = "verilator") -> list[list[Outcome]]:
     """Sends each context its packets, with pauses in a share ``pause`` of the clocks on every stream, and returns what came of them."""
     plan = {
         "contexts": [[{"job": packet.job(), "material": packet.material(), "i": packet.words()} for packet in own] for own in packets],
@@ -117,9 +117,14 @@ def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: in
     }
     given, made = folder / "plan.json", folder / "outcome.json"
     given.write_text(json.dumps(plan))
-    simulate_cocotb(component or CompactEngine(), "tests.hdl.crypto.bench_engine", simulator=simulator,
+    simulate_cocotb(_engine(), "tests.hdl.crypto.bench_engine", simulator=simulator,
                     parameters={"plan": str(given), "outcome": str(made)})
     return [[_outcome(each) for each in own] for own in json.loads(made.read_text())]
+
+
+@cache
+def _engine() -> Path:
+    return verilog(CompactEngine(), "CompactEngine")
 
 
 def _outcome(made: dict) -> Outcome:
