@@ -65,7 +65,8 @@ class Gateway(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules, routes=self.routes)
+        cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules,
+                  routes=self.routes)
         dfes = [Dfe(beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
                     engine=self.engine) for _ in range(self.dfes)]
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
@@ -114,9 +115,11 @@ class Gateway(wiring.Component):
 
 
 class TableRoutes(wiring.Component):
-    """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to the named DFE.
+    """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to the
+    named DFE.
 
-    One register stage, so that the wires across the device begin at a register. Rows for a DFE that does not exist vanish.
+    One register stage, so that the wires across the device begin at a register. Rows for a DFE that does not
+    exist vanish.
     """
 
     def __init__(self, *, dfes: int):
@@ -148,8 +151,10 @@ class StateRoutes(wiring.Component):
 
     def __init__(self, *, dfes: int):
         super().__init__({
-            "request": In(stream.Signature(StateRequest())), "state": Out(stream.Signature(SaState())),
-            "dfe_request": Out(stream.Signature(16)).array(dfes), "dfe_state": In(stream.Signature(SaState())).array(dfes),
+            "request": In(stream.Signature(StateRequest())),
+            "state": Out(stream.Signature(SaState())),
+            "dfe_request": Out(stream.Signature(16)).array(dfes),
+            "dfe_state": In(stream.Signature(SaState())).array(dfes),
         })
 
     def elaborate(self, platform):
@@ -164,11 +169,12 @@ class StateRoutes(wiring.Component):
             with m.State("ASK"):
                 # Only one DFE is asked at a time, so its answer is the only one there is.
                 known = Signal()
-                for index, (ask, state) in enumerate(zip(self.dfe_request, self.dfe_state)):
+                for index, (ask, state) in enumerate(zip(self.dfe_request, self.dfe_state, strict=True)):
                     with m.If(request.dfe == index):
                         m.d.comb += [
-                            known.eq(1), ask.payload.eq(request.sa), ask.valid.eq(~asked), state.ready.eq(self.state.ready),
-                            self.state.valid.eq(state.valid), self.state.payload.eq(state.payload),
+                            known.eq(1), ask.payload.eq(request.sa), ask.valid.eq(~asked),
+                            state.ready.eq(self.state.ready), self.state.valid.eq(state.valid),
+                            self.state.payload.eq(state.payload),
                         ]
                         with m.If(ask.ready):
                             m.d.sync += asked.eq(1)
