@@ -32,6 +32,8 @@ class Replay(wiring.Component):
         The window's right edge; 0 before the first packet.
     window : In(width)
         Bit i is set when ``highest - i`` was received.
+    size : In(range(width + 1))
+        How many numbers, from ``highest`` on downwards, count as inside, 1 to ``width``: the window that the SA was configured with.
     fresh : Out(1)
         The number is neither 0 nor left of the window nor seen before.
     next_highest, next_window : Out
@@ -43,7 +45,7 @@ class Replay(wiring.Component):
             raise ValueError(f"width must be 32, 64 or 128, not {width!r}")
         self._width = width
         super().__init__({
-            "sequence": In(32), "highest": In(32), "window": In(width),
+            "sequence": In(32), "highest": In(32), "window": In(width), "size": In(range(width + 1)),
             "fresh": Out(1), "next_highest": Out(32), "next_window": Out(width),
         })
 
@@ -55,9 +57,10 @@ class Replay(wiring.Component):
         # Clock 1: how far right of the edge the number lies.
         distance = Signal(33)
         usable, sequence, highest, window = Signal(), Signal(32), Signal(32), Signal(width)
+        size, reach = Signal.like(self.size), Signal.like(self.size)
         m.d.sync += [
             distance.eq(self.sequence - self.highest), usable.eq(self.sequence != 0),
-            sequence.eq(self.sequence), highest.eq(self.highest), window.eq(self.window),
+            sequence.eq(self.sequence), highest.eq(self.highest), window.eq(self.window), size.eq(self.size),
         ]
 
         # Clock 2: right of the edge or behind it, and within reach of the window or not.
@@ -69,22 +72,23 @@ class Replay(wiring.Component):
         m.d.sync += [
             right.eq(~behind & distance.any()),
             inside.eq(Mux(behind, far_bits.all() & near.any(), ~far_bits.any())), possible.eq(usable),
-            shift.eq(near), offset.eq(-near), held.eq(window), edge.eq(Mux(behind, highest, sequence)),
+            reach.eq(size), shift.eq(near), offset.eq(-near), held.eq(window), edge.eq(Mux(behind, highest, sequence)),
         ]
 
-        # Clock 3: seen before? And the coarse part of the shift.
+        # Clock 3: seen before or too old? And the coarse part of the shift.
         coarse = bits // 2
-        fresh, moves, fine, mark = Signal(), Signal(), Signal(coarse), Signal(width)
+        new, missing, recent, moves = Signal(), Signal(), Signal(), Signal()
+        fine, mark = Signal(coarse), Signal(width)
         moved, edge_moved = Signal(width), Signal(32)
         m.d.sync += [
-            fresh.eq(possible & (right | inside & ~held.bit_select(offset, 1))),
-            moves.eq(right), fine.eq(shift), mark.eq(Mux(right, 1, 1 << offset)), edge_moved.eq(edge),
+            new.eq(possible & right), missing.eq(possible & inside & ~held.bit_select(offset, 1)),
+            recent.eq(offset < reach), moves.eq(right), fine.eq(shift), mark.eq(Mux(right, 1, 1 << offset)), edge_moved.eq(edge),
             moved.eq(Mux(right, Mux(inside, held << Cat(Const(0, coarse), shift[coarse:]), 0), held)),
         ]
 
         # Clock 4: the fine part.
         m.d.sync += [
-            self.fresh.eq(fresh), self.next_highest.eq(edge_moved),
+            self.fresh.eq(new | missing & recent), self.next_highest.eq(edge_moved),
             self.next_window.eq(Mux(moves, moved << fine, moved) | mark),
         ]
         return m

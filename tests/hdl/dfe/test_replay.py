@@ -11,11 +11,12 @@ TOP = 2**32 - 1
 class Bitmap:
     """RFC 4303 3.4.3 in the plainest way: the set of all numbers received."""
 
-    def __init__(self, width):
+    def __init__(self, width, size=None):
+        self.size = size or width
         self.width, self.highest, self.received = width, 0, set()
 
     def take(self, sequence):
-        if sequence == 0 or sequence in self.received or sequence + self.width <= self.highest:
+        if sequence == 0 or sequence in self.received or sequence + self.size <= self.highest:
             return False
         self.received.add(sequence)
         self.highest = max(self.highest, sequence)
@@ -26,23 +27,24 @@ class Bitmap:
         return sum((self.highest - i in self.received) << i for i in range(self.width) if self.highest - i > 0)
 
 
-async def ask(ctx, replay, sequence, highest, window):
+async def ask(ctx, replay, sequence, highest, window, size):
     ctx.set(replay.sequence, sequence)
     ctx.set(replay.highest, highest)
     ctx.set(replay.window, window)
+    ctx.set(replay.size, size)
     await ctx.tick().repeat(LATENCY)
     return ctx.get(replay.fresh), ctx.get(replay.next_highest), ctx.get(replay.next_window)
 
 
-def run(sequences, expected=None, width=64):
+def run(sequences, expected=None, width=64, size=None):
     """Sends ``sequences`` one after another through one window, against the bitmap and against ``expected`` by hand."""
-    replay, bitmap = Replay(width=width), Bitmap(width)
+    replay, bitmap = Replay(width=width), Bitmap(width, size)
     verdicts = []
 
     async def testbench(ctx):
         highest = window = 0
         for sequence in sequences:
-            fresh, next_highest, next_window = await ask(ctx, replay, sequence, highest, window)
+            fresh, next_highest, next_window = await ask(ctx, replay, sequence, highest, window, size or width)
             assert fresh == bitmap.take(sequence), f"sequence {sequence}, edge {highest}, window {window:#x}"
             verdicts.append(fresh)
             if fresh:
@@ -85,6 +87,11 @@ def test_every_distance_around_the_window(width):
         run([base, base - 1, base - 5, base + jump, *range(base + jump - width - 2, base + jump + 2)], width=width)
 
 
+@pytest.mark.parametrize("size", [1, 2, 31, 32, 33, 63, 64])
+def test_smaller_windows(size):
+    run([500, 500 - size + 1, 500 - size, 501, 501 - size, 502 - size, 503 - size, 600, *range(600 - size - 2, 602)], size=size)
+
+
 @pytest.mark.parametrize("start", [1, 5000, TOP - 3000])
 def test_random_walk(start):
     source = random.Random(start)
@@ -102,6 +109,7 @@ def test_answers_every_clock():
     answers = []
 
     async def testbench(ctx):
+        ctx.set(replay.size, 64)
         for at in range(len(questions) + LATENCY):
             sequence, highest, window = questions[min(at, len(questions) - 1)]
             ctx.set(replay.sequence, sequence)
