@@ -3,6 +3,7 @@
 :class:`Tables` has two keepers: :class:`~spigate.firmware_py.driver.Driver` writes the registers of the gateware,
 :class:`~spigate.firmware_py.soft.gateway.SoftGateway` is a gateway itself. The control element does not know which it has.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Protocol
@@ -40,12 +41,13 @@ class Capabilities:
     ah: bool = False
     natt: bool = False
 
-    def lacks(self, sa: Sa) -> str | None:
-        """What ``sa`` needs and the gateway has not, by name; None where it can do it all."""
+    def lacks(self, sa: Sa, permitted: Sequence[Selectors] = ()) -> str | None:
+        """What ``sa`` needs and the gateway has not, by name; None where it can do it all. ``permitted``: what it may carry."""
         needs = [
             (sa.protocol != AH or self.ah, "AH"),
             (sa.source.version == 4 or self.ipv6, "IPv6"),
-            (sa.selectors is None or sa.selectors.source.version == 4 or self.ipv6, "IPv6"),
+            (all(selectors.source.version == 4 for selectors in permitted) or self.ipv6, "IPv6"),
+            (len(permitted) <= 1, "more than one selector for an SA"),
             (sa.encapsulation is None or self.natt, "ESP in UDP"),
             (sa.mode in self.modes, f"{sa.mode.name.lower()} mode"),
             (not sa.esn or self.esn, "extended sequence numbers"),
@@ -240,6 +242,15 @@ class Tables(Protocol):
         ------
         TableFull
             There is no room.
+        """
+
+    async def replace_rule(self, old: Rule, new: Rule) -> None:
+        """Puts ``new``, of the same order, in the place of ``old``; packets see the one or the other.
+
+        Raises
+        ------
+        InputError
+            ``old`` is not there, or ``new`` has another order.
         """
 
     async def remove_rule(self, rule: Rule) -> None:

@@ -4,6 +4,7 @@ It decides what the gateware decides, in the same order and with the same reason
 a DFE cannot.
 """
 import struct
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.ciphers import Cipher as Crypt
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
@@ -27,8 +28,8 @@ class SoftSa:
     ----------
     sa : Sa
         ESP over IPv4, tunnel or transport mode.
-    selectors : Selectors or None
-        What it may carry (inbound). None: anything.
+    permitted : sequence of Selectors or None
+        What it may carry (inbound): packets that match one of them. None: anything.
     state : SaState or None
         Where to go on; None: from the SA's own ``sequence`` and ``window``.
 
@@ -42,15 +43,16 @@ class SoftSa:
     Raises
     ------
     UnsupportedError
-        AH, IPv6 outside, or ESP in UDP.
+        AH, IPv6, or ESP in UDP.
     """
 
-    def __init__(self, sa: Sa, selectors: Selectors | None = None, state: SaState | None = None):
-        for lacking, name in ((sa.protocol != ESP, "AH"), (sa.source.version != 4, "IPv6"),
+    def __init__(self, sa: Sa, permitted: Sequence[Selectors] | None = None, state: SaState | None = None):
+        versions = {sa.source.version, *(selectors.source.version for selectors in permitted or ())}
+        for lacking, name in ((sa.protocol != ESP, "AH"), (versions != {4}, "IPv6"),
                               (sa.encapsulation is not None, "ESP in UDP")):
             if lacking:
                 raise UnsupportedError(f"The software path lacks {name}, which {sa} needs")
-        self.sa, self._selectors = sa, selectors
+        self.sa, self._permitted = sa, permitted
         self._form, self._transform = CIPHERS[sa.cipher], transform(sa)
         state = state or SaState(sa.sequence, sa.window)
         self._window = ReplayWindow(sa.replay_window, esn=sa.esn, sequence=state.sequence, received=state.window)
@@ -90,7 +92,9 @@ class SoftSa:
         self._window.accept(number)
         plain = self._uncover(packet, outer, self._strip(text))
         plain, inner = self._inspect(plain, decrement_ttl)
-        if self._selectors and not self._selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports):
+        if self._permitted is not None and not any(
+                selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports)
+                for selectors in self._permitted):
             raise Refused(Reason.POLICY)
         self._age(inner.total_length)
         return plain

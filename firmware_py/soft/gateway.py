@@ -263,11 +263,11 @@ class SoftGateway:
         self._settings = settings
 
     async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
-        lacking = self.capabilities.lacks(sa)
+        lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         self._in_range("sa", index, self.capabilities.sa_entries)
-        self._sas[dfe][index] = SoftSa(sa, selectors)
+        self._sas[dfe][index] = SoftSa(sa, None if selectors is None else [selectors])
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:
@@ -290,6 +290,12 @@ class SoftGateway:
         if len(self._rules) >= self.capabilities.rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
         self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self.programmed["rule"] += 1
+
+    async def replace_rule(self, old: Rule, new: Rule) -> None:
+        if old not in self._rules or old.order != new.order:
+            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        self._rules[self._rules.index(old)] = new
         self.programmed["rule"] += 1
 
     async def remove_rule(self, rule: Rule) -> None:
