@@ -1,0 +1,185 @@
+"""The gateway: read this page first, then follow a packet through cfe/, dfe/ and forward.py."""
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.csr.axil import AxiLite
+from spigate.hdl.csr.control import ControlPlane
+from spigate.hdl.dfe.dfe import Dfe
+from spigate.hdl.forward import Forwarding
+from spigate.hdl.net.descriptor import MAX_DFES, SaState, StateRequest, Table, TableWrite
+from spigate.hdl.net.packet import packets
+
+
+class Gateway(wiring.Component):
+    """An IPsec gateway between a network port and a server port.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Width of every packet stream: 8 or 16.
+    dfes : int
+        Decryptors, 1 to 8.
+    lanes : int
+        Crypto engines in each of them, 1 to 4.
+    cam_entries : int
+        Inbound SAs that the classifier can find, 1024 to 8192, a power of two.
+    rules : int
+        Ordered rules over clear packets, a multiple of 4, 32 or more.
+    routes : int
+        Next hops, up to 256.
+    sa_entries : int
+        SAs of each DFE, a power of two, 256 or more.
+    sources : int
+        Prefixes that may speak in the clear, in each DFE.
+    engine : callable
+        Makes a lane's engine (:class:`~spigate.hdl.crypto.interface.EngineSignature`).
+
+    Members
+    -------
+    network_i, network_o, server_i, server_o : packet streams
+        Ethernet frames without frame check sequence.
+    inject, punt : packet streams
+        The control element's port: frames behind ``InjectHeader`` and ``PuntHeader`` and two alignment bytes.
+    axil : In(AxiLite)
+        Registers, described in ``hdl/csr/gateway.rdl``.
+    """
+
+    def __init__(self, *, beat_bytes: int = 16, dfes: int = 2, lanes: int = 1, cam_entries: int = 1024, rules: int = 32,
+                 routes: int = 64, sa_entries: int = 256, sources: int = 16, engine=CompactEngine):
+        if not 1 <= dfes <= MAX_DFES:
+            raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
+        if not 1 <= lanes <= 4:
+            raise ValueError(f"lanes must be 1 to 4, not {lanes!r}")
+        self.beat_bytes, self.dfes, self.lanes = beat_bytes, dfes, lanes
+        self.cam_entries, self.rules, self.routes = cam_entries, rules, routes
+        self.sa_entries, self.sources, self.engine = sa_entries, sources, engine
+        super().__init__({
+            "network_i": In(packets(beat_bytes)), "network_o": Out(packets(beat_bytes)),
+            "server_i": In(packets(beat_bytes)), "server_o": Out(packets(beat_bytes)),
+            "inject": In(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
+            "axil": In(AxiLite()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules,
+                  routes=self.routes)
+        dfes = [Dfe(beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
+                    engine=self.engine) for _ in range(self.dfes)]
+        forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
+        control = ControlPlane(gateway=self)
+        m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
+
+        # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
+        connect(m, wiring.flipped(self.network_i), cfe.network)
+        connect(m, wiring.flipped(self.server_i), cfe.server)
+        connect(m, wiring.flipped(self.inject), cfe.inject)
+        connect(m, cfe.direct, forwarding.i[self.dfes])
+        connect(m, cfe.direct_egress, forwarding.egress[self.dfes])
+        for index, dfe in enumerate(dfes):
+            m.submodules[f"dfe_{index}"] = dfe
+            connect(m, cfe.dfe[index], dfe.i)
+            connect(m, cfe.dfe_info[index], dfe.info)
+            connect(m, dfe.o, forwarding.i[index])
+            connect(m, dfe.egress, forwarding.egress[index])
+            m.d.comb += [cfe.dfe_free[index].eq(dfe.free), dfe.index.eq(index), dfe.time.eq(control.time)]
+        connect(m, forwarding.network, wiring.flipped(self.network_o))
+        connect(m, forwarding.server, wiring.flipped(self.server_o))
+        connect(m, forwarding.punt, wiring.flipped(self.punt))
+        connect(m, forwarding.recirculate, cfe.recirculate)
+        connect(m, forwarding.recirculate_egress, cfe.recirculate_egress)
+
+        # The control element's side: settings, tables, counters, and what became of packets.
+        connect(m, wiring.flipped(self.axil), control.axil)
+        for index, reporter in enumerate([*dfes, cfe, forwarding]):
+            connect(m, reporter.reports, control.reports[index])
+        m.submodules.tables = tables = TableRoutes(dfes=self.dfes)
+        connect(m, control.tables, tables.i)
+        connect(m, tables.cfe, cfe.tables)
+        m.submodules.states = states = StateRoutes(dfes=self.dfes)
+        connect(m, control.state_request, states.request)
+        connect(m, states.state, control.state)
+        for index, dfe in enumerate(dfes):
+            connect(m, tables.dfe[index], dfe.tables)
+            connect(m, states.dfe_request[index], dfe.state_request)
+            connect(m, dfe.state, states.dfe_state[index])
+            m.d.comb += control.dfe_counters[index].eq(dfe.counters)
+        m.d.comb += [
+            cfe.control.eq(control.cfe), cfe.time.eq(control.time), control.healthy.eq(cfe.healthy),
+            control.cfe_counters.eq(cfe.counters), control.forward_counters.eq(forwarding.counters),
+        ]
+        return m
+
+
+class TableRoutes(wiring.Component):
+    """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to the
+    named DFE.
+
+    One register stage, so that the wires across the device begin at a register. Rows for a DFE that does not
+    exist vanish.
+    """
+
+    def __init__(self, *, dfes: int):
+        writes = stream.Signature(TableWrite())
+        super().__init__({"i": In(writes), "cfe": Out(writes), "dfe": Out(writes).array(dfes)})
+
+    def elaborate(self, platform):
+        m = Module()
+        targets = [self.cfe, *self.dfe]
+        waiting = [target.valid for target in targets]
+        write = self.i.payload
+        of_dfe = (write.table == Table.SA) | (write.table == Table.SOURCE)
+        free = Signal()
+        m.d.comb += [free.eq(~Cat(waiting).any() | (Cat(target.valid & target.ready for target in targets)).any()),
+                     self.i.ready.eq(free)]
+        with m.If(free):
+            for target in targets:
+                m.d.sync += [target.payload.eq(write), target.valid.eq(0)]
+            with m.If(self.i.valid & ~of_dfe):
+                m.d.sync += self.cfe.valid.eq(1)
+            for index, target in enumerate(self.dfe):
+                with m.If(self.i.valid & of_dfe & (write.dfe == index)):
+                    m.d.sync += target.valid.eq(1)
+        return m
+
+
+class StateRoutes(wiring.Component):
+    """Asks the DFE that a request names for an SA's state. The answer of a DFE that does not exist is zero."""
+
+    def __init__(self, *, dfes: int):
+        super().__init__({
+            "request": In(stream.Signature(StateRequest())),
+            "state": Out(stream.Signature(SaState())),
+            "dfe_request": Out(stream.Signature(16)).array(dfes),
+            "dfe_state": In(stream.Signature(SaState())).array(dfes),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        request, asked = Signal(StateRequest()), Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.request.ready.eq(1)
+                m.d.sync += [request.eq(self.request.payload), asked.eq(0)]
+                with m.If(self.request.valid):
+                    m.next = "ASK"
+            with m.State("ASK"):
+                # Only one DFE is asked at a time, so its answer is the only one there is.
+                known = Signal()
+                for index, (ask, state) in enumerate(zip(self.dfe_request, self.dfe_state, strict=True)):
+                    with m.If(request.dfe == index):
+                        m.d.comb += [
+                            known.eq(1), ask.payload.eq(request.sa), ask.valid.eq(~asked),
+                            state.ready.eq(self.state.ready), self.state.valid.eq(state.valid),
+                            self.state.payload.eq(state.payload),
+                        ]
+                        with m.If(ask.ready):
+                            m.d.sync += asked.eq(1)
+                with m.If(~known):
+                    m.d.comb += self.state.valid.eq(1)
+                with m.If(self.state.valid & self.state.ready):
+                    m.next = "IDLE"
+        return m
