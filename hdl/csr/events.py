@@ -188,7 +188,7 @@ class Events(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.merge = merge = Merge(shape=Report(), inputs=self._reporters)
+        m.submodules.merge = merge = Merge(Report(), count=self._reporters)
         m.submodules.counters = counters = DropCounters()
         m.submodules.queue = queue = EventQueue()
         for outer, inner in zip(self.reports, merge.i):
