@@ -4,40 +4,16 @@ A gateway that keeps them per SA needs no key any more and saves two blocks a pa
 compression functions of FIPS 180-4 are here, for the one block a key makes.
 """
 import hashlib
-import math
 import struct
 from collections.abc import Callable
 
+from spigate.hdl.crypto.constants import SHA1_K, SHA256_K
+
 BLOCK_BYTES = 64
-_MASK = 0xffffffff
-
-
-def _primes(count: int) -> list[int]:
-    primes = []
-    candidate = 2
-    while len(primes) < count:
-        if all(candidate % prime for prime in primes):
-            primes.append(candidate)
-        candidate += 1
-    return primes
-
-
-def _cube_root(value: int) -> int:
-    """The integer part of the cube root."""
-    root = round(value ** (1 / 3))
-    while root ** 3 > value:
-        root -= 1
-    while (root + 1) ** 3 <= value:
-        root += 1
-    return root
-
-
-# FIPS 180-4 4.2.2, 5.3.3: fractional parts of cube and square roots of the first primes.
-SHA256_K = [_cube_root(prime << 96) & _MASK for prime in _primes(64)]
-SHA256_INITIAL = [math.isqrt(prime << 64) & _MASK for prime in _primes(8)]
-# FIPS 180-4 4.2.1, 5.3.1
-SHA1_K = [0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6]
+# FIPS 180-4 5.3.1, 5.3.3
 SHA1_INITIAL = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0]
+SHA256_INITIAL = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19]
+_MASK = 0xffffffff
 
 
 def _left(word: int, by: int) -> int:

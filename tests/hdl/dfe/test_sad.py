@@ -71,7 +71,7 @@ def test_a_fetch_sees_the_old_entry_or_the_new_one():
             version = next(at for at, version in enumerate(versions) if version[0] == rows[0])
             assert rows == [versions[version][row] for row in range(ROWS)]
             seen.add(version)
-            await ctx.tick().repeat(version % 3)
+            await ctx.tick().repeat(1 + version % 3)
         assert len(seen) > 10
 
     simulate(sad, write, read)
