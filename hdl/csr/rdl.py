@@ -176,7 +176,7 @@ def registers(name: str = "gateway") -> dict[str, Register]:
 
 
 def _register(node: RegNode) -> Register:
-    path = node.get_path_segments(array_suffix="")[1:]
+    path = node.get_path_segments(array_suffix="", empty_array_suffix="")[1:]
     chain = [node]
     while not isinstance(chain[-1].parent, AddrmapNode):
         chain.append(chain[-1].parent)

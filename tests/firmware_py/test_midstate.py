@@ -29,7 +29,7 @@ def finish(algorithm: str, state: bytes, message: bytes, hashed: int) -> bytes:
 @pytest.mark.parametrize("algorithm", HASHES)
 def test_compression_makes_the_digests_of_hashlib(algorithm):
     _, initial = HASHES[algorithm]
-    for length in range(0, 200):
+    for length in range(200):
         message = random.Random(length).randbytes(length)
         digest = finish(algorithm, struct.pack(f">{len(initial)}I", *initial), message, 0)
         assert digest == hashlib.new(algorithm, message).digest()
