@@ -240,8 +240,11 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     if simulator == "verilator":
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
-    elif waves:
-        texts["dump.v"] = _DUMP.format(top=top)
+    else:
+        # Icarus runs `always @*` only after an event, so what depends on signals that keep their first value would stay undefined.
+        texts = {name: text.replace("always @*", "always_comb") for name, text in texts.items()}
+        if waves:
+            texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
         if scratch:
             for name, text in texts.items():
