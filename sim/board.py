@@ -234,9 +234,13 @@ class Board:
         """Clocks since the simulation began."""
         return int(self._dut.cycle.value)
 
+    def timer(self, count: int) -> Timer:
+        """A trigger that fires after ``count`` clocks."""
+        return Timer(count * PERIOD_NS, "ns")
+
     async def clocks(self, count: int) -> None:
         """Waits for ``count`` clocks."""
-        await Timer(count * PERIOD_NS, "ns")
+        await self.timer(count)
 
     def check(self) -> None:
         """Raises :class:`ProtocolError` where the gateway has broken the rules of a port."""
