@@ -3,10 +3,10 @@ import argparse
 import json
 from pathlib import Path
 
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py import capture
+from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.tables import Balance
 from spigate.hdl.net.packet import BEAT_BYTES
-from spigate.sim import capture
 from spigate.sim.build import SIMULATORS
 from spigate.sim.gateway import Configuration
 
@@ -34,8 +34,10 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     ------
     InputError
         The folder lacks something, or a file in it is wrong.
+    Unsound
+        The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
     ToolMissing, BuildFailed, SimulationFailed
-        As :mod:`spigate.sim.build` says. A run that was not sound is a simulation that failed.
+        As :mod:`spigate.sim.build` says.
     """
     capture.read(folder)  # What is wrong with it is said before anything is built.
     if out.exists() and not out.is_dir():
@@ -46,7 +48,15 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(TESTBENCH, waveform=waveform, parameters={
         "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})
-    return json.loads((out / "report.json").read_text())
+    return result(out)
+
+
+def result(out: Path) -> dict:
+    """The report in ``out``; raises :class:`Unsound` where it is an error."""
+    report = json.loads((out / "report.json").read_text())
+    if "error" in report:
+        raise Unsound(report["error"])
+    return report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
