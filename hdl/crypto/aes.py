@@ -153,13 +153,14 @@ class Aes(wiring.Component):
         index = Array(Signal(range(15), name=f"index_{context}") for context in range(CONTEXTS))
         decrypt = Array(Signal(name=f"decrypt_{context}") for context in range(CONTEXTS))
         bank = Array(Signal(name=f"bank_{context}") for context in range(CONTEXTS))
-        begin, ends = Signal(), Signal()
+        begin, offered = Signal(), Signal()
         offer = Signal(AesBlock())
-
+        own_left, own_index, own_bank, back = Signal(range(15)), Signal(range(15)), Signal(), Signal()
         m.d.comb += [
             offer.eq(Mux(turn, self.start[1].payload, self.start[0].payload)),
-            ends.eq(left[turn] == 1),
-            begin.eq((left[turn] <= 1) & Mux(turn, self.start[1].valid, self.start[0].valid)),
+            offered.eq(Mux(turn, self.start[1].valid, self.start[0].valid)),
+            own_left.eq(left[turn]), own_index.eq(index[turn]), own_bank.eq(bank[turn]), back.eq(decrypt[turn]),
+            begin.eq((own_left <= 1) & offered),
         ]
         for context in range(CONTEXTS):
             m.d.comb += [
@@ -182,36 +183,37 @@ class Aes(wiring.Component):
             ]
             m.d.sync += [
                 left[turn].eq(offer.rounds), decrypt[turn].eq(offer.decrypt), bank[turn].eq(offer.bank),
+                index[turn].eq(Mux(offer.decrypt, offer.rounds - 2, 2)),
             ]
         with m.Else():
-            m.d.comb += [self.keys.set.bank.eq(bank[turn]), self.keys.index.eq(index[turn])]
-            with m.If(left[turn] != 0):
-                m.d.sync += left[turn].eq(left[turn] - 1)
-        with m.If(begin | (left[turn] != 0)):
-            m.d.sync += index[turn].eq(Mux(Mux(begin, offer.decrypt, decrypt[turn]), self.keys.index - 1, self.keys.index + 1))
+            m.d.comb += [self.keys.set.bank.eq(own_bank), self.keys.index.eq(own_index)]
+            with m.If(own_left != 0):
+                m.d.sync += [left[turn].eq(own_left - 1), index[turn].eq(Mux(back, own_index - 1, own_index + 1))]
 
         # First half of a round: ShiftRows, then the inversion of every byte.
         state, inverted = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
-        shifted = Signal(BLOCK_BITS)
-        m.d.comb += shifted.eq(Mux(decrypt[~turn], _inverse_affine(_named(m, _shift_rows(state, -1))), _shift_rows(state, 1)))
+        shifted, moves = Signal(BLOCK_BITS), Signal()
+        m.d.comb += [
+            moves.eq(left[~turn] != 0),
+            shifted.eq(Mux(decrypt[~turn], _inverse_affine(_named(m, _shift_rows(state, -1))), _shift_rows(state, 1))),
+        ]
         m.submodules.inverses = inverses = gf256.Lookup(table=gf256.INVERSE, count=BLOCK_BITS // 8)
         m.d.comb += inverses.i.eq(shifted)
-        with m.If(left[~turn] != 0):
+        with m.If(moves):
             m.d.sync += inverted.eq(inverses.o)
 
         # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns. InvMixColumns is MixColumns
         # after a simpler step. The last round has neither.
-        back = decrypt[turn]
         before_key = _named(m, Mux(back, self.keys.key, 0))
         behind_key = _named(m, Mux(back, 0, self.keys.key))
         substituted = _named(m, Mux(back, inverted, _affine(m, inverted)) ^ before_key)
         unmixed = _named(m, Mux(back, inverted ^ self.keys.key, 0))
         mixed = _named(m, _mix_columns(m, _named(m, substituted ^ _before_mix_columns(m, unmixed))) ^ behind_key)
         m.d.sync += self.done.eq(0)
-        with m.If(ends):
+        with m.If(own_left == 1):
             m.d.sync += [self.result.eq(substituted ^ behind_key), self.done.eq(1 << turn)]
         with m.If(begin):
             m.d.sync += state.eq(offer.block ^ self.keys.first)
-        with m.Elif(left[turn] > 1):
+        with m.Elif(own_left > 1):
             m.d.sync += state.eq(mixed)
         return m
