@@ -1,4 +1,4 @@
-"""Table entries of ``entries.rdl`` as Amaranth layouts."""
+"""Table entries of ``entries.rdl`` and registers of ``gateway.rdl`` as Amaranth layouts."""
 from functools import cache
 
 from amaranth.hdl import unsigned
@@ -20,3 +20,10 @@ def row(table: str, name: str) -> data.FlexibleLayout:
 def entry(table: str) -> data.StructLayout:
     """The layout of a whole entry of ``table``: one member a row, row 0 in the low bits."""
     return data.StructLayout({name: row(table, name) for name in rdl.entry(table)})
+
+
+@cache
+def register(name: str) -> data.FlexibleLayout:
+    """The layout of register ``name`` of ``gateway.rdl``: a view of 32 bits with its fields."""
+    fields = rdl.registers()[name].fields.values()
+    return data.FlexibleLayout(32, {field.name: data.Field(unsigned(field.width), field.low) for field in fields})

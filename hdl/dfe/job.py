@@ -1,5 +1,5 @@
 """What dispatch, lanes and commit of a DFE say to each other about a packet."""
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import layout
@@ -36,6 +36,29 @@ class LaneJob(data.StructLayout):
             "info": PacketInfo(), "control": layout.row("sa", "control"), "tunnel": layout.row("sa", "tunnel"),
             "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
         })
+
+
+class EspText(data.StructLayout):
+    """What the engine works on in a buffer: ESP header, IV, text and ICV, one behind the other.
+
+    Members
+    -------
+    crypto : unsigned(1)
+        The packet is for the engine; the rest means something only then.
+    encrypt : unsigned(1)
+    esp : range(BUFFER_WORDS)
+        Word of the ESP header.
+    iv_words : unsigned(3)
+        0, 2 or 4.
+    text_words : range(BUFFER_WORDS)
+        1 or more.
+    icv_words : unsigned(3)
+        0, 3 or 4.
+    """
+
+    def __init__(self):
+        super().__init__({"crypto": 1, "encrypt": 1, "esp": range(BUFFER_WORDS), "iv_words": 3,
+                          "text_words": range(BUFFER_WORDS), "icv_words": 3})
 
 
 class Done(data.StructLayout):
@@ -75,4 +98,26 @@ class RowRead(wiring.Signature):
         super().__init__({
             "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "row": Out(range(ROWS)),
             "valid": In(1), "data": In(layout.ROW_BITS),
+        })
+
+
+class LanePort(wiring.Signature):
+    """What a lane offers to commit, seen from the lane.
+
+    Members
+    -------
+    done : Out(stream of Done)
+        Packets ready for commit, in the order in which the lane got them. A buffer stays as it is until ``release``, so it may be read
+        before and after the item is taken.
+    read : In(BufferRead)
+        Data come 4 clocks after the read.
+    rows : In(RowRead)
+        Data come 2 clocks after the read.
+    release : In(1)
+        A strobe: the oldest buffer not released yet, whose Done has been taken, is free. Its reads must have been answered.
+    """
+
+    def __init__(self, beat_bytes: int):
+        super().__init__({
+            "done": Out(stream.Signature(Done())), "read": In(BufferRead(beat_bytes)), "rows": In(RowRead()), "release": In(1),
         })

@@ -1,0 +1,580 @@
+"""The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes it there.
+
+The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the entries that the packet and its like need, and sends
+the packet down again (inject), so that the first packet of a stream is late, not lost. What the gateware cannot do at all is
+done here, in software.
+"""
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import ip_network
+from time import monotonic
+
+from spigate.firmware_py.bus import PacketPort
+from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision, Flow, decide, steps
+from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
+from spigate.firmware_py.network import NextHop, Topology
+from spigate.firmware_py.packet import ETHERTYPE_IPV4, TCP, UDP, Ethernet, Ipv4, Refused, rewrite
+from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Lifetime, Mode, Sa, Selectors
+from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.tables import (
+    Action,
+    CamEntry,
+    CamKey,
+    CfeSettings,
+    Event,
+    Route,
+    Rule,
+    SaState,
+    Source,
+    Tables,
+)
+
+SEQUENCE_MARGIN = 1 << 20
+"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used comes twice."""
+
+
+class Miss(StrEnum):
+    """What becomes of the packet that made the control element program something."""
+
+    INJECT = "inject"
+    DROP = "drop"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the control element goes about it.
+
+    Members
+    -------
+    default : PolicyAction
+        BYPASS or DISCARD: what becomes of a clear packet that no policy names.
+    miss : Miss
+    sources : tuple of Source or None
+        Who may speak in the clear. None: whoever a policy, or ``default``, lets pass.
+    cfe : CfeSettings
+    """
+
+    default: PolicyAction = PolicyAction.BYPASS
+    miss: Miss = Miss.INJECT
+    sources: tuple[Source, ...] | None = None
+    cfe: CfeSettings = CfeSettings()
+
+    def __post_init__(self):
+        if self.default not in (PolicyAction.BYPASS, PolicyAction.DISCARD):
+            raise InputError(f"default must be bypass or discard, not {self.default!r}")
+
+
+@dataclass
+class Placed:
+    """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry stays empty, so that it punts)."""
+
+    sa: Sa
+    dfe: int
+    index: int
+    soft: SoftSa | None = None
+
+
+class ControlElement:
+    """The control element of one gateway.
+
+    It is a coroutine on a :class:`~spigate.firmware_py.tables.Tables` and a :class:`~spigate.firmware_py.bus.PacketPort`, and waits for nothing else;
+    so it runs wherever those do, also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the other.
+
+    Parameters
+    ----------
+    tables : Tables
+        A :class:`~spigate.firmware_py.driver.Driver` or a :class:`~spigate.firmware_py.soft.gateway.SoftGateway`.
+    port : PacketPort
+    topology : Topology
+    sas, policies
+    settings : Settings
+    clock : callable
+        Seconds, for lifetimes.
+
+    Members
+    -------
+    punted : Counter of Reason
+        Frames that came up. Each is injected, dropped or consumed.
+    injected : Counter of InjectMode
+        Frames that went down: CLASSIFY again, or, after the software path, DIRECT to a port or CLASSIFY as recirculated.
+    dropped : Counter of Reason
+    consumed : Counter of str
+        Frames that ended here, by what they were: ``ike``, ``not_ip``, ``ipv6``, ``local``, ``no_route``, ...
+    programmed : Counter of str
+        Entries written, by table.
+    software : Counter of str
+        Packets that the software path did, by kind: ``decrypted``, ``encrypted``, ``bypassed``.
+    refusals : dict of Sa to str
+        Why an SA is done in software.
+
+    Raises
+    ------
+    UnsupportedError
+        A policy selects by what the gateway does not look at; the message names it.
+    """
+
+    def __init__(self, *, tables: Tables, port: PacketPort, topology: Topology, sas: Iterable[Sa] = (),
+                 policies: Iterable[Policy] = (), settings: Settings = Settings(),  # noqa: B008 (immutable)
+                 clock: Callable[[], float] = monotonic):
+        self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
+        self.punted: Counter[Reason] = Counter()
+        self.injected: Counter[InjectMode] = Counter()
+        self.dropped: Counter[Reason] = Counter()
+        self.consumed: Counter[str] = Counter()
+        self.programmed: Counter[str] = Counter()
+        self.software: Counter[str] = Counter()
+        self.refusals: dict[Sa, str] = {}
+        self._sas: dict[tuple, Sa] = {}
+        self._born: dict[tuple, float] = {}
+        self._placed: dict[tuple, Placed] = {}
+        self._policies = PolicyDatabase()
+        self._rules: OrderedDict[tuple, Rule] = OrderedDict()
+        self._routes: dict[Route, int] = {}
+        self._sources: list[Source] = []
+        self._free = [deque(range(tables.capabilities.sa_entries)) for _ in range(tables.capabilities.dfes)]
+        for sa in sas:
+            self._learn(sa)
+        for policy in policies:
+            _check_policy(policy)
+            self._policies.add(policy)
+        self._steps = steps(self._policies)
+
+    async def start(self) -> None:
+        """Sets up the classifier and, where they are given, the clear sources."""
+        capabilities = self._tables.capabilities
+        await self._tables.configure(replace(
+            self._settings.cfe, enable=self._settings.cfe.enable & (1 << capabilities.dfes) - 1))
+        for source in self._settings.sources or ():
+            await self._write_source(source)
+
+    async def run(self) -> None:
+        """Handles punts for ever, one after the other."""
+        while True:
+            await self.handle(*await self._port.receive())
+
+    async def handle(self, header: PuntHeader, frame: bytes) -> None:
+        """Handles one punt: afterwards its frame is injected, dropped or consumed."""
+        self.punted[header.reason] += 1
+        handlers = {
+            Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
+            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent,
+        }
+        handler = handlers.get(header.reason)
+        if handler is None:
+            self.consumed[header.reason.name.lower()] += 1
+            return
+        try:
+            ethernet, packet = Ethernet.parse(frame)
+            await handler(header, frame, ethernet, packet, Ipv4.parse(packet))
+        except _Consumed as cause:
+            self.consumed[str(cause)] += 1
+        except Refused as refusal:
+            if refusal.reason >= Reason.UNKNOWN_SPI:
+                self.consumed[refusal.reason.name.lower()] += 1
+            else:
+                self.dropped[refusal.reason] += 1
+
+    # SAs and policies
+
+    async def add_sa(self, sa: Sa) -> None:
+        """Takes up ``sa``; the tables learn of it when its first packet comes.
+
+        Raises
+        ------
+        InputError
+            There is one with the same {destination, protocol, SPI}.
+        """
+        self._learn(sa)
+        if sa.direction == Direction.OUTBOUND:
+            await self._forget_rules()
+
+    async def remove_sa(self, sa: Sa) -> None:
+        """Gives up ``sa``: its entries go first, then its keys."""
+        self._sas.pop(sa.identity, None)
+        self._born.pop(sa.identity, None)
+        placed = self._placed.pop(sa.identity, None)
+        if placed is None:
+            return
+        if sa.direction == Direction.INBOUND:
+            await self._tables.remove_cam(_cam_key(sa))
+        for key, rule in list(self._rules.items()):
+            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (placed.dfe, placed.index):
+                await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+        await self._tables.erase_sa(placed.dfe, placed.index)
+        self._free[placed.dfe].append(placed.index)
+
+    async def add_policy(self, policy: Policy) -> None:
+        """Adds a policy. Rules are learned anew, so that it has its place among them."""
+        _check_policy(policy)
+        self._policies.add(policy)
+        await self._forget_rules()
+
+    async def remove_policy(self, policy: Policy) -> None:
+        """Removes a policy; rules are learned anew."""
+        self._policies.remove(policy)
+        await self._forget_rules()
+
+    async def expire(self) -> list[Sa]:
+        """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
+        now = self._clock()
+        over = [sa for identity, sa in self._sas.items()
+                if sa.hard.seconds is not None and now - self._born[identity] >= sa.hard.seconds]
+        for sa in over:
+            await self.remove_sa(sa)
+        return over
+
+    async def poll(self) -> list[tuple[Event, Sa | None]]:
+        """The gateway's events since the last call, and the SAs that they are about."""
+        at = {(placed.dfe, placed.index): placed.sa for placed in self._placed.values()}
+        return [(event, at.get((event.dfe, event.sa))) for event in await self._tables.events()]
+
+    def placed(self, sa: Sa) -> Placed | None:
+        """Where ``sa`` is at work; None where it is not yet."""
+        return self._placed.get(sa.identity)
+
+    def _learn(self, sa: Sa) -> None:
+        if sa.identity in self._sas:
+            raise InputError(f"There is already an SA with the name of {sa}")
+        self._sas[sa.identity] = sa
+        self._born[sa.identity] = self._clock()
+
+    # Punts of encrypted packets
+
+    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+        spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
+        sa = self._sas.get((ip.destination, ip.protocol, spi))
+        if sa is None or sa.direction != Direction.INBOUND:
+            if ip.destination in self._topology.local:
+                raise Refused(Reason.NO_SA)
+            # On its way through to somebody else: rules do not see it, so it goes through here.
+            await self._in_software(self._decide(header, ip), header, ethernet, packet, ip)
+            return
+        if sa.identity in self._placed and not self._placed[sa.identity].soft:
+            await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+            return
+        permitted = self._permitted(sa)
+        placed = self._placed.get(sa.identity)
+        if placed is None:
+            placed = await self._place(sa, header.dfe, permitted)
+            try:
+                await self._tables.add_cam(CamEntry(_cam_key(sa), placed.dfe, placed.index,
+                                                    await self._route_index(self._inbound_route(sa, permitted))))
+                self.programmed["cam"] += 1
+            except TableFull as full:
+                await self._to_software(placed, permitted, str(full))
+        if placed.soft:
+            await self._decrypt(placed, header, ethernet, packet)
+        else:
+            await self._miss(header, frame)
+
+    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+        """The DFE of an entry has not the SA, or takes no packets."""
+        at = (header.dfe, header.sa)
+        if ip.protocol == ESP:
+            spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
+            placed = self._placed.get((ip.destination, ip.protocol, spi))
+        else:
+            decision = self._decide(header, ip)
+            if decision.action != PolicyAction.PROTECT:
+                await self._clear(header, frame, ethernet, packet, ip)
+                return
+            placed = self._placed.get(self._outbound_sa(decision.policy).identity)
+        if placed is None:
+            raise Refused(Reason.NO_SA)
+        if placed.soft:
+            if placed.sa.direction == Direction.INBOUND:
+                await self._decrypt(placed, header, ethernet, packet)
+            else:
+                await self._encrypt(placed, header, ethernet, packet)
+            return
+        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
+            await self._move(placed)
+        elif (placed.dfe, placed.index) == at:
+            raise Refused(Reason.NO_SA)
+        await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+
+    def _permitted(self, sa: Sa) -> list[Selectors]:
+        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between the two ends."""
+        if sa.selectors:
+            return [sa.selectors]
+        permitted = self._policies.permitted(sa)
+        if permitted:
+            return permitted
+        if sa.mode == Mode.TUNNEL:
+            raise Refused(Reason.POLICY)
+        return [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+
+    def _inbound_route(self, sa: Sa, permitted: list[Selectors]) -> Route:
+        if sa.mode == Mode.TRANSPORT:
+            return Route(Port.SERVER)
+        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in permitted))
+        return _routed(hops.pop()) if len(hops) == 1 else Route(Port.RECIRCULATE)
+
+    # Punts of clear packets
+
+    def _decide(self, header: PuntHeader, ip: Ipv4) -> Decision:
+        return decide(self._steps, Flow.of(ip), header.ingress, self._settings.default)
+
+    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+        decision = self._decide(header, ip)
+        try:
+            rule = await self._rule(decision, header, ip)
+            await self._install(decision, rule)
+        except TableFull:
+            await self._in_software(decision, header, ethernet, packet, ip)
+            return
+        if rule.action == Action.DISCARD:
+            raise Refused(Reason.POLICY)
+        if rule.action == Action.PUNT:
+            await self._in_software(decision, header, ethernet, packet, ip)
+        else:
+            await self._miss(header, frame)
+
+    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ipv4) -> Rule:
+        """The rule that does what was decided; what it points to is written."""
+        action, values = Action.DISCARD, {}
+        if decision.action == PolicyAction.BYPASS:
+            route = self._clear_route(header.ingress, ip)
+            if not await self._allow(ip.source, header.ingress):
+                raise Refused(Reason.POLICY)
+            action, values = Action.BYPASS, {"route": await self._route_index(route)}
+        elif decision.action == PolicyAction.PROTECT:
+            sa = self._outbound_sa(decision.policy)
+            placed = self._placed.get(sa.identity) or await self._place(sa, header.dfe, None)
+            action = Action.PUNT
+            if not placed.soft:
+                route = await self._route_index(self._outbound_route(sa))
+                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
+        return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
+
+    def _outbound_sa(self, policy: Policy) -> Sa:
+        """The newest SA that the policy's template accepts."""
+        if len(policy.templates) > 1:
+            raise Refused(Reason.NO_SA)
+        for sa in reversed(self._sas.values()):
+            if sa.direction == Direction.OUTBOUND and policy.templates[0].accepts(sa):
+                return sa
+        raise Refused(Reason.NO_SA)
+
+    def _outbound_route(self, sa: Sa) -> Route:
+        if sa.mode == Mode.TRANSPORT:
+            return Route(Port.NETWORK)
+        return _routed(self._next_hop(sa.destination))
+
+    def _clear_route(self, ingress: Port, ip: Ipv4) -> Route:
+        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and from it as a cable would."""
+        if ip.destination in self._topology.local or ip.source in self._topology.local:
+            hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
+                     for sa in self._sas.values() if sa.mode == Mode.TRANSPORT}
+            if ip.destination in hosts and ingress == Port.NETWORK:
+                return Route(Port.SERVER)
+            if ip.source in hosts and ingress == Port.SERVER:
+                return Route(Port.NETWORK)
+            raise _Consumed("local")
+        return _routed(self._next_hop(ip.destination))
+
+    def _next_hop(self, destination: Address) -> NextHop:
+        hop = self._topology.next_hop(destination)
+        if hop is None:
+            raise _Consumed("no_route")
+        return hop
+
+    # Writing tables
+
+    async def _place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None) -> Placed:
+        """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software."""
+        lacking = self._tables.capabilities.lacks(sa, permitted or ())
+        enabled = [n for n in range(len(self._free)) if self._settings.cfe.enable >> n & 1]
+        order = sorted(enabled, key=lambda n: (n != dfe, -len(self._free[n])))
+        room = next((n for n in order if self._free[n]), None)
+        if room is None:
+            raise Refused(Reason.NO_DFE)
+        placed = Placed(sa, room, self._free[room].popleft())
+        if lacking:
+            await self._to_software(placed, permitted, lacking)
+        else:
+            await self._tables.write_sa(placed.dfe, placed.index, sa, permitted[0] if permitted else None)
+            self.programmed["sa"] += 1
+        self._placed[sa.identity] = placed
+        return placed
+
+    async def _to_software(self, placed: Placed, permitted: list[Selectors] | None, why: str) -> None:
+        """Does an SA here from now on. Its entry in the DFE is empty, so that what points there is punted."""
+        self.refusals[placed.sa] = why
+        try:
+            placed.soft = SoftSa(placed.sa, permitted)
+        except UnsupportedError:
+            self._free[placed.dfe].append(placed.index)
+            raise Refused(Reason.NO_SA) from None
+        await self._tables.erase_sa(placed.dfe, placed.index)
+
+    async def _move(self, placed: Placed) -> None:
+        """Puts an SA into another DFE, where it goes on."""
+        state = await self._tables.read_state(placed.dfe, placed.index)
+        await self._tables.erase_sa(placed.dfe, placed.index)
+        sa, old = placed.sa, (placed.dfe, placed.index)
+        skip = SEQUENCE_MARGIN if sa.direction == Direction.OUTBOUND else 0
+        going_on = replace(sa, sequence=min(state.sequence + skip, (1 << 32) - 1), window=state.window,
+                           soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
+        targets = [n for n in range(len(self._free)) if n != placed.dfe and self._free[n]
+                   and self._settings.cfe.enable >> n & 1]
+        if not targets:
+            raise Refused(Reason.NO_DFE)
+        target = max(targets, key=lambda n: len(self._free[n]))
+        index = self._free[target].popleft()
+        permitted = self._permitted(sa) if sa.direction == Direction.INBOUND else None
+        await self._tables.write_sa(target, index, going_on, permitted[0] if permitted else None)
+        placed.dfe, placed.index = target, index
+        if permitted:
+            route = await self._route_index(self._inbound_route(sa, permitted))
+            await self._tables.add_cam(CamEntry(_cam_key(sa), target, index, route))
+        for key, rule in list(self._rules.items()):
+            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == old:
+                await self._put_rule(key, replace(rule, dfe=target, sa=index))
+        self._free[old[0]].append(old[1])
+
+    async def _install(self, decision: Decision, rule: Rule) -> None:
+        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted until it is."""
+        for step in decision.before:
+            key = (step.order, step.ingress, step.selectors)
+            if key not in self._rules:
+                await self._put_rule(key, Rule(step.selectors, step.ingress, Action.PUNT, step.order))
+        await self._put_rule((decision.order, decision.ingress, decision.selectors), rule)
+
+    async def _put_rule(self, key: tuple, rule: Rule) -> None:
+        old = self._rules.get(key)
+        if old == rule:
+            return
+        if old:
+            await self._tables.replace_rule(old, rule)
+        else:
+            await self._make_room()
+            await self._tables.add_rule(rule)
+        self._rules[key] = rule
+        self.programmed["rule"] += 1
+
+    async def _make_room(self) -> None:
+        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for another one."""
+        if len(self._rules) < self._tables.capabilities.rules:
+            return
+        for key, rule in self._rules.items():
+            if rule.order[0] in (EXACT, NO_POLICY):
+                await self._tables.remove_rule(rule)
+                del self._rules[key]
+                return
+        raise TableFull(f"The rules are full: {len(self._rules)} entries")
+
+    async def _forget_rules(self) -> None:
+        """Takes all rules back, the last ones first, so that no packet sees less than it must."""
+        self._steps = steps(self._policies)
+        for rule in sorted(self._rules.values(), key=lambda rule: rule.order, reverse=True):
+            await self._tables.remove_rule(rule)
+        self._rules.clear()
+
+    async def _route_index(self, route: Route) -> int:
+        if route not in self._routes:
+            if len(self._routes) >= self._tables.capabilities.routes:
+                raise TableFull(f"The routes are full: {len(self._routes)} entries")
+            await self._tables.write_route(len(self._routes), route)
+            self._routes[route] = len(self._routes)
+            self.programmed["route"] += 1
+        return self._routes[route]
+
+    async def _allow(self, source: Address, ingress: Port) -> bool:
+        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it; False: it may not."""
+        if any(source in known.network and ingress in known.ingress for known in self._sources):
+            return True
+        if self._settings.sources is not None:
+            return False
+        side = Port.NETWORK if ingress == Port.RECIRCULATE else ingress
+        network = self._topology.behind(source, side) or ip_network(source)
+        await self._write_source(Source(network, frozenset({ingress})))
+        return True
+
+    async def _write_source(self, source: Source) -> None:
+        capabilities = self._tables.capabilities
+        if len(self._sources) >= capabilities.sources:
+            raise TableFull(f"The clear sources are full: {len(self._sources)} entries")
+        for dfe in range(capabilities.dfes):
+            await self._tables.write_source(dfe, len(self._sources), source)
+        self._sources.append(source)
+        self.programmed["source"] += 1
+
+    # Sending down
+
+    async def _miss(self, header: PuntHeader, frame: bytes) -> None:
+        """The tables now know what to do with ``frame``."""
+        if self._settings.miss == Miss.DROP:
+            raise Refused(Reason.NO_SA)
+        await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+
+    async def _inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+        await self._port.inject(mode, port, depth, frame)
+        self.injected[mode] += 1
+
+    async def _in_software(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes,
+                           ip: Ipv4) -> None:
+        """Does to a clear packet here what was decided."""
+        if decision.action == PolicyAction.DISCARD:
+            raise Refused(Reason.POLICY)
+        if decision.action == PolicyAction.PROTECT:
+            sa = self._outbound_sa(decision.policy)
+            placed = self._placed.get(sa.identity)
+            if placed is None or not placed.soft:
+                raise _Consumed("rules_full")
+            await self._encrypt(placed, header, ethernet, packet)
+            return
+        route = self._clear_route(header.ingress, ip)
+        if route.decrement_ttl:
+            if ip.ttl <= 1:
+                raise Refused(Reason.TTL_EXPIRED)
+            packet = rewrite(packet[:ip.total_length], ip.header_bytes, ttl=ip.ttl - 1)
+        await self._send(route, header, ethernet, packet, "bypassed")
+
+    async def _decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+        route = self._inbound_route(placed.sa, self._permitted(placed.sa))
+        plain = placed.soft.decapsulate(packet, decrement_ttl=route.decrement_ttl)
+        await self._send(route, header, ethernet, plain, "decrypted")
+
+    async def _encrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+        route = self._outbound_route(placed.sa)
+        sealed = placed.soft.encapsulate(packet, decrement_ttl=route.decrement_ttl)
+        await self._send(route, header, ethernet, sealed, "encrypted")
+
+    async def _send(self, route: Route, header: PuntHeader, ethernet: Ethernet, packet: bytes, kind: str) -> None:
+        if route.destination_mac is not None:
+            ethernet = Ethernet(route.destination_mac, route.source_mac, ETHERTYPE_IPV4, route.vlan)
+        again = route.egress == Port.RECIRCULATE
+        await self._inject(InjectMode.CLASSIFY if again else InjectMode.DIRECT, route.egress,
+                           header.depth + again, ethernet.pack() + packet)
+        self.software[kind] += 1
+
+
+class _Consumed(Exception):
+    """A packet that ends here, for a cause that is no reason of the gateway's."""
+
+
+def _routed(hop: NextHop) -> Route:
+    return Route(hop.port, hop.destination_mac, hop.source_mac, decrement_ttl=True)
+
+
+def _cam_key(sa: Sa) -> CamKey:
+    return CamKey(sa.destination, sa.spi, sa.protocol)
+
+
+def _remaining(limit: Lifetime, state: SaState) -> Lifetime:
+    """What an SA has left of a lifetime; at least one, so that the next packet ends it."""
+    return Lifetime(limit.bytes and max(limit.bytes - state.bytes, 1),
+                    limit.packets and max(limit.packets - state.packets, 1), limit.seconds)
+
+
+def _check_policy(policy: Policy) -> None:
+    selectors = policy.selectors
+    if (selectors.source_ports, selectors.destination_ports) != (ANY_PORTS, ANY_PORTS) \
+            and selectors.protocol not in (None, TCP, UDP):
+        raise UnsupportedError(f"The gateway looks at ports of TCP and UDP only, not of protocol {selectors.protocol} "
+                               f"(policy {selectors.source} to {selectors.destination})")

@@ -1,0 +1,125 @@
+"""The Security Policy Database (RFC 4301 4.4.1): ordered policies, and what they say about a packet."""
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa, Selectors
+
+
+class PolicyDirection(StrEnum):
+    """Which packets a policy is about: what is sent, what is received for the gateway's own addresses, what is received and forwarded."""
+
+    OUT = "out"
+    IN = "in"
+    FORWARD = "fwd"
+
+
+class PolicyAction(StrEnum):
+    """What becomes of them."""
+
+    PROTECT = "protect"
+    BYPASS = "bypass"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """Which SA protects, innermost first where there are several. Unspecified addresses (0.0.0.0) and ``reqid`` 0 match every SA."""
+
+    source: Address
+    destination: Address
+    mode: Mode
+    protocol: int = ESP
+    reqid: int = 0
+    spi: int = 0
+    optional: bool = False
+
+    def __post_init__(self):
+        if self.protocol not in (ESP, AH):
+            raise InputError(f"template protocol must be 50 (ESP) or 51 (AH), not {self.protocol!r}")
+
+    def accepts(self, sa: Sa) -> bool:
+        """Whether ``sa`` is the protection meant."""
+        return (sa.protocol == self.protocol and sa.mode == self.mode
+                and self.reqid in (0, sa.reqid) and self.spi in (0, sa.spi)
+                and (self.source.is_unspecified or sa.source == self.source)
+                and (self.destination.is_unspecified or sa.destination == self.destination))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """One entry of the SPD.
+
+    Members
+    -------
+    selectors : Selectors
+    direction : PolicyDirection
+    action : PolicyAction
+    templates : tuple of Template
+        For PROTECT, at least one.
+    priority : int
+        The lowest decides; among equal ones, the first added.
+    """
+
+    selectors: Selectors
+    direction: PolicyDirection
+    action: PolicyAction
+    templates: tuple[Template, ...] = ()
+    priority: int = 0
+
+    def __post_init__(self):
+        if (self.action == PolicyAction.PROTECT) != bool(self.templates):
+            raise InputError(f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
+                             f"for action {self.action.value}, not {self.templates!r}")
+
+
+class PolicyDatabase:
+    """Policies in the order in which they decide."""
+
+    def __init__(self, policies: Iterable[Policy] = ()):
+        self._policies: list[Policy] = []
+        for policy in policies:
+            self.add(policy)
+
+    def add(self, policy: Policy) -> None:
+        """Adds ``policy`` behind all with the same priority or a lower one."""
+        at = sum(other.priority <= policy.priority for other in self._policies)
+        self._policies.insert(at, policy)
+
+    def remove(self, policy: Policy) -> None:
+        """Takes ``policy`` away.
+
+        Raises
+        ------
+        InputError
+            It is not there.
+        """
+        if policy not in self._policies:
+            raise InputError(f"No such policy: {policy!r}")
+        self._policies.remove(policy)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self._policies)
+
+    def __len__(self) -> int:
+        return len(self._policies)
+
+    def outbound(self) -> list[Policy]:
+        """Policies for what is sent, in order."""
+        return [policy for policy in self._policies if policy.direction == PolicyDirection.OUT]
+
+    def inbound(self) -> list[Policy]:
+        """Policies for what is received, in order, for own addresses and forwarded alike."""
+        return [policy for policy in self._policies if policy.direction != PolicyDirection.OUT]
+
+    def permitted(self, sa: Sa) -> list[Selectors]:
+        """What the inbound ``sa`` may carry: selectors of the policies that name it, none twice, none inside another."""
+        if sa.direction != Direction.INBOUND:
+            raise InputError(f"sa must be inbound, not {sa}")
+        found: list[Selectors] = []
+        for policy in self.inbound():
+            if any(template.accepts(sa) for template in policy.templates):
+                if not any(known.covers(policy.selectors) for known in found):
+                    found = [known for known in found if not policy.selectors.covers(known)] + [policy.selectors]
+        return found

@@ -1,0 +1,360 @@
+"""A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of the gateware.
+
+It keeps the same tables (:class:`~spigate.firmware_py.tables.Tables`), so the control element programs it as it programs the gateware; what it makes of a
+frame is what the gateware is compared with. See docs/architecture.md for the packet's way.
+"""
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
+from spigate.firmware_py.packet import (
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    IKE_PORT,
+    NATT_PORT,
+    UDP,
+    Ethernet,
+    Ipv4,
+    Refused,
+    rewrite,
+)
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.sa import AH, ESP, Direction, Sa, Selectors
+from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.tables import (
+    GATEWARE,
+    Action,
+    CamEntry,
+    CamKey,
+    Capabilities,
+    CfeSettings,
+    Counters,
+    Event,
+    Route,
+    Rule,
+    SaState,
+    Source,
+)
+
+FROM_CFE = 15
+FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
+AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
+                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A frame that leaves at ``port``, NETWORK or SERVER."""
+
+    port: Port
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Punted:
+    """A frame for the control element."""
+
+    header: PuntHeader
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A frame that is gone."""
+
+    reason: Reason
+
+
+Outcome = Sent | Punted | Dropped
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A frame on its way through, parsed as far as it is sound."""
+
+    frame: bytes
+    ingress: Port
+    depth: int
+    ethernet: Ethernet
+    packet: bytes
+    ip: Ipv4 | None
+
+    @property
+    def spi(self) -> int:
+        at = self.ip.header_bytes
+        return int.from_bytes(self.packet[at:at + 4])
+
+
+class SoftGateway:
+    """A gateway in software.
+
+    It balances round robin over the enabled DFEs, whatever the setting says: which DFE holds an SA changes no packet.
+
+    Parameters
+    ----------
+    capabilities : Capabilities
+        What it refuses beyond, and how large its tables are.
+    clock : callable
+        The time for punt headers and events, in clocks.
+
+    Members
+    -------
+    drops : Counter of Reason
+        Dropped frames.
+    programmed : Counter of str
+        Entries written, by table.
+    """
+
+    def __init__(self, *, capabilities: Capabilities = GATEWARE, clock: Callable[[], int] = lambda: 0):
+        self.capabilities = capabilities
+        self.drops: Counter[Reason] = Counter()
+        self.programmed: Counter[str] = Counter()
+        self._clock = clock
+        self._settings = CfeSettings()
+        self._turn = 0
+        self._sas: list[dict[int, SoftSa]] = [{} for _ in range(capabilities.dfes)]
+        self._sources: list[dict[int, Source]] = [{} for _ in range(capabilities.dfes)]
+        self._cam: dict[CamKey, CamEntry] = {}
+        self._rules: list[Rule] = []
+        self._routes: dict[int, Route] = {}
+        self._events: list[Event] = []
+        self._cfe: Counter[str] = Counter()
+        self._forward: Counter[str] = Counter()
+        self._dfes: list[Counter[str]] = [Counter() for _ in range(capabilities.dfes)]
+
+    # Packets
+
+    def process(self, port: Port, frame: bytes) -> list[Outcome]:
+        """What becomes of ``frame``, which came in at NETWORK or SERVER: one outcome, in a list as :meth:`inject` gives it."""
+        self._cfe["network_in" if port == Port.NETWORK else "server_in"] += 1
+        return [self._classify(frame, port, 0)]
+
+    def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> list[Outcome]:
+        """What becomes of a frame that the control element sends down."""
+        self._cfe["inject_in"] += 1
+        if mode == InjectMode.DIRECT:
+            return [self._leave(port, frame, depth)]
+        return [self._classify(frame, port, depth)]
+
+    def _classify(self, frame: bytes, ingress: Port, depth: int) -> Outcome:
+        dfe, sa = FROM_CFE, 0
+        arrival = None
+        try:
+            arrival = _parse(frame, ingress, depth)
+            if depth > self._settings.depth_limit:
+                raise Refused(Reason.NESTED)
+            if arrival.ip.protocol == ESP:
+                entry = self._look_up(arrival)
+                dfe, sa, action = entry.dfe, entry.sa, None
+            else:
+                entry = self._match(arrival)
+                action = entry.action
+                dfe = entry.dfe if action == Action.PROTECT else self._balance()
+                sa = entry.sa if action == Action.PROTECT else 0
+            return self._run_dfe(arrival, dfe, sa, action, self._routes[entry.route])
+        except Refused as refusal:
+            if refusal.reason in (Reason.UNKNOWN_SPI, Reason.NO_RULE, Reason.RULE):
+                dfe = self._balance()
+            return self._refuse(refusal.reason, frame, ingress, depth, dfe, sa, arrival)
+
+    def _look_up(self, arrival: _Arrival) -> CamEntry:
+        self._cfe["hits"] += 1
+        entry = self._cam.get(CamKey(arrival.ip.destination, arrival.spi))
+        if entry:
+            return entry
+        self._cfe["hits"] -= 1
+        self._cfe["misses"] += 1
+        raise Refused(Reason.NO_SA if self._settings.miss_drop else Reason.UNKNOWN_SPI)
+
+    def _match(self, arrival: _Arrival) -> Rule:
+        self._cfe["clear"] += 1
+        ip = arrival.ip
+        for rule in self._rules:
+            if arrival.ingress in rule.ingress and rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports):
+                if rule.action in (Action.DISCARD, Action.PUNT):
+                    raise Refused(Reason.POLICY if rule.action == Action.DISCARD else Reason.RULE)
+                return rule
+        self._cfe["misses"] += 1
+        raise Refused(Reason.POLICY if self._settings.rule_miss == Action.DISCARD else Reason.NO_RULE)
+
+    def _balance(self) -> int:
+        for _ in range(self.capabilities.dfes):
+            self._turn = (self._turn + 1) % self.capabilities.dfes
+            if self._settings.enable >> self._turn & 1:
+                return self._turn
+        raise Refused(Reason.NO_DFE)
+
+    def _run_dfe(self, arrival: _Arrival, dfe: int, sa: int, action: Action | None, route: Route) -> Outcome:
+        counts = self._dfes[dfe]
+        counts["packets_in"] += 1
+        counts["bytes_in"] += len(arrival.frame)
+        if action == Action.BYPASS:
+            packet, kind = self._bypass(arrival, dfe, route), "bypassed"
+        else:
+            packet, kind = self._protect(arrival, dfe, sa, action, route)
+        frame = _ethernet(arrival, route) + packet
+        counts[kind] += 1
+        counts["packets_out"] += 1
+        counts["bytes_out"] += len(frame)
+        return self._leave(route.egress, frame, arrival.depth + 1)
+
+    def _bypass(self, arrival: _Arrival, dfe: int, route: Route) -> bytes:
+        if not any(arrival.ip.source in source.network and arrival.ingress in source.ingress
+                   for source in self._sources[dfe].values()):
+            raise Refused(Reason.POLICY)
+        if not route.decrement_ttl:
+            return arrival.packet
+        if arrival.ip.ttl <= 1:
+            raise Refused(Reason.TTL_EXPIRED)
+        packet = arrival.packet[:arrival.ip.total_length] if route.destination_mac else arrival.packet
+        return rewrite(packet, arrival.ip.header_bytes, ttl=arrival.ip.ttl - 1)
+
+    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None, route: Route) -> tuple[bytes, str]:
+        soft = self._sas[dfe].get(index)
+        direction = Direction.OUTBOUND if action == Action.PROTECT else Direction.INBOUND
+        if not soft or soft.sa.direction != direction or (action is None and soft.sa.spi != arrival.spi):
+            raise Refused(Reason.SA_ABSENT)
+        if action == Action.PROTECT:
+            packet, kind = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl), "encrypted"
+        else:
+            packet, kind = soft.decapsulate(arrival.packet, decrement_ttl=route.decrement_ttl), "decrypted"
+        if soft.soft_reached:
+            self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, index)
+        return packet, kind
+
+    def _leave(self, port: Port, frame: bytes, depth: int) -> Outcome:
+        if port == Port.RECIRCULATE:
+            self._forward["recirculated"] += 1
+            self._cfe["recirculate_in"] += 1
+            return self._classify(frame, port, depth)
+        self._forward["network_out" if port == Port.NETWORK else "server_out"] += 1
+        return Sent(port, frame)
+
+    def _refuse(self, reason: Reason, frame: bytes, ingress: Port, depth: int, dfe: int, sa: int,
+                arrival: _Arrival | None) -> Outcome:
+        if FIRST_PUNT <= reason <= LAST_PUNT:
+            if dfe == FROM_CFE:
+                self._cfe["punts"] += 1
+            else:
+                self._dfes[dfe]["punts"] += 1
+            self._forward["punt_out"] += 1
+            tagged = frame[12:14] == b"\x81\x00"
+            return Punted(PuntHeader(reason, ingress, dfe, sa, depth, tagged, self._clock()), frame)
+        self.drops[reason] += 1
+        self._tell(reason, True, arrival, dfe, sa)
+        return Dropped(reason)
+
+    def _tell(self, reason: Reason, dropped: bool, arrival: _Arrival | None, dfe: int, sa: int) -> None:
+        if dropped and reason not in AUDITABLE:
+            return
+        ip = arrival.ip if arrival else None
+        nowhere = IPv4Address(0)
+        encrypted = ip is not None and ip.protocol == ESP and not ip.fragment
+        sequence = int.from_bytes(arrival.packet[ip.header_bytes + 4:ip.header_bytes + 8]) if encrypted else 0
+        self._events.append(Event(
+            reason, dropped, arrival.ingress if arrival else Port.NETWORK, dfe, sa, arrival.spi if encrypted else 0,
+            sequence, ip.source if ip else nowhere, ip.destination if ip else nowhere, self._clock()))
+
+    # Tables
+
+    async def configure(self, settings: CfeSettings) -> None:
+        self._settings = settings
+
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+        lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
+        if lacking:
+            raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
+        self._in_range("sa", index, self.capabilities.sa_entries)
+        self._sas[dfe][index] = SoftSa(sa, None if selectors is None else [selectors])
+        self.programmed["sa"] += 1
+
+    async def erase_sa(self, dfe: int, index: int) -> None:
+        self._sas[dfe].pop(index, None)
+
+    async def read_state(self, dfe: int, index: int) -> SaState:
+        soft = self._sas[dfe].get(index)
+        return soft.state if soft else SaState()
+
+    async def add_cam(self, entry: CamEntry) -> None:
+        if entry.key not in self._cam and len(self._cam) >= self.capabilities.cam_entries:
+            raise TableFull(f"The CAM is full: {self.capabilities.cam_entries} entries")
+        self._cam[entry.key] = entry
+        self.programmed["cam"] += 1
+
+    async def remove_cam(self, key: CamKey) -> None:
+        self._cam.pop(key, None)
+
+    async def add_rule(self, rule: Rule) -> None:
+        if len(self._rules) >= self.capabilities.rules:
+            raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
+        self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self.programmed["rule"] += 1
+
+    async def replace_rule(self, old: Rule, new: Rule) -> None:
+        if old not in self._rules or old.order != new.order:
+            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        self._rules[self._rules.index(old)] = new
+        self.programmed["rule"] += 1
+
+    async def remove_rule(self, rule: Rule) -> None:
+        if rule in self._rules:
+            self._rules.remove(rule)
+
+    async def write_route(self, index: int, route: Route | None) -> None:
+        self._in_range("route", index, self.capabilities.routes)
+        self._put(self._routes, "route", index, route)
+
+    async def write_source(self, dfe: int, index: int, source: Source | None) -> None:
+        self._in_range("source", index, self.capabilities.sources)
+        self._put(self._sources[dfe], "source", index, source)
+
+    def _put(self, table: dict, name: str, index: int, entry: object | None) -> None:
+        if entry is None:
+            table.pop(index, None)
+        else:
+            table[index] = entry
+            self.programmed[name] += 1
+
+    def _in_range(self, table: str, index: int, size: int) -> None:
+        if not 0 <= index < size:
+            raise InputError(f"{table} index must be 0 to {size - 1}, not {index!r}")
+
+    async def counters(self) -> Counters:
+        return Counters(dict(self._cfe), dict(self._forward), [dict(counts) for counts in self._dfes], dict(self.drops))
+
+    async def events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+def _parse(frame: bytes, ingress: Port, depth: int) -> _Arrival:
+    ethernet, packet = Ethernet.parse(frame)
+    if ethernet.kind != ETHERTYPE_IPV4:
+        raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
+    ip = Ipv4.parse(packet)
+    arrival = _Arrival(frame, ingress, depth, ethernet, packet, ip)
+    if ip.fragment:
+        raise Refused(Reason.FRAGMENT)
+    if ip.protocol == AH:
+        raise Refused(Reason.AH)
+    payload = ip.total_length - ip.header_bytes
+    if ip.protocol == ESP:
+        if payload < 8:
+            raise Refused(Reason.MALFORMED)
+        if arrival.spi < 256:
+            raise Refused(Reason.RESERVED_SPI)
+    if ip.protocol == UDP and payload >= 8:
+        if IKE_PORT in ip.ports:
+            raise Refused(Reason.IKE)
+        if NATT_PORT in ip.ports:
+            marker = packet[ip.header_bytes + 8:ip.header_bytes + 12]
+            raise Refused(Reason.IKE if payload >= 12 and not any(marker) else Reason.NATT)
+    return arrival
+
+
+def _ethernet(arrival: _Arrival, route: Route) -> bytes:
+    if route.destination_mac is None:
+        return arrival.ethernet.pack()
+    return Ethernet(route.destination_mac, route.source_mac, ETHERTYPE_IPV4, route.vlan).pack()

@@ -1,0 +1,269 @@
+"""The gateway's tables as the control element sees them: their entries, and who keeps them.
+
+:class:`Tables` has two keepers: :class:`~spigate.firmware_py.driver.Driver` writes the registers of the gateware,
+:class:`~spigate.firmware_py.soft.gateway.SoftGateway` is a gateway itself. The control element does not know which it has.
+"""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import Protocol
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.sa import AH, ESP, Address, Auth, Cipher, Mode, Network, Sa, Selectors
+from spigate.hdl.csr import rdl
+
+Action = rdl.enum("action_e")
+Balance = rdl.enum("balance_e")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a gateway has and can do."""
+
+    dfes: int
+    lanes: int
+    beat_bytes: int
+    sa_entries: int
+    sources: int
+    cam_entries: int
+    cam_ways: int
+    rules: int
+    routes: int
+    ciphers: frozenset[Cipher]
+    aes_keys: frozenset[int]
+    auths: frozenset[Auth]
+    modes: frozenset[Mode]
+    icvs: frozenset[int] = frozenset({16})
+    replay_window: int = 64
+    esn: bool = False
+    ipv6: bool = False
+    ah: bool = False
+    natt: bool = False
+
+    def lacks(self, sa: Sa, permitted: Sequence[Selectors] = ()) -> str | None:
+        """What ``sa`` needs and the gateway has not, by name; None where it can do it all. ``permitted``: what it may carry."""
+        needs = [
+            (sa.protocol != AH or self.ah, "AH"),
+            (sa.source.version == 4 or self.ipv6, "IPv6"),
+            (all(selectors.source.version == 4 for selectors in permitted) or self.ipv6, "IPv6"),
+            (len(permitted) <= 1, "more than one selector for an SA"),
+            (sa.encapsulation is None or self.natt, "ESP in UDP"),
+            (sa.mode in self.modes, f"{sa.mode.name.lower()} mode"),
+            (not sa.esn or self.esn, "extended sequence numbers"),
+            (sa.cipher in self.ciphers, sa.cipher.value),
+            (not sa.key or len(sa.key) in self.aes_keys, f"keys of {8 * len(sa.key)} bits"),
+            (sa.auth in self.auths or sa.auth == Auth.NONE, sa.auth.value),
+            (not sa.icv_bytes or sa.icv_bytes in self.icvs, f"ICVs of {sa.icv_bytes} bytes"),
+            (sa.replay_window <= self.replay_window, f"replay windows of {sa.replay_window}"),
+        ]
+        return next((name for has, name in needs if not has), None)
+
+
+GATEWARE = Capabilities(
+    dfes=2, lanes=1, beat_bytes=16, sa_entries=256, sources=16, cam_entries=1024, cam_ways=3, rules=32, routes=64,
+    ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}), aes_keys=frozenset({16, 24, 32}),
+    auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
+"""The gateware as it is without parameters: what the reference model imitates."""
+
+
+@dataclass(frozen=True)
+class CamKey:
+    """What an encrypted packet is found by."""
+
+    destination: Address
+    spi: int
+    protocol: int = ESP
+
+
+@dataclass(frozen=True)
+class CamEntry:
+    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, then by route ``route``."""
+
+    key: CamKey
+    dfe: int
+    sa: int
+    route: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
+
+    ``order`` is the rule's place among the others: the lowest is tried first; among equals the first added.
+    """
+
+    selectors: Selectors
+    ingress: frozenset[Port]
+    action: Action
+    order: tuple[int, ...] = ()
+    dfe: int = 0
+    sa: int = 0
+    route: int = 0
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a packet leaves.
+
+    Members
+    -------
+    egress : Port
+    destination_mac, source_mac : bytes or None
+        A new Ethernet header; None: the frame keeps its own.
+    vlan : int or None
+        802.1Q tag control information of the new header.
+    decrement_ttl : bool
+        Count time to live down, as a router does.
+    """
+
+    egress: Port
+    destination_mac: bytes | None = None
+    source_mac: bytes | None = None
+    vlan: int | None = None
+    decrement_ttl: bool = False
+
+    def __post_init__(self):
+        for name in ("destination_mac", "source_mac"):
+            value = getattr(self, name)
+            if value is not None and len(value) != 6:
+                raise InputError(f"{name} must be 6 bytes, not {len(value)}")
+        if (self.destination_mac is None) != (self.source_mac is None):
+            raise InputError("destination_mac and source_mac must be given both, or neither")
+        if self.vlan is not None and self.destination_mac is None:
+            raise InputError("vlan must be None where the frame keeps its Ethernet header")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Sources that may speak in the clear, at the ports ``ingress``."""
+
+    network: Network
+    ingress: frozenset[Port]
+
+    def __post_init__(self):
+        if not isinstance(self.network, IPv4Network):
+            raise InputError(f"network must be an IPv4 network, not {self.network!r}")
+
+
+@dataclass(frozen=True)
+class SaState:
+    """How far an SA is. ``sequence`` and ``window`` as in :class:`~spigate.firmware_py.sa.Sa`; bytes and packets count towards its lifetime."""
+
+    sequence: int = 0
+    window: int = 0
+    bytes: int = 0
+    packets: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the gateway tells: a packet dropped for an auditable reason, or a soft lifetime over."""
+
+    reason: Reason
+    dropped: bool
+    ingress: Port
+    dfe: int
+    sa: int
+    spi: int
+    sequence: int
+    source: Address
+    destination: Address
+    time: int
+
+
+@dataclass(frozen=True)
+class CfeSettings:
+    """Settings of the classifier; see ``cfe`` in ``hdl/csr/gateway.rdl``."""
+
+    balance: Balance = Balance.ROUND_ROBIN
+    enable: int = 0xFF
+    weights: tuple[int, ...] = (1,) * 8
+    patience: int = 4096
+    miss_drop: bool = False
+    rule_miss: Action = Action.PUNT
+    depth_limit: int = 3
+    miss_interval: int = 0
+    punt_period: int = 0
+
+
+@dataclass(frozen=True)
+class Counters:
+    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason, those that are 0 left out."""
+
+    cfe: dict[str, int] = field(default_factory=dict)
+    forward: dict[str, int] = field(default_factory=dict)
+    dfes: list[dict[str, int]] = field(default_factory=list)
+    drops: dict[Reason, int] = field(default_factory=dict)
+
+
+class Tables(Protocol):
+    """What keeps the gateway's tables. An entry is seen by packets whole, or not at all.
+
+    Indices of SAs, routes and sources are the caller's choice; CAM entries and rules find their place themselves.
+    """
+
+    capabilities: Capabilities
+
+    async def configure(self, settings: CfeSettings) -> None:
+        """Sets up the classifier."""
+
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``.
+
+        Raises
+        ------
+        UnsupportedError
+            The gateway lacks something that the SA needs; the message names it.
+        """
+
+    async def erase_sa(self, dfe: int, index: int) -> None:
+        """Forgets an SA: all of it, keys first of all, becomes zero."""
+
+    async def read_state(self, dfe: int, index: int) -> SaState:
+        """How far an SA is."""
+
+    async def add_cam(self, entry: CamEntry) -> None:
+        """Adds an entry, or replaces the one with the same key. No entry is missed by a lookup meanwhile.
+
+        Raises
+        ------
+        TableFull
+            No place was found; all is as it was.
+        """
+
+    async def remove_cam(self, key: CamKey) -> None:
+        """Removes an entry; nothing happens where there is none."""
+
+    async def add_rule(self, rule: Rule) -> None:
+        """Adds a rule at its place in the order. Meanwhile packets see all other rules in order.
+
+        Raises
+        ------
+        TableFull
+            There is no room.
+        """
+
+    async def replace_rule(self, old: Rule, new: Rule) -> None:
+        """Puts ``new``, of the same order, in the place of ``old``; packets see the one or the other.
+
+        Raises
+        ------
+        InputError
+            ``old`` is not there, or ``new`` has another order.
+        """
+
+    async def remove_rule(self, rule: Rule) -> None:
+        """Removes a rule; nothing happens where it is not there."""
+
+    async def write_route(self, index: int, route: Route | None) -> None:
+        """Writes a route; None erases it."""
+
+    async def write_source(self, dfe: int, index: int, source: Source | None) -> None:
+        """Writes an entry of a DFE's list of clear sources; None erases it."""
+
+    async def counters(self) -> Counters:
+        """All counters."""
+
+    async def events(self) -> list[Event]:
+        """The events since the last call."""

