@@ -60,6 +60,10 @@ class Fill(wiring.Component):
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):
         if not 1 <= lanes <= 8:
             raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+        if sa_entries < 2 or sa_entries & sa_entries - 1:
+            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+        if sources < 1:
+            raise ValueError(f"sources must be 1 or more, not {sources!r}")
         self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
