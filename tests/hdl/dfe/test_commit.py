@@ -125,7 +125,7 @@ def transport_in(payload, *, route=(), new=None, ethernet=ETHERNET, align=4, opt
     return Case(done, content, (new or ethernet) + bytes(outer / Raw(payload)), **more)
 
 
-def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, control=(), sequence=9, identification=0, **more):
+def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, control=(), sequence=9, **more):
     """A packet that was encrypted: the buffer holds random bytes where the crypto put its own."""
     control_suite, iv, icv, align = SUITES[suite]
     control = {"direction": 1, "mode": mode, "spi": 0x1000, "outer_ttl": 33, "outer_tos": 0x88} | control_suite | dict(control)
@@ -137,11 +137,11 @@ def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, con
     job = {"info": info, "control": control, "sequence": sequence, "text_bytes": len(text),
            "tunnel": {"source": number("192.0.2.1"), "destination": number("198.51.100.2")}}
     if mode:
-        flags = {DontFragment.CLEAR: "", DontFragment.SET: "DF"}.get(control.get("df", 0), ip.flags & "DF")
+        flags = {DontFragment.CLEAR: "", DontFragment.SET: "DF"}.get(control.get("df", 0), str(ip.flags & "DF"))
         job["esp"] = 10
         content = ethernet.ljust(40, b"\xcc") + esp
         out = bytes(IP(src="192.0.2.1", dst="198.51.100.2", ttl=33, proto=50, tos=ip.tos if control.get("copy_tos") else 0x88, flags=flags,
-                       id=identification) / Raw(esp))
+                       id=0 if flags else sequence & 0xffff) / Raw(esp))
     else:
         header = packet[:4 * ip.ihl]
         job["esp"] = (len(ethernet) + len(header)) // 4
@@ -207,9 +207,10 @@ def test_outer_header():
     run([
         protected(packets[0], 1, "gcm", control={"copy_tos": 1, "df": df.SET}), protected(packets[1], 1, "gcm", control={"df": df.SET}),
         # Without Don't Fragment each packet has an identification of its own.
-        *(protected(packets[1], 1, "gcm", control={"df": kind}, identification=at) for at, kind in enumerate((df.CLEAR, df.COPY, df.CLEAR))),
+        *(protected(packets[1], 1, "gcm", control={"df": kind}, sequence=sequence)
+          for kind, sequence in ((df.CLEAR, 1), (df.COPY, 0x12345), (df.CLEAR, 0xffff_ffff))),
         protected(packets[0], 1, "gcm", control={"df": df.COPY, "copy_tos": 1}),
-        protected(packets[0], 1, "gcm", control={"df": df.CLEAR}, identification=3),
+        protected(packets[0], 1, "gcm", control={"df": df.CLEAR}),
     ])
 
 
