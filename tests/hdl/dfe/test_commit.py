@@ -356,7 +356,7 @@ def test_mixture(beat_bytes, lanes):
     run(cases, beat_bytes, lanes, paused)
 
 
-def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=40):
+def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=20):
     commit = Commit(beat_bytes=beat_bytes, lanes=lanes, sa_entries=16)
     world = Lanes(commit)
     ends = []
@@ -374,22 +374,19 @@ def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=40):
                 ends.append(clock)
 
     simulate(commit, testbench, background=world.background([(at % lanes, case.done, case.content, case.rows) for at in range(packets + 8)]))
-    return (ends[-1] - ends[9]) / (packets - 10)
+    return (ends[-1] - ends[4]) / (packets - 5)
 
 
 SMALL = packet_of(36)   # 64 bytes
 
 
-@pytest.mark.parametrize("beat_bytes, most", [(16, 20), (8, 24)])
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("beat_bytes, lanes, most", [(16, 1, 18), (16, 2, 18), (8, 1, 25)])
 @pytest.mark.parametrize("case", [
     tunnel_in(SMALL, align=16), tunnel_in(SMALL, info={"control": {"check_selectors": 1}}), transport_in(SMALL[20:]), bypass(SMALL),
     protected(SMALL, 1, "cbc-sha256", control={"df": 1}), protected(SMALL, 1, "gcm", control={"df": 1}), protected(SMALL, 0, "gcm")],
     ids=["tunnel in, cbc", "tunnel in, gcm", "transport in", "bypass", "tunnel out, cbc", "tunnel out, gcm", "transport out"])
 def test_clocks_a_packet(case, lanes, beat_bytes, most):
-    clocks = clocks_a_packet(case, beat_bytes, lanes)
-    print(f"{clocks:.1f} clocks")
-    assert clocks <= most
+    assert clocks_a_packet(case, beat_bytes, lanes) <= most
 
 
 def test_long_packets_leave_a_beat_a_clock():
