@@ -86,7 +86,7 @@ class Classifier(wiring.Component):
             rules.i.payload.ingress.eq(info.ingress),
             moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
             cam.start.eq(moves & ~asked.decided & is_esp),
-            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(info.protocol),
+            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(ESP_PROTOCOL),
             self.i.ready.eq(~asking | moves),
         ]
         with m.If(moves):
@@ -174,7 +174,9 @@ class Classifier(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += reads_route.eq(1)
-                m.d.sync += [out.eq(info), out.dfe.eq(FROM_CFE), out.sa.eq(0)]
+                # What is not decided yet, and what a table says, follows.
+                m.d.sync += [out[name].eq(info[name]) for name, _ in PacketInfo() if name != "route"]
+                m.d.sync += [out.dfe.eq(FROM_CFE), out.sa.eq(0)]
                 with m.If(parsed.decided):
                     m.d.sync += out.route.egress.eq(info.ingress)
                     m.next = "OFFER"

@@ -7,8 +7,23 @@ from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
 from spigate.hdl.net.descriptor import PacketInfo, Reason, Verdict
 from spigate.hdl.net.headers import (
-    AH_PROTOCOL, ESP, ESP_PROTOCOL, FRAME, IKE_PORT, IP_WORD, IPV4, NATT_PORT, PORTS, TCP_PROTOCOL, TYPE_IPV4, TYPE_IPV6,
-    TYPE_VLAN, UDP, UDP_PROTOCOL, VLAN)
+    AH_PROTOCOL,
+    ESP,
+    ESP_PROTOCOL,
+    FRAME,
+    IKE_PORT,
+    IP_WORD,
+    IPV4,
+    NATT_PORT,
+    PORTS,
+    TCP_PROTOCOL,
+    TYPE_IPV4,
+    TYPE_IPV6,
+    TYPE_VLAN,
+    UDP,
+    UDP_PROTOCOL,
+    VLAN,
+)
 from spigate.hdl.net.packet import packets
 
 FIRST_SPI = 256

@@ -4,7 +4,17 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, PacketInfo, Port, PuntHeader, Reason, Report, Verdict)
+    CE_HEADER_BYTES,
+    CE_VERSION,
+    FROM_CFE,
+    Egress,
+    PacketInfo,
+    Port,
+    PuntHeader,
+    Reason,
+    Report,
+    Verdict,
+)
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
 
@@ -165,21 +175,23 @@ class Router(wiring.Component):
                     m.next = "IDLE"
             with m.State("DROP"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [
-                    report.reason.eq(reason), report.dropped.eq(1), report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE),
-                    report.sa.eq(info.sa), report.spi.eq(Mux(is_esp, info.spi, 0)),
-                    report.sequence.eq(Mux(is_esp, info.sequence, 0)), report.source.eq(Mux(info.ipv4, info.source, 0)),
-                    report.destination.eq(Mux(info.ipv4, info.destination, 0)),
-                ]
                 with m.If(self.i.valid & beat.last):
                     m.next = "REPORT"
             with m.State("REPORT"):
-                m.d.comb += self.reports.valid.eq(1)
+                m.d.comb += [
+                    self.reports.valid.eq(1), report.reason.eq(reason), report.dropped.eq(1),
+                    report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE), report.sa.eq(info.sa),
+                ]
+                with m.If(info.ipv4):
+                    m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]
+                with m.If(is_esp):
+                    m.d.comb += [report.spi.eq(info.spi), report.sequence.eq(info.sequence)]
                 with m.If(self.reports.ready):
                     m.next = "IDLE"
                     with m.If(stalled):
-                        m.d.sync += [
-                            stalled.eq(0), report.eq(0), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe),
-                        ]
-                        m.next = "REPORT"
+                        m.next = "TELL"
+            with m.State("TELL"):
+                m.d.comb += [self.reports.valid.eq(1), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe)]
+                with m.If(self.reports.ready):
+                    m.next = "IDLE"
         return m

@@ -5,6 +5,7 @@ import pytest
 
 from spigate.hdl.cfe.rules import Rules
 from spigate.hdl.net.descriptor import Action, Port
+from tests.hdl.cfe.frames import first_match, outcome
 from tests.hdl.cfe.tables import entry
 from tests.hdl.streams import PAUSES, put, simulate, take
 
@@ -25,29 +26,6 @@ def key(source="192.0.2.1", destination="198.51.100.7", protocol=17, source_port
     # What a packet without ports has in their place must not matter.
     return {"source": address(source), "destination": address(destination), "protocol": protocol, "ingress": ingress, "ports": ports,
             "source_port": source_port if ports else 0x1234, "destination_port": destination_port if ports else 0x5678}
-
-
-def outcome(rule):
-    return tuple(rule.get(name, 0) for name in ("action", "dfe", "sa", "route"))
-
-
-def decide(table, one):
-    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description."""
-    for index in sorted(table):
-        rule = table[index]
-        if not rule.get("valid") or not rule.get("ingress", 0) >> one["ingress"] & 1:
-            continue
-        if not rule.get("any_protocol") and rule.get("protocol", 0) != one["protocol"]:
-            continue
-        matches = True
-        for side in ("source", "destination"):
-            host, network = ipaddress.ip_address(one[side]), ipaddress.ip_network(
-                (rule.get(side, 0), bin(rule.get(f"{side}_mask", 0)).count("1")), strict=False)
-            allowed = range(rule.get(f"{side}_port_low", 0), rule.get(f"{side}_port_high", 0) + 1)
-            matches &= host in network and (one[f"{side}_port"] in allowed if one["ports"] else len(allowed) == 65536)
-        if matches:
-            return outcome(rule)
-    return None
 
 
 def run(count, table, keys, pauses="none"):
@@ -79,9 +57,9 @@ def test_first_match_wins_at_every_place(count, pauses):
     table = {at: rule(at, **prefix("source", f"10.0.0.{at}/32")) for at in reversed(range(count - 1))}
     table[count - 1] = rule(count - 1, **prefix("source", "10.0.0.0/8"))
     keys = [key(source=f"10.0.0.{at}") for at in range(count + 3)] + [key(source="11.0.0.0")]
-    assert run(count, table, keys, pauses) == [decide(table, one) for one in keys]
+    assert run(count, table, keys, pauses) == [first_match(table, one) for one in keys]
     table[2] = rule(2)
-    assert run(count, table, keys, pauses) == [decide(table, one) for one in keys]
+    assert run(count, table, keys, pauses) == [first_match(table, one) for one in keys]
 
 
 CASES = {
@@ -107,7 +85,7 @@ def test_semantics(case):
     if case == "every prefix length":
         table = {at: rule(at, **prefix("source", f"255.255.255.255/{32 - at}")) for at in range(32)}
         keys = [key(source=str(ipaddress.ip_address(0xffff_ffff ^ (1 << at) >> 1))) for at in range(33)]
-    assert run(32, table, keys) == [decide(table, one) for one in keys]
+    assert run(32, table, keys) == [first_match(table, one) for one in keys]
 
 
 def test_random_rules_and_packets():
@@ -125,7 +103,7 @@ def test_random_rules_and_packets():
         protocol = rng.choice([1, 6, 17])
         ports = {} if protocol == 1 else {"source_port": rng.choice([0, 1024, 50000]), "destination_port": rng.choice([53, 443, 65535])}
         keys.append(key(rng.choice(hosts), rng.choice(hosts), protocol, ingress=rng.choice([0, 1, 3]), **ports))
-    expected = [decide(table, one) for one in keys]
+    expected = [first_match(table, one) for one in keys]
     assert len(set(expected)) > 10
     assert run(32, table, keys) == expected
 
