@@ -30,8 +30,9 @@ class Found(data.StructLayout):
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
-    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The route is read, and, where the
-    entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose route is not valid is a miss.
+    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The
+    route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
+    route is not valid is a miss.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ class Classifier(wiring.Component):
             raise ValueError(f"routes must be 2 to 256, not {routes!r}")
         self._dfes, self._cam_entries, self._rules, self._routes = dfes, cam_entries, rules, routes
         super().__init__({
-            "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())), "o": Out(stream.Signature(PacketInfo())),
+            "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())),
+            "o": Out(stream.Signature(PacketInfo())),
             "control": In(CfeControl()), "eligible": In(dfes), "free": In(12).array(dfes), "time": In(32),
             "clear": Out(1), "hit": Out(1), "miss": Out(1),
         })
@@ -146,10 +148,12 @@ class Classifier(wiring.Component):
         m.d.sync += balancer.flow.eq(parities(hashing.masks("flow", len(flow), FLOW_BITS), flow))
         m.d.comb += [
             routes.read_address.eq(entry.route),
-            balancer.balance.eq(control.balance), balancer.weights.eq(control.weights), balancer.eligible.eq(self.eligible),
+            balancer.balance.eq(control.balance), balancer.weights.eq(control.weights),
+            balancer.eligible.eq(self.eligible),
             *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period), misses.time.eq(self.time),
-            misses.keyed.eq(is_esp), misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
+            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period),
+            misses.time.eq(self.time), misses.keyed.eq(is_esp),
+            misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
             m.d.sync += [parsed.eq(awaiting), entry.eq(found), is_esp.eq(of_cam)]

@@ -1,5 +1,5 @@
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,8 +29,9 @@ class Router(wiring.Component):
     DROP                                         nowhere; reported
     ============================================ ==========================================================
 
-    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the packet that waited, and those for it
-    that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is told, whose ``dfe`` is that DFE.
+    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the
+    packet that waited, and those for it that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is
+    told, whose ``dfe`` is that DFE.
 
     Parameters
     ----------
@@ -85,7 +86,8 @@ class Router(wiring.Component):
             with m.If(target[at]):
                 m.d.sync += room.eq(free)
         m.d.comb += [
-            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()), well.eq((target & self.healthy).any()),
+            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()),
+            well.eq((target & self.healthy).any()),
         ]
         for port in [*self.dfe_info, self.direct_egress]:
             with m.If(port.ready):
@@ -100,8 +102,9 @@ class Router(wiring.Component):
         reason, stalled = Signal(Reason), Signal()
         is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
         m.d.comb += [
-            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress), header.dfe.eq(info.dfe),
-            header.sa.eq(info.sa), header.depth.eq(info.depth), header.tagged.eq(info.tagged), header.time.eq(stamp),
+            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress),
+            header.dfe.eq(info.dfe), header.sa.eq(info.sa), header.depth.eq(info.depth),
+            header.tagged.eq(info.tagged), header.time.eq(stamp),
         ]
         report = self.reports.payload
 

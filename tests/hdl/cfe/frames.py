@@ -13,7 +13,8 @@ def checksum_right(header: bytes) -> bool:
 
 
 def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
-    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None where tables decide."""
+    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None
+    where tables decide."""
     facts = {"length": len(frame) + 2, "ipv4": 0}
     malformed = (Verdict.DROP, Reason.MALFORMED, facts)
     if len(frame) < 14:

@@ -16,8 +16,8 @@ KNOWN = {0x12345678: (0, 5), 256: (1, 6), 0xffffffff: (2, 7)}
 
 
 def rule(action, **fields):
-    return {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1, "ingress": 0b1011, "valid": 1, "route": 1,
-            "action": action, **fields}
+    return {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1, "ingress": 0b1011, "valid": 1,
+            "route": 1, "action": action, **fields}
 
 
 RULES = [
@@ -43,8 +43,8 @@ def fate(frame, port, depth):
         return (Verdict.PUNT, Reason.DFE_DOWN, dfe, sa) if dfe == 2 else (Verdict.DECRYPT, Reason.NONE, dfe, sa)
     ports = facts.get("ports", (0, 0))
     found = first_match(dict(enumerate(RULES)), {
-        **{name: facts[name] for name in ("source", "destination", "protocol")}, "ingress": port, "ports": "ports" in facts,
-        "source_port": ports[0], "destination_port": ports[1]})
+        **{name: facts[name] for name in ("source", "destination", "protocol")}, "ingress": port,
+        "ports": "ports" in facts, "source_port": ports[0], "destination_port": ports[1]})
     if found is None:
         return Verdict.PUNT, Reason.NO_RULE, None, None
     action, dfe, sa, _ = found
@@ -61,8 +61,8 @@ def test_every_frame_has_the_fate_it_should(beat_bytes, pauses, seed):
     print(f"seed {seed}")
     rng = random.Random(f"{seed} {beat_bytes} {pauses}")
     cases = [frame for _, frame, _ in frames()]
-    run = Run(beat_bytes=beat_bytes, dfes=3, pauses=pauses, control={"enable": 0b011}, rules=RULES,
-              cam=[{"destination": HERE, "spi": spi, "dfe": dfe, "sa": sa, "route": 1} for spi, (dfe, sa) in KNOWN.items()])
+    cam = [{"destination": HERE, "spi": spi, "dfe": dfe, "sa": sa, "route": 1} for spi, (dfe, sa) in KNOWN.items()]
+    run = Run(beat_bytes=beat_bytes, dfes=3, pauses=pauses, control={"enable": 0b011}, rules=RULES, cam=cam)
     expected = []
     for _ in range(500 if pauses == "none" else 200):
         frame = mutated(rng, cases) if rng.random() < 0.7 else rng.choice(cases)

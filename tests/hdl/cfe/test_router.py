@@ -9,7 +9,8 @@ PATIENCE = 40
 
 
 def info(packet, verdict, *, dfe=FROM_CFE, reason=Reason.NONE, **fields):
-    return {"length": len(packet), "verdict": verdict, "dfe": dfe, "reason": reason, "ipv4": 1, "source": 1, "destination": 2, **fields}
+    return {"length": len(packet), "verdict": verdict, "dfe": dfe, "reason": reason, "ipv4": 1, "source": 1,
+            "destination": 2, **fields}
 
 
 def packet(at, size=60):
@@ -71,7 +72,8 @@ def test_a_dfe_that_takes_packets_but_no_descriptors_is_stalled_too(beat_bytes):
 
 @pytest.mark.parametrize("patience", [0, 1, 100])
 def test_waits_for_patience_and_no_longer(patience):
-    items = [(packet(at), info(packet(at), Verdict.DECRYPT, dfe=1, protocol=50, spi=0x1000, sequence=9, sa=3)) for at in range(3)]
+    items = [(packet(at), info(packet(at), Verdict.DECRYPT, dfe=1, protocol=50, spi=0x1000, sequence=9, sa=3))
+             for at in range(3)]
 
     async def testbench(ctx, router):
         ctx.set(router.reports.ready, 1)
@@ -109,12 +111,14 @@ def test_room_that_comes_in_time(beat_bytes):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", PAUSES)
 def test_direct_ones_keep_their_order_and_their_time(beat_bytes, pauses):
-    """Punts and injected frames in turn, with dropped ones between; the header's time does not change while it waits."""
+    """Punts and injected frames in turn, with dropped ones between; the header's time does not change while it
+    waits."""
     items = []
     for at in range(24):
         verdict = (Verdict.PUNT, Verdict.DIRECT, Verdict.DROP)[at % 3]
-        items.append((packet(at, 1 + at * 5), info(packet(at, 1 + at * 5), verdict, reason=Reason.IKE if at % 3 == 0 else Reason.POLICY,
-                                                   depth=at % 4, ingress=at % 2, route={"egress": Port.SERVER})))
+        one, reason = packet(at, 1 + at * 5), Reason.POLICY if at % 3 else Reason.IKE
+        items.append((one, info(one, verdict, reason=reason, depth=at % 4, ingress=at % 2,
+                                route={"egress": Port.SERVER})))
     _, pause = PAUSES[pauses]()
 
     async def testbench(ctx, router):

@@ -47,7 +47,8 @@ PACKETS = {
     "ike, marker": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(4) + b"x"), Reason.IKE),
     "ike, marker, options": (ip(options=options(9)) / UDP(sport=1, dport=4500) / Raw(bytes(4)), Reason.IKE),
     "nat-t": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\0\0\1\0" + bytes(20)), Reason.NATT),
-    "nat-t, options": (ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)), Reason.NATT),
+    "nat-t, options": (
+        ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)), Reason.NATT),
     "nat-t keep-alive": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\xff"), Reason.NATT),
     "nat-t, three zeros": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(3)), Reason.NATT),
     "from 4500": (ip() / UDP(sport=4500, dport=4501) / TEXT, None),
@@ -88,7 +89,8 @@ def frames():
 
 
 def mutated(rng: random.Random, cases: list[bytes]) -> bytes:
-    """One of ``cases`` with a few bytes changed, often with its checksum mended so that the change gets further, and sometimes cut."""
+    """One of ``cases`` with a few bytes changed, often with its checksum mended so that the change gets further, and
+    sometimes cut."""
     frame = bytearray(rng.choice(cases))
     for _ in range(rng.choice([1, 1, 2, 4])):
         frame[rng.choice([rng.randrange(len(frame)), rng.randrange(min(45, len(frame)))])] = rng.choice([
