@@ -18,7 +18,7 @@ class Source:
     def __init__(self, dut, name, items, pause):
         self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
         self.items, self.pause, self.offered = iter(items), pause, None
-        self.valid.value = 0
+        self.valid.value = self.payload.value = 0
 
     def drive(self):
         if self.offered is None and not self.pause():
@@ -44,7 +44,8 @@ class Sink:
 
     def __init__(self, dut, name, take, pause):
         self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
-        self.take, self.pause, self.is_ready = take, pause, None
+        self.take, self.pause, self.is_ready = take, pause, False
+        self.ready.value = 0
 
     def drive(self):
         ready = not self.pause()

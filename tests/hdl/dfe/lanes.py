@@ -8,7 +8,7 @@ from spigate.hdl.csr import rdl
 from spigate.hdl.dfe.job import BUFFERS
 from spigate.hdl.net.descriptor import Reason, Verdict
 from spigate.hdl.net.packet import BUFFER_BYTES
-from tests.hdl.streams import never
+from tests.hdl.streams import never, put
 
 READ_CLOCKS, ROW_CLOCKS = 4, 2
 ESP_HEADER = bytes.fromhex("00001000 00000005")
@@ -94,3 +94,53 @@ def plain(packet: bytes, verdict: Verdict, *, ethernet: bytes = ETHERNET, paddin
     facts = frame_info(IP(packet), ethernet, verdict=verdict) | info
     facts["length"] += len(padding)
     return {"job": {"info": facts}, "buffer": 0, "ok": 1}, ethernet + packet + padding
+
+
+class Lanes:
+    """The lanes of a ``Commit``. They hand over packets as lanes do, four buffers each, and spoil a buffer once it is released."""
+
+    def __init__(self, commit, pause=lambda seed: never):
+        self.lanes = [Lane() for _ in commit.lane]
+        self.commit, self.pause = commit, pause
+        self.held = 0
+        self.open = True
+
+    def background(self, packets):
+        """Background testbenches that hand over ``packets``: (lane, done, content, rows)."""
+        benches = [self._order([lane for lane, *_ in packets])]
+        for number, (lane, port) in enumerate(zip(self.lanes, self.commit.lane)):
+            own = [packet for at, *packet in packets if at == number]
+            free, taken = deque(range(BUFFERS)), deque()
+            benches += [lane.serve(port.read, port.rows, self.pause(number)), self._feed(lane, port, own, free, taken),
+                        self._release(lane, port, free, taken)]
+        return benches
+
+    def _order(self, lanes):
+        async def run(ctx):
+            while not self.open:
+                await ctx.tick()
+            await put(ctx, self.commit.order, lanes, self.pause(100))
+        return run
+
+    def _feed(self, lane, port, packets, free, taken):
+        async def run(ctx):
+            for done, content, rows in packets:
+                while not free:
+                    await ctx.tick()
+                buffer = free.popleft()
+                lane.contents[buffer], lane.rows[buffer] = content, rows_of(**rows)
+                taken.append(buffer)
+                await put(ctx, port.done, [done | {"buffer": buffer}], self.pause(200))
+                self.held += 1
+        return run
+
+    def _release(self, lane, port, free, taken):
+        async def run(ctx):
+            while True:
+                _, _, release = await ctx.tick().sample(port.release)
+                if release:
+                    buffer = taken.popleft()
+                    self.held -= 1
+                    lane.contents[buffer] = b"\xdd" * BUFFER_BYTES
+                    free.append(buffer)
+        return run
