@@ -1,6 +1,6 @@
 """From what the parser found to what becomes of the packet: CAM or rules, route, DFE."""
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe import hashing
@@ -9,7 +9,7 @@ from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
 from spigate.hdl.cfe.parser import Parsed
-from spigate.hdl.cfe.rules import Rules
+from spigate.hdl.cfe.rules import RuleResult, Rules
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import FROM_CFE, Action, CfeControl, PacketInfo, Port, Reason, Table, Verdict
@@ -18,13 +18,6 @@ from spigate.hdl.net.memory import BlockMemory
 
 MAX_DEPTH = 3
 """What ``depth`` can count to. A packet that deep is not recirculated again, whatever ``depth_limit`` says."""
-
-
-class Found(data.StructLayout):
-    """What CAM or rules say. ``action`` only from rules."""
-
-    def __init__(self):
-        super().__init__({"hit": 1, "action": Action, "dfe": 4, "sa": 16, "route": 8})
 
 
 class Classifier(wiring.Component):
@@ -98,8 +91,8 @@ class Classifier(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [asked.eq(self.i.payload), asking.eq(1)]
 
-        # 2: await the answer.
-        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(Found())
+        # 2: await the answer, in the form in which rules give it.
+        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
         resolve_room, leaves, of_cam = Signal(), Signal(), Signal()
         m.d.comb += [
             leaves.eq(waiting & answered & resolve_room), await_room.eq(~waiting | leaves),
@@ -141,7 +134,7 @@ class Classifier(wiring.Component):
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, entry, is_esp = Signal(Parsed()), Signal(Found()), Signal()
+        parsed, entry, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
         info, out = parsed.info, self.o.payload
         route = hop(routes.read_data)
         flow = Cat(info.source, info.destination, info.protocol, Mux(is_esp | parsed.ports, info.spi, 0))

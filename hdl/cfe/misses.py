@@ -12,6 +12,8 @@ BURST = 16
 
 
 class MissKey(data.StructLayout):
+    """What tells one unknown SPI from another."""
+
     def __init__(self):
         super().__init__({"destination": 32, "spi": 32})
 

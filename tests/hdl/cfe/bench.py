@@ -15,6 +15,17 @@ CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
+def keeps_its_word(stream):
+    """A background testbench: once offered, a payload stays until it is taken."""
+    async def watch(ctx):
+        offered = None
+        signals = stream.valid, stream.ready, stream.payload.as_value()
+        async for _, _, valid, ready, payload in ctx.tick().sample(*signals):
+            assert offered is None or valid and payload == offered, f"{stream!r} took back what it offered"
+            offered = payload if valid and not ready else None
+    return watch
+
+
 @dataclass
 class Out:
     """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt header's
@@ -40,6 +51,8 @@ class Run:
     """Room in the queue of DFEs that are not idle."""
     size: dict = field(default_factory=dict)
     """``cam_entries``, ``rules``, ``routes``."""
+    strict: bool = False
+    """Check in every clock that no stream takes back what it offered."""
 
     def __post_init__(self):
         self.cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, **self.size)
@@ -135,8 +148,10 @@ class Run:
             while True:
                 self.reports.append(await take(ctx, cfe.reports, pause))
 
+        outputs = [cfe.direct, cfe.direct_egress, cfe.reports, *cfe.dfe, *cfe.dfe_info] if self.strict else []
         simulate(cfe, main, *([script] if script else []), clocks=clocks, background=[
-            *(source(port, name) for port, name in PORTS.items()), egress, time, reports, *self._direct(),
+            *(source(port, name) for port, name in PORTS.items()), *map(keeps_its_word, outputs),
+            egress, time, reports, *self._direct(),
             *(testbench for at in range(self.dfes) for testbench in self._dfe(at))])
         return self
 

@@ -51,7 +51,7 @@ def test_every_verdict(beat_bytes, pauses):
     arp, ike, ipv6 = frame(ARP()), udp(sport=500, dport=500), frame(IPv6(), ICMP())
     natt, ah = udp(dport=4500, size=0), frame(IP(), AH())
     run = Run(
-        beat_bytes=beat_bytes, pauses=pauses,
+        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"),
         cam=[sa(0x1000, dfe=0, number=7), sa(0x1001, dfe=1, number=300, route=2)],
         routes={1: {"valid": 1, "egress": Port.SERVER, "destination_mac": 0x020304050607},
                 2: {"valid": 1, "egress": Port.NETWORK, "vlan_tci": 0x123, "tagged": 1, "rewrite": 1,
