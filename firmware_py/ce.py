@@ -145,11 +145,15 @@ class ControlElement:
 
     async def start(self) -> None:
         """Sets up the classifier and, where they are given, the clear sources."""
-        capabilities = self._tables.capabilities
-        await self._tables.configure(replace(
-            self._settings.cfe, enable=self._settings.cfe.enable & (1 << capabilities.dfes) - 1))
+        await self.configure(self._settings.cfe)
         for source in self._settings.sources or ():
             await self._write_source(source)
+
+    async def configure(self, cfe: CfeSettings) -> None:
+        """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when their next packet comes."""
+        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1)
+        self._settings = replace(self._settings, cfe=cfe)
+        await self._tables.configure(cfe)
 
     async def run(self) -> None:
         """Handles punts for ever, one after the other."""
@@ -485,13 +489,17 @@ class ControlElement:
         return self._routes[route]
 
     async def _allow(self, source: Address, ingress: Port) -> bool:
-        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it; False: it may not."""
+        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it; False: it may not.
+
+        What was in a tunnel did not come in the clear.
+        """
+        if ingress == Port.RECIRCULATE:
+            return True
         if any(source in known.network and ingress in known.ingress for known in self._sources):
             return True
         if self._settings.sources is not None:
             return False
-        side = Port.NETWORK if ingress == Port.RECIRCULATE else ingress
-        network = self._topology.behind(source, side) or ip_network(source)
+        network = self._topology.behind(source, ingress) or ip_network(source)
         await self._write_source(Source(network, frozenset({ingress})))
         return True
 

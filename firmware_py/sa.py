@@ -148,7 +148,10 @@ ANY_IPV6 = Selectors(ip_network("::/0"), ip_network("::/0"))
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Limits of an SA; None: no limit. Bytes are those that ESP encapsulates (RFC 4301 4.4.2.1), seconds count from its making."""
+    """Limits of an SA; None: no limit. Seconds count from its making.
+
+    Bytes are those of what ESP carries: the whole packet inside a tunnel, the payload in transport mode (RFC 4301 4.4.2.1).
+    """
 
     bytes: int | None = None
     packets: int | None = None

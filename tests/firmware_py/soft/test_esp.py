@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from spigate.firmware_py.errors import InputError, UnsupportedError
-from spigate.firmware_py.packet import Refused, checksum
+from spigate.firmware_py.packet import Refused, checksum, rewrite
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import (
     AH,
@@ -106,7 +106,7 @@ def test_what_one_end_seals_the_other_opens(suite, mode, esn):
         assert len(sealed) % 4 == 0 and not checksum(sealed[:20])
         assert receiver.decapsulate(sealed) == plain
     assert receiver.state.packets == sender.state.packets == 40
-    assert receiver.state.bytes == sender.state.bytes == sum(28 + size for size in range(40))
+    assert receiver.state.bytes == sender.state.bytes == sum((28 if mode == Mode.TUNNEL else 8) + n for n in range(40))
 
 
 def test_opens_the_packet_of_rfc_3602_case_5():
@@ -148,15 +148,22 @@ def test_outer_header(df, inside, outside):
     assert sender.encapsulate(packet(tos=0xB9))[1] == 0x20
 
 
-@pytest.mark.parametrize(("inside", "outside", "after"), [(2, 3, 3), (1, 3, 3), (0, 3, 0), (2, 2, 2), (3, 1, 3)])
+@pytest.mark.parametrize(("inside", "outside", "after"), [(2, 3, 3), (1, 3, 3), (2, 2, 2), (3, 1, 3), (0, 0, 0), (0, 2, 0)])
 def test_congestion_experienced_reaches_the_inner_header(inside, outside, after):
     sender, receiver = both("gcm128")
-    sealed = bytearray(sender.encapsulate(packet(tos=0xB8 | inside)))
-    sealed[1] = outside
-    sealed[10:12] = bytes(2)
-    sealed[10:12] = checksum(bytes(sealed[:20])).to_bytes(2)
-    plain = receiver.decapsulate(bytes(sealed))
+    plain = receiver.decapsulate(marked(sender.encapsulate(packet(tos=0xB8 | inside)), outside))
     assert plain[1] == 0xB8 | after and not checksum(plain[:20])
+
+
+def test_congestion_that_the_inner_packet_cannot_carry_drops_it():
+    """RFC 6040 4.2."""
+    sender, receiver = both("gcm128")
+    with refused(Reason.MALFORMED):
+        receiver.decapsulate(marked(sender.encapsulate(packet()), 3))
+
+
+def marked(sealed, tos):
+    return rewrite(sealed, 20, tos=tos)
 
 
 def test_time_to_live_counts_down_where_a_router_stands():
@@ -247,7 +254,6 @@ def test_what_is_inside_must_be_sound(text, reason):
         return
     with refused(reason):
         receiver.decapsulate(outer)
-    assert receiver.state.packets == 0
     assert receiver.state.sequence == 1, "it was authentic: the window moves (RFC 4303 3.4.3)"
 
 
@@ -275,7 +281,7 @@ def test_selectors_are_checked_after_decryption():
         else:
             with refused(Reason.POLICY):
                 receiver.decapsulate(sender.encapsulate(packet()))
-            assert receiver.state.packets == 0
+            assert receiver.state.packets == 1, "it was authentic and sound: it counts"
 
 
 def test_lifetimes():
