@@ -1,8 +1,8 @@
 """The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes it there.
 
-The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the entries that the packet and its like need, and sends
-the packet down again (inject), so that the first packet of a stream is late, not lost. What the gateware cannot do at all is
-done here, in software.
+The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the
+entries that the packet and its like need, and sends the packet down again (inject), so that the first packet
+of a stream is late, not lost. What the gateware cannot do at all is done here, in software.
 """
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -34,7 +34,8 @@ from spigate.firmware_py.tables import (
 )
 
 SEQUENCE_MARGIN = 1 << 20
-"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used comes twice."""
+"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used
+comes twice."""
 
 
 class Miss(StrEnum):
@@ -70,7 +71,8 @@ class Settings:
 
 @dataclass
 class Placed:
-    """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry stays empty, so that it punts)."""
+    """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
+    stays empty, so that it punts)."""
 
     sa: Sa
     dfe: int
@@ -81,8 +83,10 @@ class Placed:
 class ControlElement:
     """The control element of one gateway.
 
-    It is a coroutine on a :class:`~spigate.firmware_py.tables.Tables` and a :class:`~spigate.firmware_py.bus.PacketPort`, and waits for nothing else;
-    so it runs wherever those do, also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the other.
+    It is a coroutine on a :class:`~spigate.firmware_py.tables.Tables` and a
+    :class:`~spigate.firmware_py.bus.PacketPort`, and waits for nothing else; so it runs wherever those do,
+    also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the
+    other.
 
     Parameters
     ----------
@@ -100,7 +104,8 @@ class ControlElement:
     punted : Counter of Reason
         Frames that came up. Each is injected, dropped or consumed.
     injected : Counter of InjectMode
-        Frames that went down: CLASSIFY again, or, after the software path, DIRECT to a port or CLASSIFY as recirculated.
+        Frames that went down: CLASSIFY again, or, after the software path, DIRECT to a port or CLASSIFY as
+        recirculated.
     dropped : Counter of Reason
     consumed : Counter of str
         Frames that ended here, by what they were: ``ike``, ``not_ip``, ``ipv6``, ``local``, ``no_route``, ...
@@ -150,7 +155,8 @@ class ControlElement:
             await self._write_source(source)
 
     async def configure(self, cfe: CfeSettings) -> None:
-        """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when their next packet comes."""
+        """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
+        their next packet comes."""
         cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1)
         self._settings = replace(self._settings, cfe=cfe)
         await self._tables.configure(cfe)
@@ -302,7 +308,8 @@ class ControlElement:
         await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
 
     def _permitted(self, sa: Sa) -> list[Selectors]:
-        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between the two ends."""
+        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
+        the two ends."""
         if sa.selectors:
             return [sa.selectors]
         permitted = self._policies.permitted(sa)
@@ -370,7 +377,8 @@ class ControlElement:
         return _routed(self._next_hop(sa.destination))
 
     def _clear_route(self, ingress: Port, ip: Ipv4) -> Route:
-        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and from it as a cable would."""
+        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
+        from it as a cable would."""
         if ip.destination in self._topology.local or ip.source in self._topology.local:
             hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
                      for sa in self._sas.values() if sa.mode == Mode.TRANSPORT}
@@ -442,7 +450,8 @@ class ControlElement:
         self._free[old[0]].append(old[1])
 
     async def _install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted until it is."""
+        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted
+        until it is."""
         for step in decision.before:
             key = (step.order, step.ingress, step.selectors)
             if key not in self._rules:
@@ -462,7 +471,8 @@ class ControlElement:
         self.programmed["rule"] += 1
 
     async def _make_room(self) -> None:
-        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for another one."""
+        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for
+        another one."""
         if len(self._rules) < self._tables.capabilities.rules:
             return
         for key, rule in self._rules.items():
@@ -489,7 +499,8 @@ class ControlElement:
         return self._routes[route]
 
     async def _allow(self, source: Address, ingress: Port) -> bool:
-        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it; False: it may not.
+        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it;
+        False: it may not.
 
         What was in a tunnel did not come in the clear.
         """

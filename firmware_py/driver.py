@@ -1,7 +1,7 @@
 """The driver of the gateway's registers (``hdl/csr/gateway.rdl``), over any :class:`~spigate.firmware_py.bus.Bus`.
 
-Addresses and fields come from the register map by name. An SA is one burst that ends with the command that makes it visible;
-nothing is read back: what the gateway refused, the register ``errors`` tells.
+Addresses and fields come from the register map by name. An SA is one burst that ends with the command that
+makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 from collections.abc import Sequence
 from ipaddress import IPv4Address
@@ -39,7 +39,8 @@ _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "ciphe
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
 _ERRORS = {
-    "address": "an address that is not there", "strobe": "a write of less than a word", "busy": "an access that waited too long",
+    "address": "an address that is not there", "strobe": "a write of less than a word",
+    "busy": "an access that waited too long",
     "table": "a command for an unknown table", "index": "an index beyond its table",
     "dfe": "a DFE that is not there", "rows": "rows that do not fit the table", "sa": "a state request beyond the SAD",
     "request": "a state request while another one was under way", "pop": "more events taken than there were",
@@ -47,7 +48,8 @@ _ERRORS = {
 
 
 class Driver:
-    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.Tables` for what its methods do.
+    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.Tables` for what its
+    methods do.
 
     Make one with :meth:`open`, right after reset: it takes the tables as empty.
 

@@ -1,7 +1,8 @@
-"""Interfaces, neighbours and routes, and what follows from them: by which port, and to which Ethernet address, a packet leaves.
+"""Interfaces, neighbours and routes, and what follows from them: by which port, and to which Ethernet
+address, a packet leaves.
 
-:func:`from_ip` reads what ``ip -j addr``, ``ip -j link``, ``ip -j neigh`` and ``ip -j route`` print on the machine that the
-gateway replaces.
+:func:`from_ip` reads what ``ip -j addr``, ``ip -j link``, ``ip -j neigh`` and ``ip -j route`` print on the
+machine that the gateway replaces.
 """
 import json
 from collections.abc import Iterable
@@ -122,15 +123,16 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
             server: str | None = None) -> Topology:
     """The topology that the JSON files of ``ip`` in ``folder`` describe.
 
-    ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read where they are.
+    ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read
+    where they are.
 
     Parameters
     ----------
     endpoints : iterable of Address
         Addresses at which SAs end.
     network, server : str or None
-        Names of the interfaces behind the ports. None: the network port is the Ethernet interface that has one of ``endpoints``,
-        the server port the other one.
+        Names of the interfaces behind the ports. None: the network port is the Ethernet interface that has
+        one of ``endpoints``, the server port the other one.
 
     Raises
     ------

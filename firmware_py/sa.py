@@ -1,7 +1,7 @@
 """The Security Association: the one model of it in the whole project.
 
-Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make them, the driver
-packs them into the tables of the gateware, the software path does ESP with them.
+Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make
+them, the driver packs them into the tables of the gateware, the software path does ESP with them.
 """
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -150,7 +150,8 @@ ANY_IPV6 = Selectors(ip_network("::/0"), ip_network("::/0"))
 class Lifetime:
     """Limits of an SA; None: no limit. Seconds count from its making.
 
-    Bytes are those of what ESP carries: the whole packet inside a tunnel, the payload in transport mode (RFC 4301 4.4.2.1).
+    Bytes are those of what ESP carries: the whole packet inside a tunnel, the payload in transport mode (RFC
+    4301 4.4.2.1).
     """
 
     bytes: int | None = None
@@ -195,7 +196,8 @@ class Sa:
     replay_window : int
         Sequence numbers that the anti-replay window covers; 0: no anti-replay service.
     sequence, window : int
-        State to start from. Outbound: the last number used. Inbound: the highest received, and its window: bit i is set when sequence - i was received.
+        State to start from. Outbound: the last number used. Inbound: the highest received, and its window:
+        bit i is set when sequence - i was received.
     selectors : Selectors or None
         Inbound: what the SA may carry. None: what the policies say that name it.
     soft, hard : Lifetime

@@ -1,6 +1,7 @@
 """What Linux prints of its SAs and policies: ``ip xfrm state`` and ``ip xfrm policy``, with and without ``-s``.
 
-Linux's SAs have no direction of their own (newer kernels may print one): it follows from which end is an address of this machine.
+Linux's SAs have no direction of their own (newer kernels may print one): it follows from which end is an
+address of this machine.
 """
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -12,6 +13,8 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.sa import (
     AH,
+    ANY_IPV4,
+    ANY_IPV6,
     ANY_PORTS,
     ESP,
     Address,
@@ -169,7 +172,8 @@ def parse_states(text: str, local: Collection[Address], *, file: str = "ip xfrm 
     Raises
     ------
     XfrmError
-        Something is not as ``ip xfrm`` prints it, unknown, or impossible; the message names ``file``, line and what was expected.
+        Something is not as ``ip xfrm`` prints it, unknown, or impossible; the message names ``file``, line
+        and what was expected.
     """
     return [_state(lines, local) for lines in _entries(text, file)]
 
@@ -223,9 +227,8 @@ def _state(lines: list[_Line], local: Collection[Address]) -> Sa:
     fields["sequence"] = numbers.get("oseq" if outbound else "seq", 0)
     fields["window"] = 0 if outbound else numbers.get("window", 0)
     fields["replay_window"] = max(fields["replay_window"], numbers.get("size", 0))
-    selectors = fields.get("selectors")
-    if selectors and not selectors.source.prefixlen and not selectors.destination.prefixlen and selectors.protocol is None:
-        fields["selectors"] = None
+    if fields.get("selectors") in (ANY_IPV4, ANY_IPV6):
+        fields["selectors"] = None  # it leaves all to the policies
     try:
         return Sa(soft=Lifetime(**limits["soft"]), hard=Lifetime(**limits["hard"]), **fields)
     except InputError as error:
@@ -299,7 +302,8 @@ def _encapsulation(line: _Line) -> Encapsulation:
 
 
 def _anti_replay(line: _Line, rest: Iterator[_Line]) -> dict[str, int]:
-    """``anti-replay esn context:`` and its lines, or ``anti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000``."""
+    """``anti-replay esn context:`` and its lines, or ``anti-replay context: seq 0x0, oseq 0x0, bitmap
+    0x00000000``."""
     if line.word("esn", "context:") == "context:":
         values = _pairs(line, ("seq", "oseq", "bitmap"), {"oseq-hi", "seq-hi"})
         return {"seq": values["seq"], "oseq": values["oseq"], "window": values["bitmap"]}
@@ -333,7 +337,8 @@ def _pairs(line: _Line, names: tuple[str, ...], optional: Collection[str] = ()) 
 
 
 def _window(words: list[int], sequence: int, size: int) -> int:
-    """Linux keeps the window as a ring, in which number n has bit (n - 1) mod size, and prints its words from the last to the first."""
+    """Linux keeps the window as a ring, in which number n has bit (n - 1) mod size, and prints its words from
+    the last to the first."""
     if not size or not sequence:
         return 0
     ring = sum(word << 32 * at for at, word in enumerate(reversed(words)))
@@ -341,7 +346,8 @@ def _window(words: list[int], sequence: int, size: int) -> int:
 
 
 def _selectors(line: _Line) -> Selectors:
-    """``src NET dst NET``, then perhaps ``dev``, ``uid``, ``proto NAME``, ``sport``, ``dport``, ``type``, ``code``."""
+    """``src NET dst NET``, then perhaps ``dev``, ``uid``, ``proto NAME``, ``sport``, ``dport``, ``type``,
+    ``code``."""
     line.word("src")
     source = line.parse("a network for src", lambda word: ip_network(word, strict=False))
     line.word("dst")
@@ -406,8 +412,8 @@ def read_policies(path: Path) -> list[Policy]:
 
 
 def parse_policies(text: str, *, file: str = "ip xfrm policy") -> list[Policy]:
-    """The policies that ``ip xfrm policy`` printed, the oldest first: Linux prints the newest first, and among policies of equal
-    priority the oldest decides. Policies of sockets are left out.
+    """The policies that ``ip xfrm policy`` printed, the oldest first: Linux prints the newest first, and
+    among policies of equal priority the oldest decides. Policies of sockets are left out.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """ESP in software (RFC 4303): one SA, one packet at a time.
 
-It decides what the gateware decides, in the same order and with the same reasons; so it is the reference model of a DFE, and does what
-a DFE cannot.
+It decides what the gateware decides, in the same order and with the same reasons; so it is the reference
+model of a DFE, and does what a DFE cannot.
 """
 import struct
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ class SoftSa:
         Raises
         ------
         Refused
-            In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside), TTL, POLICY, LIFETIME.
+            In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
+            TTL, POLICY, LIFETIME.
         """
         self._must_be(Direction.INBOUND)
         outer = Ipv4.parse(packet)
@@ -163,7 +164,8 @@ class SoftSa:
                        total_length=inner.header_bytes + len(body), protocol=ESP)
 
     def _iv(self, number: int) -> bytes:
-        """Counter modes: the sequence number. CBC: the encryption of a number used once (NIST SP 800-38A, appendix C)."""
+        """Counter modes: the sequence number. CBC: the encryption of a number used once (NIST SP 800-38A,
+        appendix C)."""
         if self.sa.cipher == Cipher.AES_CBC:
             encryptor = Crypt(algorithms.AES(self.sa.key), modes.ECB()).encryptor()
             return encryptor.update(struct.pack(">IIQ", self.sa.spi, 0, number)) + encryptor.finalize()
@@ -178,7 +180,8 @@ class SoftSa:
         return header[:10] + checksum(header).to_bytes(2) + header[12:]
 
     def _age(self, size: int) -> bool:
-        """Counts a packet with ``size`` bytes of payload; False, and nothing is counted, where a hard lifetime would be passed."""
+        """Counts a packet with ``size`` bytes of payload; False, and nothing is counted, where a hard
+        lifetime would be passed."""
         self.soft_reached = False
         hard, soft = self.sa.hard, self.sa.soft
         counts = ((self._bytes, size, soft.bytes, hard.bytes), (self._packets, 1, soft.packets, hard.packets))

@@ -1,7 +1,9 @@
-"""A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of the gateware.
+"""A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of
+the gateware.
 
-It keeps the same tables (:class:`~spigate.firmware_py.tables.Tables`), so the control element programs it as it programs the gateware; what it makes of a
-frame is what the gateware is compared with. See docs/architecture.md for the packet's way.
+It keeps the same tables (:class:`~spigate.firmware_py.tables.Tables`), so the control element programs it as
+it programs the gateware; what it makes of a frame is what the gateware is compared with. See
+docs/architecture.md for the packet's way.
 """
 from collections import Counter
 from collections.abc import Callable
@@ -134,7 +136,8 @@ class SoftGateway:
     # Packets
 
     def process(self, port: Port, frame: bytes) -> list[Outcome]:
-        """What becomes of ``frame``, which came in at NETWORK or SERVER: one outcome, in a list as :meth:`inject` gives it."""
+        """What becomes of ``frame``, which came in at NETWORK or SERVER: one outcome, in a list as
+        :meth:`inject` gives it."""
         self._cfe["network_in" if port == Port.NETWORK else "server_in"] += 1
         return [self._classify(frame, port, 0)]
 
@@ -190,7 +193,8 @@ class SoftGateway:
         self._cfe["clear"] += 1
         ip = arrival.ip
         for rule in self._rules:
-            if arrival.ingress in rule.ingress and rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports):
+            hit = rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports)
+            if hit and arrival.ingress in rule.ingress:
                 if rule.action in (Action.DISCARD, Action.PUNT):
                     raise Refused(Reason.POLICY if rule.action == Action.DISCARD else Reason.RULE)
                 return rule
@@ -230,7 +234,8 @@ class SoftGateway:
             raise Refused(Reason.TTL_EXPIRED)
         return rewrite(packet, arrival.ip.header_bytes, ttl=arrival.ip.ttl - 1)
 
-    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None, route: Route) -> tuple[bytes, str]:
+    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None,
+                 route: Route) -> tuple[bytes, str]:
         soft = self._sas[dfe].get(index)
         direction = Direction.OUTBOUND if action == Action.PROTECT else Direction.INBOUND
         if not soft or soft.sa.direction != direction or (action is None and soft.sa.spi != arrival.spi):

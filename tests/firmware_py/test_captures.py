@@ -30,13 +30,13 @@ TRANSPORTS = [name for name in SCENARIOS if "transport" in name]
 IPV4 = b"\x08\x00"
 
 
-def run(name, settings=Settings(), capabilities=GATEWARE):
+def run(name, settings=None, capabilities=GATEWARE):
     """The scenario through gateway and control element, frame after frame."""
     captured = capture.read(CAPTURES / name)
     gateway = SoftGateway(capabilities=capabilities)
     port = SoftPort(gateway)
     control = ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                             policies=captured.policies, settings=settings)
+                             policies=captured.policies, settings=settings or Settings())
     loop = Loop(gateway, control, port)
 
     async def feed():
@@ -187,7 +187,8 @@ def test_miss_drop_loses_the_first_packet_of_each_stream():
     assert loop.drops == {Reason.NO_SA: 2}
 
 
-@pytest.mark.parametrize("name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256", "mixed-four-tunnels-and-clear"])
+@pytest.mark.parametrize("name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256",
+                                  "mixed-four-tunnels-and-clear"])
 def test_software_path_does_the_same(name):
     """With a gateway that lacks all algorithms the control element decrypts and encrypts everything itself."""
     _, loop = run(name, capabilities=replace(GATEWARE, ciphers=frozenset()))

@@ -118,7 +118,8 @@ def test_or_dropped_where_that_is_the_default():
     for _ in range(5):
         assert bench.feed(Port.NETWORK, frame(udp("10.1.7.7", "10.2.0.11"))) == ([], [])
     assert bench.control.punted == {Reason.NO_RULE: 1}
-    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")), from_server(udp("10.2.0.10", "10.9.0.1")))
+    sent = [from_server(udp("10.2.0.10", destination)) for destination in ("10.1.0.10", "10.9.0.1")]
+    out, _ = bench.feed(Port.SERVER, *sent)
     assert len(opened(out)) == 1 and bench.loop.drops == {Reason.POLICY: 6}
 
 
