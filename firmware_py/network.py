@@ -150,14 +150,19 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
     ports = _ports(where, links, addresses, set(endpoints), network, server)
     interfaces = [Interface(name, port, _mac(where, links[name], "address"), addresses[name],
                             _get(where, links[name], "mtu", int, 1500)) for name, port in ports.items()]
-    neighbours = [Neighbour(_ip(folder / "neigh.json", item, "dst"), ports[item["dev"]],
-                            _mac(folder / "neigh.json", item, "lladdr"))
-                  for item in _load(folder / "neigh.json") if item.get("dev") in ports and "lladdr" in item]
+    file = folder / "neigh.json"
+    neighbours = [Neighbour(_ip(file, item, "dst"), ports[item["dev"]], _mac(file, item, "lladdr"))
+                  for item in _at_ports(file, ports) if "lladdr" in item]
     routes = []
     for file in (folder / "route.json", folder / "route6.json"):
         if file.name == "route.json" or file.exists():
-            routes += [_route(file, item, ports) for item in _load(file) if item.get("dev") in ports]
+            routes += [_route(file, item, ports) for item in _at_ports(file, ports)]
     return Topology(interfaces, neighbours, routes)
+
+
+def _at_ports(file: Path, ports: dict[str, Port]) -> list[dict]:
+    """The objects of ``file`` that belong to one of the ports' interfaces."""
+    return [item for item in _load(file) if _get(file, item, "dev", str, "") in ports]
 
 
 def _load(file: Path) -> list[dict]:

@@ -5,7 +5,7 @@ address of this machine.
 """
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -441,7 +441,9 @@ def _policy(lines: list[_Line]) -> Policy | None:
             action, priority = _policy_line(line, action, priority)
         elif name == "tmpl":
             templates.append(_template(line, next(rest, None)))
-        elif name not in _IGNORED and name not in ("limit:", "expire", "level", "enc-mask") and not name[0].isdigit():
+        elif name == "level" and templates:
+            templates[-1] = replace(templates[-1], optional=line.word("required", "use") == "use")
+        elif name not in (*_IGNORED, "limit:", "expire", "enc-mask") and not name[0].isdigit():
             raise line.error("a property of a policy that ip xfrm policy prints", _hide(name))
     if direction is None:
         raise lines[0].error("a policy with a line dir in, out or fwd", "one without")
@@ -476,17 +478,13 @@ def _template(line: _Line, second: _Line | None) -> Template:
     second.word("proto")
     protocol = {"esp": ESP, "ah": AH}[second.word("esp", "ah")]
     values = {"spi": 0, "reqid": 0}
-    mode, optional = None, False
+    mode = None
     while second.peek() is not None:
-        name = second.word("spi", "reqid", "mode", "level", "share")
+        name = second.word("spi", "reqid", "mode")
         if name == "mode":
             mode = Mode[second.word("tunnel", "transport").upper()]
-        elif name == "level":
-            optional = second.word("required", "use") == "use"
-        elif name == "share":
-            second.take("the value of share")
         else:
             values[name] = second.number_of(name)
     if mode is None:
         raise second.error("mode tunnel or mode transport")
-    return Template(source=source, destination=destination, mode=mode, protocol=protocol, optional=optional, **values)
+    return Template(source=source, destination=destination, mode=mode, protocol=protocol, **values)

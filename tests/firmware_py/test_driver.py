@@ -21,7 +21,8 @@ from tests.hdl.streams import put, simulate, take
 REGISTERS = rdl.registers()
 SIZES = {"sa_entries": 256, "sources": 16, "cam_entries": 1024, "rules": 32, "routes": 64}
 GCM = Sa(direction=Direction.INBOUND, spi=0x12345678, source=ip_address("192.0.2.1"),
-         destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL, cipher=Cipher.AES_GCM, key=bytes(range(16)), salt=b"salt", icv_bytes=16, replay_window=32)
+         destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL, cipher=Cipher.AES_GCM, key=bytes(range(16)),
+         salt=b"salt", icv_bytes=16, replay_window=32)
 CBC = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.2"), destination=ip_address("192.0.2.1"),
          mode=Mode.TUNNEL, cipher=Cipher.AES_CBC, key=bytes(range(32)), auth=Auth.HMAC_SHA1_96, auth_key=b"k" * 20,
          sequence=7, soft=Lifetime(bytes=5, packets=6), hard=Lifetime(packets=9))
@@ -234,8 +235,8 @@ def test_cam_routes_and_sources():
         slot, = [key for key in entries if key[0] == Table.CAM]
         words = entries[slot]
         assert field(words, "cam", "key", "destination") == 0xC0000202
-        assert [field(words, "cam", "value", name) for name in ("spi", "protocol", "ipv6", "valid", "dfe", "sa", "route")] \
-            == [0x12345678, 50, 0, 1, 1, 5, 3]
+        names = ("spi", "protocol", "ipv6", "valid", "dfe", "sa", "route")
+        assert [field(words, "cam", "value", name) for name in names] == [0x12345678, 50, 0, 1, 1, 5, 3]
         words = entries[(Table.ROUTE, 0, 3)]
         assert [field(words, "route", "hop", name) for name in (
             "destination_mac", "source_mac", "vlan_tci", "tagged", "rewrite", "decrement_ttl", "egress", "valid")] \

@@ -63,7 +63,8 @@ def make(suite, direction=Direction.INBOUND, mode=Mode.TUNNEL, **changes):
 
 def both(suite, mode=Mode.TUNNEL, **changes):
     """A sender and a receiver."""
-    return tuple(SoftSa(make(suite, direction, mode, **changes)) for direction in (Direction.OUTBOUND, Direction.INBOUND))
+    ends = (Direction.OUTBOUND, Direction.INBOUND)
+    return tuple(SoftSa(make(suite, direction, mode, **changes)) for direction in ends)
 
 
 def packet(size=100, ttl=64, tos=0, flags=0):
@@ -119,8 +120,8 @@ def test_opens_the_packet_of_rfc_3602_case_5():
         "a9453e194e120849a4870b66cc6b9965330013b4898dc856a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874aa269add047ad2d5913ac19b7cfbad4a6")
     plain = bytes.fromhex(
         "4500005408f200004001f9fec0a87b03c0a87b64"
-        "08000ebda70a00008e9c083db95b070008090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"
-        "3031323334353637")
+        "08000ebda70a00008e9c083db95b070008090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+        "202122232425262728292a2b2c2d2e2f3031323334353637")
     assert not checksum(header), "the header is the RFC's"
     icv = hmac.digest(bytes(20), sealed, "sha1")[:12]
     header = header[:2] + (0x7C + 12).to_bytes(2) + header[4:10] + bytes(2) + header[12:]
