@@ -253,6 +253,23 @@ def test_cam_routes_and_sources():
     with_driver(check)
 
 
+def test_clears_every_entry_of_every_table():
+    async def check(driver, bus):
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS))
+        await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 5, 3))
+        await driver.write_sa(1, 200, GCM, None)
+        tables = Entries(bus)
+        assert len(tables.update()) == 3
+        await driver.clear()
+        assert not tables.update()
+        erased = len(bus.bursts) - 5
+        assert erased == 32 + 3 * 512 + 64 + 2 * (256 + 16)
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS))
+        assert list(tables.update()) == [(Table.RULE, 0, 0)]
+
+    with_driver(check)
+
+
 class SimulatedBus:
     """The registers of a ControlPlane in Amaranth's simulator."""
 

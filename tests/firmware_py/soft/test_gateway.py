@@ -107,7 +107,8 @@ def test_verdicts_of_rules():
     assert reason(outcome(gateway(action=Action.PUNT), frame(udp("1.2.3.4", "5.6.7.8")))) == Reason.RULE
     punt = outcome(gateway(action=None), frame(udp("1.2.3.4", "5.6.7.8")), Port.SERVER)
     assert punt.header.reason == Reason.NO_RULE and punt.header.ingress == Port.SERVER and punt.header.dfe in (0, 1)
-    assert outcome(gateway(action=None, rule_miss=Action.DISCARD), frame(udp("1.2.3.4", "5.6.7.8"))) == Dropped(Reason.POLICY)
+    made = gateway(action=None, rule_miss=Action.DISCARD)
+    assert outcome(made, frame(udp("1.2.3.4", "5.6.7.8"))) == Dropped(Reason.POLICY)
 
 
 def test_clear_sources():
@@ -164,7 +165,8 @@ def test_counters_state_and_events():
     counters = asyncio.run(made.counters())
     assert counters.cfe == {"network_in": 3, "hits": 2, "clear": 1} and counters.drops == {Reason.REPLAY: 1}
     assert counters.forward == {"server_out": 2}
-    assert sum(dfe.get("decrypted", 0) for dfe in counters.dfes) == sum(dfe.get("bypassed", 0) for dfe in counters.dfes) == 1
+    for name in ("decrypted", "bypassed"):
+        assert sum(dfe.get(name, 0) for dfe in counters.dfes) == 1
     state = asyncio.run(made.read_state(1, 7))
     assert (state.sequence, state.window, state.packets, state.bytes) == (1, 1, 1, 35)
     events = asyncio.run(made.events())
@@ -185,7 +187,7 @@ def test_tables_refuse():
     with pytest.raises(TableFull, match="The CAM is full: 0 entries"):
         asyncio.run(small.add_cam(CamEntry(CamKey(INBOUND.destination, 256), 0, 0, 0)))
     with pytest.raises(InputError, match="must be there"):
-        asyncio.run(made.replace_rule(Rule(ANY_IPV4, frozenset(), Action.PUNT), Rule(ANY_IPV4, frozenset(), Action.PUNT)))
+        asyncio.run(made.replace_rule(*[Rule(ANY_IPV4, frozenset(), Action.PUNT)] * 2))
 
 
 @settings(max_examples=300)
@@ -196,8 +198,8 @@ def test_every_frame_has_one_fate(data, kind, port):
     good = bytearray(sealed())
     for _ in range(source.randrange(4)):
         good[source.randrange(len(good))] = source.randrange(256)
-    sent = [data, bytes(ETHER)[:12] + b"\x08\0" + data, frame(bytes(IP(src="1.2.3.4", dst="5.6.7.8", proto=50) / data)),
-            bytes(good)][kind]
+    esp = bytes(IP(src="1.2.3.4", dst="5.6.7.8", proto=50) / data)
+    sent = [data, bytes(ETHER)[:12] + b"\x08\0" + data, frame(esp), bytes(good)][kind]
     made = gateway()
     one = outcome(made, sent, port)
     assert isinstance(one, Sent | Punted | Dropped)
