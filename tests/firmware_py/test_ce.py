@@ -6,9 +6,10 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from spigate.firmware_py.ce import SEQUENCE_MARGIN, Miss, Settings
+from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
+from spigate.firmware_py.programming import SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.soft.esp import SoftSa
@@ -358,6 +359,28 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another():
     assert int.from_bytes(second[0][38:42]) > SEQUENCE_MARGIN, "no number can come twice"
     assert len(opened([first[0], second[0]])) == 2
     assert bench.control.punted[Reason.DFE_DOWN] == 1
+
+
+def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
+    limited = replace(INBOUND, hard=Lifetime(packets=3))
+    bench = Bench([limited], POLICIES)
+    first, second, third, fourth = (bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")) for _ in range(4))
+    bench.feed(Port.NETWORK, first, third)
+    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).dfe)))
+    counts = [len(bench.feed(Port.NETWORK, one)[1]) for one in (first, third, second, fourth)]
+    assert counts == [0, 0, 1, 0]
+    assert bench.loop.drops == {Reason.REPLAY: 2, Reason.LIFETIME: 1}
+
+
+def test_without_another_dfe_an_sa_stays_as_it_is():
+    bench = Bench([OUTBOUND], POLICIES)
+    one = from_server(udp("10.2.0.10", "10.1.0.10"))
+    first, _ = bench.feed(Port.SERVER, one)
+    bench.do(bench.control.configure(CfeSettings(enable=0)))
+    assert bench.feed(Port.SERVER, one) == ([], []) and bench.loop.drops == {Reason.NO_DFE: 1}
+    bench.do(bench.control.configure(CfeSettings()))
+    second, _ = bench.feed(Port.SERVER, one)
+    assert int.from_bytes(second[0][38:42]) == int.from_bytes(first[0][38:42]) + 1
 
 
 def test_refuses_policies_that_select_by_what_is_not_looked_at():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from spigate.firmware_py import xfrm
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
 from spigate.firmware_py.sa import AH, ESP, Auth, Cipher, Df, Direction, Encapsulation, Lifetime, Mode, Selectors
-from spigate.firmware_py.xfrm import XfrmError, parse_policies, parse_states
+from spigate.firmware_py.xfrm import parse_policies, parse_states
+from spigate.firmware_py.xfrm_text import XfrmError
 
 LOCAL = {ip_address("192.0.2.2"), ip_address("2001:db8::2")}
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
@@ -134,6 +135,8 @@ def test_direction_follows_from_the_local_end_or_is_printed():
     ("proto esp", "proto icmp", "line 2: expected esp or ah, not 'icmp'"),
     ("0x7d2f38ab", "0x7d2fxxab", "line 2: expected a number for spi, not '0x7d2fxxab'"),
     ("0x7d2f38ab", "0xab", "line 1: spi must be 256 to"),
+    ("reqid 1 mode tunnel", "reqid 1", "line 1: expected an SA with a line proto ... spi ... mode, not 'one without'"),
+    ("replay_window 64", "replay_window 65", "line 7: expected a window of at most 64, not 65"),
     ("mode tunnel", "mode beet", "line 2: expected tunnel or transport, not 'beet'"),
     ("rfc4106", "rfc9999", "line 4: expected rfc4106.* or rfc4543.*, not 'rfc9999"),
     ("0x6bb3", "0x6bb", "line 4: expected the key of rfc4106.gcm.aes.., 0x and hexadecimal digits, not '0x6bba"),
