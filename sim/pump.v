@@ -40,7 +40,7 @@ module packet_source #(
     integer at;
 
     initial begin
-        length = 0; damaged = 0; pause = 0; request = 0; accepted = 0; started = 0; frames = 0;
+        frame = 0; length = 0; damaged = 0; pause = 0; request = 0; accepted = 0; started = 0; frames = 0;
         tvalid = 0; tlast = 0; tuser = 0; tkeep = 0; tdata = 0;
         playing = 0; first = 0; marked = 0; index = 0; left = 0; noise = SEED;
     end
@@ -64,8 +64,11 @@ module packet_source #(
         end
         if (playing && (!tvalid || tready) && noise[7:0] >= pause && !rst) begin
             tvalid <= 1;
-            tdata <= beats[index];
-            tkeep <= left >= BEAT_BYTES ? {BEAT_BYTES{1'b1}} : ~({BEAT_BYTES{1'b1}} << left);
+            // What lies behind the end is filled with a5, so that a gateway that takes it is found.
+            for (at = 0; at < BEAT_BYTES; at = at + 1) begin
+                tkeep[at] <= at < left;
+                tdata[8*at +: 8] <= at < left ? beats[index][8*at +: 8] : 8'ha5;
+            end
             tlast <= left <= BEAT_BYTES;
             tuser <= left <= BEAT_BYTES && marked;
             playing = left > BEAT_BYTES;
@@ -118,7 +121,7 @@ module packet_sink #(
     assign tready = noise[7:0] >= pause;
 
     initial begin
-        pause = 0; length = 0; first = 0; last = 0; frames = 0; faults = 0;
+        pause = 0; frame = 0; length = 0; first = 0; last = 0; frames = 0; faults = 0;
         index = 0; bytes = 0; noise = SEED; waiting = 0; offered = 0;
     end
 
@@ -128,7 +131,7 @@ module packet_sink #(
         offered <= offer;
         if (waiting && (!tvalid || offer != offered)) faults[0] <= 1;
         if (tvalid && tready && !rst) begin
-            if (holes != 0 || tkeep == 0 || !tlast && ~tkeep != 0) faults[1] <= 1;
+            if (holes != 0 || tkeep == 0 || !tlast && tkeep != {BEAT_BYTES{1'b1}}) faults[1] <= 1;
             if (index == BEATS) faults[2] <= 1;
             else frame[8*BEAT_BYTES*index +: 8*BEAT_BYTES] <= tdata;
             if (index == 0) first <= cycle;

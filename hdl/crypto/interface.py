@@ -62,7 +62,8 @@ class Word(data.StructLayout):
         A :class:`Kind`. In: ASSOCIATED, IV, TEXT, ASSOCIATED, ICV, each possibly absent (GCM: no ASSOCIATED behind TEXT; encrypting: no ICV). Out: IV
         (encrypting, where there is one), TEXT, ICV (encrypting: 12 bytes for HMAC-SHA-1-96, else 16), in this order.
     count : range(word_bytes + 1)
-        Valid bytes, 1 to ``word_bytes``; less than all only in the last word of a kind's run. Bytes beyond are undefined.
+        Valid bytes, 1 to ``word_bytes``; less than all only in the last word of a kind's run, with HMAC only in the last word that
+        is authenticated. Bytes beyond are undefined.
     last : unsigned(1)
         In: the packet's last word. A packet has at least one word.
     """

@@ -1,10 +1,15 @@
 """AXI4-Lite at the boundary, and the plain register bus behind it."""
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 DATA_BITS = 32
-OKAY, SLVERR = 0, 2
+SLVERR = 2
+"""The response to an access that failed; 0 is OKAY."""
+
+
+ADDRESS_WIDTH = 16
+"""Bits of the gateway's byte addresses."""
 
 
 class AxiLite(wiring.Signature):
@@ -16,7 +21,7 @@ class AxiLite(wiring.Signature):
         Bits of a byte address.
     """
 
-    def __init__(self, *, address_width: int):
+    def __init__(self, *, address_width: int = ADDRESS_WIDTH):
         if address_width < 3:
             raise ValueError(f"address_width must be 3 or more, not {address_width!r}")
         self.address_width = address_width
@@ -96,7 +101,7 @@ class AxiLiteSlave(wiring.Component):
         with m.If(bus.write & bus.write_done):
             m.d.sync += [
                 have_address.eq(0), have_data.eq(0),
-                axil.bvalid.eq(1), axil.bresp.eq(_response(bus.write_error)),
+                axil.bvalid.eq(1), axil.bresp.eq(Mux(bus.write_error, SLVERR, 0)),
             ]
 
         reading = Signal()
@@ -108,10 +113,6 @@ class AxiLiteSlave(wiring.Component):
         with m.If(bus.read & bus.read_done):
             m.d.sync += [
                 reading.eq(0),
-                axil.rvalid.eq(1), axil.rdata.eq(bus.read_data), axil.rresp.eq(_response(bus.read_error)),
+                axil.rvalid.eq(1), axil.rdata.eq(bus.read_data), axil.rresp.eq(Mux(bus.read_error, SLVERR, 0)),
             ]
         return m
-
-
-def _response(error):
-    return error << 1

@@ -4,7 +4,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import rdl
-from spigate.hdl.csr.axil import AxiLite, AxiLiteSlave
+from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
 from spigate.hdl.csr.bank import Bank, member
 from spigate.hdl.csr.events import DEPTH, VIEW, Events
 from spigate.hdl.csr.window import TableWindow
@@ -12,7 +12,6 @@ from spigate.hdl.net.descriptor import (
     CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, MAX_DFES, CfeControl, Report, SaState, StateRequest, Table, TableWrite,
 )
 
-ADDRESS_WIDTH = 16
 MAGIC = 0x5350_4947
 VERSION = {"map": 1, "major": 0, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
@@ -78,7 +77,7 @@ class ControlPlane(wiring.Component):
         for name, values in self._capabilities.items():
             rdl.registers()[name].pack(values)  # refuses what does not fit
         super().__init__({
-            "axil": In(AxiLite(address_width=ADDRESS_WIDTH)),
+            "axil": In(AxiLite()),
             "tables": Out(stream.Signature(TableWrite())),
             "state_request": Out(stream.Signature(StateRequest())), "state": In(stream.Signature(SaState())),
             "reports": In(stream.Signature(Report())).array(reporters),

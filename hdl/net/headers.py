@@ -75,6 +75,8 @@ class Header:
 
 ETHERNET = Header("Ethernet", destination=48, source=48, type=16)
 """IEEE 802.3 3.1.1."""
+FRAME = Header("frame", alignment=8 * ALIGN, destination=48, source=48, type=16)
+"""The Ethernet header as it lies inside the gateway, with the alignment bytes in front."""
 VLAN = Header("802.1Q", priority=3, drop_eligible=1, id=12, type=16)
 """IEEE 802.1Q 9.6, behind the tag protocol identifier (which is in the place of the Ethernet type)."""
 IPV4 = Header("IPv4", version=4, header_words=4, tos=8, total_length=16,
@@ -92,5 +94,5 @@ TYPE_IPV4, TYPE_IPV6, TYPE_VLAN = 0x0800, 0x86dd, 0x8100
 TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL = 6, 17, 50, 51
 IKE_PORT, NATT_PORT = 500, 4500
 
-IP_WORD = (ALIGN + ETHERNET.length) // 4
+IP_WORD = FRAME.length // 4
 """32-bit word of an aligned frame in which the IP header begins; one later behind an 802.1Q tag."""

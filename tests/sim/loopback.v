@@ -56,7 +56,11 @@ module spigate #(parameter BEAT_BYTES = 8) (
     assign s_axil_wready = addressed && !s_axil_bvalid;
     assign s_axil_arready = !s_axil_rvalid;
     reg [15:0] target;
-    initial begin s_axil_bvalid = 0; s_axil_rvalid = 0; end
+    integer at;
+    initial begin
+        s_axil_bvalid = 0; s_axil_rvalid = 0;
+        for (at = 0; at < 16384; at = at + 1) words[at] = 0;
+    end
     always @(posedge clk) begin
         if (s_axil_awvalid && s_axil_awready) begin addressed <= 1; target <= s_axil_awaddr; end
         if (s_axil_bvalid && s_axil_bready) s_axil_bvalid <= 0;

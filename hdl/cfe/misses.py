@@ -1,0 +1,93 @@
+"""Limits how many packets that no table knows go to the control element, so that a flood of them cannot drown IKE."""
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.cfe import hashing
+from spigate.hdl.cfe.xor import parities
+from spigate.hdl.net.memory import BlockMemory
+
+BURST = 16
+"""Punts that may follow one another without a pause."""
+
+
+class MissKey(data.StructLayout):
+    def __init__(self):
+        super().__init__({"destination": 32, "spi": 32})
+
+
+class MissLimiter(wiring.Component):
+    """Two limits: one punt per {destination, SPI} in ``interval`` clocks, and one punt in ``period`` clocks on average over all.
+
+    A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the other, which then may be punted
+    again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
+
+    Parameters
+    ----------
+    rows : int
+        Of the table, a power of two.
+
+    Members
+    -------
+    interval : In(24), period : In(16)
+        ``miss_interval`` and ``punt_period`` of :class:`spigate.hdl.net.descriptor.CfeControl`.
+    time : In(32)
+        Free-running clock count.
+    start : In(1)
+        Asks for a punt. Not again before ``done``.
+    keyed : In(1), key : In(MissKey)
+        With ``start`` and until ``done``: the packet has an SPI, and which.
+    done : Out(1), allowed : Out(1)
+        :data:`LATENCY` clocks after ``start``.
+    """
+
+    LATENCY = 6
+
+    def __init__(self, *, rows: int = 256):
+        if rows < 2 or rows & rows - 1:
+            raise ValueError(f"rows must be a power of two, not {rows!r}")
+        self._rows = rows
+        super().__init__({
+            "interval": In(24), "period": In(16), "time": In(32), "start": In(1), "keyed": In(1), "key": In(MissKey()),
+            "done": Out(1), "allowed": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        stored = data.StructLayout({"key": MissKey(), "valid": 1, "time": 32})
+        m.submodules.memory = memory = BlockMemory(width=stored.size, depth=self._rows)
+
+        # Clock 1: row. 2, 3: memory. 4: age and key. 5: recent? 6: decided.
+        row = Signal(range(self._rows))
+        running = Signal(self.LATENCY)
+        last, found = Signal(stored), stored(memory.read_data)
+        age, same, recent = Signal(32), Signal(2), Signal()
+        m.d.sync += [
+            running.eq(running << 1 | self.start),
+            row.eq(parities(hashing.masks("misses", self.key.as_value().shape().width, len(row)), self.key)),
+            age.eq(self.time - found.time),
+            same.eq(((found.key.destination == self.key.destination) & found.valid) << 1 | (found.key.spi == self.key.spi)),
+            recent.eq(same.all() & self.keyed & (age[24:] == 0) & (age[:24] < self.interval)),
+        ]
+
+        tokens, timer = Signal(range(BURST + 1), init=BURST), Signal(16)
+        refill, spend = Signal(), Signal()
+        unlimited = self.period == 0
+        m.d.comb += [
+            refill.eq(timer >= self.period), spend.eq(running[4] & ~recent & (tokens != 0) & ~unlimited),
+        ]
+        m.d.sync += timer.eq(timer + 1)
+        with m.If(refill):
+            m.d.sync += timer.eq(1)
+        with m.If(spend & ~refill):
+            m.d.sync += tokens.eq(tokens - 1)
+        with m.Elif(~spend & refill & (tokens != BURST)):
+            m.d.sync += tokens.eq(tokens + 1)
+        m.d.sync += self.allowed.eq(~recent & (unlimited | (tokens != 0)))
+        m.d.comb += [
+            self.done.eq(running[-1]),
+            last.key.eq(self.key), last.valid.eq(1), last.time.eq(self.time),
+            memory.read_address.eq(row), memory.write_address.eq(row), memory.write_data.eq(last),
+            memory.write_enable.eq(self.done & self.allowed & self.keyed),
+        ]
+        return m

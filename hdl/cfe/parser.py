@@ -1,0 +1,238 @@
+"""The classifier's parser: every frame gets exactly one result, from a stream of beats, a beat a clock."""
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.cfe.checksum import HeaderChecksum
+from spigate.hdl.cfe.ingress import Origin
+from spigate.hdl.net.descriptor import PacketInfo, Reason, Verdict
+from spigate.hdl.net.headers import (
+    AH_PROTOCOL, ESP, ESP_PROTOCOL, FRAME, IKE_PORT, IP_WORD, IPV4, NATT_PORT, PORTS, TCP_PROTOCOL, TYPE_IPV4, TYPE_IPV6,
+    TYPE_VLAN, UDP, UDP_PROTOCOL, VLAN)
+from spigate.hdl.net.packet import packets
+
+FIRST_SPI = 256
+"""Lower ones are reserved (RFC 4303 2.1)."""
+LONGEST_HEADER = 15
+"""Words of an IPv4 header."""
+MARKER_BYTES = 4
+"""Zero bytes that tell IKE from ESP on port 4500 (RFC 3948 2.2)."""
+
+
+class Parsed(data.StructLayout):
+    """What the parser finds.
+
+    Members
+    -------
+    info : PacketInfo
+        Everything but ``dfe``, ``sa`` and ``route``. ``spi`` is the first word behind the IPv4 header: the SPI, or the ports.
+        ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
+    decided : unsigned(1)
+        No table needs to be asked.
+    ports : unsigned(1)
+        TCP or UDP, and ``spi`` is source and destination port.
+    """
+
+    def __init__(self):
+        super().__init__({"info": PacketInfo(), "decided": 1, "ports": 1})
+
+
+class Parser(wiring.Component):
+    """Parses Ethernet, one 802.1Q tag, IPv4 with options, and what lies behind it as far as the classifier needs it.
+
+    ================================================ ==================================
+    shorter than its Ethernet header, or unsound      DROP MALFORMED
+    IPv6; neither IPv4 nor IPv6                       PUNT IPV6; NOT_IP
+    fragment; AH                                      PUNT FRAGMENT; AH
+    ESP with an SPI below 256                         DROP RESERVED_SPI
+    UDP port 500, or to 4500 with non-ESP marker      PUNT IKE
+    other UDP to 4500                                 PUNT NATT
+    ESP, TCP or UDP too short for SPI and sequence
+    number, or ports                                  DROP MALFORMED
+    injected to leave as it is                        DIRECT
+    everything else                                   undecided
+    ================================================ ==================================
+
+    Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the header and
+    that the frame contains, the header's checksum right.
+
+    Parameters
+    ----------
+    beat_bytes : int
+
+    Members
+    -------
+    i : In(packets)
+        Frames with alignment, never aborted, of a byte and up to ``MAX_FRAME``. Only a last beat may have to wait.
+    origin : In(Origin)
+        Of the packet whose last beat is at ``i``.
+    o : Out(stream of Parsed)
+    """
+
+    def __init__(self, *, beat_bytes: int):
+        self._beat_bytes = beat_bytes
+        super().__init__({
+            "i": In(packets(beat_bytes)), "origin": In(Origin()), "o": Out(stream.Signature(Parsed())),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self._beat_bytes // 4
+        beat = self.i.payload
+        words = [beat.data[32 * lane:32 * lane + 32] for lane in range(lanes)]
+        split = lanes.bit_length() - 1
+
+        # `at` stops behind the last beat that can hold a word of interest: three words behind the longest IPv4 header.
+        at = Signal(range((IP_WORD + 1 + LONGEST_HEADER + 3) // lanes + 2))
+        m.submodules.checksum = checksum = HeaderChecksum(words=lanes)
+        taken, busy, step = Signal(), Signal(), Signal(checksum.latency)
+        m.d.comb += [self.i.ready.eq(~(beat.last & busy)), taken.eq(self.i.valid & self.i.ready)]
+        m.d.sync += step.eq(step << 1 | (taken & beat.last))
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += busy.eq(0)
+        with m.If(taken):
+            with m.If(beat.last):
+                m.d.sync += [at.eq(0), busy.eq(1)]
+            with m.Elif(~at.all()):
+                m.d.sync += at.eq(at + 1)
+
+        # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the IP header.
+        tagged, origin = Signal(), Signal(Origin())
+        outer_type, inner_type, length = Signal(16), Signal(16), Signal(12)
+        ip = [Signal(32, name=f"ip_{word}") for word in range(IPV4.length // 4)]
+        l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
+        marker = Signal()
+        marker_word = UDP.length // 4
+        places = [Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}") for word in range(marker_word + 1)]
+
+        type_word, tag_word = FRAME["type"].word, FRAME["type"].word + 1
+        with m.If(taken):
+            m.d.sync += [
+                length.eq(Mux(at == 0, 0, length) + Mux(beat.last, beat.count, self._beat_bytes)),
+                origin.eq(self.origin),
+            ]
+            with m.If(at == 0):
+                m.d.sync += tagged.eq(0)
+            with m.If(at == type_word // lanes):
+                ethernet_type = FRAME.get("type", words[type_word % lanes], word=type_word)
+                m.d.sync += [outer_type.eq(ethernet_type), tagged.eq(ethernet_type == TYPE_VLAN)]
+            with m.If(at == tag_word // lanes):
+                m.d.sync += inner_type.eq(VLAN.get("type", words[tag_word % lanes]))
+            for tag in (0, 1):
+                for word, register in enumerate(ip):
+                    place = IP_WORD + tag + word
+                    with m.If((at == place // lanes) & (tagged == tag)):
+                        m.d.sync += register.eq(words[place % lanes])
+                        if word == 0:
+                            behind = IPV4.get("header_words", words[place % lanes]) + (IP_WORD + tag)
+                            m.d.sync += [behind_word.eq(behind + more) for more, behind_word in enumerate(places)]
+            for lane, word in enumerate(words):
+                # A place is a beat, and a word in it.
+                here = [(place[split:] == at) & (place[:split] == lane) for place in places]
+                for register, hit in zip(l4, here, strict=False):
+                    with m.If(hit):
+                        m.d.sync += register.eq(word)
+                with m.If(here[marker_word]):
+                    m.d.sync += marker.eq(word == 0)
+
+        # The header's words: in its first beat all from its first word on, and then all up to what lies behind it.
+        begun, inside = Signal(), Signal(lanes)
+        with m.If(taken):
+            m.d.sync += begun.eq(~beat.last & (begun | (at == (IP_WORD + tagged) // lanes)))
+        for lane in range(lanes):
+            before = (places[0][split:] > at) | (places[0][split:] == at) & (places[0][:split] > lane)
+            for tag in (0, 1):
+                place = IP_WORD + tag
+                with m.If((at == place // lanes) & (tagged == tag)):
+                    m.d.comb += inside[lane].eq(lane >= place % lanes)
+            with m.If(begun):
+                m.d.comb += inside[lane].eq(before)
+        m.d.comb += [
+            checksum.data.eq(beat.data), checksum.include.eq(inside), checksum.add.eq(taken), checksum.first.eq(at == 0),
+        ]
+
+        # Clock 1 behind the last beat: its facts move on, and the next packet may be captured.
+        parsed, info = self.o.payload, self.o.payload.info
+        header, begin = Cat(ip), Cat(l4)
+        more_fragments, fragment_offset, version = Signal(), Signal(13), Signal(4)
+        frame_type, direct, zero_marker = Signal(16), Signal(), Signal()
+        with m.If(step[0]):
+            m.d.sync += [
+                info.length.eq(length), info.tagged.eq(tagged), frame_type.eq(Mux(tagged, inner_type, outer_type)),
+                info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
+                direct.eq(origin.direct),
+                *(info[name].eq(IPV4.get(name, header)) for name in (
+                    "header_words", "total_length", "tos", "ttl", "dont_fragment", "protocol", "source", "destination")),
+                version.eq(IPV4.get("version", header)), more_fragments.eq(IPV4.get("more_fragments", header)),
+                fragment_offset.eq(IPV4.get("fragment_offset", header)),
+                info.spi.eq(ESP.get("spi", begin)), info.sequence.eq(ESP.get("sequence", begin)), zero_marker.eq(marker),
+            ]
+
+        # 2: how many bytes there are.
+        room, l4_bytes = Signal(13), Signal(17)
+        is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
+        protocols = {number: Signal(name=f"protocol_{number}")
+                     for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
+        to_ike, to_natt, reserved = Signal(), Signal(), Signal()
+        source_port, destination_port = info.spi[16:], info.spi[:16]
+        m.d.sync += [
+            room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
+            l4_bytes.eq(info.total_length - (info.header_words << 2)),
+            is_ipv4.eq(frame_type == TYPE_IPV4), is_ipv6.eq(frame_type == TYPE_IPV6),
+            fragment.eq(more_fragments | fragment_offset.any()),
+            version_right.eq((version == 4) & (info.header_words >= 5)),
+            *(found.eq(info.protocol == number) for number, found in protocols.items()),
+            to_ike.eq((source_port == IKE_PORT) | (destination_port == IKE_PORT)),
+            to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
+        ]
+        # 3: whether they are enough. Negative numbers have their top bit set.
+        short, sound, ports_there, esp_there, marker_there = Signal(), Signal(), Signal(), Signal(), Signal()
+
+        def l4_holds(count):
+            return ~l4_bytes[-1] & (l4_bytes >= count)
+
+        m.d.sync += [
+            short.eq(room[-1]), sound.eq(version_right & ~l4_bytes[-1] & (info.total_length <= room)),
+            ports_there.eq(l4_holds(PORTS.length)), esp_there.eq(l4_holds(ESP.length)),
+            marker_there.eq(l4_holds(UDP.length + MARKER_BYTES)),
+        ]
+        # Then, as soon as the checksum is known: decide.
+        verdict, reason, decided, is_sound = Signal(Verdict), Signal(Reason), Signal(), Signal()
+        has_ports = protocols[TCP_PROTOCOL] | protocols[UDP_PROTOCOL]
+        m.d.comb += [is_sound.eq(is_ipv4 & sound & checksum.right & ~short), decided.eq(1)]
+
+        def decide(what, why):
+            m.d.comb += [verdict.eq(what), reason.eq(why)]
+
+        with m.If(direct):
+            decide(Verdict.DIRECT, Reason.NONE)
+        with m.Elif(short):
+            decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(is_ipv6):
+            decide(Verdict.PUNT, Reason.IPV6)
+        with m.Elif(~is_ipv4):
+            decide(Verdict.PUNT, Reason.NOT_IP)
+        with m.Elif(~is_sound):
+            decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(fragment):
+            decide(Verdict.PUNT, Reason.FRAGMENT)
+        with m.Elif(protocols[AH_PROTOCOL]):
+            decide(Verdict.PUNT, Reason.AH)
+        with m.Elif(protocols[ESP_PROTOCOL] & ~esp_there | has_ports & ~ports_there):
+            decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(protocols[ESP_PROTOCOL] & reserved):
+            decide(Verdict.DROP, Reason.RESERVED_SPI)
+        with m.Elif(protocols[UDP_PROTOCOL] & (to_ike | to_natt & marker_there & zero_marker)):
+            decide(Verdict.PUNT, Reason.IKE)
+        with m.Elif(protocols[UDP_PROTOCOL] & to_natt):
+            decide(Verdict.PUNT, Reason.NATT)
+        with m.Else():
+            m.d.comb += decided.eq(0)
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(step[-1]):
+            m.d.sync += [
+                self.o.valid.eq(1), info.ipv4.eq(is_sound), info.verdict.eq(verdict), info.reason.eq(reason),
+                parsed.decided.eq(decided), parsed.ports.eq(is_sound & has_ports & ports_there & ~fragment),
+            ]
+        return m

@@ -1,0 +1,185 @@
+"""Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.net.descriptor import (
+    CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, PacketInfo, Port, PuntHeader, Reason, Report, Verdict)
+from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.net.packet import packets
+
+
+class Router(wiring.Component):
+    """Carries out verdicts, in order.
+
+    ============================================ ==========================================================
+    BYPASS, DECRYPT, ENCRYPT; PUNT for a miss    to the DFE of the verdict, once its queue holds all of it
+    other PUNT                                   to ``direct``, behind a :class:`PuntHeader`
+    DIRECT                                       to ``direct``, as it is
+    DROP                                         nowhere; reported
+    ============================================ ==========================================================
+
+    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the packet that waited, and those for it
+    that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is told, whose ``dfe`` is that DFE.
+
+    Parameters
+    ----------
+    beat_bytes, dfes : int
+
+    Members
+    -------
+    i : In(packets), info : In(stream of PacketInfo)
+        Whole packets and their verdicts, in the same order.
+    dfe : Out(packets).array(dfes), dfe_info : Out(stream of PacketInfo).array(dfes)
+        Offered at the same time, taken independently.
+    dfe_free : In(12).array(dfes)
+        Beats for which there is room; a packet once offered is taken without fail.
+    direct : Out(packets), direct_egress : Out(stream of Egress)
+    reports : Out(stream of Report)
+    patience : In(16), enable : In(dfes), time : In(32)
+    healthy : Out(dfes)
+        At first, all are.
+    punted : Out(1)
+        For a clock: a packet goes to the control element directly.
+    """
+
+    def __init__(self, *, beat_bytes: int, dfes: int):
+        self._beat_bytes, self._dfes = beat_bytes, dfes
+        super().__init__({
+            "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())),
+            "dfe": Out(packets(beat_bytes)).array(dfes), "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
+            "dfe_free": In(12).array(dfes),
+            "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
+            "reports": Out(stream.Signature(Report())),
+            "patience": In(16), "enable": In(dfes), "time": In(32),
+            "healthy": Out(dfes, init=(1 << dfes) - 1), "punted": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = self._beat_bytes.bit_length() - 1
+        info = Signal(PacketInfo())
+        beats = Signal(12)
+        target = Signal(self._dfes)
+        beat = self.i.payload
+
+        enabled = Signal(self._dfes)
+        m.d.sync += [enabled.eq(self.enable), self.healthy.eq(self.healthy | self.enable & ~enabled)]
+
+        # Room in the target's queue, always being looked up: right two clocks behind a new target.
+        room, fits, slot, well = Signal(12), Signal(), Signal(), Signal()
+        m.d.sync += [
+            fits.eq(room >= beats),
+        ]
+        for at, free in enumerate(self.dfe_free):
+            with m.If(target[at]):
+                m.d.sync += room.eq(free)
+        m.d.comb += [
+            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()), well.eq((target & self.healthy).any()),
+        ]
+        for port in [*self.dfe_info, self.direct_egress]:
+            with m.If(port.ready):
+                m.d.sync += port.valid.eq(0)
+        for port in [*self.dfe, self.direct]:
+            m.d.comb += port.payload.eq(beat)
+
+        header, stamp = Signal(PuntHeader()), Signal(32)
+        header_beats = CE_HEADER_BYTES // self._beat_bytes
+        at = Signal(range(max(header_beats, 2)))
+        waited = Signal(16)
+        reason, stalled = Signal(Reason), Signal()
+        is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
+        m.d.comb += [
+            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress), header.dfe.eq(info.dfe),
+            header.sa.eq(info.sa), header.depth.eq(info.depth), header.tagged.eq(info.tagged), header.time.eq(stamp),
+        ]
+        report = self.reports.payload
+
+        with m.FSM():
+            with m.State("IDLE"):
+                new = self.info.payload
+                for_dfe = (new.verdict == Verdict.BYPASS) | (new.verdict == Verdict.DECRYPT) | (
+                    new.verdict == Verdict.ENCRYPT) | (new.verdict == Verdict.PUNT) & (
+                    (new.reason == Reason.UNKNOWN_SPI) | (new.reason == Reason.NO_RULE))
+                m.d.comb += self.info.ready.eq(1)
+                m.d.sync += [
+                    info.eq(new), beats.eq((new.length + self._beat_bytes - 1) >> width), reason.eq(new.reason),
+                    target.eq(0), waited.eq(0), stalled.eq(0),
+                ]
+                with m.If(self.info.valid):
+                    with m.If(new.verdict == Verdict.DROP):
+                        m.next = "DROP"
+                    with m.Elif(for_dfe):
+                        m.d.sync += [target[dfe].eq(new.dfe == dfe) for dfe in range(self._dfes)]
+                        m.next = "LOOK"
+                    with m.Else():
+                        m.next = "DIRECT"
+            with m.State("LOOK"):
+                m.next = "COMPARE"
+            with m.State("COMPARE"):
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += waited.eq(waited + 1)
+                with m.If(~well):
+                    m.d.sync += reason.eq(Reason.QUEUE_FULL)
+                    m.next = "DROP"
+                with m.Elif(fits & slot):
+                    for port, chosen in zip(self.dfe_info, target, strict=True):
+                        with m.If(chosen):
+                            m.d.sync += [port.valid.eq(1), port.payload.eq(info)]
+                    m.next = "SEND"
+                with m.Elif(waited >= self.patience):
+                    m.d.sync += [reason.eq(Reason.QUEUE_FULL), stalled.eq(1), self.healthy.eq(self.healthy & ~target)]
+                    m.next = "DROP"
+            with m.State("SEND"):
+                for port, chosen in zip(self.dfe, target, strict=True):
+                    with m.If(chosen):
+                        m.d.comb += [port.valid.eq(self.i.valid), self.i.ready.eq(port.ready)]
+                with m.If(self.i.valid & self.i.ready & beat.last):
+                    m.next = "IDLE"
+            with m.State("DIRECT"):
+                m.d.sync += stamp.eq(self.time)
+                with m.If(~self.direct_egress.valid):
+                    m.d.sync += [self.direct_egress.valid.eq(1), self.direct_egress.payload.depth.eq(info.depth)]
+                    with m.If(info.verdict == Verdict.DIRECT):
+                        m.d.sync += self.direct_egress.payload.port.eq(info.route.egress)
+                        m.next = "SEND DIRECT"
+                    with m.Else():
+                        m.d.sync += self.direct_egress.payload.port.eq(Port.CE)
+                        m.d.comb += self.punted.eq(1)
+                        m.next = "HEADER"
+            with m.State("HEADER"):
+                out = self.direct.payload
+                m.d.comb += [
+                    self.direct.valid.eq(1), out.last.eq(0), out.abort.eq(0), out.count.eq(self._beat_bytes),
+                    out.data.eq(header.as_value().word_select(at, 8 * self._beat_bytes)),
+                ]
+                with m.If(self.direct.ready):
+                    m.d.sync += at.eq(at + 1)
+                    with m.If(at == header_beats - 1):
+                        m.d.sync += at.eq(0)
+                        m.next = "SEND DIRECT"
+            with m.State("SEND DIRECT"):
+                m.d.comb += [self.direct.valid.eq(self.i.valid), self.i.ready.eq(self.direct.ready)]
+                with m.If(self.i.valid & self.i.ready & beat.last):
+                    m.next = "IDLE"
+            with m.State("DROP"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    report.reason.eq(reason), report.dropped.eq(1), report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE),
+                    report.sa.eq(info.sa), report.spi.eq(Mux(is_esp, info.spi, 0)),
+                    report.sequence.eq(Mux(is_esp, info.sequence, 0)), report.source.eq(Mux(info.ipv4, info.source, 0)),
+                    report.destination.eq(Mux(info.ipv4, info.destination, 0)),
+                ]
+                with m.If(self.i.valid & beat.last):
+                    m.next = "REPORT"
+            with m.State("REPORT"):
+                m.d.comb += self.reports.valid.eq(1)
+                with m.If(self.reports.ready):
+                    m.next = "IDLE"
+                    with m.If(stalled):
+                        m.d.sync += [
+                            stalled.eq(0), report.eq(0), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe),
+                        ]
+                        m.next = "REPORT"
+        return m

@@ -1,0 +1,131 @@
+"""AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.crypto import gf256
+from spigate.hdl.crypto.aes import BLOCK_BITS, CONTEXTS, KeySet, RoundKeyRead
+from spigate.hdl.crypto.interface import KeySize
+from spigate.hdl.net.memory import BlockMemory
+
+
+class KeyOrder(data.StructLayout):
+    """A key to expand: its size, which set of the context it goes to, and whether for decryption."""
+
+    def __init__(self):
+        super().__init__({"key_size": 2, "decrypt": 1, "bank": 1})
+
+
+class KeySchedule(wiring.Component):
+    """Expands keys word by word and keeps the round keys of two contexts, two sets each.
+
+    An expansion takes 4 * (rounds + 1) clocks and about one for each round more. Contexts wait for one another.
+
+    Members
+    -------
+    start : In(stream of KeyOrder).array(2)
+        Taken in the clock in which the expansion begins; the set named must not be in use.
+    key : In(stream of unsigned(128)).array(2)
+        Two rows after each ``start``: bytes 0 to 15 and 16 to 31 of the key, byte 0 in the low bits. What the size leaves over is ignored.
+    done : Out(2)
+        Bit c: the expansion for context c ended.
+    read : In(RoundKeyRead())
+    """
+
+    def __init__(self):
+        super().__init__({
+            "start": In(stream.Signature(KeyOrder())).array(CONTEXTS),
+            "key": In(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
+            "done": Out(CONTEXTS),
+            "read": In(RoundKeyRead()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        context, order = Signal(), Signal(KeyOrder())
+
+        # As many words as the key has are kept: the oldest in words[0], the newest where the key ends.
+        words = [Signal(32, name=f"word_{n}") for n in range(8)]
+        newest, word = Signal(32), Signal(32)
+        at, row = Signal(2), Signal(4)         # word of a round key, and its number
+        place, given = Signal(3), Signal()     # word modulo the key's words; whether it is of the key itself
+        final = Signal(4)
+        round_constant = Signal(8)
+        ends = {KeySize.AES128: 3, KeySize.AES192: 5, KeySize.AES256: 7}
+        round_ends = Array(10 + 2 * size for size in (0, 1, 2, 2))
+        m.d.comb += final.eq(round_ends[order.key_size])
+
+        # The S-box has a clock of its own.
+        substituted, looked_up = Signal(32), Signal()
+        m.submodules.sbox = sbox = gf256.Lookup(table=gf256.SBOX, count=4)
+        m.d.comb += sbox.i.eq(newest)
+        rotated = Cat(substituted[8:], substituted[:8])
+
+        begins_cycle = Signal()
+        substitutes = Signal()
+        m.d.comb += [
+            begins_cycle.eq(place == 0),
+            substitutes.eq(~given & (begins_cycle | (order.key_size == KeySize.AES256) & (place == 4))),
+        ]
+        with m.If(given):
+            m.d.comb += word.eq(words[0])
+        with m.Elif(begins_cycle):
+            m.d.comb += word.eq(words[0] ^ rotated ^ round_constant)
+        with m.Elif(substitutes):
+            m.d.comb += word.eq(words[0] ^ substituted)
+        with m.Else():
+            m.d.comb += word.eq(words[0] ^ newest)
+
+        write = Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                chosen = Signal()
+                m.d.comb += chosen.eq(Mux(Mux(context, self.start[0].valid, self.start[1].valid), ~context, context))
+                m.d.sync += [at.eq(0), row.eq(0), place.eq(0), given.eq(1), looked_up.eq(0), round_constant.eq(1)]
+                with m.If(self.start[0].valid | self.start[1].valid):
+                    m.d.sync += [context.eq(chosen), order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload))]
+                    for n in range(CONTEXTS):
+                        m.d.comb += self.start[n].ready.eq(chosen == n)
+                    m.next = "LOW"
+            for half, state, after in ((0, "LOW", "HIGH"), (1, "HIGH", "EXPAND")):
+                with m.State(state):
+                    for n, key in enumerate(self.key):
+                        with m.If(context == n):
+                            m.d.comb += key.ready.eq(1)
+                            with m.If(key.valid):
+                                m.d.sync += Cat(words[4 * half:4 * half + 4]).eq(key.payload)
+                                m.next = after
+            with m.State("EXPAND"):
+                m.d.sync += looked_up.eq(substitutes & ~looked_up)
+                with m.If(substitutes & ~looked_up):
+                    m.d.sync += substituted.eq(sbox.o)
+                with m.Else():
+                    m.d.comb += write.eq(1)
+                    m.d.sync += [newest.eq(word), at.eq(at + 1), row.eq(row + (at == 3)), place.eq(place + 1)]
+                    for n in range(8):
+                        m.d.sync += words[n].eq(words[n + 1] if n < 7 else word)
+                    for size, end in ends.items():
+                        with m.If(order.key_size == size):
+                            m.d.sync += words[end].eq(word)
+                            with m.If(place == end):
+                                m.d.sync += [place.eq(0), given.eq(0)]
+                    with m.If(~given & begins_cycle):
+                        m.d.sync += round_constant.eq(round_constant << 1 ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
+                    with m.If((at == 3) & (row == final)):
+                        m.d.comb += self.done.eq(1 << context)
+                        m.next = "IDLE"
+
+        m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
+        m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
+        first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
+        set_written = Signal(KeySet())
+        m.d.comb += [
+            set_written.context.eq(context), set_written.bank.eq(order.bank),
+            keys.write_address.eq(Cat(row, set_written)), keys.write_data.eq(word.replicate(4)),
+            keys.write_enable.eq(write << at),
+            first_write.addr.eq(set_written), first_write.data.eq(word.replicate(4)),
+            first_write.en.eq(Mux(row == Mux(order.decrypt, final, 0), write << at, 0)),
+            first_read.addr.eq(self.read.first_set), self.read.first.eq(first_read.data),
+            keys.read_address.eq(Cat(self.read.index, self.read.set)), self.read.key.eq(keys.read_data),
+        ]
+        return m

@@ -1,0 +1,189 @@
+"""A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything that comes out."""
+from collections import Counter
+from dataclasses import dataclass, field
+
+from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.net.descriptor import CE_VERSION, CFE_COUNTERS, MAX_DFES, Balance, Port, Reason, Verdict
+from tests.hdl.cfe.tables import cam_index, writes
+from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
+
+CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200, "miss_drop": 0, "rule_miss": 3,
+           "depth_limit": 2, "miss_interval": 0, "punt_period": 0}
+PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
+
+
+@dataclass
+class Out:
+    """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt header's fields."""
+
+    frame: bytes
+    info: object
+    dfe: int | None = None
+
+
+@dataclass
+class Run:
+    """What goes in, and what came out."""
+
+    beat_bytes: int = 16
+    dfes: int = 2
+    control: dict = field(default_factory=dict)
+    cam: list = field(default_factory=list)
+    rules: list = field(default_factory=list)
+    routes: dict = field(default_factory=lambda: {1: {"valid": 1, "egress": Port.SERVER}})
+    pauses: str = "none"
+    free: dict = field(default_factory=dict)
+    """Room in the queue of DFEs that are not idle."""
+    size: dict = field(default_factory=dict)
+    """``cam_entries``, ``rules``, ``routes``."""
+
+    def __post_init__(self):
+        self.cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, **self.size)
+        self.frames = {port: [] for port in PORTS}
+        self.aborted, self.depths = set(), []
+        self.to_dfe, self.direct, self.reports = [], [], []
+        self.counters, self.healthy, self.clocks = {}, None, None
+
+    def network(self, *frames):
+        self.frames[Port.NETWORK] += frames
+        return self
+
+    def server(self, *frames):
+        self.frames[Port.SERVER] += frames
+        return self
+
+    def inject(self, *frames, mode=0, port=Port.NETWORK, depth=0):
+        self.frames[Port.CE] += [bytes([CE_VERSION, mode, port, depth]) + bytes(14) + frame for frame in frames]
+        return self
+
+    def recirculate(self, *frames, depth=1):
+        self.frames[Port.RECIRCULATE] += [b"\0\0" + frame for frame in frames]
+        self.depths += [depth] * len(frames)
+        return self
+
+    @property
+    def dropped(self) -> Counter:
+        return Counter(Reason(report.reason) for report in self.reports if report.dropped)
+
+    @property
+    def punted(self) -> Counter:
+        return Counter(Reason(out.info["reason"]) for out in self.direct if out.info["port"] == Port.CE)
+
+    def verdicts(self, verdict: Verdict) -> list[Out]:
+        return [out for out in self.to_dfe if out.info.verdict == verdict]
+
+    async def tables(self, ctx):
+        cfe = self.cfe
+        for index, route in self.routes.items():
+            await put(ctx, cfe.tables, writes("route", index, **route))
+        for index, rule in enumerate(self.rules):
+            await put(ctx, cfe.tables, writes("rule", index, **rule))
+        for entry in self.cam:
+            index = cam_index(0, destination=entry["destination"], spi=entry["spi"],
+                              entries=self.size.get("cam_entries", 1024))
+            await put(ctx, cfe.tables, writes("cam", index, protocol=50, valid=1, **entry))
+
+    def run(self, clocks=50_000, script=None):
+        """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)`` runs beside it."""
+        cfe, expected = self.cfe, sum(map(len, self.frames.values()))
+        ready = []
+        accounted = self.accounted
+
+        async def main(ctx):
+            ctx.set(cfe.control, {**CONTROL, **self.control})
+            for at in range(self.dfes):
+                ctx.set(cfe.dfe_free[at], self.free.get(at, 2048))
+            await self.tables(ctx)
+            await ctx.tick().repeat(10)
+            ready.append(True)
+            self.clocks = 0
+            while accounted() < expected:
+                await ctx.tick()
+                self.clocks += 1
+            await ctx.tick().repeat(60)
+            assert accounted() == expected
+            self.counters = {name: ctx.get(cfe.counters[name]) for name, _ in CFE_COUNTERS}
+            self.healthy = ctx.get(cfe.healthy)
+
+        def source(port, name):
+            async def send(ctx):
+                while not ready:
+                    await ctx.tick()
+                pause, _ = PAUSES[self.pauses]()
+                await put_packets(ctx, getattr(cfe, name), self.frames[port], pause,
+                                  abort=lambda at: (port, at) in self.aborted)
+            return send
+
+        async def egress(ctx):
+            await put(ctx, cfe.recirculate_egress, [{"port": Port.RECIRCULATE, "depth": depth} for depth in self.depths])
+
+        async def time(ctx):
+            now = 1000
+            while True:
+                ctx.set(cfe.time, now)
+                await ctx.tick()
+                now += 1
+
+        async def reports(ctx):
+            _, pause = PAUSES[self.pauses]()
+            while True:
+                self.reports.append(await take(ctx, cfe.reports, pause))
+
+        simulate(cfe, main, *([script] if script else []), clocks=clocks, background=[
+            *(source(port, name) for port, name in PORTS.items()), egress, time, reports, *self._direct(),
+            *(testbench for at in range(self.dfes) for testbench in self._dfe(at))])
+        return self
+
+    def accounted(self):
+        return len(self.to_dfe) + len(self.direct) + sum(report.dropped for report in self.reports)
+
+    def _dfe(self, at):
+        """Takes DFE ``at``'s packets and descriptors independently, and pairs them."""
+        infos, frames = [], []
+        _, pause = PAUSES[self.pauses]()
+
+        def pair():
+            while infos and frames:
+                info, frame = infos.pop(0), frames.pop(0)
+                assert frame[:2] == b"\0\0" and info.length == len(frame)
+                self.to_dfe.append(Out(frame[2:], info, at))
+
+        async def take_infos(ctx):
+            while True:
+                infos.append(await take(ctx, self.cfe.dfe_info[at], pause))
+                pair()
+
+        async def take_frames(ctx):
+            while True:
+                frames.append(await take_packet(ctx, self.cfe.dfe[at], never))
+                pair()
+
+        return take_infos, take_frames
+
+    def _direct(self):
+        items, frames = [], []
+        _, pause = PAUSES[self.pauses]()
+
+        def pair():
+            while items and frames:
+                item, frame = items.pop(0), frames.pop(0)
+                facts = {"port": item.port, "depth": item.depth}
+                if item.port == Port.CE:
+                    assert frame[0] == CE_VERSION and frame[12:16] == bytes(4)
+                    facts |= {"reason": frame[1], "ingress": frame[2], "dfe": frame[3], "sa": int.from_bytes(frame[4:6], "little"),
+                              "header_depth": frame[6], "tagged": frame[7], "time": int.from_bytes(frame[8:12], "little")}
+                    frame = frame[16:]
+                assert frame[:2] == b"\0\0"
+                self.direct.append(Out(frame[2:], facts))
+
+        async def take_items(ctx):
+            while True:
+                items.append(await take(ctx, self.cfe.direct_egress, pause))
+                pair()
+
+        async def take_frames(ctx):
+            while True:
+                frames.append(await take_packet(ctx, self.cfe.direct, pause))
+                pair()
+
+        return take_items, take_frames

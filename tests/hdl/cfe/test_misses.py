@@ -1,0 +1,109 @@
+import pytest
+
+from spigate.hdl.cfe.misses import BURST, MissLimiter
+from tests.hdl.streams import simulate
+
+
+def run(script, *, interval=0, period=0, rows=256):
+    limiter = MissLimiter(rows=rows)
+
+    async def testbench(ctx):
+        ctx.set(limiter.interval, interval)
+        ctx.set(limiter.period, period)
+        await script(ctx, limiter)
+
+    async def clock(ctx):
+        now = 0xffff_ff00
+        while True:
+            ctx.set(limiter.time, now)
+            await ctx.tick()
+            now = now + 1 & 0xffff_ffff
+
+    simulate(limiter, testbench, background=[clock])
+
+
+async def ask(ctx, limiter, spi=None, destination=1):
+    """Whether a punt is allowed; for a packet with an SPI where ``spi`` is given. Takes LATENCY + 1 clocks."""
+    ctx.set(limiter.start, 1)
+    ctx.set(limiter.keyed, spi is not None)
+    ctx.set(limiter.key, {"destination": destination, "spi": spi or 0})
+    await ctx.tick()
+    ctx.set(limiter.start, 0)
+    for _ in range(limiter.LATENCY - 1):
+        assert not ctx.get(limiter.done)
+        await ctx.tick()
+    assert ctx.get(limiter.done)
+    allowed = ctx.get(limiter.allowed)
+    await ctx.tick()
+    return allowed
+
+
+def test_one_punt_of_a_key_in_an_interval():
+    async def script(ctx, limiter):
+        assert await ask(ctx, limiter, spi=0x1000)
+        assert not await ask(ctx, limiter, spi=0x1000)
+        assert await ask(ctx, limiter, spi=0x1001)
+        assert await ask(ctx, limiter, spi=0x1000, destination=2)
+        assert await ask(ctx, limiter) and await ask(ctx, limiter)
+        assert not await ask(ctx, limiter, spi=0x1000)
+        # A refused packet does not begin a new interval.
+        await ctx.tick().repeat(500 - 7 * 7 + 4)
+        assert await ask(ctx, limiter, spi=0x1000)
+        assert not await ask(ctx, limiter, spi=0x1000)
+
+    run(script, interval=500)
+
+
+def test_interval_ends_when_it_should():
+    async def script(ctx, limiter):
+        allowed = [await ask(ctx, limiter, spi=0x1000) for _ in range(60)]
+        gaps = [b - a for a, b in zip(*(lambda at: (at, at[1:]))([n for n, yes in enumerate(allowed) if yes]), strict=False)]
+        assert gaps and all(100 <= 7 * gap <= 100 + 14 for gap in gaps)
+
+    run(script, interval=100)
+
+
+def test_interval_0_never_limits():
+    async def script(ctx, limiter):
+        assert all([await ask(ctx, limiter, spi=0x1000) for _ in range(20)])
+
+    run(script)
+
+
+def test_keys_that_share_a_row_displace_each_other():
+    async def script(ctx, limiter):
+        allowed = [await ask(ctx, limiter, spi=0x1000 + n) for n in range(8)]
+        assert all(allowed)
+        assert not await ask(ctx, limiter, spi=0x1007)
+
+    run(script, interval=10_000, rows=2)
+
+
+def test_rate_of_all_punts():
+    async def script(ctx, limiter):
+        allowed = [await ask(ctx, limiter, spi=at if at % 2 else None) for at in range(300)]
+        assert all(allowed[:BURST])
+        # 2100 clocks at one in 50, and the burst.
+        assert sum(allowed) in range(BURST + 2100 // 50 - 2, BURST + 2100 // 50 + 2)
+        await ctx.tick().repeat(50 * BURST * 2)
+        assert sum([await ask(ctx, limiter) for _ in range(BURST + 10)]) in range(BURST, BURST + 5)
+
+    run(script, period=50)
+
+
+def test_a_packet_refused_for_the_rate_may_come_again():
+    async def script(ctx, limiter):
+        for _ in range(BURST):
+            assert await ask(ctx, limiter)
+        assert not await ask(ctx, limiter, spi=0x1000)
+        await ctx.tick().repeat(1000)
+        assert await ask(ctx, limiter, spi=0x1000)
+        assert not await ask(ctx, limiter, spi=0x1000)
+
+    run(script, interval=100_000, period=1000)
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
+def test_refuses_sizes_it_cannot_have():
+    with pytest.raises(ValueError, match="rows must be a power of two, not 3"):
+        MissLimiter(rows=3)
