@@ -282,14 +282,15 @@ class ControlElement:
     def _permitted(self, sa: Sa) -> list[Selectors]:
         """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
         the two ends."""
-        if sa.selectors:
-            return [sa.selectors]
         permitted = self._policies.permitted(sa)
-        if permitted:
-            return permitted
-        if sa.mode == Mode.TUNNEL:
+        if not permitted and sa.mode == Mode.TRANSPORT:
+            permitted = [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+        if sa.selectors:
+            common = [sa.selectors.intersection(selectors) for selectors in permitted]
+            permitted = [selectors for selectors in common if selectors] if permitted else [sa.selectors]
+        if not permitted:
             raise Refused(Reason.POLICY)
-        return [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+        return permitted
 
     def _inbound_route(self, placed: Placed) -> Route:
         if placed.sa.mode == Mode.TRANSPORT:
@@ -395,7 +396,7 @@ class ControlElement:
             sa = self._outbound_sa(decision.policy)
             placed = self._programming.placed.get(sa.identity)
             if placed is None or not placed.soft:
-                raise _Consumed("rules_full")
+                raise _Consumed("esp_in_esp" if ip.protocol == ESP else "rules_full")
             await self._encrypt(placed, header, ethernet, packet)
             return
         route = self._clear_route(header.ingress, ip)

@@ -176,6 +176,25 @@ def test_an_sa_that_no_policy_names_carries_nothing():
     assert bench.loop.drops == {Reason.POLICY: 1} and bench.control.placed(INBOUND) is None
 
 
+def test_selectors_of_an_sa_narrow_what_its_policies_name():
+    narrow = selectors("10.0.0.0/8", "10.2.0.10/32", protocol=17)
+    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [1, 0, 1])):
+        bench = Bench([replace(INBOUND, selectors=narrow)], policies)
+        ways = (("10.1.0.1", "10.2.0.10"), ("10.1.0.1", "10.2.0.11"), ("10.1.7.1", "10.2.0.10"))
+        assert [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(*way)))[1]) for way in ways] == counts
+    elsewhere = replace(INBOUND, selectors=selectors("172.16.0.0/12", HERE))
+    bench = Bench([elsewhere], POLICIES)
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.1", "10.2.0.10")))
+    assert bench.loop.drops == {Reason.POLICY: 1}
+
+
+def test_esp_that_a_policy_wants_inside_esp_is_not_sent_in_the_clear():
+    bench = Bench([OUTBOUND], POLICIES)
+    other = from_server(bytes(IP(src="10.2.0.10", dst="10.1.0.10", proto=50) / (b"\0\0\x50\0" + bytes(60))))
+    assert bench.feed(Port.SERVER, other) == ([], [])
+    assert bench.control.consumed == {"esp_in_esp": 1}
+
+
 def test_two_policies_of_one_sa_are_checked_in_software():
     policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE)) for n in (0, 5)]
     bench = Bench([INBOUND], policies)

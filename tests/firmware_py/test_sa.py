@@ -84,6 +84,8 @@ def test_overlaps_and_covers_agree_with_matches(one, other, flow):
     assert not both or one.overlaps(other)
     assert not (one.covers(other) and other.matches(*packet)) or one.matches(*packet)
     assert one.overlaps(other) == other.overlaps(one) and one.covers(one)
+    common = one.intersection(other)
+    assert (common is not None and common.matches(*packet)) == both
 
 
 def test_ports_are_looked_at_only_where_there_are_any():

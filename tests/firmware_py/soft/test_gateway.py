@@ -193,7 +193,7 @@ def test_tables_refuse():
 @settings(max_examples=300)
 @given(st.binary(max_size=120), st.integers(0, 3), st.sampled_from([Port.NETWORK, Port.SERVER]))
 def test_every_frame_has_one_fate(data, kind, port):
-    """Any bytes, any bytes behind an Ethernet header, behind an IP header, and a good packet with some bytes changed."""
+    """Any bytes, alone, behind an Ethernet header, behind an IP header; and a good packet with some bytes changed."""
     source = random.Random(data)
     good = bytearray(sealed())
     for _ in range(source.randrange(4)):
