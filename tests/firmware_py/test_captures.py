@@ -13,12 +13,15 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from spigate.firmware_py import capture, pcap
 from spigate.firmware_py.ce import ControlElement, Miss, Settings
+from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
 from spigate.firmware_py.soft.esp import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.tables import GATEWARE, CfeSettings
+from tests.firmware_py.registers import RegisterGateway
+from tests.firmware_py.test_driver import registers
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SOFTWARE = ["esp-tunnel-cbc256-sha512", "esp-tunnel-chapoly", "esp-tunnel-ctr128-sha256", "esp-tunnel-gcm128-esn",
@@ -198,6 +201,28 @@ def test_software_path_does_the_same(name):
     assert loop.drops == hardware.drops
     assert loop.control.programmed["sa"] == 0 and loop.control.software["decrypted"] > 0
     assert all(why in ("aes-gcm", "aes-cbc") for why in loop.control.refusals.values())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_registers_say_all_that_is_needed(name):
+    """A gateway that knows only the registers that are written does what the one with the tables themselves does."""
+    captured, expected = run(name)
+    gateway = RegisterGateway(registers(), {sa.auth_key for sa in captured.sas})
+    port = SoftPort(gateway)
+
+    async def feed():
+        driver = await Driver.open(gateway)
+        control = ControlElement(tables=driver, port=port, topology=captured.topology, sas=captured.sas,
+                                 policies=captured.policies)
+        await control.start()
+        loop = Loop(gateway, control, port)
+        for arrival in captured.frames:
+            await loop.feed(arrival.port, arrival.frame)
+        return loop
+
+    loop = asyncio.run(feed())
+    assert loop.sent == expected.sent and loop.drops == expected.drops
+    assert loop.control.programmed == expected.control.programmed
 
 
 def test_one_dfe_enabled_gets_everything():
