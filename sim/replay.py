@@ -14,6 +14,8 @@ TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
 BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 MISSES = ("inject", "drop")
+PATIENCE = 0xFFFF
+"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)

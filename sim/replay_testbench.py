@@ -8,9 +8,7 @@ from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.tables import Balance, CfeSettings
 from spigate.sim.build import parameters
 from spigate.sim.play import play
-
-PATIENCE = 0xFFFF
-"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
+from spigate.sim.replay import PATIENCE
 
 
 @cocotb.test()
