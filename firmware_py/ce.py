@@ -30,6 +30,9 @@ from spigate.firmware_py.tables import (
     Tables,
 )
 
+LOOP_LIMIT = 64
+"""How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
+
 
 class Miss(StrEnum):
     """What becomes of the packet that made the control element program something."""
@@ -118,6 +121,7 @@ class ControlElement:
         self.refusals = self._programming.refusals
         self._sas: dict[tuple, Sa] = {}
         self._born: dict[tuple, float] = {}
+        self._written, self._returns = 0, Counter()
         self._policies = PolicyDatabase()
         for sa in sas:
             self._learn(sa)
@@ -250,7 +254,7 @@ class ControlElement:
         if placed.soft:
             await self._decrypt(placed, header, ethernet, packet)
         else:
-            await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+            await self._again(header, frame)
 
     async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
@@ -277,7 +281,7 @@ class ControlElement:
             await self._programming.move(placed, self._inbound_route(placed) if inbound else None)
         elif (placed.dfe, placed.index) == at:
             raise Refused(Reason.NO_SA)
-        await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+        await self._again(header, frame)
 
     def _permitted(self, sa: Sa) -> list[Selectors]:
         """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
@@ -381,6 +385,18 @@ class ControlElement:
         """The tables now know what to do with ``frame``."""
         if self._settings.miss == Miss.DROP:
             raise Refused(Reason.NO_SA)
+        await self._again(header, frame)
+
+    async def _again(self, header: PuntHeader, frame: bytes) -> None:
+        """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
+        again and again, with nothing written meanwhile, ends here."""
+        if self._written != self.programmed.total():
+            self._written = self.programmed.total()
+            self._returns.clear()
+        key = (header.ingress, header.depth, frame)
+        self._returns[key] += 1
+        if self._returns[key] > LOOP_LIMIT:
+            raise _Consumed("loop")
         await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
 
     async def _inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:

@@ -380,6 +380,18 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another():
     assert bench.control.punted[Reason.DFE_DOWN] == 1
 
 
+def test_a_table_that_forgets_makes_no_loop():
+    bench = Bench([INBOUND], POLICIES)
+    one = bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10"))
+
+    async def forget(entry):
+        pass
+
+    bench.gateway.add_cam = forget
+    assert bench.feed(Port.NETWORK, one) == ([], [])
+    assert bench.control.consumed == {"loop": 1}
+
+
 def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
     limited = replace(INBOUND, hard=Lifetime(packets=3))
     bench = Bench([limited], POLICIES)

@@ -2,7 +2,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spigate.firmware_py.decision import Flow, decide, steps
@@ -65,6 +65,7 @@ policies = st.builds(policy, st.sampled_from([OUT, IN, FORWARD]), selections, st
 arrivals = st.tuples(flows, st.sampled_from([Port.NETWORK, Port.SERVER, Port.RECIRCULATE]))
 
 
+@settings(max_examples=400)
 @given(st.lists(policies, max_size=5), st.lists(arrivals, min_size=1, max_size=12),
        st.sampled_from([PolicyAction.BYPASS, PolicyAction.DISCARD]))
 def test_learned_rules_never_say_other_than_the_policies(given_policies, packets, default):
