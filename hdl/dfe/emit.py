@@ -128,44 +128,31 @@ class Emit(wiring.Component):
         with m.If(arrived):
             m.d.sync += [to_come.eq(to_come - beat_bytes), overlay.eq(overlay >> 8 * beat_bytes), mask.eq(mask >> beat_words)]
 
-        def take():
-            m.d.comb += self.i.ready.eq(planned)
+        # The plan becomes the present packet: while none is sent, or with the last beat of the one before.
+        load = Signal()
+        m.d.comb += self.i.ready.eq(load)
+        with m.If(load):
             m.d.sync += [
                 self.lane.eq(departure.task.lane), self.read.buffer.eq(departure.task.done.buffer),
                 self.verdict.eq(info.verdict), self.bytes.eq(bytes_planned), to_read.eq(bytes_planned), to_come.eq(bytes_planned),
                 overlay.eq(overlay_planned), mask.eq(mask_planned), word.eq(0), runs.eq(~punt), run.eq(run_planned),
-                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)),
+                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop), self.egress.valid.eq(~departure.drop),
                 self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
                 self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
             ]
-            with m.If(planned):
-                m.next = "DROP"
-                with m.If(~departure.drop):
-                    m.d.sync += [reading.eq(1), self.egress.valid.eq(1)]
-                    m.next = "SEND"
 
-        with m.FSM():
-            with m.State("IDLE"):
-                take()
-
-            with m.State("SEND"):
-                with m.If(arrived & entry.last):
-                    m.d.comb += self.sent.eq(1)
-                    m.next = "SENT"
-                    with m.If(~self.egress.valid):
-                        m.d.comb += self.release.eq(1)
-                        m.next = "IDLE"
-                        take()
-
-            with m.State("SENT"):
-                with m.If(~self.egress.valid):
-                    m.d.comb += self.release.eq(1)
-                    m.next = "IDLE"
-
-            with m.State("DROP"):
-                m.d.comb += self.release.eq(1)
-                m.next = "IDLE"
-                take()
+        # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
+        sending, ended, ends = Signal(), Signal(), Signal()
+        m.d.comb += [
+            ends.eq(sending & arrived & entry.last), self.sent.eq(ends), self.release.eq((ended | ends) & ~self.egress.valid),
+            load.eq(planned & (~(sending | ended) | self.release)),
+        ]
+        with m.If(load):
+            m.d.sync += [sending.eq(~departure.drop), ended.eq(departure.drop)]
+        with m.Elif(self.release):
+            m.d.sync += [sending.eq(0), ended.eq(0)]
+        with m.Elif(ends):
+            m.d.sync += [sending.eq(0), ended.eq(1)]
 
         m.d.comb += [
             entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(beat_words))),

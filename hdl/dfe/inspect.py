@@ -249,7 +249,12 @@ class Inspect(wiring.Component):
 
         # One's complement sum of the header (RFC 1071: in either byte order).
         halves, total = Signal(18), Signal(22)
-        in_header = [(words.header_at == 0) | (2 * words.header_at + word < header_words) for word in range(2)]
+        in_header = Signal(2)  # which words of the next pair are in the header
+        known_words = Mux(words.header_at == 0, pair[:4], header_words)
+        with m.If(words.start):
+            m.d.sync += in_header.eq(0b11)
+        with m.Elif(words.arrived & words.is_header):
+            m.d.sync += in_header.eq(Cat(known_words > 2 * words.header_at + word for word in (2, 3)))
         m.d.sync += halves.eq(0)
         with m.If(words.arrived & words.is_header):
             m.d.sync += halves.eq(sum(Mux(in_header[at // 2], pair.word_select(at, 16), 0) for at in range(4)))
