@@ -6,7 +6,8 @@ class SpigateError(Exception):
 
 
 class InputError(SpigateError, ValueError):
-    """A file, text or value that is not what it must be; the message says where, what was expected, and what was found."""
+    """A file, text or value that is not what it must be; the message says where, what was expected, and what
+    was found."""
 
 
 class UnsupportedError(SpigateError):

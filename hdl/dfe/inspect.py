@@ -65,8 +65,8 @@ class Inspect(wiring.Component):
       packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header with ECN CE around an inner one
       that is Not-ECT (RFC 6040 4.2);
     - TTL: the route counts it down and it is 1 or 0;
-    - POLICY: the selectors do not match. Ports are 0 where there are none: protocols other than TCP and UDP, fragments but the
-      first, packets too short.
+    - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
+      before them have none.
 
     All others pass.
 
@@ -291,8 +291,8 @@ class Inspect(wiring.Component):
         m.d.sync += [
             protocol.eq(Mux(tunnel, IPV4.get("protocol", header), words.next_header)),
             has_ports.eq(((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL)) & (IPV4.get("fragment_offset", header) == 0)),
-            selectors.source_port.eq(Mux(has_ports & payload_long, PORTS.get("source", ports), 0)),
-            selectors.destination_port.eq(Mux(has_ports & payload_long, PORTS.get("destination", ports), 0)),
+            selectors.has_ports.eq(has_ports & payload_long),
+            selectors.source_port.eq(PORTS.get("source", ports)), selectors.destination_port.eq(PORTS.get("destination", ports)),
         ]
 
         # The verdicts.
