@@ -20,7 +20,7 @@ ESP_BYTES = 8
 TRAILER_BYTES = 2
 """Pad length and next header."""
 TUNNEL_ESP_WORD = 10
-"""Where the ESP header lies in a buffer for tunnel mode: behind the longest Ethernet header and five words of IP header."""
+"""Where the ESP header lies in a buffer for tunnel mode: behind the longest Ethernet header and five words of IP."""
 IP_IN_IP = 4
 """Next header of a tunnelled IPv4 packet."""
 
@@ -32,8 +32,8 @@ class Dispatch(wiring.Component):
     verdict      becomes
     ===========  ====================================================================================================
     PUNT         itself
-    BYPASS       DROP ``policy`` where its source may not speak in the clear (injected packets and those that came out of an SA need not
-                 ask); PUNT ``ttl_expired``
+    BYPASS       DROP ``policy`` where its source may not speak in the clear (injected packets and those that came out
+                 of an SA need not ask); PUNT ``ttl_expired``
     ENCRYPT      PUNT ``sa_absent``, PUNT ``ttl_expired``, PUNT ``too_big``, DROP ``sequence_overflow``
     DECRYPT      PUNT ``sa_absent``, DROP ``malformed`` where the text cannot be whole blocks
     all others   DROP
@@ -92,7 +92,8 @@ class Dispatch(wiring.Component):
                             m.d.sync += candidate.eq((last + ahead) % self._lanes)
 
         m.d.comb += [
-            self.sad_start.eq(~running & have & found), start.eq(self.sad_start & self.sad_granted), self.sad_running.eq(running),
+            self.sad_start.eq(~running & have & found), start.eq(self.sad_start & self.sad_granted),
+            self.sad_running.eq(running),
             end.eq(running & (step == STEPS - 1) & self.plan.ready), self.info.ready.eq(~have | end),
             self.sa.eq(packet.sa), self.look.eq(start),
             self.source_start.eq(start), self.source.eq(packet.source), self.ingress.eq(packet.ingress),
@@ -108,7 +109,6 @@ class Dispatch(wiring.Component):
             m.d.sync += step.eq(step + 1)
 
         # Rows go to the lane as they come; the last one again and again, where the last step waits.
-        row_step = step - sad.READ_CLOCKS
         control = Signal(layout.row("sa", "control"))
         m.d.comb += self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1))
         with m.If(step == sad.READ_CLOCKS):
@@ -118,17 +118,18 @@ class Dispatch(wiring.Component):
             m.d.comb += [
                 mine.eq(running & (lane == at)),
                 port.claim.eq(start & (candidate == at)), port.assign.eq(mine & end),
-                port.row_enable.eq(mine & (step >= sad.READ_CLOCKS)), port.row.eq(row_step), port.row_data.eq(self.sad_data),
+                port.row_enable.eq(mine & (step >= sad.READ_CLOCKS)), port.row.eq(step - sad.READ_CLOCKS),
+                port.row_data.eq(self.sad_data),
             ]
 
-        # All below settles, register after register, while the rows come: nothing it depends on changes before the end.
+        # All below settles, register after register, while the rows come: what it depends on stays to the end.
         def settled(name: str, value, shape=None) -> Value:
             value = Value.cast(value)
             register = Signal(shape or value.shape(), name=name)
             m.d.sync += register.eq(value)
             return register
 
-        encrypt, decrypt = packet.verdict == Verdict.ENCRYPT, packet.verdict == Verdict.DECRYPT
+        encrypt = packet.verdict == Verdict.ENCRYPT
         tunnel = control.mode == Mode.TUNNEL
         ip_word = Mux(packet.tagged, 5, 4)
         payload_word = settled("payload_word", ip_word + packet.header_words, 5)
@@ -200,7 +201,8 @@ class Dispatch(wiring.Component):
             ]
         plan = self.plan.payload
         m.d.comb += [
-            self.plan.valid.eq(running & (step == STEPS - 1)), plan.lane.eq(lane), plan.keep.eq(verdict != Verdict.DROP),
+            self.plan.valid.eq(running & (step == STEPS - 1)),
+            plan.lane.eq(lane), plan.keep.eq(verdict != Verdict.DROP),
             plan.count_down.eq(packet.route.decrement_ttl & (encrypts | (verdict == Verdict.BYPASS))),
             plan.tagged.eq(packet.tagged), plan.encrypt.eq(encrypts), plan.split.eq(split), plan.shift.eq(shift),
             plan.end.eq(frame_end), plan.pad.eq(pad), plan.next_header.eq(Mux(tunnel, IP_IN_IP, packet.protocol)),

@@ -1,4 +1,6 @@
 """From a buffer to the engine: the job and the SA's rows, and the packet's words, of one of the engine's contexts."""
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -129,12 +131,16 @@ class Feeder(wiring.Component):
             self.request.eq(running & ((owed != AHEAD) | (part != 0))),
             run_ends.eq(left <= part_words), word_ends.eq(run_ends | (part == parts - 1)),
             last.eq(run_ends & ((kind == Kind.ICV) | ((kind == Kind.TEXT) & (text.encrypt | (text.icv_words == 0))))),
-            asked.valid.eq(self.granted), asked.part.eq(part), asked.end.eq(word_ends), asked.kind.eq(kind), asked.last.eq(last),
+            asked.valid.eq(self.granted), asked.part.eq(part), asked.end.eq(word_ends),
+            asked.kind.eq(kind), asked.last.eq(last),
             asked.count.eq(part * part_bytes + Mux(run_ends, left[:part_words.bit_length()] * 4, part_bytes)),
             self.next.eq(Mux(running, self.granted & last, self.work & ~text.crypto)),
         ]
         with m.If(~running):
-            m.d.sync += [running.eq(self.work & text.crypto), self.address.eq(text.esp), kind.eq(Kind.ASSOCIATED), left.eq(ESP_WORDS)]
+            m.d.sync += [
+                running.eq(self.work & text.crypto), self.address.eq(text.esp),
+                kind.eq(Kind.ASSOCIATED), left.eq(ESP_WORDS),
+            ]
         with m.Elif(self.granted):
             m.d.sync += [part.eq(Mux(word_ends, 0, part + 1)), running.eq(~last),
                          self.address.eq(self.address + part_words), left.eq(left - part_words)]
@@ -149,13 +155,13 @@ class Feeder(wiring.Component):
                     m.d.sync += [kind.eq(Kind.ICV), left.eq(text.icv_words)]
 
         tags = [Signal(tag, name=f"tag_{stage}") for stage in range(store.READ_CLOCKS)]
-        m.d.sync += [late.eq(early) for early, late in zip([asked, *tags], tags)]
+        m.d.sync += [late.eq(early) for early, late in pairwise([asked, *tags])]
         arrived = tags[-1]
-        facts_width = len(Cat(arrived.kind, arrived.last, arrived.count))
-        m.submodules.facts = facts = fifo.SyncFIFO(width=facts_width, depth=AHEAD)
+        known = Cat(arrived.kind, arrived.last, arrived.count)
+        m.submodules.facts = facts = fifo.SyncFIFO(width=len(known), depth=AHEAD)
         pop = self.o.valid & self.o.ready
         m.d.comb += [
-            facts.w_en.eq(arrived.valid & arrived.end), facts.w_data.eq(Cat(arrived.kind, arrived.last, arrived.count)),
+            facts.w_en.eq(arrived.valid & arrived.end), facts.w_data.eq(known),
             Cat(self.o.payload.kind, self.o.payload.last, self.o.payload.count).eq(facts.r_data),
             self.o.valid.eq(facts.r_rdy), facts.r_en.eq(self.o.ready),
         ]

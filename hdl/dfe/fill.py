@@ -40,21 +40,22 @@ class Fill(wiring.Component):
     Members
     -------
     i : In(packets)
-        With alignment bytes. Verdicts are those for a DFE: PUNT, BYPASS, DECRYPT, ENCRYPT; another one drops the packet.
+        With alignment bytes. The verdicts are PUNT, BYPASS, DECRYPT, ENCRYPT; another one drops the packet.
     info : In(stream of PacketInfo)
         One a packet.
     free : Out(12)
         Beats of room in the queue; 0 where there is no room for one more packet.
     tables : In(stream of TableWrite)
-        SA and SOURCE entries of this DFE; other tables are taken and ignored, and so are rows 10 and 11 of an SA (commit's). The ``replay``
-        row (12) of an SA sets its outbound sequence number. Hand each row to commit in the clock in which it is taken here.
+        SA and SOURCE entries of this DFE; other tables are taken and ignored, and so are rows 10 and 11 of an SA
+        (commit's). The ``replay`` row (12) of an SA sets its outbound sequence number. Hand each row to commit in the clock
+        in which it is taken here.
     sequence_request : In(stream of unsigned(16))
         Asks for the outbound sequence number of an SA.
     sequence : Out(stream of unsigned(64))
         The answer: the last number used.
     lane : Out(LanePort).array(lanes)
     order : Out(stream of lane index)
-        The lane of each packet, in the order of dispatch, from when the packet was assigned to it, long before its ``done``.
+        The lane of each packet, in the order of dispatch, from when a buffer was claimed for it, long before its ``done``.
     """
 
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):
@@ -64,7 +65,8 @@ class Fill(wiring.Component):
             raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
         if sources < 1:
             raise ValueError(f"sources must be 1 or more, not {sources!r}")
-        self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
+        self._beat_bytes, self._lanes, self._engine = beat_bytes, lanes, engine
+        self._sa_entries, self._sources = sa_entries, sources
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
             "tables": In(stream.Signature(TableWrite())),
@@ -89,17 +91,20 @@ class Fill(wiring.Component):
         wiring.connect(m, dispatch.plan, writer.plan)
         m.d.comb += [
             infos.w_data.eq(self.info.payload), infos.w_en.eq(self.info.valid), self.info.ready.eq(infos.w_rdy),
-            dispatch.info.payload.eq(infos.r_data), dispatch.info.valid.eq(infos.r_rdy), infos.r_en.eq(dispatch.info.ready),
+            dispatch.info.payload.eq(infos.r_data), dispatch.info.valid.eq(infos.r_rdy),
+            infos.r_en.eq(dispatch.info.ready),
             self.free.eq(Mux(infos.w_rdy, queue.free, 0)),
-            orders.w_data.eq(dispatch.order.payload), orders.w_en.eq(dispatch.order.valid), dispatch.order.ready.eq(orders.w_rdy),
+            orders.w_data.eq(dispatch.order.payload), orders.w_en.eq(dispatch.order.valid),
+            dispatch.order.ready.eq(orders.w_rdy),
             self.order.payload.eq(orders.r_data), self.order.valid.eq(orders.r_rdy), orders.r_en.eq(self.order.ready),
 
-            sad.start.eq(dispatch.sad_start), dispatch.sad_granted.eq(sad.granted), sad.running.eq(dispatch.sad_running),
+            sad.start.eq(dispatch.sad_start), dispatch.sad_granted.eq(sad.granted),
+            sad.running.eq(dispatch.sad_running),
             sad.index.eq(dispatch.sa), sad.row.eq(dispatch.sad_row), dispatch.sad_data.eq(sad.data),
             numbers.look.eq(dispatch.look), numbers.index.eq(dispatch.sa), numbers.take.eq(dispatch.take),
             dispatch.number.eq(numbers.number), dispatch.exhausted.eq(numbers.exhausted),
-            clear.start.eq(dispatch.source_start), clear.address.eq(dispatch.source), clear.ingress.eq(dispatch.ingress),
-            dispatch.allowed.eq(clear.allowed),
+            clear.start.eq(dispatch.source_start), clear.address.eq(dispatch.source),
+            clear.ingress.eq(dispatch.ingress), dispatch.allowed.eq(clear.allowed),
 
             # The SAD says when a burst may come; the other tables always take it.
             self.tables.ready.eq(sad.tables.ready), sad.tables.valid.eq(self.tables.valid),

@@ -18,7 +18,7 @@ ROW_CLOCKS = 2
 
 
 class Assignment(data.StructLayout):
-    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has, and what else feeding takes."""
+    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has; lengths of IV and ICV."""
 
     def __init__(self):
         super().__init__({"info": PacketInfo(), "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
@@ -26,16 +26,16 @@ class Assignment(data.StructLayout):
 
 
 class FillBeat(data.StructLayout):
-    """A write to a buffer: the words of ``data`` with a bit in ``mask``, the first one to word ``address``. With ``last`` the packet is
-    complete."""
+    """A write to a buffer: the words of ``data`` with a bit in ``mask``, the first one to word ``address``. With ``last`` the
+    packet is complete."""
 
     def __init__(self, beat_bytes: int):
         super().__init__({"address": range(BUFFER_WORDS), "data": 8 * beat_bytes, "mask": beat_bytes // 4, "last": 1})
 
 
 class DispatchPort(wiring.Signature):
-    """How dispatch hands packets to a lane, seen from the lane: ``claim``, rows, ``assign``, and then the packet itself on the lane's ``fill``,
-    packet after packet. A packet may be claimed while the one before is still being filled, not earlier.
+    """How dispatch hands packets to a lane, seen from the lane: ``claim``, rows, ``assign``, and then the packet itself on the
+    lane's ``fill``. A packet may be claimed while the one before is still being filled, not earlier.
 
     Members
     -------
@@ -51,7 +51,8 @@ class DispatchPort(wiring.Signature):
 
     def __init__(self):
         super().__init__({
-            "room": Out(1), "claim": In(1), "row_enable": In(1), "row": In(range(ROWS)), "row_data": In(layout.ROW_BITS),
+            "room": Out(1), "claim": In(1),
+            "row_enable": In(1), "row": In(range(ROWS)), "row_data": In(layout.ROW_BITS),
             "assign": In(1), "assignment": In(Assignment()),
         })
 
@@ -98,7 +99,8 @@ class Lane(wiring.Component):
     def __init__(self, *, beat_bytes: int, contexts: int, word_bytes: int):
         if contexts not in (1, 2, 4):
             raise ValueError(f"contexts must be 1, 2 or 4, not {contexts!r}")
-        self._beat_bytes, self._contexts, self._word_bytes = beat_bytes, contexts, word_bytes
+        self._contexts = contexts
+        self._widths = {"beat_bytes": beat_bytes, "word_bytes": word_bytes}
         super().__init__({
             "dispatch": Out(DispatchPort()), "fill": In(stream.Signature(FillBeat(beat_bytes))),
             "context": In(Context(word_bytes)).array(contexts),
@@ -107,146 +109,158 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        contexts, port, dispatch = self._contexts, self.port, self.dispatch
+        contexts, dispatch, port = self._contexts, self.dispatch, self.port
 
         # Packets are counted modulo twice the buffers; a count's low bits are its buffer.
-        claimed, filled, released = (Signal(range(2 * BUFFERS), name=name) for name in ("claimed", "filled", "released"))
+        claimed, filled, released = (Signal(range(2 * BUFFERS), name=n) for n in ("claimed", "filled", "released"))
         assigned = Signal(range(BUFFERS))
+        complete = self.fill.valid & self.fill.ready & self.fill.payload.last
         m.d.comb += dispatch.room.eq((claimed - released)[:len(claimed)] != BUFFERS)
-        m.d.sync += [filled.eq(filled + (self.fill.valid & self.fill.ready & self.fill.payload.last)), released.eq(released + port.release)]
+        m.d.sync += [filled.eq(filled + complete), released.eq(released + port.release)]
         with m.If(dispatch.claim):
             m.d.sync += [claimed.eq(claimed + 1), assigned.eq(claimed)]
 
-        # What is known about the packet in each buffer.
-        m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
-        m.submodules.texts = texts = memory.Memory(shape=EspText(), depth=BUFFERS, init=[])
-        job_write, job_read, text_write = jobs.write_port(), jobs.read_port(domain="comb"), texts.write_port()
-        assignment, text = dispatch.assignment, text_write.data
+        def walk(name: str, first: int, step: int, go_on: Value) -> tuple[Value, Signal]:
+            """Goes from packet to packet: the buffer of the present one, and whether it is filled."""
+            count, ahead = (Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i) for n, i in (("at", first), ("ahead", 0)))
+            work = Signal(name=f"{name}_work")
+            m.d.comb += [ahead.eq(filled - count), work.eq((ahead != 0) & (ahead <= BUFFERS))]
+            with m.If(go_on):
+                m.d.sync += count.eq(count + step)
+            return count[:-1], work
+
+        texts = self._texts(m, assigned)
+        introducers, feeders, collectors = [], [], []
+        buffer_of = {}
+        for at in range(contexts):
+            for name, worker, group in (("introducer", Introducer(), introducers),
+                                        ("feeder", Feeder(**self._widths), feeders),
+                                        ("collector", Collector(**self._widths), collectors)):
+                m.submodules[f"{name}_{at}"] = worker
+                group.append(worker)
+                buffer_of[worker], work = walk(f"{name}_{at}", at, contexts, worker.next)
+                read = texts.read_port(domain="comb")
+                m.d.comb += [read.addr.eq(buffer_of[worker]), worker.text.eq(read.data), worker.work.eq(work)]
+            context = self.context[at]
+            wiring.connect(m, introducers[at].job, wiring.flipped(context.job))
+            wiring.connect(m, introducers[at].material, wiring.flipped(context.material))
+            wiring.connect(m, feeders[at].o, wiring.flipped(context.i))
+            wiring.connect(m, wiring.flipped(context.o), collectors[at].i)
+            wiring.connect(m, wiring.flipped(context.result), collectors[at].result)
+
+        # Which context comes first changes with every clock.
+        turn = Signal(range(contexts))
+        m.d.sync += turn.eq(turn + 1)
+
+        oldest_taken = port.done.valid & port.done.ready
+        oldest, oldest_work = walk("oldest", 0, 1, oldest_taken)
+        finished, ok = Signal(BUFFERS), Signal(BUFFERS)
+        with m.If(oldest_taken):
+            m.d.sync += finished.bit_select(oldest, 1).eq(0)
+        for collector in collectors:
+            with m.If(collector.next):
+                buffer = buffer_of[collector]
+                m.d.sync += [finished.bit_select(buffer, 1).eq(1), ok.bit_select(buffer, 1).eq(collector.ok)]
+
+        control, tunnel, rows_held = self._rows(m, introducers, buffer_of, turn, assigned, oldest, oldest_work, oldest_taken)
+        job = self._jobs(m, assigned, oldest)
+        done = port.done.payload
         m.d.comb += [
-            job_write.addr.eq(assigned), job_write.data.eq(assignment), job_write.en.eq(dispatch.assign),
-            text_write.addr.eq(assigned), text_write.en.eq(dispatch.assign),
+            done.job.info.eq(job.info), done.job.sequence.eq(job.sequence), done.job.esp.eq(job.esp),
+            done.job.text_bytes.eq(job.text_bytes), done.job.control.eq(control), done.job.tunnel.eq(tunnel),
+            done.buffer.eq(oldest), done.ok.eq(ok.bit_select(oldest, 1)),
+            port.done.valid.eq(rows_held & finished.bit_select(oldest, 1)),
+        ]
+        self._store(m, feeders, collectors, buffer_of, turn, filled)
+        return m
+
+    def _jobs(self, m: Module, assigned: Signal, oldest: Value):
+        """Keeps each buffer's assignment; gives that of buffer ``oldest``."""
+        m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
+        write, read = jobs.write_port(), jobs.read_port(domain="comb")
+        m.d.comb += [
+            write.addr.eq(assigned), write.data.eq(self.dispatch.assignment), write.en.eq(self.dispatch.assign),
+            read.addr.eq(oldest),
+        ]
+        return read.data
+
+    def _texts(self, m: Module, assigned: Signal) -> memory.Memory:
+        """Keeps of each buffer's assignment what feeding and collecting take."""
+        m.submodules.texts = texts = memory.Memory(shape=EspText(), depth=BUFFERS, init=[])
+        write, assignment = texts.write_port(), self.dispatch.assignment
+        text = write.data
+        m.d.comb += [
+            write.addr.eq(assigned), write.en.eq(self.dispatch.assign),
             text.encrypt.eq(assignment.info.verdict == Verdict.ENCRYPT),
             text.crypto.eq(text.encrypt | (assignment.info.verdict == Verdict.DECRYPT)),
             text.esp.eq(assignment.esp), text.text_words.eq(assignment.text_bytes >> 2),
             text.iv_words.eq(assignment.iv_words), text.icv_words.eq(assignment.icv_words),
         ]
+        return texts
 
-        def walk(name: str, first: int, step: int):
-            """A walk over the packets in their order: (buffer of the present one, it is filled, strobe to go on)."""
-            count, work, go_on = Signal(range(2 * BUFFERS), init=first, name=name), Signal(name=f"{name}_work"), Signal(name=f"{name}_next")
-            ahead = Signal(range(2 * BUFFERS), name=f"{name}_ahead")
-            m.d.comb += [ahead.eq(filled - count), work.eq((ahead != 0) & (ahead <= BUFFERS))]
-            with m.If(go_on):
-                m.d.sync += count.eq(count + step)
-            return count[:-1], work, go_on
-
-        m.submodules.store = packet_store = store.PacketStore(beat_bytes=self._beat_bytes)
+    def _rows(self, m: Module, introducers: list, buffer_of: dict, turn: Signal, assigned: Signal,
+              oldest: Value, oldest_work: Signal, oldest_taken: Value) -> tuple[Signal, Signal, Value]:
+        """The context RAM and its readers: the engine first, then the ``Done`` to come, then commit. Gives control and tunnel row of
+        the oldest packet, which are fetched before it is done, and whether they are here."""
+        dispatch, port = self.dispatch, self.port.rows
         m.submodules.rows = rows = BlockMemory(width=layout.ROW_BITS, depth=BUFFERS * 16)
+        idle, ask, asked, arrived = Signal(), Signal(), Signal(range(3)), Signal(range(3))
+        arriving, answering = Signal(ROW_CLOCKS), Signal(ROW_CLOCKS)
         m.d.comb += [
             rows.write_address.eq(Cat(dispatch.row, assigned)), rows.write_data.eq(dispatch.row_data),
             rows.write_enable.eq(dispatch.row_enable),
-        ]
-
-        # The ways of the packets of each context.
-        introducers, feeders, collectors = [], [], []
-        buffers = {}
-        finished, ok = Signal(BUFFERS), Signal(BUFFERS)
-        for at in range(contexts):
-            engine = self.context[at]
-            introducer = Introducer()
-            feeder = Feeder(beat_bytes=self._beat_bytes, word_bytes=self._word_bytes)
-            collector = Collector(beat_bytes=self._beat_bytes, word_bytes=self._word_bytes)
-            for name, worker, group in (("introducer", introducer, introducers), ("feeder", feeder, feeders),
-                                        ("collector", collector, collectors)):
-                m.submodules[f"{name}_{at}"] = worker
-                group.append(worker)
-                buffer, work, go_on = walk(f"{name}_{at}_at", at, contexts)
-                buffers[worker] = buffer
-                read = texts.read_port(domain="comb")
-                m.d.comb += [read.addr.eq(buffer), worker.text.eq(read.data), worker.work.eq(work), go_on.eq(worker.next)]
-            wiring.connect(m, introducer.job, wiring.flipped(engine.job))
-            wiring.connect(m, introducer.material, wiring.flipped(engine.material))
-            wiring.connect(m, feeder.o, wiring.flipped(engine.i))
-            wiring.connect(m, wiring.flipped(engine.o), collector.i)
-            wiring.connect(m, wiring.flipped(engine.result), collector.result)
-            m.d.comb += [introducer.data.eq(rows.read_data), feeder.data.eq(packet_store.read_data)]
-            with m.If(collector.next):
-                m.d.sync += [finished.bit_select(buffers[collector], 1).eq(1), ok.bit_select(buffers[collector], 1).eq(collector.ok)]
-
-        # Which context comes first changes with every clock; commit comes last.
-        turn = Signal(range(contexts))
-        m.d.sync += turn.eq(turn + 1)
-
-        # Commit's side of the ring: the oldest packet's first rows are fetched before it is asked for.
-        oldest, oldest_work, oldest_next = walk("oldest", 0, 1)
-        asked = Signal(range(3))
-        ask, arriving = Signal(), Signal(ROW_CLOCKS)
-        row_granted = grants(m, [introducer.request for introducer in introducers], turn, "row_granted")
-        idle = Signal()
-        m.d.comb += [
             idle.eq(~Cat(introducer.request for introducer in introducers).any()),
-            ask.eq(oldest_work & (asked != 2) & idle),
-            port.rows.ready.eq(idle & ~ask),
-            rows.read_address.eq(Cat(port.rows.row, port.rows.buffer)),
+            ask.eq(oldest_work & (asked != 2) & idle), port.ready.eq(idle & ~ask),
+            rows.read_address.eq(Cat(port.row, port.buffer)), port.valid.eq(answering[-1]), port.data.eq(rows.read_data),
         ]
+        m.d.sync += [arriving.eq(Cat(ask, arriving)), answering.eq(Cat(port.enable & port.ready, answering))]
         with m.If(ask):
             m.d.comb += rows.read_address.eq(Cat(Mux(asked == 0, Const(CONTROL_ROW, 4), Const(TUNNEL_ROW, 4)), oldest))
-        for introducer, granted in zip(introducers, row_granted, strict=True):
-            m.d.comb += introducer.granted.eq(granted)
-            with m.If(granted):
-                m.d.comb += rows.read_address.eq(Cat(introducer.row, buffers[introducer]))
-        row_valid = Signal(ROW_CLOCKS)
-        m.d.sync += [arriving.eq(Cat(ask, arriving)), row_valid.eq(Cat(port.rows.enable & port.rows.ready, row_valid))]
-        m.d.comb += [port.rows.valid.eq(row_valid[-1]), port.rows.data.eq(rows.read_data)]
+        granted = grants(m, [introducer.request for introducer in introducers], turn, "row_granted")
+        for introducer, mine in zip(introducers, granted, strict=True):
+            m.d.comb += [introducer.granted.eq(mine), introducer.data.eq(rows.read_data)]
+            with m.If(mine):
+                m.d.comb += rows.read_address.eq(Cat(introducer.row, buffer_of[introducer]))
 
-        first, second = Signal(layout.row("sa", "control")), Signal(layout.row("sa", "tunnel"))
-        arrived = Signal(range(3))
-        with m.If(ask):
-            m.d.sync += asked.eq(asked + 1)
+        control, tunnel = Signal(layout.row("sa", "control")), Signal(layout.row("sa", "tunnel"))
+        m.d.sync += asked.eq(asked + ask)
         with m.If(arriving[-1]):
             m.d.sync += arrived.eq(arrived + 1)
             with m.If(arrived == 0):
-                m.d.sync += first.eq(rows.read_data)
+                m.d.sync += control.eq(rows.read_data)
             with m.Else():
-                m.d.sync += second.eq(rows.read_data)
-        done, job = port.done.payload, job_read.data
-        m.d.comb += [
-            job_read.addr.eq(oldest),
-            done.job.info.eq(job.info), done.job.sequence.eq(job.sequence), done.job.esp.eq(job.esp),
-            done.job.text_bytes.eq(job.text_bytes), done.job.control.eq(first), done.job.tunnel.eq(second),
-            done.buffer.eq(oldest), done.ok.eq(ok.bit_select(oldest, 1)),
-            port.done.valid.eq((arrived == 2) & finished.bit_select(oldest, 1)),
-            oldest_next.eq(port.done.valid & port.done.ready),
-        ]
-        with m.If(oldest_next):
-            m.d.sync += [asked.eq(0), arrived.eq(0), finished.bit_select(oldest, 1).eq(0)]
+                m.d.sync += tunnel.eq(rows.read_data)
+        with m.If(oldest_taken):
+            m.d.sync += [asked.eq(0), arrived.eq(0)]
+        return control, tunnel, arrived == 2
 
-        # The packet store's read port.
+    def _store(self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal) -> None:
+        """The packet store. An engine that has to wait costs throughput, so its reads and writes come first; commit and dispatch
+        have time."""
+        m.submodules.store = packet_store = store.PacketStore(beat_bytes=self._widths["beat_bytes"])
+        port, fill = self.port.read, self.fill
+        answering = Signal(store.READ_CLOCKS)
+        m.d.sync += answering.eq(Cat(port.enable & port.ready, answering))
         m.d.comb += [
-            port.read.ready.eq(~Cat(feeder.request for feeder in feeders).any()),
-            packet_store.read_address.eq(port.read.address), packet_store.read_buffer.eq(port.read.buffer),
+            port.ready.eq(~Cat(feeder.request for feeder in feeders).any()),
+            port.valid.eq(answering[-1]), port.data.eq(packet_store.read_data),
+            packet_store.read_address.eq(port.address), packet_store.read_buffer.eq(port.buffer),
+            fill.ready.eq(~Cat(collector.request for collector in collectors).any()),
+            packet_store.write_enable.eq(Mux(fill.valid, fill.payload.mask, 0)), packet_store.write_buffer.eq(filled),
+            packet_store.write_address.eq(fill.payload.address), packet_store.write_data.eq(fill.payload.data),
         ]
-        for feeder, granted in zip(feeders, grants(m, [feeder.request for feeder in feeders], turn, "read_granted"), strict=True):
-            m.d.comb += feeder.granted.eq(granted)
-            with m.If(granted):
-                m.d.comb += [packet_store.read_address.eq(feeder.address), packet_store.read_buffer.eq(buffers[feeder])]
-        read_valid = Signal(store.READ_CLOCKS)
-        m.d.sync += read_valid.eq(Cat(port.read.enable & port.read.ready, read_valid))
-        m.d.comb += [port.read.valid.eq(read_valid[-1]), port.read.data.eq(packet_store.read_data)]
-
-        # Its write port: an engine that has to wait costs throughput, dispatch has time.
-        m.d.comb += [
-            self.fill.ready.eq(~Cat(collector.request for collector in collectors).any()),
-            packet_store.write_enable.eq(self.fill.payload.mask & self.fill.valid.replicate(self._beat_bytes // 4)),
-            packet_store.write_buffer.eq(filled), packet_store.write_address.eq(self.fill.payload.address),
-            packet_store.write_data.eq(self.fill.payload.data),
-        ]
-        for collector, granted in zip(collectors, grants(m, [collector.request for collector in collectors], turn, "write_granted"),
-                                      strict=True):
-            m.d.comb += collector.granted.eq(granted)
-            with m.If(granted):
+        granted = grants(m, [feeder.request for feeder in feeders], turn, "read_granted")
+        for feeder, mine in zip(feeders, granted, strict=True):
+            m.d.comb += [feeder.granted.eq(mine), feeder.data.eq(packet_store.read_data)]
+            with m.If(mine):
                 m.d.comb += [
-                    packet_store.write_enable.eq(collector.enable), packet_store.write_buffer.eq(buffers[collector]),
+                    packet_store.read_address.eq(feeder.address), packet_store.read_buffer.eq(buffer_of[feeder]),
+                ]
+        granted = grants(m, [collector.request for collector in collectors], turn, "write_granted")
+        for collector, mine in zip(collectors, granted, strict=True):
+            m.d.comb += collector.granted.eq(mine)
+            with m.If(mine):
+                m.d.comb += [
+                    packet_store.write_enable.eq(collector.enable), packet_store.write_buffer.eq(buffer_of[collector]),
                     packet_store.write_address.eq(collector.address), packet_store.write_data.eq(collector.data),
                 ]
-        return m

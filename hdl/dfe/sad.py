@@ -11,7 +11,7 @@ from spigate.hdl.net.memory import BlockMemory
 READ_CLOCKS = 3
 """Clocks from a row's address to the row."""
 LOW_ROWS = 8
-"""Rows 0 to 7 and rows 8 and 9 are in two memories: one of a depth that is no power of two would cost half as much again in block RAMs."""
+"""Rows 0 to 7 are in one memory, 8 and 9 in another: in one memory they would cost half as many block RAMs again."""
 
 
 class Sad(wiring.Component):

@@ -23,7 +23,8 @@ class SequenceNumbers(wiring.Component):
     Members
     -------
     tables : In(stream of TableWrite)
-        ``replay`` rows of SAs set the number. Always ready; so a write must not come between ``look`` and ``take`` of the same SA.
+        ``replay`` rows of SAs set the number. Always ready; so a write must not come between ``look`` and ``take`` of
+        the same SA.
     look : In(1)
         Ask for the number after the last one of SA ``index``.
     index : In(range(entries))
@@ -91,7 +92,9 @@ class SequenceNumbers(wiring.Component):
             with m.If(~known[-1]):
                 m.d.sync += self.response.payload.eq(0)
 
-        m.d.comb += [memory.write_address.eq(index), memory.write_data.eq(self.number), memory.write_enable.eq(self.take)]
+        m.d.comb += [
+            memory.write_address.eq(index), memory.write_data.eq(self.number), memory.write_enable.eq(self.take),
+        ]
         with m.If(~self.take):
             m.d.comb += [
                 memory.write_address.eq(write.index), memory.write_data.eq(replay.sequence),

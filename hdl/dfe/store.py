@@ -1,4 +1,6 @@
 """A lane's packet store: buffers that are written and read a beat at a time, at any 32-bit word."""
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -14,7 +16,8 @@ READ_CLOCKS = 4
 class PacketStore(wiring.Component):
     """:data:`~spigate.hdl.dfe.job.BUFFERS` buffers of ``BUFFER_BYTES`` bytes.
 
-    Word *w* of a buffer lies in bank *w* mod ``beat_bytes / 4``, so that the words of a beat are in different banks wherever it begins.
+    Word *w* of a buffer lies in bank *w* mod ``beat_bytes / 4``, so that the words of a beat are in different banks
+    wherever it begins.
 
     Parameters
     ----------
@@ -26,7 +29,8 @@ class PacketStore(wiring.Component):
     write_enable : In(beat_bytes // 4)
         Which words of the beat are written, bit 0 the first.
     write_buffer, write_address : In
-        The buffer, and the word address of the beat's first word. Words past the buffer's end are written to its beginning.
+        The buffer, and the word address of the beat's first word. Words past the buffer's end are written to its
+        beginning.
     write_data : In(8 * beat_bytes)
         In wire order. A read that starts a clock later gives it.
     read_buffer, read_address : In
@@ -40,8 +44,8 @@ class PacketStore(wiring.Component):
             raise ValueError(f"beat_bytes must be one of {BEAT_BYTES}, not {beat_bytes!r}")
         self._banks = beat_bytes // 4
         super().__init__({
-            "write_enable": In(self._banks), "write_buffer": In(range(BUFFERS)), "write_address": In(range(BUFFER_WORDS)),
-            "write_data": In(8 * beat_bytes),
+            "write_enable": In(self._banks), "write_buffer": In(range(BUFFERS)),
+            "write_address": In(range(BUFFER_WORDS)), "write_data": In(8 * beat_bytes),
             "read_buffer": In(range(BUFFERS)), "read_address": In(range(BUFFER_WORDS)),
             "read_data": Out(8 * beat_bytes),
         })
@@ -54,7 +58,7 @@ class PacketStore(wiring.Component):
 
         # Where the words of a read are when they arrive: the shift travels beside the memories.
         shifts = [Signal(shift_bits, name=f"shift_{stage}") for stage in range(READ_CLOCKS - 1)]
-        m.d.sync += [shifts[0].eq(read_shift), *(late.eq(early) for early, late in zip(shifts, shifts[1:]))]
+        m.d.sync += [shifts[0].eq(read_shift), *(late.eq(early) for early, late in pairwise(shifts))]
 
         arrived = []
         for bank in range(banks):

@@ -42,14 +42,16 @@ class Plan(data.StructLayout):
 
     def __init__(self, lanes: int):
         super().__init__({
-            "lane": range(lanes), "keep": 1, "count_down": 1, "tagged": 1, "encrypt": 1, "split": 5, "shift": 5, "end": 12, "pad": 4,
-            "next_header": 8, "esp": range(BUFFER_WORDS), "iv_words": 3, "spi": 32, "sequence": 64,
+            "lane": range(lanes), "keep": 1, "count_down": 1, "tagged": 1, "encrypt": 1, "split": 5, "shift": 5,
+            "end": 12, "pad": 4, "next_header": 8, "esp": range(BUFFER_WORDS), "iv_words": 3, "spi": 32, "sequence": 64,
         })
 
 
 class Writer(wiring.Component):
-    """Takes a packet for each plan and writes it as the plan says. A beat of the frame takes a clock; ESP header and IV take up to three more,
-    a text that begins inside a beat one, and the trailer as many as it has beats of its own.
+    """Takes a packet for each plan and writes it as the plan says.
+
+    A beat of the frame takes a clock; ESP header and IV take up to three more, a text that begins inside a beat one, and the
+    trailer as many as it has beats of its own.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ class Writer(wiring.Component):
         moved, second_half, ended = Signal(), Signal(), Signal()
         header_at, header_left = Signal(range(BUFFER_WORDS)), Signal(range(7))
 
-        # A write takes three steps: `op` says what is written, `middle` holds it and what is to be spliced in, `out` is the result.
+        # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it, `out` is the result.
         op = Signal(FillBeat(beat_bytes))
         op_valid, go, step = Signal(), Signal(), Signal()
         header, here, mixed, more = Signal(), Signal(), Signal(), Signal()
@@ -117,7 +119,8 @@ class Writer(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                op.address.eq(at + Mux(moved | second_half | (here & ~mixed), plan.shift, 0)), op.data.eq(self.i.payload.data),
+                op.address.eq(at + Mux(moved | second_half | (here & ~mixed), plan.shift, 0)),
+                op.data.eq(self.i.payload.data),
                 op.last.eq((ended | self.i.payload.last) & ~more & (~mixed | second_half)),
                 op.mask.eq(Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(words)),
             ]
@@ -130,7 +133,9 @@ class Writer(wiring.Component):
                 header_at.eq(offered.esp), header_left.eq(Mux(offered.encrypt, 2 + offered.iv_words, 0)),
             ]
         with m.Elif(step & header):
-            m.d.sync += [header_at.eq(header_at + words), header_left.eq(Mux(header_left > words, header_left - words, 0))]
+            m.d.sync += [
+                header_at.eq(header_at + words), header_left.eq(Mux(header_left > words, header_left - words, 0)),
+            ]
         with m.Elif(step & mixed & ~second_half):
             m.d.sync += second_half.eq(1)
         with m.Elif(step):
@@ -139,12 +144,15 @@ class Writer(wiring.Component):
                 moved.eq(moved | here), second_half.eq(0), ended.eq(ended | self.i.payload.last), running.eq(~op.last),
             ]
 
-        # Time to live, protocol and checksum are in one word, in one beat with and without a tag. Counting down takes 0x0100 from the first
-        # two bytes; the checksum grows by that with the carry around its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
+        # Time to live, protocol and checksum are in one word, and with and without a tag in the same beat. Counting down
+        # takes 0x0100 from the first two bytes; the checksum grows by that, with the carry around its end (RFC 1624,
+        # equation 3; the sum 0xffff is written as 0).
         first, second = TTL_WORD + 4, TTL_WORD + 5
-        word = Mux(plan.tagged, self.i.payload.data.word_select(second % words, 32), self.i.payload.data.word_select(first % words, 32))
+        beat = self.i.payload.data
+        word = Mux(plan.tagged, beat.word_select(second % words, 32), beat.word_select(first % words, 32))
         middle = Signal(data.StructLayout({
-            "valid": 1, "beat": FillBeat(beat_bytes), "lane": range(self._lanes), "count_down": 1, "tagged": 1, "ttl_word": 32, "carry": 1,
+            "valid": 1, "beat": FillBeat(beat_bytes), "lane": range(self._lanes),
+            "count_down": 1, "tagged": 1, "ttl_word": 32, "carry": 1,
             "trailer": beat_bytes, "value": data.ArrayLayout(8, beat_bytes),
         }))
         with m.If(go):

@@ -11,7 +11,18 @@ from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.net.descriptor import Reason, Table, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.dfe.engine import StandIn
-from tests.hdl.dfe.frames import Outcome, Packet, Sa, bypassed, decrypted, encrypted, frame, inbound, outbound, unchanged
+from tests.hdl.dfe.frames import (
+    Outcome,
+    Packet,
+    Sa,
+    bypassed,
+    decrypted,
+    encrypted,
+    frame,
+    inbound,
+    outbound,
+    unchanged,
+)
 from tests.hdl.dfe.tables import number, write_entry
 from tests.hdl.streams import PAUSES, Pause, never, put, put_packets, simulate, take
 
