@@ -139,7 +139,11 @@ class ControlElement:
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
         their next packet comes."""
-        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1)
+        macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
+        # A router takes what is sent to it. In front of a host with transport mode it has to take that host's frames.
+        routes = all(template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
+        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1,
+                      network_mac=macs.get(Port.NETWORK), server_mac=macs.get(Port.SERVER) if routes else None)
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enabled = cfe.enable
         await self._tables.configure(cfe)

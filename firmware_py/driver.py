@@ -138,6 +138,10 @@ class Driver:
             "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
             "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
         }
+        for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
+            number = int.from_bytes(mac or b"")
+            values["station_filter"] = values.get("station_filter", 0) | (mac is not None) << at
+            values[f"{port}_mac_low"], values[f"{port}_mac_high"] = number & 0xFFFF_FFFF, number >> 32
         registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack({"value": value}))
                            for name, value in values.items())
         await self._bus.write(registers[0][0], [word for _, word in registers])

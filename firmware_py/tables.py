@@ -188,6 +188,9 @@ class CfeSettings:
     depth_limit: int = 3
     miss_interval: int = 0
     punt_period: int = 0
+    network_mac: bytes | None = None
+    server_mac: bytes | None = None
+    """Ethernet addresses of ports that take only their own frames, as a router does. None: the port takes all."""
 
 
 @dataclass(frozen=True)

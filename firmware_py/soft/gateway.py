@@ -122,6 +122,7 @@ class SoftGateway:
         self.programmed: Counter[str] = Counter()
         self._clock = clock
         self._settings = CfeSettings()
+        self._stations: dict[Port, bytes | None] = {}
         self._turn = 0
         self._sas: list[dict[int, SoftSa]] = [{} for _ in range(capabilities.dfes)]
         self._sources: list[dict[int, Source]] = [{} for _ in range(capabilities.dfes)]
@@ -152,7 +153,7 @@ class SoftGateway:
         dfe, sa = FROM_CFE, 0
         arrival = None
         try:
-            arrival = _parse(frame, ingress, depth, injected)
+            arrival = _parse(frame, ingress, depth, injected, self._stations.get(ingress))
             action = None
             if arrival.ip.protocol == ESP:
                 entry = self._look_up(arrival)
@@ -285,6 +286,7 @@ class SoftGateway:
 
     async def configure(self, settings: CfeSettings) -> None:
         self._settings = settings
+        self._stations = {Port.NETWORK: settings.network_mac, Port.SERVER: settings.server_mac}
 
     async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
@@ -353,8 +355,10 @@ class SoftGateway:
         return events
 
 
-def _parse(frame: bytes, ingress: Port, depth: int, injected: bool) -> _Arrival:
+def _parse(frame: bytes, ingress: Port, depth: int, injected: bool, station: bytes | None) -> _Arrival:
     ethernet, packet = Ethernet.parse(frame)
+    if station and not injected and not frame[0] & 1 and frame[:6] != station:
+        raise Refused(Reason.OTHER_STATION)
     if ethernet.kind != ETHERTYPE_IPV4:
         raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
     ip = Ipv4.parse(packet)

@@ -100,7 +100,7 @@ class Cfe(wiring.Component):
         both = parser.i.ready & queue.i.ready
         m.d.comb += [
             parser.i.payload.eq(arbiter.o.payload.beat), queue.i.payload.eq(arbiter.o.payload.beat),
-            parser.origin.eq(arbiter.o.payload.origin),
+            parser.origin.eq(arbiter.o.payload.origin), parser.control.eq(self.control),
             parser.i.valid.eq(arbiter.o.valid & queue.i.ready), queue.i.valid.eq(arbiter.o.valid & parser.i.ready),
             arbiter.o.ready.eq(both),
         ]

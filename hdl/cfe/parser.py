@@ -5,8 +5,9 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
-from spigate.hdl.net.descriptor import PacketInfo, Reason, Verdict
+from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Reason, Verdict
 from spigate.hdl.net.headers import (
+    GROUP_BIT,
     AH_PROTOCOL,
     ESP,
     ESP_PROTOCOL,
@@ -68,6 +69,8 @@ class Parser(wiring.Component):
     everything else                                   undecided
     ================================================ ==================================
 
+    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION.
+
     Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the
     header and that the frame contains, the header's checksum right.
 
@@ -81,13 +84,16 @@ class Parser(wiring.Component):
         Frames with alignment, never aborted, of a byte and up to ``MAX_FRAME``. Only a last beat may have to wait.
     origin : In(Origin)
         Of the packet whose last beat is at ``i``.
+    control : In(CfeControl)
+        ``station_filter`` and the ports' Ethernet addresses.
     o : Out(stream of Parsed)
     """
 
     def __init__(self, *, beat_bytes: int):
         self._beat_bytes = beat_bytes
         super().__init__({
-            "i": In(packets(beat_bytes)), "origin": In(Origin()), "o": Out(stream.Signature(Parsed())),
+            "i": In(packets(beat_bytes)), "origin": In(Origin()), "control": In(CfeControl()),
+            "o": Out(stream.Signature(Parsed())),
         })
 
     def elaborate(self, platform):
@@ -121,6 +127,7 @@ class Parser(wiring.Component):
         places = [Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}")
                   for word in range(marker_word + 1)]
 
+        station = Signal(48)
         type_word, tag_word = FRAME["type"].word, FRAME["type"].word + 1
         with m.If(taken):
             m.d.sync += [
@@ -128,7 +135,7 @@ class Parser(wiring.Component):
                 origin.eq(self.origin),
             ]
             with m.If(at == 0):
-                m.d.sync += tagged.eq(0)
+                m.d.sync += [tagged.eq(0), station.eq(FRAME.get("destination", beat.data[:64]))]
             with m.If(at == type_word // lanes):
                 ethernet_type = FRAME.get("type", words[type_word % lanes], word=type_word)
                 m.d.sync += [outer_type.eq(ethernet_type), tagged.eq(ethernet_type == TYPE_VLAN)]
@@ -173,11 +180,18 @@ class Parser(wiring.Component):
         header, begin = Cat(ip), Cat(l4)
         more_fragments, fragment_offset, version = Signal(), Signal(13), Signal(4)
         frame_type, direct, zero_marker = Signal(16), Signal(), Signal()
+        # A frame that the control element sends down again has passed the filter, one that recirculates has no station.
+        filtered, address, own = Signal(), Signal(48), Signal(48)
+        control = self.control
         with m.If(step[0]):
             m.d.sync += [
                 info.length.eq(length), info.tagged.eq(tagged), frame_type.eq(Mux(tagged, inner_type, outer_type)),
                 info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
                 direct.eq(origin.direct),
+                filtered.eq(~origin.injected & (control.station_filter.bit_select(origin.port[0], 1) & ~origin.port[1])),
+                address.eq(station),
+                own.eq(Mux(origin.port[0], Cat(control.server_mac_low, control.server_mac_high),
+                           Cat(control.network_mac_low, control.network_mac_high))),
                 *(info[name].eq(IPV4.get(name, header)) for name in (
                     "header_words", "total_length", "tos", "ttl", "dont_fragment", "protocol", "source",
                     "destination")),
@@ -192,7 +206,7 @@ class Parser(wiring.Component):
         is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
         protocols = {number: Signal(name=f"protocol_{number}")
                      for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
-        to_ike, to_natt, reserved = Signal(), Signal(), Signal()
+        to_ike, to_natt, reserved, foreign = Signal(), Signal(), Signal(), Signal()
         source_port, destination_port = info.spi[16:], info.spi[:16]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
@@ -202,6 +216,7 @@ class Parser(wiring.Component):
             version_right.eq((version == 4) & (info.header_words >= 5)),
             *(found.eq(info.protocol == number) for number, found in protocols.items()),
             to_ike.eq((source_port == IKE_PORT) | (destination_port == IKE_PORT)),
+            foreign.eq(filtered & ~address[GROUP_BIT] & (address != own)),
             to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
@@ -227,6 +242,8 @@ class Parser(wiring.Component):
             decide(Verdict.DIRECT, Reason.NONE)
         with m.Elif(short):
             decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(foreign):
+            decide(Verdict.DROP, Reason.OTHER_STATION)
         with m.Elif(is_ipv6):
             decide(Verdict.PUNT, Reason.IPV6)
         with m.Elif(~is_ipv4):

@@ -43,12 +43,19 @@ class CfeControl(data.StructLayout):
         After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``) for that many clocks. 0: never.
     punt_period : unsigned(16)
         At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no limit. IKE and all other punts are not limited.
+    station_filter : unsigned(2)
+        Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
+    network_mac_low, server_mac_low : unsigned(32)
+    network_mac_high, server_mac_high : unsigned(16)
+        Those addresses, as numbers.
     """
 
     def __init__(self):
         super().__init__({
             "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
             "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
+            "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
+            "server_mac_high": 16,
         })
 
 

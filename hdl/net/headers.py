@@ -96,5 +96,8 @@ TYPE_IPV4, TYPE_IPV6, TYPE_VLAN = 0x0800, 0x86dd, 0x8100
 TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL = 6, 17, 50, 51
 IKE_PORT, NATT_PORT = 500, 4500
 
+GROUP_BIT = 40
+"""Of an Ethernet address as a number: set in group addresses (IEEE 802.3 3.2.3)."""
+
 IP_WORD = FRAME.length // 4
 """32-bit word of an aligned frame in which the IP header begins; one later behind an 802.1Q tag."""
