@@ -77,6 +77,8 @@ class KeySchedule(wiring.Component):
             m.d.comb += word.eq(words[0] ^ newest)
 
         write = Signal()
+        material = Signal(BLOCK_BITS)
+        m.d.comb += material.eq(Mux(context, self.key[1].payload, self.key[0].payload))
         with m.FSM():
             with m.State("IDLE"):
                 chosen = Signal()
@@ -87,14 +89,12 @@ class KeySchedule(wiring.Component):
                     for n in range(CONTEXTS):
                         m.d.comb += self.start[n].ready.eq(chosen == n)
                     m.next = "LOW"
-            for half, state, after in ((0, "LOW", "HIGH"), (1, "HIGH", "EXPAND")):
+            for state, after in (("LOW", "HIGH"), ("HIGH", "EXPAND")):
                 with m.State(state):
-                    for n, key in enumerate(self.key):
-                        with m.If(context == n):
-                            m.d.comb += key.ready.eq(1)
-                            with m.If(key.valid):
-                                m.d.sync += Cat(words[4 * half:4 * half + 4]).eq(key.payload)
-                                m.next = after
+                    m.d.comb += [key.ready.eq(context == n) for n, key in enumerate(self.key)]
+                    with m.If(Mux(context, self.key[1].valid, self.key[0].valid)):
+                        m.d.sync += Cat(words).eq(Cat(words[4:], material))
+                        m.next = after
             with m.State("EXPAND"):
                 m.d.sync += looked_up.eq(substitutes & ~looked_up)
                 with m.If(substitutes & ~looked_up):
