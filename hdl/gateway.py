@@ -4,9 +4,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.csr.axil import AxiLite
-from spigate.hdl.csr.control import ControlPlane
+from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.descriptor import MAX_DFES, SaState, StateRequest, Table, TableWrite
@@ -60,17 +61,20 @@ class Gateway(wiring.Component):
             "network_i": In(packets(beat_bytes)), "network_o": Out(packets(beat_bytes)),
             "server_i": In(packets(beat_bytes)), "server_o": Out(packets(beat_bytes)),
             "inject": In(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
-            "axil": In(AxiLite()),
+            "axil": In(AxiLite(address_width=ADDRESS_WIDTH)),
         })
 
     def elaborate(self, platform):
         m = Module()
         cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules,
                   routes=self.routes)
-        dfes = [Dfe(beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
-                    engine=self.engine) for _ in range(self.dfes)]
+        dfes = copies(platform, "dfe", lambda: Dfe(
+            beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
+            engine=self.engine), self.dfes)
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
-        control = ControlPlane(gateway=self)
+        control = ControlPlane(dfes=self.dfes, reporters=self.dfes + 2, beat_bytes=self.beat_bytes, lanes=self.lanes,
+                               sa_entries=self.sa_entries, sources=self.sources, cam_entries=self.cam_entries,
+                               rules=self.rules, routes=self.routes)
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
         # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.

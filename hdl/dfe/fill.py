@@ -1,10 +1,18 @@
 """The fill side of a DFE: from its queue to packets that are through the crypto and wait for commit."""
-from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Mux
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.dfe.job import LanePort
+from spigate.hdl.copies import copies
+from spigate.hdl.dfe.dispatch import Dispatch
+from spigate.hdl.dfe.job import BUFFERS, LanePort
+from spigate.hdl.dfe.lane import Lane
+from spigate.hdl.dfe.sad import Sad
+from spigate.hdl.dfe.sequence import SequenceNumbers
+from spigate.hdl.dfe.source import ClearSources
+from spigate.hdl.dfe.writer import Writer
 from spigate.hdl.net.descriptor import PacketInfo, TableWrite
+from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import packets
 
 QUEUE_BYTES = 4096
@@ -52,6 +60,10 @@ class Fill(wiring.Component):
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):
         if not 1 <= lanes <= 8:
             raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+        if sa_entries < 2 or sa_entries & sa_entries - 1:
+            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+        if sources < 1:
+            raise ValueError(f"sources must be 1 or more, not {sources!r}")
         self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
@@ -62,4 +74,51 @@ class Fill(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        beat_bytes, lanes = self._beat_bytes, self._lanes
+        m.submodules.queue = queue = PacketFifo(beat_bytes=beat_bytes, depth=QUEUE_BYTES // beat_bytes)
+        m.submodules.infos = infos = fifo.SyncFIFO(width=PacketInfo().size, depth=QUEUE_PACKETS)
+        m.submodules.sad = sad = Sad(entries=self._sa_entries)
+        m.submodules.numbers = numbers = SequenceNumbers(entries=self._sa_entries)
+        m.submodules.clear = clear = ClearSources(entries=self._sources)
+        m.submodules.dispatch = dispatch = Dispatch(lanes=lanes, sa_entries=self._sa_entries)
+        m.submodules.writer = writer = Writer(beat_bytes=beat_bytes, lanes=lanes)
+        m.submodules.orders = orders = fifo.SyncFIFO(width=len(self.order.payload), depth=BUFFERS * lanes)
+
+        wiring.connect(m, wiring.flipped(self.i), queue.i)
+        wiring.connect(m, queue.o, writer.i)
+        wiring.connect(m, dispatch.plan, writer.plan)
+        m.d.comb += [
+            infos.w_data.eq(self.info.payload), infos.w_en.eq(self.info.valid), self.info.ready.eq(infos.w_rdy),
+            dispatch.info.payload.eq(infos.r_data), dispatch.info.valid.eq(infos.r_rdy), infos.r_en.eq(dispatch.info.ready),
+            self.free.eq(Mux(infos.w_rdy, queue.free, 0)),
+            orders.w_data.eq(dispatch.order.payload), orders.w_en.eq(dispatch.order.valid), dispatch.order.ready.eq(orders.w_rdy),
+            self.order.payload.eq(orders.r_data), self.order.valid.eq(orders.r_rdy), orders.r_en.eq(self.order.ready),
+
+            sad.start.eq(dispatch.sad_start), dispatch.sad_granted.eq(sad.granted), sad.running.eq(dispatch.sad_running),
+            sad.index.eq(dispatch.sa), sad.row.eq(dispatch.sad_row), dispatch.sad_data.eq(sad.data),
+            numbers.look.eq(dispatch.look), numbers.index.eq(dispatch.sa), numbers.take.eq(dispatch.take),
+            dispatch.number.eq(numbers.number), dispatch.exhausted.eq(numbers.exhausted),
+            clear.start.eq(dispatch.source_start), clear.address.eq(dispatch.source), clear.ingress.eq(dispatch.ingress),
+            dispatch.allowed.eq(clear.allowed),
+
+            # The SAD says when a burst may come; the other tables always take it.
+            self.tables.ready.eq(sad.tables.ready), sad.tables.valid.eq(self.tables.valid),
+            numbers.tables.valid.eq(self.tables.valid & sad.tables.ready),
+            clear.tables.valid.eq(self.tables.valid & sad.tables.ready),
+            *(table.tables.payload.eq(self.tables.payload) for table in (sad, numbers, clear)),
+        ]
+        wiring.connect(m, wiring.flipped(self.sequence_request), numbers.request)
+        wiring.connect(m, numbers.response, wiring.flipped(self.sequence))
+
+        engines = copies(platform, "engine", self._engine, lanes)
+        contexts, word_bytes = len(engines[0].context), len(engines[0].context[0].i.payload.data) // 8
+        shells = copies(
+            platform, "lane", lambda: Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes), lanes)
+        for at, (engine, lane) in enumerate(zip(engines, shells, strict=True)):
+            m.submodules[f"engine_{at}"], m.submodules[f"lane_{at}"] = engine, lane
+            wiring.connect(m, dispatch.lane[at], lane.dispatch)
+            wiring.connect(m, writer.fill[at], lane.fill)
+            wiring.connect(m, lane.port, wiring.flipped(self.lane[at]))
+            for mine, its in zip(lane.context, engine.context, strict=True):
+                wiring.connect(m, mine, its)
         return m

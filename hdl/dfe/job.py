@@ -38,6 +38,29 @@ class LaneJob(data.StructLayout):
         })
 
 
+class EspText(data.StructLayout):
+    """What the engine works on in a buffer: ESP header, IV, text and ICV, one behind the other.
+
+    Members
+    -------
+    crypto : unsigned(1)
+        The packet is for the engine; the rest means something only then.
+    encrypt : unsigned(1)
+    esp : range(BUFFER_WORDS)
+        Word of the ESP header.
+    iv_words : unsigned(3)
+        0, 2 or 4.
+    text_words : range(BUFFER_WORDS)
+        1 or more.
+    icv_words : unsigned(3)
+        0, 3 or 4.
+    """
+
+    def __init__(self):
+        super().__init__({"crypto": 1, "encrypt": 1, "esp": range(BUFFER_WORDS), "iv_words": 3,
+                          "text_words": range(BUFFER_WORDS), "icv_words": 3})
+
+
 class Done(data.StructLayout):
     """A buffer whose packet is ready for commit. ``ok`` is the engine's verdict (1 where the engine was not asked)."""
 

@@ -1,0 +1,281 @@
+"""The driver of the gateway's registers (``hdl/csr/gateway.rdl``), over any :class:`~spigate.firmware_py.bus.Bus`.
+
+Addresses and fields come from the register map by name. An SA is one burst that ends with the command that
+makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
+"""
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from spigate.firmware_py import rows
+from spigate.firmware_py.bus import Bus, BusError
+from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
+from spigate.firmware_py.placement import Placement
+from spigate.firmware_py.punt import Reason
+from spigate.firmware_py.sa import Auth, Cipher, Mode, Sa, Selectors
+from spigate.firmware_py.tables import (
+    CamEntry,
+    CamKey,
+    Capabilities,
+    CfeSettings,
+    Counters,
+    Event,
+    Route,
+    Rule,
+    SaState,
+    Source,
+)
+from spigate.hdl.csr import rdl
+
+MAGIC = int.from_bytes(b"SPIG")
+MAP, MAJOR = 1, 0
+"""The register map and the major version that this driver is written for."""
+STATE_READS = 1000
+"""How often an unfinished state request is looked at before it counts as failed."""
+
+_REGISTERS = rdl.registers()
+_EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
+_TABLE = rdl.enum("table_e")
+_CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
+_KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
+_AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
+_ERRORS = {
+    "address": "an address that is not there", "strobe": "a write of less than a word",
+    "busy": "an access that waited too long",
+    "table": "a command for an unknown table", "index": "an index beyond its table",
+    "dfe": "a DFE that is not there", "rows": "rows that do not fit the table", "sa": "a state request beyond the SAD",
+    "request": "a state request while another one was under way", "pop": "more events taken than there were",
+}
+
+
+class Driver:
+    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.Tables` for what its
+    methods do.
+
+    Make one with :meth:`open`, right after reset: it takes the tables as empty. Otherwise :meth:`clear` them first.
+
+    Members
+    -------
+    capabilities : Capabilities
+    """
+
+    def __init__(self, bus: Bus, capabilities: Capabilities):
+        self.capabilities = capabilities
+        self._bus = bus
+        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
+        self._rules: list[Rule] = []
+        self._sizes = {
+            _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
+            _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
+        }
+
+    @classmethod
+    async def open(cls, bus: Bus) -> "Driver":
+        """The driver of the gateway on ``bus``.
+
+        Raises
+        ------
+        UnsupportedError
+            It is no gateway, or one that this driver does not know; the message says what was found.
+        """
+        first, last = _REGISTERS["id"].address, _REGISTERS["event_geometry"].address
+        words = await bus.read(first, (last - first) // 4 + 1)
+
+        def fields(name: str) -> dict[str, int]:
+            return _REGISTERS[name].unpack(words[(_REGISTERS[name].address - first) // 4])
+
+        if fields("id")["value"] != MAGIC:
+            raise UnsupportedError(f"No spigate: id reads {fields('id')['value']:#010x}, not {MAGIC:#010x}")
+        version = fields("version")
+        if (version["map"], version["major"]) != (MAP, MAJOR):
+            raise UnsupportedError(f"The gateware is version {version['major']}.{version['minor']}.{version['patch']} "
+                                   f"with register map {version['map']}; this driver is for version {MAJOR} "
+                                   f"with register map {MAP}")
+        geometry, features, algorithms = fields("geometry"), fields("features"), fields("algorithms")
+        return cls(bus, Capabilities(
+            **{name: geometry[name] for name in ("dfes", "lanes", "beat_bytes")}, **fields("dfe_tables"),
+            **fields("cam"), **fields("cfe_tables"),
+            ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
+            aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
+            auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
+            modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
+            **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
+            replay_window=features["replay_window"]))
+
+    async def check(self) -> None:
+        """Asks whether the gateway refused anything since the last time.
+
+        Raises
+        ------
+        BusError
+            It did; the message says what.
+        """
+        register = _REGISTERS["errors"]
+        word = (await self._bus.read(register.address))[0]
+        found = [_ERRORS[name] for name, value in register.unpack(word).items() if value]
+        if found:
+            await self._bus.write(register.address, [word])
+            raise BusError(f"The gateway refused {', '.join(found)}")
+
+    async def clear(self) -> None:
+        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to it."""
+        capabilities = self.capabilities
+        for table in (_TABLE.RULE, _TABLE.CAM, _TABLE.ROUTE):
+            for index in range(self._sizes[table]):
+                await self._erase(table, index)
+        for dfe in range(capabilities.dfes):
+            for table in (_TABLE.SA, _TABLE.SOURCE):
+                for index in range(self._sizes[table]):
+                    await self._erase(table, index, dfe)
+        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
+        self._rules.clear()
+
+    async def configure(self, settings: CfeSettings) -> None:
+        if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
+            raise InputError(f"weights must be at most 8 numbers, 0 to 15, not {settings.weights!r}")
+        values = {
+            "balance": settings.balance, "enable": settings.enable, "patience": settings.patience,
+            "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
+            "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
+            "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
+        }
+        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack({"value": value}))
+                           for name, value in values.items())
+        await self._bus.write(registers[0][0], [word for _, word in registers])
+
+    # Tables
+
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+        lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
+        if lacking:
+            raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
+        await self._write(_TABLE.SA, index, rows.sa(sa, selectors), dfe)
+
+    async def erase_sa(self, dfe: int, index: int) -> None:
+        await self._erase(_TABLE.SA, index, dfe)
+
+    async def read_state(self, dfe: int, index: int) -> SaState:
+        await self._bus.write(_REGISTERS["state.select"].address,
+                              [_REGISTERS["state.select"].pack({"sa": index, "dfe": dfe})])
+        status = _REGISTERS["state.status"]
+        for _ in range(STATE_READS):
+            word, *halves = await self._bus.read(status.address, 9)
+            fields = status.unpack(word)
+            if fields["refused"]:
+                await self.check()
+                raise BusError(f"The gateway refused to tell the state of SA {index} of DFE {dfe}")
+            if not fields["busy"]:
+                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
+        raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
+
+    async def add_cam(self, entry: CamEntry) -> None:
+        for write in self._placement.add(entry):
+            await self._write(_TABLE.CAM, write.index, rows.cam(write.entry))
+
+    async def remove_cam(self, key: CamKey) -> None:
+        for write in self._placement.remove(key):
+            await self._erase(_TABLE.CAM, write.index)
+
+    async def add_rule(self, rule: Rule) -> None:
+        if len(self._rules) >= self.capabilities.rules:
+            raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
+        at = sum(other.order <= rule.order for other in self._rules)
+        # Every rule behind it is copied one further, the last one first, before its old place is overwritten.
+        for index in range(len(self._rules), at, -1):
+            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index - 1]))
+        await self._write(_TABLE.RULE, at, rows.rule(rule))
+        self._rules.insert(at, rule)
+
+    async def replace_rule(self, old: Rule, new: Rule) -> None:
+        if old not in self._rules or old.order != new.order:
+            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        at = self._rules.index(old)
+        await self._write(_TABLE.RULE, at, rows.rule(new))
+        self._rules[at] = new
+
+    async def remove_rule(self, rule: Rule) -> None:
+        if rule not in self._rules:
+            return
+        at = self._rules.index(rule)
+        del self._rules[at]
+        for index in range(at, len(self._rules)):
+            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index]))
+        await self._erase(_TABLE.RULE, len(self._rules))
+
+    async def write_route(self, index: int, route: Route | None) -> None:
+        if route is None:
+            await self._erase(_TABLE.ROUTE, index)
+        else:
+            await self._write(_TABLE.ROUTE, index, rows.route(route))
+
+    async def write_source(self, dfe: int, index: int, source: Source | None) -> None:
+        if source is None:
+            await self._erase(_TABLE.SOURCE, index, dfe)
+        else:
+            await self._write(_TABLE.SOURCE, index, rows.source(source), dfe)
+
+    async def _write(self, table: int, index: int, words: Sequence[int], dfe: int = 0) -> None:
+        """One entry: staged from row 0 on, then the command; in one burst where the staged rows reach up to it."""
+        self._check_index(table, index, dfe)
+        data, tail = _REGISTERS["table.data"], self._command(table, index, dfe=dfe, count=len(words) // rdl.ROW_WORDS)
+        if len(words) == data.count:
+            await self._bus.write(data.address, [*words, *tail])
+        else:
+            await self._bus.write(data.address, words)
+            await self._bus.write(_REGISTERS["table.index"].address, tail)
+
+    async def _erase(self, table: int, index: int, dfe: int = 0) -> None:
+        self._check_index(table, index, dfe)
+        await self._bus.write(_REGISTERS["table.index"].address, self._command(table, index, dfe=dfe, erase=1))
+
+    def _command(self, table: int, index: int, **fields: int) -> list[int]:
+        return [index, _REGISTERS["table.command"].pack({"table": table, **fields})]
+
+    def _check_index(self, table: int, index: int, dfe: int) -> None:
+        if not 0 <= index < self._sizes[table]:
+            raise InputError(f"{table.name.lower()} index must be 0 to {self._sizes[table] - 1}, not {index!r}")
+        if not 0 <= dfe < self.capabilities.dfes:
+            raise InputError(f"dfe must be 0 to {self.capabilities.dfes - 1}, not {dfe!r}")
+
+    # What the gateway tells
+
+    async def counters(self) -> Counters:
+        drops = _REGISTERS["drops"]
+        counts = await self._bus.read(drops.address, drops.count)
+        return Counters(
+            await self._group("cfe_count"), await self._group("forward_count"),
+            [await self._group("dfe_count", dfe) for dfe in range(self.capabilities.dfes)],
+            {reason: counts[reason] for reason in Reason if counts[reason]})
+
+    async def _group(self, prefix: str, element: int | None = None) -> dict[str, int]:
+        """The registers of a register file as one burst, by name."""
+        registers = [register for name, register in _REGISTERS.items() if name.startswith(f"{prefix}.")]
+        offset = 0 if element is None else element * registers[0].stride
+        words = await self._bus.read(registers[0].address + offset, len(registers))
+        return {register.name.removeprefix(f"{prefix}."): word for register, word in zip(registers, words, strict=True)}
+
+    async def healthy(self) -> int:
+        """Bit n is set while DFE n takes packets."""
+        return (await self._bus.read(_REGISTERS["healthy"].address))[0]
+
+    async def time(self) -> int:
+        """Clocks since reset; wraps."""
+        return (await self._bus.read(_REGISTERS["time"].address))[0]
+
+    async def events(self) -> list[Event]:
+        what = _REGISTERS["event.what"]
+        found: list[Event] = []
+        while pending := (await self._bus.read(_REGISTERS["event_pending"].address))[0]:
+            taken = min(pending, what.count)
+            for at in range(taken):
+                found.append(_event(await self._bus.read(what.at(at), _EVENT_WORDS)))
+            await self._bus.write(_REGISTERS["event_pop"].address, [taken])
+        return found
+
+
+def _event(words: list[int]) -> Event:
+    fields = _REGISTERS["event.what"].unpack(words[0])
+    values = {name: words[(_REGISTERS[f"event.{name}"].address - _REGISTERS["event.what"].address) // 4]
+              for name in ("spi", "sequence", "source", "destination", "time")}
+    return Event(fields["reason"], bool(fields["dropped"]), fields["ingress"], fields["dfe"], fields["sa"],
+                 values["spi"], values["sequence"], IPv4Address(values["source"]),
+                 IPv4Address(values["destination"]), values["time"])

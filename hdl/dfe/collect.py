@@ -1,0 +1,87 @@
+"""From the engine back to the buffer: the words of one of the engine's contexts, and its verdict."""
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.crypto.interface import Result, Word
+from spigate.hdl.dfe.feed import ESP_WORDS
+from spigate.hdl.dfe.job import BUFFER_WORDS, EspText
+
+
+class Collector(wiring.Component):
+    """Writes what the engine makes of one packet after another to its buffer.
+
+    Encrypted, IV, text and ICV go to their places behind the ESP header. Decrypted text goes over ESP header and IV, from the ESP header
+    on, where every word has been read by then.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Width of the packet store.
+    word_bytes : int
+        Width of the engine's words: 4, 8 or 16.
+
+    Members
+    -------
+    work : In(1)
+        The next packet of this context is in its buffer.
+    text : In(EspText)
+        It, while ``work``.
+    next : Out(1)
+        A strobe: all of it is written.
+    ok : Out(1)
+        With ``next``: the engine's verdict; 1 for a packet that did not see the engine.
+    request : Out(1)
+        Wants to write; it has, in a clock with ``granted``.
+    granted : In(1)
+    enable, address, data : Out
+        The write, as ``PacketStore`` takes it.
+    i : In(stream of Word)
+    result : In(stream of Result)
+        From the engine.
+    """
+
+    def __init__(self, *, beat_bytes: int, word_bytes: int):
+        self._beat_bytes, self._word_bytes = beat_bytes, word_bytes
+        super().__init__({
+            "work": In(1), "text": In(EspText()), "next": Out(1), "ok": Out(1),
+            "request": Out(1), "granted": In(1),
+            "enable": Out(beat_bytes // 4), "address": Out(range(BUFFER_WORDS)), "data": Out(8 * beat_bytes),
+            "i": In(stream.Signature(Word(word_bytes))), "result": In(stream.Signature(Result())),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        part_bytes = min(self._word_bytes, self._beat_bytes)
+        part_words, parts = part_bytes // 4, self._word_bytes // part_bytes
+        text, word = self.text, self.i.payload
+
+        running, all_written = Signal(), Signal()
+        left = Signal(range(BUFFER_WORDS))
+        part = Signal(range(parts))
+        behind = Signal(range(self._word_bytes // 4 + 1))  # words of the engine's word from this part on
+        words = Signal(range(part_words + 1))
+        word_ends = Signal()
+        m.d.comb += [
+            behind.eq((word.count >> 2) - part * part_words), word_ends.eq(behind <= part_words),
+            words.eq(Mux(word_ends, behind, part_words)),
+            self.request.eq(running & ~all_written & self.i.valid), self.i.ready.eq(self.granted & word_ends),
+            self.enable.eq((1 << words) - 1), self.data.eq(word.data.word_select(part, 8 * part_bytes)),
+            self.result.ready.eq(running & all_written),
+            self.next.eq(Mux(running, all_written & self.result.valid, self.work & ~text.crypto)),
+            self.ok.eq(~running | self.result.payload.ok),
+        ]
+        with m.If(~running):
+            m.d.sync += [
+                running.eq(self.work & text.crypto), all_written.eq(0),
+                self.address.eq(text.esp + Mux(text.encrypt, ESP_WORDS, 0)),
+                left.eq(text.text_words + Mux(text.encrypt, text.iv_words + text.icv_words, 0)),
+            ]
+        with m.Elif(self.granted):
+            m.d.sync += [
+                part.eq(Mux(word_ends, 0, part + 1)), self.address.eq(self.address + words),
+                left.eq(left - words), all_written.eq(left == words),
+            ]
+        with m.Elif(self.next):
+            m.d.sync += running.eq(0)
+        return m

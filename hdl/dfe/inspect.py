@@ -1,0 +1,335 @@
+"""What came out of the crypto: padding, next header, inner IP header, selectors."""
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.csr import layout, rdl
+from spigate.hdl.dfe.job import BUFFER_WORDS, BufferRead, Done, RowRead
+from spigate.hdl.dfe.selectors import Selectors
+from spigate.hdl.net.descriptor import Reason, Verdict
+from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
+
+IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
+"""Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
+CONGESTION_EXPERIENCED = 3
+"""ECN field (RFC 3168 5); 0 is Not-ECT."""
+TRAILER_PAIRS = 2
+"""Pairs of words that are read from the end of the text in any case: enough for 14 bytes of padding."""
+HEADER_PAIRS = 3
+"""Pairs of words that are read of an IP header in any case: five words, and the ports behind them."""
+SETTLE = 4
+"""Clocks from the last word to the last verdict about it."""
+
+
+class Task(data.StructLayout):
+    """A packet at commit: ``done`` as ``lane`` gave it."""
+
+    def __init__(self):
+        super().__init__({"done": Done(), "lane": 3})
+
+
+class Inspection(data.StructLayout):
+    """What is known of a packet before its accounts are made.
+
+    Members
+    -------
+    task : Task
+    reason : unsigned(6)
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, TTL, POLICY.
+    counts : unsigned(1)
+        Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
+    content : unsigned(12)
+        DECRYPT: bytes of text without trailer.
+    next_header : unsigned(8)
+        DECRYPT: of the trailer.
+    header : unsigned(160)
+        Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own. Undefined for ENCRYPT
+        in tunnel mode, PUNT and DROP.
+    congested : unsigned(1)
+        The inner header's ECN field is to become CE.
+    """
+
+    def __init__(self):
+        super().__init__({"task": Task(), "reason": 6, "counts": 1, "content": 12, "next_header": 8, "header": 160, "congested": 1})
+
+
+class Inspect(wiring.Component):
+    """Reads what it needs of a packet from its lane's buffer, two words at a time, and judges.
+
+    DECRYPT, if the ICV is right, in this order:
+
+    - PADDING: pad length beyond the text, or padding that is not 1, 2, 3 ... (RFC 4303 2.4);
+    - DUMMY: next header 59 (RFC 4303 2.6);
+    - PADDING: tunnel mode and a next header that is not 4 (the SAs of this gateway carry IPv4);
+    - MALFORMED, tunnel mode: version, header length, checksum or total length of the inner IPv4 header wrong (a text longer than the
+      packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header with ECN CE around an inner one
+      that is Not-ECT (RFC 6040 4.2);
+    - TTL: the route counts it down and it is 1 or 0;
+    - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
+      before them have none.
+
+    All others pass.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Width of a beat.
+
+    Members
+    -------
+    i : In(stream of Task)
+    o : Out(stream of Inspection)
+    lane : Out(3)
+        The lane that ``read`` and ``rows`` mean.
+    read : Out(BufferRead)
+    rows : Out(RowRead)
+    """
+
+    def __init__(self, *, beat_bytes: int):
+        super().__init__({
+            "i": In(stream.Signature(Task())), "o": Out(stream.Signature(Inspection())),
+            "lane": Out(3), "read": Out(BufferRead(beat_bytes)), "rows": Out(RowRead()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        task = Signal(Task())
+        done = task.done
+        tunnel, decrypt, plain = Signal(), Signal(), Signal()
+        verdict = done.job.info.verdict
+        m.d.comb += [
+            tunnel.eq(done.job.control.mode), decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
+            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel),
+            self.lane.eq(task.lane), self.o.payload.task.eq(task),
+        ]
+        words = self._fetch(m, task, tunnel, decrypt, plain)
+        selectors = self._rows(m, task, decrypt, words)
+        self._judge(m, task, tunnel, decrypt, words, selectors)
+        return m
+
+    def _fetch(self, m, task, tunnel, decrypt, plain):
+        """Takes a task, reads the text's end backwards and the IP header forwards, then what turns out to be needed beyond, and offers the
+        result when everything has arrived and been judged."""
+        done, job = task.done, task.done.job
+        words = Words()
+        cursor, header_start, text_end = (Signal(range(BUFFER_WORDS), name=name) for name in ("cursor", "header_start", "text_end"))
+        sent, waiting, settled = Signal(range(34)), Signal(4), Signal(range(SETTLE))
+        issue = Signal()
+        m.d.comb += [self.read.buffer.eq(done.buffer), self.read.address.eq(cursor), issue.eq(self.read.enable & self.read.ready)]
+        m.d.sync += waiting.eq(waiting + issue - words.arrived)
+
+        with m.FSM():
+            def take():
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += task.eq(self.i.payload)
+                with m.If(self.i.valid):
+                    m.next = "START"
+
+            with m.State("IDLE"):
+                take()
+
+            with m.State("START"):
+                end = job.esp + job.text_bytes[2:]
+                header = Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)
+                m.d.comb += words.start.eq(1)
+                m.d.sync += [text_end.eq(end), header_start.eq(header), sent.eq(0), settled.eq(0)]
+                with m.If(decrypt):
+                    m.d.sync += cursor.eq(end - 2)
+                    m.next = "TRAILER"
+                with m.Elif(plain):
+                    m.d.sync += cursor.eq(header)
+                    m.next = "HEADER"
+                with m.Else():
+                    m.next = "DONE"
+
+            with m.State("TRAILER"):
+                m.d.comb += self.read.enable.eq(1)
+                with m.If(issue):
+                    m.d.sync += [cursor.eq(cursor - 2), sent.eq(sent + 1)]
+                    with m.If(sent == TRAILER_PAIRS - 1):
+                        m.d.sync += [cursor.eq(header_start), sent.eq(0)]
+                        m.next = "HEADER"
+
+            with m.State("HEADER"):
+                m.d.comb += self.read.enable.eq(sent != HEADER_PAIRS)
+                with m.If(issue):
+                    m.d.sync += [cursor.eq(cursor + 2), sent.eq(sent + 1)]
+                with m.If((sent == HEADER_PAIRS) & words.header_seen):
+                    m.next = "OPTIONS"
+
+            with m.State("OPTIONS"):
+                m.d.comb += self.read.enable.eq(decrypt & (sent < words.header_pairs))
+                with m.If(issue):
+                    m.d.sync += [cursor.eq(cursor + 2), sent.eq(sent + 1)]
+                with m.If(~self.read.enable):
+                    m.d.sync += [cursor.eq(text_end - 2 * TRAILER_PAIRS - 2), sent.eq(TRAILER_PAIRS)]
+                    m.next = "PADDING"
+
+            with m.State("PADDING"):
+                m.d.comb += self.read.enable.eq(decrypt & (sent < words.padding_pairs))
+                with m.If(issue):
+                    m.d.sync += [cursor.eq(cursor - 2), sent.eq(sent + 1)]
+                with m.If(~self.read.enable & (waiting == 0) & words.rows_complete):
+                    m.d.sync += settled.eq(settled + 1)
+                    with m.If(settled == SETTLE - 1):
+                        m.next = "DONE"
+
+            with m.State("DONE"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+                    take()
+
+        # Answers come in the order of the questions: text, header, text. A clock behind them here.
+        pair, header_at, trailers = words.pair, words.header_at, Signal(range(TRAILER_PAIRS + 1))
+        m.d.sync += [words.arrived.eq(self.read.valid), pair.eq(self.read.data[:64])]
+        m.d.comb += [
+            words.is_header.eq((trailers == 0) & (header_at < words.header_pairs)),
+            words.is_trailer.eq(trailers == TRAILER_PAIRS),
+        ]
+        header_words = pair[:4]
+        with m.If(words.start):
+            m.d.sync += [
+                trailers.eq(Mux(decrypt, TRAILER_PAIRS, 0)), header_at.eq(0), words.header_seen.eq(0),
+                words.header_pairs.eq(HEADER_PAIRS),
+            ]
+        with m.Elif(words.arrived):
+            with m.If(words.is_header):
+                m.d.sync += header_at.eq(header_at + 1)
+                with m.If(header_at == 0):
+                    m.d.sync += [words.header_seen.eq(1), words.header_words.eq(header_words)]
+                    with m.If(header_words >= 2 * HEADER_PAIRS):
+                        m.d.sync += words.header_pairs.eq(header_words[1:] + 1)
+            with m.Else():
+                m.d.sync += trailers.eq(Mux(trailers == 0, 0, trailers - 1))
+            with m.If(words.is_trailer):
+                m.d.sync += [words.pad_length.eq(pair[48:56]), words.next_header.eq(pair[56:64])]
+        m.d.sync += words.padding_pairs.eq(((words.pad_length + 1) >> 3) + 1)
+        return words
+
+    def _rows(self, m, task, decrypt, words):
+        """Reads the selectors' rows."""
+        m.submodules.selectors = selectors = Selectors()
+        names = ("selector_addresses", "selector_ports")
+        indices = [rdl.entry("sa")[name].index for name in names]
+        wanted, sent, received = Signal(), Signal(2, init=2), Signal(2)
+        addresses, ports = Signal(layout.row("sa", names[0])), Signal(layout.row("sa", names[1]))
+        m.d.comb += [
+            wanted.eq(decrypt & task.done.job.control.check_selectors),
+            self.rows.buffer.eq(task.done.buffer), self.rows.row.eq(Mux(sent[0], indices[1], indices[0])),
+            self.rows.enable.eq(wanted & ~sent[1] & ~words.start), words.rows_complete.eq(~wanted | received[1]),
+            selectors.addresses.eq(addresses), selectors.ports.eq(ports),
+        ]
+        m.d.sync += [sent.eq(sent + (self.rows.enable & self.rows.ready)), received.eq(received + self.rows.valid)]
+        with m.If(self.rows.valid):
+            with m.If(received[0]):
+                m.d.sync += ports.eq(self.rows.data)
+            with m.Else():
+                m.d.sync += addresses.eq(self.rows.data)
+        with m.If(words.start):
+            m.d.sync += [sent.eq(0), received.eq(0)]
+        return selectors
+
+    def _judge(self, m, task, tunnel, decrypt, words, selectors):
+        """Everything here runs freely on what has arrived so far; it counts ``SETTLE`` clocks after the last word."""
+        job, info, control = task.done.job, task.done.job.info, task.done.job.control
+        pair, o = words.pair, self.o.payload
+
+        # The header, and the ports in the word behind it.
+        header, ports = Signal(160), Signal(32)
+        header_words = words.header_words
+        m.d.comb += o.header.eq(header)
+        with m.If(words.arrived & words.is_header):
+            for at in range(HEADER_PAIRS):
+                with m.If(words.header_at == at):
+                    part = header[64 * at:64 * at + 64]
+                    m.d.sync += part.eq(pair[:len(part)])
+            with m.If((words.header_at == header_words[1:]) & (words.header_at != 0)):
+                m.d.sync += ports.eq(pair.word_select(header_words[0], 32))
+
+        # One's complement sum of the header (RFC 1071: in either byte order).
+        halves, total = Signal(18), Signal(22)
+        in_header = [(words.header_at == 0) | (2 * words.header_at + word < header_words) for word in range(2)]
+        m.d.sync += halves.eq(0)
+        with m.If(words.arrived & words.is_header):
+            m.d.sync += halves.eq(sum(Mux(in_header[at // 2], pair.word_select(at, 16), 0) for at in range(4)))
+        m.d.sync += total.eq(Mux(words.start, 0, total + halves))
+        folded, sum_good = Signal(17), Signal()
+        m.d.sync += [folded.eq(total[:16] + total[16:]), sum_good.eq((folded[:16] + folded[16])[:16] == 0xffff)]
+
+        # Padding: byte b of a pair is to be ``expected + b``, where that is a number of padding at all, 1 or more.
+        text, text_valid, is_trailer, expected, padding_bad = Signal(64), Signal(), Signal(), Signal(signed(10)), Signal()
+        m.d.sync += [text.eq(pair), text_valid.eq(words.arrived & ~words.is_header), is_trailer.eq(words.is_trailer)]
+        with m.If(words.arrived & ~words.is_header):
+            m.d.sync += expected.eq(Mux(words.is_trailer, pair[48:56] - 5, expected - 8))
+        wrong = []
+        for at in range(8):
+            wanted = Signal(signed(10), name=f"wanted_{at}")
+            m.d.comb += wanted.eq(expected + at)
+            wrong.append((wanted > 0) & (text.word_select(at, 8) != wanted[:8]) & (~is_trailer if at >= 6 else 1))
+        with m.If(words.start):
+            m.d.sync += padding_bad.eq(0)
+        with m.Elif(text_valid & Cat(wrong).any()):
+            m.d.sync += padding_bad.eq(1)
+
+        # Lengths.
+        content = Signal(signed(14))
+        length, header_bytes = IPV4.get("total_length", header), header_words << 2
+        payload_long, short, long = Signal(), Signal(), Signal()
+        m.d.sync += [
+            content.eq(job.text_bytes - words.pad_length - 2), short.eq(length < header_bytes), long.eq(length > content[:13]),
+            payload_long.eq(Mux(tunnel, length >= header_bytes + 4, content >= 4)),
+        ]
+        m.d.comb += [o.content.eq(content), o.next_header.eq(words.next_header)]
+
+        # Selectors.
+        protocol, has_ports = Signal(8), Signal()
+        m.d.comb += [
+            selectors.source.eq(IPV4.get("source", header)), selectors.destination.eq(IPV4.get("destination", header)),
+            selectors.protocol.eq(protocol),
+        ]
+        m.d.sync += [
+            protocol.eq(Mux(tunnel, IPV4.get("protocol", header), words.next_header)),
+            has_ports.eq(((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL)) & (IPV4.get("fragment_offset", header) == 0)),
+            selectors.has_ports.eq(has_ports & payload_long),
+            selectors.source_port.eq(PORTS.get("source", ports)), selectors.destination_port.eq(PORTS.get("destination", ports)),
+        ]
+
+        # The verdicts.
+        ecn, congested = IPV4.get("tos", header)[:2], Signal()
+        m.d.comb += congested.eq(tunnel & control.copy_tos & (info.tos[:2] == CONGESTION_EXPERIENCED))
+        padding, malformed, ttl_over = Signal(), Signal(), Signal()
+        m.d.sync += [
+            padding.eq(padding_bad | (content < 0)),
+            malformed.eq(tunnel & (
+                (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good | congested & (ecn == 0))),
+            ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
+        ]
+        m.d.comb += [o.reason.eq(Reason.NONE), o.congested.eq(congested), o.counts.eq(~padding)]
+        with m.If(decrypt):
+            with m.If(padding):
+                m.d.comb += o.reason.eq(Reason.PADDING)
+            with m.Elif(words.next_header == DUMMY_PROTOCOL):
+                m.d.comb += o.reason.eq(Reason.DUMMY)
+            with m.Elif(tunnel & (words.next_header != IPV4_PROTOCOL)):
+                m.d.comb += o.reason.eq(Reason.PADDING)
+            with m.Elif(malformed):
+                m.d.comb += o.reason.eq(Reason.MALFORMED)
+            with m.Elif(ttl_over):
+                m.d.comb += o.reason.eq(Reason.TTL)
+            with m.Elif(control.check_selectors & ~selectors.match):
+                m.d.comb += o.reason.eq(Reason.POLICY)
+
+
+class Words:
+    """What :class:`Inspect` knows of the words it asked for: the pair that ``arrived`` in this clock, what it is, and what follows from it."""
+
+    def __init__(self):
+        self.start = Signal(name="start")
+        self.arrived, self.pair = Signal(name="arrived"), Signal(64, name="pair")
+        self.is_header, self.is_trailer = Signal(name="is_header"), Signal(name="is_trailer")
+        self.header_at, self.header_pairs = Signal(4, name="header_at"), Signal(4, name="header_pairs")
+        self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
+        self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
+        self.padding_pairs = Signal(6, name="padding_pairs")
+        self.rows_complete = Signal(name="rows_complete")

@@ -1,0 +1,136 @@
+"""The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL and checksum mended."""
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from spigate.hdl.crypto.interface import Auth, Cipher
+from spigate.hdl.csr import rdl
+from spigate.hdl.dfe.inspect import CONGESTION_EXPERIENCED, Inspection
+from spigate.hdl.net.descriptor import Verdict
+from spigate.hdl.net.headers import ESP, ESP_PROTOCOL, IPV4
+from spigate.hdl.net.packet import swap_bytes
+
+DontFragment = rdl.enum("df_e")
+IV_BYTES = {Cipher.AES_GCM: 8, Cipher.AES_CBC: 16}
+ICV_BYTES = {Auth.HMAC_SHA1_96: 12, Auth.HMAC_SHA256_128: 16}
+GCM_ICV_BYTES = 16
+
+
+class Rewritten(data.StructLayout):
+    """``header``: five words of IP header in wire order. ``total_length``: what they say, in bytes."""
+
+    def __init__(self):
+        super().__init__({"header": 160, "total_length": 16})
+
+
+class Rewrite(wiring.Component):
+    """Makes the IP header for a packet that was inspected, and is not dropped or punted.
+
+    ============================== ==========================================================================================
+    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification from the
+                                   sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses from the SA
+    ENCRYPT, transport             own: total length, protocol 50
+    DECRYPT, tunnel                inner: CE marked where the outer header had it (RFC 6040), TTL
+    DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
+    BYPASS                         own
+    ============================== ==========================================================================================
+
+    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The checksum of a header that is kept is mended (RFC 1624, equation 3).
+
+    Members
+    -------
+    i : In(stream of Inspection)
+        Stays as it is, and is taken, when ``o`` is taken.
+    o : Out(stream of Rewritten)
+    """
+
+    i: In(stream.Signature(Inspection()))
+    o: Out(stream.Signature(Rewritten()))
+
+    def elaborate(self, platform):
+        m = Module()
+        inspection = self.i.payload
+        job = inspection.task.done.job
+        info, control = job.info, job.control
+        encrypt, tunnel, fresh = Signal(), Signal(), Signal()
+        m.d.comb += [
+            encrypt.eq(info.verdict == Verdict.ENCRYPT), fresh.eq(encrypt & tunnel),
+            tunnel.eq((info.verdict != Verdict.BYPASS) & control.mode),
+        ]
+
+        # Headers as five numbers, the first byte on the wire highest.
+        own = [Signal(32, name=f"own_{word}") for word in range(5)]
+        new = [Signal(32, name=f"new_{word}") for word in range(5)]
+        m.d.comb += [word.eq(swap_bytes(inspection.header[32 * at:32 * at + 32])) for at, word in enumerate(own)]
+        field = {name: IPV4.get(name, inspection.header) for name in IPV4.fields}
+
+        # Total length, in two steps.
+        around, size, total = Signal(7), Signal(13), Signal(16)
+        gcm = control.cipher == Cipher.AES_GCM
+        m.d.sync += [
+            around.eq(ESP.length + self._choose(control.cipher, IV_BYTES) + Mux(gcm, GCM_ICV_BYTES, self._choose(control.auth, ICV_BYTES))
+                      + Mux(tunnel, IPV4.length, info.header_words << 2)),
+            size.eq(Mux(encrypt, job.text_bytes + around, inspection.content + (info.header_words << 2))),
+            total.eq(Mux(encrypt | (info.verdict == Verdict.DECRYPT) & ~tunnel, size, field["total_length"])),
+        ]
+
+        # The new header but for its checksum.
+        tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
+        dont_fragment, identification = Signal(), Signal(16)
+        m.d.comb += identification.eq(Mux(dont_fragment, 0, job.sequence[:16]))
+        with m.Switch(control.df):
+            with m.Case(DontFragment.CLEAR):
+                m.d.comb += dont_fragment.eq(0)
+            with m.Case(DontFragment.COPY):
+                m.d.comb += dont_fragment.eq(info.dont_fragment)
+            with m.Default():
+                m.d.comb += dont_fragment.eq(1)
+        m.d.sync += [
+            tos.eq(field["tos"] | Mux(inspection.congested, CONGESTION_EXPERIENCED, 0)),
+            ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))), protocol.eq(field["protocol"]),
+        ]
+        with m.If(encrypt | ~tunnel & (info.verdict == Verdict.DECRYPT)):
+            m.d.sync += protocol.eq(Mux(encrypt, ESP_PROTOCOL, inspection.next_header))
+        with m.If(fresh):
+            m.d.sync += [tos.eq(Mux(control.copy_tos, info.tos, control.outer_tos)), ttl.eq(control.outer_ttl)]
+        m.d.comb += [
+            new[0].eq(Cat(total, tos, Mux(fresh, 0x45, own[0][24:]))),
+            new[1].eq(Mux(fresh, Cat(Const(0, 14), dont_fragment, Const(0, 1), identification), own[1])),
+            new[2].eq(Cat(Const(0, 16), protocol, ttl)),
+            new[3].eq(Mux(fresh, job.tunnel.source, own[3])), new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
+        ]
+
+        # The checksum, a term a clock. A new header: all its halves. An old one: what it was the complement of, less the old, plus the new.
+        high, low = slice(16, 32), slice(0, 16)
+        terms = (
+            (new[0][high], ~own[2][low]), (new[0][low], ~own[0][high]), (new[1][high], new[0][high]), (new[1][low], ~own[0][low]),
+            (new[2][high], new[0][low]), (new[3][high], ~own[2][high]), (new[3][low], new[2][high]), (new[4][high], 0), (new[4][low], 0),
+            (0, 0), (0, 0),  # carries
+        )
+        first, last = 3, 2 + len(terms)  # the fields above are ready in step 2, and a term is added a clock after it was chosen
+        step, term, total_sum = Signal(range(last + 2)), Signal(16), Signal(17)
+        with m.Switch(step):
+            for at, (of_new, mended) in enumerate(terms):
+                with m.Case(at + first - 1):
+                    m.d.sync += term.eq(Mux(fresh, of_new, mended))
+        m.d.sync += total_sum.eq(Mux(step < first, 0, total_sum[:16] + term + total_sum[16]))
+        with m.If(self.i.valid & (step != last + 1)):
+            m.d.sync += step.eq(step + 1)
+        header = [*new]
+        header[2] = new[2] | ~total_sum[:16]
+        m.d.comb += [
+            self.o.valid.eq(step == last + 1), self.o.payload.total_length.eq(total),
+            self.o.payload.header.eq(Cat(swap_bytes(word) for word in header)),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += step.eq(0)
+        return m
+
+    @staticmethod
+    def _choose(value, sizes):
+        """The size that ``sizes`` names for ``value``, else 0."""
+        chosen = 0
+        for key, size in sizes.items():
+            chosen = Mux(value == key, size, chosen)
+        return chosen

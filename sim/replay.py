@@ -1,0 +1,90 @@
+"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the machine that was captured."""
+import argparse
+import json
+from pathlib import Path
+
+from spigate.firmware_py import capture
+from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.tables import Balance
+from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.sim.build import SIMULATORS
+from spigate.sim.gateway import Configuration
+
+TESTBENCH = "spigate.sim.replay_testbench"
+OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
+BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
+MISSES = ("inject", "drop")
+
+
+def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
+           balance: str = "round-robin", miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
+    """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
+
+    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their timestamps over both files. The gateway
+    starts cold.
+
+    Parameters
+    ----------
+    balance, miss
+        Of :data:`BALANCES` and :data:`MISSES`.
+    waveform
+        File to write a waveform to.
+
+    Raises
+    ------
+    InputError
+        The folder lacks something, or a file in it is wrong.
+    Unsound
+        The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
+    ToolMissing, BuildFailed, SimulationFailed
+        As :mod:`spigate.sim.build` says.
+    """
+    capture.read(folder)  # What is wrong with it is said before anything is built.
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} must be a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in OUTPUTS:
+        (out / name).unlink(missing_ok=True)
+    model = configuration.model(simulator=simulator, waves=waveform is not None)
+    model.run(TESTBENCH, waveform=waveform, parameters={
+        "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})
+    return result(out)
+
+
+def result(out: Path) -> dict:
+    """The report in ``out``; raises :class:`Unsound` where it is an error."""
+    report = json.loads((out / "report.json").read_text())
+    if "error" in report:
+        raise Unsound(report["error"])
+    return report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Plays a capture of Linux's IPsec through a simulated gateway, which takes the place of the machine that was captured."
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)")
+    parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
+    parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
+    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
+    parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
+    parser.add_argument("--balance", default=BALANCES[0], choices=BALANCES, metavar="NAME", help=f"{', '.join(BALANCES)} (default {BALANCES[0]})")
+    parser.add_argument("--miss", default=MISSES[0], choices=MISSES,
+                        help="what becomes of a packet whose SA the gateway has yet to learn (default inject)")
+    parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
+    parser.add_argument("--waveform", type=Path, metavar="FILE", help="write a waveform (VCD with verilator, FST with icarus)")
+    parser.add_argument("--json", action="store_true", help="print the report")
+
+
+def run(args: argparse.Namespace) -> int:
+    configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    report = replay(args.folder, args.out, configuration=configuration, balance=args.balance, miss=args.miss,
+                    simulator=args.simulator, waveform=args.waveform)
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    ports, drops = report["ports"], {reason: count for reason, count in report["drops"].items() if count}
+    print(f"{report['cycles']} clocks: network {ports['network']['in']} in, {ports['network']['out']} out; "
+          f"server {ports['server']['in']} in, {ports['server']['out']} out; {ports['punt']} punted, {ports['inject']} injected")
+    print(f"dropped: {', '.join(f'{count} {reason}' for reason, count in drops.items()) or 'none'}; "
+          f"consumed: {', '.join(f'{count} {kind}' for kind, count in report['consumed'].items()) or 'none'}")
+    print(f"{args.out}: {', '.join(OUTPUTS)}")
+    return 0

@@ -1,0 +1,21 @@
+"""Inside the simulator: what :func:`spigate.sim.replay.replay` starts."""
+from pathlib import Path
+
+import cocotb
+
+from spigate.firmware_py import capture
+from spigate.firmware_py.ce import Miss, Settings
+from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.sim.build import parameters
+from spigate.sim.play import play
+
+PATIENCE = 0xFFFF
+"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
+
+
+@cocotb.test()
+async def replay(dut):
+    given = parameters()
+    balance = Balance[given["balance"].upper().replace("-", "_")]
+    settings = Settings(miss=Miss(given["miss"]), cfe=CfeSettings(balance=balance, patience=PATIENCE))
+    await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))

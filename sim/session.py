@@ -1,0 +1,181 @@
+"""A gateway at work in the simulator, with its control element: frames in, punts answered, and every frame accounted for."""
+from collections import Counter, deque
+
+from cocotb.triggers import Event, First
+
+from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.errors import Unsound
+from spigate.firmware_py.punt import Port, PuntHeader, Reason, unpack_punt
+from spigate.hdl.csr import rdl
+from spigate.sim.board import Arrival, Board
+
+LAST_DROP = Reason.UNKNOWN_SPI - 1
+DROPS = [reason for reason in Reason if Reason.NONE < reason <= LAST_DROP]
+"""Reasons for which a frame is dropped; the others are reasons for punts, and what is only told."""
+LOOK = 256
+"""Clocks without an arrival after which the drop counters are read."""
+STALLED = 40_000
+"""Clocks without anything coming of the frames inside after which the gateway counts as hung."""
+
+
+class Session:
+    """Feeds frames to a gateway and lets its control element answer punts.
+
+    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work. Where a punt comes up, no frame follows before all that are inside are
+    accounted for (out, punted, dropped) and the control element has answered the punts in their order; so no packet of a flow overtakes an earlier one that
+    had to go round by the control element.
+
+    Parameters
+    ----------
+    board : Board
+        Started.
+    driver, control
+        On the board's bus and port; the control element started.
+    window : int
+        Frames inside.
+
+    Members
+    -------
+    sent : dict of Port to list of Arrival
+        What left at NETWORK and SERVER.
+    punted : list of (PuntHeader, bytes)
+        What came up.
+    dropped : Counter of Reason
+        By the gateway, as its counters said last.
+    """
+
+    def __init__(self, board: Board, driver: Driver, control: ControlElement, *, window: int = 16):
+        self._board, self._driver, self._control, self._window = board, driver, control, window
+        self.sent: dict[Port, list[Arrival]] = {Port.NETWORK: [], Port.SERVER: []}
+        self.punted: list[tuple[PuntHeader, bytes]] = []
+        self.dropped: Counter[Reason] = Counter()
+        self._punts: deque[tuple[PuntHeader, bytes]] = deque()
+        self._arrived = Event()
+        self._begun, self.ended = board.cycle, board.cycle
+        board.network_out.on_arrival = lambda arrival: self._leave(Port.NETWORK, arrival)
+        board.server_out.on_arrival = lambda arrival: self._leave(Port.SERVER, arrival)
+        board.punt.on_arrival = self._come_up
+
+    def _leave(self, port: Port, arrival: Arrival) -> None:
+        self.sent[port].append(arrival)
+        self.ended = arrival.last
+        self._arrived.set()
+
+    def _come_up(self, arrival: Arrival) -> None:
+        punt = unpack_punt(arrival.frame)
+        self.punted.append(punt)
+        self._punts.append(punt)
+        self.ended = arrival.last
+        self._arrived.set()
+
+    @property
+    def inside(self) -> int:
+        """Frames handed to the gateway of which nothing is known yet."""
+        board = self._board
+        into = board.network.sent + board.server.sent + board.inject.sent
+        out = board.network_out.received + board.server_out.received + board.punt.received
+        return into - out - self.dropped.total()
+
+    @property
+    def cycles(self) -> int:
+        """Clocks from the session's begin to the last frame that left."""
+        return self.ended - self._begun
+
+    async def feed(self, port: Port, frame: bytes, *, damaged: bool = False) -> None:
+        """Lets ``frame`` come in at NETWORK or SERVER."""
+        if self._punts:
+            await self.settle()
+        while self.inside >= self._window:
+            await self._wait()
+        source = self._board.network if port == Port.NETWORK else self._board.server
+        await source.send(frame, damaged=damaged)
+
+    async def settle(self) -> None:
+        """Waits until all frames are accounted for and all punts answered.
+
+        Raises
+        ------
+        Unsound
+            That never happens.
+        """
+        while True:
+            while self.inside:
+                await self._wait()
+            if not self._punts:
+                return
+            # What an answer injects may come up again, and is then behind those that wait.
+            for _ in range(len(self._punts)):
+                await self._control.handle(*self._punts.popleft())
+
+    async def _wait(self) -> None:
+        """Waits until something becomes of a frame."""
+        before, since = self.inside, self._board.cycle
+        while self.inside == before:
+            self._arrived.clear()
+            await First(self._arrived.wait(), self._board.timer(LOOK))
+            if not self._arrived.is_set():
+                await self._read_drops()
+            if self._board.cycle - since > STALLED:
+                raise Unsound(f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks")
+
+    async def _read_drops(self) -> None:
+        register = rdl.registers()["drops"]
+        counts = await self._board.bus.read(register.address, LAST_DROP + 1)
+        self.dropped = Counter({reason: counts[reason] for reason in DROPS if counts[reason]})
+
+    async def report(self) -> dict:
+        """What happened, after :meth:`settle`.
+
+        Raises
+        ------
+        Unsound
+            The sum is wrong: in = out + consumed + dropped, on the ports, or by the gateway's own counters.
+            Or the gateway broke the rules of a port.
+        BusError
+            It refused an access.
+        """
+        board, control = self._board, self._control
+        await self._read_drops()
+        board.check()
+        await self._driver.check()
+        counters = await self._driver.counters()
+        drops = self.dropped + control.dropped
+        into = {"network": board.network.sent, "server": board.server.sent}
+        out = {"network": board.network_out.received, "server": board.server_out.received}
+        consumed = control.consumed.total()
+        _balance("frames", sum(into.values()), sum(out.values()) + consumed + drops.total(), "in", "out + consumed + dropped")
+        _balance("punts", len(self.punted), control.injected.total() + consumed + control.dropped.total(),
+                 "up", "injected + consumed + dropped")
+        for name, seen, counted in (
+                ("network in", into["network"], counters.cfe["network_in"]),
+                ("server in", into["server"], counters.cfe["server_in"]),
+                ("injected", board.inject.sent, counters.cfe["inject_in"]),
+                ("network out", out["network"], counters.forward["network_out"]),
+                ("server out", out["server"], counters.forward["server_out"]),
+                ("punted", board.punt.received, counters.forward["punt_out"])):
+            _balance(name, seen, counted, "at the port", "in the gateway's counters")
+        return {
+            "cycles": self.cycles,
+            "ports": {**{name: {"in": into[name], "out": out[name]} for name in into},
+                      "punt": board.punt.received, "inject": board.inject.sent},
+            "drops": {reason.name.lower(): drops[reason] for reason in DROPS},
+            "consumed": dict(control.consumed),
+            "punts": _names(control.punted),
+            "programmed": dict(control.programmed),
+            "injected": _names(control.injected),
+            "software": dict(control.software),
+            "cfe": counters.cfe,
+            "forward": counters.forward,
+            "dfes": [{"packets": dfe["packets_in"], "bytes": dfe["bytes_in"], **dfe} for dfe in counters.dfes],
+            "bus": {"bursts": board.bus.bursts, "words": board.bus.words},
+        }
+
+
+def _names(counter: Counter) -> dict[str, int]:
+    return {member.name.lower(): count for member, count in counter.items()}
+
+
+def _balance(what: str, left: int, right: int, left_name: str, right_name: str) -> None:
+    if left != right:
+        raise Unsound(f"{what}: {left} {left_name}, but {right} {right_name}")

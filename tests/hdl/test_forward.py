@@ -1,0 +1,220 @@
+import random
+from collections import defaultdict
+
+import pytest
+
+from spigate.hdl.forward import COUNTERS, Forwarding
+from spigate.hdl.net.descriptor import FROM_FORWARDING, Port, Reason
+from spigate.hdl.net.packet import ALIGN, BEAT_BYTES
+from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, sometimes, take, take_packet
+
+OUTPUTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "punt", Port.RECIRCULATE: "recirculate"}
+
+
+def frame(source, serial, length, port, rng):
+    """A frame with alignment that names its source and its place there. The CE's begin with a header instead."""
+    head = bytes(ALIGN) if port is not Port.CE else rng.randbytes(ALIGN)
+    return head + bytes([source, serial >> 8, serial & 255]) + rng.randbytes(length)
+
+
+class Bench:
+    """Sources that send what they are given, and sinks that collect what comes out."""
+
+    def __init__(self, block, sent, pauses=(never, never), abort=lambda source, at: False, stuck=None):
+        """``sent``: for each source its packets, as (port, depth, frame). ``stuck``: a port that takes nothing."""
+        self.block, self.sent, self.received, self.reports = block, sent, defaultdict(list), []
+        self.depths, self.stuck = [], stuck
+        source_pause, sink_pause = pauses
+        self.sources = []
+        for source, packets in enumerate(sent):
+            self.sources += self._source(source, packets, source_pause, abort)
+        self.sinks = [self._sink(port, sink_pause) for port in Port if port is not stuck]
+        self.sinks += [self._depth(sink_pause), self._report(sink_pause)]
+
+    def _source(self, source, packets, pause, abort):
+        async def frames(ctx):
+            await put_packets(ctx, self.block.i[source], [frame for _, _, frame in packets], pause,
+                              abort=lambda at: abort(source, at))
+
+        async def egress(ctx):
+            await put(ctx, self.block.egress[source],
+                      [{"port": port, "depth": depth} for port, depth, _ in packets], pause)
+        return frames, egress
+
+    def _sink(self, port, pause):
+        async def sink(ctx):
+            while True:
+                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause))
+        return sink
+
+    def _depth(self, pause):
+        async def sink(ctx):
+            while True:
+                egress = await take(ctx, self.block.recirculate_egress, pause)
+                assert egress.port == Port.RECIRCULATE
+                self.depths.append(egress.depth)
+        return sink
+
+    def _report(self, pause):
+        async def sink(ctx):
+            while True:
+                report = await take(ctx, self.block.reports, pause)
+                assert (report.reason, report.dropped, report.dfe) == (Reason.QUEUE_FULL, 1, FROM_FORWARDING)
+                self.reports.append(report)
+        return sink
+
+    def run(self, *benches):
+        """Runs until the sources have ended and nothing has moved for a while."""
+        async def settle(ctx):
+            idle = 0
+            while idle < 300:
+                moving = any(ctx.get(getattr(self.block, name).valid) for port, name in OUTPUTS.items()
+                             if port is not self.stuck)
+                idle = 0 if moving or any(ctx.get(i.valid) for i in self.block.i) else idle + 1
+                await ctx.tick()
+            self.counters = {port: ctx.get(self.block.counters[name]) for port, name in COUNTERS.items()}
+        simulate(self.block, *self.sources, *benches, settle, background=self.sinks)
+
+    def expected(self, port, source):
+        """Frames of ``source`` for ``port``, as they leave."""
+        strip = ALIGN if port in (Port.NETWORK, Port.SERVER) else 0
+        return [frame[strip:] for at, (to, _, frame) in enumerate(self.sent[source]) if to == port]
+
+    def by_source(self, port):
+        """What left by ``port``, sorted by source, in order of leaving."""
+        at = 0 if port in (Port.NETWORK, Port.SERVER) else ALIGN
+        found = defaultdict(list)
+        for packet in self.received[port]:
+            found[packet[at]].append(packet)
+        return found
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("pauses", PAUSES)
+def test_every_source_reaches_every_port_in_order(beat_bytes, pauses):
+    rng = random.Random(beat_bytes)
+    sources = 3
+    sent = []
+    for source in range(sources):
+        lengths = [*range(1, 2 * beat_bytes + 2), 60, 61, 100]
+        packets = [(port, rng.randrange(4), length) for length in lengths for port in Port]
+        rng.shuffle(packets)
+        sent.append([(port, depth, frame(source, serial, length, port, rng))
+                     for serial, (port, depth, length) in enumerate(packets)])
+    bench = Bench(Forwarding(beat_bytes=beat_bytes, sources=sources, depth=1024), sent, PAUSES[pauses]())
+    bench.run()
+    for port in Port:
+        found = bench.by_source(port)
+        for source in range(sources):
+            assert found[source] == bench.expected(port, source)
+        assert bench.counters[port] == len(bench.received[port])
+    assert not bench.reports
+    # The depths come in the order of their packets.
+    depth_of = {frame: depth for packets in sent for port, depth, frame in packets if port == Port.RECIRCULATE}
+    assert bench.depths == [depth_of[packet] for packet in bench.received[Port.RECIRCULATE]]
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_full_queues_drop_whole_packets_and_every_packet_is_accounted_for(beat_bytes):
+    rng = random.Random(beat_bytes)
+    sources, count = 4, 60
+    sent = []
+    for source in range(sources):
+        ports = [rng.choice(list(Port)) for _ in range(count)]
+        sent.append([(port, 1, frame(source, serial, rng.randrange(10, 20 * beat_bytes), port, rng))
+                     for serial, port in enumerate(ports)])
+    bench = Bench(Forwarding(beat_bytes=beat_bytes, sources=sources, depth=32), sent, (never, sometimes(1, 0.8)))
+    bench.run()
+    received = sum(len(packets) for packets in bench.received.values())
+    assert len(bench.reports) == sources * count - received
+    assert len(bench.reports) > 20
+    assert received > 20
+    for port in Port:
+        assert bench.counters[port] == len(bench.received[port])
+        for source, packets in bench.by_source(port).items():
+            # A subsequence: whole packets, in order.
+            rest = iter(bench.expected(port, source))
+            assert all(packet in rest for packet in packets)
+    assert len(bench.depths) == len(bench.received[Port.RECIRCULATE])
+
+
+def test_a_port_that_takes_nothing_blocks_no_other_one():
+    rng = random.Random(5)
+    count = 60
+    sent = [[(port, 0, frame(source, serial, 50, port, rng))
+             for serial in range(count) for port in (Port.CE, Port.NETWORK)] for source in range(2)]
+    bench = Bench(Forwarding(beat_bytes=8, sources=2, depth=128), sent, stuck=Port.CE)
+    bench.run()
+    found = bench.by_source(Port.NETWORK)
+    assert all(found[source] == bench.expected(Port.NETWORK, source) for source in range(2))
+    # What the stuck queue keeps, and what it cannot.
+    assert 10 < bench.counters[Port.CE] < 2 * count
+    assert bench.counters[Port.CE] + len(bench.reports) == 2 * count
+
+
+def test_several_ports_are_served_at_once():
+    """Four sources, each for a port of its own, take as long as one."""
+    rng = random.Random(6)
+    packets, beats = 4, 20
+    sent = [[(port, 0, frame(source, serial, 8 * beats - 5, port, rng)) for serial in range(packets)]
+            for source, port in enumerate(Port)]
+    block = Forwarding(beat_bytes=8, sources=4)
+    bench = Bench(block, sent)
+    clocks = 0
+
+    async def count(ctx):
+        nonlocal clocks
+        ended = [0] * 4
+        while min(ended) < packets:
+            for source, i in enumerate(block.i):
+                ended[source] += ctx.get(i.valid & i.ready & i.payload.last)
+            clocks += 1
+            await ctx.tick()
+
+    bench.run(count)
+    assert clocks <= packets * (beats + 2) + 2
+
+
+def test_drops_wait_for_their_reports_without_holding_up_packets():
+    """A hundred packets are dropped while nobody takes reports; each is reported later."""
+    rng = random.Random(7)
+    block = Forwarding(beat_bytes=16, sources=1, depth=16)
+    sent = [[(Port.SERVER, 0, frame(0, serial, 16 * 30, Port.SERVER, rng)) for serial in range(100)]]
+    bench = Bench(block, sent)
+    report = bench.sinks.pop()
+    done = []
+
+    async def reports(ctx):
+        while not done:
+            await ctx.tick()
+        await report(ctx)
+
+    frames, egress = bench.sources
+
+    async def frames_then_reports(ctx):
+        await frames(ctx)
+        done.append(True)
+
+    bench.sources = [frames_then_reports, egress]
+    bench.sinks.append(reports)
+    bench.run()
+    assert len(bench.reports) == 100
+    assert not bench.received[Port.SERVER]
+
+
+@pytest.mark.parametrize("port", Port)
+def test_an_aborted_packet_vanishes_uncounted(port):
+    rng = random.Random(8)
+    sent = [[(port, 2, frame(0, serial, 30, port, rng)) for serial in range(6)]]
+    bench = Bench(Forwarding(beat_bytes=8, sources=1), sent, abort=lambda source, at: at % 2 == 0)
+    bench.run()
+    assert bench.received[port] == bench.expected(port, 0)[1::2]
+    assert bench.counters[port] == 3
+    assert len(bench.depths) == (3 if port == Port.RECIRCULATE else 0)
+    assert not bench.reports
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
+def test_refuses_no_sources():
+    with pytest.raises(ValueError, match="sources must be 1 or more, not 0"):
+        Forwarding(beat_bytes=8, sources=0)
