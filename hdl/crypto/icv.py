@@ -24,13 +24,16 @@ class IcvCheck(wiring.Component):
     o : Out(stream of Word)
         What the engine hands back. ``last`` is 0.
     result : Out(stream of Result)
-        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is looked at, right or wrong.
+        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is looked at,
+        right or wrong.
     """
 
     def __init__(self):
         super().__init__({
-            "i": In(stream.Signature(OutWord())), "hash": In(stream.Signature(DIGEST_BITS)), "mac": In(stream.Signature(256)),
-            "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))), "result": Out(stream.Signature(interface.Result())),
+            "i": In(stream.Signature(OutWord())), "hash": In(stream.Signature(DIGEST_BITS)),
+            "mac": In(stream.Signature(256)),
+            "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))),
+            "result": Out(stream.Signature(interface.Result())),
         })
 
     def elaborate(self, platform):
