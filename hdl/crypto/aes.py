@@ -1,9 +1,10 @@
 """AES rounds (FIPS 197) for two contexts that share one datapath.
 
-The datapath has two registers: one behind the field inversion, one behind the rest of the round. So two blocks are in it at any time,
-one of each context, and each advances by a round in two clocks. Both directions share the inversion, which is the large part of
-SubBytes: encrypting, the affine transformation follows it; decrypting, its inverse goes before. Whatever treats all bytes alike is
-written as operations on 128-bit vectors, which is also what simulates fast.
+The datapath has two registers: one behind the field inversion, one behind the rest of the round. So two blocks are in
+it at any time, one of each context, and each advances by a round in two clocks. Both directions share the inversion,
+which is the large part of SubBytes: encrypting, the affine transformation follows it; decrypting, its inverse goes
+before. Whatever treats all bytes alike is written as operations on 128-bit vectors, which is also what simulates
+fast.
 """
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -68,7 +69,7 @@ def _every(mask: int, width: int = 8) -> int:
 
 
 def _named(m: Module, value):
-    """A signal for ``value``, so that all who use it share its gates: an expression has its own wherever it is written."""
+    """A signal for ``value``, so that its users share gates: an expression is built anew wherever it is written."""
     signal = Signal(BLOCK_BITS)
     m.d.comb += signal.eq(value)
     return signal
@@ -117,7 +118,8 @@ def _before_mix_columns(m: Module, vector):
 
 def _shift_rows(vector, direction: int):
     """ShiftRows, or with ``direction`` -1 its inverse."""
-    return Cat(vector.word_select(row + 4 * ((column + direction * row) % 4), 8) for column in range(4) for row in range(4))
+    return Cat(vector.word_select(row + 4 * ((column + direction * row) % 4), 8) for column in range(4)
+               for row in range(4))
 
 
 class Aes(wiring.Component):
@@ -130,7 +132,8 @@ class Aes(wiring.Component):
     start : In(stream of AesBlock).array(2)
         Taken when the context's turn has come and it has no block, or finishes one.
     done : Out(2)
-        Bit c: ``result`` is context c's block, in this clock only. Blocks of a context end in the order in which they began.
+        Bit c: ``result`` is context c's block, in this clock only. Blocks of a context end in the order in which they
+        began.
     result : Out(128)
     keys_in_use : Out(2).array(2)
         Bit b of context c: keys of its bank b are still needed by the block at work.
@@ -147,7 +150,8 @@ class Aes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # In a clock, `turn` is the context that ends a round or begins a block; the other one's bytes are being inverted.
+        # In a clock, `turn` is the context that ends a round or begins a block; the other one's bytes are being
+        # inverted.
         turn = Signal()
         left = Array(Signal(range(15), name=f"left_{context}") for context in range(CONTEXTS))
         index = Array(Signal(range(15), name=f"index_{context}") for context in range(CONTEXTS))
@@ -202,8 +206,8 @@ class Aes(wiring.Component):
         with m.If(moves):
             m.d.sync += inverted.eq(inverses.o)
 
-        # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns. InvMixColumns is MixColumns
-        # after a simpler step. The last round has neither.
+        # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns.
+        # InvMixColumns is MixColumns after a simpler step. The last round has neither.
         before_key = _named(m, Mux(back, self.keys.key, 0))
         behind_key = _named(m, Mux(back, 0, self.keys.key))
         substituted = _named(m, Mux(back, inverted, _affine(m, inverted)) ^ before_key)

@@ -1,8 +1,9 @@
 """The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL (RFC 2410).
 
-Two halves with a queue between them. The first one knows what each word is, and orders blocks of AES ahead of the words that need them:
-counter blocks as soon as a word of the text is in the queue, the one that masks the ICV at the end, CBC's blocks when they are whole.
-The second one joins words and blocks. So AES works on, into the next packet, while the second half still waits for a result.
+Two halves with a queue between them. The first one knows what each word is, and orders blocks of AES ahead of the
+words that need them: counter blocks as soon as a word of the text is in the queue, the one that masks the ICV at the
+end, CBC's blocks when they are whole. The second one joins words and blocks. So AES works on, into the next packet,
+while the second half still waits for a result.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -72,7 +73,8 @@ class OutWord(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"data": WORD_BITS, "kind": 2, "count": range(WORD_BITS // 8 + 1), "last": 1, "bad": 1, "encrypt": 1, "scheme": 2})
+        super().__init__({"data": WORD_BITS, "kind": 2, "count": range(WORD_BITS // 8 + 1), "last": 1, "bad": 1,
+                          "encrypt": 1, "scheme": 2})
 
 
 class Orders(wiring.Component):
@@ -85,7 +87,8 @@ class Orders(wiring.Component):
     o : Out(stream of Item)
         Where the packet is to get an ICV, its words follow as zeros.
     block : Out(stream of AesBlock)
-        In the order in which the items want them: one for each four words, or less at the end, of a run with ``block``.
+        In the order in which the items want them: one for each four words, or less at the end, of a run with
+        ``block``.
     previous : In(128)
         The latest block that AES has made for this context.
     room : In(1)
@@ -96,7 +99,8 @@ class Orders(wiring.Component):
 
     def __init__(self):
         super().__init__({
-            "task": In(stream.Signature(Task())), "i": In(stream.Signature(interface.Word(WORD_BITS // 8))), "o": Out(stream.Signature(Item())),
+            "task": In(stream.Signature(Task())), "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
+            "o": Out(stream.Signature(Item())),
             "block": Out(stream.Signature(AesBlock())), "previous": In(BLOCK_BITS), "room": In(1), "idle": In(1),
         })
 
@@ -121,7 +125,8 @@ class Orders(wiring.Component):
             item.cbc.eq(cbc), item.encrypt.eq(task.encrypt), item.scheme.eq(task.scheme),
         ]
         with m.If(icv_left != 0):
-            m.d.comb += [item.kind.eq(Kind.ICV), item.count.eq(4), item.end.eq(icv_left == 1), item.last.eq(icv_left == 1),
+            m.d.comb += [item.kind.eq(Kind.ICV), item.count.eq(4), item.end.eq(icv_left == 1),
+                         item.last.eq(icv_left == 1),
                          item.block.eq(gcm)]
         with m.Else():
             is_icv = word.kind == Kind.ICV
@@ -132,7 +137,8 @@ class Orders(wiring.Component):
                 item.end.eq(word.last | (following != word.kind)), item.last.eq(word.last & ~adds_icv),
                 item.silent.eq(silent), item.final.eq(final),
                 item.authenticate.eq((task.scheme != Scheme.NONE) & (~silent | final)),
-                item.block.eq(Mux(cbc, (word.kind == Kind.TEXT) | (word.kind == Kind.IV) & task.encrypt & task.derive_iv,
+                item.block.eq(Mux(cbc, (word.kind == Kind.TEXT) | (word.kind == Kind.IV) & task.encrypt
+                                  & task.derive_iv,
                                   gcm & ((word.kind == Kind.TEXT) | is_icv))),
             ]
 
@@ -150,7 +156,8 @@ class Orders(wiring.Component):
             ends_block.eq(cbc & item.block & ((place == 3) | item.end)),
             may.eq(~placing_counter & ~(starts_block & (mask | (counters == 7))) & ~(in_cbc_block & whole)),
             self.o.valid.eq((known | (icv_left != 0)) & may), go.eq(self.o.valid & self.o.ready),
-            self.block.valid.eq(self.room & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | self.idle))),
+            self.block.valid.eq(self.room
+                                & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | self.idle))),
             begun.eq(self.block.valid & self.block.ready),
             self.block.payload.block.eq(block ^ Mux(cbc & task.encrypt & chained, self.previous, 0)),
             self.block.payload.decrypt.eq(cbc & ~task.encrypt), self.block.payload.rounds.eq(task.rounds),
@@ -177,8 +184,9 @@ class Orders(wiring.Component):
         with m.If(active & closing & (icv_left == 0) & (counters == 0) & ~mask & ~whole):
             m.d.sync += [active.eq(0), closing.eq(0)]
 
-        # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as words at the top. A literal IV of
-        # CBC is in `block` when the first text comes, and is added to it on the way; later blocks are chained as a whole.
+        # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as words at the
+        # top. A literal IV of CBC is in `block` when the first text comes, and is added to it on the way; later
+        # blocks are chained as a whole.
         chain_iv = task.encrypt & (item.kind == Kind.TEXT) & ~chained
         with m.If(placing_counter):
             m.d.sync += [block.eq(Cat(block[WORD_BITS:], Const(FIRST_COUNTER, WORD_BITS))), placing_counter.eq(0)]
@@ -220,7 +228,8 @@ class CipherContext(wiring.Component):
         ``result`` is this context's.
     result : In(128)
     auth : Out(stream of AuthWord)
-        What is to be authenticated, in order; queued, so that a slow authenticator does not hold up the cipher at once.
+        What is to be authenticated, in order; queued, so that a slow authenticator does not hold up the cipher at
+        once.
     o : Out(stream of OutWord)
         One for each word of ``i``, and where an ICV is to be made, its words.
     """
@@ -246,7 +255,8 @@ class CipherContext(wiring.Component):
         wiring.connect(m, out.o, wiring.flipped(self.o))
         item = items.o.payload
 
-        # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be under way or here.
+        # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be under way or
+        # here.
         latest, latest_full, words, words_full = Signal(BLOCK_BITS), Signal(), Signal(BLOCK_BITS), Signal()
         at_work, under_way = Signal(range(3)), Signal(range(3))
         begun, used_up = Signal(), Signal()
@@ -262,7 +272,8 @@ class CipherContext(wiring.Component):
         crypted = Signal(WORD_BITS)
         chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
         m.d.comb += [
-            items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)), go.eq(items.o.valid & items.o.ready),
+            items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)),
+            go.eq(items.o.valid & items.o.ready),
             uses.eq(go & item.block), used_up.eq(uses & ((place == 3) | item.end)),
             crypted.eq(Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
                        ^ Mux(item.block, words[:WORD_BITS], 0)),
@@ -282,8 +293,10 @@ class CipherContext(wiring.Component):
 
         to_auth, to_out = auth.i.payload, out.i.payload
         m.d.comb += [
-            to_auth.word.data.eq(Mux(item.encrypt, crypted, item.data)), to_auth.word.count.eq(Mux(item.silent, 0, item.count)),
-            to_auth.word.text.eq(item.kind == Kind.TEXT), to_auth.word.end.eq(item.end), to_auth.word.last.eq(item.final),
+            to_auth.word.data.eq(Mux(item.encrypt, crypted, item.data)),
+            to_auth.word.count.eq(Mux(item.silent, 0, item.count)),
+            to_auth.word.text.eq(item.kind == Kind.TEXT), to_auth.word.end.eq(item.end),
+            to_auth.word.last.eq(item.final),
             to_auth.ghash.eq(item.scheme == Scheme.GCM), auth.i.valid.eq(go & item.authenticate),
             to_out.data.eq(crypted), to_out.kind.eq(item.kind), to_out.count.eq(item.count), to_out.last.eq(item.last),
             to_out.encrypt.eq(item.encrypt), to_out.scheme.eq(item.scheme),

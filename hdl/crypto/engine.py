@@ -15,8 +15,9 @@ from spigate.hdl.crypto.key_schedule import KeySchedule
 class CompactEngine(wiring.Component):
     """An engine of two contexts and 32-bit words, with every cipher and authenticator of the interface.
 
-    A block of AES takes a context 20, 24 or 28 clocks by key size, one of GHASH 8, one of SHA-256 128; contexts do not slow each other,
-    but for GHASH's 8 clocks. Associated data and text may have up to 65535 bytes each.
+    A block of AES takes a context 20, 24 or 28 clocks by key size, one of GHASH 8, one of SHA-256 128; contexts do not
+    slow each other, but for GHASH's 8 clocks. Associated data and text may have up to 65535 bytes each (with HMAC,
+    65471 in all).
 
     Members
     -------
@@ -58,10 +59,12 @@ class CompactEngine(wiring.Component):
             wiring.connect(m, intake.midstate, hmac.context[n].midstate)
             wiring.connect(m, hmac.context[n].digest, icv.mac)
 
-            word, to_ghash, by_hash, by_mac = cipher.auth.payload.word, cipher.auth.payload.ghash, ghash.i[n], hmac.context[n].i
+            word, to_ghash = cipher.auth.payload.word, cipher.auth.payload.ghash
+            by_hash, by_mac = ghash.i[n], hmac.context[n].i
             m.d.comb += [
                 by_hash.payload.eq(word), by_hash.valid.eq(cipher.auth.valid & to_ghash),
-                by_mac.payload.data.eq(word.data), by_mac.payload.count.eq(word.count), by_mac.payload.last.eq(word.last),
+                by_mac.payload.data.eq(word.data), by_mac.payload.count.eq(word.count),
+                by_mac.payload.last.eq(word.last),
                 by_mac.valid.eq(cipher.auth.valid & ~to_ghash),
                 cipher.auth.ready.eq(Mux(to_ghash, by_hash.ready, by_mac.ready)),
             ]

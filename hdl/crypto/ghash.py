@@ -115,7 +115,8 @@ class Ghash(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         step, busy, context, last = Signal(range(STEPS)), Signal(), Signal(), Signal()
-        factor, subkey, product, advanced = (Signal(BLOCK_BITS, name=name) for name in ("factor", "subkey", "product", "advanced"))
+        factor, subkey, product, advanced = (Signal(BLOCK_BITS, name=name)
+                                             for name in ("factor", "subkey", "product", "advanced"))
         ends, load, chosen = Signal(), Signal(), Signal()
         wants, blocks, subkeys, lasts = [], [], [], []
 
@@ -163,5 +164,6 @@ class Ghash(wiring.Component):
                 context.eq(chosen), product.eq(0), step.eq(0), busy.eq(1),
             ]
         with m.Elif(busy):
-            m.d.sync += [factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]), product.eq(advanced), step.eq(step + 1), busy.eq(~ends)]
+            m.d.sync += [factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]), product.eq(advanced), step.eq(step + 1),
+                         busy.eq(~ends)]
         return m

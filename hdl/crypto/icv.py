@@ -24,66 +24,77 @@ class IcvCheck(wiring.Component):
     o : Out(stream of Word)
         What the engine hands back. ``last`` is 0.
     result : Out(stream of Result)
-        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is looked at, right or wrong.
+        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is looked at,
+        right or wrong.
     """
 
     def __init__(self):
         super().__init__({
-            "i": In(stream.Signature(OutWord())), "hash": In(stream.Signature(DIGEST_BITS)), "mac": In(stream.Signature(256)),
-            "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))), "result": Out(stream.Signature(interface.Result())),
+            "i": In(stream.Signature(OutWord())), "hash": In(stream.Signature(DIGEST_BITS)),
+            "mac": In(stream.Signature(256)),
+            "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))),
+            "result": Out(stream.Signature(interface.Result())),
         })
 
     def elaborate(self, platform):
         m = Module()
         item = self.i.payload
         bad, encrypt, scheme = Signal(), Signal(), Signal(2)
-        difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
         taken = Signal(range(6))           # words of the ICV; 5 stands for any larger number
-        uses_hash = Mux(self.i.valid, item.scheme, scheme) == Scheme.GCM
-        digest, ready = Signal(DIGEST_BITS), Signal()
-        word = Signal(WORD_BITS)
+
+        # The packet's digest is fetched as soon as it is there, and its words come up one by one.
+        digest, fetched, fetch, ended = Signal(DIGEST_BITS), Signal(), Signal(), Signal()
+        wanted = Signal(2)
+        uses_hash = wanted == Scheme.GCM
         m.d.comb += [
-            digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])),
-            ready.eq(Mux(uses_hash, self.hash.valid, self.mac.valid)),
-            word.eq(item.data ^ digest.word_select(taken[:2], WORD_BITS)),
-            self.o.payload.data.eq(Mux(item.kind == Kind.ICV, word, item.data)),
+            wanted.eq(Mux(ended, scheme, Mux(self.i.valid, item.scheme, Scheme.NONE))),
+            fetch.eq((wanted != Scheme.NONE) & ~fetched & Mux(uses_hash, self.hash.valid, self.mac.valid)),
+            self.hash.ready.eq(fetch & uses_hash), self.mac.ready.eq(fetch & ~uses_hash),
+        ]
+        with m.If(fetch):
+            m.d.sync += [digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])), fetched.eq(1)]
+
+        difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
+        word, compare = Signal(WORD_BITS), Signal()
+        is_icv = item.kind == Kind.ICV
+        checked = item.scheme != Scheme.NONE
+        m.d.comb += [
+            word.eq(item.data ^ digest[:WORD_BITS]),
+            self.o.payload.data.eq(Mux(is_icv, word, item.data)),
             self.o.payload.kind.eq(item.kind), self.o.payload.count.eq(item.count),
         ]
-
         m.d.sync += [difference.eq(0), differences.eq(differences | difference)]
+
         with m.FSM():
             with m.State("WORDS"):
-                compare = Signal()
-                m.d.comb += compare.eq(self.i.valid & (item.kind == Kind.ICV) & (item.scheme != Scheme.NONE))
-                with m.If(item.kind == Kind.ICV):
-                    with m.If(~item.encrypt | (item.scheme == Scheme.NONE)):
-                        m.d.comb += self.i.ready.eq(ready | (item.scheme == Scheme.NONE))
-                    with m.Else():
-                        m.d.comb += [self.o.valid.eq(self.i.valid & ready), self.i.ready.eq(self.o.ready & ready)]
+                with m.If(is_icv & checked & item.encrypt):
+                    m.d.comb += [self.o.valid.eq(self.i.valid & fetched), self.i.ready.eq(self.o.ready & fetched)]
+                with m.Elif(is_icv):
+                    m.d.comb += self.i.ready.eq(fetched | ~checked)
                 with m.Elif((item.kind == Kind.TEXT) | (item.kind == Kind.IV) & item.encrypt):
                     m.d.comb += [self.o.valid.eq(self.i.valid), self.i.ready.eq(self.o.ready)]
                 with m.Else():
                     m.d.comb += self.i.ready.eq(1)
+                m.d.comb += compare.eq(self.i.valid & self.i.ready & is_icv & checked)
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += bad.eq(bad | item.bad)
-                    with m.If(compare):
-                        m.d.sync += [
-                            difference.eq(word), taken.eq(Mux(taken == 5, 5, taken + 1)),
-                            bad.eq(bad | (item.count != 4)),
-                        ]
                     with m.If(item.last):
-                        m.d.sync += [encrypt.eq(item.encrypt), scheme.eq(item.scheme)]
+                        m.d.sync += [encrypt.eq(item.encrypt), scheme.eq(item.scheme), ended.eq(1)]
                         m.next = "DIGEST"
+                with m.If(compare):
+                    m.d.sync += [
+                        difference.eq(word), digest.eq(digest[WORD_BITS:]), taken.eq(Mux(taken == 5, 5, taken + 1)),
+                        bad.eq(bad | item.bad | (item.count != 4)),
+                    ]
             with m.State("DIGEST"):
-                # Each digest is taken, also where the packet brought no ICV.
-                m.d.comb += [self.hash.ready.eq(scheme == Scheme.GCM), self.mac.ready.eq((scheme != Scheme.GCM) & (scheme != Scheme.NONE))]
-                with m.If((scheme == Scheme.NONE) | Mux(scheme == Scheme.GCM, self.hash.valid, self.mac.valid)):
+                # It is waited for also where the packet brought no ICV.
+                with m.If(fetched | (scheme == Scheme.NONE)):
                     right = ((differences | difference) == 0) & (taken == icv_words(scheme))
                     m.d.sync += self.result.payload.ok.eq(~bad & (right | encrypt | (scheme == Scheme.NONE)))
                     m.next = "RESULT"
             with m.State("RESULT"):
                 m.d.comb += self.result.valid.eq(1)
-                m.d.sync += [bad.eq(0), differences.eq(0), taken.eq(0)]
                 with m.If(self.result.ready):
+                    m.d.sync += [bad.eq(0), differences.eq(0), taken.eq(0), fetched.eq(0), ended.eq(0)]
                     m.next = "WORDS"
         return m

@@ -5,7 +5,7 @@ from amaranth.hdl import Array, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, Auth, Cipher, Job, KeySize
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, Auth, Cipher, Job
 from spigate.hdl.crypto.key_schedule import KeyOrder
 from spigate.hdl.csr.layout import ROW_BITS
 
@@ -44,7 +44,8 @@ class Task(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"cipher": 3, "encrypt": 1, "derive_iv": 1, "salt": 32, "scheme": unsigned(2), "rounds": range(15), "bank": 1})
+        super().__init__({"cipher": 3, "encrypt": 1, "derive_iv": 1, "salt": 32, "scheme": unsigned(2),
+                          "rounds": range(15), "bank": 1})
 
 
 class Intake(wiring.Component):
@@ -75,7 +76,8 @@ class Intake(wiring.Component):
             "key_start": Out(stream.Signature(KeyOrder())), "key": Out(stream.Signature(ROW_BITS)), "key_done": In(1),
             "keys_in_use": In(2),
             "hash_key": Out(stream.Signature(ROW_BITS)),
-            "hmac_start": Out(stream.Signature(data.StructLayout({"auth": 3}))), "midstate": Out(stream.Signature(ROW_BITS)),
+            "hmac_start": Out(stream.Signature(data.StructLayout({"auth": 3}))),
+            "midstate": Out(stream.Signature(ROW_BITS)),
             "task": Out(stream.Signature(Task())),
         })
 
@@ -86,9 +88,6 @@ class Intake(wiring.Component):
         aes, hmac, scheme = Signal(), Signal(), Signal(Scheme)
         ordered, expanded, started, given = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            aes.eq((job.cipher == Cipher.AES_CBC) | (job.cipher == Cipher.AES_GCM)),
-            scheme.eq(Mux(job.cipher == Cipher.AES_GCM, Scheme.GCM, job.auth)),
-            hmac.eq((scheme == Scheme.HMAC_SHA1_96) | (scheme == Scheme.HMAC_SHA256_128)),
             self.key_start.payload.key_size.eq(job.key_size), self.key_start.payload.bank.eq(bank),
             self.key_start.payload.decrypt.eq((job.cipher == Cipher.AES_CBC) & ~job.encrypt),
             self.hmac_start.payload.auth.eq(job.auth),
@@ -105,7 +104,13 @@ class Intake(wiring.Component):
                 m.d.comb += self.job.ready.eq(1)
                 m.d.sync += [row.eq(0), ordered.eq(0), expanded.eq(0), started.eq(0), given.eq(0)]
                 with m.If(self.job.valid):
-                    m.d.sync += [job.eq(self.job.payload), bank.eq(~bank)]
+                    cipher, auth = self.job.payload.cipher, self.job.payload.auth
+                    is_gcm = cipher == Cipher.AES_GCM
+                    m.d.sync += [
+                        job.eq(self.job.payload), bank.eq(~bank),
+                        aes.eq(is_gcm | (cipher == Cipher.AES_CBC)), scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
+                        hmac.eq(~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))),
+                    ]
                     m.next = "WORK"
             with m.State("WORK"):
                 m.d.comb += [
@@ -114,13 +119,16 @@ class Intake(wiring.Component):
                     self.task.valid.eq((expanded | ~aes) & ~given),
                 ]
                 m.d.sync += [
-                    ordered.eq(ordered | self.key_start.valid & self.key_start.ready), expanded.eq(expanded | self.key_done),
-                    started.eq(started | self.hmac_start.valid & self.hmac_start.ready), given.eq(given | self.task.valid & self.task.ready),
+                    ordered.eq(ordered | self.key_start.valid & self.key_start.ready),
+                    expanded.eq(expanded | self.key_done),
+                    started.eq(started | self.hmac_start.valid & self.hmac_start.ready),
+                    given.eq(given | self.task.valid & self.task.ready),
                 ]
                 with m.Switch(row):
                     with m.Case(0, 1):
                         with m.If(aes):
-                            m.d.comb += [self.key.valid.eq(self.material.valid & ordered), self.material.ready.eq(self.key.ready & ordered)]
+                            m.d.comb += [self.key.valid.eq(self.material.valid & ordered),
+                                         self.material.ready.eq(self.key.ready & ordered)]
                         with m.Else():
                             m.d.comb += self.material.ready.eq(1)
                     with m.Case(2, 3, 4, 5):
@@ -128,7 +136,8 @@ class Intake(wiring.Component):
                             m.d.comb += [self.midstate.valid.eq(self.material.valid & started),
                                          self.material.ready.eq(self.midstate.ready & started)]
                         with m.Elif((scheme == Scheme.GCM) & (row == 2)):
-                            m.d.comb += [self.hash_key.valid.eq(self.material.valid), self.material.ready.eq(self.hash_key.ready)]
+                            m.d.comb += [self.hash_key.valid.eq(self.material.valid),
+                                         self.material.ready.eq(self.hash_key.ready)]
                         with m.Else():
                             m.d.comb += self.material.ready.eq(1)
                 with m.If(self.material.valid & self.material.ready):

@@ -1,5 +1,5 @@
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,8 @@ class KeySchedule(wiring.Component):
     start : In(stream of KeyOrder).array(2)
         Taken in the clock in which the expansion begins; the set named must not be in use.
     key : In(stream of unsigned(128)).array(2)
-        Two rows after each ``start``: bytes 0 to 15 and 16 to 31 of the key, byte 0 in the low bits. What the size leaves over is ignored.
+        Two rows after each ``start``: bytes 0 to 15 and 16 to 31 of the key, byte 0 in the low bits. What the size
+        leaves over is ignored.
     done : Out(2)
         Bit c: the expansion for context c ended.
     read : In(RoundKeyRead())
@@ -77,24 +78,25 @@ class KeySchedule(wiring.Component):
             m.d.comb += word.eq(words[0] ^ newest)
 
         write = Signal()
+        material = Signal(BLOCK_BITS)
+        m.d.comb += material.eq(Mux(context, self.key[1].payload, self.key[0].payload))
         with m.FSM():
             with m.State("IDLE"):
                 chosen = Signal()
                 m.d.comb += chosen.eq(Mux(Mux(context, self.start[0].valid, self.start[1].valid), ~context, context))
                 m.d.sync += [at.eq(0), row.eq(0), place.eq(0), given.eq(1), looked_up.eq(0), round_constant.eq(1)]
                 with m.If(self.start[0].valid | self.start[1].valid):
-                    m.d.sync += [context.eq(chosen), order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload))]
+                    m.d.sync += [context.eq(chosen),
+                                 order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload))]
                     for n in range(CONTEXTS):
                         m.d.comb += self.start[n].ready.eq(chosen == n)
                     m.next = "LOW"
-            for half, state, after in ((0, "LOW", "HIGH"), (1, "HIGH", "EXPAND")):
+            for state, after in (("LOW", "HIGH"), ("HIGH", "EXPAND")):
                 with m.State(state):
-                    for n, key in enumerate(self.key):
-                        with m.If(context == n):
-                            m.d.comb += key.ready.eq(1)
-                            with m.If(key.valid):
-                                m.d.sync += Cat(words[4 * half:4 * half + 4]).eq(key.payload)
-                                m.next = after
+                    m.d.comb += [key.ready.eq(context == n) for n, key in enumerate(self.key)]
+                    with m.If(Mux(context, self.key[1].valid, self.key[0].valid)):
+                        m.d.sync += Cat(words).eq(Cat(words[4:], material))
+                        m.next = after
             with m.State("EXPAND"):
                 m.d.sync += looked_up.eq(substitutes & ~looked_up)
                 with m.If(substitutes & ~looked_up):
@@ -110,7 +112,8 @@ class KeySchedule(wiring.Component):
                             with m.If(place == end):
                                 m.d.sync += [place.eq(0), given.eq(0)]
                     with m.If(~given & begins_cycle):
-                        m.d.sync += round_constant.eq(round_constant << 1 ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
+                        m.d.sync += round_constant.eq(round_constant << 1
+                                                      ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
                     with m.If((at == 3) & (row == final)):
                         m.d.comb += self.done.eq(1 << context)
                         m.next = "IDLE"

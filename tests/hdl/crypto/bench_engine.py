@@ -16,7 +16,8 @@ class Source:
     """Offers the items of a stream. Each is (value, what to do when it is taken)."""
 
     def __init__(self, dut, name, items, pause):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}")
+                                                for part in ("payload", "valid", "ready"))
         self.items, self.pause, self.offered = iter(items), pause, None
         self.valid.value = self.payload.value = 0
 
@@ -43,7 +44,8 @@ class Sink:
     """Takes items of a stream."""
 
     def __init__(self, dut, name, take, pause):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}")
+                                                for part in ("payload", "valid", "ready"))
         self.take, self.pause, self.is_ready = take, pause, False
         self.ready.value = 0
 
@@ -66,13 +68,17 @@ class Player:
         self.packets, self.made = packets, []
         self.words, self.clocks = [], [{} for _ in packets]
         name = f"context__{context}"
+        words = [(word, self.note(at, "first" if not n else "last"))
+                 for at, packet in enumerate(packets) for n, word in enumerate(packet["i"])]
         self.sources = [
-            Source(dut, f"{name}__job", [(packet["job"], self.note(at, "job")) for at, packet in enumerate(packets)], pause),
-            Source(dut, f"{name}__material", [(row, lambda clock: None) for packet in packets for row in packet["material"]], pause),
-            Source(dut, f"{name}__i", [(word, self.note(at, "first" if not n else "last"))
-                                       for at, packet in enumerate(packets) for n, word in enumerate(packet["i"])], pause),
+            Source(dut, f"{name}__job", [(packet["job"], self.note(at, "job")) for at, packet in enumerate(packets)],
+                   pause),
+            Source(dut, f"{name}__material",
+                   [(row, lambda clock: None) for packet in packets for row in packet["material"]], pause),
+            Source(dut, f"{name}__i", words, pause),
         ]
-        self.streams = [*self.sources, Sink(dut, f"{name}__o", self.take_word, pause), Sink(dut, f"{name}__result", self.take_result, pause)]
+        self.streams = [*self.sources, Sink(dut, f"{name}__o", self.take_word, pause),
+                        Sink(dut, f"{name}__result", self.take_result, pause)]
 
     def note(self, at, what):
         def taken(clock):

@@ -49,18 +49,21 @@ class Packet:
             rows.append(_block(self.key, bytes(16)))
         elif self.auth in HASHES:
             inner, outer = hmac_midstates(HASHES[self.auth][0], self.auth_key)
-            rows += [row for state in (inner, outer) for row in (state.ljust(32, b"\0")[:16], state.ljust(32, b"\0")[16:])]
+            rows += [row for state in (inner, outer)
+                     for row in (state.ljust(32, b"\0")[:16], state.ljust(32, b"\0")[16:])]
         rows += [b"\xa5" * 16] * (6 - len(rows))
         return [int.from_bytes(row, "little") for row in rows]
 
     def words(self) -> list[int]:
-        runs = [(Kind.ASSOCIATED, self.associated), (Kind.IV, self.iv), (Kind.TEXT, self.text), (Kind.ASSOCIATED, self.behind),
+        runs = [(Kind.ASSOCIATED, self.associated), (Kind.IV, self.iv), (Kind.TEXT, self.text),
+                (Kind.ASSOCIATED, self.behind),
                 (Kind.ICV, self.icv or b"")]
         words = []
         for kind, run in runs:
             for at in range(0, len(run), 4):
                 part = run[at:at + 4]
-                words.append({"data": int.from_bytes(part.ljust(4, b"\xa5"), "little"), "kind": kind, "count": len(part), "last": 0})
+                words.append({"data": int.from_bytes(part.ljust(4, b"\xa5"), "little"), "kind": kind,
+                              "count": len(part), "last": 0})
         words[-1]["last"] = 1
         return [Word(4).const(word).as_bits() for word in words]
 
@@ -82,7 +85,8 @@ class Packet:
                 name, size = HASHES[self.auth]
                 covered = self.associated + iv + (text if self.encrypt else self.text) + self.behind
                 icv = hmac.new(self.auth_key, covered, name).digest()[:size]
-        runs = [(Kind.IV, iv if self.encrypt else b""), (Kind.TEXT, text), (Kind.ICV, (icv or b"") if self.encrypt else b"")]
+        runs = [(Kind.IV, iv if self.encrypt else b""), (Kind.TEXT, text),
+                (Kind.ICV, (icv or b"") if self.encrypt else b"")]
         return [(kind, run) for kind, run in runs if run], self.encrypt or icv is None or icv == self.icv
 
 
@@ -102,17 +106,19 @@ def _gcm(packet: Packet) -> tuple[bytes, bytes]:
 
 @dataclass
 class Outcome:
-    """What an engine made of a packet: runs handed back, the verdict, and the clocks of its job, first and last words and result."""
+    """What an engine made of a packet: runs handed back, the verdict, the clocks of job, words and result."""
 
     runs: list[tuple[Kind, bytes]]
     ok: bool
     clocks: dict[str, int] = field(default_factory=dict)
 
 
-def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: int = 0, simulator: str = "verilator") -> list[list[Outcome]]:
-    """Sends each context its packets, with pauses in a share ``pause`` of the clocks on every stream, and returns what came of them."""
+def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: int = 0,
+        simulator: str = "verilator") -> list[list[Outcome]]:
+    """Sends each context its packets, with pauses in a share ``pause`` of the clocks on every stream."""
     plan = {
-        "contexts": [[{"job": packet.job(), "material": packet.material(), "i": packet.words()} for packet in own] for own in packets],
+        "contexts": [[{"job": packet.job(), "material": packet.material(), "i": packet.words()} for packet in own]
+                     for own in packets],
         "pause": pause, "seed": seed,
     }
     given, made = folder / "plan.json", folder / "outcome.json"
@@ -141,7 +147,8 @@ def _outcome(made: dict) -> Outcome:
 def random_packet(source: random.Random, *, suites: list[tuple[Cipher, Auth]], longest: int = 200) -> Packet:
     """A packet shaped as ESP makes them, encrypting or decrypting, sometimes with a wrong ICV."""
     cipher, auth = source.choice(suites)
-    packet = Packet(cipher, key=source.randbytes(source.choice(list(SIZES))), auth=auth, encrypt=bool(source.randrange(2)),
+    packet = Packet(cipher, key=source.randbytes(source.choice(list(SIZES))), auth=auth,
+                    encrypt=bool(source.randrange(2)),
                     associated=source.randbytes(8))
     if cipher == Cipher.AES_GCM:
         packet.salt, packet.iv = source.randbytes(4), source.randbytes(8)
@@ -166,7 +173,8 @@ def seal(packet: Packet) -> None:
         packet.icv = _gcm(packet)[1]
     else:
         name, size = HASHES[packet.auth]
-        packet.icv = hmac.new(packet.auth_key, packet.associated + packet.iv + packet.text + packet.behind, name).digest()[:size]
+        packet.icv = hmac.new(packet.auth_key, packet.associated + packet.iv + packet.text + packet.behind,
+                              name).digest()[:size]
 
 
 def check(packets: list[list[Packet]], outcomes: list[list[Outcome]]) -> None:

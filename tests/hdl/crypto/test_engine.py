@@ -45,7 +45,8 @@ def test_icv_of_another_length_or_value_is_wrong(tmp_path):
     for suite in AUTHENTIC:
         right = some(suite, encrypt=False)
         size = len(right.icv)
-        wrong = [b"", right.icv[:4], right.icv[:-4], right.icv[:-1], right.icv + b"\0", right.icv + bytes(4), right.icv * 2, right.icv * 9]
+        wrong = [b"", right.icv[:4], right.icv[:-4], right.icv[:-1], right.icv + b"\0", right.icv + bytes(4),
+                 right.icv * 2, right.icv * 9]
         wrong += [right.icv[:at] + bytes([right.icv[at] ^ 0x80]) + right.icv[at + 1:] for at in range(size)]
         for icv in [right.icv, *wrong, right.icv]:
             packets.append(replace(right, icv=icv))
@@ -63,7 +64,8 @@ def test_parts_may_be_absent(tmp_path):
     for suite in SUITES:
         for encrypt in (True, False):
             for associated, text, behind in itertools.product((b"", b"abcdefgh"), (b"", bytes(32)), (b"", b"ijkl")):
-                packet = replace(some(suite, encrypt=encrypt), associated=associated, text=text, behind=b"" if suite[0] == GCM else behind)
+                packet = replace(some(suite, encrypt=encrypt), associated=associated, text=text,
+                                 behind=b"" if suite[0] == GCM else behind)
                 if not encrypt and suite in AUTHENTIC:
                     seal(packet)
                 if any((packet.associated, packet.iv, packet.text, packet.behind, packet.icv)):
@@ -82,7 +84,8 @@ def test_cbc_with_a_part_of_a_block_is_wrong_and_harms_nobody(pause, tmp_path):
                 if auth != Auth.NONE and length % 4:
                     continue
                 for iv in (16, 8, 4, 0):
-                    broken = replace(some((CBC, auth), encrypt=encrypt, text=length), derive_iv=encrypt and length % 8 == 4)
+                    broken = replace(some((CBC, auth), encrypt=encrypt, text=length),
+                                     derive_iv=encrypt and length % 8 == 4)
                     broken.iv = broken.iv[:iv]
                     packets += [broken, some((CBC, auth), encrypt=not encrypt)]
     source = random.Random(1)
@@ -97,10 +100,12 @@ def test_cbc_with_a_part_of_a_block_is_wrong_and_harms_nobody(pause, tmp_path):
 
 @pytest.mark.parametrize("key_bytes", [(16, 16), (24, 24), (32, 32), (16, 32)])
 def test_clocks_of_a_packet_with_gcm(key_bytes, tmp_path):
-    """Both contexts without pauses: each block of text, and the ICV's mask, takes its rounds, and hardly anything is added."""
+    """Both contexts without pauses: a packet takes its blocks' rounds and hardly more."""
     for size in (64, 256, 1400):
-        packets = [[replace(some((GCM, Auth.NONE), encrypt=True, text=size), key=bytes(key_bytes[0])) for _ in range(8)],
-                   [replace(some((GCM, Auth.NONE), encrypt=False, text=size), key=bytes(key_bytes[1])) for _ in range(8)]]
+        packets = [[replace(some((GCM, Auth.NONE), encrypt=True, text=size), key=bytes(key_bytes[0]))
+                    for _ in range(8)],
+                   [replace(some((GCM, Auth.NONE), encrypt=False, text=size), key=bytes(key_bytes[1]))
+                    for _ in range(8)]]
         for packet in packets[1]:
             seal(packet)
         outcomes = run(tmp_path, packets)
@@ -114,7 +119,8 @@ def test_clocks_of_a_packet_with_gcm(key_bytes, tmp_path):
 @pytest.mark.parametrize("key_bytes", [16, 32])
 def test_cbc_never_starves_hmac(auth, block, key_bytes, tmp_path):
     for size in (64, 1408):
-        packets = [[replace(some((CBC, auth), encrypt=encrypt, text=size), key=bytes(key_bytes), derive_iv=encrypt) for _ in range(6)]
+        packets = [[replace(some((CBC, auth), encrypt=encrypt, text=size), key=bytes(key_bytes), derive_iv=encrypt)
+                    for _ in range(6)]
                    for encrypt in (True, False)]
         for packet in packets[1]:
             seal(packet)

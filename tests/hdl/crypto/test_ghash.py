@@ -8,7 +8,8 @@ from tests.hdl.streams import PAUSES, put, simulate, take
 
 
 def runs(text: bytes, is_text: int) -> list[dict]:
-    return [{"data": int.from_bytes(text[at:at + 4].ljust(4, b"\xa5"), "little"), "count": len(text[at:at + 4]), "text": is_text,
+    return [{"data": int.from_bytes(text[at:at + 4].ljust(4, b"\xa5"), "little"), "count": len(text[at:at + 4]),
+             "text": is_text,
              "end": at + 4 >= len(text), "last": 0} for at in range(0, len(text), 4)]
 
 
@@ -19,7 +20,7 @@ def words(associated: bytes, text: bytes) -> list[dict]:
 
 
 def oracle(key: bytes, nonce: bytes, associated: bytes, plain: bytes) -> tuple[bytes, bytes, bytes]:
-    """Hash subkey, cipher text and GHASH value of a GCM encryption: the tag without the encrypted first counter block."""
+    """Hash subkey, cipher text and GHASH value of a GCM encryption: the tag without its mask."""
     block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
     worker = Cipher(algorithms.AES(key), modes.GCM(nonce)).encryptor()
     worker.authenticate_additional_data(associated)
