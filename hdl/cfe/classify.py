@@ -69,7 +69,8 @@ class Classifier(wiring.Component):
         m.submodules.rules = rules = Rules(count=self._rules)
         hop = layout.row("route", "hop")
         m.submodules.routes = routes = BlockMemory(width=hop.size, depth=self._routes)
-        self._write_tables(m, cam, rules, routes)
+        reads_route = Signal()
+        self._write_tables(m, cam, rules, routes, reads_route)
 
         # 1: ask. Decided packets only pass.
         asked, asking, scanned = Signal(Parsed()), Signal(), Signal()
@@ -112,10 +113,10 @@ class Classifier(wiring.Component):
         with m.If(moves):
             m.d.sync += [waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp), answered.eq(asked.decided)]
 
-        self._resolve(m, awaiting, found, of_cam, leaves, resolve_room, routes, hop)
+        self._resolve(m, awaiting, found, of_cam, leaves, resolve_room, routes, hop, reads_route)
         return m
 
-    def _write_tables(self, m, cam, rules, routes):
+    def _write_tables(self, m, cam, rules, routes, reads_route):
         """One entry at a time, to the table it names; one that there is not vanishes."""
         entry = self.write.payload
         m.d.comb += [
@@ -128,12 +129,12 @@ class Classifier(wiring.Component):
             with m.Case(Table.RULE):
                 m.d.comb += [rules.write.valid.eq(self.write.valid), self.write.ready.eq(rules.write.ready)]
             with m.Case(Table.ROUTE):
-                m.d.comb += [self.write.ready.eq(1),
-                             routes.write_enable.eq(self.write.valid & (entry.index < self._routes))]
+                m.d.comb += [self.write.ready.eq(~reads_route), routes.write_enable.eq(
+                    self.write.valid & ~reads_route & (entry.index < self._routes))]
             with m.Default():
                 m.d.comb += self.write.ready.eq(1)
 
-    def _resolve(self, m, awaiting, found, of_cam, arrives, room, routes, hop):
+    def _resolve(self, m, awaiting, found, of_cam, arrives, room, routes, hop, reads_route):
         """Stage 3."""
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
@@ -172,7 +173,8 @@ class Classifier(wiring.Component):
                 with m.If(arrives):
                     m.next = "READ"
             with m.State("READ"):
-                m.d.sync += [out.eq(info), out.dfe.eq(FROM_CFE), out.sa.eq(0), out.route.eq(0)]
+                m.d.comb += reads_route.eq(1)
+                m.d.sync += [out.eq(info), out.dfe.eq(FROM_CFE), out.sa.eq(0)]
                 with m.If(parsed.decided):
                     m.d.sync += out.route.egress.eq(info.ingress)
                     m.next = "OFFER"

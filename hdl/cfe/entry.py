@@ -11,7 +11,7 @@ ROWS = 2
 
 
 class Entry(data.StructLayout):
-    """A whole entry: ``table`` and ``index`` say where; rows that the write did not contain are 0."""
+    """A whole entry: ``table`` and ``index`` say where."""
 
     def __init__(self):
         super().__init__({"table": 3, "index": 16, "rows": data.ArrayLayout(layout.ROW_BITS, ROWS)})
@@ -23,7 +23,7 @@ class EntryCollector(wiring.Component):
     Members
     -------
     i : In(stream of TableWrite)
-        Waits while an entry is at ``o``. Rows beyond ``ROWS`` are ignored.
+        Waits while an entry is at ``o``. Entries are written whole: a row that a burst lacks is that of the burst before.
     o : Out(stream of Entry)
     """
 
@@ -41,6 +41,4 @@ class EntryCollector(wiring.Component):
             for row in range(ROWS):
                 with m.If(write.row == row):
                     m.d.sync += entry.rows[row].eq(write.data)
-                with m.Elif(write.first):
-                    m.d.sync += entry.rows[row].eq(0)
         return m

@@ -68,7 +68,7 @@ class Inspect(wiring.Component):
     - POLICY: the selectors do not match. Ports are 0 where there are none: protocols other than TCP and UDP, fragments but the
       first, packets too short.
 
-    BYPASS gets the TTL check; all others pass.
+    All others pass.
 
     Parameters
     ----------
@@ -319,9 +319,6 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.TTL)
             with m.Elif(control.check_selectors & ~selectors.match):
                 m.d.comb += o.reason.eq(Reason.POLICY)
-        with m.Elif(info.verdict == Verdict.BYPASS):
-            with m.If(ttl_over):
-                m.d.comb += o.reason.eq(Reason.TTL)
 
 
 class Words:

@@ -32,10 +32,10 @@ class Rewrite(wiring.Component):
     ENCRYPT, transport             own: total length, protocol 50
     DECRYPT, tunnel                inner: CE marked where the outer header had it (RFC 6040), TTL
     DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
-    BYPASS                         own: TTL
+    BYPASS                         own
     ============================== ==========================================================================================
 
-    TTL is counted down where the route says so. The checksum of a header that is kept is mended (RFC 1624, equation 3).
+    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The checksum of a header that is kept is mended (RFC 1624, equation 3).
 
     Members
     -------
@@ -86,7 +86,7 @@ class Rewrite(wiring.Component):
                 m.d.comb += dont_fragment.eq(1)
         m.d.sync += [
             tos.eq(field["tos"] | Mux(inspection.congested, CONGESTION_EXPERIENCED, 0)),
-            ttl.eq(field["ttl"] - (info.route.decrement_ttl & ~encrypt)), protocol.eq(field["protocol"]),
+            ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))), protocol.eq(field["protocol"]),
         ]
         with m.If(encrypt | ~tunnel & (info.verdict == Verdict.DECRYPT)):
             m.d.sync += protocol.eq(Mux(encrypt, ESP_PROTOCOL, inspection.next_header))

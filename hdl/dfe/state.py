@@ -70,7 +70,7 @@ class State(wiring.Component):
     request : In(stream of unsigned(16))
         Asks for an SA's state.
     state : Out(stream of SaState)
-        The answer. ``sequence`` is the highest received; of an outbound SA, what the ``replay`` row said.
+        The answer, 0 for one beyond ``sa_entries``. ``sequence`` is the highest received; of an outbound SA, what the ``replay`` row said.
     """
 
     def __init__(self, *, sa_entries: int):
@@ -126,7 +126,7 @@ class State(wiring.Component):
                     m.next = "TABLE"
                 with m.Elif(self.request.valid & ~self.state.valid):
                     m.d.comb += self.request.ready.eq(1)
-                    m.d.sync += [account.sa.eq(self.request.payload), step.eq(0)]
+                    m.d.sync += [account.sa.eq(self.request.payload), step.eq(0), self.state.payload.eq(0)]
                     m.next = "TELL"
                 with m.Else():
                     m.d.comb += self.account.ready.eq(1)
@@ -160,13 +160,13 @@ class State(wiring.Component):
             with m.State("TELL"):
                 m.d.sync += step.eq(step + 1)
                 m.d.comb += row.eq(step[0])
-                with m.If(step == 2):
+                known = ~account.sa[sa_bits:].any()
+                with m.If((step == 2) & known):
                     m.d.sync += [self.state.payload.sequence.eq(windows.sequence), self.state.payload.window.eq(windows.window)]
+                with m.If((step == 3) & known):
+                    m.d.sync += [self.state.payload.bytes.eq(counters.bytes), self.state.payload.packets.eq(counters.packets)]
                 with m.If(step == 3):
-                    m.d.sync += [
-                        self.state.payload.bytes.eq(counters.bytes), self.state.payload.packets.eq(counters.packets),
-                        self.state.valid.eq(1),
-                    ]
+                    m.d.sync += self.state.valid.eq(1)
                     m.next = "IDLE"
 
             with m.State("ACCOUNT"):

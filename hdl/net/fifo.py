@@ -1,6 +1,6 @@
 """The packet queue with commit and rollback: nothing of a packet is seen before all of it has arrived."""
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.net.descriptor import Reason
@@ -57,7 +57,7 @@ class PacketFifo(wiring.Component):
         beat, entry = self.i.payload, Signal(stored)
         m.d.comb += [
             entry.data.eq(beat.data), entry.last.eq(beat.last), entry.count.eq(beat.count),
-            used.eq((write - read)[:len(write)]), room.eq(used != depth), self.free.eq(depth - used),
+            used.eq((write - read)[:len(write)]), room.eq(write ^ read != depth), self.free.eq(depth - used),
             take.eq(self.i.valid & self.i.ready),
             memory.write_address.eq(write[:-1]), memory.write_data.eq(entry),
             memory.write_enable.eq(take & room & ~losing),
@@ -81,23 +81,16 @@ class PacketFifo(wiring.Component):
                 with m.Else():
                     m.d.sync += commit.eq(write + 1)
 
-        # Reads take two clocks, so up to `slots` beats are on their way or wait here.
-        slots = 4
-        m.submodules.out = out = fifo.SyncFIFO(width=stored.size, depth=slots)
-        ahead = Signal(range(slots + 1))
-        fetch = Signal()
-        arriving = Signal(2)
-        head = stored(out.r_data)
+        # Reads take two clocks: beats move through the memory's two stages, and stand still there while `o` waits.
+        arriving, moves, fetch = Signal(2), Signal(), Signal()
+        head = stored(memory.read_data)
         m.d.comb += [
-            fetch.eq((read != commit) & (ahead != slots)),
-            memory.read_address.eq(read[:-1]),
-            out.w_en.eq(arriving[-1]), out.w_data.eq(memory.read_data),
-            self.o.valid.eq(out.r_rdy), out.r_en.eq(self.o.ready),
+            moves.eq(~self.o.valid | self.o.ready), fetch.eq(moves & (read != commit)),
+            memory.read_address.eq(read[:-1]), memory.read_enable.eq(moves),
+            self.o.valid.eq(arriving[-1]),
             self.o.payload.data.eq(head.data), self.o.payload.last.eq(head.last), self.o.payload.count.eq(head.count),
         ]
-        m.d.sync += [
-            read.eq(read + fetch), arriving.eq(arriving << 1 | fetch),
-            ahead.eq(ahead + fetch - (self.o.valid & self.o.ready)),
-        ]
+        m.d.sync += read.eq(read + fetch)
+        with m.If(moves):
+            m.d.sync += arriving.eq(arriving << 1 | fetch)
         return m
-

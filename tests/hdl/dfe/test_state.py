@@ -96,7 +96,7 @@ def test_rows():
         burst(2, {PACKET_LIFETIME: limits(3, 3)}), (2, (2**40 + 11, 0b1111, 200, 2)), (account(2, 12), SOFT), (account(2, 13), EXPIRED),
         # Static rows, other tables and indices beyond the table change nothing.
         burst(2, {0: NEVER, 9: NEVER}), burst(2, {REPLAY: 0}, Table.CAM), burst(18, {REPLAY: 0}),
-        (2, (2**40 + 13, 0b111111, 300, 3)),
+        (2, (2**40 + 13, 0b111111, 300, 3)), (18, (0, 0, 0, 0)),
         # The replay row begins anew.
         burst(2, {REPLAY: 0}), (2, (0, 0, 0, 0)), (account(2, 1), GOOD))
 

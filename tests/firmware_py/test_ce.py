@@ -1,0 +1,371 @@
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+
+from spigate.firmware_py.ce import SEQUENCE_MARGIN, Miss, Settings
+from spigate.firmware_py.errors import InputError, UnsupportedError
+from spigate.firmware_py.policy import PolicyAction, PolicyDirection
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
+from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from tests.firmware_py.network import (
+    INSIDE_MAC,
+    PEER,
+    SELF,
+    SELF_MAC,
+    SERVERS,
+    Bench,
+    frame,
+    from_server,
+    mac,
+    policy,
+    sa,
+    selectors,
+    udp,
+)
+
+IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
+INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
+THERE, HERE = "10.1.0.0/24", "10.2.0.0/24"
+POLICIES = [policy(FORWARD, selectors(THERE, HERE)), policy(OUT, selectors(HERE, THERE))]
+
+
+def opened(frames, one=OUTBOUND):
+    """What the peer finds in frames on the network side."""
+    peer = SoftSa(replace(one, direction=Direction.INBOUND))
+    return [peer.decapsulate(frame[14:]) for frame in frames]
+
+
+def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
+    bench = Bench([INBOUND], POLICIES)
+    for server, where in SERVERS.items():
+        _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
+        assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
+    assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
+    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4, "source": 1}
+    assert not bench.loop.drops
+
+
+def test_what_is_for_no_known_neighbour_ends_here():
+    bench = Bench([INBOUND], POLICIES)
+    assert bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.99"))) == ([], [])
+    assert bench.control.consumed == {"no_route": 1}
+
+
+def test_unknown_spi_without_an_sa_is_dropped_and_counted():
+    bench = Bench([], POLICIES)
+    assert bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10"))) == ([], [])
+    assert bench.loop.drops == {Reason.NO_SA: 1}
+
+
+def test_an_outbound_sa_does_not_open_what_comes_in():
+    bench = Bench([replace(OUTBOUND, destination=ip_address(SELF), source=ip_address(PEER))], POLICIES)
+    bench.feed(Port.NETWORK, frame(bytes(IP(src=PEER, dst=SELF, proto=50) / (b"\0\0\x10\1" + bytes(60)))))
+    assert bench.loop.drops == {Reason.NO_SA: 1}
+
+
+def test_what_a_policy_protects_is_encrypted_from_the_first_packet_on():
+    bench = Bench([OUTBOUND], POLICIES)
+    sent = [udp("10.2.0.10", "10.1.0.10", dport=n) for n in range(4)]
+    out, _ = bench.feed(Port.SERVER, *map(from_server, sent))
+    assert [(one[8], one[20:]) for one in opened(out)] == [(63, one[20:]) for one in sent]
+    assert bench.control.punted == {Reason.NO_RULE: 1}
+
+
+def test_an_sa_that_is_missing_means_drop_and_not_clear_text():
+    bench = Bench([], POLICIES)
+    assert bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10"))) == ([], [])
+    assert bench.loop.drops == {Reason.NO_SA: 1}
+    bench.do(bench.control.add_sa(OUTBOUND))
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+    assert len(opened(out)) == 1
+
+
+def test_what_should_have_been_protected_and_comes_in_the_clear_is_dropped():
+    bench = Bench([INBOUND], POLICIES)
+    clear = frame(udp("10.1.0.10", "10.2.0.10"))
+    assert bench.feed(Port.NETWORK, clear, clear) == ([], [])
+    assert bench.loop.drops == {Reason.POLICY: 2}
+    assert bench.control.punted[Reason.NO_RULE] == 1, "the second was dropped by a rule"
+
+
+def test_the_protected_side_cannot_be_faked_from_outside():
+    bench = Bench([OUTBOUND], POLICIES)
+    bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+    assert bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10"))) == ([], [])
+    assert bench.loop.drops == {Reason.POLICY: 1}
+
+
+def test_what_no_policy_names_is_forwarded_as_a_router_does():
+    bench = Bench([], POLICIES)
+    for _ in range(3):
+        _, out = bench.feed(Port.NETWORK, frame(udp("10.1.7.7", "10.2.0.11", ttl=9)))
+        assert (out[0][:6], out[0][22]) == (mac(SERVERS["10.2.0.11"]), 8)
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.11", "10.1.7.7"), "10.2.0.11"))
+    assert len(out) == 1
+    assert bench.control.punted == {Reason.NO_RULE: 2}
+
+
+def test_or_dropped_where_that_is_the_default():
+    bench = Bench([OUTBOUND], POLICIES, settings=Settings(default=PolicyAction.DISCARD))
+    for _ in range(5):
+        assert bench.feed(Port.NETWORK, frame(udp("10.1.7.7", "10.2.0.11"))) == ([], [])
+    assert bench.control.punted == {Reason.NO_RULE: 1}
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")), from_server(udp("10.2.0.10", "10.9.0.1")))
+    assert len(opened(out)) == 1 and bench.loop.drops == {Reason.POLICY: 6}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_rules_have_the_order_of_the_policies_whatever_comes_first(first):
+    narrow = policy(OUT, selectors("10.2.0.10/32", THERE, protocol=17, destination_ports=(53, 53)),
+                    PolicyAction.DISCARD, priority=1)
+    wide = policy(OUT, selectors(HERE, THERE), priority=2)
+    bench = Bench([OUTBOUND], [wide, narrow])
+    packets = [from_server(udp("10.2.0.10", "10.1.0.10", dport=port)) for port in (53, 80)]
+    for one in (packets[first], packets[1 - first], *packets):
+        bench.feed(Port.SERVER, one)
+    assert bench.loop.drops == {Reason.POLICY: 2}
+    assert len(opened(bench.loop.sent[Port.NETWORK])) == 2
+
+
+def test_a_policy_added_later_has_its_place():
+    bench = Bench([OUTBOUND], POLICIES)
+    one = from_server(udp("10.2.0.10", "10.1.0.10"))
+    bench.feed(Port.SERVER, one)
+    narrow = policy(OUT, selectors("10.2.0.10/32", "10.1.0.10/32"), PolicyAction.DISCARD, priority=-1)
+    bench.do(bench.control.add_policy(narrow))
+    assert bench.feed(Port.SERVER, one, one) == ([], [])
+    bench.do(bench.control.remove_policy(narrow))
+    out, _ = bench.feed(Port.SERVER, one)
+    assert len(out) == 1
+    with pytest.raises(InputError, match="No such policy"):
+        bench.do(bench.control.remove_policy(narrow))
+
+
+def test_an_exception_for_inbound_clear_text_passes_single_flows():
+    passed = policy(FORWARD, selectors("10.1.0.0/24", HERE, protocol=17, destination_ports=(53, 53)),
+                    PolicyAction.BYPASS, priority=-1)
+    bench = Bench([INBOUND], [*POLICIES, passed])
+    dns, other = (frame(udp("10.1.0.10", "10.2.0.10", dport=port)) for port in (53, 80))
+    for _ in range(2):
+        for one, count in ((dns, 1), (other, 0)):
+            assert len(bench.feed(Port.NETWORK, one)[1]) == count
+    assert bench.loop.drops == {Reason.POLICY: 2}
+    assert bench.control.punted == {Reason.NO_RULE: 2}
+
+
+def test_an_sa_carries_only_what_its_policies_name():
+    bench = Bench([INBOUND], POLICIES)
+    good, bad = (bench.sealed(INBOUND, udp(source, "10.2.0.10")) for source in ("10.1.0.10", "10.1.7.7"))
+    assert [len(bench.feed(Port.NETWORK, one)[1]) for one in (good, bad)] == [1, 0]
+    assert bench.loop.drops == {Reason.POLICY: 1}
+
+
+def test_an_sa_that_no_policy_names_carries_nothing():
+    bench = Bench([INBOUND], [])
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    assert bench.loop.drops == {Reason.POLICY: 1} and bench.control.placed(INBOUND) is None
+
+
+def test_two_policies_of_one_sa_are_checked_in_software():
+    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE)) for n in (0, 5)]
+    bench = Bench([INBOUND], policies)
+    counts = [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(source, "10.2.0.10")))[1])
+              for source in ("10.1.0.1", "10.1.5.1", "10.1.7.1", "10.1.0.2")]
+    assert counts == [1, 1, 0, 1]
+    assert bench.control.refusals == {INBOUND: "more than one selector for an SA"}
+    assert bench.control.software == {"decrypted": 3} and bench.loop.drops == {Reason.POLICY: 1}
+    assert bench.control.punted[Reason.SA_ABSENT] == 3, "the CAM knows it, the DFE has it not"
+
+
+def test_software_path_and_hardware_send_the_same():
+    sas = [INBOUND, OUTBOUND]
+    hard, soft = Bench(sas, POLICIES), Bench(sas, POLICIES, replace(GATEWARE, ciphers=frozenset()))
+    frames = [(Port.NETWORK, hard.sealed(INBOUND, udp("10.1.0.10", server, ttl=n + 3)))
+              for n, server in enumerate(SERVERS)]
+    frames += [(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=n))) for n in (1, 2, 3)]
+    for port, one in frames:
+        assert hard.feed(port, one) == soft.feed(port, one)
+    assert soft.control.software == {"decrypted": 3, "encrypted": 2}
+    assert hard.control.consumed == soft.control.consumed == {"ttl_expired": 1}
+
+
+def test_miss_drop_programs_and_drops():
+    bench = Bench([INBOUND, OUTBOUND], POLICIES, settings=Settings(miss=Miss.DROP))
+    incoming = [bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")) for _ in range(4)]
+    counts = [len(bench.feed(Port.NETWORK, one)[1]) for one in incoming]
+    assert counts == [0, 0, 1, 1], "the first misses the CAM, the second the rule of its inner addresses"
+    outgoing = [len(bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))[0]) for _ in range(2)]
+    assert outgoing == [0, 1]
+    assert bench.loop.drops == {Reason.NO_SA: 3}
+
+
+def test_the_balancer_chooses_the_dfe():
+    sas = [sa(0x2000 + n, reqid=n + 1) for n in range(8)]
+    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE), reqid=n + 1) for n in range(8)]
+    bench = Bench(sas, policies, replace(GATEWARE, dfes=4))
+    for n, one in enumerate(sas):
+        bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))
+    # Between two SAs the balancer also gives a turn to the inner packet, which goes by a rule.
+    assert len({bench.control.placed(one).dfe for one in sas}) == 4
+
+
+def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
+    sas = [sa(0x2000 + n, reqid=n + 1) for n in range(4)]
+    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", "10.2.0.10/32"), reqid=n + 1) for n in range(4)]
+    bench = Bench(sas, policies, replace(GATEWARE, sa_entries=2, rules=2))
+    for n, one in enumerate(sas):
+        assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
+    places = {(bench.control.placed(one).dfe, bench.control.placed(one).index) for one in sas}
+    assert places == {(dfe, index) for dfe in (0, 1) for index in (0, 1)}
+    for n in range(6):
+        assert len(bench.feed(Port.NETWORK, frame(udp("10.1.9.9", f"10.2.0.{10 + n % 3}")))[1]) == 1
+    assert bench.control.programmed["rule"] == 6, "single flows give way to one another"
+
+
+def test_protected_flows_do_not_fall_back_to_the_clear_when_the_rules_are_full():
+    sas = [sa(0x3000 + n, Direction.OUTBOUND, reqid=n + 1) for n in range(3)]
+    policies = [policy(OUT, selectors(HERE, f"10.1.{n}.0/24"), reqid=n + 1) for n in range(3)]
+    bench = Bench(sas, policies, replace(GATEWARE, rules=2))
+    for n, one in enumerate(sas):
+        out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))
+        assert len(opened(out, one)) == (n < 2)
+    assert bench.control.consumed == {"rules_full": 1}
+
+
+def test_explicit_sources_are_the_only_ones():
+    source = Source(ip_network("10.1.7.0/24"), frozenset({Port.NETWORK}))
+    bench = Bench(settings=Settings(sources=(source,)))
+    counts = [len(bench.feed(Port.NETWORK, frame(udp(f"10.1.{n}.1", "10.2.0.10")))[1]) for n in (7, 8)]
+    assert counts == [1, 0] and bench.loop.drops == {Reason.POLICY: 1}
+
+
+def test_removing_an_sa_takes_its_entries_back():
+    bench = Bench([INBOUND, OUTBOUND], POLICIES)
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+    for one in (INBOUND, OUTBOUND):
+        bench.do(bench.control.remove_sa(one))
+        assert bench.control.placed(one) is None
+    assert bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10"))) == ([], [])
+    assert bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10"))) == ([], [])
+    assert bench.loop.drops == {Reason.NO_SA: 2}
+
+
+def test_a_new_sa_takes_over_from_the_old_one():
+    bench = Bench([OUTBOUND], POLICIES)
+    one = from_server(udp("10.2.0.10", "10.1.0.10"))
+    bench.feed(Port.SERVER, one)
+    newer = sa(0x1003, Direction.OUTBOUND)
+    bench.do(bench.control.add_sa(newer))
+    out, _ = bench.feed(Port.SERVER, one)
+    assert len(opened(out, newer)) == 1
+    with pytest.raises(InputError, match="already an SA with the name of outbound ESP SA 0x00001003"):
+        bench.do(bench.control.add_sa(newer))
+
+
+def test_hard_lifetime_in_seconds():
+    bench = Bench([replace(INBOUND, hard=Lifetime(seconds=10))], POLICIES)
+    assert bench.do(bench.control.expire()) == []
+    bench.now = 10.0
+    assert [one.spi for one in bench.do(bench.control.expire())] == [0x1000]
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    assert bench.loop.drops == {Reason.NO_SA: 1}
+
+
+def test_events_name_their_sa():
+    limited = replace(INBOUND, soft=Lifetime(packets=2), hard=Lifetime(packets=3))
+    bench = Bench([limited], POLICIES)
+    for _ in range(4):
+        bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    events = bench.do(bench.control.poll())
+    assert [(event.reason, event.dropped, one) for event, one in events] == [
+        (Reason.SOFT_LIFETIME, False, limited), (Reason.LIFETIME, True, limited)]
+
+
+@pytest.mark.parametrize(("sent", "what"), [
+    (Ether() / ARP(), "not_ip"), (Ether() / IPv6(), "ipv6"),
+    (Ether() / frame(udp(PEER, SELF, 500, 500))[14:], "ike"),
+    (Ether() / frame(udp(PEER, SELF, 4500, 4500, payload=bytes(4) + b"x"))[14:], "ike"),
+    (Ether() / frame(udp(PEER, SELF, 4500, 4500, payload=b"\xff"))[14:], "natt"),
+    (Ether() / IP(src=PEER, dst=SELF, proto=51) / bytes(24), "ah"),
+    (Ether() / IP(src=PEER, dst="10.2.0.10", flags="MF") / bytes(24), "fragment"),
+    (Ether() / IP(src=PEER, dst=SELF) / ICMP(), "local"),
+    (Ether() / IP(src="10.1.7.7", dst="172.16.0.1") / ICMP(), "no_route"),
+])
+def test_what_is_not_answered_yet_is_counted(sent, what):
+    raw = bytearray(bytes(sent))
+    if what not in ("not_ip", "ipv6"):
+        raw[12:14] = b"\x08\x00"
+    bench = Bench()
+    assert bench.feed(Port.NETWORK, bytes(raw)) == ([], [])
+    assert bench.control.consumed == {what: 1}
+
+
+def test_esp_on_its_way_to_somebody_else_passes():
+    bench = Bench([INBOUND], POLICIES)
+    other = frame(bytes(IP(src="10.1.7.7", dst="10.2.0.10", proto=50) / (b"\0\0\x50\0" + bytes(60))))
+    _, out = bench.feed(Port.NETWORK, other)
+    assert out[0][34:] == other[34:] and out[0][22] == 63
+    assert bench.control.injected == {InjectMode.DIRECT: 1}
+
+
+def test_transport_mode_stands_before_its_host():
+    host = {"mode": Mode.TRANSPORT}
+    inbound, outbound = replace(INBOUND, **host), replace(OUTBOUND, **host)
+    between = [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT),
+               policy(OUT, selectors(f"{SELF}/32", f"{PEER}/32"), mode=Mode.TRANSPORT)]
+    bench = Bench([inbound, outbound], between)
+    plain = udp(PEER, SELF, ttl=5)
+    for _ in range(2):
+        _, out = bench.feed(Port.NETWORK, bench.sealed(inbound, plain))
+        assert out == [frame(plain)], "Ethernet header and time to live are as they came"
+    answer = frame(udp(SELF, PEER, ttl=5), SELF_MAC, "02:00:00:00:00:01")
+    out, _ = bench.feed(Port.SERVER, answer)
+    assert out[0][:14] == answer[:14] and opened(out, outbound) == [answer[14:]]
+    # What the host says to others passes as it is.
+    aside = frame(udp(SELF, "192.0.2.9"), SELF_MAC, "02:00:00:00:00:09")
+    assert bench.feed(Port.SERVER, aside) == ([aside], [])
+    assert bench.feed(Port.NETWORK, frame(udp("192.0.2.9", SELF))) == ([], [frame(udp("192.0.2.9", SELF))])
+
+
+def test_a_vlan_tag_stays_in_transport_mode():
+    inbound = replace(INBOUND, mode=Mode.TRANSPORT)
+    bench = Bench([inbound])
+    one = bench.sealed(inbound, udp(PEER, SELF))
+    tagged = one[:12] + b"\x81\0\0\7" + one[12:]
+    _, out = bench.feed(Port.NETWORK, tagged)
+    assert Ether(out[0])[Dot1Q].vlan == 7 and out[0][18:] == udp(PEER, SELF)
+
+
+def test_a_dfe_that_is_down_loses_its_sas_to_another():
+    bench = Bench([INBOUND, OUTBOUND], POLICIES)
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    first, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+    before = bench.control.placed(OUTBOUND)
+    header = PuntHeader(Reason.DFE_DOWN, Port.SERVER, before.dfe, before.index)
+    before_dfe = before.dfe
+    bench.do(bench.control.handle(header, from_server(udp("10.2.0.10", "10.1.0.10"))))
+    assert bench.control.placed(OUTBOUND).dfe != before_dfe
+    sent = bench.loop.port.outcomes.popleft()
+    assert int.from_bytes(sent.frame[38:42]) > SEQUENCE_MARGIN, "no number can come twice"
+    assert len(opened([first[0], sent.frame])) == 2
+
+
+def test_refuses_policies_that_select_by_what_is_not_looked_at():
+    icmp = policy(OUT, Selectors(ANY_IPV4.source, ANY_IPV4.destination, 1, (8, 8)))
+    with pytest.raises(UnsupportedError, match="ports of TCP and UDP only, not of protocol 1"):
+        Bench(policies=[icmp])
+
+
+def test_settings_reach_the_classifier():
+    bench = Bench(settings=Settings(cfe=CfeSettings(miss_drop=True)))
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
+    assert bench.loop.drops == {Reason.NO_SA: 1} and not bench.control.punted
+    with pytest.raises(InputError, match="default must be bypass or discard"):
+        Settings(default=PolicyAction.PROTECT)
