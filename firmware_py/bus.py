@@ -1,6 +1,8 @@
-"""How the driver reaches registers and packets: two protocols with many backends, and a bus of plain memory for tests.
+"""How the driver reaches registers and packets: two protocols with many backends, and a bus of plain memory
+for tests.
 
-Backends (a simulator, a socket, a serial port, UDP) live with what they need; the driver and the control element know these only.
+Backends (a simulator, a socket, a serial port, UDP) live with what they need; the driver and the control
+element know these only.
 """
 from collections.abc import Sequence
 from typing import Protocol
@@ -30,7 +32,8 @@ class PacketPort(Protocol):
         """The next punted frame; waits for one."""
 
     async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
-        """Sends ``frame`` down with an :class:`~spigate.firmware_py.punt.InjectHeader`; injected frames keep their order."""
+        """Sends ``frame`` down with an :class:`~spigate.firmware_py.punt.InjectHeader`; injected frames keep
+        their order."""
 
 
 class MemoryBus:

@@ -30,7 +30,8 @@ class Capture:
 
 
 def read(folder: Path, *, network_port: str | None = None, server_port: str | None = None) -> Capture:
-    """Reads ``xfrm-state.txt``, ``xfrm-policy.txt``, the JSON files of ``ip``, ``network-in.pcap`` and ``server-in.pcap``.
+    """Reads ``xfrm-state.txt``, ``xfrm-policy.txt``, the JSON files of ``ip``, ``network-in.pcap`` and
+    ``server-in.pcap``.
 
     Parameters
     ----------

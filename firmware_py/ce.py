@@ -1,10 +1,10 @@
 """The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes it there.
 
-The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the entries that the packet and its like need, and sends
-the packet down again (inject), so that the first packet of a stream is late, not lost. What the gateware cannot do at all is
-done here, in software.
+The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the
+entries that the packet and its like need, and sends the packet down again (inject), so that the first packet
+of a stream is late, not lost. What the gateware cannot do at all is done here, in software.
 """
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,29 +12,26 @@ from ipaddress import ip_network
 from time import monotonic
 
 from spigate.firmware_py.bus import PacketPort
-from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision, Flow, decide, steps
+from spigate.firmware_py.decision import Decision, Flow, decide, steps
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.network import NextHop, Topology
 from spigate.firmware_py.packet import ETHERTYPE_IPV4, TCP, UDP, Ethernet, Ipv4, Refused, rewrite
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
+from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
     Action,
-    CamEntry,
-    CamKey,
     CfeSettings,
     Event,
     Route,
     Rule,
-    SaState,
     Source,
     Tables,
 )
 
-SEQUENCE_MARGIN = 1 << 20
-"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used comes twice."""
+LOOP_LIMIT = 64
+"""How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
 
 
 class Miss(StrEnum):
@@ -68,21 +65,13 @@ class Settings:
             raise InputError(f"default must be bypass or discard, not {self.default!r}")
 
 
-@dataclass
-class Placed:
-    """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry stays empty, so that it punts)."""
-
-    sa: Sa
-    dfe: int
-    index: int
-    soft: SoftSa | None = None
-
-
 class ControlElement:
     """The control element of one gateway.
 
-    It is a coroutine on a :class:`~spigate.firmware_py.tables.Tables` and a :class:`~spigate.firmware_py.bus.PacketPort`, and waits for nothing else;
-    so it runs wherever those do, also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the other.
+    It is a coroutine on a :class:`~spigate.firmware_py.tables.Tables` and a
+    :class:`~spigate.firmware_py.bus.PacketPort`, and waits for nothing else; so it runs wherever those do,
+    also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the
+    other.
 
     Parameters
     ----------
@@ -100,7 +89,8 @@ class ControlElement:
     punted : Counter of Reason
         Frames that came up. Each is injected, dropped or consumed.
     injected : Counter of InjectMode
-        Frames that went down: CLASSIFY again, or, after the software path, DIRECT to a port or CLASSIFY as recirculated.
+        Frames that went down: CLASSIFY again, or, after the software path, DIRECT to a port or CLASSIFY as
+        recirculated.
     dropped : Counter of Reason
     consumed : Counter of str
         Frames that ended here, by what they were: ``ike``, ``not_ip``, ``ipv6``, ``local``, ``no_route``, ...
@@ -121,21 +111,18 @@ class ControlElement:
                  policies: Iterable[Policy] = (), settings: Settings = Settings(),  # noqa: B008 (immutable)
                  clock: Callable[[], float] = monotonic):
         self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
+        self._programming = Programming(tables)
         self.punted: Counter[Reason] = Counter()
         self.injected: Counter[InjectMode] = Counter()
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
-        self.programmed: Counter[str] = Counter()
+        self.programmed = self._programming.programmed
         self.software: Counter[str] = Counter()
-        self.refusals: dict[Sa, str] = {}
+        self.refusals = self._programming.refusals
         self._sas: dict[tuple, Sa] = {}
         self._born: dict[tuple, float] = {}
-        self._placed: dict[tuple, Placed] = {}
+        self._written, self._returns = 0, Counter()
         self._policies = PolicyDatabase()
-        self._rules: OrderedDict[tuple, Rule] = OrderedDict()
-        self._routes: dict[Route, int] = {}
-        self._sources: list[Source] = []
-        self._free = [deque(range(tables.capabilities.sa_entries)) for _ in range(tables.capabilities.dfes)]
         for sa in sas:
             self._learn(sa)
         for policy in policies:
@@ -145,11 +132,17 @@ class ControlElement:
 
     async def start(self) -> None:
         """Sets up the classifier and, where they are given, the clear sources."""
-        capabilities = self._tables.capabilities
-        await self._tables.configure(replace(
-            self._settings.cfe, enable=self._settings.cfe.enable & (1 << capabilities.dfes) - 1))
+        await self.configure(self._settings.cfe)
         for source in self._settings.sources or ():
-            await self._write_source(source)
+            await self._programming.allow(source)
+
+    async def configure(self, cfe: CfeSettings) -> None:
+        """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
+        their next packet comes."""
+        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1)
+        self._settings = replace(self._settings, cfe=cfe)
+        self._programming.enabled = cfe.enable
+        await self._tables.configure(cfe)
 
     async def run(self) -> None:
         """Handles punts for ever, one after the other."""
@@ -190,33 +183,28 @@ class ControlElement:
         """
         self._learn(sa)
         if sa.direction == Direction.OUTBOUND:
-            await self._forget_rules()
+            await self._learn_rules_anew()
 
     async def remove_sa(self, sa: Sa) -> None:
         """Gives up ``sa``: its entries go first, then its keys."""
         self._sas.pop(sa.identity, None)
         self._born.pop(sa.identity, None)
-        placed = self._placed.pop(sa.identity, None)
-        if placed is None:
-            return
-        if sa.direction == Direction.INBOUND:
-            await self._tables.remove_cam(_cam_key(sa))
-        for key, rule in list(self._rules.items()):
-            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (placed.dfe, placed.index):
-                await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
-        await self._tables.erase_sa(placed.dfe, placed.index)
-        self._free[placed.dfe].append(placed.index)
+        await self._programming.remove(sa)
 
     async def add_policy(self, policy: Policy) -> None:
         """Adds a policy. Rules are learned anew, so that it has its place among them."""
         _check_policy(policy)
         self._policies.add(policy)
-        await self._forget_rules()
+        await self._learn_rules_anew()
 
     async def remove_policy(self, policy: Policy) -> None:
         """Removes a policy; rules are learned anew."""
         self._policies.remove(policy)
-        await self._forget_rules()
+        await self._learn_rules_anew()
+
+    async def _learn_rules_anew(self) -> None:
+        self._steps = steps(self._policies)
+        await self._programming.forget_rules()
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
@@ -229,12 +217,12 @@ class ControlElement:
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
         """The gateway's events since the last call, and the SAs that they are about."""
-        at = {(placed.dfe, placed.index): placed.sa for placed in self._placed.values()}
+        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
         return [(event, at.get((event.dfe, event.sa))) for event in await self._tables.events()]
 
     def placed(self, sa: Sa) -> Placed | None:
         """Where ``sa`` is at work; None where it is not yet."""
-        return self._placed.get(sa.identity)
+        return self._programming.placed.get(sa.identity)
 
     def _learn(self, sa: Sa) -> None:
         if sa.identity in self._sas:
@@ -253,36 +241,33 @@ class ControlElement:
             # On its way through to somebody else: rules do not see it, so it goes through here.
             await self._in_software(self._decide(header, ip), header, ethernet, packet, ip)
             return
-        if sa.identity in self._placed and not self._placed[sa.identity].soft:
-            await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
-            return
-        permitted = self._permitted(sa)
-        placed = self._placed.get(sa.identity)
+        placed = self._programming.placed.get(sa.identity)
         if placed is None:
-            placed = await self._place(sa, header.dfe, permitted)
+            placed = await self._programming.place(sa, header.dfe, self._permitted(sa))
             try:
-                await self._tables.add_cam(CamEntry(_cam_key(sa), placed.dfe, placed.index,
-                                                    await self._route_index(self._inbound_route(sa, permitted))))
-                self.programmed["cam"] += 1
+                await self._programming.find_by(placed, self._inbound_route(placed))
             except TableFull as full:
-                await self._to_software(placed, permitted, str(full))
+                await self._programming.to_software(placed, str(full))
+            if not placed.soft:
+                await self._miss(header, frame)
+                return
         if placed.soft:
             await self._decrypt(placed, header, ethernet, packet)
         else:
-            await self._miss(header, frame)
+            await self._again(header, frame)
 
     async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
         if ip.protocol == ESP:
             spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
-            placed = self._placed.get((ip.destination, ip.protocol, spi))
+            placed = self._programming.placed.get((ip.destination, ip.protocol, spi))
         else:
             decision = self._decide(header, ip)
             if decision.action != PolicyAction.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            placed = self._placed.get(self._outbound_sa(decision.policy).identity)
+            placed = self._programming.placed.get(self._outbound_sa(decision.policy).identity)
         if placed is None:
             raise Refused(Reason.NO_SA)
         if placed.soft:
@@ -292,26 +277,29 @@ class ControlElement:
                 await self._encrypt(placed, header, ethernet, packet)
             return
         if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
-            await self._move(placed)
+            inbound = placed.sa.direction == Direction.INBOUND
+            await self._programming.move(placed, self._inbound_route(placed) if inbound else None)
         elif (placed.dfe, placed.index) == at:
             raise Refused(Reason.NO_SA)
-        await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+        await self._again(header, frame)
 
     def _permitted(self, sa: Sa) -> list[Selectors]:
-        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between the two ends."""
-        if sa.selectors:
-            return [sa.selectors]
+        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
+        the two ends."""
         permitted = self._policies.permitted(sa)
-        if permitted:
-            return permitted
-        if sa.mode == Mode.TUNNEL:
+        if not permitted and sa.mode == Mode.TRANSPORT:
+            permitted = [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+        if sa.selectors:
+            common = [sa.selectors.intersection(selectors) for selectors in permitted]
+            permitted = [selectors for selectors in common if selectors] if permitted else [sa.selectors]
+        if not permitted:
             raise Refused(Reason.POLICY)
-        return [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+        return permitted
 
-    def _inbound_route(self, sa: Sa, permitted: list[Selectors]) -> Route:
-        if sa.mode == Mode.TRANSPORT:
+    def _inbound_route(self, placed: Placed) -> Route:
+        if placed.sa.mode == Mode.TRANSPORT:
             return Route(Port.SERVER)
-        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in permitted))
+        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in placed.permitted))
         return _routed(hops.pop()) if len(hops) == 1 else Route(Port.RECIRCULATE)
 
     # Punts of clear packets
@@ -323,7 +311,7 @@ class ControlElement:
         decision = self._decide(header, ip)
         try:
             rule = await self._rule(decision, header, ip)
-            await self._install(decision, rule)
+            await self._programming.install(decision, rule)
         except TableFull:
             await self._in_software(decision, header, ethernet, packet, ip)
             return
@@ -339,17 +327,24 @@ class ControlElement:
         action, values = Action.DISCARD, {}
         if decision.action == PolicyAction.BYPASS:
             route = self._clear_route(header.ingress, ip)
-            if not await self._allow(ip.source, header.ingress):
-                raise Refused(Reason.POLICY)
-            action, values = Action.BYPASS, {"route": await self._route_index(route)}
+            if not self._programming.allowed(ip.source, header.ingress):
+                await self._allow(ip.source, header.ingress)
+            action, values = Action.BYPASS, {"route": await self._programming.route(route)}
         elif decision.action == PolicyAction.PROTECT:
             sa = self._outbound_sa(decision.policy)
-            placed = self._placed.get(sa.identity) or await self._place(sa, header.dfe, None)
+            placed = self._programming.placed.get(sa.identity) or await self._programming.place(sa, header.dfe)
             action = Action.PUNT
             if not placed.soft:
-                route = await self._route_index(self._outbound_route(sa))
+                route = await self._programming.route(self._outbound_route(sa))
                 action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
         return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
+
+    async def _allow(self, source: Address, ingress: Port) -> None:
+        """Lets ``source`` speak in the clear at ``ingress``, and all that lies behind the same port with it."""
+        if self._settings.sources is not None:
+            raise Refused(Reason.POLICY)
+        network = self._topology.behind(source, ingress) or ip_network(source)
+        await self._programming.allow(Source(network, frozenset({ingress})))
 
     def _outbound_sa(self, policy: Policy) -> Sa:
         """The newest SA that the policy's template accepts."""
@@ -366,7 +361,8 @@ class ControlElement:
         return _routed(self._next_hop(sa.destination))
 
     def _clear_route(self, ingress: Port, ip: Ipv4) -> Route:
-        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and from it as a cable would."""
+        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
+        from it as a cable would."""
         if ip.destination in self._topology.local or ip.source in self._topology.local:
             hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
                      for sa in self._sas.values() if sa.mode == Mode.TRANSPORT}
@@ -383,133 +379,24 @@ class ControlElement:
             raise _Consumed("no_route")
         return hop
 
-    # Writing tables
-
-    async def _place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None) -> Placed:
-        """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software."""
-        lacking = self._tables.capabilities.lacks(sa, permitted or ())
-        enabled = [n for n in range(len(self._free)) if self._settings.cfe.enable >> n & 1]
-        order = sorted(enabled, key=lambda n: (n != dfe, -len(self._free[n])))
-        room = next((n for n in order if self._free[n]), None)
-        if room is None:
-            raise Refused(Reason.NO_DFE)
-        placed = Placed(sa, room, self._free[room].popleft())
-        if lacking:
-            await self._to_software(placed, permitted, lacking)
-        else:
-            await self._tables.write_sa(placed.dfe, placed.index, sa, permitted[0] if permitted else None)
-            self.programmed["sa"] += 1
-        self._placed[sa.identity] = placed
-        return placed
-
-    async def _to_software(self, placed: Placed, permitted: list[Selectors] | None, why: str) -> None:
-        """Does an SA here from now on. Its entry in the DFE is empty, so that what points there is punted."""
-        self.refusals[placed.sa] = why
-        try:
-            placed.soft = SoftSa(placed.sa, permitted)
-        except UnsupportedError:
-            self._free[placed.dfe].append(placed.index)
-            raise Refused(Reason.NO_SA) from None
-        await self._tables.erase_sa(placed.dfe, placed.index)
-
-    async def _move(self, placed: Placed) -> None:
-        """Puts an SA into another DFE, where it goes on."""
-        state = await self._tables.read_state(placed.dfe, placed.index)
-        await self._tables.erase_sa(placed.dfe, placed.index)
-        sa, old = placed.sa, (placed.dfe, placed.index)
-        skip = SEQUENCE_MARGIN if sa.direction == Direction.OUTBOUND else 0
-        going_on = replace(sa, sequence=min(state.sequence + skip, (1 << 32) - 1), window=state.window,
-                           soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
-        targets = [n for n in range(len(self._free)) if n != placed.dfe and self._free[n]
-                   and self._settings.cfe.enable >> n & 1]
-        if not targets:
-            raise Refused(Reason.NO_DFE)
-        target = max(targets, key=lambda n: len(self._free[n]))
-        index = self._free[target].popleft()
-        permitted = self._permitted(sa) if sa.direction == Direction.INBOUND else None
-        await self._tables.write_sa(target, index, going_on, permitted[0] if permitted else None)
-        placed.dfe, placed.index = target, index
-        if permitted:
-            route = await self._route_index(self._inbound_route(sa, permitted))
-            await self._tables.add_cam(CamEntry(_cam_key(sa), target, index, route))
-        for key, rule in list(self._rules.items()):
-            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == old:
-                await self._put_rule(key, replace(rule, dfe=target, sa=index))
-        self._free[old[0]].append(old[1])
-
-    async def _install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted until it is."""
-        for step in decision.before:
-            key = (step.order, step.ingress, step.selectors)
-            if key not in self._rules:
-                await self._put_rule(key, Rule(step.selectors, step.ingress, Action.PUNT, step.order))
-        await self._put_rule((decision.order, decision.ingress, decision.selectors), rule)
-
-    async def _put_rule(self, key: tuple, rule: Rule) -> None:
-        old = self._rules.get(key)
-        if old == rule:
-            return
-        if old:
-            await self._tables.replace_rule(old, rule)
-        else:
-            await self._make_room()
-            await self._tables.add_rule(rule)
-        self._rules[key] = rule
-        self.programmed["rule"] += 1
-
-    async def _make_room(self) -> None:
-        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for another one."""
-        if len(self._rules) < self._tables.capabilities.rules:
-            return
-        for key, rule in self._rules.items():
-            if rule.order[0] in (EXACT, NO_POLICY):
-                await self._tables.remove_rule(rule)
-                del self._rules[key]
-                return
-        raise TableFull(f"The rules are full: {len(self._rules)} entries")
-
-    async def _forget_rules(self) -> None:
-        """Takes all rules back, the last ones first, so that no packet sees less than it must."""
-        self._steps = steps(self._policies)
-        for rule in sorted(self._rules.values(), key=lambda rule: rule.order, reverse=True):
-            await self._tables.remove_rule(rule)
-        self._rules.clear()
-
-    async def _route_index(self, route: Route) -> int:
-        if route not in self._routes:
-            if len(self._routes) >= self._tables.capabilities.routes:
-                raise TableFull(f"The routes are full: {len(self._routes)} entries")
-            await self._tables.write_route(len(self._routes), route)
-            self._routes[route] = len(self._routes)
-            self.programmed["route"] += 1
-        return self._routes[route]
-
-    async def _allow(self, source: Address, ingress: Port) -> bool:
-        """Lets ``source`` speak in the clear at ``ingress``, and what lies behind the same port with it; False: it may not."""
-        if any(source in known.network and ingress in known.ingress for known in self._sources):
-            return True
-        if self._settings.sources is not None:
-            return False
-        side = Port.NETWORK if ingress == Port.RECIRCULATE else ingress
-        network = self._topology.behind(source, side) or ip_network(source)
-        await self._write_source(Source(network, frozenset({ingress})))
-        return True
-
-    async def _write_source(self, source: Source) -> None:
-        capabilities = self._tables.capabilities
-        if len(self._sources) >= capabilities.sources:
-            raise TableFull(f"The clear sources are full: {len(self._sources)} entries")
-        for dfe in range(capabilities.dfes):
-            await self._tables.write_source(dfe, len(self._sources), source)
-        self._sources.append(source)
-        self.programmed["source"] += 1
-
     # Sending down
 
     async def _miss(self, header: PuntHeader, frame: bytes) -> None:
         """The tables now know what to do with ``frame``."""
         if self._settings.miss == Miss.DROP:
             raise Refused(Reason.NO_SA)
+        await self._again(header, frame)
+
+    async def _again(self, header: PuntHeader, frame: bytes) -> None:
+        """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
+        again and again, with nothing written meanwhile, ends here."""
+        if self._written != self.programmed.total():
+            self._written = self.programmed.total()
+            self._returns.clear()
+        key = (header.ingress, header.depth, frame)
+        self._returns[key] += 1
+        if self._returns[key] > LOOP_LIMIT:
+            raise _Consumed("loop")
         await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
 
     async def _inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
@@ -523,9 +410,9 @@ class ControlElement:
             raise Refused(Reason.POLICY)
         if decision.action == PolicyAction.PROTECT:
             sa = self._outbound_sa(decision.policy)
-            placed = self._placed.get(sa.identity)
+            placed = self._programming.placed.get(sa.identity)
             if placed is None or not placed.soft:
-                raise _Consumed("rules_full")
+                raise _Consumed("esp_in_esp" if ip.protocol == ESP else "rules_full")
             await self._encrypt(placed, header, ethernet, packet)
             return
         route = self._clear_route(header.ingress, ip)
@@ -536,7 +423,7 @@ class ControlElement:
         await self._send(route, header, ethernet, packet, "bypassed")
 
     async def _decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
-        route = self._inbound_route(placed.sa, self._permitted(placed.sa))
+        route = self._inbound_route(placed)
         plain = placed.soft.decapsulate(packet, decrement_ttl=route.decrement_ttl)
         await self._send(route, header, ethernet, plain, "decrypted")
 
@@ -560,16 +447,6 @@ class _Consumed(Exception):
 
 def _routed(hop: NextHop) -> Route:
     return Route(hop.port, hop.destination_mac, hop.source_mac, decrement_ttl=True)
-
-
-def _cam_key(sa: Sa) -> CamKey:
-    return CamKey(sa.destination, sa.spi, sa.protocol)
-
-
-def _remaining(limit: Lifetime, state: SaState) -> Lifetime:
-    """What an SA has left of a lifetime; at least one, so that the next packet ends it."""
-    return Lifetime(limit.bytes and max(limit.bytes - state.bytes, 1),
-                    limit.packets and max(limit.packets - state.packets, 1), limit.seconds)
 
 
 def _check_policy(policy: Policy) -> None:

@@ -74,7 +74,10 @@ from spigate.firmware_py.sa import (
 )
 from spigate.firmware_py.tables import Action, Balance, CfeSettings, Source
 
-PORTS = {"network": Port.NETWORK, "server": Port.SERVER, "recirculate": Port.RECIRCULATE}
+SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
+LARGEST = (1 << 63) - 1
+"""TOML's largest integer."""
+PORTS = {**SIDES, "recirculate": Port.RECIRCULATE}
 
 
 class ConfigError(InputError):
@@ -115,9 +118,9 @@ def parse(text: str, *, file: str = "configuration") -> Config:
         raise ConfigError(f"{file}: expected TOML: {error}") from None
     interfaces, hops, gateways = [], [], []
     ports = top.table("port", {})
-    for name in ("network", "server"):
+    for name, port in SIDES.items():
         if ports.has(name):
-            interfaces.append(_interface(ports.table(name), PORTS[name], name))
+            interfaces.append(_interface(ports.table(name), port, name))
     ports.done()
     for item in top.tables("next_hop"):
         _next_hop(item, hops, gateways)
@@ -251,7 +254,7 @@ def _interface(table: _Table, port: Port, name: str) -> Interface:
 
 def _next_hop(table: _Table, neighbours: list[Neighbour], routes: list[NetworkRoute]) -> None:
     destination = table.take("destination", "a network or an address", lambda value: ip_network(_string(value)))
-    port = table.take("port", "network or server", lambda value: {"network": Port.NETWORK, "server": Port.SERVER}[value])
+    port = table.take("port", "network or server", lambda name: SIDES[name])
     gateway = table.address("gateway", None)
     if gateway is None and destination.num_addresses > 1:
         raise table.error("gateway", f"an address, because destination {destination} is no single neighbour")
@@ -277,7 +280,8 @@ def _settings(table: _Table, sources: tuple[Source, ...] | None) -> Settings:
         miss_interval=table.number("miss_interval", 0, 0xFF_FFFF, 0),
         punt_period=table.number("punt_period", 0, 0xFFFF, 0))
     default = table.choice("default", (PolicyAction.BYPASS, PolicyAction.DISCARD), PolicyAction.BYPASS)
-    return table.build(Settings, default=default, miss=table.choice("miss", Miss, Miss.INJECT), sources=sources, cfe=cfe)
+    miss = table.choice("miss", Miss, Miss.INJECT)
+    return table.build(Settings, default=default, miss=miss, sources=sources, cfe=cfe)
 
 
 def _weights(value: object) -> list[int]:
@@ -302,8 +306,8 @@ def _pair(value: object) -> tuple[int, int]:
 
 
 def _lifetime(table: _Table) -> Lifetime:
-    most = (1 << 63) - 1
-    return table.build(Lifetime, **{name: table.number(name, 1, most, None) for name in ("bytes", "packets", "seconds")})
+    names = ("bytes", "packets", "seconds")
+    return table.build(Lifetime, **{name: table.number(name, 1, LARGEST, None) for name in names})
 
 
 def _sa(table: _Table) -> Sa:
@@ -320,7 +324,7 @@ def _sa(table: _Table) -> Sa:
         cipher=table.choice("cipher", Cipher, Cipher.NULL), key=table.secret("key"), salt=table.secret("salt"),
         icv_bytes=table.number("icv_bytes", 0, 16, 0), auth=table.choice("auth", Auth, Auth.NONE),
         auth_key=table.secret("auth_key"), esn=table.flag("esn", False),
-        replay_window=table.number("replay_window", 0, 4096, 64), sequence=table.number("sequence", 0, (1 << 63) - 1, 0),
+        replay_window=table.number("replay_window", 0, 4096, 64), sequence=table.number("sequence", 0, LARGEST, 0),
         selectors=selectors, soft=_lifetime(table.table("soft", {})), hard=_lifetime(table.table("hard", {})),
         mtu=table.number("mtu", 0, 0xFFFF, 0), df=table.choice("df", Df, Df.COPY),
         copy_tos=table.flag("copy_tos", True), outer_tos=table.number("outer_tos", 0, 255, 0),

@@ -1,10 +1,13 @@
-"""What the policies say about a clear packet, and for which others the same holds: from the SPD to the gateway's rules.
+"""What the policies say about a clear packet, and for which others the same holds: from the SPD to the
+gateway's rules.
 
-The gateway tries its rules in order and knows only those that the control element has given it so far. So a decision names, beside the
-packets that it is about, the policies in front of it that overlap them: they must be among the rules first.
+The gateway tries its rules in order and knows only those that the control element has given it so far. So a
+decision names, beside the packets that it is about, the policies in front of it that overlap them: they must
+be among the rules first.
 
-Which policies a packet meets depends on where it comes in (RFC 4301 5.1, 5.2): at the network port those for inbound traffic,
-which demand that what they protect does not arrive in the clear; at the server port, and after decryption, those for outbound traffic.
+Which policies a packet meets depends on where it comes in (RFC 4301 5.1, 5.2): at the network port those for
+inbound traffic, which demand that what they protect does not arrive in the clear; at the server port, and
+after decryption, those for outbound traffic.
 """
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -48,7 +51,8 @@ class Flow:
 
 @dataclass(frozen=True)
 class Step:
-    """A policy as packets meet it that come in at ``ingress``. ``action`` None: it lets them pass to the outbound policies."""
+    """A policy as packets meet it that come in at ``ingress``. ``action`` None: it lets them pass to the
+    outbound policies."""
 
     order: tuple[int, ...]
     selectors: Selectors
@@ -59,7 +63,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of all packets with ``selectors`` that come in at ``ingress``, if the steps ``before`` are tried before.
+    """What becomes of all packets with ``selectors`` that come in at ``ingress``, if the steps ``before`` are
+    tried before.
 
     Members
     -------
@@ -101,7 +106,8 @@ def steps(policies: PolicyDatabase) -> list[Step]:
 
 
 def decide(found: list[Step], flow: Flow, ingress: Port, default: PolicyAction) -> Decision:
-    """What becomes of a packet of ``flow`` that came in at ``ingress``; ``default``, BYPASS or DISCARD, where no policy names it."""
+    """What becomes of a packet of ``flow`` that came in at ``ingress``; ``default``, BYPASS or DISCARD, where
+    no policy names it."""
     met = [step for step in found if ingress in step.ingress]
     exact = False
     for at, step in enumerate(met):

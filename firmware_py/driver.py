@@ -1,7 +1,7 @@
 """The driver of the gateway's registers (``hdl/csr/gateway.rdl``), over any :class:`~spigate.firmware_py.bus.Bus`.
 
-Addresses and fields come from the register map by name. An SA is one burst that ends with the command that makes it visible;
-nothing is read back: what the gateway refused, the register ``errors`` tells.
+Addresses and fields come from the register map by name. An SA is one burst that ends with the command that
+makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 from collections.abc import Sequence
 from ipaddress import IPv4Address
@@ -39,7 +39,8 @@ _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "ciphe
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
 _ERRORS = {
-    "address": "an address that is not there", "strobe": "a write of less than a word", "busy": "an access that waited too long",
+    "address": "an address that is not there", "strobe": "a write of less than a word",
+    "busy": "an access that waited too long",
     "table": "a command for an unknown table", "index": "an index beyond its table",
     "dfe": "a DFE that is not there", "rows": "rows that do not fit the table", "sa": "a state request beyond the SAD",
     "request": "a state request while another one was under way", "pop": "more events taken than there were",
@@ -47,9 +48,10 @@ _ERRORS = {
 
 
 class Driver:
-    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.Tables` for what its methods do.
+    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.Tables` for what its
+    methods do.
 
-    Make one with :meth:`open`, right after reset: it takes the tables as empty.
+    Make one with :meth:`open`, right after reset: it takes the tables as empty. Otherwise :meth:`clear` them first.
 
     Members
     -------
@@ -61,6 +63,10 @@ class Driver:
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
         self._rules: list[Rule] = []
+        self._sizes = {
+            _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
+            _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
+        }
 
     @classmethod
     async def open(cls, bus: Bus) -> "Driver":
@@ -109,6 +115,19 @@ class Driver:
         if found:
             await self._bus.write(register.address, [word])
             raise BusError(f"The gateway refused {', '.join(found)}")
+
+    async def clear(self) -> None:
+        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to it."""
+        capabilities = self.capabilities
+        for table in (_TABLE.RULE, _TABLE.CAM, _TABLE.ROUTE):
+            for index in range(self._sizes[table]):
+                await self._erase(table, index)
+        for dfe in range(capabilities.dfes):
+            for table in (_TABLE.SA, _TABLE.SOURCE):
+                for index in range(self._sizes[table]):
+                    await self._erase(table, index, dfe)
+        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
+        self._rules.clear()
 
     async def configure(self, settings: CfeSettings) -> None:
         if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
@@ -212,14 +231,10 @@ class Driver:
         return [index, _REGISTERS["table.command"].pack({"table": table, **fields})]
 
     def _check_index(self, table: int, index: int, dfe: int) -> None:
-        capabilities = self.capabilities
-        sizes = {_TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
-                 _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries,
-                 _TABLE.SOURCE: capabilities.sources}
-        if not 0 <= index < sizes[table]:
-            raise InputError(f"{table.name.lower()} index must be 0 to {sizes[table] - 1}, not {index!r}")
-        if not 0 <= dfe < capabilities.dfes:
-            raise InputError(f"dfe must be 0 to {capabilities.dfes - 1}, not {dfe!r}")
+        if not 0 <= index < self._sizes[table]:
+            raise InputError(f"{table.name.lower()} index must be 0 to {self._sizes[table] - 1}, not {index!r}")
+        if not 0 <= dfe < self.capabilities.dfes:
+            raise InputError(f"dfe must be 0 to {self.capabilities.dfes - 1}, not {dfe!r}")
 
     # What the gateway tells
 

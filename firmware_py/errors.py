@@ -6,7 +6,8 @@ class SpigateError(Exception):
 
 
 class InputError(SpigateError, ValueError):
-    """A file, text or value that is not what it must be; the message says where, what was expected, and what was found."""
+    """A file, text or value that is not what it must be; the message says where, what was expected, and what
+    was found."""
 
 
 class UnsupportedError(SpigateError):
@@ -15,3 +16,11 @@ class UnsupportedError(SpigateError):
 
 class TableFull(SpigateError):
     """A table of the gateway has no room; the message names the table and its size."""
+
+
+class ToolMissing(SpigateError):
+    """A program that is needed is not installed; the message says what to install."""
+
+
+class Unsound(SpigateError):
+    """What a gateway did does not add up, or it does nothing any more."""

@@ -1,7 +1,7 @@
 """HMAC midstates: what SHA-1 and SHA-256 know after the key's block (RFC 2104 4).
 
-A gateway that keeps them per SA needs no key any more and saves two blocks a packet. No crypto library hands them out, so the
-compression functions of FIPS 180-4 are here, for the one block a key makes.
+A gateway that keeps them per SA needs no key any more and saves two blocks a packet. No crypto library hands them out,
+so the compression functions of FIPS 180-4 are here, for the one block a key makes.
 """
 import hashlib
 import struct

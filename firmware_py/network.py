@@ -1,7 +1,8 @@
-"""Interfaces, neighbours and routes, and what follows from them: by which port, and to which Ethernet address, a packet leaves.
+"""Interfaces, neighbours and routes, and what follows from them: by which port, and to which Ethernet
+address, a packet leaves.
 
-:func:`from_ip` reads what ``ip -j addr``, ``ip -j link``, ``ip -j neigh`` and ``ip -j route`` print on the machine that the
-gateway replaces.
+:func:`from_ip` reads what ``ip -j addr``, ``ip -j link``, ``ip -j neigh`` and ``ip -j route`` print on the
+machine that the gateway replaces.
 """
 import json
 from collections.abc import Iterable
@@ -122,15 +123,16 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
             server: str | None = None) -> Topology:
     """The topology that the JSON files of ``ip`` in ``folder`` describe.
 
-    ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read where they are.
+    ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read
+    where they are.
 
     Parameters
     ----------
     endpoints : iterable of Address
         Addresses at which SAs end.
     network, server : str or None
-        Names of the interfaces behind the ports. None: the network port is the Ethernet interface that has one of ``endpoints``,
-        the server port the other one.
+        Names of the interfaces behind the ports. None: the network port is the Ethernet interface that has
+        one of ``endpoints``, the server port the other one.
 
     Raises
     ------
@@ -148,14 +150,19 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
     ports = _ports(where, links, addresses, set(endpoints), network, server)
     interfaces = [Interface(name, port, _mac(where, links[name], "address"), addresses[name],
                             _get(where, links[name], "mtu", int, 1500)) for name, port in ports.items()]
-    neighbours = [Neighbour(_ip(folder / "neigh.json", item, "dst"), ports[item["dev"]],
-                            _mac(folder / "neigh.json", item, "lladdr"))
-                  for item in _load(folder / "neigh.json") if item.get("dev") in ports and "lladdr" in item]
+    file = folder / "neigh.json"
+    neighbours = [Neighbour(_ip(file, item, "dst"), ports[item["dev"]], _mac(file, item, "lladdr"))
+                  for item in _at_ports(file, ports) if "lladdr" in item]
     routes = []
     for file in (folder / "route.json", folder / "route6.json"):
         if file.name == "route.json" or file.exists():
-            routes += [_route(file, item, ports) for item in _load(file) if item.get("dev") in ports]
+            routes += [_route(file, item, ports) for item in _at_ports(file, ports)]
     return Topology(interfaces, neighbours, routes)
+
+
+def _at_ports(file: Path, ports: dict[str, Port]) -> list[dict]:
+    """The objects of ``file`` that belong to one of the ports' interfaces."""
+    return [item for item in _load(file) if _get(file, item, "dev", str, "") in ports]
 
 
 def _load(file: Path) -> list[dict]:

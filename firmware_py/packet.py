@@ -8,6 +8,7 @@ from spigate.firmware_py.punt import Reason
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
 TCP, UDP = 6, 17
+_IPV4 = struct.Struct(">BBHHHBBH4s4s")
 IKE_PORT, NATT_PORT = 500, 4500
 
 
@@ -48,7 +49,8 @@ class Ethernet:
 
 @dataclass(frozen=True)
 class Ipv4:
-    """What an IPv4 header says. ``ports`` are those of TCP and UDP, None for other protocols and where they are cut off."""
+    """What an IPv4 header says. ``ports`` are those of TCP and UDP, None for other protocols and where they
+    are cut off."""
 
     header_bytes: int
     tos: int
@@ -73,7 +75,7 @@ class Ipv4:
         header_bytes = 4 * (packet[0] & 15) if packet else 0
         if len(packet) < 20 or packet[0] >> 4 != 4 or not 20 <= header_bytes <= len(packet):
             raise Refused(Reason.MALFORMED)
-        _, tos, total_length, _, fragment, ttl, protocol, _, source, destination = struct.unpack_from(">BBHHHBBH4s4s", packet)
+        _, tos, total_length, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
         if not header_bytes <= total_length <= len(packet) or checksum(packet[:header_bytes]):
             raise Refused(Reason.MALFORMED)
         fragmented = bool(fragment & 0x3FFF)
@@ -93,7 +95,8 @@ def checksum(data: bytes) -> int:
 
 
 def rewrite(packet: bytes, header_bytes: int, **fields: int) -> bytes:
-    """``packet`` with other values in its IPv4 header (``tos``, ``total_length``, ``ttl``, ``protocol``) and the checksum that belongs to them."""
+    """``packet`` with other values in its IPv4 header (``tos``, ``total_length``, ``ttl``, ``protocol``) and
+    the checksum that belongs to them."""
     header = bytearray(packet[:header_bytes])
     places = {"tos": (1, 1), "total_length": (2, 2), "ttl": (8, 1), "protocol": (9, 1)}
     for name, value in fields.items():

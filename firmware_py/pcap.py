@@ -32,7 +32,8 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
     Raises
     ------
     PcapError
-        Bad magic, another link type than Ethernet, or a record that is cut off; the message names ``file`` and the offset.
+        Bad magic, another link type than Ethernet, or a record that is cut off; the message names ``file``
+        and the offset.
     """
     def error(offset: int, expected: str, found: object) -> PcapError:
         return PcapError(f"{file}, offset {offset}: expected {expected}, not {found}")

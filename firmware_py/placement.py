@@ -1,8 +1,9 @@
 """Where CAM entries go: cuckoo placement on the host, for a table that the gateway only looks up.
 
-Every key has one slot in each way (:mod:`spigate.hdl.cfe.hashing`). When all of a new key's slots are taken, the shortest chain of moves
-that ends at a free slot makes room (R. Pagh, F. Rodler, "Cuckoo hashing", 2004; with three ways more than 90 % of the slots fill). A
-move copies an entry to its new slot before its old one is overwritten, so a lookup finds every live entry at every moment.
+Every key has one slot in each way (:mod:`spigate.hdl.cfe.hashing`). When all of a new key's slots are taken,
+the shortest chain of moves that ends at a free slot makes room (R. Pagh, F. Rodler, "Cuckoo hashing", 2004;
+with three ways more than 90 % of the slots fill). A move copies an entry to its new slot before its old one
+is overwritten, so a lookup finds every live entry at every moment.
 """
 from collections import deque
 from dataclasses import dataclass
@@ -64,7 +65,8 @@ class Placement:
         Raises
         ------
         TableFull
-            The CAM holds as many keys as it is built for, or no chain of moves ends at a free slot. Nothing has changed.
+            The CAM holds as many keys as it is built for, or no chain of moves ends at a free slot. Nothing
+            has changed.
         """
         if entry.key in self._where:
             index = self._where[entry.key]
@@ -73,7 +75,7 @@ class Placement:
         if len(self._where) >= self.entries:
             raise TableFull(f"The CAM is full: {self.entries} entries")
         path = self._path(entry.key)
-        writes = [SlotWrite(to, self._slots[at]) for at, to in zip(path[-2::-1], path[:0:-1])]
+        writes = [SlotWrite(to, self._slots[at]) for at, to in zip(path[-2::-1], path[:0:-1], strict=True)]
         writes.append(SlotWrite(path[0], entry))
         for write in writes:
             self._slots[write.index] = write.entry

@@ -8,7 +8,8 @@ from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa, Select
 
 
 class PolicyDirection(StrEnum):
-    """Which packets a policy is about: what is sent, what is received for the gateway's own addresses, what is received and forwarded."""
+    """Which packets a policy is about: what is sent, what is received for the gateway's own addresses, what
+    is received and forwarded."""
 
     OUT = "out"
     IN = "in"
@@ -25,7 +26,8 @@ class PolicyAction(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """Which SA protects, innermost first where there are several. Unspecified addresses (0.0.0.0) and ``reqid`` 0 match every SA."""
+    """Which SA protects, innermost first where there are several. Unspecified addresses (0.0.0.0) and
+    ``reqid`` 0 match every SA."""
 
     source: Address
     destination: Address
@@ -114,7 +116,8 @@ class PolicyDatabase:
         return [policy for policy in self._policies if policy.direction != PolicyDirection.OUT]
 
     def permitted(self, sa: Sa) -> list[Selectors]:
-        """What the inbound ``sa`` may carry: selectors of the policies that name it, none twice, none inside another."""
+        """What the inbound ``sa`` may carry: selectors of the policies that name it, none twice, none inside
+        another."""
         if sa.direction != Direction.INBOUND:
             raise InputError(f"sa must be inbound, not {sa}")
         found: list[Selectors] = []

@@ -1,7 +1,7 @@
 """The 16 bytes in front of every frame on the control element's port.
 
-They restate ``PuntHeader`` and ``InjectHeader`` of :mod:`spigate.hdl.net.descriptor` for a host without gateware tools; a test compares
-the two. Behind the header come two alignment bytes, then the frame.
+They restate ``PuntHeader`` and ``InjectHeader`` of :mod:`spigate.hdl.net.descriptor` for a host without
+gateware tools; a test compares the two. Behind the header come two alignment bytes, then the frame.
 """
 import struct
 from dataclasses import astuple, dataclass
@@ -31,7 +31,8 @@ class InjectMode(IntEnum):
 
 @dataclass(frozen=True)
 class PuntHeader:
-    """Why and from where a frame comes up. ``dfe`` is the DFE that punts; for a miss the balancer's choice for the SA to come."""
+    """Why and from where a frame comes up. ``dfe`` is the DFE that punts; for a miss the balancer's choice
+    for the SA to come."""
 
     reason: Reason
     ingress: Port

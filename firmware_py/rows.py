@@ -1,4 +1,5 @@
-"""Entries of the gateway's tables as the words that the table window takes: rows by their names in ``hdl/csr/entries.rdl``."""
+"""Entries of the gateway's tables as the words that the table window takes: rows by their names in
+``hdl/csr/entries.rdl``."""
 from cryptography.hazmat.primitives.ciphers import Cipher as Crypt
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
@@ -69,7 +70,8 @@ def sa(entry: Sa, selectors: Selectors | None) -> list[int]:
     tunnel = {"source": int(entry.source), "destination": int(entry.destination)} if entry.mode == Mode.TUNNEL else {}
     return _words(
         "sa", control=control, tunnel=tunnel,
-        selector_addresses=_addresses(selectors) if selectors else {}, selector_ports=_ports(selectors) if selectors else {},
+        selector_addresses=_addresses(selectors) if selectors else {},
+        selector_ports=_ports(selectors) if selectors else {},
         key_low={"value": _text(entry.key[:16])}, key_high={"value": _text(entry.key[16:])},
         **{f"auth_{at}": {"value": _text(authentication[16 * at:16 * at + 16])} for at in range(4)},
         byte_lifetime=_lifetime(entry.soft, entry.hard, "bytes"),

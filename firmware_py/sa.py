@@ -1,7 +1,7 @@
 """The Security Association: the one model of it in the whole project.
 
-Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make them, the driver
-packs them into the tables of the gateware, the software path does ESP with them.
+Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make
+them, the driver packs them into the tables of the gateware, the software path does ESP with them.
 """
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -133,6 +133,16 @@ class Selectors:
                 and all(a[0] <= b[1] and b[0] <= a[1] for a, b in ((self.source_ports, other.source_ports),
                                                                     (self.destination_ports, other.destination_ports))))
 
+    def intersection(self, other: "Selectors") -> "Selectors | None":
+        """What matches both; None: nothing does."""
+        if not self.overlaps(other):
+            return None
+        return Selectors(
+            max(self.source, other.source, key=lambda network: network.prefixlen),
+            max(self.destination, other.destination, key=lambda network: network.prefixlen),
+            self.protocol if other.protocol is None else other.protocol,
+            _common(self.source_ports, other.source_ports), _common(self.destination_ports, other.destination_ports))
+
     def covers(self, other: "Selectors") -> bool:
         """Whether every packet that matches ``other`` matches this too."""
         return (self.source.version == other.source.version
@@ -142,13 +152,21 @@ class Selectors:
                                                                     (self.destination_ports, other.destination_ports))))
 
 
+def _common(ports: tuple[int, int], others: tuple[int, int]) -> tuple[int, int]:
+    return max(ports[0], others[0]), min(ports[1], others[1])
+
+
 ANY_IPV4 = Selectors(ip_network("0.0.0.0/0"), ip_network("0.0.0.0/0"))
 ANY_IPV6 = Selectors(ip_network("::/0"), ip_network("::/0"))
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Limits of an SA; None: no limit. Bytes are those that ESP encapsulates (RFC 4301 4.4.2.1), seconds count from its making."""
+    """Limits of an SA; None: no limit. Seconds count from its making.
+
+    Bytes are those of what ESP carries: the whole packet inside a tunnel, the payload in transport mode (RFC
+    4301 4.4.2.1).
+    """
 
     bytes: int | None = None
     packets: int | None = None
@@ -192,9 +210,10 @@ class Sa:
     replay_window : int
         Sequence numbers that the anti-replay window covers; 0: no anti-replay service.
     sequence, window : int
-        State to start from. Outbound: the last number used. Inbound: the highest received, and its window: bit i is set when sequence - i was received.
+        State to start from. Outbound: the last number used. Inbound: the highest received, and its window:
+        bit i is set when sequence - i was received.
     selectors : Selectors or None
-        Inbound: what the SA may carry. None: what the policies say that name it.
+        Inbound: what the SA may carry, of what the policies that name it say, if there are any. None: all of that.
     soft, hard : Lifetime
     mtu : int
         Largest IP packet to encapsulate, in bytes; 0: no limit.

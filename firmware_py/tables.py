@@ -1,7 +1,8 @@
 """The gateway's tables as the control element sees them: their entries, and who keeps them.
 
-:class:`Tables` has two keepers: :class:`~spigate.firmware_py.driver.Driver` writes the registers of the gateware,
-:class:`~spigate.firmware_py.soft.gateway.SoftGateway` is a gateway itself. The control element does not know which it has.
+:class:`Tables` has two keepers: :class:`~spigate.firmware_py.driver.Driver` writes the registers of the
+gateware, :class:`~spigate.firmware_py.soft.gateway.SoftGateway` is a gateway itself. The control element does
+not know which it has.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Capabilities:
     natt: bool = False
 
     def lacks(self, sa: Sa, permitted: Sequence[Selectors] = ()) -> str | None:
-        """What ``sa`` needs and the gateway has not, by name; None where it can do it all. ``permitted``: what it may carry."""
+        """What ``sa`` needs and the gateway has not, by name; None where it can do it all. ``permitted``:
+        what it may carry."""
         needs = [
             (sa.protocol != AH or self.ah, "AH"),
             (sa.source.version == 4 or self.ipv6, "IPv6"),
@@ -148,7 +150,8 @@ class Source:
 
 @dataclass(frozen=True)
 class SaState:
-    """How far an SA is. ``sequence`` and ``window`` as in :class:`~spigate.firmware_py.sa.Sa`; bytes and packets count towards its lifetime."""
+    """How far an SA is. ``sequence`` and ``window`` as in :class:`~spigate.firmware_py.sa.Sa`; bytes and
+    packets count towards its lifetime."""
 
     sequence: int = 0
     window: int = 0
@@ -189,7 +192,8 @@ class CfeSettings:
 
 @dataclass(frozen=True)
 class Counters:
-    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason, those that are 0 left out."""
+    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason, those that are 0
+    left out."""
 
     cfe: dict[str, int] = field(default_factory=dict)
     forward: dict[str, int] = field(default_factory=dict)

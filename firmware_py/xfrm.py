@@ -1,17 +1,20 @@
 """What Linux prints of its SAs and policies: ``ip xfrm state`` and ``ip xfrm policy``, with and without ``-s``.
 
-Linux's SAs have no direction of their own (newer kernels may print one): it follows from which end is an address of this machine.
+Linux's SAs have no direction of their own (newer kernels may print one): it follows from which end is an
+address of this machine.
 """
 import re
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.sa import (
     AH,
+    ANY_IPV4,
+    ANY_IPV6,
     ANY_PORTS,
     ESP,
     Address,
@@ -25,6 +28,7 @@ from spigate.firmware_py.sa import (
     Sa,
     Selectors,
 )
+from spigate.firmware_py.xfrm_text import Line, XfrmError, entries, hide, read
 
 PROTOCOLS = {"icmp": 1, "ipv4": 4, "ipip": 4, "tcp": 6, "udp": 17, "ipv6": 41, "gre": 47, "esp": 50, "ah": 51,
              "icmp6": 58, "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "udplite": 136}
@@ -40,121 +44,19 @@ _IGNORED = ("lifetime", "add", "use", "crypto", "coaddr", "lastused", "output-ma
             "tfcpad", "mark")
 
 
-class XfrmError(InputError):
-    """Text that ``ip xfrm`` does not print; the message names file, line and what was expected."""
-
-
-@dataclass
-class _Line:
-    """A line's words, taken from left to right."""
-
-    file: str
-    number: int
-    words: list[str]
-    indent: int
-    at: int = 0
-
-    def error(self, expected: str, found: object = None) -> XfrmError:
-        shown = "nothing" if found is None else repr(found)
-        return XfrmError(f"{self.file}, line {self.number}: expected {expected}, not {shown}")
-
-    def peek(self) -> str | None:
-        return self.words[self.at] if self.at < len(self.words) else None
-
-    def take(self, expected: str) -> str:
-        word = self.peek()
-        if word is None:
-            raise self.error(expected)
-        self.at += 1
-        return word
-
-    def word(self, *expected: str) -> str:
-        """The next word, which must be one of ``expected``."""
-        word = self.take(" or ".join(expected))
-        if word not in expected:
-            raise self.error(" or ".join(expected), word)
-        return word
-
-    def parse(self, expected: str, convert: Callable[[str], object]) -> object:
-        word = self.take(expected)
-        try:
-            return convert(word)
-        except (ValueError, KeyError):
-            raise self.error(expected, _hide(word)) from None
-
-    def number_of(self, what: str) -> int:
-        """A number, decimal or after 0x, with what ``ip -s`` puts in brackets behind it left out."""
-        return self.parse(f"a number for {what}", lambda word: int(word.split("(")[0].rstrip(","), 0))
-
-    def address(self, what: str) -> Address:
-        return self.parse(f"an address for {what}", ip_address)
-
-    def key(self, what: str) -> bytes:
-        """A key in hexadecimal, and its length as ``ip -s`` prints it."""
-        key = self.parse(f"the key of {what}, 0x and hexadecimal digits", _hexadecimal)
-        if (self.peek() or "").startswith("("):
-            bits = self.parse("the key's length, such as (128", lambda word: int(word[1:]))
-            self.word("bits)")
-            if bits != 8 * len(key):
-                raise self.error(f"a key of {bits} bits for {what}", f"{8 * len(key)} bits")
-        return key
-
-
-def _hexadecimal(word: str) -> bytes:
-    if not word.startswith("0x"):
-        raise ValueError(word)
-    return bytes.fromhex(word[2:])
-
-
-def _hide(word: str) -> str:
-    """A word as an error may show it: keys do not appear in messages."""
-    return f"{word[:6]}... ({len(word)} characters)" if len(word) > 24 else word
-
-
-def _entries(text: str, file: str) -> Iterator[list[_Line]]:
-    """The lines of one entry after the other; an entry begins with a line ``src``, not indented."""
-    lines: list[_Line] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        parsed = _Line(file, number, words, len(line) - len(line.lstrip()))
-        if not parsed.indent:
-            if words[0] != "src":
-                raise parsed.error("an entry that begins with src", _hide(words[0]))
-            if lines:
-                yield lines
-            lines = []
-        elif not lines:
-            raise parsed.error("an entry that begins with src at the beginning of a line", _hide(words[0]))
-        lines.append(parsed)
-    if lines:
-        yield lines
-
-
-def _read(path: Path) -> str:
-    try:
-        return Path(path).read_text()
-    except FileNotFoundError:
-        raise XfrmError(f"{path}: expected the output of ip xfrm, but there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise XfrmError(f"{path}: expected text: {error}") from None
-
-
 # SAs
 
 
 def read_states(path: Path, local: Collection[Address]) -> list[Sa]:
     """The SAs in the file ``path``; see :func:`parse_states`."""
-    return parse_states(_read(path), local, file=str(path))
+    return parse_states(read(path), local, file=str(path))
 
 
 def endpoints(path: Path) -> set[Address]:
     """Sources and destinations of the SAs in the file ``path``."""
     found = set()
-    for lines in _entries(_read(path), str(path)):
+    for lines in entries(read(path), str(path)):
         found.update(_ends(lines[0]))
-        lines[0].at = 0
     return found
 
 
@@ -169,19 +71,20 @@ def parse_states(text: str, local: Collection[Address], *, file: str = "ip xfrm 
     Raises
     ------
     XfrmError
-        Something is not as ``ip xfrm`` prints it, unknown, or impossible; the message names ``file``, line and what was expected.
+        Something is not as ``ip xfrm`` prints it, unknown, or impossible; the message names ``file``, line
+        and what was expected.
     """
-    return [_state(lines, local) for lines in _entries(text, file)]
+    return [_state(lines, local) for lines in entries(text, file)]
 
 
-def _ends(line: _Line) -> tuple[Address, Address]:
+def _ends(line: Line) -> tuple[Address, Address]:
     line.word("src")
     source = line.address("src")
     line.word("dst")
     return source, line.address("dst")
 
 
-def _state(lines: list[_Line], local: Collection[Address]) -> Sa:
+def _state(lines: list[Line], local: Collection[Address]) -> Sa:
     source, destination = _ends(lines[0])
     fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY}
     limits: dict[str, dict] = {"soft": {}, "hard": {}}
@@ -214,8 +117,8 @@ def _state(lines: list[_Line], local: Collection[Address]) -> Sa:
         elif name == "dir":
             stated = line.word("in", "out")
         elif not (name in _IGNORED or name[0].isdigit()):
-            raise line.error("a property of an SA that ip xfrm state prints", _hide(name))
-    if fields.get("spi") is None:
+            raise line.error("a property of an SA that ip xfrm state prints", hide(name))
+    if not {"spi", "mode"} <= fields.keys():
         raise lines[0].error("an SA with a line proto ... spi ... mode", "one without")
     direction = _direction(lines[0], source, destination, local, stated)
     fields["direction"] = direction
@@ -223,16 +126,15 @@ def _state(lines: list[_Line], local: Collection[Address]) -> Sa:
     fields["sequence"] = numbers.get("oseq" if outbound else "seq", 0)
     fields["window"] = 0 if outbound else numbers.get("window", 0)
     fields["replay_window"] = max(fields["replay_window"], numbers.get("size", 0))
-    selectors = fields.get("selectors")
-    if selectors and not selectors.source.prefixlen and not selectors.destination.prefixlen and selectors.protocol is None:
-        fields["selectors"] = None
+    if fields.get("selectors") in (ANY_IPV4, ANY_IPV6):
+        fields["selectors"] = None  # it leaves all to the policies
     try:
         return Sa(soft=Lifetime(**limits["soft"]), hard=Lifetime(**limits["hard"]), **fields)
     except InputError as error:
         raise XfrmError(f"{lines[0].file}, line {lines[0].number}: {error}") from None
 
 
-def _state_names(line: _Line, fields: dict) -> None:
+def _state_names(line: Line, fields: dict) -> None:
     fields["protocol"] = {"esp": ESP, "ah": AH}[line.word("esp", "ah")]
     line.word("spi")
     fields["spi"] = line.number_of("spi")
@@ -246,7 +148,7 @@ def _state_names(line: _Line, fields: dict) -> None:
             line.take(f"the value of {name}")
 
 
-def _state_replay(line: _Line, fields: dict) -> None:
+def _state_replay(line: Line, fields: dict) -> None:
     fields["replay_window"] = line.number_of("replay-window")
     while line.peek() is not None:
         name = line.word("seq", "flag")
@@ -263,7 +165,7 @@ def _state_replay(line: _Line, fields: dict) -> None:
                 fields["copy_tos"] = False
 
 
-def _state_auth(line: _Line, name: str, fields: dict) -> None:
+def _state_auth(line: Line, name: str, fields: dict) -> None:
     algorithm = line.take("the name of an HMAC")
     found = re.fullmatch(r"hmac\((\w+)\)", algorithm)
     key = line.key(algorithm)
@@ -275,7 +177,7 @@ def _state_auth(line: _Line, name: str, fields: dict) -> None:
     fields["auth"], fields["auth_key"] = auth, key
 
 
-def _state_cipher(line: _Line, fields: dict, known: dict, what: str) -> None:
+def _state_cipher(line: Line, fields: dict, known: dict, what: str) -> None:
     algorithm = line.take(f"the name of a {what}")
     if algorithm not in known:
         raise line.error(" or ".join(known), algorithm)
@@ -286,7 +188,7 @@ def _state_cipher(line: _Line, fields: dict, known: dict, what: str) -> None:
     fields["cipher"], fields["key"], fields["salt"] = cipher, key[:len(key) - salt], key[len(key) - salt:]
 
 
-def _encapsulation(line: _Line) -> Encapsulation:
+def _encapsulation(line: Line) -> Encapsulation:
     line.word("type")
     line.word("espinudp")
     line.word("sport")
@@ -298,8 +200,9 @@ def _encapsulation(line: _Line) -> Encapsulation:
     return Encapsulation(source, destination)
 
 
-def _anti_replay(line: _Line, rest: Iterator[_Line]) -> dict[str, int]:
-    """``anti-replay esn context:`` and its lines, or ``anti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000``."""
+def _anti_replay(line: Line, rest: Iterator[Line]) -> dict[str, int]:
+    """``anti-replay esn context:`` and its lines, or ``anti-replay context: seq 0x0, oseq 0x0, bitmap
+    0x00000000``."""
     if line.word("esn", "context:") == "context:":
         values = _pairs(line, ("seq", "oseq", "bitmap"), {"oseq-hi", "seq-hi"})
         return {"seq": values["seq"], "oseq": values["oseq"], "window": values["bitmap"]}
@@ -308,6 +211,8 @@ def _anti_replay(line: _Line, rest: Iterator[_Line]) -> dict[str, int]:
     values = _pairs(line, ("seq-hi", "seq", "oseq-hi", "oseq"))
     line = next(rest, line)
     sizes = _pairs(line, ("replay_window", "bitmap-length"))
+    if sizes["replay_window"] > 32 * sizes["bitmap-length"]:
+        raise line.error(f"a window of at most {32 * sizes['bitmap-length']}", sizes["replay_window"])
     words: list[int] = []
     while len(words) < sizes["bitmap-length"]:
         line = next(rest, line)
@@ -320,7 +225,7 @@ def _anti_replay(line: _Line, rest: Iterator[_Line]) -> dict[str, int]:
             "window": _window(words, sequence, sizes["replay_window"])}
 
 
-def _pairs(line: _Line, names: tuple[str, ...], optional: Collection[str] = ()) -> dict[str, int]:
+def _pairs(line: Line, names: tuple[str, ...], optional: Collection[str] = ()) -> dict[str, int]:
     """Words such as ``seq 0x0, oseq 0x0`` as numbers by name."""
     values: dict[str, int] = {}
     while line.peek() is not None:
@@ -333,15 +238,17 @@ def _pairs(line: _Line, names: tuple[str, ...], optional: Collection[str] = ()) 
 
 
 def _window(words: list[int], sequence: int, size: int) -> int:
-    """Linux keeps the window as a ring, in which number n has bit (n - 1) mod size, and prints its words from the last to the first."""
+    """Linux keeps the window as a ring, in which number n has bit (n - 1) mod size, and prints its words from
+    the last to the first."""
     if not size or not sequence:
         return 0
     ring = sum(word << 32 * at for at, word in enumerate(reversed(words)))
     return sum((ring >> (sequence - behind - 1) % size & 1) << behind for behind in range(min(size, sequence)))
 
 
-def _selectors(line: _Line) -> Selectors:
-    """``src NET dst NET``, then perhaps ``dev``, ``uid``, ``proto NAME``, ``sport``, ``dport``, ``type``, ``code``."""
+def _selectors(line: Line) -> Selectors:
+    """``src NET dst NET``, then perhaps ``dev``, ``uid``, ``proto NAME``, ``sport``, ``dport``, ``type``,
+    ``code``."""
     line.word("src")
     source = line.parse("a network for src", lambda word: ip_network(word, strict=False))
     line.word("dst")
@@ -372,7 +279,7 @@ def _protocol(word: str) -> int:
 _LIMIT = re.compile(r"(soft|hard) \(?(INF|\d+)\)?\((bytes|packets|sec)\)")
 
 
-def _limits(line: _Line, name: str, limits: dict[str, dict]) -> None:
+def _limits(line: Line, name: str, limits: dict[str, dict]) -> None:
     """``limit: soft (INF)(bytes), hard 4096(bytes)`` or ``expire add: soft 0(sec), hard 0(sec)``."""
     text = " ".join(line.words)
     found = _LIMIT.findall(text)
@@ -385,7 +292,7 @@ def _limits(line: _Line, name: str, limits: dict[str, dict]) -> None:
             limits[kind]["seconds" if unit == "sec" else unit] = int(value)
 
 
-def _direction(line: _Line, source: Address, destination: Address, local: Collection[Address],
+def _direction(line: Line, source: Address, destination: Address, local: Collection[Address],
                stated: str | None) -> Direction:
     if stated:
         return Direction.INBOUND if stated == "in" else Direction.OUTBOUND
@@ -402,23 +309,23 @@ def _direction(line: _Line, source: Address, destination: Address, local: Collec
 
 def read_policies(path: Path) -> list[Policy]:
     """The policies in the file ``path``; see :func:`parse_policies`."""
-    return parse_policies(_read(path), file=str(path))
+    return parse_policies(read(path), file=str(path))
 
 
 def parse_policies(text: str, *, file: str = "ip xfrm policy") -> list[Policy]:
-    """The policies that ``ip xfrm policy`` printed, the oldest first: Linux prints the newest first, and among policies of equal
-    priority the oldest decides. Policies of sockets are left out.
+    """The policies that ``ip xfrm policy`` printed, the oldest first: Linux prints the newest first, and
+    among policies of equal priority the oldest decides. Policies of sockets are left out.
 
     Raises
     ------
     XfrmError
         As :func:`parse_states`.
     """
-    found = [_policy(lines) for lines in _entries(text, file)]
+    found = [_policy(lines) for lines in entries(text, file)]
     return [policy for policy in reversed(found) if policy]
 
 
-def _policy(lines: list[_Line]) -> Policy | None:
+def _policy(lines: list[Line]) -> Policy | None:
     selectors = _selectors(lines[0])
     direction, action, priority = None, PolicyAction.BYPASS, 0
     templates: list[Template] = []
@@ -435,8 +342,10 @@ def _policy(lines: list[_Line]) -> Policy | None:
             action, priority = _policy_line(line, action, priority)
         elif name == "tmpl":
             templates.append(_template(line, next(rest, None)))
-        elif name not in _IGNORED and name not in ("limit:", "expire", "level", "enc-mask") and not name[0].isdigit():
-            raise line.error("a property of a policy that ip xfrm policy prints", _hide(name))
+        elif name == "level" and templates:
+            templates[-1] = replace(templates[-1], optional=line.word("required", "use") == "use")
+        elif name not in (*_IGNORED, "limit:", "expire", "enc-mask") and not name[0].isdigit():
+            raise line.error("a property of a policy that ip xfrm policy prints", hide(name))
     if direction is None:
         raise lines[0].error("a policy with a line dir in, out or fwd", "one without")
     if templates and action == PolicyAction.BYPASS:
@@ -448,7 +357,7 @@ def _policy(lines: list[_Line]) -> Policy | None:
         raise XfrmError(f"{lines[0].file}, line {lines[0].number}: {error}") from None
 
 
-def _policy_line(line: _Line, action: PolicyAction, priority: int) -> tuple[PolicyAction, int]:
+def _policy_line(line: Line, action: PolicyAction, priority: int) -> tuple[PolicyAction, int]:
     while line.peek() is not None:
         name = line.word("action", "priority", "index", "ptype", "share", "flag")
         if name == "action":
@@ -463,24 +372,20 @@ def _policy_line(line: _Line, action: PolicyAction, priority: int) -> tuple[Poli
     return action, priority
 
 
-def _template(line: _Line, second: _Line | None) -> Template:
+def _template(line: Line, second: Line | None) -> Template:
     source, destination = _ends(line)
     if second is None:
         raise line.error("a second line of the template, with proto and mode")
     second.word("proto")
     protocol = {"esp": ESP, "ah": AH}[second.word("esp", "ah")]
     values = {"spi": 0, "reqid": 0}
-    mode, optional = None, False
+    mode = None
     while second.peek() is not None:
-        name = second.word("spi", "reqid", "mode", "level", "share")
+        name = second.word("spi", "reqid", "mode")
         if name == "mode":
             mode = Mode[second.word("tunnel", "transport").upper()]
-        elif name == "level":
-            optional = second.word("required", "use") == "use"
-        elif name == "share":
-            second.take("the value of share")
         else:
             values[name] = second.number_of(name)
     if mode is None:
         raise second.error("mode tunnel or mode transport")
-    return Template(source=source, destination=destination, mode=mode, protocol=protocol, optional=optional, **values)
+    return Template(source=source, destination=destination, mode=mode, protocol=protocol, **values)

@@ -9,15 +9,17 @@ from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import ALIGN, Beat, packets
 
-COUNTERS = {Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated"}
+COUNTERS = {
+    Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
+}
 """Members of ``FORWARD_COUNTERS`` by port."""
 
 
 class Forwarding(wiring.Component):
     """Takes packets from several sources and queues them for the four ports, each as fast as the others let it.
 
-    A source waits only while another one's packet goes to the same port. A queue never waits: a packet for which there is no room is
-    dropped whole and reported. Packets of one source for one port keep their order.
+    A source waits only while another one's packet goes to the same port. A queue never waits: a packet for which there
+    is no room is dropped whole and reported. Packets of one source for one port keep their order.
 
     Parameters
     ----------
@@ -41,7 +43,8 @@ class Forwarding(wiring.Component):
     recirculate : Out(packets)
         Frames with alignment bytes.
     recirculate_egress : Out(stream of Egress)
-        One for each of ``recirculate``, offered no later than its first beat. The packet behind waits until it is taken.
+        One for each of ``recirculate``, offered no later than its first beat. The packet behind waits until it is
+        taken.
     reports : Out(stream of Report)
         QUEUE_FULL for each packet dropped.
     counters : Out(FORWARD_COUNTERS)
@@ -75,7 +78,7 @@ class Forwarding(wiring.Component):
                 packet.ready.eq(egress.valid & taking[egress.payload.port]),
                 egress.ready.eq(packet.valid & packet.ready & packet.payload.last),
             ]
-            # The depth rides in the first of the alignment bytes: the beat that follows a packet's last one is its first.
+            # The depth rides in the first of the alignment bytes.
             first = Signal(init=1, name=f"first{source}")
             with m.If(packet.valid & packet.ready):
                 m.d.sync += first.eq(packet.payload.last)
@@ -100,7 +103,8 @@ class Forwarding(wiring.Component):
 
     def _recirculate(self, m, queue):
         """Takes the depth out of the alignment bytes and offers it beside the packet."""
-        first, offered = Signal(init=1), Signal()
+        first = Signal(init=1)
+        offered = Signal()
         item = self.recirculate_egress
         m.d.comb += [
             self.recirculate.valid.eq(queue.valid & offered), queue.ready.eq(self.recirculate.ready & offered),
@@ -119,7 +123,7 @@ class Forwarding(wiring.Component):
             ]
 
     def _account(self, m, queues):
-        """Counts what is kept and reports what is dropped. Drops look all alike, so those not yet reported are a number."""
+        """Counts what is kept and reports what is dropped. Drops look alike: those not yet reported are a number."""
         pending = Signal(8)
         room = pending < 2 ** len(pending) - 1 - len(queues)
         drops = []
@@ -133,6 +137,7 @@ class Forwarding(wiring.Component):
         report = self.reports
         m.d.comb += [
             report.valid.eq(pending != 0),
-            report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1), report.payload.dfe.eq(FROM_FORWARDING),
+            report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1),
+            report.payload.dfe.eq(FROM_FORWARDING),
         ]
         m.d.sync += pending.eq(pending + sum(drops) - (report.valid & report.ready))

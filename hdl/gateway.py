@@ -4,6 +4,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
@@ -67,8 +68,9 @@ class Gateway(wiring.Component):
         m = Module()
         cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules,
                   routes=self.routes)
-        dfes = [Dfe(beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
-                    engine=self.engine) for _ in range(self.dfes)]
+        dfes = copies(platform, "dfe", lambda: Dfe(
+            beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
+            engine=self.engine), self.dfes)
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
         control = ControlPlane(dfes=self.dfes, reporters=self.dfes + 2, beat_bytes=self.beat_bytes, lanes=self.lanes,
                                sa_entries=self.sa_entries, sources=self.sources, cam_entries=self.cam_entries,

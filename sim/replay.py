@@ -3,10 +3,10 @@ import argparse
 import json
 from pathlib import Path
 
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py import capture
+from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.tables import Balance
 from spigate.hdl.net.packet import BEAT_BYTES
-from spigate.sim import capture
 from spigate.sim.build import SIMULATORS
 from spigate.sim.gateway import Configuration
 
@@ -14,6 +14,8 @@ TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
 BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 MISSES = ("inject", "drop")
+PATIENCE = 0xFFFF
+"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
@@ -34,8 +36,10 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     ------
     InputError
         The folder lacks something, or a file in it is wrong.
+    Unsound
+        The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
     ToolMissing, BuildFailed, SimulationFailed
-        As :mod:`spigate.sim.build` says. A run that was not sound is a simulation that failed.
+        As :mod:`spigate.sim.build` says.
     """
     capture.read(folder)  # What is wrong with it is said before anything is built.
     if out.exists() and not out.is_dir():
@@ -46,7 +50,15 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(TESTBENCH, waveform=waveform, parameters={
         "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})
-    return json.loads((out / "report.json").read_text())
+    return result(out)
+
+
+def result(out: Path) -> dict:
+    """The report in ``out``; raises :class:`Unsound` where it is an error."""
+    report = json.loads((out / "report.json").read_text())
+    if "error" in report:
+        raise Unsound(report["error"])
+    return report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from cocotb.triggers import Event, First
 
 from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.errors import SpigateError
+from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.punt import Port, PuntHeader, Reason, unpack_punt
 from spigate.hdl.csr import rdl
 from spigate.sim.board import Arrival, Board
@@ -17,14 +17,6 @@ LOOK = 256
 """Clocks without an arrival after which the drop counters are read."""
 STALLED = 40_000
 """Clocks without anything coming of the frames inside after which the gateway counts as hung."""
-
-
-class Stalled(SpigateError):
-    """Frames are inside the gateway, and nothing becomes of them."""
-
-
-class Unsound(SpigateError):
-    """The gateway's or the control element's books do not balance."""
 
 
 class Session:
@@ -104,7 +96,7 @@ class Session:
 
         Raises
         ------
-        Stalled
+        Unsound
             That never happens.
         """
         while True:
@@ -125,7 +117,7 @@ class Session:
             if not self._arrived.is_set():
                 await self._read_drops()
             if self._board.cycle - since > STALLED:
-                raise Stalled(f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks")
+                raise Unsound(f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks")
 
     async def _read_drops(self) -> None:
         register = rdl.registers()["drops"]
@@ -139,8 +131,9 @@ class Session:
         ------
         Unsound
             The sum is wrong: in = out + consumed + dropped, on the ports, or by the gateway's own counters.
-        ProtocolError, BusError
-            The gateway broke the rules of a port, or refused an access.
+            Or the gateway broke the rules of a port.
+        BusError
+            It refused an access.
         """
         board, control = self._board, self._control
         await self._read_drops()

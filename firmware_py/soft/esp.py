@@ -1,7 +1,7 @@
 """ESP in software (RFC 4303): one SA, one packet at a time.
 
-It decides what the gateware decides, in the same order and with the same reasons; so it is the reference model of a DFE, and does what
-a DFE cannot.
+It decides what the gateware decides, in the same order and with the same reasons; so it is the reference
+model of a DFE, and does what a DFE cannot.
 """
 import struct
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ class SoftSa:
         Raises
         ------
         Refused
-            In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside), TTL, POLICY, LIFETIME.
+            In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
+            TTL, POLICY, LIFETIME.
         """
         self._must_be(Direction.INBOUND)
         outer = Ipv4.parse(packet)
@@ -90,35 +91,32 @@ class SoftSa:
         if text is None:
             raise Refused(Reason.ICV)
         self._window.accept(number)
-        plain = self._uncover(packet, outer, self._strip(text))
+        payload, next_header = _strip(text)
+        alive = self._age(len(payload))
+        plain = self._uncover(packet, outer, payload, next_header)
         plain, inner = self._inspect(plain, decrement_ttl)
         if self._permitted is not None and not any(
                 selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports)
                 for selectors in self._permitted):
             raise Refused(Reason.POLICY)
-        self._age(inner.total_length)
+        if not alive:
+            raise Refused(Reason.LIFETIME)
         return plain
 
-    def _strip(self, text: bytes) -> tuple[bytes, int]:
-        """Payload and next header, without the trailer (RFC 4303 2.4: the padding is 1, 2, 3, ...)."""
-        padding, next_header = text[-2], text[-1]
-        payload = text[:-2 - padding]
-        if padding + 2 > len(text) or text[len(payload):-2] != bytes(range(1, padding + 1)):
-            raise Refused(Reason.PADDING)
+    def _uncover(self, packet: bytes, outer: Ipv4, payload: bytes, next_header: int) -> bytes:
+        """The packet inside, its IPv4 header as it was or, in transport mode, as it is to be."""
         if next_header == NO_NEXT_HEADER:
             raise Refused(Reason.DUMMY)
         if self.sa.mode == Mode.TUNNEL and next_header != IPV4_IN_ESP:
             raise Refused(Reason.PADDING)
-        return payload, next_header
-
-    def _uncover(self, packet: bytes, outer: Ipv4, stripped: tuple[bytes, int]) -> bytes:
-        payload, next_header = stripped
         if self.sa.mode == Mode.TRANSPORT:
             return rewrite(packet[:outer.header_bytes] + payload, outer.header_bytes,
                            total_length=outer.header_bytes + len(payload), protocol=next_header)
         inner = Ipv4.parse(payload)
         plain = payload[:inner.total_length]
-        if self.sa.copy_tos and outer.tos & 3 == ECN_CE and inner.tos & 3:
+        if self.sa.copy_tos and outer.tos & 3 == ECN_CE:
+            if not inner.tos & 3:
+                raise Refused(Reason.MALFORMED)
             plain = rewrite(plain, inner.header_bytes, tos=inner.tos | ECN_CE)
         return plain
 
@@ -136,24 +134,25 @@ class SoftSa:
         Raises
         ------
         Refused
-            MALFORMED, TOO_BIG, SEQUENCE_OVERFLOW, TTL_EXPIRED, LIFETIME.
+            MALFORMED, TTL_EXPIRED, TOO_BIG, SEQUENCE_OVERFLOW, LIFETIME.
         """
         self._must_be(Direction.OUTBOUND)
         inner = Ipv4.parse(packet)
-        if self.sa.mtu and inner.total_length > self.sa.mtu:
-            raise Refused(Reason.TOO_BIG)
-        number = self._window.sequence + 1
-        if number >= 1 << (64 if self.sa.esn else 32):
-            raise Refused(Reason.SEQUENCE_OVERFLOW)
         packet = packet[:inner.total_length]
         if decrement_ttl:
             if inner.ttl <= 1:
                 raise Refused(Reason.TTL_EXPIRED)
             packet = rewrite(packet, inner.header_bytes, ttl=inner.ttl - 1)
+        if self.sa.mtu and inner.total_length > self.sa.mtu:
+            raise Refused(Reason.TOO_BIG)
+        number = self._window.sequence + 1
+        if number >= 1 << (64 if self.sa.esn else 32):
+            raise Refused(Reason.SEQUENCE_OVERFLOW)
         self._window.sequence = number
-        self._age(inner.total_length)
         tunnel = self.sa.mode == Mode.TUNNEL
         payload, next_header = (packet, IPV4_IN_ESP) if tunnel else (packet[inner.header_bytes:], inner.protocol)
+        if not self._age(len(payload)):
+            raise Refused(Reason.LIFETIME)
         padding = -(len(payload) + 2) % self._form.block
         text = payload + bytes(range(1, padding + 1)) + bytes([padding, next_header])
         header = struct.pack(">II", self.sa.spi, number & 0xFFFF_FFFF)
@@ -165,7 +164,8 @@ class SoftSa:
                        total_length=inner.header_bytes + len(body), protocol=ESP)
 
     def _iv(self, number: int) -> bytes:
-        """Counter modes: the sequence number. CBC: the encryption of a number used once (NIST SP 800-38A, appendix C)."""
+        """Counter modes: the sequence number. CBC: the encryption of a number used once (NIST SP 800-38A,
+        appendix C)."""
         if self.sa.cipher == Cipher.AES_CBC:
             encryptor = Crypt(algorithms.AES(self.sa.key), modes.ECB()).encryptor()
             return encryptor.update(struct.pack(">IIQ", self.sa.spi, 0, number)) + encryptor.finalize()
@@ -179,14 +179,17 @@ class SoftSa:
                              self.sa.source.packed, self.sa.destination.packed)
         return header[:10] + checksum(header).to_bytes(2) + header[12:]
 
-    def _age(self, size: int) -> None:
+    def _age(self, size: int) -> bool:
+        """Counts a packet with ``size`` bytes of payload; False, and nothing is counted, where a hard
+        lifetime would be passed."""
         self.soft_reached = False
         hard, soft = self.sa.hard, self.sa.soft
         counts = ((self._bytes, size, soft.bytes, hard.bytes), (self._packets, 1, soft.packets, hard.packets))
         if any(limit is not None and used + more > limit for used, more, _, limit in counts):
-            raise Refused(Reason.LIFETIME)
+            return False
         self._bytes, self._packets = self._bytes + size, self._packets + 1
         self.soft_reached = any(limit is not None and used < limit <= used + more for used, more, limit, _ in counts)
+        return True
 
     def _high(self, number: int) -> bytes:
         return (number >> 32).to_bytes(4) if self.sa.esn else b""
@@ -194,3 +197,12 @@ class SoftSa:
     def _must_be(self, direction: Direction) -> None:
         if self.sa.direction != direction:
             raise InputError(f"The SA must be {direction.name.lower()}, not {self.sa}")
+
+
+def _strip(text: bytes) -> tuple[bytes, int]:
+    """Payload and next header, without the trailer (RFC 4303 2.4: the padding is 1, 2, 3, ...)."""
+    padding, next_header = text[-2], text[-1]
+    payload = text[:-2 - padding]
+    if padding + 2 > len(text) or text[len(payload):-2] != bytes(range(1, padding + 1)):
+        raise Refused(Reason.PADDING)
+    return payload, next_header

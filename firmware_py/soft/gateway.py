@@ -1,7 +1,9 @@
-"""A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of the gateware.
+"""A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of
+the gateware.
 
-It keeps the same tables (:class:`~spigate.firmware_py.tables.Tables`), so the control element programs it as it programs the gateware; what it makes of a
-frame is what the gateware is compared with. See docs/architecture.md for the packet's way.
+It keeps the same tables (:class:`~spigate.firmware_py.tables.Tables`), so the control element programs it as
+it programs the gateware; what it makes of a frame is what the gateware is compared with. See
+docs/architecture.md for the packet's way.
 """
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from spigate.firmware_py.packet import (
     ETHERTYPE_IPV6,
     IKE_PORT,
     NATT_PORT,
+    TCP,
     UDP,
     Ethernet,
     Ipv4,
@@ -39,6 +42,11 @@ from spigate.firmware_py.tables import (
 )
 
 FROM_CFE = 15
+"""The DFE of a punt with which no DFE has to do."""
+MAX_DEPTH = 3
+"""Recirculations that headers can count."""
+FIRST_SPI = 256
+"""Lower ones are reserved (RFC 4303 2.1)."""
 FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
 AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
                        Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
@@ -77,6 +85,7 @@ class _Arrival:
     frame: bytes
     ingress: Port
     depth: int
+    injected: bool
     ethernet: Ethernet
     packet: bytes
     ip: Ipv4 | None
@@ -127,7 +136,8 @@ class SoftGateway:
     # Packets
 
     def process(self, port: Port, frame: bytes) -> list[Outcome]:
-        """What becomes of ``frame``, which came in at NETWORK or SERVER: one outcome, in a list as :meth:`inject` gives it."""
+        """What becomes of ``frame``, which came in at NETWORK or SERVER: one outcome, in a list as
+        :meth:`inject` gives it."""
         self._cfe["network_in" if port == Port.NETWORK else "server_in"] += 1
         return [self._classify(frame, port, 0)]
 
@@ -136,28 +146,39 @@ class SoftGateway:
         self._cfe["inject_in"] += 1
         if mode == InjectMode.DIRECT:
             return [self._leave(port, frame, depth)]
-        return [self._classify(frame, port, depth)]
+        return [self._classify(frame, port, depth, injected=True)]
 
-    def _classify(self, frame: bytes, ingress: Port, depth: int) -> Outcome:
+    def _classify(self, frame: bytes, ingress: Port, depth: int, injected: bool = False) -> Outcome:
         dfe, sa = FROM_CFE, 0
         arrival = None
         try:
-            arrival = _parse(frame, ingress, depth)
-            if depth > self._settings.depth_limit:
-                raise Refused(Reason.NESTED)
+            arrival = _parse(frame, ingress, depth, injected)
+            action = None
             if arrival.ip.protocol == ESP:
                 entry = self._look_up(arrival)
-                dfe, sa, action = entry.dfe, entry.sa, None
             else:
                 entry = self._match(arrival)
                 action = entry.action
-                dfe = entry.dfe if action == Action.PROTECT else self._balance()
-                sa = entry.sa if action == Action.PROTECT else 0
-            return self._run_dfe(arrival, dfe, sa, action, self._routes[entry.route])
-        except Refused as refusal:
-            if refusal.reason in (Reason.UNKNOWN_SPI, Reason.NO_RULE, Reason.RULE):
+            route = self._routes[entry.route]
+            if route.egress == Port.RECIRCULATE and depth == MAX_DEPTH:
+                raise Refused(Reason.NESTED)
+            if action == Action.BYPASS:
                 dfe = self._balance()
-            return self._refuse(refusal.reason, frame, ingress, depth, dfe, sa, arrival)
+                if dfe == FROM_CFE:
+                    raise Refused(Reason.NO_DFE)
+            else:
+                dfe, sa = entry.dfe, entry.sa
+                if action is None and depth > self._settings.depth_limit:
+                    raise Refused(Reason.NESTED)
+                if not self._settings.enable >> dfe & 1:
+                    raise Refused(Reason.DFE_DOWN)
+            return self._run_dfe(arrival, dfe, sa, action, route)
+        except Refused as refusal:
+            reason = refusal.reason
+            if reason in (Reason.UNKNOWN_SPI, Reason.NO_RULE):
+                dfe = self._balance()
+                reason = Reason.NO_DFE if dfe == FROM_CFE else reason
+            return self._refuse(reason, frame, ingress, depth, dfe, sa, arrival)
 
     def _look_up(self, arrival: _Arrival) -> CamEntry:
         self._cfe["hits"] += 1
@@ -172,7 +193,8 @@ class SoftGateway:
         self._cfe["clear"] += 1
         ip = arrival.ip
         for rule in self._rules:
-            if arrival.ingress in rule.ingress and rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports):
+            hit = rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports)
+            if hit and arrival.ingress in rule.ingress:
                 if rule.action in (Action.DISCARD, Action.PUNT):
                     raise Refused(Reason.POLICY if rule.action == Action.DISCARD else Reason.RULE)
                 return rule
@@ -184,7 +206,7 @@ class SoftGateway:
             self._turn = (self._turn + 1) % self.capabilities.dfes
             if self._settings.enable >> self._turn & 1:
                 return self._turn
-        raise Refused(Reason.NO_DFE)
+        return FROM_CFE
 
     def _run_dfe(self, arrival: _Arrival, dfe: int, sa: int, action: Action | None, route: Route) -> Outcome:
         counts = self._dfes[dfe]
@@ -201,17 +223,19 @@ class SoftGateway:
         return self._leave(route.egress, frame, arrival.depth + 1)
 
     def _bypass(self, arrival: _Arrival, dfe: int, route: Route) -> bytes:
-        if not any(arrival.ip.source in source.network and arrival.ingress in source.ingress
-                   for source in self._sources[dfe].values()):
+        listed = any(arrival.ip.source in source.network and arrival.ingress in source.ingress
+                     for source in self._sources[dfe].values())
+        if not (listed or arrival.injected or arrival.depth):
             raise Refused(Reason.POLICY)
+        packet = arrival.packet[:arrival.ip.total_length]
         if not route.decrement_ttl:
-            return arrival.packet
+            return packet
         if arrival.ip.ttl <= 1:
             raise Refused(Reason.TTL_EXPIRED)
-        packet = arrival.packet[:arrival.ip.total_length] if route.destination_mac else arrival.packet
         return rewrite(packet, arrival.ip.header_bytes, ttl=arrival.ip.ttl - 1)
 
-    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None, route: Route) -> tuple[bytes, str]:
+    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None,
+                 route: Route) -> tuple[bytes, str]:
         soft = self._sas[dfe].get(index)
         direction = Direction.OUTBOUND if action == Action.PROTECT else Direction.INBOUND
         if not soft or soft.sa.direction != direction or (action is None and soft.sa.spi != arrival.spi):
@@ -329,27 +353,26 @@ class SoftGateway:
         return events
 
 
-def _parse(frame: bytes, ingress: Port, depth: int) -> _Arrival:
+def _parse(frame: bytes, ingress: Port, depth: int, injected: bool) -> _Arrival:
     ethernet, packet = Ethernet.parse(frame)
     if ethernet.kind != ETHERTYPE_IPV4:
         raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
     ip = Ipv4.parse(packet)
-    arrival = _Arrival(frame, ingress, depth, ethernet, packet, ip)
+    arrival = _Arrival(frame, ingress, depth, injected, ethernet, packet, ip)
     if ip.fragment:
         raise Refused(Reason.FRAGMENT)
     if ip.protocol == AH:
         raise Refused(Reason.AH)
     payload = ip.total_length - ip.header_bytes
-    if ip.protocol == ESP:
-        if payload < 8:
-            raise Refused(Reason.MALFORMED)
-        if arrival.spi < 256:
-            raise Refused(Reason.RESERVED_SPI)
-    if ip.protocol == UDP and payload >= 8:
+    if (ip.protocol == ESP and payload < 8) or (ip.protocol in (TCP, UDP) and ip.ports is None):
+        raise Refused(Reason.MALFORMED)
+    if ip.protocol == ESP and arrival.spi < FIRST_SPI:
+        raise Refused(Reason.RESERVED_SPI)
+    if ip.protocol == UDP:
+        marker = packet[ip.header_bytes + 8:ip.header_bytes + 12]
         if IKE_PORT in ip.ports:
             raise Refused(Reason.IKE)
-        if NATT_PORT in ip.ports:
-            marker = packet[ip.header_bytes + 8:ip.header_bytes + 12]
+        if ip.ports[1] == NATT_PORT:
             raise Refused(Reason.IKE if payload >= 12 and not any(marker) else Reason.NATT)
     return arrival
 

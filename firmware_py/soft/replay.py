@@ -23,7 +23,8 @@ class ReplayWindow:
         self.size, self.esn, self.sequence, self.received = size, esn, sequence, received
 
     def extend(self, low: int) -> int:
-        """The whole number of a packet that carries ``low``: without ESN that, otherwise the one nearest to the window."""
+        """The whole number of a packet that carries ``low``: without ESN that, otherwise the one nearest to
+        the window."""
         if not self.esn:
             return low
         high, top = divmod(self.sequence, _SUBSPACE)

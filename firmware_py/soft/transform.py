@@ -1,7 +1,8 @@
 """The algorithms of ESP on ``cryptography``: text in, cipher text and ICV out, and back.
 
-A transform knows nothing of packets. ``header`` is SPI and sequence number as they stand in the packet, ``high`` the upper half of an
-extended sequence number (empty without ESN), ``iv`` what stands between ESP header and text.
+A transform knows nothing of packets. ``header`` is SPI and sequence number as they stand in the packet,
+``high`` the upper half of an extended sequence number (empty without ESN), ``iv`` what stands between ESP
+header and text.
 """
 import hmac
 from typing import Protocol
@@ -26,8 +27,8 @@ class Transform(Protocol):
 
 
 class EncryptThenMac:
-    """A cipher without authentication, or none, and an HMAC over ESP header, IV, cipher text and the upper half of the sequence number
-    (RFC 4303 3.3.2, 2.2.1)."""
+    """A cipher without authentication, or none, and an HMAC over ESP header, IV, cipher text and the upper
+    half of the sequence number (RFC 4303 3.3.2, 2.2.1)."""
 
     def __init__(self, sa: Sa):
         self._sa, self._form = sa, AUTHS[sa.auth]

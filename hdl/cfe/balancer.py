@@ -13,8 +13,8 @@ FLOW_BITS = 8
 class Balancer(wiring.Component):
     """Round robin, weighted rotation, least loaded, or by flow.
 
-    A flow stays with its DFE as long as that may be used; when it may not, its flows go to the next one that may, and no other flow moves.
-    Among equally loaded DFEs, least loaded goes round.
+    A flow stays with its DFE as long as that may be used; when it may not, its flows go to the next one that may, and
+    no other flow moves. Among equally loaded DFEs, least loaded goes round.
 
     Parameters
     ----------
@@ -47,8 +47,9 @@ class Balancer(wiring.Component):
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes = dfes
         super().__init__({
-            "balance": In(Balance), "weights": In(data.ArrayLayout(4, MAX_DFES)), "eligible": In(dfes), "free": In(12).array(dfes),
-            "start": In(1), "flow": In(FLOW_BITS), "done": Out(1), "dfe": Out(4), "none": Out(1),
+            "balance": In(Balance), "weights": In(data.ArrayLayout(4, MAX_DFES)), "eligible": In(dfes),
+            "free": In(12).array(dfes), "start": In(1), "flow": In(FLOW_BITS),
+            "done": Out(1), "dfe": Out(4), "none": Out(1),
         })
 
     def elaborate(self, platform):

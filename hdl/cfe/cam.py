@@ -25,9 +25,9 @@ class CamResult(data.StructLayout):
 
 
 class Cam(wiring.Component):
-    """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.cfe.hashing`), and whoever writes the
-    table places it in one of them. A lookup reads all ways and compares whole keys, so it never finds a false match. A key that was written
-    twice, to move it, is found in the lower way.
+    """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.cfe.hashing`), and
+    whoever writes the table places it in one of them. A lookup reads all ways and compares whole keys, so it never
+    finds a false match. A key that was written twice, to move it, is found in the lower way.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class Cam(wiring.Component):
     Members
     -------
     write : In(stream of Entry)
-        The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the new one: a write waits for a
-        clock in which no lookup reads a row with that number.
+        The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the new one: a
+        write waits for a clock in which no lookup reads a row with that number.
     start : In(1)
         Looks ``key`` up.
     key : In(CamKey)
@@ -62,7 +62,8 @@ class Cam(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rows, value_layout = self._rows, layout.row("cam", "value")
-        stored = data.StructLayout({"key": CamKey(), "valid": 1, "result": data.StructLayout({"dfe": 4, "sa": 16, "route": 8})})
+        stored = data.StructLayout({
+            "key": CamKey(), "valid": 1, "result": data.StructLayout({"dfe": 4, "sa": 16, "route": 8})})
 
         entry = self.write.payload
         value = value_layout(entry.rows[1])

@@ -1,4 +1,4 @@
-"""The classifying forwarding element: every frame in, each to a DFE, to the control element, to a port, or dropped with a reason."""
+"""The classifying forwarding element: each frame goes to a DFE, to the control element, to a port, or is dropped."""
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -112,7 +112,8 @@ class Cfe(wiring.Component):
         for index in range(self._dfes):
             connect(m, router.dfe[index], wiring.flipped(self.dfe[index]))
             connect(m, router.dfe_info[index], wiring.flipped(self.dfe_info[index]))
-            m.d.comb += [router.dfe_free[index].eq(self.dfe_free[index]), classifier.free[index].eq(self.dfe_free[index])]
+            free = self.dfe_free[index]
+            m.d.comb += [router.dfe_free[index].eq(free), classifier.free[index].eq(free)]
 
         m.submodules.collector = collector = EntryCollector()
         connect(m, wiring.flipped(self.tables), collector.i)

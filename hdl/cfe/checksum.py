@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 class HeaderChecksum(wiring.Component):
     """The one's complement sum of RFC 1071 over the words of a header, one short add a clock.
 
-    The bytes of a 16-bit word may be swapped as long as all are (RFC 1071 2.B), so the sum is taken in the order in which beats have them.
+    The bytes of a 16-bit word may be swapped as long as all are (RFC 1071 2.B), so the sum is taken in the order in
+    which beats have them.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ class HeaderChecksum(wiring.Component):
             added, begun = Signal(name=f"add_{level}"), Signal(name=f"first_{level}")
             m.d.sync += [added.eq(add), begun.eq(first)]
             terms, add, first = sums, added, begun
-        # At most 30 words of 16 bits: five bits of carries. Folding them in twice must leave all ones; the second fold cannot.
+        # At most 30 words of 16 bits give five bits of carries. What would need a second fold is not right anyway.
         total, folded = Signal(21), Signal(17)
         with m.If(add):
             m.d.sync += total.eq(Mux(first, 0, total) + terms[0])

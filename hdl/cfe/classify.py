@@ -1,6 +1,6 @@
 """From what the parser found to what becomes of the packet: CAM or rules, route, DFE."""
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe import hashing
@@ -9,7 +9,7 @@ from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
 from spigate.hdl.cfe.parser import Parsed
-from spigate.hdl.cfe.rules import Rules
+from spigate.hdl.cfe.rules import RuleResult, Rules
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import FROM_CFE, Action, CfeControl, PacketInfo, Port, Reason, Table, Verdict
@@ -20,18 +20,12 @@ MAX_DEPTH = 3
 """What ``depth`` can count to. A packet that deep is not recirculated again, whatever ``depth_limit`` says."""
 
 
-class Found(data.StructLayout):
-    """What CAM or rules say. ``action`` only from rules."""
-
-    def __init__(self):
-        super().__init__({"hit": 1, "action": Action, "dfe": 4, "sa": 16, "route": 8})
-
-
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
-    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The route is read, and, where the
-    entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose route is not valid is a miss.
+    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The
+    route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
+    route is not valid is a miss.
 
     Parameters
     ----------
@@ -58,7 +52,8 @@ class Classifier(wiring.Component):
             raise ValueError(f"routes must be 2 to 256, not {routes!r}")
         self._dfes, self._cam_entries, self._rules, self._routes = dfes, cam_entries, rules, routes
         super().__init__({
-            "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())), "o": Out(stream.Signature(PacketInfo())),
+            "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())),
+            "o": Out(stream.Signature(PacketInfo())),
             "control": In(CfeControl()), "eligible": In(dfes), "free": In(12).array(dfes), "time": In(32),
             "clear": Out(1), "hit": Out(1), "miss": Out(1),
         })
@@ -86,7 +81,7 @@ class Classifier(wiring.Component):
             rules.i.payload.ingress.eq(info.ingress),
             moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
             cam.start.eq(moves & ~asked.decided & is_esp),
-            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(info.protocol),
+            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(ESP_PROTOCOL),
             self.i.ready.eq(~asking | moves),
         ]
         with m.If(moves):
@@ -96,8 +91,8 @@ class Classifier(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [asked.eq(self.i.payload), asking.eq(1)]
 
-        # 2: await the answer.
-        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(Found())
+        # 2: await the answer, in the form in which rules give it.
+        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
         resolve_room, leaves, of_cam = Signal(), Signal(), Signal()
         m.d.comb += [
             leaves.eq(waiting & answered & resolve_room), await_room.eq(~waiting | leaves),
@@ -139,17 +134,19 @@ class Classifier(wiring.Component):
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, entry, is_esp = Signal(Parsed()), Signal(Found()), Signal()
+        parsed, entry, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
         info, out = parsed.info, self.o.payload
         route = hop(routes.read_data)
         flow = Cat(info.source, info.destination, info.protocol, Mux(is_esp | parsed.ports, info.spi, 0))
         m.d.sync += balancer.flow.eq(parities(hashing.masks("flow", len(flow), FLOW_BITS), flow))
         m.d.comb += [
             routes.read_address.eq(entry.route),
-            balancer.balance.eq(control.balance), balancer.weights.eq(control.weights), balancer.eligible.eq(self.eligible),
+            balancer.balance.eq(control.balance), balancer.weights.eq(control.weights),
+            balancer.eligible.eq(self.eligible),
             *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period), misses.time.eq(self.time),
-            misses.keyed.eq(is_esp), misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
+            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period),
+            misses.time.eq(self.time), misses.keyed.eq(is_esp),
+            misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
             m.d.sync += [parsed.eq(awaiting), entry.eq(found), is_esp.eq(of_cam)]
@@ -174,7 +171,9 @@ class Classifier(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += reads_route.eq(1)
-                m.d.sync += [out.eq(info), out.dfe.eq(FROM_CFE), out.sa.eq(0)]
+                # What is not decided yet, and what a table says, follows.
+                m.d.sync += [out[name].eq(info[name]) for name, _ in PacketInfo() if name != "route"]
+                m.d.sync += [out.dfe.eq(FROM_CFE), out.sa.eq(0)]
                 with m.If(parsed.decided):
                     m.d.sync += out.route.egress.eq(info.ingress)
                     m.next = "OFFER"

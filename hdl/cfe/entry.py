@@ -23,7 +23,8 @@ class EntryCollector(wiring.Component):
     Members
     -------
     i : In(stream of TableWrite)
-        Waits while an entry is at ``o``. Entries are written whole: a row that a burst lacks is that of the burst before.
+        Waits while an entry is at ``o``. Entries are written whole: a row that a burst lacks is that of the burst
+        before.
     o : Out(stream of Entry)
     """
 

@@ -1,4 +1,4 @@
-"""Where packets enter the CFE: only whole, sound ones of a size that fits go on, each with what is known of its origin."""
+"""Where packets enter the CFE: whole, undamaged ones that fit go on, each with what is known of its origin."""
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,7 +10,7 @@ from spigate.hdl.net.headers import ETHERNET
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME, packets
 
 QUEUE_BYTES = 4096
-"""What an ingress queue holds: two of the longest frames and more. Block RAMs of 512 words come for free at 8 and 16 bytes a beat."""
+"""What an ingress queue holds: two of the longest frames. Fewer bytes would take no less block RAM."""
 QUEUE_PACKETS = 16
 """Packets whose origin a queue remembers; short frames can fill it earlier than ``QUEUE_BYTES`` does."""
 SHORTEST_INJECTED = ALIGN + ETHERNET.length
@@ -49,7 +49,8 @@ class InjectParser(wiring.Component):
     origin : Out(Origin)
         From the packet's first beat at ``o`` to its last.
     sound : Out(1)
-        As ``origin``: the packet is longer than its header, and version, mode, port and depth are such that it can be handled.
+        As ``origin``: the packet is longer than its header, and version, mode, port and depth are such that it can be
+        handled.
     """
 
     def __init__(self, *, beat_bytes: int):
@@ -90,14 +91,16 @@ class InjectParser(wiring.Component):
 class Ingress(wiring.Component):
     """One port's way in: alignment or inject header, length and damage checked, then a queue of whole frames.
 
-    Every packet taken at ``i`` appears at ``o`` or is reported once as dropped: BAD_FRAME (it ended with ``abort``), OVERSIZE (longer than
-    ``MAX_FRAME``, alignment included), MALFORMED (CE: header not sound, or less than alignment and Ethernet header behind it).
+    Every packet taken at ``i`` appears at ``o`` or is reported once as dropped: BAD_FRAME (it ended with ``abort``),
+    OVERSIZE (longer than ``MAX_FRAME``, alignment included), MALFORMED (CE: header not sound, or less than alignment
+    and Ethernet header behind it).
 
     Parameters
     ----------
     beat_bytes : int
     port : Port
-        NETWORK, SERVER: frames come without alignment. CE: with :class:`InjectHeader` and alignment. RECIRCULATE: with alignment.
+        NETWORK, SERVER: frames come without alignment. CE: with :class:`InjectHeader` and alignment. RECIRCULATE:
+        with alignment.
 
     Members
     -------

@@ -12,15 +12,18 @@ BURST = 16
 
 
 class MissKey(data.StructLayout):
+    """What tells one unknown SPI from another."""
+
     def __init__(self):
         super().__init__({"destination": 32, "spi": 32})
 
 
 class MissLimiter(wiring.Component):
-    """Two limits: one punt per {destination, SPI} in ``interval`` clocks, and one punt in ``period`` clocks on average over all.
+    """Two limits: one punt per {destination, SPI} in ``interval`` clocks, and one punt in ``period`` clocks on
+    average over all.
 
-    A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the other, which then may be punted
-    again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
+    A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the
+    other, which then may be punted again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
 
     Parameters
     ----------
@@ -66,7 +69,8 @@ class MissLimiter(wiring.Component):
             running.eq(running << 1 | self.start),
             row.eq(parities(hashing.masks("misses", self.key.as_value().shape().width, len(row)), self.key)),
             age.eq(self.time - found.time),
-            same.eq(((found.key.destination == self.key.destination) & found.valid) << 1 | (found.key.spi == self.key.spi)),
+            same[0].eq((found.key.destination == self.key.destination) & found.valid),
+            same[1].eq(found.key.spi == self.key.spi),
             recent.eq(same.all() & self.keyed & (age[24:] == 0) & (age[:24] < self.interval)),
         ]
 

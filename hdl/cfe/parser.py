@@ -7,8 +7,23 @@ from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
 from spigate.hdl.net.descriptor import PacketInfo, Reason, Verdict
 from spigate.hdl.net.headers import (
-    AH_PROTOCOL, ESP, ESP_PROTOCOL, FRAME, IKE_PORT, IP_WORD, IPV4, NATT_PORT, PORTS, TCP_PROTOCOL, TYPE_IPV4, TYPE_IPV6,
-    TYPE_VLAN, UDP, UDP_PROTOCOL, VLAN)
+    AH_PROTOCOL,
+    ESP,
+    ESP_PROTOCOL,
+    FRAME,
+    IKE_PORT,
+    IP_WORD,
+    IPV4,
+    NATT_PORT,
+    PORTS,
+    TCP_PROTOCOL,
+    TYPE_IPV4,
+    TYPE_IPV6,
+    TYPE_VLAN,
+    UDP,
+    UDP_PROTOCOL,
+    VLAN,
+)
 from spigate.hdl.net.packet import packets
 
 FIRST_SPI = 256
@@ -25,8 +40,8 @@ class Parsed(data.StructLayout):
     Members
     -------
     info : PacketInfo
-        Everything but ``dfe``, ``sa`` and ``route``. ``spi`` is the first word behind the IPv4 header: the SPI, or the ports.
-        ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
+        Everything but ``dfe``, ``sa`` and ``route``. ``spi`` is the first word behind the IPv4 header: the SPI, or
+        the ports. ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
     decided : unsigned(1)
         No table needs to be asked.
     ports : unsigned(1)
@@ -53,8 +68,8 @@ class Parser(wiring.Component):
     everything else                                   undecided
     ================================================ ==================================
 
-    Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the header and
-    that the frame contains, the header's checksum right.
+    Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the
+    header and that the frame contains, the header's checksum right.
 
     Parameters
     ----------
@@ -103,7 +118,8 @@ class Parser(wiring.Component):
         l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
         marker = Signal()
         marker_word = UDP.length // 4
-        places = [Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}") for word in range(marker_word + 1)]
+        places = [Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}")
+                  for word in range(marker_word + 1)]
 
         type_word, tag_word = FRAME["type"].word, FRAME["type"].word + 1
         with m.If(taken):
@@ -148,7 +164,8 @@ class Parser(wiring.Component):
             with m.If(begun):
                 m.d.comb += inside[lane].eq(before)
         m.d.comb += [
-            checksum.data.eq(beat.data), checksum.include.eq(inside), checksum.add.eq(taken), checksum.first.eq(at == 0),
+            checksum.data.eq(beat.data), checksum.include.eq(inside), checksum.add.eq(taken),
+            checksum.first.eq(at == 0),
         ]
 
         # Clock 1 behind the last beat: its facts move on, and the next packet may be captured.
@@ -162,10 +179,12 @@ class Parser(wiring.Component):
                 info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
                 direct.eq(origin.direct),
                 *(info[name].eq(IPV4.get(name, header)) for name in (
-                    "header_words", "total_length", "tos", "ttl", "dont_fragment", "protocol", "source", "destination")),
+                    "header_words", "total_length", "tos", "ttl", "dont_fragment", "protocol", "source",
+                    "destination")),
                 version.eq(IPV4.get("version", header)), more_fragments.eq(IPV4.get("more_fragments", header)),
                 fragment_offset.eq(IPV4.get("fragment_offset", header)),
-                info.spi.eq(ESP.get("spi", begin)), info.sequence.eq(ESP.get("sequence", begin)), zero_marker.eq(marker),
+                info.spi.eq(ESP.get("spi", begin)), info.sequence.eq(ESP.get("sequence", begin)),
+                zero_marker.eq(marker),
             ]
 
         # 2: how many bytes there are.

@@ -1,10 +1,20 @@
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, PacketInfo, Port, PuntHeader, Reason, Report, Verdict)
+    CE_HEADER_BYTES,
+    CE_VERSION,
+    FROM_CFE,
+    Egress,
+    PacketInfo,
+    Port,
+    PuntHeader,
+    Reason,
+    Report,
+    Verdict,
+)
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
 
@@ -19,8 +29,9 @@ class Router(wiring.Component):
     DROP                                         nowhere; reported
     ============================================ ==========================================================
 
-    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the packet that waited, and those for it
-    that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is told, whose ``dfe`` is that DFE.
+    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the
+    packet that waited, and those for it that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is
+    told, whose ``dfe`` is that DFE.
 
     Parameters
     ----------
@@ -75,7 +86,8 @@ class Router(wiring.Component):
             with m.If(target[at]):
                 m.d.sync += room.eq(free)
         m.d.comb += [
-            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()), well.eq((target & self.healthy).any()),
+            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()),
+            well.eq((target & self.healthy).any()),
         ]
         for port in [*self.dfe_info, self.direct_egress]:
             with m.If(port.ready):
@@ -90,8 +102,9 @@ class Router(wiring.Component):
         reason, stalled = Signal(Reason), Signal()
         is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
         m.d.comb += [
-            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress), header.dfe.eq(info.dfe),
-            header.sa.eq(info.sa), header.depth.eq(info.depth), header.tagged.eq(info.tagged), header.time.eq(stamp),
+            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress),
+            header.dfe.eq(info.dfe), header.sa.eq(info.sa), header.depth.eq(info.depth),
+            header.tagged.eq(info.tagged), header.time.eq(stamp),
         ]
         report = self.reports.payload
 
@@ -165,21 +178,23 @@ class Router(wiring.Component):
                     m.next = "IDLE"
             with m.State("DROP"):
                 m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [
-                    report.reason.eq(reason), report.dropped.eq(1), report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE),
-                    report.sa.eq(info.sa), report.spi.eq(Mux(is_esp, info.spi, 0)),
-                    report.sequence.eq(Mux(is_esp, info.sequence, 0)), report.source.eq(Mux(info.ipv4, info.source, 0)),
-                    report.destination.eq(Mux(info.ipv4, info.destination, 0)),
-                ]
                 with m.If(self.i.valid & beat.last):
                     m.next = "REPORT"
             with m.State("REPORT"):
-                m.d.comb += self.reports.valid.eq(1)
+                m.d.comb += [
+                    self.reports.valid.eq(1), report.reason.eq(reason), report.dropped.eq(1),
+                    report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE), report.sa.eq(info.sa),
+                ]
+                with m.If(info.ipv4):
+                    m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]
+                with m.If(is_esp):
+                    m.d.comb += [report.spi.eq(info.spi), report.sequence.eq(info.sequence)]
                 with m.If(self.reports.ready):
                     m.next = "IDLE"
                     with m.If(stalled):
-                        m.d.sync += [
-                            stalled.eq(0), report.eq(0), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe),
-                        ]
-                        m.next = "REPORT"
+                        m.next = "TELL"
+            with m.State("TELL"):
+                m.d.comb += [self.reports.valid.eq(1), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe)]
+                with m.If(self.reports.ready):
+                    m.next = "IDLE"
         return m

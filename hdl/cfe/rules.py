@@ -48,7 +48,8 @@ class Rules(wiring.Component):
     Members
     -------
     write : In(stream of Entry)
-        Taken between two lookups, so that each lookup sees one state of the table. An index of ``count`` or more is ignored.
+        Taken between two lookups, so that each lookup sees one state of the table. An index of ``count`` or more is
+        ignored.
     i : In(stream of RuleKey)
         Taken at the end of its scan, ``count`` / 4 clocks after it began; the next scan may follow at once.
     o : Out(stream of RuleResult)
@@ -86,8 +87,8 @@ class Rules(wiring.Component):
         # A scan: clock 0 group number, 1 criteria read, 2 compared in parts, 3 matches, 4 first match, 5 result.
         group = Signal(range(max(groups, 2)))
         scanning, ending = Signal(), Signal()
-        stages = [Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1, "group": len(group)}), name=f"stage_{clock}")
-                  for clock in range(1, 5)]
+        stage = data.StructLayout({"valid": 1, "first": 1, "last": 1, "group": len(group)})
+        stages = [Signal(stage, name=f"stage_{clock}") for clock in range(1, 5)]
         outstanding = Signal(2)
         key = Signal(RuleKey())
         results = [Signal(RuleResult(), name=f"waiting_{at}") for at in range(2)]

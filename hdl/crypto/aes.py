@@ -5,7 +5,7 @@ one of each context, and each advances by a round in two clocks. Both directions
 SubBytes: encrypting, the affine transformation follows it; decrypting, its inverse goes before. Whatever treats all bytes alike is
 written as operations on 128-bit vectors, which is also what simulates fast.
 """
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -67,6 +67,13 @@ def _every(mask: int, width: int = 8) -> int:
     return int.from_bytes(mask.to_bytes(width // 8, "little") * (BLOCK_BITS // width), "little")
 
 
+def _named(m: Module, value):
+    """A signal for ``value``, so that all who use it share its gates: an expression has its own wherever it is written."""
+    signal = Signal(BLOCK_BITS)
+    m.d.comb += signal.eq(value)
+    return signal
+
+
 def _rotate(vector, count: int, width: int):
     """Each group of ``width`` bits rotated to the left by ``count``."""
     low = (1 << count) - 1
@@ -74,25 +81,21 @@ def _rotate(vector, count: int, width: int):
             | vector[width - count:] & _every(low, width))
 
 
-def _affine(vector):
-    result = vector ^ Const(_every(0x63), BLOCK_BITS)
-    for count in range(1, 5):
-        result ^= _rotate(vector, count, 8)
-    return result
+def _affine(m: Module, vector):
+    """SubBytes behind the inversion: each byte and its rotations by 1 to 4, and 0x63."""
+    pair = _named(m, vector ^ _rotate(vector, 1, 8))
+    return pair ^ _rotate(pair, 2, 8) ^ _rotate(vector, 4, 8) ^ _every(0x63)
 
 
 def _inverse_affine(vector):
-    result = Const(_every(0x05), BLOCK_BITS)
-    for count in (1, 3, 6):
-        result ^= _rotate(vector, count, 8)
-    return result
+    return _rotate(vector, 1, 8) ^ _rotate(vector, 3, 8) ^ _rotate(vector, 6, 8) ^ _every(0x05)
 
 
-def _double(vector):
+def _double(m: Module, vector):
     """Each byte times x."""
-    top = vector[7:] & _every(0x01)
+    top = _named(m, vector[7:] & _every(0x01))
     carry = top ^ top.shift_left(1) ^ top.shift_left(3) ^ top.shift_left(4)
-    return (vector & _every(0x7f)).shift_left(1)[:BLOCK_BITS] ^ carry[:BLOCK_BITS]
+    return ((vector & _every(0x7f)).shift_left(1) ^ carry)[:BLOCK_BITS]
 
 
 def _below(vector, rows: int):
@@ -100,9 +103,16 @@ def _below(vector, rows: int):
     return _rotate(vector, 32 - 8 * rows, 32)
 
 
-def _mix_columns(vector):
-    below = _below(vector, 1)
-    return _double(vector ^ below) ^ below ^ _below(vector, 2) ^ _below(vector, 3)
+def _mix_columns(m: Module, vector):
+    below = _named(m, _below(vector, 1))
+    pair = _named(m, vector ^ below)
+    return _double(m, pair) ^ below ^ _below(pair, 2)
+
+
+def _before_mix_columns(m: Module, vector):
+    """What makes InvMixColumns of MixColumns when it is added to what goes in."""
+    quarter = _named(m, vector ^ _below(vector, 2))
+    return _double(m, _named(m, _double(m, quarter)))
 
 
 def _shift_rows(vector, direction: int):
@@ -143,13 +153,14 @@ class Aes(wiring.Component):
         index = Array(Signal(range(15), name=f"index_{context}") for context in range(CONTEXTS))
         decrypt = Array(Signal(name=f"decrypt_{context}") for context in range(CONTEXTS))
         bank = Array(Signal(name=f"bank_{context}") for context in range(CONTEXTS))
-        begin, ends = Signal(), Signal()
+        begin, offered = Signal(), Signal()
         offer = Signal(AesBlock())
-
+        own_left, own_index, own_bank, back = Signal(range(15)), Signal(range(15)), Signal(), Signal()
         m.d.comb += [
             offer.eq(Mux(turn, self.start[1].payload, self.start[0].payload)),
-            ends.eq(left[turn] == 1),
-            begin.eq((left[turn] <= 1) & Mux(turn, self.start[1].valid, self.start[0].valid)),
+            offered.eq(Mux(turn, self.start[1].valid, self.start[0].valid)),
+            own_left.eq(left[turn]), own_index.eq(index[turn]), own_bank.eq(bank[turn]), back.eq(decrypt[turn]),
+            begin.eq((own_left <= 1) & offered),
         ]
         for context in range(CONTEXTS):
             m.d.comb += [
@@ -172,40 +183,37 @@ class Aes(wiring.Component):
             ]
             m.d.sync += [
                 left[turn].eq(offer.rounds), decrypt[turn].eq(offer.decrypt), bank[turn].eq(offer.bank),
+                index[turn].eq(Mux(offer.decrypt, offer.rounds - 2, 2)),
             ]
         with m.Else():
-            m.d.comb += [self.keys.set.bank.eq(bank[turn]), self.keys.index.eq(index[turn])]
-            with m.If(left[turn] != 0):
-                m.d.sync += left[turn].eq(left[turn] - 1)
-        with m.If(begin | (left[turn] != 0)):
-            m.d.sync += index[turn].eq(Mux(Mux(begin, offer.decrypt, decrypt[turn]), self.keys.index - 1, self.keys.index + 1))
+            m.d.comb += [self.keys.set.bank.eq(own_bank), self.keys.index.eq(own_index)]
+            with m.If(own_left != 0):
+                m.d.sync += [left[turn].eq(own_left - 1), index[turn].eq(Mux(back, own_index - 1, own_index + 1))]
 
         # First half of a round: ShiftRows, then the inversion of every byte.
         state, inverted = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
-        shifted = Signal(BLOCK_BITS)
-        m.d.comb += shifted.eq(Mux(decrypt[~turn], _inverse_affine(_shift_rows(state, -1)), _shift_rows(state, 1)))
+        shifted, moves = Signal(BLOCK_BITS), Signal()
+        m.d.comb += [
+            moves.eq(left[~turn] != 0),
+            shifted.eq(Mux(decrypt[~turn], _inverse_affine(_named(m, _shift_rows(state, -1))), _shift_rows(state, 1))),
+        ]
         m.submodules.inverses = inverses = gf256.Lookup(table=gf256.INVERSE, count=BLOCK_BITS // 8)
         m.d.comb += inverses.i.eq(shifted)
-        with m.If(left[~turn] != 0):
+        with m.If(moves):
             m.d.sync += inverted.eq(inverses.o)
 
-        # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns. The inverse of MixColumns is
-        # MixColumns after one simpler step, and the last round has neither.
-        back = Signal()
-        before_key, behind_key = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
-        substituted, keyed, mixed = Signal(BLOCK_BITS), Signal(BLOCK_BITS), Signal(BLOCK_BITS)
-        m.d.comb += [
-            back.eq(decrypt[turn]),
-            before_key.eq(Mux(back, self.keys.key, 0)), behind_key.eq(Mux(back, 0, self.keys.key)),
-            substituted.eq(Mux(back, inverted, _affine(inverted)) ^ before_key),
-            keyed.eq(Mux(back, inverted ^ self.keys.key, 0)),
-            mixed.eq(_mix_columns(substituted ^ _double(_double(keyed ^ _below(keyed, 2)))) ^ behind_key),
-        ]
+        # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns. InvMixColumns is MixColumns
+        # after a simpler step. The last round has neither.
+        before_key = _named(m, Mux(back, self.keys.key, 0))
+        behind_key = _named(m, Mux(back, 0, self.keys.key))
+        substituted = _named(m, Mux(back, inverted, _affine(m, inverted)) ^ before_key)
+        unmixed = _named(m, Mux(back, inverted ^ self.keys.key, 0))
+        mixed = _named(m, _mix_columns(m, _named(m, substituted ^ _before_mix_columns(m, unmixed))) ^ behind_key)
         m.d.sync += self.done.eq(0)
-        with m.If(ends):
+        with m.If(own_left == 1):
             m.d.sync += [self.result.eq(substituted ^ behind_key), self.done.eq(1 << turn)]
         with m.If(begin):
             m.d.sync += state.eq(offer.block ^ self.keys.first)
-        with m.Elif(left[turn] > 1):
+        with m.Elif(own_left > 1):
             m.d.sync += state.eq(mixed)
         return m

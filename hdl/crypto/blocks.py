@@ -13,8 +13,8 @@ HASHED_BYTES = 64
 
 
 class Bytes(data.StructLayout):
-    """Up to four bytes of a message: ``data`` in wire order from the low bits up, ``count`` of them valid. Less than four only
-    with ``last``; none only where the message is empty."""
+    """Up to four bytes of a message: ``data`` in wire order from the low bits up, ``count`` of them valid. Less than
+    four only with ``last``; none only where the message is empty."""
 
     def __init__(self):
         super().__init__({"data": 32, "count": range(5), "last": 1})
@@ -51,16 +51,21 @@ class Blocks(wiring.Component):
         write, read = store.write_port(), store.read_port(domain="comb")
 
         at = Signal(range(BLOCK_WORDS))
-        writing, reading = Signal(), Signal()
-        complete, lasts = Signal(2), Signal(2)
+        writing = Signal()
+        reading = Signal()
+        complete = Signal(2)
+        lasts = Signal(2)
         length = Signal(16, init=HASHED_BYTES)
         # Behind the message: the bit that marks its end, where its last word had no room for it; zeros; the length.
-        padding, marked = Signal(), Signal()
+        padding = Signal()
+        marked = Signal()
         # Word 14 of this block was free for the length's upper half.
         fits = Signal()
         item = self.i.payload
         full = complete.bit_select(writing, 1)
-        word, step, ends = Signal(32), Signal(), Signal()
+        word = Signal(32)
+        step = Signal()
+        ends = Signal()
         m.d.comb += [
             write.addr.eq(Cat(at, writing)), write.data.eq(word), write.en.eq(step),
             read.addr.eq(Cat(self.address, reading)), self.word.eq(read.data),

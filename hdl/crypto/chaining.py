@@ -9,6 +9,7 @@ from spigate.hdl.net.packet import swap_bytes
 
 CONTEXTS = 2
 ROW_WORDS = 4
+MIDSTATE_ROWS = 4
 
 
 class Start(data.StructLayout):
@@ -19,15 +20,16 @@ class Start(data.StructLayout):
 
 
 class ChainAddress(data.StructLayout):
-    """Two words of a chaining value: H0 to H3 and H4 to H7 with ``word`` 0 to 3, of a context's packet in ``bank``, inner or
-    outer hash."""
+    """Two words of a chaining value: H0 to H3 and H4 to H7 with ``word`` 0 to 3, of a context's packet in ``bank``,
+    inner or outer hash."""
 
     def __init__(self):
         super().__init__({"word": 2, "outer": 1, "bank": 1, "context": range(CONTEXTS)})
 
 
 class Chaining(wiring.Component):
-    """Takes midstates, one packet ahead, and keeps the chaining value of the inner hash from block to block in their place.
+    """Takes midstates, one packet ahead, and keeps the chaining value of the inner hash from block to block in their
+    place.
 
     Members
     -------
@@ -65,10 +67,8 @@ class Chaining(wiring.Component):
         words = Signal(range(ROW_WORDS + 1))
         target = Signal(ChainAddress())
         upper = Signal()
-        stores = [memory.Memory(shape=unsigned(32), depth=1 << target.shape().size, init=[]) for _ in range(2)]
-        for store, name, out, given in zip(stores, ("low", "high"), (self.low, self.high), (self.write_low, self.write_high),
-                                           strict=True):
-            m.submodules[name] = store
+        for name, out, given in (("low", self.low, self.write_low), ("high", self.high, self.write_high)):
+            m.submodules[name] = store = memory.Memory(shape=unsigned(32), depth=1 << target.shape().size, init=[])
             read, write = store.read_port(domain="comb"), store.write_port()
             m.d.comb += [
                 read.addr.eq(self.address), out.eq(read.data),
@@ -83,8 +83,9 @@ class Chaining(wiring.Component):
         m.d.comb += room.eq(words == 0)
         for context in range(CONTEXTS):
             start, midstate = self.start[context], self.midstate[context]
-            started, bank = Signal(name=f"started{context}"), Signal(name=f"bank{context}")
-            count = Signal(2, name=f"count{context}")
+            started = Signal(name=f"started{context}")
+            bank = Signal(name=f"bank{context}")
+            count = Signal(range(MIDSTATE_ROWS), name=f"count{context}")
             full, sha1 = self.full[context], self.sha1[context]
             m.d.comb += [
                 start.ready.eq(~started & ~full.bit_select(bank, 1)),
@@ -96,7 +97,7 @@ class Chaining(wiring.Component):
             with m.If(started & room & midstate.valid):
                 m.d.sync += [row.eq(midstate.payload), words.eq(ROW_WORDS), upper.eq(count[0]), count.eq(count + 1)]
                 m.d.sync += target.eq(Cat(Const(0, 2), count[1], bank, Const(context, 1)))
-                with m.If(count == 3):
+                with m.If(count == MIDSTATE_ROWS - 1):
                     # The words still to be written are needed only when the inner hash has ended.
                     m.d.sync += [started.eq(0), bank.eq(~bank)]
                     m.d.sync += full.eq((full & ~self.release[context]) | Cat(~bank, bank))

@@ -5,7 +5,7 @@ counter blocks as soon as a word of the text is in the queue, the one that masks
 The second one joins words and blocks. So AES works on, into the next packet, while the second half still waits for a result.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto import interface
@@ -13,6 +13,7 @@ from spigate.hdl.crypto.aes import BLOCK_BITS, AesBlock
 from spigate.hdl.crypto.ghash import GhashWord
 from spigate.hdl.crypto.intake import Scheme, Task, icv_words
 from spigate.hdl.crypto.interface import Kind
+from spigate.hdl.crypto.queue import Queue
 
 WORD_BITS = 32
 ITEMS = 16
@@ -237,16 +238,13 @@ class CipherContext(wiring.Component):
         wiring.connect(m, wiring.flipped(self.task), orders.task)
         wiring.connect(m, wiring.flipped(self.i), orders.i)
         wiring.connect(m, orders.block, wiring.flipped(self.block))
-        m.submodules.items = items = fifo.SyncFIFO(width=Item().size, depth=ITEMS)
-        m.submodules.auth = auth = fifo.SyncFIFO(width=AuthWord().size, depth=ITEMS)
-        m.submodules.out = out = fifo.SyncFIFO(width=OutWord().size, depth=2 * ITEMS)
-        item = Signal(Item())
-        m.d.comb += [
-            items.w_data.eq(orders.o.payload), items.w_en.eq(orders.o.valid), orders.o.ready.eq(items.w_rdy),
-            item.eq(items.r_data),
-            self.auth.valid.eq(auth.r_rdy), self.auth.payload.eq(auth.r_data), auth.r_en.eq(self.auth.ready),
-            self.o.valid.eq(out.r_rdy), self.o.payload.eq(out.r_data), out.r_en.eq(self.o.ready),
-        ]
+        m.submodules.items = items = Queue(Item(), depth=ITEMS)
+        m.submodules.auth = auth = Queue(AuthWord(), depth=ITEMS)
+        m.submodules.out = out = Queue(OutWord(), depth=2 * ITEMS)
+        wiring.connect(m, orders.o, items.i)
+        wiring.connect(m, auth.o, wiring.flipped(self.auth))
+        wiring.connect(m, out.o, wiring.flipped(self.o))
+        item = items.o.payload
 
         # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be under way or here.
         latest, latest_full, words, words_full = Signal(BLOCK_BITS), Signal(), Signal(BLOCK_BITS), Signal()
@@ -264,7 +262,7 @@ class CipherContext(wiring.Component):
         crypted = Signal(WORD_BITS)
         chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
         m.d.comb += [
-            go.eq(items.r_rdy & out.w_rdy & auth.w_rdy & (~item.block | words_full)), items.r_en.eq(go),
+            items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)), go.eq(items.o.valid & items.o.ready),
             uses.eq(go & item.block), used_up.eq(uses & ((place == 3) | item.end)),
             crypted.eq(Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
                        ^ Mux(item.block, words[:WORD_BITS], 0)),
@@ -282,15 +280,13 @@ class CipherContext(wiring.Component):
         with m.If(self.done):
             m.d.sync += [latest.eq(self.result), latest_full.eq(1)]
 
-        to_auth, to_out = Signal(AuthWord()), Signal(OutWord())
+        to_auth, to_out = auth.i.payload, out.i.payload
         m.d.comb += [
             to_auth.word.data.eq(Mux(item.encrypt, crypted, item.data)), to_auth.word.count.eq(Mux(item.silent, 0, item.count)),
             to_auth.word.text.eq(item.kind == Kind.TEXT), to_auth.word.end.eq(item.end), to_auth.word.last.eq(item.final),
-            to_auth.ghash.eq(item.scheme == Scheme.GCM),
-            auth.w_data.eq(to_auth), auth.w_en.eq(go & item.authenticate),
+            to_auth.ghash.eq(item.scheme == Scheme.GCM), auth.i.valid.eq(go & item.authenticate),
             to_out.data.eq(crypted), to_out.kind.eq(item.kind), to_out.count.eq(item.count), to_out.last.eq(item.last),
             to_out.encrypt.eq(item.encrypt), to_out.scheme.eq(item.scheme),
-            to_out.bad.eq(chains & item.end & ((place != 3) | (item.count != 4))),
-            out.w_data.eq(to_out), out.w_en.eq(go),
+            to_out.bad.eq(chains & item.end & ((place != 3) | (item.count != 4))), out.i.valid.eq(go),
         ]
         return m

@@ -37,7 +37,7 @@ class IcvCheck(wiring.Component):
         m = Module()
         item = self.i.payload
         bad, encrypt, scheme = Signal(), Signal(), Signal(2)
-        differences = Signal(WORD_BITS)
+        difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
         taken = Signal(range(6))           # words of the ICV; 5 stands for any larger number
         uses_hash = Mux(self.i.valid, item.scheme, scheme) == Scheme.GCM
         digest, ready = Signal(DIGEST_BITS), Signal()
@@ -50,6 +50,7 @@ class IcvCheck(wiring.Component):
             self.o.payload.kind.eq(item.kind), self.o.payload.count.eq(item.count),
         ]
 
+        m.d.sync += [difference.eq(0), differences.eq(differences | difference)]
         with m.FSM():
             with m.State("WORDS"):
                 compare = Signal()
@@ -67,7 +68,7 @@ class IcvCheck(wiring.Component):
                     m.d.sync += bad.eq(bad | item.bad)
                     with m.If(compare):
                         m.d.sync += [
-                            differences.eq(differences | word), taken.eq(Mux(taken == 5, 5, taken + 1)),
+                            difference.eq(word), taken.eq(Mux(taken == 5, 5, taken + 1)),
                             bad.eq(bad | (item.count != 4)),
                         ]
                     with m.If(item.last):
@@ -77,7 +78,7 @@ class IcvCheck(wiring.Component):
                 # Each digest is taken, also where the packet brought no ICV.
                 m.d.comb += [self.hash.ready.eq(scheme == Scheme.GCM), self.mac.ready.eq((scheme != Scheme.GCM) & (scheme != Scheme.NONE))]
                 with m.If((scheme == Scheme.NONE) | Mux(scheme == Scheme.GCM, self.hash.valid, self.mac.valid)):
-                    right = (differences == 0) & (taken == icv_words(scheme))
+                    right = ((differences | difference) == 0) & (taken == icv_words(scheme))
                     m.d.sync += self.result.payload.ok.eq(~bad & (right | encrypt | (scheme == Scheme.NONE)))
                     m.next = "RESULT"
             with m.State("RESULT"):

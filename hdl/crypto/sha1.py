@@ -12,8 +12,8 @@ class Sha1Rounds(wiring.Component):
     Members
     -------
     ports
-        See :class:`RoundPorts`. ``h_e_1`` has H4 in the last round. ``sum_e_2`` is the next block's H4 in the round behind it,
-        and undefined before.
+        See :class:`RoundPorts`. ``h_e_1`` has H4 in the last round. ``sum_e_2`` is the next block's H4 in the round
+        behind it, and undefined before.
     mix_1 : In(2)
         Which f: the round's number divided by 20.
     rotate_1 : In(1)
@@ -38,8 +38,10 @@ class Sha1Rounds(wiring.Component):
                 m.d.comb += mixed.eq((b1 & c1) | (d1 & (b1 | c1)))
             with m.Default():
                 m.d.comb += mixed.eq(b1 ^ c1 ^ d1)
-        left, right = Signal(32), Signal(32)
-        sum_e2, sum_e1 = Signal(32), Signal(32)
+        left = Signal(32)
+        right = Signal(32)
+        sum_e1 = Signal(32)
+        sum_e2 = Signal(32)
         m.d.sync += [
             left.eq(a1.rotate_left(5) + mixed), right.eq(ekw1 + ports.h_0_1),
             Cat(state2).eq(Cat(state1[:-1])),

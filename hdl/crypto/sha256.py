@@ -26,8 +26,9 @@ class RoundPorts(wiring.Signature):
     A round takes two clocks, stage 1 and stage 2. While one message is in stage 1 the other is in stage 2, so all that
     belongs to a message moves on in every clock and nothing is ever held. The digit in a name is the stage.
 
-    The chaining value H is added on the way through the last rounds, so that the next block's first round follows the last
-    one of this: word by word, ``h_a`` and ``h_e`` meet a and e of a round, and their sums wait for the last round's end.
+    The chaining value H is added on the way through the last rounds, so that the next block's first round follows the
+    last one of this: word by word, ``h_a`` and ``h_e`` meet a and e of a round, and their sums wait for the last
+    round's end.
 
     Members
     -------
@@ -66,7 +67,8 @@ class Sha256Rounds(wiring.Component):
         # h never appears: hkw is h + K + W of the round, computed in the round before.
         a1, b1, c1, d1, e1, f1, g1, hkw1 = state1 = [Signal(32, name=f"{name}1") for name in [*"abcdefg", "hkw"]]
         a2, b2, c2, d2, e2, f2, g2 = state2 = [Signal(32, name=f"{name}2") for name in "abcdefg"]
-        t1, t2 = Signal(32), Signal(32)
+        t1 = Signal(32)
+        t2 = Signal(32)
         m.d.sync += [
             t1.eq(hkw1 + big_sigma_1(e1) + (g1 ^ (e1 & (f1 ^ g1)))),
             t2.eq(big_sigma_0(a1) + ((a1 & b1) | (c1 & (a1 | b1))) + ports.h_0_1),

@@ -58,7 +58,7 @@ class Emit(wiring.Component):
     release : Out(1)
         A strobe: the packet's buffer is free.
     sent : Out(1)
-        A strobe beside ``release``: the packet left, as ``verdict`` says, in ``bytes`` bytes (with alignment, and a punt's header).
+        A strobe, beside ``release`` or before it: the packet left, as ``verdict`` says, in ``bytes`` bytes (with alignment, and a punt's header).
     verdict : Out(3)
     bytes : Out(12)
     index : In(4)
@@ -78,90 +78,85 @@ class Emit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         beat_bytes, beat_words = self._beat_bytes, self._beat_bytes // 4
-        departure = Signal(Departure())
-        task = departure.task
-        job, info, route = task.done.job, task.done.job.info, task.done.job.info.route
-        punt, tunnel = Signal(), Signal()
+
+        # The next packet's plan is made while the present one is sent.
+        departure = self.i.payload
+        job, info, route = departure.task.done.job, departure.task.done.job.info, departure.task.done.job.info.route
+        punt, tunnel, keeps_header = Signal(), Signal(), Signal()
+        ethernet, own_ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged), IP_WORD + info.tagged
         m.d.comb += [
             punt.eq(info.verdict == Verdict.PUNT), tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
-            self.lane.eq(task.lane), self.read.buffer.eq(task.done.buffer), self.verdict.eq(info.verdict),
+            keeps_header.eq(~((info.verdict == Verdict.ENCRYPT) & tunnel)),
+        ]
+        planned, bytes_planned, run_planned = Signal(), Signal(12), Signal(range(BUFFER_WORDS))
+        overlay_planned, mask_planned = self._headers(m, departure, punt)
+        m.d.sync += [
+            planned.eq(self.i.valid & ~self.i.ready),
+            bytes_planned.eq(Mux(punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)),
+            # The run begins behind the header that was read, at `ethernet + IP_WORDS` words from the frame's start.
+            run_planned.eq(Mux(tunnel, job.esp, own_ethernet) + (Mux(keeps_header, IP_WORDS, 0) + (OWN_WORDS - IP_WORDS) - ethernet)),
         ]
 
         # The words in front, where `mask` says so instead of the buffer's; both move down with each beat.
         overlay, mask = Signal(32 * (HEADER_WORDS + HEADER_WORDS % beat_words)), Signal(HEADER_WORDS)
-        # Word addresses: the beat's, and that of the first beat behind OWN_WORDS.
-        address, run = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS))
+        # Word addresses: the next beat's, and that of the first beat behind OWN_WORDS; and how far it is to there.
+        address, run, runs = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS)), Signal()
         word = Signal(range(OWN_WORDS + 1))
-        run_start, ahead_words = Signal(range(BUFFER_WORDS)), Signal(4)
-        to_read, to_come = (Signal(range(2048 // beat_bytes + 1), name=name) for name in ("to_read", "to_come"))
-        issue, arrived, beat = Signal(), Signal(), Signal(8 * beat_bytes)
-        last_count = Signal(range(beat_bytes + 1))
+        to_read, to_come = Signal(12), Signal(12)
+        reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * beat_bytes)
         queued = data.StructLayout({"data": 8 * beat_bytes, "last": 1, "count": range(beat_bytes + 1)})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
         ahead = Signal(range(QUEUE + 1))
-        taken = self.o.valid & self.o.ready
-        m.d.comb += [self.read.address.eq(address), issue.eq(self.read.enable & self.read.ready)]
-        m.d.sync += [arrived.eq(self.read.valid), beat.eq(self.read.data), ahead.eq(ahead + issue - taken)]
-
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += departure.eq(self.i.payload)
-                with m.If(self.i.valid):
-                    m.next = "BEGIN"
-                    with m.If(self.i.payload.drop):
-                        m.next = "RELEASE"
-
-            with m.State("BEGIN"):
-                self._headers(m, departure, punt, overlay, mask)
-                ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged)
-                own_ip = IP_WORD + info.tagged
-                m.d.sync += [
-                    ahead_words.eq(Mux(punt, CE_HEADER_BYTES // 4, ethernet + IP_WORDS)),
-                    run_start.eq(Mux(punt, 0, Mux(info.verdict == Verdict.ENCRYPT, Mux(tunnel, job.esp, own_ip + IP_WORDS),
-                                                  Mux(tunnel, job.esp, own_ip) + IP_WORDS))),
-                    self.bytes.eq(Mux(punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)),
-                    self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
-                    self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
-                    self.egress.valid.eq(1),
-                ]
-                m.next = "PLAN"
-
-            with m.State("PLAN"):
-                beats = (self.bytes + (beat_bytes - 1)) >> (beat_bytes.bit_length() - 1)
-                m.d.sync += [
-                    run.eq(run_start - ahead_words + OWN_WORDS), address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), word.eq(0),
-                    to_read.eq(beats), to_come.eq(beats),
-                    last_count.eq(((self.bytes - 1) & (beat_bytes - 1)) + 1),
-                ]
-                m.next = "SEND"
-
-            with m.State("SEND"):
-                m.d.comb += self.read.enable.eq((to_read != 0) & (ahead != QUEUE))
-                with m.If(issue):
-                    m.d.sync += [address.eq(address + beat_words), to_read.eq(to_read - 1)]
-                    with m.If(word != OWN_WORDS):
-                        m.d.sync += word.eq(word + beat_words)
-                    with m.If((word == OWN_WORDS - beat_words) & ~punt):
-                        m.d.sync += address.eq(run)
-                with m.If(arrived):
-                    m.d.sync += [to_come.eq(to_come - 1), overlay.eq(overlay >> 8 * beat_bytes), mask.eq(mask >> beat_words)]
-                    with m.If(to_come == 1):
-                        m.d.comb += self.sent.eq(1)
-                        m.next = "RELEASE"
-
-            with m.State("RELEASE"):
-                with m.If(~self.egress.valid | self.egress.ready):
-                    m.d.comb += self.release.eq(1)
-                    m.next = "IDLE"
-
-        with m.If(self.egress.valid & self.egress.ready):
-            m.d.sync += self.egress.valid.eq(0)
-
         entry = Signal(queued)
         m.d.comb += [
+            self.read.address.eq(address), self.read.enable.eq(reading & (ahead != QUEUE)),
+            issue.eq(self.read.enable & self.read.ready),
+        ]
+        m.d.sync += [
+            arrived.eq(self.read.valid), beat.eq(self.read.data), ahead.eq(ahead + issue - (self.o.valid & self.o.ready)),
+        ]
+        with m.If(self.egress.valid & self.egress.ready):
+            m.d.sync += self.egress.valid.eq(0)
+        with m.If(issue):
+            m.d.sync += [address.eq(address + beat_words), to_read.eq(to_read - beat_bytes)]
+            with m.If(to_read <= beat_bytes):
+                m.d.sync += reading.eq(0)
+            with m.If(word != OWN_WORDS):
+                m.d.sync += word.eq(word + beat_words)
+            with m.If((word == OWN_WORDS - beat_words) & runs):
+                m.d.sync += address.eq(run)
+        with m.If(arrived):
+            m.d.sync += [to_come.eq(to_come - beat_bytes), overlay.eq(overlay >> 8 * beat_bytes), mask.eq(mask >> beat_words)]
+
+        # The plan becomes the present packet: while none is sent, or with the last beat of the one before.
+        load = Signal()
+        m.d.comb += self.i.ready.eq(load)
+        with m.If(load):
+            m.d.sync += [
+                self.lane.eq(departure.task.lane), self.read.buffer.eq(departure.task.done.buffer),
+                self.verdict.eq(info.verdict), self.bytes.eq(bytes_planned), to_read.eq(bytes_planned), to_come.eq(bytes_planned),
+                overlay.eq(overlay_planned), mask.eq(mask_planned), word.eq(0), runs.eq(~punt), run.eq(run_planned),
+                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop), self.egress.valid.eq(~departure.drop),
+                self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
+                self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
+            ]
+
+        # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
+        sending, ended, ends = Signal(), Signal(), Signal()
+        m.d.comb += [
+            ends.eq(sending & arrived & entry.last), self.sent.eq(ends), self.release.eq((ended | ends) & ~self.egress.valid),
+            load.eq(planned & (~(sending | ended) | self.release)),
+        ]
+        with m.If(load):
+            m.d.sync += [sending.eq(~departure.drop), ended.eq(departure.drop)]
+        with m.Elif(self.release):
+            m.d.sync += [sending.eq(0), ended.eq(0)]
+        with m.Elif(ends):
+            m.d.sync += [sending.eq(0), ended.eq(1)]
+
+        m.d.comb += [
             entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(beat_words))),
-            entry.last.eq(to_come == 1), entry.count.eq(Mux(entry.last, last_count, beat_bytes)),
+            entry.last.eq(to_come <= beat_bytes), entry.count.eq(Mux(entry.last, to_come, beat_bytes)),
             queue.w_en.eq(arrived), queue.w_data.eq(entry),
         ]
         head = queued(queue.r_data)
@@ -171,8 +166,8 @@ class Emit(wiring.Component):
         ]
         return m
 
-    def _headers(self, m, departure, punt, overlay, mask):
-        """The words in front of what is read from the buffer."""
+    def _headers(self, m, departure, punt):
+        """The words in front of what is read from the buffer, and which of them replace what is read."""
         job = departure.task.done.job
         info, route = job.info, job.info.route
         header = Signal(PuntHeader())
@@ -184,12 +179,7 @@ class Emit(wiring.Component):
         ip_type, tag_type = (swap_bytes(Const(value, 16)) for value in (TYPE_IPV4, TYPE_VLAN))
         tagged = Mux(route.rewrite, route.tagged, info.tagged)
         own, ip = route.rewrite.replicate(IP_WORD), Const((1 << IP_WORDS) - 1, IP_WORDS)
-        with m.If(punt):
-            m.d.sync += [overlay.eq(header), mask.eq((1 << CE_HEADER_BYTES // 4) - 1)]
-        with m.Elif(tagged):
-            m.d.sync += [
-                overlay.eq(Cat(addresses, tag_type, swap_bytes(route.vlan_tci), ip_type, departure.header)),
-                mask.eq(Cat(own, route.rewrite, ip)),
-            ]
-        with m.Else():
-            m.d.sync += [overlay.eq(Cat(addresses, ip_type, departure.header)), mask.eq(Cat(own, ip))]
+        overlay = Mux(tagged, Cat(addresses, tag_type, swap_bytes(route.vlan_tci), ip_type, departure.header),
+                      Cat(addresses, ip_type, departure.header))
+        mask = Mux(tagged, Cat(own, route.rewrite, ip), Cat(own, ip))
+        return Mux(punt, header, overlay), Mux(punt, (1 << CE_HEADER_BYTES // 4) - 1, mask)

@@ -3,6 +3,7 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.copies import copies
 from spigate.hdl.dfe.dispatch import Dispatch
 from spigate.hdl.dfe.job import BUFFERS, LanePort
 from spigate.hdl.dfe.lane import Lane
@@ -59,6 +60,10 @@ class Fill(wiring.Component):
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):
         if not 1 <= lanes <= 8:
             raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+        if sa_entries < 2 or sa_entries & sa_entries - 1:
+            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+        if sources < 1:
+            raise ValueError(f"sources must be 1 or more, not {sources!r}")
         self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
@@ -105,10 +110,12 @@ class Fill(wiring.Component):
         wiring.connect(m, wiring.flipped(self.sequence_request), numbers.request)
         wiring.connect(m, numbers.response, wiring.flipped(self.sequence))
 
-        for at in range(lanes):
-            m.submodules[f"engine_{at}"] = engine = self._engine()
-            contexts, word_bytes = len(engine.context), len(engine.context[0].i.payload.data) // 8
-            m.submodules[f"lane_{at}"] = lane = Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes)
+        engines = copies(platform, "engine", self._engine, lanes)
+        contexts, word_bytes = len(engines[0].context), len(engines[0].context[0].i.payload.data) // 8
+        shells = copies(
+            platform, "lane", lambda: Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes), lanes)
+        for at, (engine, lane) in enumerate(zip(engines, shells, strict=True)):
+            m.submodules[f"engine_{at}"], m.submodules[f"lane_{at}"] = engine, lane
             wiring.connect(m, dispatch.lane[at], lane.dispatch)
             wiring.connect(m, writer.fill[at], lane.fill)
             wiring.connect(m, lane.port, wiring.flipped(self.lane[at]))

@@ -65,8 +65,8 @@ class Inspect(wiring.Component):
       packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header with ECN CE around an inner one
       that is Not-ECT (RFC 6040 4.2);
     - TTL: the route counts it down and it is 1 or 0;
-    - POLICY: the selectors do not match. Ports are 0 where there are none: protocols other than TCP and UDP, fragments but the
-      first, packets too short.
+    - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
+      before them have none.
 
     All others pass.
 
@@ -249,7 +249,12 @@ class Inspect(wiring.Component):
 
         # One's complement sum of the header (RFC 1071: in either byte order).
         halves, total = Signal(18), Signal(22)
-        in_header = [(words.header_at == 0) | (2 * words.header_at + word < header_words) for word in range(2)]
+        in_header = Signal(2)  # which words of the next pair are in the header
+        known_words = Mux(words.header_at == 0, pair[:4], header_words)
+        with m.If(words.start):
+            m.d.sync += in_header.eq(0b11)
+        with m.Elif(words.arrived & words.is_header):
+            m.d.sync += in_header.eq(Cat(known_words > 2 * words.header_at + word for word in (2, 3)))
         m.d.sync += halves.eq(0)
         with m.If(words.arrived & words.is_header):
             m.d.sync += halves.eq(sum(Mux(in_header[at // 2], pair.word_select(at, 16), 0) for at in range(4)))
@@ -291,8 +296,8 @@ class Inspect(wiring.Component):
         m.d.sync += [
             protocol.eq(Mux(tunnel, IPV4.get("protocol", header), words.next_header)),
             has_ports.eq(((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL)) & (IPV4.get("fragment_offset", header) == 0)),
-            selectors.source_port.eq(Mux(has_ports & payload_long, PORTS.get("source", ports), 0)),
-            selectors.destination_port.eq(Mux(has_ports & payload_long, PORTS.get("destination", ports), 0)),
+            selectors.has_ports.eq(has_ports & payload_long),
+            selectors.source_port.eq(PORTS.get("source", ports)), selectors.destination_port.eq(PORTS.get("destination", ports)),
         ]
 
         # The verdicts.

@@ -27,8 +27,8 @@ class Rewrite(wiring.Component):
     """Makes the IP header for a packet that was inspected, and is not dropped or punted.
 
     ============================== ==========================================================================================
-    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification from a counter
-                                   (0 with Don't Fragment, as RFC 6864 allows), DF, TTL and addresses from the SA
+    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification from the
+                                   sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses from the SA
     ENCRYPT, transport             own: total length, protocol 50
     DECRYPT, tunnel                inner: CE marked where the outer header had it (RFC 6040), TTL
     DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
@@ -76,7 +76,8 @@ class Rewrite(wiring.Component):
 
         # The new header but for its checksum.
         tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
-        dont_fragment, identification, used_up = Signal(), Signal(16), Signal()
+        dont_fragment, identification = Signal(), Signal(16)
+        m.d.comb += identification.eq(Mux(dont_fragment, 0, job.sequence[:16]))
         with m.Switch(control.df):
             with m.Case(DontFragment.CLEAR):
                 m.d.comb += dont_fragment.eq(0)
@@ -94,7 +95,7 @@ class Rewrite(wiring.Component):
             m.d.sync += [tos.eq(Mux(control.copy_tos, info.tos, control.outer_tos)), ttl.eq(control.outer_ttl)]
         m.d.comb += [
             new[0].eq(Cat(total, tos, Mux(fresh, 0x45, own[0][24:]))),
-            new[1].eq(Mux(fresh, Cat(Const(0, 14), dont_fragment, Const(0, 1), Mux(dont_fragment, 0, identification)), own[1])),
+            new[1].eq(Mux(fresh, Cat(Const(0, 14), dont_fragment, Const(0, 1), identification), own[1])),
             new[2].eq(Cat(Const(0, 16), protocol, ttl)),
             new[3].eq(Mux(fresh, job.tunnel.source, own[3])), new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
         ]
@@ -124,8 +125,6 @@ class Rewrite(wiring.Component):
         with m.If(self.o.valid & self.o.ready):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += step.eq(0)
-            with m.If(fresh & ~dont_fragment):
-                m.d.sync += identification.eq(identification + 1)
         return m
 
     @staticmethod

@@ -15,12 +15,13 @@ class Selectors(wiring.Component):
     Members
     -------
     addresses, ports : In
-        Rows ``selector_addresses`` and ``selector_ports`` of the SA. A range of ports from 0 to 65535 matches everything.
+        Rows ``selector_addresses`` and ``selector_ports`` of the SA. A range of ports from 0 to 65535 matches everything, any other one only
+        packets with ports.
     source, destination : In(32)
         Addresses of the packet.
     protocol : In(8)
+    has_ports : In(1)
     source_port, destination_port : In(16)
-        0 where the packet has none.
     match : Out(1)
     """
 
@@ -29,22 +30,24 @@ class Selectors(wiring.Component):
     source: In(32)
     destination: In(32)
     protocol: In(8)
+    has_ports: In(1)
     source_port: In(16)
     destination_port: In(16)
     match: Out(1)
 
     def elaborate(self, platform):
         m = Module()
-        matches = []
+        matches, has_ports = [], Signal()
+        m.d.sync += has_ports.eq(self.has_ports)
         for side in ("source", "destination"):
             address, mask = self.addresses[side], self.addresses[f"{side}_mask"]
             port, low, high = getattr(self, f"{side}_port"), self.ports[f"{side}_port_low"], self.ports[f"{side}_port_high"]
-            address_matches, above, below = Signal(), Signal(), Signal()
+            address_matches, above, below, any_port = Signal(), Signal(), Signal(), Signal()
             m.d.sync += [
                 address_matches.eq((getattr(self, side) ^ address) & mask == 0),
-                above.eq(port >= low), below.eq(port <= high),
+                above.eq(port >= low), below.eq(port <= high), any_port.eq((low == 0) & (high == 0xFFFF)),
             ]
-            matches += [address_matches, above, below]
+            matches += [address_matches, any_port | has_ports & above & below]
         protocol_matches = Signal()
         m.d.sync += [
             protocol_matches.eq(self.ports.any_protocol | (self.protocol == self.ports.protocol)),

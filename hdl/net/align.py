@@ -7,7 +7,8 @@ from spigate.hdl.net.packet import ALIGN, packets
 
 
 class AddAlignment(wiring.Component):
-    """Puts :data:`ALIGN` zero bytes in front of each frame. Sustains a beat out a clock, without a register between ``i`` and ``o``.
+    """Puts :data:`ALIGN` zero bytes in front of each frame. Sustains a beat out a clock; no register lies between
+    ``i`` and ``o``.
 
     Parameters
     ----------
@@ -76,8 +77,10 @@ class RemoveAlignment(wiring.Component):
         beat, out = self.i.payload, self.o.payload
         held = Signal()
         rest = Signal(8 * kept)
-        # What is held is all that is left of its frame: it leaves alone, and the next frame's first beat may take its place.
-        tail, tail_abort = Signal(), Signal()
+        # What is held is all that is left of its frame: it leaves alone, and the next frame's first beat may take its
+        # place.
+        tail = Signal()
+        tail_abort = Signal()
         tail_count = Signal(range(kept + 1))
         ends = beat.last & (beat.abort | (beat.count <= ALIGN))
 

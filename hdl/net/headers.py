@@ -11,7 +11,8 @@ from spigate.hdl.net.packet import ALIGN, swap_bytes
 
 @dataclass(frozen=True)
 class Field:
-    """A field of ``width`` bits, ``offset`` bits behind the header's first bit on the wire (its most significant one)."""
+    """A field of ``width`` bits, ``offset`` bits behind the header's first bit on the wire (its most significant
+    one)."""
 
     width: int
     offset: int
@@ -52,7 +53,8 @@ class Header:
         return self.fields[field]
 
     def get(self, field: str, header: ValueLike, *, word: int = 0) -> Value:
-        """The number in ``field`` of the bytes ``header``, which are in wire order and begin at ``word`` of the header."""
+        """The number in ``field`` of the bytes ``header``, which are in wire order and begin at ``word`` of the
+        header."""
         header = Value.cast(header)
         place = self.fields[field]
         first = place.offset - 32 * word

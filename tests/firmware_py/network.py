@@ -39,9 +39,9 @@ def selectors(source, destination, **more):
 def sa(spi, direction=Direction.INBOUND, reqid=1, **changes):
     """A GCM tunnel between peer and gateway."""
     ends = (PEER, SELF) if direction == Direction.INBOUND else (SELF, PEER)
-    return Sa(**{"direction": direction, "spi": spi, "source": ip_address(ends[0]), "destination": ip_address(ends[1]),
-                 "mode": Mode.TUNNEL, "cipher": Cipher.AES_GCM, "key": spi.to_bytes(16), "salt": b"salt", "icv_bytes": 16,
-                 "reqid": reqid, **changes})
+    return Sa(**{"direction": direction, "spi": spi, "source": ip_address(ends[0]),
+                 "destination": ip_address(ends[1]), "mode": Mode.TUNNEL, "cipher": Cipher.AES_GCM,
+                 "key": spi.to_bytes(16), "salt": b"salt", "icv_bytes": 16, "reqid": reqid, **changes})
 
 
 def policy(direction, what, action=PolicyAction.PROTECT, reqid=1, priority=0, mode=Mode.TUNNEL, optional=False):

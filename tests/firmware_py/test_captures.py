@@ -13,26 +13,33 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from spigate.firmware_py import capture, pcap
 from spigate.firmware_py.ce import ControlElement, Miss, Settings
+from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
+from spigate.firmware_py.soft.esp import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.tables import GATEWARE, CfeSettings
+from tests.firmware_py.registers import RegisterGateway
+from tests.firmware_py.test_driver import registers
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
-SCENARIOS = sorted(path.name for path in CAPTURES.iterdir() if path.is_dir())
+SOFTWARE = ["esp-tunnel-cbc256-sha512", "esp-tunnel-chapoly", "esp-tunnel-ctr128-sha256", "esp-tunnel-gcm128-esn",
+            "esp-tunnel-gcm256-esn-wrap", "esp-tunnel-gmac128"]
+"""What the gateware lacks, and the control element does itself."""
+SCENARIOS = sorted(path.name for path in CAPTURES.iterdir() if path.is_dir() and path.name not in SOFTWARE)
 TUNNELS = [name for name in SCENARIOS if "transport" not in name]
 TRANSPORTS = [name for name in SCENARIOS if "transport" in name]
 IPV4 = b"\x08\x00"
 
 
-def run(name, settings=Settings(), capabilities=GATEWARE):
+def run(name, settings=None, capabilities=GATEWARE):
     """The scenario through gateway and control element, frame after frame."""
     captured = capture.read(CAPTURES / name)
     gateway = SoftGateway(capabilities=capabilities)
     port = SoftPort(gateway)
     control = ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                             policies=captured.policies, settings=settings)
+                             policies=captured.policies, settings=settings or Settings())
     loop = Loop(gateway, control, port)
 
     async def feed():
@@ -79,7 +86,7 @@ def test_carries_the_scenarios_of_this_version():
     assert len(SCENARIOS) == 10
 
 
-@pytest.mark.parametrize("name", TUNNELS)
+@pytest.mark.parametrize("name", [*TUNNELS, *SOFTWARE])
 def test_tunnels_send_on_the_server_side_what_linux_sent(name):
     _, loop = run(name)
     expected = ipv4_frames(name, "server-out.pcap")
@@ -92,6 +99,19 @@ def test_tunnels_send_on_the_network_side_what_linux_sent(name):
     expected = ipv4_frames(name, "network-out.pcap")
     assert opened(captured, loop.sent[Port.NETWORK]) == opened(captured, expected)
     assert [frame[:14] for frame in loop.sent[Port.NETWORK]] == [frame[:14] for frame in expected]
+
+
+@pytest.mark.parametrize("name", SOFTWARE)
+def test_software_path_sends_on_the_network_side_what_linux_sent(name):
+    """Opened by the software path itself, which must open what Linux sent."""
+    captured, loop = run(name)
+    sa, = [sa for sa in captured.sas if sa.direction == Direction.OUTBOUND]
+    sides = []
+    for frames in (ipv4_frames(name, "network-out.pcap"), loop.sent[Port.NETWORK]):
+        peer = SoftSa(replace(sa, direction=Direction.INBOUND))
+        sides.append([peer.decapsulate(frame[14:]) for frame in frames])
+    assert sides[0] == sides[1] != []
+    assert loop.control.programmed["sa"] == 0 and len(loop.control.refusals) == 2
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
@@ -170,7 +190,8 @@ def test_miss_drop_loses_the_first_packet_of_each_stream():
     assert loop.drops == {Reason.NO_SA: 2}
 
 
-@pytest.mark.parametrize("name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256", "mixed-four-tunnels-and-clear"])
+@pytest.mark.parametrize("name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256",
+                                  "mixed-four-tunnels-and-clear"])
 def test_software_path_does_the_same(name):
     """With a gateway that lacks all algorithms the control element decrypts and encrypts everything itself."""
     _, loop = run(name, capabilities=replace(GATEWARE, ciphers=frozenset()))
@@ -180,6 +201,28 @@ def test_software_path_does_the_same(name):
     assert loop.drops == hardware.drops
     assert loop.control.programmed["sa"] == 0 and loop.control.software["decrypted"] > 0
     assert all(why in ("aes-gcm", "aes-cbc") for why in loop.control.refusals.values())
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_registers_say_all_that_is_needed(name):
+    """A gateway that knows only the registers that are written does what the one with the tables themselves does."""
+    captured, expected = run(name)
+    gateway = RegisterGateway(registers(), {sa.auth_key for sa in captured.sas})
+    port = SoftPort(gateway)
+
+    async def feed():
+        driver = await Driver.open(gateway)
+        control = ControlElement(tables=driver, port=port, topology=captured.topology, sas=captured.sas,
+                                 policies=captured.policies)
+        await control.start()
+        loop = Loop(gateway, control, port)
+        for arrival in captured.frames:
+            await loop.feed(arrival.port, arrival.frame)
+        return loop
+
+    loop = asyncio.run(feed())
+    assert loop.sent == expected.sent and loop.drops == expected.drops
+    assert loop.control.programmed == expected.control.programmed
 
 
 def test_one_dfe_enabled_gets_everything():

@@ -6,16 +6,18 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
-from spigate.firmware_py.ce import SEQUENCE_MARGIN, Miss, Settings
+from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.programming import SEQUENCE_MARGIN
+from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.soft.esp import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
 from tests.firmware_py.network import (
     INSIDE_MAC,
     PEER,
+    PEER_MAC,
     SELF,
     SELF_MAC,
     SERVERS,
@@ -32,6 +34,7 @@ from tests.firmware_py.network import (
 IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
 INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
 THERE, HERE = "10.1.0.0/24", "10.2.0.0/24"
+ETHER = Ether(src=PEER_MAC, dst=SELF_MAC)
 POLICIES = [policy(FORWARD, selectors(THERE, HERE)), policy(OUT, selectors(HERE, THERE))]
 
 
@@ -47,7 +50,7 @@ def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
         _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
-    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4, "source": 1}
+    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4}
     assert not bench.loop.drops
 
 
@@ -116,7 +119,8 @@ def test_or_dropped_where_that_is_the_default():
     for _ in range(5):
         assert bench.feed(Port.NETWORK, frame(udp("10.1.7.7", "10.2.0.11"))) == ([], [])
     assert bench.control.punted == {Reason.NO_RULE: 1}
-    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")), from_server(udp("10.2.0.10", "10.9.0.1")))
+    sent = [from_server(udp("10.2.0.10", destination)) for destination in ("10.1.0.10", "10.9.0.1")]
+    out, _ = bench.feed(Port.SERVER, *sent)
     assert len(opened(out)) == 1 and bench.loop.drops == {Reason.POLICY: 6}
 
 
@@ -170,6 +174,25 @@ def test_an_sa_that_no_policy_names_carries_nothing():
     bench = Bench([INBOUND], [])
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     assert bench.loop.drops == {Reason.POLICY: 1} and bench.control.placed(INBOUND) is None
+
+
+def test_selectors_of_an_sa_narrow_what_its_policies_name():
+    narrow = selectors("10.0.0.0/8", "10.2.0.10/32", protocol=17)
+    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [1, 0, 1])):
+        bench = Bench([replace(INBOUND, selectors=narrow)], policies)
+        ways = (("10.1.0.1", "10.2.0.10"), ("10.1.0.1", "10.2.0.11"), ("10.1.7.1", "10.2.0.10"))
+        assert [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(*way)))[1]) for way in ways] == counts
+    elsewhere = replace(INBOUND, selectors=selectors("172.16.0.0/12", HERE))
+    bench = Bench([elsewhere], POLICIES)
+    bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.1", "10.2.0.10")))
+    assert bench.loop.drops == {Reason.POLICY: 1}
+
+
+def test_esp_that_a_policy_wants_inside_esp_is_not_sent_in_the_clear():
+    bench = Bench([OUTBOUND], POLICIES)
+    other = from_server(bytes(IP(src="10.2.0.10", dst="10.1.0.10", proto=50) / (b"\0\0\x50\0" + bytes(60))))
+    assert bench.feed(Port.SERVER, other) == ([], [])
+    assert bench.control.consumed == {"esp_in_esp": 1}
 
 
 def test_two_policies_of_one_sa_are_checked_in_software():
@@ -289,14 +312,14 @@ def test_events_name_their_sa():
 
 
 @pytest.mark.parametrize(("sent", "what"), [
-    (Ether() / ARP(), "not_ip"), (Ether() / IPv6(), "ipv6"),
-    (Ether() / frame(udp(PEER, SELF, 500, 500))[14:], "ike"),
-    (Ether() / frame(udp(PEER, SELF, 4500, 4500, payload=bytes(4) + b"x"))[14:], "ike"),
-    (Ether() / frame(udp(PEER, SELF, 4500, 4500, payload=b"\xff"))[14:], "natt"),
-    (Ether() / IP(src=PEER, dst=SELF, proto=51) / bytes(24), "ah"),
-    (Ether() / IP(src=PEER, dst="10.2.0.10", flags="MF") / bytes(24), "fragment"),
-    (Ether() / IP(src=PEER, dst=SELF) / ICMP(), "local"),
-    (Ether() / IP(src="10.1.7.7", dst="172.16.0.1") / ICMP(), "no_route"),
+    (ETHER / ARP(), "not_ip"), (Ether() / IPv6(), "ipv6"),
+    (ETHER / frame(udp(PEER, SELF, 500, 500))[14:], "ike"),
+    (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=bytes(4) + b"x"))[14:], "ike"),
+    (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=b"\xff"))[14:], "natt"),
+    (ETHER / IP(src=PEER, dst=SELF, proto=51) / bytes(24), "ah"),
+    (ETHER / IP(src=PEER, dst="10.2.0.10", flags="MF") / bytes(24), "fragment"),
+    (ETHER / IP(src=PEER, dst=SELF) / ICMP(), "local"),
+    (ETHER / IP(src="10.1.7.7", dst="172.16.0.1") / ICMP(), "no_route"),
 ])
 def test_what_is_not_answered_yet_is_counted(sent, what):
     raw = bytearray(bytes(sent))
@@ -347,14 +370,48 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another():
     bench = Bench([INBOUND, OUTBOUND], POLICIES)
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     first, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    before = bench.control.placed(OUTBOUND)
-    header = PuntHeader(Reason.DFE_DOWN, Port.SERVER, before.dfe, before.index)
-    before_dfe = before.dfe
-    bench.do(bench.control.handle(header, from_server(udp("10.2.0.10", "10.1.0.10"))))
-    assert bench.control.placed(OUTBOUND).dfe != before_dfe
-    sent = bench.loop.port.outcomes.popleft()
-    assert int.from_bytes(sent.frame[38:42]) > SEQUENCE_MARGIN, "no number can come twice"
-    assert len(opened([first[0], sent.frame])) == 2
+    before = bench.control.placed(OUTBOUND).dfe
+    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - before)))
+    for _ in range(2):
+        second, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+    assert bench.control.placed(OUTBOUND).dfe == 1 - before
+    assert int.from_bytes(second[0][38:42]) > SEQUENCE_MARGIN, "no number can come twice"
+    assert len(opened([first[0], second[0]])) == 2
+    assert bench.control.punted[Reason.DFE_DOWN] == 1
+
+
+def test_a_table_that_forgets_makes_no_loop():
+    bench = Bench([INBOUND], POLICIES)
+    one = bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10"))
+
+    async def forget(entry):
+        pass
+
+    bench.gateway.add_cam = forget
+    assert bench.feed(Port.NETWORK, one) == ([], [])
+    assert bench.control.consumed == {"loop": 1}
+
+
+def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
+    limited = replace(INBOUND, hard=Lifetime(packets=3))
+    bench = Bench([limited], POLICIES)
+    first, second, third, fourth = (bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")) for _ in range(4))
+    bench.feed(Port.NETWORK, first, third)
+    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).dfe)))
+    counts = [len(bench.feed(Port.NETWORK, one)[1]) for one in (first, third, second, fourth)]
+    assert counts == [0, 0, 1, 0]
+    assert bench.loop.drops == {Reason.REPLAY: 2, Reason.LIFETIME: 1}
+
+
+def test_without_another_dfe_an_sa_stays_as_it_is():
+    bench = Bench([OUTBOUND], POLICIES)
+    one = from_server(udp("10.2.0.10", "10.1.0.10"))
+    first, _ = bench.feed(Port.SERVER, one)
+    bench.do(bench.control.configure(CfeSettings(enable=0)))
+    assert bench.feed(Port.SERVER, one) == ([], []) and bench.loop.drops == {Reason.NO_DFE: 1}
+    bench.do(bench.control.configure(CfeSettings()))
+    second, _ = bench.feed(Port.SERVER, one)
+    assert int.from_bytes(second[0][38:42]) == int.from_bytes(first[0][38:42]) + 1
 
 
 def test_refuses_policies_that_select_by_what_is_not_looked_at():

@@ -20,8 +20,9 @@ from tests.hdl.streams import put, simulate, take
 
 REGISTERS = rdl.registers()
 SIZES = {"sa_entries": 256, "sources": 16, "cam_entries": 1024, "rules": 32, "routes": 64}
-GCM = Sa(direction=Direction.INBOUND, spi=0x12345678, source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.2"),
-         mode=Mode.TUNNEL, cipher=Cipher.AES_GCM, key=bytes(range(16)), salt=b"salt", icv_bytes=16, replay_window=32)
+GCM = Sa(direction=Direction.INBOUND, spi=0x12345678, source=ip_address("192.0.2.1"),
+         destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL, cipher=Cipher.AES_GCM, key=bytes(range(16)),
+         salt=b"salt", icv_bytes=16, replay_window=32)
 CBC = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.2"), destination=ip_address("192.0.2.1"),
          mode=Mode.TUNNEL, cipher=Cipher.AES_CBC, key=bytes(range(32)), auth=Auth.HMAC_SHA1_96, auth_key=b"k" * 20,
          sequence=7, soft=Lifetime(bytes=5, packets=6), hard=Lifetime(packets=9))
@@ -139,7 +140,8 @@ def test_writes_an_sa_in_one_burst():
         assert get("key_low", "value").to_bytes(16, "little") == bytes(range(16))
         # H = AES(key, 0): the value of FIPS 197's example key is known from `openssl enc`.
         assert get("auth_0", "value").to_bytes(16, "little").hex() == "c6a13b37878f5b826f4f8162a1c8d879"
-        assert get("selector_addresses", "source") == 0x0A010000 and get("selector_addresses", "source_mask") == 0xFFFFFF00
+        assert get("selector_addresses", "source") == 0x0A010000
+        assert get("selector_addresses", "source_mask") == 0xFFFFFF00
         assert get("selector_ports", "destination_port_high") == 4 and get("selector_ports", "any_protocol") == 0
         assert get("byte_lifetime", "hard") == get("packet_lifetime", "soft") == (1 << 64) - 1
 
@@ -154,8 +156,9 @@ def test_writes_midstates_lifetimes_and_state():
         states = b"".join(get(f"auth_{at}", "value").to_bytes(16, "little") for at in range(4))
         inner, outer = hmac_midstates("sha1", b"k" * 20)
         assert states == inner + bytes(12) + outer + bytes(12)
-        assert get("key_low", "value").to_bytes(16, "little") + get("key_high", "value").to_bytes(16, "little") == CBC.key
-        assert (get("byte_lifetime", "soft"), get("packet_lifetime", "soft"), get("packet_lifetime", "hard")) == (5, 6, 9)
+        assert b"".join(get(f"key_{half}", "value").to_bytes(16, "little") for half in ("low", "high")) == CBC.key
+        limits = [get(f"{unit}_lifetime", name) for unit in ("byte", "packet") for name in ("soft", "hard")]
+        assert limits == [5, (1 << 64) - 1, 6, 9]
         assert get("replay", "sequence") == 7 and get("control", "direction") == 1
         assert get("tunnel", "source") == 0xC0000202 and get("tunnel", "destination") == 0xC0000201
 
@@ -226,13 +229,14 @@ def test_cam_routes_and_sources():
         key = CamKey(ip_address("192.0.2.2"), 0x12345678)
         await driver.add_cam(CamEntry(key, 1, 5, 3))
         await driver.write_route(3, Route(Port.SERVER, b"\x02\0\0\0\0\1", b"\x02\0\0\0\0\2", 5, True))
-        await driver.write_source(1, 2, Source(ip_network("10.0.0.0/8"), frozenset({Port.NETWORK, Port.RECIRCULATE})))
+        source = Source(ip_network("10.0.0.0/8"), frozenset({Port.NETWORK, Port.RECIRCULATE}))
+        await driver.write_source(1, 2, source)
         entries = tables.update()
         slot, = [key for key in entries if key[0] == Table.CAM]
         words = entries[slot]
         assert field(words, "cam", "key", "destination") == 0xC0000202
-        assert [field(words, "cam", "value", name) for name in ("spi", "protocol", "ipv6", "valid", "dfe", "sa", "route")] \
-            == [0x12345678, 50, 0, 1, 1, 5, 3]
+        names = ("spi", "protocol", "ipv6", "valid", "dfe", "sa", "route")
+        assert [field(words, "cam", "value", name) for name in names] == [0x12345678, 50, 0, 1, 1, 5, 3]
         words = entries[(Table.ROUTE, 0, 3)]
         assert [field(words, "route", "hop", name) for name in (
             "destination_mac", "source_mac", "vlan_tci", "tagged", "rewrite", "decrement_ttl", "egress", "valid")] \
@@ -245,6 +249,23 @@ def test_cam_routes_and_sources():
         await driver.write_route(3, None)
         await driver.write_source(1, 2, None)
         assert not tables.update()
+
+    with_driver(check)
+
+
+def test_clears_every_entry_of_every_table():
+    async def check(driver, bus):
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS))
+        await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 5, 3))
+        await driver.write_sa(1, 200, GCM, None)
+        tables = Entries(bus)
+        assert len(tables.update()) == 3
+        await driver.clear()
+        assert not tables.update()
+        erased = len(bus.bursts) - 5
+        assert erased == 32 + 3 * 512 + 64 + 2 * (256 + 16)
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS))
+        assert list(tables.update()) == [(Table.RULE, 0, 0)]
 
     with_driver(check)
 
@@ -299,7 +320,7 @@ def test_drives_the_registers_of_the_gateware():
         assert await driver.read_state(1, 200) == SaState(200, 1 << 63 | 1, 1 << 32, 9)
         await driver.check()
         sa = writes[:13]
-        assert [row for _, _, _, row, _ in sa] == list(range(13)) and all(write[:3] == (Table.SA, 1, 200) for write in sa)
+        assert [write[:4] for write in sa] == [(Table.SA, 1, 200, row) for row in range(13)]
         assert sa[4][4].to_bytes(16, "little") == GCM.key
         assert writes[13:26] == [(Table.SA, 1, 200, row, 0) for row in range(13)]
         assert [write[:4] for write in writes[26:]] == [(Table.RULE, 0, 0, 0), (Table.RULE, 0, 0, 1)]
@@ -312,7 +333,8 @@ def test_drives_the_registers_of_the_gateware():
         assert (events[0].reason, events[0].dropped, events[0].dfe, events[0].sa) == (Reason.ICV, True, 1, 200)
         assert (await driver.counters()).drops == {Reason.ICV: 11}
         assert await driver.time() > 0
-        await bus.write(REGISTERS["table.index"].address, [999, REGISTERS["table.command"].pack({"erase": 1, "table": 1})])
+        erase = REGISTERS["table.command"].pack({"erase": 1, "table": Table.RULE})
+        await bus.write(REGISTERS["table.index"].address, [999, erase])
         with pytest.raises(BusError, match="refused an index beyond its table"):
             await driver.check()
         await driver.check()

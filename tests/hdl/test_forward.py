@@ -12,7 +12,7 @@ OUTPUTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "punt", Port
 
 
 def frame(source, serial, length, port, rng):
-    """A frame with alignment that names its source and its place there. The CE's begin with a header instead of alignment."""
+    """A frame with alignment that names its source and its place there. The CE's begin with a header instead."""
     head = bytes(ALIGN) if port is not Port.CE else rng.randbytes(ALIGN)
     return head + bytes([source, serial >> 8, serial & 255]) + rng.randbytes(length)
 
@@ -25,10 +25,11 @@ class Bench:
         self.block, self.sent, self.received, self.reports = block, sent, defaultdict(list), []
         self.depths, self.stuck = [], stuck
         source_pause, sink_pause = pauses
-        self.sources, self.sinks = [], []
+        self.sources = []
         for source, packets in enumerate(sent):
             self.sources += self._source(source, packets, source_pause, abort)
-        self.sinks = [self._sink(port, sink_pause) for port in Port if port is not stuck] + [self._depth(sink_pause), self._report(sink_pause)]
+        self.sinks = [self._sink(port, sink_pause) for port in Port if port is not stuck]
+        self.sinks += [self._depth(sink_pause), self._report(sink_pause)]
 
     def _source(self, source, packets, pause, abort):
         async def frames(ctx):
@@ -36,7 +37,8 @@ class Bench:
                               abort=lambda at: abort(source, at))
 
         async def egress(ctx):
-            await put(ctx, self.block.egress[source], [{"port": port, "depth": depth} for port, depth, _ in packets], pause)
+            await put(ctx, self.block.egress[source],
+                      [{"port": port, "depth": depth} for port, depth, _ in packets], pause)
         return frames, egress
 
     def _sink(self, port, pause):
@@ -139,8 +141,8 @@ def test_full_queues_drop_whole_packets_and_every_packet_is_accounted_for(beat_b
 def test_a_port_that_takes_nothing_blocks_no_other_one():
     rng = random.Random(5)
     count = 60
-    sent = [[(port, 0, frame(source, serial, 50, port, rng)) for serial in range(count) for port in (Port.CE, Port.NETWORK)]
-            for source in range(2)]
+    sent = [[(port, 0, frame(source, serial, 50, port, rng))
+             for serial in range(count) for port in (Port.CE, Port.NETWORK)] for source in range(2)]
     bench = Bench(Forwarding(beat_bytes=8, sources=2, depth=128), sent, stuck=Port.CE)
     bench.run()
     found = bench.by_source(Port.NETWORK)

@@ -4,7 +4,8 @@ import pytest
 
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.sim import build
-from spigate.sim.build import SIMULATORS, BuildFailed, SimulationFailed, ToolMissing, simulate_cocotb
+from spigate.firmware_py.errors import ToolMissing
+from spigate.sim.build import SIMULATORS, BuildFailed, SimulationFailed, simulate_cocotb
 
 BENCH = "tests.sim.bench_fifo"
 BEAT = 0x1122 | 1 << 64 | 2 << 66

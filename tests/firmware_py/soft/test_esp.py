@@ -12,7 +12,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from spigate.firmware_py.errors import InputError, UnsupportedError
-from spigate.firmware_py.packet import Refused, checksum
+from spigate.firmware_py.packet import Refused, checksum, rewrite
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import (
     AH,
@@ -56,13 +56,15 @@ def make(suite, direction=Direction.INBOUND, mode=Mode.TUNNEL, **changes):
     form = CIPHERS[cipher]
     return Sa(**{
         "direction": direction, "spi": 0x1234, "source": PEER, "destination": SELF, "mode": mode, "cipher": cipher,
-        "key": source.randbytes(key), "salt": source.randbytes(form.salt), "icv_bytes": form.icvs[-1] if form.icvs else 0,
+        "key": source.randbytes(key), "salt": source.randbytes(form.salt),
+        "icv_bytes": form.icvs[-1] if form.icvs else 0,
         "auth": auth, "auth_key": source.randbytes(AUTHS[auth].key) if auth != Auth.NONE else b"", **changes})
 
 
 def both(suite, mode=Mode.TUNNEL, **changes):
     """A sender and a receiver."""
-    return (SoftSa(make(suite, Direction.OUTBOUND, mode, **changes)), SoftSa(make(suite, Direction.INBOUND, mode, **changes)))
+    ends = (Direction.OUTBOUND, Direction.INBOUND)
+    return tuple(SoftSa(make(suite, direction, mode, **changes)) for direction in ends)
 
 
 def packet(size=100, ttl=64, tos=0, flags=0):
@@ -106,7 +108,7 @@ def test_what_one_end_seals_the_other_opens(suite, mode, esn):
         assert len(sealed) % 4 == 0 and not checksum(sealed[:20])
         assert receiver.decapsulate(sealed) == plain
     assert receiver.state.packets == sender.state.packets == 40
-    assert receiver.state.bytes == sender.state.bytes == sum(28 + size for size in range(40))
+    assert receiver.state.bytes == sender.state.bytes == sum((28 if mode == Mode.TUNNEL else 8) + n for n in range(40))
 
 
 def test_opens_the_packet_of_rfc_3602_case_5():
@@ -114,12 +116,12 @@ def test_opens_the_packet_of_rfc_3602_case_5():
     key = bytes.fromhex("90d382b410eeba7ad938c46cec1a82bf")
     header = bytes.fromhex("4500007c08f200004032f9a5c0a87b03c0a87b64")
     sealed = bytes.fromhex(
-        "0000432100000001e96e8c08ab465763fd098d45dd3ff893f663c25d325c18c6a9453e194e120849a4870b66cc6b9965330013b4898dc856"
-        "a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874aa269add047ad2d5913ac19b7cfbad4a6")
+        "0000432100000001e96e8c08ab465763fd098d45dd3ff893f663c25d325c18c6"
+        "a9453e194e120849a4870b66cc6b9965330013b4898dc856a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874aa269add047ad2d5913ac19b7cfbad4a6")
     plain = bytes.fromhex(
         "4500005408f200004001f9fec0a87b03c0a87b64"
-        "08000ebda70a00008e9c083db95b070008090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"
-        "3031323334353637")
+        "08000ebda70a00008e9c083db95b070008090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+        "202122232425262728292a2b2c2d2e2f3031323334353637")
     assert not checksum(header), "the header is the RFC's"
     icv = hmac.digest(bytes(20), sealed, "sha1")[:12]
     header = header[:2] + (0x7C + 12).to_bytes(2) + header[4:10] + bytes(2) + header[12:]
@@ -148,15 +150,23 @@ def test_outer_header(df, inside, outside):
     assert sender.encapsulate(packet(tos=0xB9))[1] == 0x20
 
 
-@pytest.mark.parametrize(("inside", "outside", "after"), [(2, 3, 3), (1, 3, 3), (0, 3, 0), (2, 2, 2), (3, 1, 3)])
+@pytest.mark.parametrize(("inside", "outside", "after"), [
+    (2, 3, 3), (1, 3, 3), (2, 2, 2), (3, 1, 3), (0, 0, 0), (0, 2, 0)])
 def test_congestion_experienced_reaches_the_inner_header(inside, outside, after):
     sender, receiver = both("gcm128")
-    sealed = bytearray(sender.encapsulate(packet(tos=0xB8 | inside)))
-    sealed[1] = outside
-    sealed[10:12] = bytes(2)
-    sealed[10:12] = checksum(bytes(sealed[:20])).to_bytes(2)
-    plain = receiver.decapsulate(bytes(sealed))
+    plain = receiver.decapsulate(marked(sender.encapsulate(packet(tos=0xB8 | inside)), outside))
     assert plain[1] == 0xB8 | after and not checksum(plain[:20])
+
+
+def test_congestion_that_the_inner_packet_cannot_carry_drops_it():
+    """RFC 6040 4.2."""
+    sender, receiver = both("gcm128")
+    with refused(Reason.MALFORMED):
+        receiver.decapsulate(marked(sender.encapsulate(packet()), 3))
+
+
+def marked(sealed, tos):
+    return rewrite(sealed, 20, tos=tos)
 
 
 def test_time_to_live_counts_down_where_a_router_stands():
@@ -247,7 +257,6 @@ def test_what_is_inside_must_be_sound(text, reason):
         return
     with refused(reason):
         receiver.decapsulate(outer)
-    assert receiver.state.packets == 0
     assert receiver.state.sequence == 1, "it was authentic: the window moves (RFC 4303 3.4.3)"
 
 
@@ -275,7 +284,7 @@ def test_selectors_are_checked_after_decryption():
         else:
             with refused(Reason.POLICY):
                 receiver.decapsulate(sender.encapsulate(packet()))
-            assert receiver.state.packets == 0
+            assert receiver.state.packets == 1, "it was authentic and sound: it counts"
 
 
 def test_lifetimes():

@@ -1,4 +1,7 @@
-"""Algorithms against Project Wycheproof's vectors (the files with ``esp`` in their name hold those of the nonce lengths of ESP)."""
+"""Algorithms against Project Wycheproof's vectors.
+
+The files with ``esp`` in their name hold those with the nonce lengths of ESP.
+"""
 import json
 from ipaddress import ip_address
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything that comes out."""
+"""A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything that comes
+out."""
+import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -7,14 +9,27 @@ from spigate.hdl.net.descriptor import CE_VERSION, CFE_COUNTERS, MAX_DFES, Balan
 from tests.hdl.cfe.tables import cam_index, writes
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
-CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200, "miss_drop": 0, "rule_miss": 3,
+CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
+           "miss_drop": 0, "rule_miss": 3,
            "depth_limit": 2, "miss_interval": 0, "punt_period": 0}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
+def keeps_its_word(stream):
+    """A background testbench: once offered, a payload stays until it is taken."""
+    async def watch(ctx):
+        offered = None
+        signals = stream.valid, stream.ready, stream.payload.as_value()
+        async for _, _, valid, ready, payload in ctx.tick().sample(*signals):
+            assert offered is None or valid and payload == offered, f"{stream!r} took back what it offered"
+            offered = payload if valid and not ready else None
+    return watch
+
+
 @dataclass
 class Out:
-    """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt header's fields."""
+    """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt header's
+    fields."""
 
     frame: bytes
     info: object
@@ -36,6 +51,8 @@ class Run:
     """Room in the queue of DFEs that are not idle."""
     size: dict = field(default_factory=dict)
     """``cam_entries``, ``rules``, ``routes``."""
+    strict: bool = False
+    """Check in every clock that no stream takes back what it offered."""
 
     def __post_init__(self):
         self.cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, **self.size)
@@ -84,7 +101,8 @@ class Run:
             await put(ctx, cfe.tables, writes("cam", index, protocol=50, valid=1, **entry))
 
     def run(self, clocks=50_000, script=None):
-        """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)`` runs beside it."""
+        """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)``
+        runs beside it."""
         cfe, expected = self.cfe, sum(map(len, self.frames.values()))
         ready = []
         accounted = self.accounted
@@ -115,7 +133,8 @@ class Run:
             return send
 
         async def egress(ctx):
-            await put(ctx, cfe.recirculate_egress, [{"port": Port.RECIRCULATE, "depth": depth} for depth in self.depths])
+            await put(ctx, cfe.recirculate_egress,
+                      [{"port": Port.RECIRCULATE, "depth": depth} for depth in self.depths])
 
         async def time(ctx):
             now = 1000
@@ -129,8 +148,10 @@ class Run:
             while True:
                 self.reports.append(await take(ctx, cfe.reports, pause))
 
+        outputs = [cfe.direct, cfe.direct_egress, cfe.reports, *cfe.dfe, *cfe.dfe_info] if self.strict else []
         simulate(cfe, main, *([script] if script else []), clocks=clocks, background=[
-            *(source(port, name) for port, name in PORTS.items()), egress, time, reports, *self._direct(),
+            *(source(port, name) for port, name in PORTS.items()), *map(keeps_its_word, outputs),
+            egress, time, reports, *self._direct(),
             *(testbench for at in range(self.dfes) for testbench in self._dfe(at))])
         return self
 
@@ -170,8 +191,8 @@ class Run:
                 facts = {"port": item.port, "depth": item.depth}
                 if item.port == Port.CE:
                     assert frame[0] == CE_VERSION and frame[12:16] == bytes(4)
-                    facts |= {"reason": frame[1], "ingress": frame[2], "dfe": frame[3], "sa": int.from_bytes(frame[4:6], "little"),
-                              "header_depth": frame[6], "tagged": frame[7], "time": int.from_bytes(frame[8:12], "little")}
+                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth", "tagged", "time"),
+                                      struct.unpack("<xBBBHBBI4x", frame[:16]), strict=True))
                     frame = frame[16:]
                 assert frame[:2] == b"\0\0"
                 self.direct.append(Out(frame[2:], facts))

@@ -1,4 +1,5 @@
 """What the classifier should find in a frame, told by plain Python on bytes: independent of the gateware."""
+import ipaddress
 import struct
 
 from spigate.hdl.net.descriptor import Reason, Verdict
@@ -12,7 +13,8 @@ def checksum_right(header: bytes) -> bool:
 
 
 def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
-    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None where tables decide."""
+    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None
+    where tables decide."""
     facts = {"length": len(frame) + 2, "ipv4": 0}
     malformed = (Verdict.DROP, Reason.MALFORMED, facts)
     if len(frame) < 14:
@@ -61,3 +63,27 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
                 ike = len(rest) >= 12 and rest[8:12] == bytes(4)
                 return Verdict.PUNT, Reason.IKE if ike else Reason.NATT, facts
     return None, Reason.NONE, facts
+
+
+def outcome(rule):
+    """What a rule of ``rule_entry``'s fields leads to: action, DFE, SA, route."""
+    return tuple(rule.get(name, 0) for name in ("action", "dfe", "sa", "route"))
+
+
+def first_match(table, one):
+    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description."""
+    for index in sorted(table):
+        rule = table[index]
+        if not rule.get("valid") or not rule.get("ingress", 0) >> one["ingress"] & 1:
+            continue
+        if not rule.get("any_protocol") and rule.get("protocol", 0) != one["protocol"]:
+            continue
+        matches = True
+        for side in ("source", "destination"):
+            host, network = ipaddress.ip_address(one[side]), ipaddress.ip_network(
+                (rule.get(side, 0), bin(rule.get(f"{side}_mask", 0)).count("1")), strict=False)
+            allowed = range(rule.get(f"{side}_port_low", 0), rule.get(f"{side}_port_high", 0) + 1)
+            matches &= host in network and (one[f"{side}_port"] in allowed if one["ports"] else len(allowed) == 65536)
+        if matches:
+            return outcome(rule)
+    return None

@@ -28,7 +28,9 @@ def writes(table: str, index: int, **values) -> list[dict]:
              "last": row == len(packed) - 1} for row, number in enumerate(packed)]
 
 
-def cam_index(way: int, *, destination: int, spi: int, protocol: int = 50, ipv6: bool = False, entries: int = 1024) -> int:
+def cam_index(way: int, *, destination: int, spi: int, protocol: int = 50, ipv6: bool = False,
+              entries: int = 1024) -> int:
     """The index in table writes of a key's place in ``way``."""
-    key, count = hashing.cam_key(destination=destination, protocol=protocol, spi=spi, ipv6=ipv6), hashing.cam_rows(entries)
+    key = hashing.cam_key(destination=destination, protocol=protocol, spi=spi, ipv6=ipv6)
+    count = hashing.cam_rows(entries)
     return way * count + hashing.cam_row(way, key, count)

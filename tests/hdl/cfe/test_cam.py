@@ -145,8 +145,8 @@ def test_same_row_but_another_key_is_no_hit():
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_update_under_lookup_shows_the_old_or_the_new_entry(others):
-    """Lookups every clock, a share of them of the key that is rewritten all the time; the entry alternates between two keys, so
-    that a mix of old and new would be a hit with a wrong result."""
+    """Lookups every clock, a share of them of the key that is rewritten all the time; the entry alternates between
+    two keys, so that a mix of old and new would be a hit with a wrong result."""
     cam = Cam(entries=ENTRIES)
     stored, other = key(0xc0000201, 0x1234), key(0xc0000201, 0x9999)
     index = cam_index(1, **stored)

@@ -107,7 +107,8 @@ def test_inject_header(beat_bytes, pauses):
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_damaged_and_long_injected_packets(beat_bytes):
-    packets = [inject(bytes(MAX_FRAME + 1)), inject(bytes(60)), inject(bytes(60))[:9], inject(bytes(60), version=9), inject(bytes(20))]
+    packets = [inject(bytes(MAX_FRAME + 1)), inject(bytes(60)), inject(bytes(60))[:9], inject(bytes(60), version=9),
+               inject(bytes(20))]
     frames, _, reasons = run(Port.CE, beat_bytes, packets, aborted={1, 2, 3}, expect=1)
     assert frames == [bytes(20)]
     assert reasons == [Reason.OVERSIZE] + [Reason.BAD_FRAME] * 3

@@ -33,8 +33,14 @@ def some(suite, *, encrypt, text=48, seed=1) -> Packet:
     return packet
 
 
-@pytest.mark.parametrize("simulator", ["verilator", "icarus"])
-def test_icv_of_another_length_or_value_is_wrong(simulator, tmp_path):
+def test_on_icarus(tmp_path):
+    """The same answers from a simulator that knows undefined values."""
+    source = random.Random(1)
+    packets = [[random_packet(source, suites=SUITES, longest=32) for _ in range(5)] for _ in range(2)]
+    check(packets, run(tmp_path, packets, simulator="icarus"))
+
+
+def test_icv_of_another_length_or_value_is_wrong(tmp_path):
     packets, verdicts = [], []
     for suite in AUTHENTIC:
         right = some(suite, encrypt=False)
@@ -45,7 +51,7 @@ def test_icv_of_another_length_or_value_is_wrong(simulator, tmp_path):
             packets.append(replace(right, icv=icv))
             verdicts.append(icv == right.icv)
     # One context meets them backwards, so that each comes behind every kind of mishap.
-    outcomes = run(tmp_path, [packets, packets[::-1]], simulator=simulator)
+    outcomes = run(tmp_path, [packets, packets[::-1]])
     assert [outcome.ok for outcome in outcomes[0]] == verdicts
     assert [outcome.ok for outcome in outcomes[1]] == verdicts[::-1]
     for outcome, packet in zip(outcomes[0], packets, strict=True):
@@ -60,7 +66,7 @@ def test_parts_may_be_absent(tmp_path):
                 packet = replace(some(suite, encrypt=encrypt), associated=associated, text=text, behind=b"" if suite[0] == GCM else behind)
                 if not encrypt and suite in AUTHENTIC:
                     seal(packet)
-                if packet.words():
+                if any((packet.associated, packet.iv, packet.text, packet.behind, packet.icv)):
                     packets.append(packet)
     source = random.Random(1)
     both = [packets, source.sample(packets, len(packets))]
@@ -89,24 +95,19 @@ def test_cbc_with_a_part_of_a_block_is_wrong_and_harms_nobody(pause, tmp_path):
             assert not whole or outcome.runs == packet.expected()[0]
 
 
-@pytest.mark.parametrize("shares", [(16, 0), (24, 0), (32, 0), (16, 32)])
-def test_clocks_of_a_packet_with_gcm(shares, tmp_path):
-    """Both contexts without pauses: a block of text, or of the ICV's mask, takes its rounds and hardly anything is added."""
+@pytest.mark.parametrize("key_bytes", [(16, 16), (24, 24), (32, 32), (16, 32)])
+def test_clocks_of_a_packet_with_gcm(key_bytes, tmp_path):
+    """Both contexts without pauses: each block of text, and the ICV's mask, takes its rounds, and hardly anything is added."""
     for size in (64, 256, 1400):
-        packets = [[replace(some((GCM, Auth.NONE), encrypt=encrypt, text=size), key=bytes(shares[0])) for _ in range(8)]
-                   for encrypt in (True, False)]
-        if shares[1]:
-            for packet in packets[1]:
-                packet.key = bytes(shares[1])
-                seal(packet)
-        else:
-            for packet in packets[1]:
-                seal(packet)
+        packets = [[replace(some((GCM, Auth.NONE), encrypt=True, text=size), key=bytes(key_bytes[0])) for _ in range(8)],
+                   [replace(some((GCM, Auth.NONE), encrypt=False, text=size), key=bytes(key_bytes[1])) for _ in range(8)]]
+        for packet in packets[1]:
+            seal(packet)
         outcomes = run(tmp_path, packets)
         check(packets, outcomes)
-        for own, made in zip(packets, outcomes, strict=True):
-            blocks = -(-size // 16) + 1
-            assert clocks_of_a_packet(made) / 2 <= blocks * (len(own[0].key) // 4 + 6) + 16
+        blocks = -(-size // 16) + 1
+        for own, made in zip(key_bytes, outcomes, strict=True):
+            assert clocks_of_a_packet(made) / 2 <= blocks * (own // 4 + 6) + 16
 
 
 @pytest.mark.parametrize("auth, block", [(Auth.HMAC_SHA256_128, 128), (Auth.HMAC_SHA1_96, 160)])

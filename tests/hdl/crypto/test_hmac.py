@@ -8,8 +8,9 @@ import cryptography_vectors
 import pytest
 
 from spigate.firmware_py.midstate import hmac_midstates
-from spigate.hdl.crypto.hmac import LEAD, Hmac
+from spigate.hdl.crypto.hmac import Hmac
 from spigate.hdl.crypto.interface import Auth
+from spigate.hdl.crypto.sequencer import LEAD
 from tests.hdl.streams import PAUSES, never, put, simulate, take
 
 WYCHEPROOF = Path(__file__).parents[2] / "data" / "wycheproof"
@@ -37,8 +38,8 @@ class Packet:
     @property
     def items(self) -> list[dict]:
         chunks = [self.message[at:at + 4] for at in range(0, len(self.message), 4)] or [b""]
-        return [{"data": int.from_bytes(chunk.ljust(4, b"\xc3"), "little"), "count": len(chunk), "last": at == len(chunks) - 1}
-                for at, chunk in enumerate(chunks)]
+        return [{"data": int.from_bytes(chunk.ljust(4, b"\xc3"), "little"), "count": len(chunk),
+                 "last": at == len(chunks)} for at, chunk in enumerate(chunks, 1)]
 
 
 def benches_of(context, packets, digests, pauses=(never, never)):
@@ -89,7 +90,8 @@ def test_rfc_2202_and_4231():
     vectors = {algorithm: list(rfc_vectors(file))
                for algorithm, file in (("sha1", "rfc-2202-sha1.txt"), ("sha256", "rfc-4231-sha256.txt"))}
     assert all(len(found) >= 6 for found in vectors.values())
-    digests = run(*([Packet(algorithm, key, message) for key, message, _ in found] for algorithm, found in vectors.items()))
+    digests = run(*([Packet(algorithm, key, message) for key, message, _ in found]
+                    for algorithm, found in vectors.items()))
     for found, given in zip(vectors.values(), digests, strict=True):
         for (_, _, expected), digest in zip(found, given, strict=True):
             assert digest[:len(expected)] == expected
@@ -114,7 +116,8 @@ def test_nist_examples():
     queues = [[Packet(algorithm, bytes(range(size)),
                       b"Sample message for keylen" + (b"<" if size < 64 else b"=") + b"blocklen") for size in macs]
               for algorithm, macs in NIST.items()]
-    assert [[digest.hex() for digest in digests] for digests in run(*queues)] == [list(macs.values()) for macs in NIST.values()]
+    found = [[digest.hex() for digest in digests] for digests in run(*queues)]
+    assert found == [list(macs.values()) for macs in NIST.values()]
 
 
 def test_wycheproof():
@@ -169,7 +172,8 @@ def test_one_context_alone():
 def test_a_digest_that_is_not_taken_holds_up_its_context_alone():
     block = Hmac()
     source = random.Random(4)
-    queues = [[Packet(algorithm, source.randbytes(20), source.randbytes(70)) for algorithm in [*AUTH, *AUTH]] for _ in range(2)]
+    queues = [[Packet(algorithm, source.randbytes(20), source.randbytes(70)) for algorithm in [*AUTH, *AUTH]]
+              for _ in range(2)]
     digests = [[], []]
     held, free = (benches_of(block.context[at], queues[at], digests[at]) for at in range(2))
 

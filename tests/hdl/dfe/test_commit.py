@@ -125,7 +125,7 @@ def transport_in(payload, *, route=(), new=None, ethernet=ETHERNET, align=4, opt
     return Case(done, content, (new or ethernet) + bytes(outer / Raw(payload)), **more)
 
 
-def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, control=(), sequence=9, identification=0, **more):
+def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, control=(), sequence=9, **more):
     """A packet that was encrypted: the buffer holds random bytes where the crypto put its own."""
     control_suite, iv, icv, align = SUITES[suite]
     control = {"direction": 1, "mode": mode, "spi": 0x1000, "outer_ttl": 33, "outer_tos": 0x88} | control_suite | dict(control)
@@ -137,11 +137,11 @@ def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, con
     job = {"info": info, "control": control, "sequence": sequence, "text_bytes": len(text),
            "tunnel": {"source": number("192.0.2.1"), "destination": number("198.51.100.2")}}
     if mode:
-        flags = {DontFragment.CLEAR: "", DontFragment.SET: "DF"}.get(control.get("df", 0), ip.flags & "DF")
+        flags = {DontFragment.CLEAR: "", DontFragment.SET: "DF"}.get(control.get("df", 0), str(ip.flags & "DF"))
         job["esp"] = 10
         content = ethernet.ljust(40, b"\xcc") + esp
         out = bytes(IP(src="192.0.2.1", dst="198.51.100.2", ttl=33, proto=50, tos=ip.tos if control.get("copy_tos") else 0x88, flags=flags,
-                       id=identification) / Raw(esp))
+                       id=0 if flags else sequence & 0xffff) / Raw(esp))
     else:
         header = packet[:4 * ip.ihl]
         job["esp"] = (len(ethernet) + len(header)) // 4
@@ -207,9 +207,10 @@ def test_outer_header():
     run([
         protected(packets[0], 1, "gcm", control={"copy_tos": 1, "df": df.SET}), protected(packets[1], 1, "gcm", control={"df": df.SET}),
         # Without Don't Fragment each packet has an identification of its own.
-        *(protected(packets[1], 1, "gcm", control={"df": kind}, identification=at) for at, kind in enumerate((df.CLEAR, df.COPY, df.CLEAR))),
+        *(protected(packets[1], 1, "gcm", control={"df": kind}, sequence=sequence)
+          for kind, sequence in ((df.CLEAR, 1), (df.COPY, 0x12345), (df.CLEAR, 0xffff_ffff))),
         protected(packets[0], 1, "gcm", control={"df": df.COPY, "copy_tos": 1}),
-        protected(packets[0], 1, "gcm", control={"df": df.CLEAR}, identification=3),
+        protected(packets[0], 1, "gcm", control={"df": df.CLEAR}),
     ])
 
 
@@ -355,7 +356,7 @@ def test_mixture(beat_bytes, lanes):
     run(cases, beat_bytes, lanes, paused)
 
 
-def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=40):
+def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=20):
     commit = Commit(beat_bytes=beat_bytes, lanes=lanes, sa_entries=16)
     world = Lanes(commit)
     ends = []
@@ -373,22 +374,19 @@ def clocks_a_packet(case, beat_bytes=16, lanes=1, packets=40):
                 ends.append(clock)
 
     simulate(commit, testbench, background=world.background([(at % lanes, case.done, case.content, case.rows) for at in range(packets + 8)]))
-    return (ends[-1] - ends[9]) / (packets - 10)
+    return (ends[-1] - ends[4]) / (packets - 5)
 
 
 SMALL = packet_of(36)   # 64 bytes
 
 
-@pytest.mark.parametrize("beat_bytes, most", [(16, 20), (8, 24)])
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("beat_bytes, lanes, most", [(16, 1, 18), (16, 2, 18), (8, 1, 25)])
 @pytest.mark.parametrize("case", [
     tunnel_in(SMALL, align=16), tunnel_in(SMALL, info={"control": {"check_selectors": 1}}), transport_in(SMALL[20:]), bypass(SMALL),
     protected(SMALL, 1, "cbc-sha256", control={"df": 1}), protected(SMALL, 1, "gcm", control={"df": 1}), protected(SMALL, 0, "gcm")],
     ids=["tunnel in, cbc", "tunnel in, gcm", "transport in", "bypass", "tunnel out, cbc", "tunnel out, gcm", "transport out"])
 def test_clocks_a_packet(case, lanes, beat_bytes, most):
-    clocks = clocks_a_packet(case, beat_bytes, lanes)
-    print(f"{clocks:.1f} clocks")
-    assert clocks <= most
+    assert clocks_a_packet(case, beat_bytes, lanes) <= most
 
 
 def test_long_packets_leave_a_beat_a_clock():

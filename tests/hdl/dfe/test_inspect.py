@@ -209,10 +209,11 @@ def test_selectors_of_a_tunnel(beat_bytes):
         (UDP_PACKET, selectors(destination_ports=(2001, 65535)), False), (UDP_PACKET, selectors(destination_ports=(0, 1999)), False),
         (UDP_PACKET, selectors(destination_ports=(2000, 2000)), True),
         (TCP_PACKET, selectors(source_ports=(80, 80), destination_ports=(40000, 40000)), True),
-        # No ports: 0.
-        (PING, selectors(source_ports=(0, 0), destination_ports=(0, 0)), True), (PING, selectors(**PORTS), False), (PING, selectors(), True),
+        # No ports: only the whole range matches.
+        (PING, selectors(source_ports=(0, 0), destination_ports=(0, 0)), False), (PING, selectors(**PORTS), False),
+        (PING, selectors(source_ports=(1, 65535)), False), (PING, selectors(destination_ports=(0, 65534)), False), (PING, selectors(), True),
         (FIRST_FRAGMENT, selectors(**PORTS), True),
-        (LATE_FRAGMENT, selectors(**PORTS), False), (LATE_FRAGMENT, selectors(source_ports=(0, 0), destination_ports=(0, 0)), True),
+        (LATE_FRAGMENT, selectors(**PORTS), False), (LATE_FRAGMENT, selectors(), True),
         (WITH_OPTIONS, selectors(**PORTS), True), (LONG_OPTIONS, selectors(**PORTS), True),
         (LONG_OPTIONS, selectors(source_ports=(1000, 1000), destination_ports=(2001, 2001)), False),
     ]

@@ -26,10 +26,12 @@ def number(value):
 PACKET = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02") / IP(
     src="192.0.2.1", dst="198.51.100.7", tos=0xb9, id=0x1234, flags="DF", frag=5, ttl=63, proto=17)
 CASES = {
-    "ethernet": (headers.ETHERNET, bytes(PACKET), {"destination": 0x020000000001, "source": 0x020000000002, "type": 0x0800}),
+    "ethernet": (headers.ETHERNET, bytes(PACKET), {
+        "destination": 0x020000000001, "source": 0x020000000002, "type": 0x0800}),
     "ipv4": (headers.IPV4, bytes(PACKET)[14:], {
         "version": 4, "header_words": 5, "tos": 0xb9, "total_length": 20, "identification": 0x1234, "dont_fragment": 1,
-        "more_fragments": 0, "fragment_offset": 5, "ttl": 63, "protocol": 17, "source": 0xc0000201, "destination": 0xc6336407}),
+        "more_fragments": 0, "fragment_offset": 5, "ttl": 63, "protocol": 17, "source": 0xc0000201,
+        "destination": 0xc6336407}),
     "vlan": (headers.VLAN, bytes(Dot1Q(vlan=0x234, prio=5, type=0x0800)), {"priority": 5, "id": 0x234, "type": 0x0800}),
     "udp": (headers.UDP, bytes(UDP(sport=500, dport=4500, len=8)), {"source": 500, "destination": 4500, "length": 8}),
     "ports": (headers.PORTS, bytes(TCP(sport=443, dport=50000))[:4], {"source": 443, "destination": 50000}),

@@ -4,7 +4,7 @@ import pytest
 
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import BEAT_BYTES, Beat
-from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
+from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_packet
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -1,0 +1,55 @@
+# What a person types. Everything lives in .venv and build/; nothing else on the machine changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CAPTURES := tests/data/captures
+
+.PHONY: help setup demo test bench synth registers lint clean
+
+help:
+	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
+	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
+	@echo "make test       all tests"
+	@echo "make bench      the gateway in clocks, against its requirements"
+	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
+	@echo "make registers  the register reference, as HTML"
+	@echo "make lint       ruff"
+	@echo "make clean      remove $(VENV) and build/"
+
+setup: $(INSTALLED)
+
+# Debian splits venv's pip into a package of its own; where it is missing, an installed pip does as well.
+$(INSTALLED): pyproject.toml
+	@if $(PYTHON) -c "import ensurepip" 2>/dev/null; then \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]"; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --editable ".[dev]"; \
+	else \
+		echo "make setup needs Python's venv: apt install python3-venv" >&2; exit 1; \
+	fi
+	@touch $@
+
+demo: setup
+	$(BIN)/spigate demo --out build/demo
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: setup
+	$(BIN)/spigate bench --json build/bench.json
+
+synth: setup
+	$(BIN)/spigate synth
+
+registers: setup
+	$(BIN)/peakrdl html hdl/csr/gateway.rdl -o build/registers
+	@echo build/registers/index.html
+
+lint: setup
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,61 @@
+"""The command ``spigate``: one subcommand a module, imported only when it is called.
+
+A subcommand's module has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all is well, 1 when something was found to be wrong
+(a run that was not sound, a figure that was missed), 2 when it was called wrongly or lacks something.
+"""
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError
+
+COMMANDS = {
+    "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
+    "demo": ("spigate.sim.demo", "sim", "one CFE, three DFEs, three servers: a cold start on mixed traffic"),
+    "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements"),
+    "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
+    "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
+}
+"""Name: module, extra of the package that brings what it needs, and one line of help."""
+
+
+def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line; of the subcommands only ``chosen`` has its arguments, for which its module is imported."""
+    top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (module, _, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(command)
+            command.set_defaults(run=loaded.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        args = parser(chosen).parse_args(argv)
+        return args.run(args)
+    except (InputError, UnsupportedError, ToolMissing, OSError) as error:
+        return _fail(chosen, error, 2)
+    except SpigateError as error:
+        return _fail(chosen, error, 1)
+    except ValueError as error:
+        return _fail(chosen, error, 2)
+    except ModuleNotFoundError as error:
+        return _fail(chosen, f"{error.name} is not installed: pip install 'spigate[{COMMANDS[chosen][1]}]'", 2)
+    except KeyboardInterrupt:
+        return _fail(chosen, "stopped", 130)
+
+
+def _fail(command: str | None, message: object, code: int) -> int:
+    print(f"spigate {command or ''}: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

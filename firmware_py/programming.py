@@ -1,0 +1,225 @@
+"""What the control element has written to the gateway's tables, and where there is room for more."""
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass, replace
+
+from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision
+from spigate.firmware_py.errors import TableFull, UnsupportedError
+from spigate.firmware_py.packet import Refused
+from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.sa import Address, Direction, Lifetime, Sa, Selectors
+from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
+
+SEQUENCE_MARGIN = 1 << 20
+"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used
+comes twice."""
+
+
+@dataclass
+class Placed:
+    """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
+    stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one."""
+
+    sa: Sa
+    dfe: int
+    index: int
+    permitted: list[Selectors] | None = None
+    soft: SoftSa | None = None
+
+
+class Programming:
+    """The contents of a gateway's tables.
+
+    It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull` says which.
+
+    Parameters
+    ----------
+    tables : Tables
+
+    Members
+    -------
+    enabled : int
+        Bit n: DFE n may get SAs.
+    placed : dict
+        SAs at work, by their identity.
+    programmed : Counter of str
+        Entries written, by table.
+    refusals : dict of Sa to str
+        Why an SA is done in software.
+    """
+
+    def __init__(self, tables: Tables):
+        capabilities = tables.capabilities
+        self._tables, self._capabilities = tables, capabilities
+        self.enabled = (1 << capabilities.dfes) - 1
+        self.placed: dict[tuple, Placed] = {}
+        self.programmed: Counter[str] = Counter()
+        self.refusals: dict[Sa, str] = {}
+        self._free = [deque(range(capabilities.sa_entries)) for _ in range(capabilities.dfes)]
+        self._rules: OrderedDict[tuple, Rule] = OrderedDict()
+        self._routes: dict[Route, int] = {}
+        self._sources: list[Source] = []
+
+    # SAs
+
+    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None) -> Placed:
+        """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software, if the gateway lacks
+        something that it needs.
+
+        Raises
+        ------
+        Refused
+            NO_DFE: no enabled DFE has room. NO_SA: not even the software path can do it.
+        """
+        room = self._room(prefer=dfe)
+        if room is None:
+            raise Refused(Reason.NO_DFE)
+        placed = Placed(sa, room, self._free[room].popleft(), permitted)
+        lacking = self._capabilities.lacks(sa, permitted or ())
+        if lacking:
+            await self.to_software(placed, lacking)
+        else:
+            await self._tables.write_sa(placed.dfe, placed.index, sa, permitted[0] if permitted else None)
+            self.programmed["sa"] += 1
+        self.placed[sa.identity] = placed
+        return placed
+
+    async def to_software(self, placed: Placed, why: str) -> None:
+        """Does an SA here from now on."""
+        self.refusals[placed.sa] = why
+        try:
+            placed.soft = SoftSa(placed.sa, placed.permitted)
+        except UnsupportedError:
+            self._free[placed.dfe].append(placed.index)
+            raise Refused(Reason.NO_SA) from None
+        await self._tables.erase_sa(placed.dfe, placed.index)
+
+    async def find_by(self, placed: Placed, route: Route) -> None:
+        """Makes the CAM point to an inbound SA, whose packets then go by ``route``."""
+        sa = placed.sa
+        key = CamKey(sa.destination, sa.spi, sa.protocol)
+        await self._tables.add_cam(CamEntry(key, placed.dfe, placed.index, await self.route(route)))
+        self.programmed["cam"] += 1
+
+    async def move(self, placed: Placed, route: Route | None) -> None:
+        """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound one.
+
+        Raises
+        ------
+        Refused
+            NO_DFE: no other one has room. All is as it was.
+        """
+        target = self._room(avoid=placed.dfe)
+        if target is None:
+            raise Refused(Reason.NO_DFE)
+        sa, old = placed.sa, (placed.dfe, placed.index)
+        state = await self._tables.read_state(*old)
+        await self._tables.erase_sa(*old)
+        outbound = sa.direction == Direction.OUTBOUND
+        going_on = replace(
+            sa, sequence=min(state.sequence + SEQUENCE_MARGIN * outbound, 0xFFFF_FFFF),
+            window=0 if outbound else state.window & (1 << sa.replay_window) - 1,
+            soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
+        index = self._free[target].popleft()
+        await self._tables.write_sa(target, index, going_on, placed.permitted[0] if placed.permitted else None)
+        self.programmed["sa"] += 1
+        placed.dfe, placed.index = target, index
+        if not outbound:
+            await self.find_by(placed, route)
+        for key, rule in self._pointing_to(*old):
+            await self._put_rule(key, replace(rule, dfe=target, sa=index))
+        self._free[old[0]].append(old[1])
+
+    async def remove(self, sa: Sa) -> None:
+        """Takes an SA back: what points to it goes first, then its keys."""
+        placed = self.placed.pop(sa.identity, None)
+        if placed is None:
+            return
+        if sa.direction == Direction.INBOUND:
+            await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
+        for key, rule in self._pointing_to(placed.dfe, placed.index):
+            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+        await self._tables.erase_sa(placed.dfe, placed.index)
+        self._free[placed.dfe].append(placed.index)
+
+    def _room(self, *, prefer: int | None = None, avoid: int | None = None) -> int | None:
+        """An enabled DFE with room: ``prefer``, or the one with most."""
+        usable = [dfe for dfe, free in enumerate(self._free) if free and dfe != avoid and self.enabled >> dfe & 1]
+        return max(usable, key=lambda dfe: (dfe == prefer, len(self._free[dfe])), default=None)
+
+    # Rules
+
+    async def install(self, decision: Decision, rule: Rule) -> None:
+        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted
+        until it is."""
+        for step in decision.before:
+            key = (step.order, step.ingress, step.selectors)
+            if key not in self._rules:
+                await self._put_rule(key, Rule(step.selectors, step.ingress, Action.PUNT, step.order))
+        await self._put_rule((decision.order, decision.ingress, decision.selectors), rule)
+
+    async def forget_rules(self) -> None:
+        """Takes all rules back, the last ones first, so that no packet sees less than it must."""
+        for rule in sorted(self._rules.values(), key=lambda rule: rule.order, reverse=True):
+            await self._tables.remove_rule(rule)
+        self._rules.clear()
+
+    def _pointing_to(self, dfe: int, index: int) -> list[tuple[tuple, Rule]]:
+        return [(key, rule) for key, rule in self._rules.items()
+                if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)]
+
+    async def _put_rule(self, key: tuple, rule: Rule) -> None:
+        old = self._rules.get(key)
+        if old == rule:
+            return
+        if old:
+            await self._tables.replace_rule(old, rule)
+        else:
+            await self._make_room()
+            await self._tables.add_rule(rule)
+        self._rules[key] = rule
+        self.programmed["rule"] += 1
+
+    async def _make_room(self) -> None:
+        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for
+        another one."""
+        if len(self._rules) < self._capabilities.rules:
+            return
+        for key, rule in self._rules.items():
+            if rule.order[0] in (EXACT, NO_POLICY):
+                await self._tables.remove_rule(rule)
+                del self._rules[key]
+                return
+        raise TableFull(f"The rules are full: {len(self._rules)} entries")
+
+    # Routes and clear sources
+
+    async def route(self, route: Route) -> int:
+        """The index of ``route``, which is written if it is new."""
+        if route not in self._routes:
+            if len(self._routes) >= self._capabilities.routes:
+                raise TableFull(f"The routes are full: {len(self._routes)} entries")
+            await self._tables.write_route(len(self._routes), route)
+            self._routes[route] = len(self._routes)
+            self.programmed["route"] += 1
+        return self._routes[route]
+
+    async def allow(self, source: Source) -> None:
+        """Lets ``source`` speak in the clear, in every DFE."""
+        if len(self._sources) >= self._capabilities.sources:
+            raise TableFull(f"The clear sources are full: {len(self._sources)} entries")
+        for dfe in range(self._capabilities.dfes):
+            await self._tables.write_source(dfe, len(self._sources), source)
+        self._sources.append(source)
+        self.programmed["source"] += 1
+
+    def allowed(self, source: Address, ingress: Port) -> bool:
+        """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
+        return ingress == Port.RECIRCULATE or any(
+            source in known.network and ingress in known.ingress for known in self._sources)
+
+
+def _remaining(limit: Lifetime, state: SaState) -> Lifetime:
+    """What an SA has left of a lifetime; at least one, so that the next packet ends it."""
+    return Lifetime(limit.bytes and max(limit.bytes - state.bytes, 1),
+                    limit.packets and max(limit.packets - state.packets, 1), limit.seconds)

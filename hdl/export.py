@@ -1,0 +1,164 @@
+"""The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate export``."""
+import argparse
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from amaranth.back import verilog
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from spigate.hdl.axi.stream import AxiStream, AxiStreamToPackets, PacketsToAxiStream
+from spigate.hdl.csr.axil import AxiLite
+from spigate.hdl.net.memory import ECP5
+from spigate.hdl.net.packet import BEAT_BYTES
+
+TECHNOLOGIES = ("generic", ECP5)
+INPUTS = {"s_axis_network": "network_i", "s_axis_server": "server_i", "s_axis_inject": "inject"}
+"""Prefixes of the packet ports into the core, and the gateway's members behind them."""
+OUTPUTS = {"m_axis_network": "network_o", "m_axis_server": "server_o", "m_axis_punt": "punt"}
+
+
+@dataclass(frozen=True)
+class Technology:
+    """What :meth:`elaborate` gets as ``platform``.
+
+    Members
+    -------
+    technology
+        The family whose primitives may be used, of :data:`TECHNOLOGIES`.
+    modules
+        Verilog of what occurs several times, by module name (see :mod:`spigate.hdl.copies`).
+    """
+
+    technology: str
+    modules: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.technology not in TECHNOLOGIES:
+            raise ValueError(f"technology must be one of {', '.join(TECHNOLOGIES)}, not {self.technology!r}")
+
+
+class Core(wiring.Component):
+    """A gateway with AXI ports. Its members are the ports of the Verilog module, with ``clk`` and ``rst`` (synchronous, active high) beside them.
+
+    Parameters
+    ----------
+    gateway : Gateway
+        Or anything with the same members and ``beat_bytes``.
+
+    Members
+    -------
+    s_axis_network_*, s_axis_server_*, s_axis_inject_* : In
+        :class:`~spigate.hdl.axi.stream.AxiStream` with ``tuser``.
+    m_axis_network_*, m_axis_server_*, m_axis_punt_* : Out
+        :class:`~spigate.hdl.axi.stream.AxiStream` without it.
+    s_axil_* : In
+        :class:`~spigate.hdl.csr.axil.AxiLite`.
+    """
+
+    def __init__(self, gateway):
+        self._gateway = gateway
+        inputs, outputs = (AxiStream(gateway.beat_bytes, user=user) for user in (True, False))
+        super().__init__({
+            **{f"{prefix}_{name}": member for prefix in INPUTS for name, member in inputs.flip().members.items()},
+            **{f"{prefix}_{name}": member for prefix in OUTPUTS for name, member in outputs.members.items()},
+            **{f"s_axil_{name}": member for name, member in AxiLite().flip().members.items()},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.gateway = gateway = self._gateway
+        for prefix, name in INPUTS.items():
+            m.submodules[prefix] = into = AxiStreamToPackets(beat_bytes=gateway.beat_bytes)
+            wiring.connect(m, into.o, getattr(gateway, name))
+            self._join(m, prefix, into.axis)
+        for prefix, name in OUTPUTS.items():
+            m.submodules[prefix] = out = PacketsToAxiStream(beat_bytes=gateway.beat_bytes)
+            wiring.connect(m, getattr(gateway, name), out.i)
+            self._join(m, prefix, out.axis)
+        self._join(m, "s_axil", gateway.axil)
+        return m
+
+    def _join(self, m, prefix, inner):
+        """Connects the members that begin with ``prefix`` to the interface ``inner``."""
+        for name, member in inner.signature.members.items():
+            port = getattr(self, f"{prefix}_{name}")
+            m.d.comb += getattr(inner, name).eq(port) if member.flow == In else port.eq(getattr(inner, name))
+
+
+def settled(text: str) -> str:
+    """Verilog written by yosys, such that all simulators evaluate its combinational processes at time 0.
+
+    Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to listen, so simulators in that mode
+    (Icarus, unless told otherwise) would leave outputs undefined until an input changes. A non-blocking assignment comes later.
+    """
+    return re.sub(r"^( *)reg (\\\$auto\$verilog_backend\S+) +=\s*0;$", r"\1reg \2 ;\n\1initial \2 <= 0;", text, flags=re.MULTILINE)
+
+
+def export(gateway, path: Path | str, *, technology: str = "generic", name: str = "spigate") -> Path:
+    """Writes ``gateway`` with AXI ports as the Verilog module ``name`` to ``path``, and returns the path.
+
+    Parameters
+    ----------
+    gateway : Gateway
+        Or anything with the same members.
+    technology
+        ``generic``: portable Verilog. ``ecp5``: block memories are Lattice's primitives, with their output registers.
+    """
+    platform = Technology(technology)
+    top = verilog.convert(Core(gateway), name=name, platform=platform, strip_internal_attrs=True)
+    text = settled("".join([top, *platform.modules.values()]))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}")
+    return path
+
+
+GATEWAY_OPTIONS = {
+    "beat_bytes": (16, "bytes of a beat on the packet ports, 8 or 16"),
+    "dfes": (2, "decryptors, 1 to 8"),
+    "lanes": (1, "crypto engines in each decryptor"),
+    "cam_entries": (1024, "inbound SAs that the classifier can find"),
+    "rules": (32, "ordered rules over clear packets"),
+    "routes": (64, "next hops"),
+    "sa_entries": (256, "SAs of each decryptor"),
+    "sources": (16, "clear sources of each decryptor"),
+}
+"""Parameters of the gateway that the command line sets: default, help."""
+
+
+def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for each of :data:`GATEWAY_OPTIONS`."""
+    group = parser.add_argument_group("gateway")
+    for name, (default, text) in GATEWAY_OPTIONS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N",
+                           choices=BEAT_BYTES if name == "beat_bytes" else None, help=f"{text} (default {default})")
+
+
+def gateway_from(args: argparse.Namespace):
+    """The gateway that the options describe.
+
+    Raises
+    ------
+    ValueError
+        An option is out of its range; the message names it.
+    """
+    from spigate.hdl.gateway import Gateway
+
+    return Gateway(**{name: getattr(args, name) for name in GATEWAY_OPTIONS})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Writes the core as one plain Verilog file: module spigate, AXI4-Stream packet ports, AXI4-Lite registers."
+    add_gateway_arguments(parser)
+    parser.add_argument("--technology", choices=TECHNOLOGIES, default="generic",
+                        help="generic: any family; ecp5: with Lattice's block RAM primitives (default generic)")
+    parser.add_argument("-o", "--output", type=Path, default=Path("spigate.v"), metavar="FILE", help="default spigate.v")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = export(gateway_from(args), args.output, technology=args.technology)
+    print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
+    return 0

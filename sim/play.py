@@ -1,0 +1,42 @@
+"""Inside the simulator: a capture through the gateway, from a cold start to the report."""
+import json
+from pathlib import Path
+
+from spigate.firmware_py import pcap
+from spigate.firmware_py.capture import Capture
+from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.errors import SpigateError
+from spigate.firmware_py.punt import Port
+from spigate.sim.board import PERIOD_NS, Board
+from spigate.sim.build import progress
+from spigate.sim.session import Session
+
+FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
+PUNTS, REPORT = "punt.pcap", "report.json"
+
+
+async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
+    """Plays the frames of ``given`` and writes to ``out``: :data:`FILES` and :data:`PUNTS` with what left the gateway (times in the pcap files are those of
+    the simulation), and :data:`REPORT`. Where the run was not sound, the report is ``{"error": why}``."""
+    session = None
+    try:
+        board = Board(dut)
+        await board.start()
+        driver = await Driver.open(board.bus)
+        control = ControlElement(tables=driver, port=board.port, topology=given.topology, sas=given.sas,
+                                 policies=given.policies, settings=settings)
+        await control.start()
+        session = Session(board, driver, control)
+        for at, arrival in enumerate(given.frames):
+            await session.feed(arrival.port, arrival.frame)
+            progress(at + 1, len(given.frames))
+        await session.settle()
+        report = await session.report()
+    except SpigateError as error:
+        report = {"error": str(error)}
+    if session:
+        for port, name in FILES.items():
+            pcap.write(out / name, [pcap.Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]])
+        pcap.write(out / PUNTS, [pcap.Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted])
+    (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
