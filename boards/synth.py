@@ -1,0 +1,202 @@
+"""Size and speed of the gateway on an ECP5, block by block and in all; ``spigate synth``.
+
+Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no pins. Paths between registers are timed; those
+that begin or end at a port are not.
+"""
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amaranth.back import verilog
+from rich.console import Console
+from rich.table import Table
+
+from spigate.boards.tools import ToolFailed, call
+from spigate.hdl.cfe.cam import Cam
+from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.csr.control import ControlPlane
+from spigate.hdl.dfe.dfe import Dfe
+from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from, settled
+from spigate.hdl.forward import Forwarding
+from spigate.hdl.net.memory import ECP5
+from spigate.sim.build import cached, digest
+
+PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756", "um5g-25k": "CABGA381", "um5g-45k": "CABGA554",
+            "um5g-85k": "CABGA756"}
+"""Devices as nextpnr calls them, and a package of each."""
+WHOLE = "in all"
+CLOCK = "clk"
+AT_ONCE = 2
+"""Runs at the same time: one of a whole device takes more than a gigabyte."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device and what it is asked for: ``mhz`` is the constraint on the clock."""
+
+    device: str = "um5g-85k"
+    speed: int = 8
+    mhz: float = 100
+
+
+@dataclass(frozen=True)
+class Result:
+    """One block on one seed. ``luts`` counts nextpnr's TRELLIS_COMB, LUTs that carry or store included. ``seconds`` is place and route on the wall's clock."""
+
+    block: str
+    seed: int
+    luts: int
+    ffs: int
+    ebr: int
+    dsp: int
+    mhz: float
+    seconds: float
+
+
+def blocks(gateway) -> dict[str, Callable]:
+    """What makes each block of ``gateway``, by name."""
+    g = gateway
+    return {
+        "CFE": lambda: Cfe(beat_bytes=g.beat_bytes, dfes=g.dfes, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes),
+        "CAM (in the CFE)": lambda: Cam(entries=g.cam_entries),
+        "DFE": lambda: Dfe(beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources),
+        "engine (in the DFE)": CompactEngine,
+        "forwarding": lambda: Forwarding(beat_bytes=g.beat_bytes, sources=g.dfes + 1),
+        "control plane": lambda: ControlPlane(
+            dfes=g.dfes, reporters=g.dfes + 2, beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries,
+            sources=g.sources, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes),
+    }
+
+
+def netlist(component) -> Path:
+    """Synthesises ``component`` for ECP5 and returns the netlist; one that was made before is found again."""
+    platform = Technology(ECP5)
+    top = verilog.convert(component, name="top", platform=platform, strip_internal_attrs=True)
+    text = settled("".join([top, *platform.modules.values()]))
+    with cached(f"synth/{digest(text)}") as (folder, scratch):
+        if scratch:
+            (scratch / "top.v").write_text(text)
+            call("yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -top top -json top.json", folder=scratch)
+    return folder / "top.json"
+
+
+def route(block: str, source: Path, target: Target, seed: int) -> Result:
+    """Places and routes a netlist.
+
+    Raises
+    ------
+    ToolFailed
+        It does not fit, or the constraint was not applied to the one clock there is.
+    """
+    report = source.with_name(f"{target.device}-{target.speed}-{target.mhz:g}-{seed}.json")
+    began = time.monotonic()
+    call("nextpnr-ecp5", f"--{target.device}", "--package", PACKAGES[target.device], "--speed", str(target.speed),
+         "--out-of-context", "--freq", f"{target.mhz:g}", "--timing-allow-fail", "--seed", str(seed), "--json", source.name,
+         "--report", report.name, folder=source.parent)
+    return read_report(report, block, target, seed, time.monotonic() - began)
+
+
+def read_report(path: Path, block: str, target: Target, seed: int, seconds: float) -> Result:
+    """What nextpnr's report says. A constraint on the wrong net would pass unseen, so it is checked."""
+    report = json.loads(path.read_text())
+    clocks = {name: (clock["achieved"], clock["constraint"]) for name, clock in report["fmax"].items()}
+    if len(clocks) != 1 or CLOCK not in next(iter(clocks)):
+        raise ToolFailed(f"{block}: one clock {CLOCK!r} expected, nextpnr timed {sorted(clocks)}")
+    (achieved, constraint), = clocks.values()
+    if abs(constraint - target.mhz) > 0.1:
+        raise ToolFailed(f"{block}: the clock was constrained to {constraint:g} MHz, not {target.mhz:g}")
+    used = {name: cells["used"] for name, cells in report["utilization"].items()}
+    return Result(block, seed, used["TRELLIS_COMB"], used["TRELLIS_FF"], used["DP16KD"], used.get("MULT18X18D", 0),
+                  round(achieved, 1), round(seconds, 1))
+
+
+def measure(parts: dict[str, Callable], target: Target, seeds: Iterable[int],
+            tell: Callable[[str], None] = lambda text: None) -> list[Result]:
+    """Synthesises each of ``parts`` and routes it with each of ``seeds``; results in this order. ``tell`` hears what is under way."""
+    seeds = list(seeds)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = {}
+        for name, make in parts.items():
+            tell(f"{name}: synthesis")
+            source = netlist(make())
+            jobs |= {pool.submit(route, name, source, target, seed): (name, seed) for seed in seeds}
+        for job in as_completed(jobs):
+            name, seed = jobs[job]
+            tell(f"{name}: seed {seed} gives {job.result().mhz} MHz")
+    return [job.result() for job in jobs]
+
+
+def worst(results: Iterable[Result]) -> list[Result]:
+    """Of each block the slowest seed."""
+    found = {}
+    for result in results:
+        if result.block not in found or result.mhz < found[result.block].mhz:
+            found[result.block] = result
+    return list(found.values())
+
+
+COLUMNS = {"block": "block", "luts": "LUTs", "ffs": "FFs", "ebr": "EBR", "dsp": "DSP", "mhz": "MHz", "seed": "worst seed",
+           "seconds": "place and route, s"}
+
+
+def rows(results: Iterable[Result]) -> list[list[str]]:
+    """The table's cells, a row a block."""
+    return [[str(getattr(result, name)) for name in COLUMNS] for result in worst(results)]
+
+
+def markdown(results: Iterable[Result]) -> str:
+    """The table for documentation."""
+    lines = [list(COLUMNS.values()), ["---", *["---:"] * (len(COLUMNS) - 1)], *rows(results)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, per block and in all."
+    add_gateway_arguments(parser)
+    parser.add_argument("--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)")
+    parser.add_argument("--device", choices=PACKAGES, default=Target.device, help=f"default {Target.device}")
+    parser.add_argument("--speed", type=int, choices=(6, 7, 8), default=Target.speed, help=f"speed grade (default {Target.speed})")
+    parser.add_argument("--mhz", type=float, default=Target.mhz, help=f"constraint on the clock (default {Target.mhz:g})")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--blocks", action="store_true", help="only the blocks, each alone, with the first seed")
+    which.add_argument("--whole", action="store_true", help="only the whole core, with every seed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console()
+    target = Target(args.device, args.speed, args.mhz)
+    gateway = gateway_from(args)
+    results = []
+    with console.status("") as status:
+        if not args.whole:
+            results += measure(blocks(gateway), target, args.seeds[:1], status.update)
+        if not args.blocks:
+            results += measure({WHOLE: lambda: Core(gateway)}, target, args.seeds, status.update)
+    table = Table(title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on {target.device} speed {target.speed}")
+    for name, title in COLUMNS.items():
+        table.add_column(title, justify="left" if name == "block" else "right")
+    for row in rows(results):
+        table.add_row(*row)
+    console.print(table)
+    if args.json:
+        args.json.write_text(json.dumps({"target": asdict(target), "runs": [asdict(result) for result in results]}, indent=1) + "\n")
+    if args.markdown:
+        args.markdown.write_text(markdown(results))
+    slow = [result for result in worst(results) if result.mhz < target.mhz]
+    for result in slow:
+        console.print(f"{result.block}: {result.mhz} MHz is less than {target.mhz:g}")
+    return int(bool(slow))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"seeds must be numbers with commas between, not {text!r}") from None

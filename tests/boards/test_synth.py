@@ -1,0 +1,64 @@
+import argparse
+import json
+
+import pytest
+
+from spigate.boards import synth
+from spigate.boards.tools import ToolFailed, call
+from spigate.hdl.net.fifo import PacketFifo
+
+
+def report(path, fmax):
+    cells = {"TRELLIS_COMB": 100, "TRELLIS_FF": 50, "DP16KD": 4, "MULT18X18D": 0}
+    path.write_text(json.dumps({"fmax": fmax, "utilization": {name: {"used": used} for name, used in cells.items()}}))
+    return path
+
+
+def test_measures_a_block_through_the_tools():
+    results = synth.measure({"queue": lambda: PacketFifo(beat_bytes=8, depth=256)}, synth.Target("um5g-25k", 8, 120), [1, 2])
+    assert [(result.block, result.seed) for result in results] == [("queue", 1), ("queue", 2)]
+    for result in results:
+        # 69 bits and more of 256 words are two block RAMs of 36 bits; the pointers are some dozens of LUTs.
+        assert result.ebr == 2 and result.dsp == 0
+        assert 20 < result.luts < 300 and 20 < result.ffs < 300
+        assert result.mhz > 120
+
+
+@pytest.mark.parametrize("fmax, message", [
+    ({"$PACKER_clk": {"achieved": 150, "constraint": 12}}, "x: the clock was constrained to 12 MHz, not 100"),
+    ({"other": {"achieved": 150, "constraint": 100}}, "x: one clock 'clk' expected, nextpnr timed .*other"),
+    ({}, "x: one clock 'clk' expected"),
+])
+def test_finds_a_constraint_that_was_not_applied(fmax, message, tmp_path):
+    with pytest.raises(ToolFailed, match=message):
+        synth.read_report(report(tmp_path / "r.json", fmax), "x", synth.Target(), 1, 1)
+
+
+def test_the_table_has_the_worst_seed_of_each_block(tmp_path):
+    path = report(tmp_path / "r.json", {"clk": {"achieved": 110.04, "constraint": 100}})
+    first = synth.read_report(path, "CFE", synth.Target(), 1, 2.5)
+    assert (first.luts, first.ffs, first.ebr, first.mhz) == (100, 50, 4, 110.0)
+    slower = synth.Result("CFE", 2, 101, 50, 4, 0, 99.5, 2.0)
+    other = synth.Result("DFE", 1, 7, 8, 9, 0, 200.0, 1.0)
+    assert synth.worst([first, slower, other]) == [slower, other]
+    assert synth.markdown([first, slower, other]).splitlines() == [
+        "| block | LUTs | FFs | EBR | DSP | MHz | worst seed | place and route, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| CFE | 101 | 50 | 4 | 0 | 99.5 | 2 | 2.0 |",
+        "| DFE | 7 | 8 | 9 | 0 | 200.0 | 1 | 1.0 |",
+    ]
+
+
+def test_says_what_a_tool_did_not_like(tmp_path):
+    with pytest.raises(ToolFailed, match="(?s)yosys ended with 1:.*there_is_none.v"):
+        call("yosys", "-q", "-p", "read_verilog there_is_none.v", folder=tmp_path)
+
+
+def test_options(capsys):
+    parser = argparse.ArgumentParser()
+    synth.add_arguments(parser)
+    args = parser.parse_args("--seeds 4,5 --device 45k --speed 6 --blocks".split())
+    assert (args.seeds, args.device, args.speed, args.blocks) == ([4, 5], "45k", 6, True)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--seeds", "one"])
+    assert "seeds must be numbers with commas between, not 'one'" in capsys.readouterr().err
