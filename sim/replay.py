@@ -13,13 +13,14 @@ from spigate.sim.gateway import Configuration
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
 BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
+DEFAULT_BALANCE = "flow-hash"
 MISSES = ("inject", "drop")
 PATIENCE = 0xFFFF
 """Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
-           balance: str = "round-robin", miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
+           balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
     """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
     SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their timestamps over both files. The gateway
@@ -68,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
     parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
     parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
-    parser.add_argument("--balance", default=BALANCES[0], choices=BALANCES, metavar="NAME", help=f"{', '.join(BALANCES)} (default {BALANCES[0]})")
+    parser.add_argument("--balance", default=DEFAULT_BALANCE, choices=BALANCES, metavar="NAME",
+                        help=f"{', '.join(BALANCES)} (default {DEFAULT_BALANCE}, which keeps clear packets of a flow in order)")
     parser.add_argument("--miss", default=MISSES[0], choices=MISSES,
                         help="what becomes of a packet whose SA the gateway has yet to learn (default inject)")
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")

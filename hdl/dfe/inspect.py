@@ -227,7 +227,8 @@ class Inspect(wiring.Component):
             with m.Else():
                 m.d.sync += addresses.eq(self.rows.data)
         with m.If(words.start):
-            m.d.sync += [sent.eq(0), received.eq(0)]
+            # A packet that wants none leaves none to be asked for: the next one's task is there before it starts.
+            m.d.sync += [sent.eq(Mux(wanted, 0, 2)), received.eq(0)]
         return selectors
 
     def _judge(self, m, task, tunnel, decrypt, words, selectors):
