@@ -1,7 +1,7 @@
 """Size and speed of the gateway on an ECP5, block by block and in all; ``spigate synth``.
 
-Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no pins. Paths between registers are timed; those
-that begin or end at a port are not.
+Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no
+pins. Paths between registers are timed; those that begin or end at a port are not.
 """
 import argparse
 import json
@@ -46,7 +46,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Result:
-    """One block on one seed. ``luts`` counts nextpnr's TRELLIS_COMB, LUTs that carry or store included. ``seconds`` is place and route on the wall's clock."""
+    """One block on one seed. ``luts`` counts nextpnr's TRELLIS_COMB, LUTs that carry or store included.
+    ``seconds`` is place and route on the wall's clock.
+    """
 
     block: str
     seed: int
@@ -117,7 +119,9 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
 
 def measure(parts: dict[str, Callable], target: Target, seeds: Iterable[int],
             tell: Callable[[str], None] = lambda text: None) -> list[Result]:
-    """Synthesises each of ``parts`` and routes it with each of ``seeds``; results in this order. ``tell`` hears what is under way."""
+    """Synthesises each of ``parts`` and routes it with each of ``seeds``; results in this order. ``tell`` hears
+    what is under way.
+    """
     seeds = list(seeds)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = {}

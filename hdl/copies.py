@@ -1,7 +1,8 @@
 """Equal components, written to Verilog once.
 
-A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborated one by one they make a file as many times as long, which
-every tool then reads, compiles and optimises as many times. Where the platform keeps modules, they become instances of one module.
+A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborated one by one they make a file as
+many times as long, which every tool then reads, compiles and optimises as many times. Where the platform keeps
+modules, they become instances of one module.
 """
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
@@ -32,8 +33,8 @@ def copies(platform, name: str, make, count: int) -> list[wiring.Component]:
     Parameters
     ----------
     platform
-        Where it has a dictionary ``modules``, the component is written there as Verilog (key and module name: ``name``), and what is returned
-        are instances of it. Otherwise they are ``count`` components.
+        Where it has a dictionary ``modules``, the component is written there as Verilog (key and module name:
+        ``name``), and what is returned are instances of it. Otherwise they are ``count`` components.
     name
         What it is, the same wherever the same is made.
     """

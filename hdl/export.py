@@ -41,7 +41,8 @@ class Technology:
 
 
 class Core(wiring.Component):
-    """A gateway with AXI ports. Its members are the ports of the Verilog module, with ``clk`` and ``rst`` (synchronous, active high) beside them.
+    """A gateway with AXI ports. Its members are the ports of the Verilog module, with ``clk`` and ``rst``
+    (synchronous, active high) beside them.
 
     Parameters
     ----------
@@ -91,8 +92,9 @@ class Core(wiring.Component):
 def settled(text: str) -> str:
     """Verilog written by yosys, such that all simulators evaluate its combinational processes at time 0.
 
-    Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to listen, so simulators in that mode
-    (Icarus, unless told otherwise) would leave outputs undefined until an input changes. A non-blocking assignment comes later.
+    Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to
+    listen, so simulators in that mode (Icarus, unless told otherwise) would leave outputs undefined until an
+    input changes. A non-blocking assignment comes later.
     """
     return re.sub(r"^( *)reg (\\\$auto\$verilog_backend\S+) +=\s*0;$", r"\1reg \2 ;\n\1initial \2 <= 0;", text, flags=re.MULTILINE)
 

@@ -1,4 +1,6 @@
-"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the machine that was captured."""
+"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the
+machine that was captured.
+"""
 import argparse
 import json
 from pathlib import Path
@@ -16,15 +18,17 @@ BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 DEFAULT_BALANCE = "flow-hash"
 MISSES = ("inject", "drop")
 PATIENCE = 0xFFFF
-"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
+"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay
+because a DFE is slow.
+"""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
            balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
     """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
-    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their timestamps over both files. The gateway
-    starts cold.
+    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their
+    timestamps over both files. The gateway starts cold.
 
     Parameters
     ----------
@@ -63,8 +67,10 @@ def result(out: Path) -> dict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Plays a capture of Linux's IPsec through a simulated gateway, which takes the place of the machine that was captured."
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)")
+    parser.description = ("Plays a capture of Linux's IPsec through a simulated gateway, "
+                          "which takes the place of the machine that was captured.")
+    parser.add_argument("folder", type=Path, metavar="DIR",
+                        help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
     parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
     parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")

@@ -1,7 +1,8 @@
 """Checks what a gateway made of a capture against what Linux made of it, with an ESP implementation of its own.
 
-What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or the reference model but the reader of pcap files: keys come
-from ``xfrm-state.txt`` by a reader of its own, ESP is opened with ``cryptography``.
+What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or
+the reference model but the reader of pcap files: keys come from ``xfrm-state.txt`` by a reader of its own, ESP
+is opened with ``cryptography``.
 """
 import hashlib
 import hmac
@@ -93,7 +94,9 @@ def packets(file: Path) -> list[bytes]:
 
 
 def opened(file: Path, known: dict[tuple[str, int], Key]) -> list[tuple[int, int, bytes]]:
-    """The ESP packets in a pcap file, opened: SPI, sequence number, and the IPv4 packet inside (tunnel), or next header and payload (transport)."""
+    """The ESP packets in a pcap file, opened: SPI, sequence number, and the IPv4 packet inside (tunnel), or
+    next header and payload (transport).
+    """
     found = []
     for packet in packets(file):
         if packet[9] != ESP:
@@ -139,7 +142,8 @@ def linux_drops(folder: Path) -> dict[str, int]:
 
 
 def verify(folder: Path, out: Path) -> dict[str, int]:
-    """Checks the output of :func:`spigate.sim.replay.replay` in ``out`` against the capture in ``folder``. Returns how many packets were compared, by port.
+    """Checks the output of :func:`spigate.sim.replay.replay` in ``out`` against the capture in ``folder``.
+    Returns how many packets were compared, by port.
 
     Raises
     ------
@@ -152,7 +156,8 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
         ours, linux = forwarded(out / "server-out.pcap"), forwarded(folder / "server-out.pcap")
         _same("packets to the server", ours, linux)
     else:
-        ours, linux = delivered(out / "server-out.pcap"), [tuple(item) for item in json.loads((folder / "delivered-server.json").read_text())]
+        ours = delivered(out / "server-out.pcap")
+        linux = [tuple(item) for item in json.loads((folder / "delivered-server.json").read_text())]
         _same("payloads to the server", ours, linux)
     sent = opened(out / "network-out.pcap", known)
     if tunnels:  # In transport mode Linux's own packets never were in the input.
@@ -188,5 +193,6 @@ def _same(what: str, ours: list, linux: list) -> None:
     missing, extra = Counter(linux) - Counter(ours), Counter(ours) - Counter(linux)
     if missing or extra:
         example = next(iter(missing or extra))
-        raise Differs(f"{what}: {missing.total()} of Linux's {len(linux)} are missing, {extra.total()} are not among them, such as {example!r}")
+        raise Differs(f"{what}: {missing.total()} of Linux's {len(linux)} are missing, "
+                      f"{extra.total()} are not among them, such as {example!r}")
     raise Differs(f"{what}: the same {len(linux)}, in another order")

@@ -7,7 +7,8 @@ from spigate.hdl.net.packet import BEAT_BYTES, packets
 
 
 class AxiStream(wiring.Signature):
-    """AXI4-Stream that carries packets, seen from the transmitter; names as in the standard. The packet's byte 0 is in the low bits.
+    """AXI4-Stream that carries packets, seen from the transmitter; names as in the standard. The packet's byte
+    0 is in the low bits.
 
     Parameters
     ----------
@@ -29,8 +30,9 @@ class AxiStream(wiring.Signature):
 class AxiStreamToPackets(wiring.Component):
     """Frames from an AXI4-Stream. Each ``tlast`` ends one packet, sound or aborted.
 
-    A packet is aborted where its last beat has ``tuser``, where it has no bytes, and where its bytes do not follow one another without gaps: ``tkeep``
-    must be all ones in every beat but the last, and there ones from the low end up, at least one.
+    A packet is aborted where its last beat has ``tuser``, where it has no bytes, and where its bytes do not
+    follow one another without gaps: ``tkeep`` must be all ones in every beat but the last, and there ones from
+    the low end up, at least one.
 
     Parameters
     ----------

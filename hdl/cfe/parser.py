@@ -7,11 +7,11 @@ from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
 from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Reason, Verdict
 from spigate.hdl.net.headers import (
-    GROUP_BIT,
     AH_PROTOCOL,
     ESP,
     ESP_PROTOCOL,
     FRAME,
+    GROUP_BIT,
     IKE_PORT,
     IP_WORD,
     IPV4,

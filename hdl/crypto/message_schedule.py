@@ -27,8 +27,9 @@ class MessageSchedule(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Sixteen words each, the oldest in the low bits. Shift registers, because each round reads four of them: that takes
-        # 270 LUTs and 1088 flip-flops on ECP5 and reaches 304 MHz, LUT RAM 849 LUTs and 166 MHz.
+        # Sixteen words each, the oldest in the low bits. Shift registers, because each round reads four of
+        # them: that takes 270 LUTs and 1088 flip-flops on ECP5 and reaches 304 MHz, LUT RAM 849 LUTs and 166
+        # MHz.
         window1 = Signal(16 * 32)
         window2 = Signal(16 * 32)
         w = [window1[32 * at:32 * at + 32] for at in range(16)]

@@ -64,8 +64,8 @@ class RegisterBus(wiring.Signature):
 class AxiLiteSlave(wiring.Component):
     """Turns AXI4-Lite transfers into accesses on a register bus, one read and one write at a time.
 
-    Address and data of a write may come in either order. The two low address bits and the protection bits are ignored. An access with an
-    error is answered with SLVERR.
+    Address and data of a write may come in either order. The two low address bits and the protection bits are
+    ignored. An access with an error is answered with SLVERR.
 
     Parameters
     ----------

@@ -16,7 +16,9 @@ GROUP_BITS = 4
 
 
 def member(register: rdl.Register, field: rdl.Field) -> str:
-    """The name of a field's member: that of its register with ``_`` for ``.``, and the field's own unless it is ``value``."""
+    """The name of a field's member: that of its register with ``_`` for ``.``, and the field's own unless it is
+    ``value``.
+    """
     name = register.name.replace(".", "_")
     return name if field.name == "value" else f"{name}_{field.name}"
 
@@ -24,8 +26,9 @@ def member(register: rdl.Register, field: rdl.Field) -> str:
 class Bank(wiring.Component):
     """Registers on a bus, as the RDL file describes them.
 
-    Whole words only: a write with some strobes off is an error, one with all off does nothing. An access to an address that is not there, and
-    a write to a register without writable fields, is an error. Registers that cannot be read read as 0.
+    Whole words only: a write with some strobes off is an error, one with all off does nothing. An access to an
+    address that is not there, and a write to a register without writable fields, is an error. Registers that
+    cannot be read read as 0.
 
     Parameters
     ----------
@@ -34,22 +37,23 @@ class Bank(wiring.Component):
     address_width : int
         Bits of a byte address.
     counts : dict of str to int
-        Elements that arrays have in this gateware, where fewer than in the map: by the name of the array of registers or register files.
+        Elements that arrays have in this gateware, where fewer than in the map: by the name of the array of
+        registers or register files.
 
     Members
     -------
     bus : In(RegisterBus)
     *field* : one member a field (:func:`member`), an array of them in an array.
-        ``sw = rw`` or ``w``: Out, the value that was written. ``hw = w``: In, what is read. ``hwset``: In, each 1 sets a bit; software
-        clears a bit by writing 1.
+        ``sw = rw`` or ``w``: Out, the value that was written. ``hw = w``: In, what is read. ``hwset``: In, each
+        1 sets a bit; software clears a bit by writing 1.
     *register*_written : Out(1)
         ``swmod``: for one clock, the first one with the new value.
     *component* : Out(RegisterBus)
-        Accesses to an ``external`` register, register file or array. Word addresses begin at 0 with the component; it answers with an
-        error where it has a gap.
+        Accesses to an ``external`` register, register file or array. Word addresses begin at 0 with the
+        component; it answers with an error where it has a gap.
     refused_address, refused_strobe, refused_busy : Out(1)
-        For one clock: an access failed because there is nothing at its address; it was no whole word; an external part did not answer
-        for :data:`TIMEOUT` clocks.
+        For one clock: an access failed because there is nothing at its address; it was no whole word; an
+        external part did not answer for :data:`TIMEOUT` clocks.
     """
 
     def __init__(self, name: str, *, address_width: int, counts: dict[str, int] | None = None):
@@ -195,7 +199,9 @@ class Bank(wiring.Component):
         return nothing | gap, busy
 
     def _wait(self, m, way, selects, error):
-        """The state in which an external part is asked. Returns pulses: it has nothing there; it did not answer in time."""
+        """The state in which an external part is asked. Returns pulses: it has nothing there; it did not answer
+        in time.
+        """
         waited, done, failed, gap, busy = Signal(range(TIMEOUT)), Signal(), Signal(), Signal(), Signal()
         with m.State("WAIT"):
             for name, select in selects.items():

@@ -9,7 +9,16 @@ from spigate.hdl.csr.bank import Bank, member
 from spigate.hdl.csr.events import DEPTH, VIEW, Events
 from spigate.hdl.csr.window import TableWindow
 from spigate.hdl.net.descriptor import (
-    CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, MAX_DFES, CfeControl, Report, SaState, StateRequest, Table, TableWrite,
+    CFE_COUNTERS,
+    DFE_COUNTERS,
+    FORWARD_COUNTERS,
+    MAX_DFES,
+    CfeControl,
+    Report,
+    SaState,
+    StateRequest,
+    Table,
+    TableWrite,
 )
 
 MAGIC = 0x5350_4947
@@ -97,7 +106,7 @@ class ControlPlane(wiring.Component):
         wiring.connect(m, bank.drops, events.drops)
         wiring.connect(m, bank.event, events.view)
         wiring.connect(m, window.o, wiring.flipped(self.tables))
-        for outer, inner in zip(self.reports, events.reports):
+        for outer, inner in zip(self.reports, events.reports, strict=False):
             wiring.connect(m, wiring.flipped(outer), inner)
 
         for name, values in self._capabilities.items():
@@ -110,7 +119,7 @@ class ControlPlane(wiring.Component):
         for name in FORWARD_COUNTERS.members:
             m.d.comb += getattr(bank, f"forward_count_{name}").eq(self.forward_counters[name])
         for name in DFE_COUNTERS.members:
-            for port, counters in zip(getattr(bank, f"dfe_count_{name}"), self.dfe_counters):
+            for port, counters in zip(getattr(bank, f"dfe_count_{name}"), self.dfe_counters, strict=False):
                 m.d.comb += port.eq(counters[name])
         m.d.sync += self.time.eq(self.time + 1)
         m.d.comb += [
@@ -130,7 +139,9 @@ class ControlPlane(wiring.Component):
         return m
 
     def _read_state(self, m, bank):
-        """Asks for an SA's state and keeps the answer. Returns pulses for what it refuses: no such DFE, no such SA, still busy."""
+        """Asks for an SA's state and keeps the answer. Returns pulses for what it refuses: no such DFE, no such
+        SA, still busy.
+        """
         request = self.state_request
         busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
         kept = Signal(SaState())

@@ -1,4 +1,6 @@
-"""What becomes of reports: every drop is counted by its reason, and the auditable ones wait as events for the control element."""
+"""What becomes of reports: every drop is counted by its reason, and the auditable ones wait as events for the
+control element.
+"""
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -159,7 +161,8 @@ def _words() -> int:
 
 
 class Events(wiring.Component):
-    """Drop counters and event queue behind the reports of all who have something to report. No drop is ever uncounted: reporters wait.
+    """Drop counters and event queue behind the reports of all who have something to report. No drop is ever
+    uncounted: reporters wait.
 
     Parameters
     ----------
@@ -191,7 +194,7 @@ class Events(wiring.Component):
         m.submodules.merge = merge = Merge(Report(), count=self._reporters)
         m.submodules.counters = counters = DropCounters()
         m.submodules.queue = queue = EventQueue()
-        for outer, inner in zip(self.reports, merge.i):
+        for outer, inner in zip(self.reports, merge.i, strict=False):
             wiring.connect(m, wiring.flipped(outer), inner)
         wiring.connect(m, wiring.flipped(self.drops), counters.bus)
         wiring.connect(m, wiring.flipped(self.view), queue.bus)

@@ -18,7 +18,9 @@ ROW_WORDS = 4
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a row or register: ``width`` bits from bit ``low``; ``encoding`` names its values where it has any."""
+    """One field of a row or register: ``width`` bits from bit ``low``; ``encoding`` names its values where it
+    has any.
+    """
 
     name: str
     low: int
@@ -50,8 +52,9 @@ class Row:
 class RegisterField(Field):
     """One field of a register, with what a register bank must know of it.
 
-    ``reset`` is its value after reset. Software may read (``readable``) and write (``writable``) it. Hardware drives it where
-    ``driven``. Hardware sets its bits by pulses where ``set_by_hardware``, and software clears them by writing ones. ``strobed``: hardware is told of each write.
+    ``reset`` is its value after reset. Software may read (``readable``) and write (``writable``) it. Hardware
+    drives it where ``driven``. Hardware sets its bits by pulses where ``set_by_hardware``, and software clears
+    them by writing ones. ``strobed``: hardware is told of each write.
     """
 
     reset: int

@@ -11,8 +11,8 @@ from spigate.hdl.dfe.job import BUFFER_WORDS, EspText
 class Collector(wiring.Component):
     """Writes what the engine makes of one packet after another to its buffer.
 
-    Encrypted, IV, text and ICV go to their places behind the ESP header. Decrypted text goes over ESP header and IV, from
-    the ESP header on, where every word has been read by then.
+    Encrypted, IV, text and ICV go to their places behind the ESP header. Decrypted text goes over ESP header
+    and IV, from the ESP header on, where every word has been read by then.
 
     Parameters
     ----------

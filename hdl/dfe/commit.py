@@ -18,7 +18,9 @@ MAX_DEPTH = 3
 
 
 class Sent(data.StructLayout):
-    """In a clock with ``valid`` a packet has left the DFE: its ``verdict``, and its ``bytes`` with alignment (and a punt's header)."""
+    """In a clock with ``valid`` a packet has left the DFE: its ``verdict``, and its ``bytes`` with alignment
+    (and a punt's header).
+    """
 
     def __init__(self):
         super().__init__({"valid": 1, "verdict": 3, "bytes": 12})
@@ -27,9 +29,10 @@ class Sent(data.StructLayout):
 class Commit(wiring.Component):
     """Decides on packets in the order of dispatch, and sends, punts or drops them.
 
-    Three packets are at work at a time, in this order: one is inspected (:class:`~spigate.hdl.dfe.inspect.Inspect`), one gets its
-    decision and its new IP header, one leaves (:class:`~spigate.hdl.dfe.emit.Emit`). Decisions are made one after the other, so that
-    the anti-replay window and the counters are exact over all lanes. In this order:
+    Three packets are at work at a time, in this order: one is inspected
+    (:class:`~spigate.hdl.dfe.inspect.Inspect`), one gets its decision and its new IP header, one leaves
+    (:class:`~spigate.hdl.dfe.emit.Emit`). Decisions are made one after the other, so that the anti-replay
+    window and the counters are exact over all lanes. In this order:
 
     - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, TTL, POLICY);
       hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.

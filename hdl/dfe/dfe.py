@@ -13,7 +13,8 @@ from spigate.hdl.net.packet import ALIGN, packets
 class Dfe(wiring.Component):
     """Decrypts and verifies, encrypts and signs, forwards, drops or punts packets, with SAs of its own.
 
-    From its queue through the lanes it is a :class:`~spigate.hdl.dfe.fill.Fill`, from there on a :class:`~spigate.hdl.dfe.commit.Commit`.
+    From its queue through the lanes it is a :class:`~spigate.hdl.dfe.fill.Fill`, from there on a
+    :class:`~spigate.hdl.dfe.commit.Commit`.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ class Dfe(wiring.Component):
     state : Out(stream of SaState)
         The answer.
     counters : Out(DFE_COUNTERS)
-        ``packets_out`` and ``bytes_out`` without punts. Each packet in is in time one of out, punted, or reported as dropped.
+        ``packets_out`` and ``bytes_out`` without punts. Each packet in is in time one of out, punted, or
+        reported as dropped.
     index : In(4)
         This DFE's number.
     time : In(32)
@@ -85,8 +87,9 @@ class Dfe(wiring.Component):
         return m
 
     def _tables(self, m, fill, commit):
-        """Fill first: it waits for its dispatcher alone, while commit in the middle of a burst would hold up the packets that
-        the dispatcher may be waiting for."""
+        """Fill first: it waits for its dispatcher alone, while commit in the middle of a burst would hold up
+        the packets that the dispatcher may be waiting for.
+        """
         row, waits = commit.tables.payload, commit.tables.valid
         m.d.comb += [
             fill.tables.payload.eq(self.tables.payload), fill.tables.valid.eq(self.tables.valid & ~waits),
@@ -98,8 +101,9 @@ class Dfe(wiring.Component):
             m.d.sync += [row.eq(self.tables.payload), waits.eq(1)]
 
     def _state(self, m, fill, commit):
-        """Asks both sides. An SA's sequence number moves on one of them only and begins on both as the ``replay`` row said, so the
-        greater one is its."""
+        """Asks both sides. An SA's sequence number moves on one of them only and begins on both as the
+        ``replay`` row said, so the greater one is its.
+        """
         received, used, greater = commit.state.payload, fill.sequence.payload, Signal()
         m.d.comb += [
             commit.state_request.payload.eq(self.state_request.payload), fill.sequence_request.payload.eq(self.state_request.payload),

@@ -13,7 +13,9 @@ IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS
 """Words in front of the run, at most: tagged Ethernet header and IP header."""
 OWN_WORDS = 8
-"""Words from the start in which the frame's own Ethernet header lies, rounded up to whole beats; the run begins behind them."""
+"""Words from the start in which the frame's own Ethernet header lies, rounded up to whole beats; the run begins
+behind them.
+"""
 QUEUE = 8
 """Beats that are read ahead, more than the clocks from a read to its beat at ``o``."""
 
@@ -39,8 +41,9 @@ class Departure(data.StructLayout):
 class Emit(wiring.Component):
     """Sends packets out of their buffers, a beat a clock as long as the buffer can be read and ``o`` is taken.
 
-    PUNT: a ``PuntHeader`` and the frame as it came in. All others: two alignment bytes, an Ethernet header (the route's, where it rewrites, else
-    the frame's own, tag included), and the IP packet, without what an Ethernet frame may have had behind it.
+    PUNT: a ``PuntHeader`` and the frame as it came in. All others: two alignment bytes, an Ethernet header (the
+    route's, where it rewrites, else the frame's own, tag included), and the IP packet, without what an Ethernet
+    frame may have had behind it.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ class Emit(wiring.Component):
     release : Out(1)
         A strobe: the packet's buffer is free.
     sent : Out(1)
-        A strobe, beside ``release`` or before it: the packet left, as ``verdict`` says, in ``bytes`` bytes (with alignment, and a punt's header).
+        A strobe, beside ``release`` or before it: the packet left, as ``verdict`` says, in ``bytes`` bytes
+        (with alignment, and a punt's header).
     verdict : Out(3)
     bytes : Out(12)
     index : In(4)

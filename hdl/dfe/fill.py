@@ -46,16 +46,17 @@ class Fill(wiring.Component):
     free : Out(12)
         Beats of room in the queue; 0 where there is no room for one more packet.
     tables : In(stream of TableWrite)
-        SA and SOURCE entries of this DFE; other tables are taken and ignored, and so are rows 10 and 11 of an SA
-        (commit's). The ``replay`` row (12) of an SA sets its outbound sequence number. Hand each row to commit in the clock
-        in which it is taken here.
+        SA and SOURCE entries of this DFE; other tables are taken and ignored, and so are rows 10 and 11 of an
+        SA (commit's). The ``replay`` row (12) of an SA sets its outbound sequence number. Hand each row to
+        commit in the clock in which it is taken here.
     sequence_request : In(stream of unsigned(16))
         Asks for the outbound sequence number of an SA.
     sequence : Out(stream of unsigned(64))
         The answer: the last number used.
     lane : Out(LanePort).array(lanes)
     order : Out(stream of lane index)
-        The lane of each packet, in the order of dispatch, from when a buffer was claimed for it, long before its ``done``.
+        The lane of each packet, in the order of dispatch, from when a buffer was claimed for it, long before
+        its ``done``.
     """
 
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):

@@ -43,8 +43,8 @@ class Inspection(data.StructLayout):
     next_header : unsigned(8)
         DECRYPT: of the trailer.
     header : unsigned(160)
-        Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own. Undefined for ENCRYPT
-        in tunnel mode, PUNT and DROP.
+        Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own.
+        Undefined for ENCRYPT in tunnel mode, PUNT and DROP.
     congested : unsigned(1)
         The inner header's ECN field is to become CE.
     """
@@ -62,8 +62,8 @@ class Inspect(wiring.Component):
     - DUMMY: next header 59 (RFC 4303 2.6);
     - PADDING: tunnel mode and a next header that is not 4 (the SAs of this gateway carry IPv4);
     - MALFORMED, tunnel mode: version, header length, checksum or total length of the inner IPv4 header wrong (a text longer than the
-      packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header with ECN CE around an inner one
-      that is Not-ECT (RFC 6040 4.2);
+      packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header
+      with ECN CE around an inner one that is Not-ECT (RFC 6040 4.2);
     - TTL: the route counts it down and it is 1 or 0;
     - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
       before them have none.
@@ -108,8 +108,9 @@ class Inspect(wiring.Component):
         return m
 
     def _fetch(self, m, task, tunnel, decrypt, plain):
-        """Takes a task, reads the text's end backwards and the IP header forwards, then what turns out to be needed beyond, and offers the
-        result when everything has arrived and been judged."""
+        """Takes a task, reads the text's end backwards and the IP header forwards, then what turns out to be
+        needed beyond, and offers the result when everything has arrived and been judged.
+        """
         done, job = task.done, task.done.job
         words = Words()
         cursor, header_start, text_end = (Signal(range(BUFFER_WORDS), name=name) for name in ("cursor", "header_start", "text_end"))
@@ -328,7 +329,9 @@ class Inspect(wiring.Component):
 
 
 class Words:
-    """What :class:`Inspect` knows of the words it asked for: the pair that ``arrived`` in this clock, what it is, and what follows from it."""
+    """What :class:`Inspect` knows of the words it asked for: the pair that ``arrived`` in this clock, what it
+    is, and what follows from it.
+    """
 
     def __init__(self):
         self.start = Signal(name="start")

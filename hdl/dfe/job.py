@@ -19,9 +19,9 @@ class LaneJob(data.StructLayout):
     Members
     -------
     info : PacketInfo
-        The CFE's, with ``verdict`` and ``reason`` as dispatch left them: DROP, PUNT, BYPASS, DECRYPT or ENCRYPT. What is
-        not DECRYPT or ENCRYPT does not see the engine. ``ttl`` is the CFE's too: in the buffer, it has been counted down for
-        BYPASS and ENCRYPT where the route says so.
+        The CFE's, with ``verdict`` and ``reason`` as dispatch left them: DROP, PUNT, BYPASS, DECRYPT or
+        ENCRYPT. What is not DECRYPT or ENCRYPT does not see the engine. ``ttl`` is the CFE's too: in the
+        buffer, it has been counted down for BYPASS and ENCRYPT where the route says so.
     control, tunnel : rows of the SA
         For DECRYPT and ENCRYPT.
     sequence : unsigned(64)
@@ -75,8 +75,8 @@ class BufferRead(wiring.Signature):
     Members
     -------
     enable : Out(1)
-        Read in this clock; ``address`` and ``buffer`` say what. The engine's own reads have precedence: a read counts in a
-        clock with ``ready``.
+        Read in this clock; ``address`` and ``buffer`` say what. The engine's own reads have precedence: a read
+        counts in a clock with ``ready``.
     ready : In(1)
     buffer, address : Out
         The buffer, and the word address of the first word wanted.
@@ -94,7 +94,9 @@ class BufferRead(wiring.Signature):
 
 
 class RowRead(wiring.Signature):
-    """Commit's read port into a lane's context RAM: a row of the SA of the packet in ``buffer``; as :class:`BufferRead`."""
+    """Commit's read port into a lane's context RAM: a row of the SA of the packet in ``buffer``; as
+    :class:`BufferRead`.
+    """
 
     def __init__(self):
         super().__init__({
@@ -109,8 +111,8 @@ class LanePort(wiring.Signature):
     Members
     -------
     done : Out(stream of Done)
-        Packets ready for commit, in the order in which the lane got them. A buffer stays as it is until ``release``, so it
-        may be read before and after the item is taken.
+        Packets ready for commit, in the order in which the lane got them. A buffer stays as it is until
+        ``release``, so it may be read before and after the item is taken.
     read : In(BufferRead)
         Data come 4 clocks after the read.
     rows : In(RowRead)

@@ -18,7 +18,9 @@ ROW_CLOCKS = 2
 
 
 class Assignment(data.StructLayout):
-    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has; lengths of IV and ICV."""
+    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has; lengths
+    of IV and ICV.
+    """
 
     def __init__(self):
         super().__init__({"info": PacketInfo(), "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
@@ -26,16 +28,18 @@ class Assignment(data.StructLayout):
 
 
 class FillBeat(data.StructLayout):
-    """A write to a buffer: the words of ``data`` with a bit in ``mask``, the first one to word ``address``. With ``last`` the
-    packet is complete."""
+    """A write to a buffer: the words of ``data`` with a bit in ``mask``, the first one to word ``address``.
+    With ``last`` the packet is complete.
+    """
 
     def __init__(self, beat_bytes: int):
         super().__init__({"address": range(BUFFER_WORDS), "data": 8 * beat_bytes, "mask": beat_bytes // 4, "last": 1})
 
 
 class DispatchPort(wiring.Signature):
-    """How dispatch hands packets to a lane, seen from the lane: ``claim``, rows, ``assign``, and then the packet itself on the
-    lane's ``fill``. A packet may be claimed while the one before is still being filled, not earlier.
+    """How dispatch hands packets to a lane, seen from the lane: ``claim``, rows, ``assign``, and then the
+    packet itself on the lane's ``fill``. A packet may be claimed while the one before is still being filled,
+    not earlier.
 
     Members
     -------
@@ -73,8 +77,8 @@ def grants(m: Module, requests: list, turn: Value, name: str) -> list[Signal]:
 class Lane(wiring.Component):
     """Buffers, context RAM, and what feeds the engine and collects from it.
 
-    The *n*-th packet uses buffer *n* mod 4 and the engine's context *n* mod ``contexts``. The contexts' packets do not wait for one
-    another; ``done`` keeps the order.
+    The *n*-th packet uses buffer *n* mod 4 and the engine's context *n* mod ``contexts``. The contexts' packets
+    do not wait for one another; ``done`` keeps the order.
 
     Parameters
     ----------
@@ -200,8 +204,10 @@ class Lane(wiring.Component):
 
     def _rows(self, m: Module, introducers: list, buffer_of: dict, turn: Signal, assigned: Signal,
               oldest: Value, oldest_work: Signal, oldest_taken: Value) -> tuple[Signal, Signal, Value]:
-        """The context RAM and its readers: the engine first, then the ``Done`` to come, then commit. Gives control and tunnel row of
-        the oldest packet, which are fetched before it is done, and whether they are here."""
+        """The context RAM and its readers: the engine first, then the ``Done`` to come, then commit. Gives
+        control and tunnel row of the oldest packet, which are fetched before it is done, and whether they are
+        here.
+        """
         dispatch, port = self.dispatch, self.port.rows
         m.submodules.rows = rows = BlockMemory(width=layout.ROW_BITS, depth=BUFFERS * 16)
         idle, ask, asked, arrived = Signal(), Signal(), Signal(range(3)), Signal(range(3))
@@ -235,8 +241,9 @@ class Lane(wiring.Component):
         return control, tunnel, arrived == 2
 
     def _store(self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal) -> None:
-        """The packet store. An engine that has to wait costs throughput, so its reads and writes come first; commit and dispatch
-        have time."""
+        """The packet store. An engine that has to wait costs throughput, so its reads and writes come first;
+        commit and dispatch have time.
+        """
         m.submodules.store = packet_store = store.PacketStore(beat_bytes=self._widths["beat_bytes"])
         port, fill = self.port.read, self.fill
         answering = Signal(store.READ_CLOCKS)

@@ -1,9 +1,9 @@
 """The anti-replay window of one inbound SA: RFC 4303 3.4.3 and, for the arithmetic, appendix A2.
 
-The window is kept as RFC 4303 draws it: its right edge is the highest number received, bit *i* stands for ``highest - i``.
-So checking is a bit select and moving is a shift, which costs a barrel shifter of ``width`` bits. That is right for 64. A window of
-thousands of bits wants another organisation of memory: a ring of words that never move, as RFC 6479 describes it, with
-as many reads as an advance has words.
+The window is kept as RFC 4303 draws it: its right edge is the highest number received, bit *i* stands for
+``highest - i``. So checking is a bit select and moving is a shift, which costs a barrel shifter of ``width``
+bits. That is right for 64. A window of thousands of bits wants another organisation of memory: a ring of words
+that never move, as RFC 6479 describes it, with as many reads as an advance has words.
 """
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -16,8 +16,9 @@ LATENCY = 4
 class Replay(wiring.Component):
     """Checks a sequence number against a window and says what the window becomes when the packet proves authentic.
 
-    A question may be asked in every clock; the answer comes :data:`LATENCY` clocks later. Nothing is stored: who asks keeps the
-    window, and takes ``next_highest`` and ``next_window`` over only once the ICV was verified.
+    A question may be asked in every clock; the answer comes :data:`LATENCY` clocks later. Nothing is stored:
+    who asks keeps the window, and takes ``next_highest`` and ``next_window`` over only once the ICV was
+    verified.
 
     Parameters
     ----------
@@ -33,7 +34,8 @@ class Replay(wiring.Component):
     window : In(width)
         Bit i is set when ``highest - i`` was received.
     size : In(range(width + 1))
-        How many numbers, from ``highest`` on downwards, count as inside, 1 to ``width``: the window that the SA was configured with.
+        How many numbers, from ``highest`` on downwards, count as inside, 1 to ``width``: the window that the SA
+        was configured with.
     fresh : Out(1)
         The number is neither 0 nor left of the window nor seen before.
     next_highest, next_window : Out

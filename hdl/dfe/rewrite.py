@@ -1,4 +1,6 @@
-"""The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL and checksum mended."""
+"""The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL and
+checksum mended.
+"""
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -28,14 +30,16 @@ class Rewrite(wiring.Component):
 
     ============================== ==========================================================================================
     ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification from the
-                                   sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses from the SA
+                                   sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses
+                                   from the SA
     ENCRYPT, transport             own: total length, protocol 50
     DECRYPT, tunnel                inner: CE marked where the outer header had it (RFC 6040), TTL
     DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
     BYPASS                         own
     ============================== ==========================================================================================
 
-    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The checksum of a header that is kept is mended (RFC 1624, equation 3).
+    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The
+    checksum of a header that is kept is mended (RFC 1624, equation 3).
 
     Members
     -------
@@ -100,7 +104,8 @@ class Rewrite(wiring.Component):
             new[3].eq(Mux(fresh, job.tunnel.source, own[3])), new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
         ]
 
-        # The checksum, a term a clock. A new header: all its halves. An old one: what it was the complement of, less the old, plus the new.
+        # The checksum, a term a clock. A new header: all its halves. An old one: what it was the complement of,
+        # less the old, plus the new.
         high, low = slice(16, 32), slice(0, 16)
         terms = (
             (new[0][high], ~own[2][low]), (new[0][low], ~own[0][high]), (new[1][high], new[0][high]), (new[1][low], ~own[0][low]),

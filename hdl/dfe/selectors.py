@@ -15,8 +15,8 @@ class Selectors(wiring.Component):
     Members
     -------
     addresses, ports : In
-        Rows ``selector_addresses`` and ``selector_ports`` of the SA. A range of ports from 0 to 65535 matches everything, any other one only
-        packets with ports.
+        Rows ``selector_addresses`` and ``selector_ports`` of the SA. A range of ports from 0 to 65535 matches
+        everything, any other one only packets with ports.
     source, destination : In(32)
         Addresses of the packet.
     protocol : In(8)

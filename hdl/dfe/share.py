@@ -10,7 +10,8 @@ IN_FLIGHT = 8
 
 
 class ReadShare(wiring.Component):
-    """Gives each lane's read port to the reader that wants it; reader 0 goes before reader 1 where both want the same lane.
+    """Gives each lane's read port to the reader that wants it; reader 0 goes before reader 1 where both want
+    the same lane.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class ReadShare(wiring.Component):
         answers = [[], []]
         for at in range(self._lanes):
             lane = self.lane[at]
-            wants = [reader.enable & (wanted == at) for reader, wanted in zip(self.reader, self.reader_lane)]
+            wants = [reader.enable & (wanted == at) for reader, wanted in zip(self.reader, self.reader_lane, strict=False)]
             # Answers come in order; `owners` remembers whose they are.
             m.submodules[f"owners_{at}"] = owners = fifo.SyncFIFO(width=1, depth=IN_FLIGHT)
             ready, winner = Signal(name=f"ready_{at}"), Signal(name=f"winner_{at}")
@@ -52,7 +53,7 @@ class ReadShare(wiring.Component):
                 with m.If((self.reader_lane[number] == at) & (winner == number)):
                     m.d.comb += reader.ready.eq(ready)
                 answers[number].append(lane.valid & (owners.r_data == number))
-        for reader, valid, wanted in zip(self.reader, answers, self.reader_lane):
+        for reader, valid, wanted in zip(self.reader, answers, self.reader_lane, strict=False):
             index = wanted[:(self._lanes - 1).bit_length()]
             m.d.comb += [
                 reader.valid.eq(Array(valid)[index]), reader.data.eq(Array(lane.data for lane in self.lane)[index]),

@@ -41,8 +41,9 @@ class Account(data.StructLayout):
 
 
 class Outcome(data.StructLayout):
-    """``replayed``: the number is 0, too old or was seen before. ``expired``: the packet would pass a hard limit, and was not counted.
-    ``soft``: with this packet a soft limit was reached."""
+    """``replayed``: the number is 0, too old or was seen before. ``expired``: the packet would pass a hard
+    limit, and was not counted. ``soft``: with this packet a soft limit was reached.
+    """
 
     def __init__(self):
         super().__init__({"replayed": 1, "expired": 1, "soft": 1})
@@ -51,8 +52,9 @@ class Outcome(data.StructLayout):
 class State(wiring.Component):
     """Windows, limits and counters of all SAs, in block memory.
 
-    It works on one packet at a time, 12 clocks each, from reading to writing back. So packets of one SA that follow one another
-    see each other's changes. Table writes and state requests wait for the packet at work and go before the next one.
+    It works on one packet at a time, 12 clocks each, from reading to writing back. So packets of one SA that
+    follow one another see each other's changes. Table writes and state requests wait for the packet at work and
+    go before the next one.
 
     Parameters
     ----------
@@ -65,12 +67,14 @@ class State(wiring.Component):
     outcome : Out(stream of Outcome)
         One for each account, when its changes are made.
     tables : In(stream of TableWrite)
-        Rows ``byte_lifetime``, ``packet_lifetime`` and ``replay`` of SA entries are kept, all else is taken and ignored. ``replay`` also sets
-        the counters to 0. No packet is accounted in the middle of an entry's burst.
+        Rows ``byte_lifetime``, ``packet_lifetime`` and ``replay`` of SA entries are kept, all else is taken and
+        ignored. ``replay`` also sets the counters to 0. No packet is accounted in the middle of an entry's
+        burst.
     request : In(stream of unsigned(16))
         Asks for an SA's state.
     state : Out(stream of SaState)
-        The answer, 0 for one beyond ``sa_entries``. ``sequence`` is the highest received; of an outbound SA, what the ``replay`` row said.
+        The answer, 0 for one beyond ``sa_entries``. ``sequence`` is the highest received; of an outbound SA,
+        what the ``replay`` row said.
     """
 
     def __init__(self, *, sa_entries: int):
@@ -120,7 +124,7 @@ class State(wiring.Component):
             ("byte_lifetime", Row.BYTE_LIMITS), ("packet_lifetime", Row.PACKET_LIMITS), ("replay", Row.WINDOW))}
         m.d.comb += listed.eq((table.table == Table.SA) & ~table.index[sa_bits:].any())
 
-        with m.FSM() as fsm:
+        with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.tables.valid):
                     m.next = "TABLE"

@@ -50,8 +50,8 @@ class Plan(data.StructLayout):
 class Writer(wiring.Component):
     """Takes a packet for each plan and writes it as the plan says.
 
-    A beat of the frame takes a clock; ESP header and IV take up to three more, a text that begins inside a beat one, and the
-    trailer as many as it has beats of its own.
+    A beat of the frame takes a clock; ESP header and IV take up to three more, a text that begins inside a beat
+    one, and the trailer as many as it has beats of its own.
 
     Parameters
     ----------
@@ -92,7 +92,8 @@ class Writer(wiring.Component):
         moved, second_half, ended = Signal(), Signal(), Signal()
         header_at, header_left = Signal(range(BUFFER_WORDS)), Signal(range(7))
 
-        # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it, `out` is the result.
+        # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it, `out`
+        # is the result.
         op = Signal(FillBeat(beat_bytes))
         op_valid, go, step = Signal(), Signal(), Signal()
         header, here, mixed, more = Signal(), Signal(), Signal(), Signal()
@@ -144,9 +145,9 @@ class Writer(wiring.Component):
                 moved.eq(moved | here), second_half.eq(0), ended.eq(ended | self.i.payload.last), running.eq(~op.last),
             ]
 
-        # Time to live, protocol and checksum are in one word, and with and without a tag in the same beat. Counting down
-        # takes 0x0100 from the first two bytes; the checksum grows by that, with the carry around its end (RFC 1624,
-        # equation 3; the sum 0xffff is written as 0).
+        # Time to live, protocol and checksum are in one word, and with and without a tag in the same beat.
+        # Counting down takes 0x0100 from the first two bytes; the checksum grows by that, with the carry around
+        # its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
         first, second = TTL_WORD + 4, TTL_WORD + 5
         beat = self.i.payload.data
         word = Mux(plan.tagged, beat.word_select(second % words, 32), beat.word_select(first % words, 32))

@@ -36,13 +36,16 @@ class CfeControl(data.StructLayout):
     miss_drop : unsigned(1)
         An unknown SPI is dropped (``no_sa``) instead of punted.
     rule_miss : unsigned(2)
-        The :data:`Action` for a clear packet that no rule matches: BYPASS makes no sense here and acts as PUNT; DISCARD drops (``policy``).
+        The :data:`Action` for a clear packet that no rule matches: BYPASS makes no sense here and acts as PUNT;
+        DISCARD drops (``policy``).
     depth_limit : unsigned(2)
         Recirculations allowed; a packet beyond is dropped (``nested``).
     miss_interval : unsigned(24)
-        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``) for that many clocks. 0: never.
+        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``)
+        for that many clocks. 0: never.
     punt_period : unsigned(16)
-        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no limit. IKE and all other punts are not limited.
+        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no
+        limit. IKE and all other punts are not limited.
     station_filter : unsigned(2)
         Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
     network_mac_low, server_mac_low : unsigned(32)
@@ -74,8 +77,8 @@ class Verdict(IntEnum):
 class PacketInfo(data.StructLayout):
     """The CFE's descriptor of one packet, handed to a DFE beside the packet.
 
-    Numbers are numbers (not byte strings). L3 fields are valid where ``ipv4``; ``spi`` and ``sequence`` where in addition
-    ``protocol`` is 50.
+    Numbers are numbers (not byte strings). L3 fields are valid where ``ipv4``; ``spi`` and ``sequence`` where
+    in addition ``protocol`` is 50.
 
     Members
     -------
@@ -124,7 +127,8 @@ class Egress(data.StructLayout):
 
 
 class Report(data.StructLayout):
-    """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told (soft lifetime).
+    """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told (soft
+    lifetime).
 
     ``dfe`` is the reporting DFE, :data:`FROM_CFE` or :data:`FROM_FORWARDING`. Unknown fields are 0.
     """
@@ -135,9 +139,10 @@ class Report(data.StructLayout):
 
 
 class TableWrite(data.StructLayout):
-    """One row of a table entry on its way to the table. The rows of one entry follow one another without rows of another
-    between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with ``last``. An SA may be written
-    in part (some rows). ``dfe`` matters to SA and source tables."""
+    """One row of a table entry on its way to the table. The rows of one entry follow one another without rows
+    of another between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with
+    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables.
+    """
 
     def __init__(self):
         super().__init__({"table": 3, "dfe": 4, "index": 16, "row": 4, "data": layout.ROW_BITS, "first": 1, "last": 1})
@@ -151,14 +156,18 @@ class StateRequest(data.StructLayout):
 
 
 class SaState(data.StructLayout):
-    """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets so far."""
+    """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets
+    so far.
+    """
 
     def __init__(self):
         super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64})
 
 
 CE_HEADER_BYTES = 16
-"""Bytes in front of a frame (its alignment bytes included) on the CE's port. See :class:`PuntHeader`, :class:`InjectHeader`."""
+"""Bytes in front of a frame (its alignment bytes included) on the CE's port. See :class:`PuntHeader`,
+:class:`InjectHeader`.
+"""
 
 
 class PuntHeader(data.StructLayout):
@@ -173,8 +182,10 @@ class PuntHeader(data.StructLayout):
 
 
 class InjectHeader(data.StructLayout):
-    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1: send it out at ``port`` as
-    it is. ``depth`` as in the punt it answers. Two alignment bytes follow, then the frame."""
+    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1:
+    send it out at ``port`` as it is. ``depth`` as in the punt it answers. Two alignment bytes follow, then the
+    frame.
+    """
 
     def __init__(self):
         super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "reserved": 96})
@@ -189,9 +200,13 @@ def counters(*names: str) -> data.StructLayout:
 
 
 CFE_COUNTERS = counters("network_in", "server_in", "inject_in", "recirculate_in", "clear", "hits", "misses", "punts")
-"""Packets taken from each port; packets classified by rules, found in the CAM, not found in CAM or rules; punted by the CFE itself."""
+"""Packets taken from each port; packets classified by rules, found in the CAM, not found in CAM or rules;
+punted by the CFE itself.
+"""
 DFE_COUNTERS = counters("packets_in", "packets_out", "bytes_in", "bytes_out", "decrypted", "encrypted", "bypassed", "punts",
                         "busy_cycles")
-"""Of one DFE. Bytes are those of frames without alignment. ``busy_cycles``: clocks in which at least one packet was inside."""
+"""Of one DFE. Bytes are those of frames without alignment. ``busy_cycles``: clocks in which at least one packet
+was inside.
+"""
 FORWARD_COUNTERS = counters("network_out", "server_out", "punt_out", "recirculated")
 """Packets that went into each egress queue and leave or will leave it."""

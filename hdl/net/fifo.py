@@ -11,8 +11,8 @@ from spigate.hdl.net.packet import packets
 class PacketFifo(wiring.Component):
     """A queue of whole packets.
 
-    A packet becomes visible at ``o`` in the moment its last beat is taken at ``i``. An aborted packet leaves no trace. So packets
-    at ``o`` never pause and never abort.
+    A packet becomes visible at ``o`` in the moment its last beat is taken at ``i``. An aborted packet leaves no
+    trace. So packets at ``o`` never pause and never abort.
 
     Parameters
     ----------
@@ -21,14 +21,16 @@ class PacketFifo(wiring.Component):
     depth : int
         Beats it holds, a power of two, 16 or more.
     drop : bool
-        What happens to a packet for which there is no room. False: the queue waits for room (a packet longer than the queue would wait
-        forever, so ``depth`` must hold the longest one). True: the queue takes the whole packet and forgets it.
+        What happens to a packet for which there is no room. False: the queue waits for room (a packet longer
+        than the queue would wait forever, so ``depth`` must hold the longest one). True: the queue takes the
+        whole packet and forgets it.
 
     Members
     -------
     i, o : packet streams
     dropped : Out(stream of Reason)
-        One QUEUE_FULL for each packet that was dropped for want of room (``drop``). The packet's last beat waits for it to be taken.
+        One QUEUE_FULL for each packet that was dropped for want of room (``drop``). The packet's last beat
+        waits for it to be taken.
     free : Out(range(depth + 1))
         Beats for which there is room, a packet in the making counted.
     """

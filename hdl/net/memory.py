@@ -1,7 +1,8 @@
 """Block memory with an output register: the only kind of block memory the gateway uses.
 
-A block RAM's own output register takes ECP5 paths that begin at a memory from 186 to 350 MHz, and no synthesiser infers it; so
-reads take two clocks everywhere, and this module is the one place that knows how a family spells it.
+A block RAM's own output register takes ECP5 paths that begin at a memory from 186 to 350 MHz, and no
+synthesiser infers it; so reads take two clocks everywhere, and this module is the one place that knows how a
+family spells it.
 """
 from amaranth.hdl import C, Cat, ClockSignal, Instance, Module, Signal, unsigned
 from amaranth.lib import memory, wiring
@@ -37,7 +38,8 @@ class BlockMemory(wiring.Component):
     read_enable : In(1), init 1
         Where it is 0, both stages keep what they hold.
     read_data : Out(width)
-        The word at the address of two enabled clocks before. A read in the clock of a write to the same word gives either value.
+        The word at the address of two enabled clocks before. A read in the clock of a write to the same word
+        gives either value.
     """
 
     def __init__(self, *, width: int, depth: int, granularity: int | None = None):
@@ -88,8 +90,8 @@ class BlockMemory(wiring.Component):
 def _dp16kd(width, clock, *, write, read):
     """A DP16KD with port A for writes and port B for reads, output registers on.
 
-    With 36 bits it becomes a memory of half the ports: the upper 18 bits of a word use data inputs of port B and outputs of
-    port B, the lower ones those of port A.
+    With 36 bits it becomes a memory of half the ports: the upper 18 bits of a word use data inputs of port B
+    and outputs of port B, the lower ones those of port A.
     """
     write_address, write_data, write_enable = write
     read_address, read_data, read_enable = read

@@ -1,12 +1,14 @@
 """The one packet type of the design, and the order of its bytes and bits.
 
-A packet is a sequence of beats on a stream. **Byte 0 of the wire is in bits 7:0 of the first beat**, byte 1 in bits 15:8,
-and so on; the next beat carries the following bytes. A multi-byte field of a protocol header is big-endian on the wire, so
-that its most significant byte has the lowest byte number; :func:`swap_bytes` turns such a field into a number.
+A packet is a sequence of beats on a stream. **Byte 0 of the wire is in bits 7:0 of the first beat**, byte 1 in
+bits 15:8, and so on; the next beat carries the following bytes. A multi-byte field of a protocol header is
+big-endian on the wire, so that its most significant byte has the lowest byte number; :func:`swap_bytes` turns
+such a field into a number.
 
-Inside the gateway every frame has :data:`ALIGN` bytes (zero) in front of its Ethernet header, as Linux does with
-``NET_IP_ALIGN``: so the IP header begins on a 32-bit boundary, with and without an 802.1Q tag, and all that IPsec does to a
-packet moves whole 32-bit words. Ports add these bytes on the way in and take them off on the way out.
+Inside the gateway every frame has :data:`ALIGN` bytes (zero) in front of its Ethernet header, as Linux does
+with ``NET_IP_ALIGN``: so the IP header begins on a 32-bit boundary, with and without an 802.1Q tag, and all
+that IPsec does to a packet moves whole 32-bit words. Ports add these bytes on the way in and take them off on
+the way out.
 """
 from amaranth.hdl import Cat, Value, ValueLike
 from amaranth.lib import data, stream

@@ -1,4 +1,6 @@
-"""A component with the gateway's ports and its control plane, but no packet path to speak of: for tests of what stands around the gateway."""
+"""A component with the gateway's ports and its control plane, but no packet path to speak of: for tests of what
+stands around the gateway.
+"""
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -13,7 +15,9 @@ WAYS = {"network_i": "server_o", "server_i": "network_o", "inject": "punt"}
 
 
 class StandIn(wiring.Component):
-    """Passes whole frames on: network to server, server to network, inject to punt. Aborted ones vanish and are counted as ``bad_frame``."""
+    """Passes whole frames on: network to server, server to network, inject to punt. Aborted ones vanish and are
+    counted as ``bad_frame``.
+    """
 
     def __init__(self, *, beat_bytes: int = 16, dfes: int = 2):
         self.beat_bytes, self.dfes = beat_bytes, dfes

@@ -21,11 +21,15 @@ def sometimes(seed: int, share: float = 0.5) -> Pause:
 
 PAUSES = {"none": lambda: (never, never), "source": lambda: (sometimes(1, 0.7), never),
           "sink": lambda: (never, sometimes(2, 0.7)), "both": lambda: (sometimes(3), sometimes(4))}
-"""Pairs of pauses (source, sink) by name, for ``pytest.mark.parametrize("pauses", PAUSES)``; call the value for fresh ones."""
+"""Pairs of pauses (source, sink) by name, for ``pytest.mark.parametrize("pauses", PAUSES)``; call the value for
+fresh ones.
+"""
 
 
 def beats(packet: bytes, beat_bytes: int, abort: bool = False) -> list[dict]:
-    """``packet`` as values of ``Beat``. Bytes behind the end are filled with 0xa5, so that a block that takes them is found."""
+    """``packet`` as values of ``Beat``. Bytes behind the end are filled with 0xa5, so that a block that takes
+    them is found.
+    """
     if not packet:
         raise ValueError("A packet has at least one byte")
     values = []

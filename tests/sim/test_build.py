@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
+from spigate.firmware_py.errors import ToolMissing
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.sim import build
-from spigate.firmware_py.errors import ToolMissing
 from spigate.sim.build import SIMULATORS, BuildFailed, SimulationFailed, simulate_cocotb
 
 BENCH = "tests.sim.bench_fifo"

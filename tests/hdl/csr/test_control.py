@@ -289,7 +289,7 @@ def test_a_table_that_never_answers_does_not_hang_the_bus():
 
 
 def test_reads_the_state_of_an_sa():
-    control, requests = plane(), []
+    control, _requests = plane(), []
     state = {"sequence": 0x0102_0304_0506_0708, "window": (1 << 63) + 5, "bytes": 1 << 40, "packets": 77}
 
     async def check(ctx):

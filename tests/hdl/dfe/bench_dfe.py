@@ -1,4 +1,6 @@
-"""Runs in the simulator, for tests/hdl/dfe/test_dfe.py: plays table writes and packets into a Dfe and writes down what comes out."""
+"""Runs in the simulator, for tests/hdl/dfe/test_dfe.py: plays table writes and packets into a Dfe and writes
+down what comes out.
+"""
 import json
 import random
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A stand-in for a crypto engine: any number of contexts, any width of word; text is XORed with a byte, the ICV is a checksum."""
+"""A stand-in for a crypto engine: any number of contexts, any width of word; text is XORed with a byte, the ICV
+is a checksum.
+"""
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, wiring
 
@@ -26,7 +28,8 @@ def checksum(*, salt: int, key_size: int, encrypt: bool, material: list[int], au
 
 
 class StandIn(wiring.Component):
-    """An engine whose contexts each take up to a word a clock; with ``pauses`` they take and give in about half of the clocks.
+    """An engine whose contexts each take up to a word a clock; with ``pauses`` they take and give in about half
+    of the clocks.
 
     The ICV is the :func:`checksum`, as often as fits in 12 or 16 bytes.
     """

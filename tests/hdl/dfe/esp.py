@@ -83,7 +83,9 @@ class Peer:
         return sequence, iv, text
 
     def nonce(self, sequence: int) -> bytes:
-        """The IV that the gateway makes for a packet: the number itself, or for CBC the encryption of a number used once."""
+        """The IV that the gateway makes for a packet: the number itself, or for CBC the encryption of a number
+        used once.
+        """
         if self.suite.cipher == "cbc":
             encryptor = Cipher(algorithms.AES(self.key), modes.ECB()).encryptor()
             return encryptor.update(self.spi.to_bytes(4, "big") + bytes(4) + sequence.to_bytes(8, "big")) + encryptor.finalize()

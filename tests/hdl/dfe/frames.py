@@ -1,4 +1,6 @@
-"""Packets for tests of the fill side: frames, their descriptors, SAs, and what a buffer holds when they wait for commit."""
+"""Packets for tests of the fill side: frames, their descriptors, SAs, and what a buffer holds when they wait
+for commit.
+"""
 import random
 from dataclasses import dataclass, field, replace
 
@@ -84,7 +86,9 @@ class Packet:
 
 def frame(payload: bytes, *, verdict: Verdict, protocol: int = 17, tagged: bool = False, options: int = 0, ttl: int = 64, padding: int = 0,
           source: str = "10.0.0.1", **info) -> Packet:
-    """An IPv4 packet with ``payload``, ``options`` words of IP options and ``padding`` bytes behind it; ``info`` adds to its descriptor."""
+    """An IPv4 packet with ``payload``, ``options`` words of IP options and ``padding`` bytes behind it;
+    ``info`` adds to its descriptor.
+    """
     ethernet = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
     if tagged:
         ethernet /= Dot1Q(vlan=5)

@@ -1,4 +1,6 @@
-"""A lane as commit sees it, for tests: buffers and SA rows in Python, served with the clocks and pauses of a real one."""
+"""A lane as commit sees it, for tests: buffers and SA rows in Python, served with the clocks and pauses of a
+real one.
+"""
 from collections import deque
 
 from scapy.layers.inet import IP
@@ -64,7 +66,9 @@ class Lane:
 
 
 def trailer(content: bytes, next_header: int, align: int = 4, padding: bytes | None = None) -> bytes:
-    """``content`` with padding 1, 2, 3 ... to a multiple of ``align`` bytes (or with ``padding``), pad length and next header."""
+    """``content`` with padding 1, 2, 3 ... to a multiple of ``align`` bytes (or with ``padding``), pad length
+    and next header.
+    """
     if padding is None:
         padding = bytes(range(1, 1 + -(len(content) + 2) % align))
     return content + padding + bytes([len(padding), next_header])
@@ -97,7 +101,9 @@ def plain(packet: bytes, verdict: Verdict, *, ethernet: bytes = ETHERNET, paddin
 
 
 class Lanes:
-    """The lanes of a ``Commit``. They hand over packets as lanes do, four buffers each, and spoil a buffer once it is released."""
+    """The lanes of a ``Commit``. They hand over packets as lanes do, four buffers each, and spoil a buffer once
+    it is released.
+    """
 
     def __init__(self, commit, pause=lambda seed: never):
         self.lanes = [Lane() for _ in commit.lane]
@@ -108,7 +114,7 @@ class Lanes:
     def background(self, packets):
         """Background testbenches that hand over ``packets``: (lane, done, content, rows)."""
         benches = [self._order([lane for lane, *_ in packets])]
-        for number, (lane, port) in enumerate(zip(self.lanes, self.commit.lane)):
+        for number, (lane, port) in enumerate(zip(self.lanes, self.commit.lane, strict=False)):
             own = [packet for at, *packet in packets if at == number]
             free, taken = deque(range(BUFFERS)), deque()
             benches += [lane.serve(port.read, port.rows, self.pause(number)), self._feed(lane, port, own, free, taken),

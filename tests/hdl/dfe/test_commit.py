@@ -10,7 +10,18 @@ from spigate.hdl.csr import rdl
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.net.descriptor import Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
-from tests.hdl.dfe.lanes import ESP_HEADER, ETHERNET, EVERYTHING, TAGGED, Lanes, decrypted, frame_info, number, plain, trailer
+from tests.hdl.dfe.lanes import (
+    ESP_HEADER,
+    ETHERNET,
+    EVERYTHING,
+    TAGGED,
+    Lanes,
+    decrypted,
+    frame_info,
+    number,
+    plain,
+    trailer,
+)
 from tests.hdl.dfe.test_state import entry, limits
 from tests.hdl.streams import never, put, simulate, sometimes, take, take_packet
 
@@ -254,7 +265,7 @@ def punt(packet, reason, *, ethernet=ETHERNET, depth=0, sa=0x123, padding=b""):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_punts_leave_as_they_came(beat_bytes):
     run([punt(packet_of(size), reason, ethernet=ethernet, depth=size % 4, padding=bytes(size % 7))
-         for size, reason in zip([*range(20), 1400], [Reason.IKE, Reason.UNKNOWN_SPI, Reason.FRAGMENT] * 7) for ethernet in (ETHERNET, TAGGED)],
+         for size, reason in zip([*range(20), 1400], [Reason.IKE, Reason.UNKNOWN_SPI, Reason.FRAGMENT] * 7, strict=False) for ethernet in (ETHERNET, TAGGED)],
         beat_bytes, pause=paused)
 
 

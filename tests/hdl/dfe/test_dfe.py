@@ -12,7 +12,18 @@ from spigate.firmware_py import rows
 from spigate.firmware_py.sa import Lifetime
 from spigate.hdl.csr import rdl
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Port, Reason, Report, SaState, Table, TableWrite, Verdict
+from spigate.hdl.net.descriptor import (
+    DFE_COUNTERS,
+    Egress,
+    PacketInfo,
+    Port,
+    Reason,
+    Report,
+    SaState,
+    Table,
+    TableWrite,
+    Verdict,
+)
 from spigate.hdl.net.packet import Beat
 from spigate.sim.build import build, verilog
 from tests.hdl.dfe.esp import SUITES, Peer
@@ -223,7 +234,7 @@ def test_everything_at_once(shape, tmp_path):
     tables += clear_source(0, "10.1.0.0", "255.255.0.0")
     packets, frames, reports = [], [], []
     sent, received = dict.fromkeys(range(len(outside)), 0), dict.fromkeys(range(len(inside)), 0)
-    for at in range(300):
+    for _at in range(300):
         packet = inner_packet(source.choice([0, 7, 30, 100, 500]))
         index = source.randrange(len(inside))
         kind = source.choice(["in", "in", "in", "out", "clear", "forbidden", "punt", "absent", "drop"])

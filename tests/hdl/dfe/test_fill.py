@@ -57,7 +57,9 @@ async def read(ctx, port, count: int, pause: Pause, **where: list[int]) -> list[
 
 
 async def commit(ctx, fill: Fill, packet: Packet, expected: Outcome, pause: Pause = never) -> int:
-    """Takes the next packet in order, as commit does, and compares it with what is expected. Gives the number of its lane."""
+    """Takes the next packet in order, as commit does, and compares it with what is expected. Gives the number
+    of its lane.
+    """
     lane = await take(ctx, fill.order, pause)
     port = fill.lane[lane]
     done = await take(ctx, port.done, pause)

@@ -75,7 +75,8 @@ def test_sustains_a_beat_a_clock(beat_bytes):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_drops_whole_packets_for_want_of_room(beat_bytes):
     fifo = PacketFifo(beat_bytes=beat_bytes, depth=16, drop=True)
-    # Three packets of 7 beats (4 beats wait behind the memory): the third does not fit. One of 40 beats never does. One of 4 beats does.
+    # Three packets of 7 beats (4 beats wait behind the memory): the third does not fit. One of 40 beats never
+    # does. One of 4 beats does.
     packets = [bytes([n]) * (beat_bytes * size) for n, size in enumerate([7, 7, 7, 40, 4])]
     reports = []
 

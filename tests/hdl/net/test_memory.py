@@ -50,7 +50,7 @@ def test_keeps_words(width, depth, granularity):
 
     async def check(ctx):
         for clock, after in zip(clocks, expected(width, depth, granularity or width, clocks), strict=True):
-            for name, value in zip(("write_address", "write_data", "write_enable", "read_address", "read_enable"), clock):
+            for name, value in zip(("write_address", "write_data", "write_enable", "read_address", "read_enable"), clock, strict=False):
                 ctx.set(getattr(memory, name), value)
             await ctx.tick()
             if after is not None:
