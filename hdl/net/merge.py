@@ -57,14 +57,12 @@ class Merge(wiring.Component):
             payload.eq(payloads[granted]),
             room.eq(~self.o.valid | self.o.ready),
             ended.eq(busy & offered.bit_select(granted, 1) & room & self._last(payload)),
-            # A stream's next packet is seen only once its present one is over.
-            waiting.eq(offered),
         ]
         choice, found = rotate_pick(m, waiting, granted, count=count)
         for at, port in enumerate(self.i):
-            m.d.comb += [offered[at].eq(port.valid), port.ready.eq(busy & (granted == at) & room)]
-            with m.If(busy & (granted == at)):
-                m.d.comb += waiting[at].eq(0)
+            mine = busy & (granted == at)
+            # A stream's next packet is seen only once its present one is over.
+            m.d.comb += [offered[at].eq(port.valid), waiting[at].eq(port.valid & ~mine), port.ready.eq(mine & room)]
         with m.If(room):
             m.d.sync += self.o.valid.eq(busy & offered.bit_select(granted, 1))
             with m.If(busy):
