@@ -115,8 +115,16 @@ module packet_sink #(
     reg waiting;
     reg [9*BEAT_BYTES:0] offered;
     integer lane;
+    genvar byte_lane;
 
-    wire [9*BEAT_BYTES:0] offer = {tlast, tkeep, tdata};
+    // Bytes that are not kept may be undefined.
+    wire [8*BEAT_BYTES-1:0] kept;
+    generate
+        for (byte_lane = 0; byte_lane < BEAT_BYTES; byte_lane = byte_lane + 1) begin : keep
+            assign kept[8*byte_lane +: 8] = tkeep[byte_lane] ? tdata[8*byte_lane +: 8] : 8'h00;
+        end
+    endgenerate
+    wire [9*BEAT_BYTES:0] offer = {tlast, tkeep, kept};
     wire [BEAT_BYTES-1:0] holes = tkeep & (tkeep + 1'b1);
     assign tready = noise[7:0] >= pause;
 
@@ -133,7 +141,7 @@ module packet_sink #(
         if (tvalid && tready && !rst) begin
             if (holes != 0 || tkeep == 0 || !tlast && tkeep != {BEAT_BYTES{1'b1}}) faults[1] <= 1;
             if (index == BEATS) faults[2] <= 1;
-            else frame[8*BEAT_BYTES*index +: 8*BEAT_BYTES] <= tdata;
+            else frame[8*BEAT_BYTES*index +: 8*BEAT_BYTES] <= kept;
             if (index == 0) first <= cycle;
             for (lane = 0; lane < BEAT_BYTES; lane = lane + 1)
                 bytes = bytes + tkeep[lane];
