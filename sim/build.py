@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -277,8 +278,10 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     if simulator == "verilator":
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
-    elif waves:
-        texts["dump.v"] = _DUMP.format(top=top)
+    else:
+        texts = {name: _awake(text) for name, text in texts.items()}
+        if waves:
+            texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
         if scratch:
             for name, text in texts.items():
@@ -287,6 +290,15 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
             if further:
                 _make(tool, further[0], scratch)
     return Model(folder=folder, top=top, simulator=simulator, waves=waves)
+
+
+def _awake(text: str) -> str:
+    """Verilog whose combinational processes of one assignment also run once at the start of time.
+
+    Icarus runs ``always @*`` only after an event; one that listens to signals that settle before it listens, and stay so, would leave its
+    output undefined. (``always_comb`` would do, but Icarus 11 runs some of those for ever.)
+    """
+    return re.sub(r"^( *)always @\*\n *(\S.*;)$", r"\g<0>\n\1initial #0 \2", text, flags=re.MULTILINE)
 
 
 def simulate_cocotb(component, test_module: str, *, simulator: str = "verilator", parameters: Mapping[str, object] | None = None,
