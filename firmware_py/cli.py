@@ -1,8 +1,8 @@
 """The command ``spigate``: one subcommand a module, imported only when it is called.
 
-A subcommand's module has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all is well, 1 when something was found to be wrong
-(a run that was not sound, a figure that was missed), 2 when it was called wrongly or lacks something.
-"""
+A subcommand's module has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all is
+well, 1 when something was found to be wrong (a run that was not sound, a figure that was missed), 2 when it was
+called wrongly or lacks something. """
 import argparse
 import importlib
 import sys
@@ -21,7 +21,8 @@ COMMANDS = {
 
 
 def parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the command line; of the subcommands only ``chosen`` has its arguments, for which its module is imported."""
+    """The parser of the command line; of the subcommands only ``chosen`` has its arguments, for which its module is
+    imported."""
     top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, _, text) in COMMANDS.items():

@@ -1,4 +1,5 @@
-"""Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver alone, before the clock of a measurement runs."""
+"""Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver alone, before
+the clock of a measurement runs."""
 import json
 import random
 from dataclasses import replace
@@ -72,7 +73,8 @@ def unencrypted(spi: int, sequence: int, packet: bytes) -> bytes:
 
 
 async def rate(board: Board, frames: list[bytes], plain: list[bytes]) -> float:
-    """Clocks from one packet to the next, in steady state; all must come out, in order within an SA, as they went in."""
+    """Clocks from one packet to the next, in steady state; all must come out, in order within an SA, as they went
+    in."""
     async def feed():
         for frame in frames:
             await board.network.send(frame)

@@ -1,7 +1,8 @@
-"""The simulated board, as a cocotb test sees it: whole frames in and out of an exported gateway, bursts over its registers.
+"""The simulated board, as a cocotb test sees it: whole frames in and out of an exported gateway, bursts over its
+registers.
 
-:func:`model` builds it, from outside the simulator; :class:`Board` drives it, inside. Python wakes once a frame, not once a clock.
-"""
+:func:`model` builds it, from outside the simulator; :class:`Board` drives it, inside. Python wakes once a frame, not
+once a clock. """
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tke
 
 @dataclass(frozen=True)
 class Arrival:
-    """A frame that left the gateway; ``first`` and ``last`` are the clocks in which its first and its last beat did."""
+    """A frame that left the gateway; ``first`` and ``last`` are the clocks in which its first and its last beat
+    did."""
 
     frame: bytes
     first: int
@@ -52,8 +54,8 @@ class Source:
         self._handle.pause.value = clocks
 
     async def send(self, frame: bytes, *, damaged: bool = False) -> None:
-        """Hands a frame over when all before it have been; returns when the next one may be, which is before this one's last beat is transferred.
-        ``damaged``: the port marks it with ``tuser``."""
+        """Hands a frame over when all before it have been; returns when the next one may be, which is before this
+        one's last beat is transferred. ``damaged``: the port marks it with ``tuser``."""
         if not 1 <= len(frame) <= MAX_BYTES:
             raise ValueError(f"A frame must have 1 to {MAX_BYTES} bytes, not {len(frame)}")
         async with self._turn:

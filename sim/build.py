@@ -5,9 +5,10 @@ A block test in three lines, for what is too slow in Amaranth's own simulator::
     def test_vectors():
         simulate_cocotb(CompactEngine(), "tests.hdl.crypto.bench_engine", parameters={"suite": "gcm"})
 
-The module named, ``bench_engine.py``, holds ``@cocotb.test()`` coroutines; its top-level handle is the component, its ports are called as
-in :func:`amaranth.back.verilog.convert` (``i__payload``, ``i__valid``), and :func:`parameters` hands it what the caller passed. The component's clock
-is ``clk``; start it with ``Clock(dut.clk, 10, "ns", impl="gpi").start()``: Python's own clock is ten times slower.
+The module named, ``bench_engine.py``, holds ``@cocotb.test()`` coroutines; its top-level handle is the component, its
+ports are called as in :func:`amaranth.back.verilog.convert` (``i__payload``, ``i__valid``), and :func:`parameters`
+hands it what the caller passed. The component's clock is ``clk``; start it with ``Clock(dut.clk, 10, "ns",
+impl="gpi").start()``: Python's own clock is ten times slower.
 
 Models are kept in ``build/`` by a hash of all that goes into them, so that a second run compiles nothing.
 """
@@ -63,7 +64,8 @@ class SimulationFailed(SpigateError):
 
 
 def cache_folder() -> Path:
-    """Where models are kept: ``$SPIGATE_CACHE``, else ``build/`` of the project's tree, else (installed) the user's cache."""
+    """Where models are kept: ``$SPIGATE_CACHE``, else ``build/`` of the project's tree, else (installed) the user's
+    cache."""
     if CACHE in os.environ:
         return Path(os.environ[CACHE])
     if (PROJECT / "pyproject.toml").is_file():
@@ -95,8 +97,9 @@ def digest(*parts: object) -> str:
 
 @contextmanager
 def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
-    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch folder to fill where it is not
-    there yet (else None). The scratch folder becomes the lasting one when the block ends without an error."""
+    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch folder to
+    fill where it is not there yet (else None). The scratch folder becomes the lasting one when the block ends without
+    an error."""
     folder = cache_folder() / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(folder.name + ".lock"), "w") as lock:
@@ -191,7 +194,8 @@ class Model:
             environment[PROGRESS] = str(run / "progress")
         died = ""
         try:
-            # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says what happened.
+            # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says what
+            # happened.
             with _watched(run / "progress", on_progress):
                 runner.test(test_module, hdl_toplevel=self.top, hdl_toplevel_lang="verilog", build_dir=self.folder,
                             test_dir=run, results_xml=str(results), log_file=log, testcase=testcase, seed=seed,
@@ -259,7 +263,8 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     waves
         The model can write waveforms. It is slower, and built apart.
     public
-        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator can optimise.
+        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator can
+        optimise.
     settings
         Parameters of the top module.
 
@@ -295,16 +300,17 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
 def _awake(text: str) -> str:
     """Verilog whose combinational processes of one assignment also run once at the start of time.
 
-    Icarus runs ``always @*`` only after an event; one that listens to signals that settle before it listens, and stay so, would leave its
-    output undefined. (``always_comb`` would do, but Icarus 11 runs some of those for ever.)
+    Icarus runs ``always @*`` only after an event; one that listens to signals that settle before it listens, and stay
+    so, would leave its output undefined. (``always_comb`` would do, but Icarus 11 runs some of those for ever.)
     """
     return re.sub(r"^( *)always @\*\n *(\S.*;)$", r"\g<0>\n\1initial #0 \2", text, flags=re.MULTILINE)
 
 
 def simulate_cocotb(component, test_module: str, *, simulator: str = "verilator", parameters: Mapping[str, object] | None = None,
                     testcase: str | None = None, seed: int | None = None, waveform: Path | None = None) -> int:
-    """Builds ``component`` (an Amaranth component, or a Verilog file whose stem names its top module) and runs the cocotb tests of ``test_module``
-    against it. Returns the number of tests; raises as :func:`build` and :meth:`Model.run` do."""
+    """Builds ``component`` (an Amaranth component, or a Verilog file whose stem names its top module) and runs the
+    cocotb tests of ``test_module`` against it. Returns the number of tests; raises as :func:`build` and
+    :meth:`Model.run` do."""
     source = Path(component) if isinstance(component, str | os.PathLike) else verilog(component, type(component).__name__)
     model = build([source], top=source.stem, simulator=simulator, waves=waveform is not None)
     return model.run(test_module, parameters=parameters, testcase=testcase, seed=seed, waveform=waveform)
@@ -319,7 +325,8 @@ def _call(command: Sequence[str], folder: Path) -> None:
 
 
 def _make(tool: str, command: list[str], folder: Path) -> None:
-    """Compiles what Verilator wrote. Its run-time library takes ten times as long as a small model, so its objects are kept."""
+    """Compiles what Verilator wrote. Its run-time library takes ten times as long as a small model, so its objects
+    are kept."""
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
         for path in [] if scratch else kept.iterdir():
             shutil.copy(path, folder)

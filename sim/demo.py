@@ -1,4 +1,5 @@
-"""``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed traffic, step by step."""
+"""``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed traffic, step
+by step."""
 import argparse
 from pathlib import Path
 

@@ -13,7 +13,8 @@ class Configuration:
     Members
     -------
     stand_in : bool
-        Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is left is what stands around it.
+        Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is left is
+        what stands around it.
     """
 
     beat_bytes: int = 16

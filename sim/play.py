@@ -17,8 +17,9 @@ PUNTS, REPORT = "punt.pcap", "report.json"
 
 
 async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
-    """Plays the frames of ``given`` and writes to ``out``: :data:`FILES` and :data:`PUNTS` with what left the gateway (times in the pcap files are those of
-    the simulation), and :data:`REPORT`. Where the run was not sound, the report is ``{"error": why}``."""
+    """Plays the frames of ``given`` and writes to ``out``: :data:`FILES` and :data:`PUNTS` with what left the gateway
+    (times in the pcap files are those of the simulation), and :data:`REPORT`. Where the run was not sound, the report
+    is ``{"error": why}``."""
     session = None
     try:
         board = Board(dut)
@@ -54,5 +55,6 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
 
 
 def _flow(frame: bytes) -> bytes:
-    """EtherType, protocol, addresses, and ports or SPI. Behind a tag or IP options it may be some other bytes, which tell apart too much, never too little."""
+    """EtherType, protocol, addresses, and ports or SPI. Behind a tag or IP options it may be some other bytes, which
+    tell apart too much, never too little."""
     return frame[12:14] + frame[23:24] + frame[26:38]

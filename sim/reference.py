@@ -39,7 +39,8 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
 
 
 def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None:
-    """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the same order, the same drops by reason.
+    """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the same
+    order, the same drops by reason.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the machine that was captured."""
+"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the
+machine that was captured."""
 import argparse
 import json
 from pathlib import Path
@@ -16,15 +17,16 @@ BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 DEFAULT_BALANCE = "flow-hash"
 MISSES = ("inject", "drop")
 PATIENCE = 0xFFFF
-"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because a DFE is slow."""
+"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay because
+a DFE is slow."""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
            balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
     """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
-    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their timestamps over both files. The gateway
-    starts cold.
+    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their
+    timestamps over both files. The gateway starts cold.
 
     Parameters
     ----------

@@ -1,4 +1,5 @@
-"""A gateway at work in the simulator, with its control element: frames in, punts answered, and every frame accounted for."""
+"""A gateway at work in the simulator, with its control element: frames in, punts answered, and every frame accounted
+for."""
 from collections import Counter, deque
 
 from cocotb.triggers import Event, First
@@ -22,9 +23,10 @@ STALLED = 40_000
 class Session:
     """Feeds frames to a gateway and lets its control element answer punts.
 
-    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work. Where a punt comes up, no frame follows before all that are inside are
-    accounted for (out, punted, dropped) and the control element has answered the punts in their order; so no packet of a flow overtakes an earlier one that
-    had to go round by the control element.
+    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work. Where a punt comes up, no
+    frame follows before all that are inside are accounted for (out, punted, dropped) and the control element has
+    answered the punts in their order; so no packet of a flow overtakes an earlier one that had to go round by the
+    control element.
 
     Parameters
     ----------

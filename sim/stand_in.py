@@ -1,4 +1,5 @@
-"""A stand-in for a crypto engine, to measure what stands around one: it takes 16 bytes a clock and context, and leaves them as they are."""
+"""A stand-in for a crypto engine, to measure what stands around one: it takes 16 bytes a clock and context, and
+leaves them as they are."""
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 

@@ -1,7 +1,7 @@
 """Traffic for the demo: a gateway before three servers, what Linux captured, and what scapy makes.
 
-The machine behind the network port is the Linux gateway of the captures, 192.0.2.1; the servers are 10.2.0.10, .11 and .12.
-"""
+The machine behind the network port is the Linux gateway of the captures, 192.0.2.1; the servers are 10.2.0.10, .11
+and .12. """
 import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -35,8 +35,9 @@ UNKNOWN_SPI = 0xDEAD_BEEF
 
 
 def fig_2(folder: Path, seed: int = 2) -> Capture:
-    """FIG. 2 of WO 02/062033: SAs, policies and neighbours of a gateway with three servers, and a mix of frames: captures out of ``folder`` (SAs of Linux,
-    clear packets, replays), and from scapy clear packets, three more SAs in both directions, an unknown SPI, replayed, damaged and malformed packets."""
+    """FIG. 2 of WO 02/062033: SAs, policies and neighbours of a gateway with three servers, and a mix of frames:
+    captures out of ``folder`` (SAs of Linux, clear packets, replays), and from scapy clear packets, three more SAs in
+    both directions, an unknown SPI, replayed, damaged and malformed packets."""
     tunnels, replayed = capture.read(folder / TUNNELS), narrowed(capture.read(folder / REPLAYED), "10.1.0.10", "10.2.0.10", 41)
     generator = random.Random(seed)
     sas, policies, streams = [*tunnels.sas, *replayed.sas], [*replayed.policies, *tunnels.policies], []
@@ -56,7 +57,8 @@ def fig_2(folder: Path, seed: int = 2) -> Capture:
 
 
 def narrowed(given: Capture, host: str, server: str, reqid: int) -> Capture:
-    """A capture of a tunnel between networks, as one between two hosts: so it can stand beside others between the same networks."""
+    """A capture of a tunnel between networks, as one between two hosts: so it can stand beside others between the
+    same networks."""
     def pair(selectors: Selectors) -> Selectors:
         ends = (host, server) if ip_address(host) in selectors.source else (server, host)
         return Selectors(*map(ip_network, ends))
@@ -78,7 +80,8 @@ def _mixed(generator: random.Random, streams: list[list[Arrival]]) -> list[Arriv
 
 
 def _tunnel(generator: random.Random, suite: tuple) -> tuple[list[Arrival], Sa, Sa]:
-    """Both directions of a tunnel: what scapy encrypts, some of it a second time, some of it damaged, and clear answers of the server; and the two SAs."""
+    """Both directions of a tunnel: what scapy encrypts, some of it a second time, some of it damaged, and clear
+    answers of the server; and the two SAs."""
     host, server, reqid, cipher, key_bytes, auth, (scapy_cipher, scapy_auth) = suite
     key, salt = generator.randbytes(key_bytes), generator.randbytes(4) if cipher == Cipher.AES_GCM else b""
     auth_key = generator.randbytes({Auth.NONE: 0, Auth.HMAC_SHA1_96: 20, Auth.HMAC_SHA256_128: 32}[auth])
@@ -132,7 +135,8 @@ def _clear(generator: random.Random) -> list[Arrival]:
 
 
 def _unwelcome(generator: random.Random) -> list[Arrival]:
-    """Packets that must not get through: an SPI that nobody knows, a reserved one, a wrong header checksum, a length that lies."""
+    """Packets that must not get through: an SPI that nobody knows, a reserved one, a wrong header checksum, a length
+    that lies."""
     stream = []
     for at in range(3):
         unknown = IP(src=str(PEER), dst=str(OURS), id=at) / ESP(spi=UNKNOWN_SPI, seq=at + 1, data=generator.randbytes(64))

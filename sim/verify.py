@@ -1,8 +1,8 @@
 """Checks what a gateway made of a capture against what Linux made of it, with an ESP implementation of its own.
 
-What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or the reference model but the reader of pcap files: keys come
-from ``xfrm-state.txt`` by a reader of its own, ESP is opened with ``cryptography``.
-"""
+What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or the
+reference model but the reader of pcap files: keys come from ``xfrm-state.txt`` by a reader of its own, ESP is opened
+with ``cryptography``. """
 import hashlib
 import hmac
 import json
@@ -93,7 +93,8 @@ def packets(file: Path) -> list[bytes]:
 
 
 def opened(file: Path, known: dict[tuple[str, int], Key]) -> list[tuple[int, int, bytes]]:
-    """The ESP packets in a pcap file, opened: SPI, sequence number, and the IPv4 packet inside (tunnel), or next header and payload (transport)."""
+    """The ESP packets in a pcap file, opened: SPI, sequence number, and the IPv4 packet inside (tunnel), or next
+    header and payload (transport)."""
     found = []
     for packet in packets(file):
         if packet[9] != ESP:
@@ -139,7 +140,8 @@ def linux_drops(folder: Path) -> dict[str, int]:
 
 
 def verify(folder: Path, out: Path) -> dict[str, int]:
-    """Checks the output of :func:`spigate.sim.replay.replay` in ``out`` against the capture in ``folder``. Returns how many packets were compared, by port.
+    """Checks the output of :func:`spigate.sim.replay.replay` in ``out`` against the capture in ``folder``. Returns
+    how many packets were compared, by port.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""The whole gateway on frames that no one should send, with a control element that is gone, and with a port that stands still."""
+"""The whole gateway on frames that no one should send, with a control element that is gone, and with a port that
+stands still."""
 import os
 import random
 
