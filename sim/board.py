@@ -2,7 +2,8 @@
 registers.
 
 :func:`model` builds it, from outside the simulator; :class:`Board` drives it, inside. Python wakes once a frame, not
-once a clock. """
+once a clock.
+"""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

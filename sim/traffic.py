@@ -1,7 +1,8 @@
 """Traffic for the demo: a gateway before three servers, what Linux captured, and what scapy makes.
 
 The machine behind the network port is the Linux gateway of the captures, 192.0.2.1; the servers are 10.2.0.10, .11
-and .12. """
+and .12.
+"""
 import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network

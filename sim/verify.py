@@ -2,7 +2,8 @@
 
 What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or the
 reference model but the reader of pcap files: keys come from ``xfrm-state.txt`` by a reader of its own, ESP is opened
-with ``cryptography``. """
+with ``cryptography``.
+"""
 import hashlib
 import hmac
 import json
