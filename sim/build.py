@@ -274,6 +274,8 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     """
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
+    from spigate.hdl.export import settled
+
     recipe = _verilator if simulator == "verilator" else _icarus
     tool, compiler, *further = recipe(top, waves, dict(settings or {}))
     texts = {f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}" for at, source in enumerate(sources)}
@@ -281,9 +283,7 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
     else:
-        # Icarus runs `always @*` only after an event, so what depends on signals that keep their first value
-        # would stay undefined.
-        texts = {name: text.replace("always @*", "always_comb") for name, text in texts.items()}
+        texts = {name: settled(text) for name, text in texts.items()}
         if waves:
             texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
