@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CAPTURES := tests/data/captures
 
-.PHONY: help setup demo test synth registers lint clean
+.PHONY: help setup demo test bench synth registers lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
 	@echo "make test       all tests"
+	@echo "make bench      the gateway in clocks, against its requirements"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make lint       ruff"
@@ -36,6 +37,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+bench: setup
+	$(BIN)/spigate bench --json build/bench.json
 
 synth: setup
 	$(BIN)/spigate synth

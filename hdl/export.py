@@ -89,14 +89,27 @@ class Core(wiring.Component):
             m.d.comb += getattr(inner, name).eq(port) if member.flow == In else port.eq(getattr(inner, name))
 
 
+_WAKE = re.compile(r"^( *)reg (\\\$auto\$verilog_backend\S+) += *0;$", re.MULTILINE)
+_BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
+
+
 def settled(text: str) -> str:
     """Verilog written by yosys, such that all simulators evaluate its combinational processes at time 0.
 
     Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to
     listen, so simulators in that mode (Icarus, unless told otherwise) would leave outputs undefined until an
-    input changes. A non-blocking assignment comes later.
+    input changes; a non-blocking assignment comes later. Processes of a single assignment it does not wake at all.
     """
-    return re.sub(r"^( *)reg (\\\$auto\$verilog_backend\S+) +=\s*0;$", r"\1reg \2 ;\n\1initial \2 <= 0;", text, flags=re.MULTILINE)
+    def module(text: str) -> str:
+        wake = _WAKE.search(text)
+        if not wake:
+            return text
+        name = wake[2]
+        text = _WAKE.sub(lambda found: f"{found[1]}reg {name} ;\n{found[1]}initial {name} <= 0;", text)
+        return _BARE.sub(lambda found: f"{found[1]}always @* begin\n{found[1]}  if ({name} ) begin end\n"
+                                       f"{found[1]}  {found[2]}\n{found[1]}end", text)
+
+    return "".join(module(part) for part in re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE))
 
 
 def export(gateway, path: Path | str, *, technology: str = "generic", name: str = "spigate") -> Path:

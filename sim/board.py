@@ -127,8 +127,11 @@ class Sink:
             await handle.frames.value_change
             self.received += 1
             length = int(handle.length.value)
-            frame = handle.frame.value.to_unsigned() & (1 << 8 * length) - 1
-            self.on_arrival(Arrival(frame.to_bytes(length, "little"), int(handle.first.value), int(handle.last.value)))
+            # What lies behind the frame's end may be undefined.
+            bits = str(handle.frame.value)[-8 * length:]
+            if set(bits) - {"0", "1"}:
+                raise Unsound(f"At its port {self._name} the gateway sent undefined bits")
+            self.on_arrival(Arrival(int(bits, 2).to_bytes(length, "little"), int(handle.first.value), int(handle.last.value)))
 
 
 class BoardBus:

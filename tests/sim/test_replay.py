@@ -32,6 +32,13 @@ def test_three_dfes_of_two_lanes(name, tmp_path):
 
 
 @pytest.mark.xdist_group("replay-small")
+@pytest.mark.parametrize("name", ["esp-tunnel-gcm128", "esp-tunnel-cbc128-sha256", "esp-tunnel-gcm128-corrupt"])
+def test_icarus(name, tmp_path):
+    replay(CAPTURES / name, tmp_path, configuration=SMALL, simulator="icarus")
+    verify(CAPTURES / name, tmp_path)
+
+
+@pytest.mark.xdist_group("replay-small")
 def test_several_tunnels_and_clear_packets(tmp_path):
     name = "mixed-four-tunnels-and-clear"
     replay(CAPTURES / name, tmp_path, configuration=SMALL)
