@@ -11,17 +11,17 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from amaranth.back import verilog
 from rich.console import Console
 from rich.table import Table
 
 from spigate.boards.tools import ToolFailed, call
+from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from, settled
+from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.memory import ECP5
 from spigate.sim.build import cached, digest
@@ -78,8 +78,7 @@ def blocks(gateway) -> dict[str, Callable]:
 def netlist(component) -> Path:
     """Synthesises ``component`` for ECP5 and returns the netlist; one that was made before is found again."""
     platform = Technology(ECP5)
-    top = verilog.convert(component, name="top", platform=platform, strip_internal_attrs=True)
-    text = settled("".join([top, *platform.modules.values()]))
+    text = "".join([verilog.convert(component, platform=platform), *platform.modules.values()])
     with cached(f"synth/{digest(text)}") as (folder, scratch):
         if scratch:
             (scratch / "top.v").write_text(text)

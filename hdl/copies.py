@@ -4,10 +4,11 @@ A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborate
 many times as long, which every tool then reads, compiles and optimises as many times. Where the platform keeps
 modules, they become instances of one module.
 """
-from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow
+
+from spigate.hdl import verilog
 
 
 class Copy(wiring.Component):
@@ -43,5 +44,5 @@ def copies(platform, name: str, make, count: int) -> list[wiring.Component]:
         return [make() for _ in range(count)]
     original = make()
     name = f"spigate_{name}"
-    modules[name] = verilog.convert(original, name=name, platform=platform, strip_internal_attrs=True)
+    modules[name] = verilog.convert(original, name=name, platform=platform)
     return [Copy(name, original.signature) for _ in range(count)]

