@@ -205,6 +205,24 @@ def _all_seen(tables, present, moving):
         assert numbers == sorted(numbers)
 
 
+def test_stations():
+    async def check(driver, bus):
+        async def registers(settings):
+            await driver.configure(settings)
+            names = ("station_filter", "network_mac_low", "network_mac_high", "server_mac_low", "server_mac_high")
+            return [(await bus.read(REGISTERS[f"cfe.{name}"].address, 1))[0] for name in names]
+
+        network, server = bytes.fromhex("021122334455"), bytes.fromhex("0266778899aa")
+        assert (await registers(CfeSettings()))[0] == 0
+        assert await registers(CfeSettings(network_mac=network, server_mac=server)) == [
+            3, 0x22334455, 0x0211, 0x778899AA, 0x0266]
+        assert (await registers(CfeSettings(network_mac=network)))[:3] == [1, 0x22334455, 0x0211]
+        got = await registers(CfeSettings(server_mac=server))
+        assert (got[0], got[3:]) == (2, [0x778899AA, 0x0266])
+
+    with_driver(check)
+
+
 def test_tables_have_ends():
     async def check(driver, bus):
         for number in range(32):

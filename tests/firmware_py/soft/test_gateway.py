@@ -97,6 +97,17 @@ def test_options_tags_and_padding_pass(inner):
         assert outcome(made, plain + bytes(9)) == Sent(Port.SERVER, plain), "as it is, without Ethernet padding"
 
 
+def test_other_stations():
+    own, other = bytes.fromhex("020000000101"), bytes.fromhex("020000000102")
+    made = gateway(network_mac=own)
+    for destination, port, foreign in (
+            (own, Port.NETWORK, False), (b"\xff" * 6, Port.NETWORK, False), (bytes.fromhex("01005e000001"), Port.NETWORK, False),
+            (other, Port.NETWORK, True), (other, Port.SERVER, False)):
+        one = outcome(made, destination + bytes(sealed())[6:], port)
+        assert (isinstance(one, Dropped) and reason(one) == Reason.OTHER_STATION) == foreign
+    assert reason(outcome(made, other)) == Reason.OTHER_STATION  # Before its length is looked at.
+
+
 def test_a_vlan_of_the_route():
     made = gateway(replace(ROUTED, vlan=0x3007))
     assert outcome(made, frame(udp("10.1.7.7", "10.2.0.10"))).frame[12:18] == b"\x81\x00\x30\x07\x08\x00"

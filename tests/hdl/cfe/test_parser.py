@@ -26,7 +26,7 @@ def check(frame, parsed, name=""):
         assert getattr(info, field) == value, (name, field, frame.hex())
 
 
-def parse(wire, beat_bytes, pauses="none", origin=None):
+def parse(wire, beat_bytes, pauses="none", origin=None, control=None):
     parser = Parser(beat_bytes=beat_bytes)
     source_pause, sink_pause = PAUSES[pauses]()
     results = []
@@ -34,6 +34,8 @@ def parse(wire, beat_bytes, pauses="none", origin=None):
     async def source(ctx):
         if origin:
             ctx.set(parser.origin, origin)
+        if control:
+            ctx.set(parser.control, control)
         await put_packets(ctx, parser.i, [b"\0\0" + frame for frame in wire], source_pause)
 
     async def sink(ctx):
@@ -87,6 +89,46 @@ def test_origin(beat_bytes):
     info = parsed.info
     assert parsed.decided and info.verdict == Verdict.DIRECT
     assert (info.ingress, info.depth, info.injected) == (Port.SERVER, 2, 1)
+
+
+NETWORK_MAC, SERVER_MAC = 0x02_11_22_33_44_55, 0x02_66_77_88_99_AA
+STATIONS = {
+    "network_mac_low": NETWORK_MAC & 0xFFFFFFFF, "network_mac_high": NETWORK_MAC >> 32,
+    "server_mac_low": SERVER_MAC & 0xFFFFFFFF, "server_mac_high": SERVER_MAC >> 32,
+}
+
+
+def addressed(destination):
+    return destination.to_bytes(6) + bytes(ETHER / ip() / ESP(spi=0x1000, seq=1, data=bytes(22)))[6:]
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize(("port", "own", "other"), [
+    (Port.NETWORK, NETWORK_MAC, SERVER_MAC), (Port.SERVER, SERVER_MAC, NETWORK_MAC)])
+def test_other_stations(beat_bytes, port, own, other):
+    broadcast, group = (1 << 48) - 1, 0x01_00_5E_00_00_01
+    strangers = [own ^ 1 << bit for bit in range(48) if bit != 40] + [other]  # Bit 40 makes it a group's.
+    cases = [addressed(station) for station in [own, broadcast, group, *strangers]]
+    # Too short to have an IP header, but for somebody else all the same.
+    short = [own.to_bytes(6) + bytes(8), other.to_bytes(6) + bytes(8)]
+    for ports in range(4):
+        results = parse(cases + short, beat_bytes, origin={"port": port}, control={"station_filter": ports, **STATIONS})
+        filtered = ports >> int(port) & 1
+        for at, (frame, parsed) in enumerate(zip(cases, results, strict=False)):
+            if at < 3 or not filtered:
+                check(frame, parsed)
+            else:
+                assert parsed.decided, frame.hex()
+                assert (parsed.info.verdict, parsed.info.reason) == (Verdict.DROP, Reason.OTHER_STATION), frame.hex()
+        reasons = [parsed.info.reason for parsed in results[-2:]]
+        assert (reasons[0] == reasons[1]) != bool(filtered) and reasons[0] != Reason.OTHER_STATION
+
+
+@pytest.mark.parametrize("origin", [{"port": Port.RECIRCULATE}, {"port": Port.NETWORK, "injected": 1}, {"port": Port.CE}])
+def test_only_ports_filter_stations(origin):
+    frame = addressed(SERVER_MAC)
+    parsed, = parse([frame], 16, origin=origin, control={"station_filter": 3, **STATIONS})
+    check(frame, parsed)
 
 
 def test_clocks_a_short_frame():
