@@ -105,7 +105,7 @@ def test_other_stations():
             (other, Port.NETWORK, True), (other, Port.SERVER, False)):
         one = outcome(made, destination + bytes(sealed())[6:], port)
         assert (isinstance(one, Dropped) and reason(one) == Reason.OTHER_STATION) == foreign
-    assert reason(outcome(made, other)) == Reason.OTHER_STATION  # Before its length is looked at.
+    assert reason(outcome(made, other + bytes(8))) == Reason.OTHER_STATION  # Before what it carries is looked at.
 
 
 def test_a_vlan_of_the_route():
