@@ -31,7 +31,6 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
         await control.start()
         session = Session(board, driver, control)
         flows: dict[Port, bytes] = {}
-        known: set[bytes] = set()
         for at, arrival in enumerate(given.frames):
             # DFEs do not wait for one another, so packets of two SAs may change places inside. Where a capture is
             # to come out in its own order, the next flow of a port begins when the one before has left.
@@ -39,10 +38,6 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
                 await session.settle()
             flows[arrival.port] = flow
             await session.feed(arrival.port, arrival.frame)
-            # The first packet of a flow makes the control element write tables; those behind it find them.
-            if flow not in known:
-                known.add(flow)
-                await session.settle()
             progress(at + 1, len(given.frames))
         await session.settle()
         report = await session.report()

@@ -23,8 +23,8 @@ class Router(wiring.Component):
     """Carries out verdicts, in order.
 
     ============================================ ==========================================================
-    BYPASS, DECRYPT, ENCRYPT; PUNT for a miss    to the DFE of the verdict, once its queue holds all of it
-    other PUNT                                   to ``direct``, behind a :class:`PuntHeader`
+    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, once its queue holds all of it
+    PUNT                                         to ``direct``, behind a :class:`PuntHeader`: all in order
     DIRECT                                       to ``direct``, as it is
     DROP                                         nowhere; reported
     ============================================ ==========================================================
@@ -112,8 +112,7 @@ class Router(wiring.Component):
             with m.State("IDLE"):
                 new = self.info.payload
                 for_dfe = (new.verdict == Verdict.BYPASS) | (new.verdict == Verdict.DECRYPT) | (
-                    new.verdict == Verdict.ENCRYPT) | (new.verdict == Verdict.PUNT) & (
-                    (new.reason == Reason.UNKNOWN_SPI) | (new.reason == Reason.NO_RULE))
+                    new.verdict == Verdict.ENCRYPT)
                 m.d.comb += self.info.ready.eq(1)
                 m.d.sync += [
                     info.eq(new), beats.eq((new.length + self._beat_bytes - 1) >> width), reason.eq(new.reason),
