@@ -7,9 +7,7 @@ from spigate.hdl.net.descriptor import PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
 
 BUFFERS = 8
-"""Buffers of a lane. A small packet is in a DFE for about 110 clocks, and longer with an engine of many stages: this many let the next one
-follow after 20.
-"""
+"""Buffers of a lane. A small packet is in an idle DFE for about 95 clocks and its crypto; this many let the next one follow after 15."""
 BUFFER_WORDS = BUFFER_BYTES // 4
 STORE_BYTES = 16
 """Bytes of a buffer that are read or written in a clock, whatever the width of a beat: the engine, inspection and what leaves share one
