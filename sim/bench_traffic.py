@@ -54,7 +54,8 @@ def unencrypted(spi: int, sequence: int, packet: bytes) -> bytes:
 
 
 class Tunnels:
-    """SAs of one suite in one direction, spread over the DFEs. Packet *n* belongs to SA *n* mod ``count``.
+    """SAs of one suite in one direction, spread over the DFEs, and the rules or CAM entries that lead to them. Packet *n*
+    belongs to SA *n* mod ``count``.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ class Tunnels:
         One of :data:`SUITES`.
     direction : Direction
     count, dfes : int
+    first : int
+        SAs that the gateway has already.
     encrypted : bool
         False: for a gateway whose engines are a stand-in.
 
@@ -70,21 +73,22 @@ class Tunnels:
     sas : list of Sa
     """
 
-    def __init__(self, suite: str, direction: Direction, *, count: int = 1, dfes: int = 1, encrypted: bool = True):
-        self._inbound, self._dfes, self._encrypted = direction == Direction.INBOUND, dfes, encrypted
+    def __init__(self, suite: str, direction: Direction, *, count: int = 1, dfes: int = 1, first: int = 0,
+                 encrypted: bool = True):
+        self._inbound, self._dfes, self._first, self._encrypted = direction == Direction.INBOUND, dfes, first, encrypted
         source, destination = (PEER, OURS) if self._inbound else (OURS, PEER)
         other = Direction.OUTBOUND if self._inbound else Direction.INBOUND
-        self.sas = [Sa(direction=direction, spi=FIRST_SPI + at, source=source, destination=destination, mode=Mode.TUNNEL, replay_window=64,
-                       **SUITES[suite]) for at in range(count)]
+        shared = {"direction": direction, "source": source, "destination": destination, "mode": Mode.TUNNEL, "replay_window": 64}
+        self.sas = [Sa(spi=FIRST_SPI + first + at, **shared, **SUITES[suite]) for at in range(count)]
         self._peers = [SoftSa(replace(sa, direction=other)) for sa in self.sas]
 
     async def write(self, driver: Driver) -> None:
         """Makes the gateway know them."""
-        await driver.write_route(0, Route(Port.SERVER if self._inbound else Port.NETWORK))
+        await driver.write_route(self._inbound, Route(Port.SERVER if self._inbound else Port.NETWORK))
         for at, sa in enumerate(self.sas):
             await driver.write_sa(*self._place(at), sa, None)
             if self._inbound:
-                await driver.add_cam(CamEntry(CamKey(OURS, sa.spi), *self._place(at), 0))
+                await driver.add_cam(CamEntry(CamKey(OURS, sa.spi), *self._place(at), int(self._inbound)))
             else:
                 await driver.add_rule(self._rule(at))
 
@@ -99,7 +103,7 @@ class Tunnels:
 
     def clear(self, size: int, number: int) -> bytes:
         """What packet ``number`` carries."""
-        return clear(size, number, number % len(self.sas))
+        return clear(size, number, self._first + number % len(self.sas))
 
     def frame(self, number: int, packet: bytes) -> bytes:
         """What comes in at the gateway: ``packet``, protected where the SA is inbound."""
@@ -123,17 +127,18 @@ class Tunnels:
             return packet
         spi = int.from_bytes(packet[IP_BYTES:IP_BYTES + 4])
         if self._encrypted:
-            return self._peers[spi - FIRST_SPI].decapsulate(packet)
+            return self._peers[spi - FIRST_SPI - self._first].decapsulate(packet)
         text = packet[IP_BYTES + ESP_BYTES + IV_BYTES:-ICV_BYTES]
         return text[:-2 - text[-2]]
 
     def _place(self, at: int) -> tuple[int, int]:
         """DFE and index there."""
-        return at % self._dfes, at // self._dfes
+        return (self._first + at) % self._dfes, (self._first + at) // self._dfes
 
     def _rule(self, at: int) -> Rule:
         dfe, index = self._place(at)
-        return Rule(Selectors(PROTECTED, ip_network(behind(at))), frozenset({Port.SERVER}), Action.PROTECT, dfe=dfe, sa=index)
+        selectors = Selectors(PROTECTED, ip_network(behind(self._first + at)))
+        return Rule(selectors, frozenset({Port.SERVER}), Action.PROTECT, dfe=dfe, sa=index, route=int(self._inbound))
 
 
 def misplaced(expected: Sequence[bytes], arrived: Sequence[bytes], flows: int) -> int:
