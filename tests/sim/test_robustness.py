@@ -37,3 +37,8 @@ def test_a_control_element_that_reads_nothing_stops_no_other_packet(size):
 @both
 def test_a_port_that_stands_still_stops_no_other_port(size):
     MODELS[size].model().run(BENCH, testcase="port_stands_still", parameters={"seed": seed()})
+
+
+@pytest.mark.xdist_group("robustness-stand-in")
+def test_a_dfe_that_dies_takes_no_other_ones_packets_with_it():
+    Configuration(beat_bytes=16, dfes=3, lanes=1, stand_in=True).model().run("tests.sim.bench_dead_dfe")
