@@ -39,7 +39,7 @@ test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: setup
-	$(BIN)/spigate bench --json build/bench.json
+	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md
 
 synth: setup
 	$(BIN)/spigate synth

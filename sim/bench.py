@@ -1,22 +1,37 @@
 """``spigate bench``: the gateway in clocks, against its requirements."""
 import argparse
 import json
+import random
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from spigate.firmware_py import rows
+from spigate.firmware_py.placement import Placement
+from spigate.firmware_py.tables import CamEntry, CamKey
+from spigate.sim.bench_traffic import SUITES
 from spigate.sim.gateway import Configuration
+from spigate.sim.stand_in import WORD_BYTES
 
 TESTBENCH = "spigate.sim.bench_testbench"
-SUITES = ("gcm128", "gcm256", "cbc128-sha256", "cbc256-sha256", "cbc128-sha1", "null-sha256")
 SIZES = (64, 256, 1400)
+DIRECTIONS = ("inbound", "outbound")
+CLASSIFIED = ("bypassed", "known", "unknown")
 REQUIRED = {("gcm128", 1400): 10, ("cbc128-sha256", 1400): 7.2}
 """Bits a clock of one lane."""
 SCALING = 3.6
 """How many times as much four do as one."""
+BEYOND = 24
+"""Clocks that a packet may cost a DFE beyond its crypto, in steady state. Measured from packet to packet around an engine that takes a
+word of 16 bytes a clock; the smallest packets with all that the engine takes, longer ones without the clocks of their words.
+"""
+ONE, STAND_IN = Configuration(beat_bytes=16, dfes=1, lanes=1), Configuration(beat_bytes=16, dfes=1, lanes=1, stand_in=True)
+DFES = {count: Configuration(beat_bytes=16, dfes=count, lanes=1) for count in (1, 2, 4)}
+LANES = {count: Configuration(beat_bytes=16, dfes=1, lanes=count) for count in (1, 2, 4)}
 
 
 @dataclass(frozen=True)
@@ -30,16 +45,8 @@ class Figure:
     passed: bool | None = None
 
 
-def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
-    """Runs measurements (see the testbench) on one gateway; results by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "found.json"
-        configuration.model().run(TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)})
-        return json.loads(out.read_text())
-
-
 def at_least(name: str, value: float, unit: str, limit: float | None) -> Figure:
-    """A figure that must be ``limit`` or more."""
+    """A figure that must be ``limit`` or more, where there is a limit."""
     return Figure(name, value, unit) if limit is None else Figure(name, value, unit, f"{limit:g} or more", value >= limit)
 
 
@@ -48,68 +55,158 @@ def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     return Figure(name, value, unit, f"{limit:g} or less", value <= limit)
 
 
-def stream(suite: str, size: int, packets: int, sas: int) -> dict:
-    return {"kind": "stream", "suite": suite, "size": size, "packets": packets, "sas": sas}
+def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
+    """Runs ``jobs`` (see the testbench) on one gateway; results by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        configuration.model().run(TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)})
+        return json.loads(out.read_text())
 
 
-def figures(console: Console) -> list[Figure]:
-    """All measurements, the gateways built where they are not yet."""
-    found: list[Figure] = []
+def stream(suite: str, size: int, packets: int, *, direction: str = "inbound", sas: int = 1, repeat: int = 0) -> dict:
+    return {"kind": "stream", "suite": suite, "size": size, "packets": packets, "direction": direction, "sas": sas, "repeat": repeat}
 
-    def run(title: str, configuration: Configuration, jobs: dict[str, dict]) -> dict:
-        with console.status(title):
-            return measure(configuration, jobs)
 
-    one = Configuration(beat_bytes=16, dfes=1, lanes=1)
-    jobs = {"classify": {"kind": "classify"}, "registers": {"kind": "registers", "suite": "cbc128-sha256", "sas": 1}}
-    jobs |= {f"latency {suite} {size}": {"kind": "latency", "suite": suite, "size": size, "sas": 1}
-             for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400)}
-    jobs |= {f"{suite} {size}": stream(suite, size, 16 if size == 1400 else 32, 1) for suite in SUITES for size in SIZES}
-    result = run("one DFE, one lane", one, jobs)
-    found.append(at_most("CFE, 64-byte frames, 16 bytes a beat", result["classify"], "clocks a packet", 16))
+def plan() -> dict[Configuration, dict[str, dict]]:
+    """Jobs by name, for each gateway."""
+    one = {"registers": {"kind": "registers", "suite": "cbc128-sha256", "direction": "inbound", "sas": 1}}
+    for direction in DIRECTIONS:
+        one |= {f"{suite} {size} {direction}": stream(suite, size, 16 if size == 1400 else 32, direction=direction)
+                for suite in SUITES for size in SIZES}
+        one |= {f"latency {suite} {size} {direction}": {"kind": "latency", "suite": suite, "size": size, "direction": direction, "sas": 1}
+                for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400)}
+    jobs = {ONE: one}
+    for count, configuration in DFES.items():
+        jobs.setdefault(configuration, {})[f"{count} DFEs"] = stream("cbc128-sha256", 1400, 192, sas=64, repeat=7)
+    jobs[DFES[4]] |= {what: {"kind": "classify", "what": what} for what in CLASSIFIED}
+    for count, configuration in LANES.items():
+        jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
+    jobs[STAND_IN] = {f"beyond {size} {direction}": stream("gcm128", size, 100 if size == 64 else 40, direction=direction)
+                      for size in SIZES for direction in DIRECTIONS}
+    return jobs
+
+
+def cam_lookups() -> list[Figure]:
+    """The CFE's CAM, asked in every clock for keys that it holds and keys that it does not."""
+    from amaranth.sim import Simulator
+
+    from spigate.hdl.cfe.cam import Cam
+    from spigate.hdl.net.descriptor import Table as GatewayTable
+
+    cam, source, placement = Cam(), random.Random(1), Placement(1024)
+    keys = [CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)]
+    held = dict.fromkeys(keys[:500])
+    writes = []
+    for at, key in enumerate(held):
+        held[key] = CamEntry(key, at % 8, at, at % 64)
+        writes += placement.add(held[key])
+    source.shuffle(keys)
+    answers, clocks = [], []
+
+    async def testbench(ctx):
+        for write in writes:
+            words = rows.cam(write.entry)
+            packed = [sum(word << 32 * at for at, word in enumerate(words[first:first + 4])) for first in (0, 4)]
+            ctx.set(cam.write.payload, {"table": GatewayTable.CAM, "index": write.index, "rows": packed})
+            ctx.set(cam.write.valid, 1)
+            await ctx.tick().until(cam.write.ready)
+        ctx.set(cam.write.valid, 0)
+        for at in range(len(keys) + cam.LATENCY):
+            ctx.set(cam.start, at < len(keys))
+            if at < len(keys):
+                ctx.set(cam.key, {"destination": int(keys[at].destination), "spi": keys[at].spi, "protocol": keys[at].protocol, "ipv6": 0})
+            _, _, done, result = await ctx.tick().sample(cam.done, cam.result)
+            if done:
+                clocks.append(at)
+                answers.append((result.dfe, result.sa, result.route) if result.hit else None)
+
+    simulator = Simulator(cam)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    expected = [(entry.dfe, entry.sa, entry.route) if (entry := held.get(key)) else None for key in keys]
+    wrong = sum(answer != right for answer, right in zip(answers, expected, strict=True))
+    rate = len(clocks) / (clocks[-1] - clocks[0] + 1)
+    return [at_least(f"CAM, {len(keys)} keys back to back, half of them there", rate, "lookups a clock", 1),
+            at_most("CAM, wrong answers", wrong, "", 0)]
+
+
+def figures(found: dict[str, dict]) -> list[Figure]:
+    """What the results of all jobs of :func:`plan` mean."""
+    table = [at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
+             for what, name in zip(CLASSIFIED, ("bypassed", "known SPI", "unknown SPI"), strict=True)]
     for suite in SUITES:
         for size in SIZES:
-            rate = 8 * size / result[f"{suite} {size}"]
-            found.append(at_least(f"one lane, {suite}, {size} bytes", rate, "bits a clock", REQUIRED.get((suite, size))))
-    found += [Figure(f"latency, {suite}, {size} bytes", result[f"latency {suite} {size}"], "clocks")
-              for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400)]
-    bursts, words = result["registers"]
-    found.append(at_most("writes for one SA, bursts", bursts, "", 1))
-    found.append(at_most("writes for one SA, words", words, "", 64))
+            for direction in DIRECTIONS:
+                rate = 8 * size / found[f"{suite} {size} {direction}"]["clocks"]
+                table.append(at_least(f"one lane, {suite}, {size} bytes, {direction}", rate, "bits a clock", REQUIRED.get((suite, size))))
+    for what, counts, job in (("64 SAs", DFES, "DFEs"), ("one SA", LANES, "lanes")):
+        results = {count: found[f"{count} {job}"] for count in counts}
+        for count, result in results.items():
+            name = f"{what}, cbc128-sha256, 1400 bytes, {count} {job if count > 1 else job[:-1]}"
+            table.append(Figure(name, 8 * 1400 / result["clocks"], "bits a clock"))
+            if count > 1:
+                factor = results[1]["clocks"] / result["clocks"]
+                table.append(at_least(f"{name}: as much as one", factor, "times", SCALING if count == 4 else None))
+        misplaced, repeats, replays, others = (sum(result[name] for result in results.values())
+                                               for name in ("misplaced", "repeats", "replays", "other drops"))
+        table += [at_most(f"{what}, packets out of their order", misplaced, "", 0),
+                  at_most(f"{what}, of {repeats} replays not dropped", repeats - replays, "", 0),
+                  at_most(f"{what}, other packets dropped", others, "", 0)]
+    for size in SIZES:
+        for direction in DIRECTIONS:
+            clocks = found[f"beyond {size} {direction}"]["clocks"] - (size // WORD_BYTES if size > SIZES[0] else 0)
+            table.append(at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND))
+    table += [Figure(f"latency, {suite}, {size} bytes, {direction}", found[f"latency {suite} {size} {direction}"], "clocks")
+              for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400) for direction in DIRECTIONS]
+    bursts, words = found["registers"]
+    return [*table, at_most("writes for one SA, bursts", bursts, "", 1), at_most("writes for one SA, words", words, "", 64)]
 
-    job = {"stream": stream("cbc128-sha256", 1400, 192, 64)}
-    base = run("64 SAs, one DFE", one, job)["stream"]
-    for dfes in (2, 4):
-        factor = base / run(f"64 SAs, {dfes} DFEs", Configuration(beat_bytes=16, dfes=dfes, lanes=1), job)["stream"]
-        found.append(at_least(f"64 SAs, cbc128-sha256, 1400 bytes: {dfes} DFEs to one", factor, "times", SCALING if dfes == 4 else None))
-    job = {"stream": stream("cbc128-sha256", 1400, 64, 1)}
-    base = run("one SA, one lane", one, job)["stream"]
-    for lanes in (2, 4):
-        factor = base / run(f"one SA, {lanes} lanes", Configuration(beat_bytes=16, dfes=1, lanes=lanes), job)["stream"]
-        found.append(at_least(f"one SA, cbc128-sha256, 1400 bytes: {lanes} lanes to one", factor, "times", SCALING if lanes == 4 else None))
 
-    beyond = run("an engine of a block a clock", Configuration(beat_bytes=16, dfes=1, lanes=1, stand_in=True),
-                 {"stream": stream("gcm128", 64, 100, 1)})["stream"]
-    found.append(at_most("a packet of 64 bytes beyond its crypto, steady state", beyond, "clocks", 24))
-    return found
+def bench(console: Console) -> list[Figure]:
+    """All measurements; gateways are built where they are not yet."""
+    with console.status("CAM"):
+        table = cam_lookups()
+    found = {}
+    for configuration, jobs in plan().items():
+        engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
+        with console.status(f"{configuration.dfes} DFEs, {engines}"):
+            found |= measure(configuration, jobs)
+    return table + figures(found)
+
+
+COLUMNS = ("figure", "measured", "", "required", "")
+
+
+def cells(figure: Figure) -> list[str]:
+    """A row of the table."""
+    return [figure.name, f"{figure.value:.2f}".rstrip("0").rstrip("."), figure.unit, figure.required,
+            {None: "", True: "pass", False: "FAIL"}[figure.passed]]
+
+
+def markdown(table: list[Figure]) -> str:
+    """The table for documentation."""
+    lines = [COLUMNS, ("---", "---:", "---", "---", "---"), *map(cells, table)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measures the gateway in clocks. Ends with 1 where a requirement is missed."
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
 
 
 def run(args: argparse.Namespace) -> int:
     console = Console()
-    found = figures(console)
+    found = bench(console)
     table = Table()
-    for name, justify in (("figure", "left"), ("measured", "right"), ("", "left"), ("required", "left"), ("", "left")):
+    for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
         table.add_column(name, justify=justify)
     for figure in found:
-        verdict = {None: "", True: "pass", False: "FAIL"}[figure.passed]
-        table.add_row(figure.name, f"{figure.value:.2f}".rstrip("0").rstrip("."), figure.unit, figure.required, verdict)
+        table.add_row(*cells(figure))
     console.print(table)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps([figure.__dict__ for figure in found], indent=2) + "\n")
+    for path, text in ((args.json, json.dumps([asdict(figure) for figure in found], indent=2) + "\n"), (args.markdown, markdown(found))):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
     return int(any(figure.passed is False for figure in found))

@@ -8,7 +8,7 @@ from spigate.hdl.dfe.inspect import Inspect, Inspection
 from spigate.hdl.dfe.job import LanePort
 from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.share import ReadShare
-from spigate.hdl.dfe.state import Outcome, State
+from spigate.hdl.dfe.state import State
 from spigate.hdl.net.descriptor import Egress, Port, Reason, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
@@ -73,7 +73,7 @@ class Commit(wiring.Component):
     def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int):
         self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
         super().__init__({
-            "lane": In(LanePort(beat_bytes)).array(lanes), "order": In(stream.Signature(range(max(lanes, 2)))),
+            "lane": In(LanePort()).array(lanes), "order": In(stream.Signature(range(max(lanes, 2)))),
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
             "tables": In(stream.Signature(TableWrite())),
             "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
@@ -82,9 +82,9 @@ class Commit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.inspect = inspect = Inspect(beat_bytes=self._beat_bytes)
+        m.submodules.inspect = inspect = Inspect()
         m.submodules.emit = emit = Emit(beat_bytes=self._beat_bytes)
-        m.submodules.share = share = ReadShare(beat_bytes=self._beat_bytes, lanes=self._lanes)
+        m.submodules.share = share = ReadShare(lanes=self._lanes)
         m.submodules.state = state = State(sa_entries=self._sa_entries)
 
         # The next packet in order, once its lane has it ready.
@@ -127,22 +127,20 @@ class Commit(wiring.Component):
         inspection = Signal(Inspection())
         task = inspection.task
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
-        decrypt, encrypt, passes = Signal(), Signal(), Signal()
+        decrypt, encrypt, accounted, passes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             decrypt.eq(info.verdict == Verdict.DECRYPT), encrypt.eq(info.verdict == Verdict.ENCRYPT),
-            passes.eq(decrypt | encrypt | (info.verdict == Verdict.BYPASS)),
+            accounted.eq(decrypt | encrypt), passes.eq(accounted | (info.verdict == Verdict.BYPASS)),
         ]
 
-        account, outcome, answered = state.account.payload, Signal(Outcome()), Signal()
+        account, outcome = state.account.payload, state.outcome.payload
         m.d.comb += [
             account.sa.eq(info.sa), account.sequence.eq(job.sequence), account.window_size.eq(control.window_size),
             account.check.eq(decrypt & control.anti_replay), account.authentic.eq(task.done.ok),
             account.count.eq(encrypt | task.done.ok & inspection.counts),
             account.bytes.eq(Mux(decrypt, inspection.content, info.total_length - Mux(control.mode, 0, info.header_words << 2))),
-            rewrite.i.payload.eq(inspection), state.outcome.ready.eq(1),
+            rewrite.i.payload.eq(inspection),
         ]
-        with m.If(state.outcome.valid):
-            m.d.sync += [outcome.eq(state.outcome.payload), answered.eq(1)]
 
         reason, decided = Signal(6), Signal(6)
         with m.If(info.verdict == Verdict.DROP):
@@ -153,7 +151,7 @@ class Commit(wiring.Component):
             m.d.comb += reason.eq(Reason.ICV)
         with m.Elif(inspection.reason != Reason.NONE):
             m.d.comb += reason.eq(inspection.reason)
-        with m.Elif((decrypt | encrypt) & outcome.expired):
+        with m.Elif(accounted & outcome.expired):
             m.d.comb += reason.eq(Reason.LIFETIME)
         with m.Elif(passes & (info.route.egress == Port.RECIRCULATE) & (info.depth == MAX_DEPTH)):
             m.d.comb += reason.eq(Reason.NESTED)
@@ -174,15 +172,17 @@ class Commit(wiring.Component):
                     m.next = "ASK"
 
             with m.State("ASK"):
-                m.d.comb += [state.account.valid.eq(decrypt | encrypt), rewrite.i.valid.eq(passes)]
-                m.d.sync += [answered.eq(0), outcome.eq(0)]
-                with m.If(state.account.ready | ~(decrypt | encrypt)):
+                m.d.comb += [state.account.valid.eq(accounted), rewrite.i.valid.eq(passes)]
+                with m.If(state.account.ready | ~accounted):
                     m.next = "WAIT"
 
             with m.State("WAIT"):
                 m.d.comb += rewrite.i.valid.eq(passes)
-                m.d.sync += [decided.eq(reason), departs.eq(1), tell_drop.eq(reason != Reason.NONE), tell_soft.eq(outcome.soft)]
-                with m.If((answered | ~(decrypt | encrypt)) & (rewrite.o.valid | ~passes)):
+                m.d.sync += [
+                    decided.eq(reason), departs.eq(1), tell_drop.eq(reason != Reason.NONE), tell_soft.eq(accounted & outcome.soft),
+                ]
+                with m.If((state.outcome.valid | ~accounted) & (rewrite.o.valid | ~passes)):
+                    m.d.comb += state.outcome.ready.eq(1)
                     m.next = "TELL"
 
             with m.State("TELL"):

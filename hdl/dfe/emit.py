@@ -4,7 +4,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.dfe.inspect import Task
-from spigate.hdl.dfe.job import BUFFER_WORDS, BufferRead
+from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
 from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, Port, PuntHeader, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
 from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
@@ -13,11 +13,12 @@ IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS
 """Words in front of the run, at most: tagged Ethernet header and IP header."""
 OWN_WORDS = 8
-"""Words from the start in which the frame's own Ethernet header lies, rounded up to whole beats; the run begins
+"""Words from the start in which the frame's own Ethernet header lies, rounded up to whole reads; the run begins
 behind them.
 """
+READ_WORDS = STORE_BYTES // 4
 QUEUE = 8
-"""Beats that are read ahead, more than the clocks from a read to its beat at ``o``."""
+"""Reads ahead, more than the clocks from one to its first beat at ``o``."""
 
 
 class Departure(data.StructLayout):
@@ -75,13 +76,12 @@ class Emit(wiring.Component):
         self._beat_bytes = beat_bytes
         super().__init__({
             "i": In(stream.Signature(Departure())), "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())),
-            "lane": Out(3), "read": Out(BufferRead(beat_bytes)), "release": Out(1),
+            "lane": Out(3), "read": Out(BufferRead()), "release": Out(1),
             "sent": Out(1), "verdict": Out(3), "bytes": Out(12), "index": In(4), "time": In(32),
         })
 
     def elaborate(self, platform):
         m = Module()
-        beat_bytes, beat_words = self._beat_bytes, self._beat_bytes // 4
 
         # The next packet's plan is made while the present one is sent.
         departure = self.i.payload
@@ -102,13 +102,13 @@ class Emit(wiring.Component):
         ]
 
         # The words in front, where `mask` says so instead of the buffer's; both move down with each beat.
-        overlay, mask = Signal(32 * (HEADER_WORDS + HEADER_WORDS % beat_words)), Signal(HEADER_WORDS)
+        overlay, mask = Signal(32 * (HEADER_WORDS + HEADER_WORDS % READ_WORDS)), Signal(HEADER_WORDS)
         # Word addresses: the next beat's, and that of the first beat behind OWN_WORDS; and how far it is to there.
         address, run, runs = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS)), Signal()
         word = Signal(range(OWN_WORDS + 1))
         to_read, to_come = Signal(12), Signal(12)
-        reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * beat_bytes)
-        queued = data.StructLayout({"data": 8 * beat_bytes, "last": 1, "count": range(beat_bytes + 1)})
+        reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
+        queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1)})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
         ahead = Signal(range(QUEUE + 1))
         entry = Signal(queued)
@@ -117,20 +117,20 @@ class Emit(wiring.Component):
             issue.eq(self.read.enable & self.read.ready),
         ]
         m.d.sync += [
-            arrived.eq(self.read.valid), beat.eq(self.read.data), ahead.eq(ahead + issue - (self.o.valid & self.o.ready)),
+            arrived.eq(self.read.valid), beat.eq(self.read.data), ahead.eq(ahead + issue - (queue.r_rdy & queue.r_en)),
         ]
         with m.If(self.egress.valid & self.egress.ready):
             m.d.sync += self.egress.valid.eq(0)
         with m.If(issue):
-            m.d.sync += [address.eq(address + beat_words), to_read.eq(to_read - beat_bytes)]
-            with m.If(to_read <= beat_bytes):
+            m.d.sync += [address.eq(address + READ_WORDS), to_read.eq(to_read - STORE_BYTES)]
+            with m.If(to_read <= STORE_BYTES):
                 m.d.sync += reading.eq(0)
             with m.If(word != OWN_WORDS):
-                m.d.sync += word.eq(word + beat_words)
-            with m.If((word == OWN_WORDS - beat_words) & runs):
+                m.d.sync += word.eq(word + READ_WORDS)
+            with m.If((word == OWN_WORDS - READ_WORDS) & runs):
                 m.d.sync += address.eq(run)
         with m.If(arrived):
-            m.d.sync += [to_come.eq(to_come - beat_bytes), overlay.eq(overlay >> 8 * beat_bytes), mask.eq(mask >> beat_words)]
+            m.d.sync += [to_come.eq(to_come - STORE_BYTES), overlay.eq(overlay >> 8 * STORE_BYTES), mask.eq(mask >> READ_WORDS)]
 
         # The plan becomes the present packet: while none is sent, or with the last beat of the one before.
         load = Signal()
@@ -159,16 +159,26 @@ class Emit(wiring.Component):
             m.d.sync += [sending.eq(0), ended.eq(1)]
 
         m.d.comb += [
-            entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(beat_words))),
-            entry.last.eq(to_come <= beat_bytes), entry.count.eq(Mux(entry.last, to_come, beat_bytes)),
+            entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(READ_WORDS))),
+            entry.last.eq(to_come <= STORE_BYTES), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
             queue.w_en.eq(arrived), queue.w_data.eq(entry),
         ]
-        head = queued(queue.r_data)
-        m.d.comb += [
-            self.o.valid.eq(queue.r_rdy), queue.r_en.eq(self.o.ready),
-            self.o.payload.data.eq(head.data), self.o.payload.last.eq(head.last), self.o.payload.count.eq(head.count),
-        ]
+        self._send(m, queue, queued)
         return m
+
+    def _send(self, m, queue, queued):
+        """What was read goes out in beats, one or two of them."""
+        head, size = queued(queue.r_data), self._beat_bytes
+        parts = STORE_BYTES // size
+        part, ends = Signal(range(parts)), Signal()
+        m.d.comb += [
+            ends.eq(head.count <= (part + 1) * size), queue.r_en.eq(self.o.ready & ends),
+            self.o.valid.eq(queue.r_rdy), self.o.payload.data.eq(head.data.word_select(part, 8 * size)),
+            self.o.payload.last.eq(head.last & ends), self.o.payload.count.eq(Mux(ends, head.count - part * size, size)),
+        ]
+        if parts > 1:
+            with m.If(self.o.valid & self.o.ready):
+                m.d.sync += part.eq(Mux(ends, 0, part + 1))
 
     def _headers(self, m, departure, punt):
         """The words in front of what is read from the buffer, and which of them replace what is read."""

@@ -24,7 +24,7 @@ class Introducer(wiring.Component):
     Members
     -------
     work : In(1)
-        The next packet of this context is in its buffer.
+        The next packet of this context is known, and so are the rows of its SA; it need not be in its buffer yet.
     text : In(EspText)
         It, while ``work``.
     next : Out(1)
@@ -89,8 +89,12 @@ class Feeder(wiring.Component):
 
     Members
     -------
-    work, text, next
-        As of :class:`Introducer`; ``next`` means here that all words have been asked for.
+    work : In(1)
+        The next packet of this context is in its buffer.
+    text : In(EspText)
+        It, while ``work``.
+    next : Out(1)
+        A strobe: all its words have been asked for.
     request : Out(1)
     address : Out(range(BUFFER_WORDS))
         Wants a beat from this word of the packet's buffer. It counts in a clock with ``granted``.

@@ -72,7 +72,7 @@ class Fill(wiring.Component):
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
             "tables": In(stream.Signature(TableWrite())),
             "sequence_request": In(stream.Signature(16)), "sequence": Out(stream.Signature(64)),
-            "lane": Out(LanePort(beat_bytes)).array(lanes), "order": Out(stream.Signature(range(max(lanes, 2)))),
+            "lane": Out(LanePort()).array(lanes), "order": Out(stream.Signature(range(max(lanes, 2)))),
         })
 
     def elaborate(self, platform):

@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import layout, rdl
-from spigate.hdl.dfe.job import BUFFER_WORDS, BufferRead, Done, RowRead
+from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, RowRead
 from spigate.hdl.dfe.selectors import Selectors
 from spigate.hdl.net.descriptor import Reason, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
@@ -13,12 +13,11 @@ IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
 """Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
 CONGESTION_EXPERIENCED = 3
 """ECN field (RFC 3168 5); 0 is Not-ECT."""
-TRAILER_PAIRS = 2
-"""Pairs of words that are read from the end of the text in any case: enough for 14 bytes of padding."""
-HEADER_PAIRS = 3
-"""Pairs of words that are read of an IP header in any case: five words, and the ports behind them."""
+BEAT_WORDS = STORE_BYTES // 4
+HEADER_BEATS = 2
+"""Beats that are read of an IP header in any case: five words, and the ports behind them."""
 SETTLE = 4
-"""Clocks from the last word to the last verdict about it."""
+"""Clocks from the last beat to the last verdict about it."""
 
 
 class Task(data.StructLayout):
@@ -54,7 +53,8 @@ class Inspection(data.StructLayout):
 
 
 class Inspect(wiring.Component):
-    """Reads what it needs of a packet from its lane's buffer, two words at a time, and judges.
+    """Reads what it needs of a packet from its lane's buffer, and judges: 14 clocks a packet as long as the buffer can be
+    read, options and long padding apart.
 
     DECRYPT, if the ICV is right, in this order:
 
@@ -70,11 +70,6 @@ class Inspect(wiring.Component):
 
     All others pass.
 
-    Parameters
-    ----------
-    beat_bytes : int
-        Width of a beat.
-
     Members
     -------
     i : In(stream of Task)
@@ -85,11 +80,11 @@ class Inspect(wiring.Component):
     rows : Out(RowRead)
     """
 
-    def __init__(self, *, beat_bytes: int):
-        super().__init__({
-            "i": In(stream.Signature(Task())), "o": Out(stream.Signature(Inspection())),
-            "lane": Out(3), "read": Out(BufferRead(beat_bytes)), "rows": Out(RowRead()),
-        })
+    i: In(stream.Signature(Task()))
+    o: Out(stream.Signature(Inspection()))
+    lane: Out(3)
+    read: Out(BufferRead())
+    rows: Out(RowRead())
 
     def elaborate(self, platform):
         m = Module()
@@ -108,15 +103,17 @@ class Inspect(wiring.Component):
         return m
 
     def _fetch(self, m, task, tunnel, decrypt, plain):
-        """Takes a task, reads the text's end backwards and the IP header forwards, then what turns out to be
-        needed beyond, and offers the result when everything has arrived and been judged.
+        """Takes a task, reads the text's end, then the IP header, then what turns out to be needed beyond (options
+        and the ports behind them, then more padding, backwards), and offers the result when everything has arrived
+        and been judged.
         """
         done, job = task.done, task.done.job
         words = Words()
-        cursor, header_start, text_end = (Signal(range(BUFFER_WORDS), name=name) for name in ("cursor", "header_start", "text_end"))
-        sent, waiting, settled = Signal(range(34)), Signal(4), Signal(range(SETTLE))
+        text_at, header_at = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS))  # of the next beat to be read
+        texts, headers = Signal.like(words.text_beats), Signal.like(words.header_beats)  # beats that were asked for
+        waiting, settled = Signal(4), Signal(range(SETTLE))
         issue = Signal()
-        m.d.comb += [self.read.buffer.eq(done.buffer), self.read.address.eq(cursor), issue.eq(self.read.enable & self.read.ready)]
+        m.d.comb += [self.read.buffer.eq(done.buffer), self.read.address.eq(text_at), issue.eq(self.read.enable & self.read.ready)]
         m.d.sync += waiting.eq(waiting + issue - words.arrived)
 
         with m.FSM():
@@ -130,46 +127,38 @@ class Inspect(wiring.Component):
                 take()
 
             with m.State("START"):
-                end = job.esp + job.text_bytes[2:]
-                header = Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)
                 m.d.comb += words.start.eq(1)
-                m.d.sync += [text_end.eq(end), header_start.eq(header), sent.eq(0), settled.eq(0)]
+                m.d.sync += [
+                    text_at.eq(job.esp + job.text_bytes[2:] - BEAT_WORDS), texts.eq(0),
+                    header_at.eq(Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)), headers.eq(0), settled.eq(0),
+                ]
                 with m.If(decrypt):
-                    m.d.sync += cursor.eq(end - 2)
                     m.next = "TRAILER"
                 with m.Elif(plain):
-                    m.d.sync += cursor.eq(header)
                     m.next = "HEADER"
                 with m.Else():
                     m.next = "DONE"
 
+            def read_text():
+                with m.If(issue):
+                    m.d.sync += [text_at.eq(text_at - BEAT_WORDS), texts.eq(texts + 1)]
+
             with m.State("TRAILER"):
                 m.d.comb += self.read.enable.eq(1)
+                read_text()
                 with m.If(issue):
-                    m.d.sync += [cursor.eq(cursor - 2), sent.eq(sent + 1)]
-                    with m.If(sent == TRAILER_PAIRS - 1):
-                        m.d.sync += [cursor.eq(header_start), sent.eq(0)]
-                        m.next = "HEADER"
+                    m.next = "HEADER"
 
             with m.State("HEADER"):
-                m.d.comb += self.read.enable.eq(sent != HEADER_PAIRS)
+                m.d.comb += [self.read.enable.eq(headers != words.header_beats), self.read.address.eq(header_at)]
                 with m.If(issue):
-                    m.d.sync += [cursor.eq(cursor + 2), sent.eq(sent + 1)]
-                with m.If((sent == HEADER_PAIRS) & words.header_seen):
-                    m.next = "OPTIONS"
-
-            with m.State("OPTIONS"):
-                m.d.comb += self.read.enable.eq(decrypt & (sent < words.header_pairs))
-                with m.If(issue):
-                    m.d.sync += [cursor.eq(cursor + 2), sent.eq(sent + 1)]
-                with m.If(~self.read.enable):
-                    m.d.sync += [cursor.eq(text_end - 2 * TRAILER_PAIRS - 2), sent.eq(TRAILER_PAIRS)]
+                    m.d.sync += [header_at.eq(header_at + BEAT_WORDS), headers.eq(headers + 1)]
+                with m.If(~self.read.enable & words.header_seen):
                     m.next = "PADDING"
 
             with m.State("PADDING"):
-                m.d.comb += self.read.enable.eq(decrypt & (sent < words.padding_pairs))
-                with m.If(issue):
-                    m.d.sync += [cursor.eq(cursor - 2), sent.eq(sent + 1)]
+                m.d.comb += self.read.enable.eq(decrypt & (texts != words.text_beats))
+                read_text()
                 with m.If(~self.read.enable & (waiting == 0) & words.rows_complete):
                     m.d.sync += settled.eq(settled + 1)
                     with m.If(settled == SETTLE - 1):
@@ -182,30 +171,28 @@ class Inspect(wiring.Component):
                     take()
 
         # Answers come in the order of the questions: text, header, text. A clock behind them here.
-        pair, header_at, trailers = words.pair, words.header_at, Signal(range(TRAILER_PAIRS + 1))
-        m.d.sync += [words.arrived.eq(self.read.valid), pair.eq(self.read.data[:64])]
+        beat, trailer_due = words.beat, Signal()
+        m.d.sync += [words.arrived.eq(self.read.valid), beat.eq(self.read.data)]
         m.d.comb += [
-            words.is_header.eq((trailers == 0) & (header_at < words.header_pairs)),
-            words.is_trailer.eq(trailers == TRAILER_PAIRS),
+            words.is_trailer.eq(words.arrived & trailer_due),
+            words.is_header.eq(words.arrived & ~trailer_due & (words.header_at != words.header_beats)),
+            words.is_text.eq(words.arrived & ~words.is_header),
         ]
-        header_words = pair[:4]
+        header_words = beat[:4]
         with m.If(words.start):
             m.d.sync += [
-                trailers.eq(Mux(decrypt, TRAILER_PAIRS, 0)), header_at.eq(0), words.header_seen.eq(0),
-                words.header_pairs.eq(HEADER_PAIRS),
+                trailer_due.eq(decrypt), words.header_at.eq(0), words.header_seen.eq(0), words.header_beats.eq(HEADER_BEATS),
             ]
-        with m.Elif(words.arrived):
-            with m.If(words.is_header):
-                m.d.sync += header_at.eq(header_at + 1)
-                with m.If(header_at == 0):
-                    m.d.sync += [words.header_seen.eq(1), words.header_words.eq(header_words)]
-                    with m.If(header_words >= 2 * HEADER_PAIRS):
-                        m.d.sync += words.header_pairs.eq(header_words[1:] + 1)
-            with m.Else():
-                m.d.sync += trailers.eq(Mux(trailers == 0, 0, trailers - 1))
-            with m.If(words.is_trailer):
-                m.d.sync += [words.pad_length.eq(pair[48:56]), words.next_header.eq(pair[56:64])]
-        m.d.sync += words.padding_pairs.eq(((words.pad_length + 1) >> 3) + 1)
+        with m.If(words.is_trailer):
+            m.d.sync += [trailer_due.eq(0), words.pad_length.eq(beat[-16:-8]), words.next_header.eq(beat[-8:])]
+        with m.If(words.is_header):
+            m.d.sync += words.header_at.eq(words.header_at + 1)
+            with m.If(words.header_at == 0):
+                m.d.sync += [words.header_seen.eq(1), words.header_words.eq(header_words)]
+                with m.If(decrypt & (header_words >= HEADER_BEATS * BEAT_WORDS)):
+                    m.d.sync += words.header_beats.eq(header_words[2:] + 1)
+        # Known when the header's first beat has been seen: the trailer came before it.
+        m.d.sync += words.text_beats.eq(((words.pad_length + 1) >> 4) + 1)
         return words
 
     def _rows(self, m, task, decrypt, words):
@@ -235,45 +222,44 @@ class Inspect(wiring.Component):
     def _judge(self, m, task, tunnel, decrypt, words, selectors):
         """Everything here runs freely on what has arrived so far; it counts ``SETTLE`` clocks after the last word."""
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
-        pair, o = words.pair, self.o.payload
+        beat, o = words.beat, self.o.payload
 
         # The header, and the ports in the word behind it.
         header, ports = Signal(160), Signal(32)
         header_words = words.header_words
         m.d.comb += o.header.eq(header)
-        with m.If(words.arrived & words.is_header):
-            for at in range(HEADER_PAIRS):
+        with m.If(words.is_header):
+            for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
-                    part = header[64 * at:64 * at + 64]
-                    m.d.sync += part.eq(pair[:len(part)])
-            with m.If((words.header_at == header_words[1:]) & (words.header_at != 0)):
-                m.d.sync += ports.eq(pair.word_select(header_words[0], 32))
+                    part = header[at * len(beat):(at + 1) * len(beat)]
+                    m.d.sync += part.eq(beat[:len(part)])
+            with m.If((words.header_at == header_words[2:]) & (words.header_at != 0)):
+                m.d.sync += ports.eq(beat.word_select(header_words[:2], 32))
 
         # One's complement sum of the header (RFC 1071: in either byte order).
-        halves, total = Signal(18), Signal(22)
-        in_header = Signal(2)  # which words of the next pair are in the header
-        known_words = Mux(words.header_at == 0, pair[:4], header_words)
+        sums, total = [Signal(18, name=f"sum_{half}") for half in range(2)], Signal(22)
+        in_header = Signal(BEAT_WORDS)  # which words of the next beat are in the header
+        known_words = Mux(words.header_at == 0, beat[:4], header_words)
         with m.If(words.start):
-            m.d.sync += in_header.eq(0b11)
-        with m.Elif(words.arrived & words.is_header):
-            m.d.sync += in_header.eq(Cat(known_words > 2 * words.header_at + word for word in (2, 3)))
-        m.d.sync += halves.eq(0)
-        with m.If(words.arrived & words.is_header):
-            m.d.sync += halves.eq(sum(Mux(in_header[at // 2], pair.word_select(at, 16), 0) for at in range(4)))
-        m.d.sync += total.eq(Mux(words.start, 0, total + halves))
+            m.d.sync += in_header.eq(~0)
+        with m.Elif(words.is_header):
+            m.d.sync += in_header.eq(Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS)))
+        counted = [Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0) for at in range(2 * BEAT_WORDS)]
+        m.d.sync += [sum_.eq(sum(counted[half * BEAT_WORDS:(half + 1) * BEAT_WORDS])) for half, sum_ in enumerate(sums)]
+        m.d.sync += total.eq(Mux(words.start, 0, total + (sums[0] + sums[1])))
         folded, sum_good = Signal(17), Signal()
         m.d.sync += [folded.eq(total[:16] + total[16:]), sum_good.eq((folded[:16] + folded[16])[:16] == 0xffff)]
 
-        # Padding: byte b of a pair is to be ``expected + b``, where that is a number of padding at all, 1 or more.
-        text, text_valid, is_trailer, expected, padding_bad = Signal(64), Signal(), Signal(), Signal(signed(10)), Signal()
-        m.d.sync += [text.eq(pair), text_valid.eq(words.arrived & ~words.is_header), is_trailer.eq(words.is_trailer)]
-        with m.If(words.arrived & ~words.is_header):
-            m.d.sync += expected.eq(Mux(words.is_trailer, pair[48:56] - 5, expected - 8))
+        # Padding: byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1 or more.
+        text, text_valid, is_trailer, expected, padding_bad = Signal(len(beat)), Signal(), Signal(), Signal(signed(10)), Signal()
+        m.d.sync += [text.eq(beat), text_valid.eq(words.is_text), is_trailer.eq(words.is_trailer)]
+        with m.If(words.is_text):
+            m.d.sync += expected.eq(Mux(words.is_trailer, beat[-16:-8] - (STORE_BYTES - 3), expected - STORE_BYTES))
         wrong = []
-        for at in range(8):
+        for at in range(STORE_BYTES):
             wanted = Signal(signed(10), name=f"wanted_{at}")
             m.d.comb += wanted.eq(expected + at)
-            wrong.append((wanted > 0) & (text.word_select(at, 8) != wanted[:8]) & (~is_trailer if at >= 6 else 1))
+            wrong.append((wanted > 0) & (text.word_select(at, 8) != wanted[:8]) & (~is_trailer if at >= STORE_BYTES - 2 else 1))
         with m.If(words.start):
             m.d.sync += padding_bad.eq(0)
         with m.Elif(text_valid & Cat(wrong).any()):
@@ -329,16 +315,16 @@ class Inspect(wiring.Component):
 
 
 class Words:
-    """What :class:`Inspect` knows of the words it asked for: the pair that ``arrived`` in this clock, what it
+    """What :class:`Inspect` knows of the words it asked for: the beat that ``arrived`` in this clock, what it
     is, and what follows from it.
     """
 
     def __init__(self):
         self.start = Signal(name="start")
-        self.arrived, self.pair = Signal(name="arrived"), Signal(64, name="pair")
-        self.is_header, self.is_trailer = Signal(name="is_header"), Signal(name="is_trailer")
-        self.header_at, self.header_pairs = Signal(4, name="header_at"), Signal(4, name="header_pairs")
+        self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
+        self.is_header, self.is_text, self.is_trailer = (Signal(name=name) for name in ("is_header", "is_text", "is_trailer"))
+        self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
         self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
         self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
-        self.padding_pairs = Signal(6, name="padding_pairs")
+        self.text_beats = Signal(5, name="text_beats")
         self.rows_complete = Signal(name="rows_complete")

@@ -6,9 +6,13 @@ from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
 
-BUFFERS = 4
-"""Buffers of a lane."""
+BUFFERS = 8
+"""Buffers of a lane. A small packet is in an idle DFE for about 95 clocks and its crypto; this many let the next one follow after 15."""
 BUFFER_WORDS = BUFFER_BYTES // 4
+STORE_BYTES = 16
+"""Bytes of a buffer that are read or written in a clock, whatever the width of a beat: the engine, inspection and what leaves share one
+read port.
+"""
 ROWS = 10
 """Rows of an SA that are copied to the lane's context RAM: 0 (``control``) to 9 (``auth_3``)."""
 
@@ -82,14 +86,14 @@ class BufferRead(wiring.Signature):
         The buffer, and the word address of the first word wanted.
     valid : In(1)
         A clock with data, a fixed number of clocks after the read, in order.
-    data : In(8 * beat_bytes)
-        ``beat_bytes`` bytes from that word on, in wire order; words past the buffer's end are undefined.
+    data : In(8 * STORE_BYTES)
+        ``STORE_BYTES`` bytes from that word on, in wire order; words past the buffer's end are undefined.
     """
 
-    def __init__(self, beat_bytes: int):
+    def __init__(self):
         super().__init__({
             "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "address": Out(range(BUFFER_WORDS)),
-            "valid": In(1), "data": In(8 * beat_bytes),
+            "valid": In(1), "data": In(8 * STORE_BYTES),
         })
 
 
@@ -122,8 +126,8 @@ class LanePort(wiring.Signature):
         answered.
     """
 
-    def __init__(self, beat_bytes: int):
+    def __init__(self):
         super().__init__({
-            "done": Out(stream.Signature(Done())), "read": In(BufferRead(beat_bytes)), "rows": In(RowRead()),
+            "done": Out(stream.Signature(Done())), "read": In(BufferRead()), "rows": In(RowRead()),
             "release": In(1),
         })

@@ -1,5 +1,7 @@
 """A lane of a DFE: a ring of packet buffers around a crypto engine."""
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from itertools import pairwise
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,13 +10,17 @@ from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe import store
 from spigate.hdl.dfe.collect import Collector
 from spigate.hdl.dfe.feed import Feeder, Introducer
-from spigate.hdl.dfe.job import BUFFER_WORDS, BUFFERS, ROWS, EspText, LanePort
+from spigate.hdl.dfe.job import BUFFER_WORDS, BUFFERS, ROWS, STORE_BYTES, EspText, LanePort
 from spigate.hdl.net.descriptor import PacketInfo, Verdict
 from spigate.hdl.net.memory import BlockMemory
 
 CONTROL_ROW, TUNNEL_ROW = rdl.entry("sa")["control"].index, rdl.entry("sa")["tunnel"].index
 ROW_CLOCKS = 2
 """Clocks from a read of the context RAM to the row."""
+PATIENCE = 6
+"""Clocks that the engine waits for a packet store while the other side has it."""
+STORES = 2
+"""Packet stores, where the engine has as many contexts or more: each has a read and a write port of its own."""
 
 
 class Assignment(data.StructLayout):
@@ -61,8 +67,10 @@ class DispatchPort(wiring.Signature):
         })
 
 
-def grants(m: Module, requests: list, turn: Value, name: str) -> list[Signal]:
+def grants(m: Module, requests: list, turn: Value, name: str) -> list[Value]:
     """At most one of ``requests`` is granted: the first from number ``turn`` on."""
+    if len(requests) == 1:
+        return requests
     granted = [Signal(name=f"{name}_{at}") for at in range(len(requests))]
     with m.Switch(turn):
         for first in range(len(requests)):
@@ -77,7 +85,7 @@ def grants(m: Module, requests: list, turn: Value, name: str) -> list[Signal]:
 class Lane(wiring.Component):
     """Buffers, context RAM, and what feeds the engine and collects from it.
 
-    The *n*-th packet uses buffer *n* mod 4 and the engine's context *n* mod ``contexts``. The contexts' packets
+    The *n*-th packet uses buffer *n* mod 8 and the engine's context *n* mod ``contexts``. The contexts' packets
     do not wait for one another; ``done`` keeps the order.
 
     Parameters
@@ -104,11 +112,11 @@ class Lane(wiring.Component):
         if contexts not in (1, 2, 4):
             raise ValueError(f"contexts must be 1, 2 or 4, not {contexts!r}")
         self._contexts = contexts
-        self._widths = {"beat_bytes": beat_bytes, "word_bytes": word_bytes}
+        self._widths = {"beat_bytes": STORE_BYTES, "word_bytes": word_bytes}
         super().__init__({
             "dispatch": Out(DispatchPort()), "fill": In(stream.Signature(FillBeat(beat_bytes))),
             "context": In(Context(word_bytes)).array(contexts),
-            "port": Out(LanePort(beat_bytes)),
+            "port": Out(LanePort()),
         })
 
     def elaborate(self, platform):
@@ -116,19 +124,19 @@ class Lane(wiring.Component):
         contexts, dispatch, port = self._contexts, self.dispatch, self.port
 
         # Packets are counted modulo twice the buffers; a count's low bits are its buffer.
-        claimed, filled, released = (Signal(range(2 * BUFFERS), name=n) for n in ("claimed", "filled", "released"))
+        claimed, known, filled, released = (Signal(range(2 * BUFFERS), name=n) for n in ("claimed", "known", "filled", "released"))
         assigned = Signal(range(BUFFERS))
         complete = self.fill.valid & self.fill.ready & self.fill.payload.last
         m.d.comb += dispatch.room.eq((claimed - released)[:len(claimed)] != BUFFERS)
-        m.d.sync += [filled.eq(filled + complete), released.eq(released + port.release)]
+        m.d.sync += [known.eq(known + dispatch.assign), filled.eq(filled + complete), released.eq(released + port.release)]
         with m.If(dispatch.claim):
             m.d.sync += [claimed.eq(claimed + 1), assigned.eq(claimed)]
 
-        def walk(name: str, first: int, step: int, go_on: Value) -> tuple[Value, Signal]:
-            """Goes from packet to packet: the buffer of the present one, and whether it is filled."""
+        def walk(name: str, first: int, step: int, go_on: Value, come: Signal = filled) -> tuple[Value, Signal]:
+            """Goes from packet to packet: the buffer of the present one, and whether it has ``come``."""
             count, ahead = (Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i) for n, i in (("at", first), ("ahead", 0)))
             work = Signal(name=f"{name}_work")
-            m.d.comb += [ahead.eq(filled - count), work.eq((ahead != 0) & (ahead <= BUFFERS))]
+            m.d.comb += [ahead.eq(come - count), work.eq((ahead != 0) & (ahead <= BUFFERS))]
             with m.If(go_on):
                 m.d.sync += count.eq(count + step)
             return count[:-1], work
@@ -142,7 +150,9 @@ class Lane(wiring.Component):
                                         ("collector", Collector(**self._widths), collectors)):
                 m.submodules[f"{name}_{at}"] = worker
                 group.append(worker)
-                buffer_of[worker], work = walk(f"{name}_{at}", at, contexts, worker.next)
+                # Key and hash state are introduced while the packet is being filled.
+                come = known if group is introducers else filled
+                buffer_of[worker], work = walk(f"{name}_{at}", at, contexts, worker.next, come)
                 read = texts.read_port(domain="comb")
                 m.d.comb += [read.addr.eq(buffer_of[worker]), worker.text.eq(read.data), worker.work.eq(work)]
             context = self.context[at]
@@ -241,33 +251,50 @@ class Lane(wiring.Component):
         return control, tunnel, arrived == 2
 
     def _store(self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal) -> None:
-        """The packet store. An engine that has to wait costs throughput, so its reads and writes come first;
-        commit and dispatch have time.
+        """The packet stores. Even and odd buffers have one each, and so have the contexts that work on them: what one
+        packet's engine reads and writes leaves room to fill and to drain another.
         """
-        m.submodules.store = packet_store = store.PacketStore(beat_bytes=self._widths["beat_bytes"])
-        port, fill = self.port.read, self.fill
-        answering = Signal(store.READ_CLOCKS)
-        m.d.sync += answering.eq(Cat(port.enable & port.ready, answering))
-        m.d.comb += [
-            port.ready.eq(~Cat(feeder.request for feeder in feeders).any()),
-            port.valid.eq(answering[-1]), port.data.eq(packet_store.read_data),
-            packet_store.read_address.eq(port.address), packet_store.read_buffer.eq(port.buffer),
-            fill.ready.eq(~Cat(collector.request for collector in collectors).any()),
-            packet_store.write_enable.eq(Mux(fill.valid, fill.payload.mask, 0)), packet_store.write_buffer.eq(filled),
-            packet_store.write_address.eq(fill.payload.address), packet_store.write_data.eq(fill.payload.data),
-        ]
-        granted = grants(m, [feeder.request for feeder in feeders], turn, "read_granted")
-        for feeder, mine in zip(feeders, granted, strict=True):
-            m.d.comb += [feeder.granted.eq(mine), feeder.data.eq(packet_store.read_data)]
-            with m.If(mine):
-                m.d.comb += [
-                    packet_store.read_address.eq(feeder.address), packet_store.read_buffer.eq(buffer_of[feeder]),
-                ]
-        granted = grants(m, [collector.request for collector in collectors], turn, "write_granted")
-        for collector, mine in zip(collectors, granted, strict=True):
-            m.d.comb += collector.granted.eq(mine)
-            with m.If(mine):
-                m.d.comb += [
-                    packet_store.write_enable.eq(collector.enable), packet_store.write_buffer.eq(buffer_of[collector]),
-                    packet_store.write_address.eq(collector.address), packet_store.write_data.eq(collector.data),
-                ]
+        port, fill, count = self.port.read, self.fill, min(self._contexts, STORES)
+        bits = (count - 1).bit_length()
+        stores = [store.PacketStore(buffers=BUFFERS // count) for _ in range(count)]
+        answering, answers = Signal(store.READ_CLOCKS), [Signal(bits, name=f"answer_{n}") for n in range(store.READ_CLOCKS)]
+        m.d.sync += [answering.eq(Cat(port.enable & port.ready, answering)),
+                     *(late.eq(early) for early, late in pairwise([port.buffer[:bits], *answers]))]
+        m.d.comb += [port.valid.eq(answering[-1]), port.data.eq(Array(each.read_data for each in stores)[answers[-1]])]
+
+        def share(name: str, wants: Value, ready: Signal, workers: list) -> list[Value]:
+            """Whoever fills or drains a store comes first: it keeps up with the wire, and one packet waits for another there. The
+            engine waits no longer than its words ahead last.
+            """
+            waited, requests = Signal(range(PATIENCE + 1), name=f"{name}_waited"), [worker.request for worker in workers]
+            other = wants & (waited != PATIENCE)
+            m.d.sync += waited.eq(Mux(other & Cat(requests).any(), waited + 1, 0))
+            with m.If(wants):
+                m.d.comb += ready.eq(other | ~Cat(requests).any())
+            return grants(m, [request & ~other for request in requests], turn[bits:], name)
+
+        for at, packet_store in enumerate(stores):
+            m.submodules[f"store_{at}"] = packet_store
+            m.d.comb += [packet_store.read_address.eq(port.address), packet_store.read_buffer.eq(port.buffer[bits:])]
+            readers, writers = feeders[at::count], collectors[at::count]
+            granted = share(f"read_granted_{at}", port.enable & (port.buffer[:bits] == at), port.ready, readers)
+            for feeder, mine in zip(readers, granted, strict=True):
+                m.d.comb += [feeder.granted.eq(mine), feeder.data.eq(packet_store.read_data)]
+                with m.If(mine):
+                    m.d.comb += [
+                        packet_store.read_address.eq(feeder.address), packet_store.read_buffer.eq(buffer_of[feeder][bits:]),
+                    ]
+
+            fills = fill.valid & (filled[:bits] == at)
+            m.d.comb += [
+                packet_store.write_buffer.eq(filled[bits:]), packet_store.write_address.eq(fill.payload.address),
+                packet_store.write_data.eq(fill.payload.data), packet_store.write_enable.eq(Mux(fills, fill.payload.mask, 0)),
+            ]
+            granted = share(f"write_granted_{at}", fills, fill.ready, writers)
+            for collector, mine in zip(writers, granted, strict=True):
+                m.d.comb += collector.granted.eq(mine)
+                with m.If(mine):
+                    m.d.comb += [
+                        packet_store.write_enable.eq(collector.enable), packet_store.write_buffer.eq(buffer_of[collector][bits:]),
+                        packet_store.write_address.eq(collector.address), packet_store.write_data.eq(collector.data),
+                    ]

@@ -104,21 +104,22 @@ class Rewrite(wiring.Component):
             new[3].eq(Mux(fresh, job.tunnel.source, own[3])), new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
         ]
 
-        # The checksum, a term a clock. A new header: all its halves. An old one: what it was the complement of,
+        # The checksum, two terms a clock. A new header: all its halves. An old one: what it was the complement of,
         # less the old, plus the new.
         high, low = slice(16, 32), slice(0, 16)
-        terms = (
-            (new[0][high], ~own[2][low]), (new[0][low], ~own[0][high]), (new[1][high], new[0][high]), (new[1][low], ~own[0][low]),
-            (new[2][high], new[0][low]), (new[3][high], ~own[2][high]), (new[3][low], new[2][high]), (new[4][high], 0), (new[4][low], 0),
-            (0, 0), (0, 0),  # carries
-        )
-        first, last = 3, 2 + len(terms)  # the fields above are ready in step 2, and a term is added a clock after it was chosen
-        step, term, total_sum = Signal(range(last + 2)), Signal(16), Signal(17)
+        of_new = ((new[0][high], new[1][high]), (new[0][low], new[1][low]), (new[2][high], new[3][high]),
+                  (new[3][low], new[4][high]), (new[4][low], 0))
+        mended = ((~own[2][low], ~own[0][high]), (~own[0][low], new[0][high]), (~own[2][high], new[0][low]), (new[2][high], 0), (0, 0))
+        carries = 2
+        # The fields above are ready in step 2, and terms are added a clock after they were chosen.
+        first, last = 3, 2 + len(of_new) + carries
+        step, term, total_sum = Signal(range(last + 2)), Signal(17), Signal(18)
+        m.d.sync += term.eq(0)
         with m.Switch(step):
-            for at, (of_new, mended) in enumerate(terms):
+            for at, pairs in enumerate(zip(of_new, mended, strict=True)):
                 with m.Case(at + first - 1):
-                    m.d.sync += term.eq(Mux(fresh, of_new, mended))
-        m.d.sync += total_sum.eq(Mux(step < first, 0, total_sum[:16] + term + total_sum[16]))
+                    m.d.sync += term.eq(sum(Mux(fresh, *terms) for terms in zip(*pairs, strict=True)))
+        m.d.sync += total_sum.eq(Mux(step < first, 0, total_sum[:16] + term + total_sum[16:]))
         with m.If(self.i.valid & (step != last + 1)):
             m.d.sync += step.eq(step + 1)
         header = [*new]

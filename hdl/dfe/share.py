@@ -15,7 +15,6 @@ class ReadShare(wiring.Component):
 
     Parameters
     ----------
-    beat_bytes : int
     lanes : int
 
     Members
@@ -27,11 +26,11 @@ class ReadShare(wiring.Component):
     lane : Out(BufferRead).array(lanes)
     """
 
-    def __init__(self, *, beat_bytes: int, lanes: int):
+    def __init__(self, *, lanes: int):
         self._lanes = lanes
         super().__init__({
-            "reader": In(BufferRead(beat_bytes)).array(2), "reader_lane": In(3).array(2),
-            "lane": Out(BufferRead(beat_bytes)).array(lanes),
+            "reader": In(BufferRead()).array(2), "reader_lane": In(3).array(2),
+            "lane": Out(BufferRead()).array(lanes),
         })
 
     def elaborate(self, platform):

@@ -5,9 +5,10 @@ import cocotb
 
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.sa import Direction
 from spigate.firmware_py.tables import CamEntry, CamKey, CfeSettings, Route
 from spigate.hdl.csr import rdl
-from spigate.sim.bench_testbench import ETHERNET, OURS, Tunnels, inner
+from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, OURS, Tunnels, clear
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
 
@@ -18,18 +19,30 @@ HUNG = 100_000
 
 
 class Watched:
-    """A started board with one tunnel; counts what comes of frames."""
+    """A started board with tunnels; counts what comes of frames.
+
+    Members
+    -------
+    inbound, outbound : list of Tunnels
+        Of each suite one, with an SA for each DFE.
+    seen : dict of str to list of bytes
+        Frames that left, by port.
+    """
 
     def __init__(self, dut):
         self.board = Board(dut)
 
-    async def start(self, suite="gcm128"):
+    async def start(self, suites=("gcm128",), outbound=False):
         board = self.board
         await board.start()
         self.driver = await Driver.open(board.bus)
-        await self.driver.configure(CfeSettings(enable=1, patience=0xFFFF))
-        self.tunnel = Tunnels(suite, 1, 1, 256)
-        await self.tunnel.write(self.driver)
+        dfes = self.driver.capabilities.dfes
+        await self.driver.configure(CfeSettings(enable=(1 << dfes) - 1, patience=0xFFFF))
+        self.inbound = [Tunnels(suite, Direction.INBOUND, count=dfes, dfes=dfes, first=at * dfes) for at, suite in enumerate(suites)]
+        self.outbound = [Tunnels(suite, Direction.OUTBOUND, count=dfes, dfes=dfes, first=(at + len(suites)) * dfes)
+                         for at, suite in enumerate(suites if outbound else ())]
+        for tunnels in (*self.inbound, *self.outbound):
+            await tunnels.write(self.driver)
         self.seen = {}
         for name, sink in (("network", board.network_out), ("server", board.server_out), ("punt", board.punt)):
             self.seen[name] = []
@@ -87,40 +100,43 @@ def mutated(generator, frame):
 async def mutated_frames(dut):
     given = parameters()
     generator = random.Random(given["seed"])
-    watched = await Watched(dut).start()
+    watched = await Watched(dut).start(given["suites"], given.get("outbound", False))
     board = watched.board
     for port in (board.network_out, board.server_out, board.punt, board.network, board.server):
         port.pause(generator.choice((0, 20, 100)))
     for number in range(given["frames"]):
-        size = generator.choice((20, 21, 40, 64, 100, 200))
-        secret = inner(size + 40, number)[:size] + MARK + bytes(8)
-        kind = generator.randrange(10)
+        size, kind = generator.choice((20, 21, 40, 64, 100, 200)), generator.randrange(10)
+        into, out = generator.choice(watched.inbound), generator.choice(watched.outbound or [None])
+        secret = clear(size + len(MARK), number)[:size] + MARK
+        source = board.network if generator.randrange(4) else board.server
         if kind < 4:  # A sound ESP packet, tampered with behind its header: it must fail.
-            frame = bytearray(watched.tunnel.frame(0, inner(len(secret), number)[:20] + secret[20:]))
+            frame = bytearray(into.frame(number, clear(len(secret), number)[:20] + secret[20:]))
             frame[generator.randrange(42, len(frame))] ^= 1 << generator.randrange(8)
-            frame = bytes(frame)
         elif kind < 6:
-            frame = mutated(generator, watched.tunnel.frame(0, inner(size, number)))
+            frame = mutated(generator, into.frame(number, clear(size, number)))
         elif kind < 8:
-            frame = mutated(generator, ETHERNET + inner(size, number))
+            frame = mutated(generator, ETHERNET + (out.clear(size, number) if out else clear(size, number)))
         elif kind < 9:
             frame = generator.randbytes(generator.choice((1, 2, 13, 14, 15, 33, 34, 60, 300, 1918, 1919, 1950, 4096)))
+        elif out and generator.randrange(2):
+            frame, source = out.frame(number, out.clear(size, number)), board.server
         else:
-            frame = watched.tunnel.frame(0, inner(size, number))
-        source = board.network if generator.randrange(4) else board.server
-        await source.send(frame, damaged=generator.randrange(20) == 0)
+            frame = into.frame(number, clear(size, number))
+        await source.send(bytes(frame), damaged=generator.randrange(20) == 0)
         if number % 1000 == 999:
             await watched.settled()
     await watched.settled()
     assert watched.seen["server"], "Not one sound packet came through"
     for name, frames in watched.seen.items():
         assert not any(MARK in frame for frame in frames), f"Plain text of a packet that failed came out at {name}"
-    # The gateway is unharmed.
-    before = len(watched.seen["server"])
-    plain = inner(100, 7)
-    await board.network.send(watched.tunnel.frame(0, plain))
-    await watched.settled()
-    assert [frame[14:] for frame in watched.seen["server"][before:]] == [plain]
+    # The gateway is unharmed: each SA works.
+    for tunnels, source, name in (*((each, board.network, "server") for each in watched.inbound),
+                                  *((each, board.server, "network") for each in watched.outbound)):
+        for number in range(len(tunnels.sas)):
+            before, plain = len(watched.seen[name]), tunnels.clear(100, number)
+            await source.send(tunnels.frame(number, plain))
+            await watched.settled()
+            assert [tunnels.opened(frame) for frame in watched.seen[name][before:]] == [plain]
 
 
 @cocotb.test(timeout_time=100, timeout_unit="ms")
@@ -132,8 +148,8 @@ async def no_control_element(dut):
     for number in range(300):
         # ARP and such goes up to nobody; packets of the tunnel go their way.
         await board.network.send(generator.randbytes(12) + b"\x08\x06" + generator.randbytes(46))
-        sent.append(inner(100, number))
-        await board.network.send(watched.tunnel.frame(0, sent[-1]))
+        sent.append(clear(100, number))
+        await board.network.send(watched.inbound[0].frame(0, sent[-1]))
     for _ in range(200):
         await board.clocks(500)
         if len(watched.seen["server"]) == len(sent):
@@ -147,16 +163,16 @@ async def no_control_element(dut):
 @cocotb.test(timeout_time=100, timeout_unit="ms")
 async def port_stands_still(dut):
     watched = await Watched(dut).start()
-    board = watched.board
-    await watched.driver.write_route(1, Route(Port.NETWORK))
-    other = Tunnels("gcm128", 1, 1, 257)
+    board, spi = watched.board, FIRST_SPI + len(watched.inbound[0].sas)
+    other = Tunnels("gcm128", Direction.INBOUND, first=spi - FIRST_SPI)
     await other.write(watched.driver)
-    await watched.driver.add_cam(CamEntry(CamKey(OURS, 257), 0, 1, 1))
+    await watched.driver.write_route(2, Route(Port.NETWORK))
+    await watched.driver.add_cam(CamEntry(CamKey(OURS, spi), 0, spi - FIRST_SPI, 2))
     board.server_out.pause(256)
     sent = []
     for number in range(300):
-        await board.network.send(watched.tunnel.frame(0, inner(200, number)))
-        sent.append(inner(100, number))
+        await board.network.send(watched.inbound[0].frame(0, clear(200, number)))
+        sent.append(clear(100, number))
         await board.network.send(other.frame(0, sent[-1]))
     for _ in range(200):
         await board.clocks(500)

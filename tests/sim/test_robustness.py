@@ -3,11 +3,15 @@ stands still."""
 import os
 import random
 
+import pytest
+
+from spigate.sim.bench_traffic import SUITES
 from spigate.sim.gateway import Configuration
 
 BENCH = "tests.sim.bench_robustness"
-FRAMES = 10_000
-CONFIGURATION = Configuration(beat_bytes=8, dfes=1, lanes=1)
+FRAMES = {"small": 10_000, "large": 3000}
+MODELS = {"small": Configuration(beat_bytes=8, dfes=1, lanes=1), "large": Configuration(beat_bytes=16, dfes=3, lanes=2)}
+TRAFFIC = {"small": {"suites": ["gcm128"]}, "large": {"suites": list(SUITES)[:4], "outbound": True}}
 
 
 def seed() -> int:
@@ -17,13 +21,24 @@ def seed() -> int:
     return value
 
 
-def test_random_and_mutated_frames_are_accounted_for():
-    CONFIGURATION.model().run(BENCH, testcase="mutated_frames", parameters={"frames": FRAMES, "seed": seed()})
+both = pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.xdist_group(f"replay-{size}")) for size in MODELS])
 
 
-def test_a_control_element_that_reads_nothing_stops_no_other_packet():
-    CONFIGURATION.model().run(BENCH, testcase="no_control_element", parameters={"seed": seed()})
+@both
+def test_random_and_mutated_frames_are_accounted_for(size):
+    MODELS[size].model().run(BENCH, testcase="mutated_frames", parameters={"frames": FRAMES[size], "seed": seed(), **TRAFFIC[size]})
 
 
-def test_a_port_that_stands_still_stops_no_other_port():
-    CONFIGURATION.model().run(BENCH, testcase="port_stands_still", parameters={"seed": seed()})
+@both
+def test_a_control_element_that_reads_nothing_stops_no_other_packet(size):
+    MODELS[size].model().run(BENCH, testcase="no_control_element", parameters={"seed": seed()})
+
+
+@both
+def test_a_port_that_stands_still_stops_no_other_port(size):
+    MODELS[size].model().run(BENCH, testcase="port_stands_still", parameters={"seed": seed()})
+
+
+@pytest.mark.xdist_group("robustness-stand-in")
+def test_a_dfe_that_dies_takes_no_other_ones_packets_with_it():
+    Configuration(beat_bytes=16, dfes=3, lanes=1, stand_in=True).model().run("tests.sim.bench_dead_dfe")

@@ -7,7 +7,7 @@ from scapy.utils import checksum as scapy_checksum
 
 from spigate.hdl.crypto.interface import Auth, Cipher
 from spigate.hdl.dfe.fill import Fill
-from spigate.hdl.dfe.job import ROWS
+from spigate.hdl.dfe.job import BUFFERS, ROWS, STORE_BYTES
 from spigate.hdl.net.descriptor import Reason, Table, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.dfe.engine import StandIn
@@ -328,9 +328,10 @@ def test_a_new_entry_counts_as_a_whole_while_packets_run():
             (row,) = await read(ctx, port.rows, 1, never, buffer=[done.buffer], row=[9])
             sa = next(sa for sa in versions if sa.rows()[9] == row)
             expected = encrypted(replace(packet, sa=sa), at + 1).pieces[10]
-            beats = -(-len(expected) // 8)
-            words = await read(ctx, port.read, beats, never, buffer=[done.buffer] * beats, address=range(10, 10 + 2 * beats, 2))
-            assert b"".join(word.to_bytes(8, "little") for word in words)[:len(expected)] == expected
+            reads = -(-len(expected) // STORE_BYTES)
+            beats = await read(ctx, port.read, reads, never, buffer=[done.buffer] * reads,
+                               address=range(10, 10 + STORE_BYTES // 4 * reads, STORE_BYTES // 4))
+            assert b"".join(beat.to_bytes(STORE_BYTES, "little") for beat in beats)[:len(expected)] == expected
             seen.append(sa.seed)
             ctx.set(port.release, 1)
             await ctx.tick()
@@ -347,7 +348,7 @@ def test_the_queue_says_what_fits():
 
     async def run(ctx):
         assert ctx.get(fill.free) == 512
-        for _ in range(8):  # Four in buffers, one decided, the others in the queue.
+        for _ in range(BUFFERS + 4):  # Some in the buffers, one decided, the others in the queue.
             await put_packets(ctx, fill.i, [packet.frame])
             await put(ctx, fill.info, [packet.info])
         await ctx.tick().repeat(100)

@@ -6,7 +6,6 @@ from scapy.packet import Raw
 
 from spigate.hdl.dfe.inspect import Inspect
 from spigate.hdl.net.descriptor import Reason, Verdict
-from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take
 
@@ -20,9 +19,9 @@ def inner(size=20, **fields):
     return bytes(packet / UDP(sport=1000, dport=2000) / Raw((bytes(range(256)) * 6)[:size]))
 
 
-def run(cases, beat_bytes=16, pauses=(never, never), lane_pause=never):
+def run(cases, pauses=(never, never), lane_pause=never):
     """``cases``: (done, content, selector rows, check) with ``check(inspection)``."""
-    inspect = Inspect(beat_bytes=beat_bytes)
+    inspect = Inspect()
     lane = Lane()
     source_pause, sink_pause = pauses
 
@@ -53,16 +52,15 @@ def header_of(packet):
     return int.from_bytes(packet[:20], "little")
 
 
-@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", PAUSES)
-def test_sound_packets(beat_bytes, pauses):
+def test_sound_packets(pauses):
     cases = []
     for size in [*range(0, 40), 100, 1400]:
         packet = inner(size)
         for align in (4, 16):
             cases.append(case(trailer(packet, 4, align), facts={
                 "content": len(packet), "next_header": 4, "header": header_of(packet), "counts": 1, "congested": 0}))
-    run(cases, beat_bytes, PAUSES[pauses](), never if pauses == "none" else sometimes(9, 0.4))
+    run(cases, PAUSES[pauses](), never if pauses == "none" else sometimes(9, 0.4))
 
 
 def test_every_length_of_padding():
@@ -194,8 +192,7 @@ LONG_OPTIONS = bytes(IP(src="10.1.0.7", dst="10.2.0.9", options=[IPOption(b"\x94
 PORTS = {"source_ports": (1000, 1000), "destination_ports": (2000, 2000)}
 
 
-@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
-def test_selectors_of_a_tunnel(beat_bytes):
+def test_selectors_of_a_tunnel():
     table = [
         (UDP_PACKET, selectors(), True),
         (UDP_PACKET, selectors("10.1.0.0", "255.255.0.0", "10.2.0.0", "255.255.0.0"), True),
@@ -219,8 +216,8 @@ def test_selectors_of_a_tunnel(beat_bytes):
         (LONG_OPTIONS, selectors(source_ports=(1000, 1000), destination_ports=(2001, 2001)), False),
     ]
     run([case(trailer(packet, 4, 16), Reason.NONE if matches else Reason.POLICY, rows=rows, control={"check_selectors": 1}, label=str(at))
-         for at, (packet, rows, matches) in enumerate(table)], beat_bytes, lane_pause=sometimes(4, 0.3))
-    run([case(trailer(UDP_PACKET, 4), rows=selectors(protocol=6))], beat_bytes)
+         for at, (packet, rows, matches) in enumerate(table)], lane_pause=sometimes(4, 0.3))
+    run([case(trailer(UDP_PACKET, 4), rows=selectors(protocol=6))])
 
 
 def test_a_packet_too_short_for_ports_has_none():
@@ -265,11 +262,11 @@ def test_random_text_never_stops_it():
         done, content = decrypted(text, mode=source.randrange(2), control={"check_selectors": source.randrange(2)})
         cases.append((done, content, EVERYTHING, lambda inspection: None))
     cases.append(case(trailer(inner(), 4)))
-    run(cases, 8, lane_pause=sometimes(5, 0.4))
+    run(cases, lane_pause=sometimes(5, 0.4))
 
 
 def test_clocks_a_packet():
-    inspect = Inspect(beat_bytes=16)
+    inspect = Inspect()
     lane = Lane()
     clocks = []
     done, content = decrypted(trailer(inner(36), 4, 16), control={"check_selectors": 1})
@@ -285,4 +282,4 @@ def test_clocks_a_packet():
             await ctx.tick()
 
     simulate(inspect, testbench, background=[lane.serve(inspect.read, inspect.rows)])
-    assert {later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False)} == {16}
+    assert {later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False)} == {14}
