@@ -2,10 +2,9 @@
 
 The datapath has two registers: the address of the block RAMs that hold SubBytes, and one behind them. So two blocks
 are in it at any time, one of each context, and each advances by a round in two clocks. Both directions share all of
-it: the tables hold SubBytes and its inverse, and give each byte also doubled, which is what MixColumns needs;
-InvMixColumns is MixColumns and one term more, because the inverse cipher is the equivalent one (FIPS 197 5.3.5),
-whose round keys have been through InvMixColumns. Whatever treats all bytes alike is written as operations on 128-bit
-vectors, which is also what simulates fast.
+it: the tables hold SubBytes and its inverse, and InvMixColumns is MixColumns and one term more, because the inverse
+cipher is the equivalent one (FIPS 197 5.3.5), whose round keys have been through InvMixColumns. Whatever treats all
+bytes alike is written as operations on 128-bit vectors, which is also what simulates fast.
 """
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
@@ -96,13 +95,14 @@ def _below(vector, rows: int):
     return _rotate(vector, 32 - 8 * rows, 32)
 
 
-def _mix_columns(m: Module, vector, doubled, inverse):
-    """MixColumns, or where ``inverse`` InvMixColumns, of ``vector``; ``doubled`` is it times x."""
+def _mix_columns(m: Module, vector, inverse):
+    """MixColumns, or where ``inverse`` InvMixColumns."""
+    doubled = _named(m, _double(m, vector))
     # 2, 3, 1, 1; and for the inverse, whose coefficients are 14, 11, 13, 9, also 12, 8, 12, 8.
     pair = _named(m, doubled ^ _below(doubled, 2))
     column = _named(m, pair ^ _below(pair, 1))
     more = _double(m, _named(m, pair ^ _double(m, column)))
-    return (doubled ^ _below(doubled ^ vector, 1) ^ _below(vector, 2) ^ _below(vector, 3) ^ Mux(inverse, more, 0))
+    return doubled ^ _below(doubled ^ vector, 1) ^ _below(vector, 2) ^ _below(vector, 3) ^ Mux(inverse, more, 0)
 
 
 def _shift_rows(vector, direction: int):
@@ -121,27 +121,26 @@ class Substitution(wiring.Component):
     i : In(128)
     inverse : In(1)
         Of the block at ``i``.
-    o, doubled : Out(128)
-        What was at ``i`` in the last enabled clock, substituted; and that times x.
+    o : Out(128)
+        What was at ``i`` in the last enabled clock, substituted.
     """
 
     enable: In(1)
     i: In(BLOCK_BITS)
     inverse: In(1)
     o: Out(BLOCK_BITS)
-    doubled: Out(BLOCK_BITS)
 
     def elaborate(self, platform):
         m = Module()
-        table = [byte | gf256.multiply(byte, 2) << 8 for byte in (*gf256.SBOX, *gf256.INVERSE_SBOX)]
+        table = [*gf256.SBOX, *gf256.INVERSE_SBOX]
         # A block RAM has two ports: one for each of two bytes.
         for pair in range(BLOCK_BITS // 16):
-            m.submodules[f"table_{pair}"] = store = memory.Memory(shape=unsigned(16), depth=len(table), init=table)
+            m.submodules[f"table_{pair}"] = store = memory.Memory(shape=unsigned(8), depth=len(table), init=table)
             for at in (2 * pair, 2 * pair + 1):
                 port = store.read_port()
                 m.d.comb += [
                     port.en.eq(self.enable), port.addr.eq(Cat(self.i.word_select(at, 8), self.inverse)),
-                    Cat(self.o.word_select(at, 8), self.doubled.word_select(at, 8)).eq(port.data),
+                    self.o.word_select(at, 8).eq(port.data),
                 ]
         return m
 
@@ -227,17 +226,16 @@ class Aes(wiring.Component):
         # addresses holds the block.
         m.submodules.substitution = substitution = Substitution()
         inverse = Signal()
-        substituted, doubled = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
+        substituted = Signal(BLOCK_BITS)
         m.d.comb += [substitution.enable.eq(moves), substitution.inverse.eq(Mux(begin, offer.decrypt, back))]
         m.d.sync += [
             inverse.eq(substitution.inverse),
-            *(half.eq(Mux(inverse, _shift_rows(given, -1), _shift_rows(given, 1)))
-              for half, given in ((substituted, substitution.o), (doubled, substitution.doubled))),
+            substituted.eq(Mux(inverse, _shift_rows(substitution.o, -1), _shift_rows(substitution.o, 1))),
         ]
 
         # Second half: MixColumns, AddRoundKey. The last round is without MixColumns.
         m.d.comb += substitution.i.eq(Mux(begin, offer.block ^ self.keys.first,
-                                          _mix_columns(m, substituted, doubled, back) ^ self.keys.key))
+                                          _mix_columns(m, substituted, back) ^ self.keys.key))
         m.d.sync += self.done.eq(0)
         with m.If(last):
             m.d.sync += [self.result.eq(substituted ^ self.keys.key), self.done.eq(1 << turn)]
