@@ -34,7 +34,8 @@ WHOLE = "in all"
 CLOCK = "clk"
 AT_ONCE = 2
 """Runs at the same time: one of a whole device takes more than a gigabyte."""
-SYNTHESIS = "read_verilog top.v; synth_ecp5 -top top -json top.json"
+# Without carry chains for comparisons with constants, which are mostly of a few bits.
+SYNTHESIS = "read_verilog top.v; synth_ecp5 -cmp2softlogic -top top -json top.json"
 PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
                    # nextpnr's default for ECP5, router1, needs hours where three quarters of the device are in use.
                    "--router", "router2")
