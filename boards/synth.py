@@ -5,16 +5,17 @@ pins. Paths between registers are timed; those that begin or end at a port are n
 """
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from spigate.boards.tools import ToolFailed, call
+from spigate.boards.tools import ToolFailed, call, versions
 from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
@@ -33,6 +34,17 @@ WHOLE = "in all"
 CLOCK = "clk"
 AT_ONCE = 2
 """Runs at the same time: one of a whole device takes more than a gigabyte."""
+# Without carry chains for comparisons with constants, which are mostly of a few bits.
+SYNTHESIS = "read_verilog top.v; synth_ecp5 -cmp2softlogic -top top -json top.json"
+PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
+                   # Router2 is faster, but takes a third of the clock away.
+                   "--router", "router1")
+PROGRESS = {
+    r"at iteration #(\d+), type ALL: .* legal = (\d+)": "placement, step {}, wires of length {}",
+    r"at iteration #(\d+): temp = .* wirelen = (\d+)": "better placement, step {}, wires of length {}",
+    r"iter=(\d+) wires=\d+ overused=(\d+)": "routing, round {}, {} wires used twice",
+}
+"""Lines of nextpnr that tell how far it is, and how to say it."""
 
 
 @dataclass(frozen=True)
@@ -75,31 +87,43 @@ def blocks(gateway) -> dict[str, Callable]:
     }
 
 
-def netlist(component) -> Path:
-    """Synthesises ``component`` for ECP5 and returns the netlist; one that was made before is found again."""
+def source(component) -> str:
+    """The Verilog of ``component`` for ECP5, its top module ``top``."""
     platform = Technology(ECP5)
-    text = "".join([verilog.convert(component, platform=platform), *platform.modules.values()])
-    with cached(f"synth/{digest(text)}") as (folder, scratch):
+    return "".join([verilog.convert(component, platform=platform), *platform.modules.values()])
+
+
+def netlist(text: str) -> Path:
+    """Synthesises Verilog and returns the netlist; one that was made before is found again."""
+    with cached(f"synth/{digest(text, SYNTHESIS, versions())}") as (folder, scratch):
         if scratch:
             (scratch / "top.v").write_text(text)
-            call("yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -top top -json top.json", folder=scratch)
+            call("yosys", "-q", "-p", SYNTHESIS, folder=scratch)
     return folder / "top.json"
 
 
-def route(block: str, source: Path, target: Target, seed: int) -> Result:
-    """Places and routes a netlist.
+def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[str], None] = lambda text: None) -> Result:
+    """Places and routes a netlist; what was done before is found again. ``tell`` hears how far it is.
 
     Raises
     ------
     ToolFailed
         It does not fit, or the constraint was not applied to the one clock there is.
     """
-    report = source.with_name(f"{target.device}-{target.speed}-{target.mhz:g}-{seed}.json")
-    began = time.monotonic()
-    call("nextpnr-ecp5", f"--{target.device}", "--package", PACKAGES[target.device], "--speed", str(target.speed),
-         "--out-of-context", "--freq", f"{target.mhz:g}", "--timing-allow-fail", "--seed", str(seed), "--json", source.name,
-         "--report", report.name, folder=source.parent)
-    return read_report(report, block, target, seed, time.monotonic() - began)
+    arguments = [f"--{target.device}", "--package", PACKAGES[target.device], "--speed", str(target.speed), *PLACE_AND_ROUTE,
+                 "--freq", f"{target.mhz:g}", "--seed", str(seed)]
+
+    def hear(line: str) -> None:
+        for pattern, text in PROGRESS.items():
+            if found := re.search(pattern, line):
+                tell(text.format(*found.groups()))
+
+    with cached(f"routed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
+        if scratch:
+            began = time.monotonic()
+            call("nextpnr-ecp5", *arguments, "--json", str(netlist), "--report", "report.json", folder=scratch, hear=hear)
+            (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
+    return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 
 
 def read_report(path: Path, block: str, target: Target, seed: int, seconds: float) -> Result:
@@ -116,22 +140,33 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
                   round(achieved, 1), round(seconds, 1))
 
 
-def measure(parts: dict[str, Callable], target: Target, seeds: Iterable[int],
-            tell: Callable[[str], None] = lambda text: None) -> list[Result]:
-    """Synthesises each of ``parts`` and routes it with each of ``seeds``; results in this order. ``tell`` hears
-    what is under way.
+def measure(parts: dict[str, Callable], target: Target, seeds: dict[str, Iterable[int]],
+            tell: Callable[[str, str], None] = lambda job, text: None) -> list[Result]:
+    """Synthesises each of ``parts`` and routes it with each of its ``seeds``; results in this order. The parts that
+    take longest should come first. ``tell`` hears of each job, and what is under way in it.
     """
-    seeds = list(seeds)
+    def work(name, waited_for, seed):
+        job = f"{name}, seed {seed}"
+        result = route(name, waited_for.result(), target, seed, lambda text: tell(job, text))
+        tell(job, f"{result.mhz} MHz")
+        return result
+
+    def synthesise(name, text):
+        tell(name, "synthesis")
+        made = netlist(text)
+        tell(name, "synthesised")
+        return made
+
+    texts = {name: source(make()) for name, make in parts.items()}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        jobs = {}
-        for name, make in parts.items():
-            tell(f"{name}: synthesis")
-            source = netlist(make())
-            jobs |= {pool.submit(route, name, source, target, seed): (name, seed) for seed in seeds}
-        for job in as_completed(jobs):
-            name, seed = jobs[job]
-            tell(f"{name}: seed {seed} gives {job.result().mhz} MHz")
-    return [job.result() for job in jobs]
+        # Taken from the queue in this order: so whoever waits for a netlist waits for one that is being made.
+        netlists = {name: pool.submit(synthesise, name, text) for name, text in texts.items()}
+        jobs = [pool.submit(work, name, netlists[name], seed) for name in parts for seed in seeds[name]]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def worst(results: Iterable[Result]) -> list[Result]:
@@ -176,12 +211,24 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     target = Target(args.device, args.speed, args.mhz)
     gateway = gateway_from(args)
-    results = []
-    with console.status("") as status:
-        if not args.whole:
-            results += measure(blocks(gateway), target, args.seeds[:1], status.update)
-        if not args.blocks:
-            results += measure({WHOLE: lambda: Core(gateway)}, target, args.seeds, status.update)
+    parts, seeds = {}, {}
+    if not args.blocks:
+        parts[WHOLE], seeds[WHOLE] = lambda: Core(gateway), args.seeds
+    if not args.whole:
+        parts |= blocks(gateway)
+        seeds |= dict.fromkeys(blocks(gateway), args.seeds[:1])
+    under_way = {}
+    with console.status("conversion to Verilog") as status:
+        def tell(job, text):
+            under_way.pop(job, None)
+            if text.endswith("MHz") or text == "synthesised":
+                console.print(f"{job}: {text}")
+            else:
+                under_way[job] = text
+            status.update("; ".join(f"{job}: {text}" for job, text in under_way.items()))
+        results = measure(parts, target, seeds, tell)
+    # The whole comes first because it takes longest, but it is the last row of the table.
+    results.sort(key=lambda result: result.block == WHOLE)
     table = Table(title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on {target.device} speed {target.speed}")
     for name, title in COLUMNS.items():
         table.add_column(title, justify="left" if name == "block" else "right")

@@ -1,6 +1,9 @@
 """Yosys and nextpnr, as their PyPI packages bring them."""
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,8 +18,14 @@ class ToolFailed(SpigateError):
     """A tool refused its input; the message ends with the end of its output."""
 
 
-def call(tool: str, *arguments: str, folder: Path) -> None:
-    """Runs ``tool``, one of :data:`TOOLS`, in ``folder`` and in a process of its own.
+def versions() -> tuple[str, ...]:
+    """Of every tool. Raises ToolMissing where its package is not installed."""
+    return tuple(f"{tool} {version(_package(tool))}" for tool in TOOLS)
+
+
+def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] = lambda line: None) -> None:
+    """Runs ``tool``, one of :data:`TOOLS`, in ``folder`` and in a process of its own. ``hear`` is given each line that
+    it prints.
 
     Raises
     ------
@@ -25,12 +34,20 @@ def call(tool: str, *arguments: str, folder: Path) -> None:
     ToolFailed
         It did not end well.
     """
-    package, function = TOOLS[tool]
+    package, function = _package(tool), TOOLS[tool][1]
+    end = deque(maxlen=LOG_LINES)
+    with subprocess.Popen(
+            [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))", *arguments],
+            cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        for line in running.stdout:
+            end.append(line.rstrip())
+            hear(line)
+    if running.returncode:
+        raise ToolFailed("\n".join([f"{tool} ended with {running.returncode}:", *end]))
+
+
+def _package(tool: str) -> str:
+    package = TOOLS[tool][0]
     if find_spec(package) is None:
         raise ToolMissing(f"{tool} is not installed: pip install {package.replace('_', '-')}")
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))", *arguments],
-        cwd=folder, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
-        end = "\n".join(done.stdout.splitlines()[-LOG_LINES:])
-        raise ToolFailed(f"{tool} ended with {done.returncode}:\n{end}")
+    return package

@@ -1,13 +1,13 @@
 """AES rounds (FIPS 197) for two contexts that share one datapath.
 
-The datapath has two registers: one behind the field inversion, one behind the rest of the round. So two blocks are in
-it at any time, one of each context, and each advances by a round in two clocks. Both directions share the inversion,
-which is the large part of SubBytes: encrypting, the affine transformation follows it; decrypting, its inverse goes
-before. Whatever treats all bytes alike is written as operations on 128-bit vectors, which is also what simulates
-fast.
+The datapath has two registers: the address of the block RAMs that hold SubBytes, and one behind them. So two blocks
+are in it at any time, one of each context, and each advances by a round in two clocks. Both directions share all of
+it: the tables hold SubBytes and its inverse, and InvMixColumns is MixColumns and one term more, because the inverse
+cipher is the equivalent one (FIPS 197 5.3.5), whose round keys have been through InvMixColumns. Whatever treats all
+bytes alike is written as operations on 128-bit vectors, which is also what simulates fast.
 """
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto import gf256
@@ -46,7 +46,8 @@ class RoundKeyRead(wiring.Signature):
     set, index : Out
         Number of a round key, 0 to 14.
     key : In(128)
-        The key at ``set`` and ``index`` of two clocks before.
+        The key at ``set`` and ``index`` of two clocks before, of a set for decryption that of the equivalent inverse
+        cipher.
     """
 
     def __init__(self):
@@ -82,16 +83,6 @@ def _rotate(vector, count: int, width: int):
             | vector[width - count:] & _every(low, width))
 
 
-def _affine(m: Module, vector):
-    """SubBytes behind the inversion: each byte and its rotations by 1 to 4, and 0x63."""
-    pair = _named(m, vector ^ _rotate(vector, 1, 8))
-    return pair ^ _rotate(pair, 2, 8) ^ _rotate(vector, 4, 8) ^ _every(0x63)
-
-
-def _inverse_affine(vector):
-    return _rotate(vector, 1, 8) ^ _rotate(vector, 3, 8) ^ _rotate(vector, 6, 8) ^ _every(0x05)
-
-
 def _double(m: Module, vector):
     """Each byte times x."""
     top = _named(m, vector[7:] & _every(0x01))
@@ -104,22 +95,54 @@ def _below(vector, rows: int):
     return _rotate(vector, 32 - 8 * rows, 32)
 
 
-def _mix_columns(m: Module, vector):
-    below = _named(m, _below(vector, 1))
-    pair = _named(m, vector ^ below)
-    return _double(m, pair) ^ below ^ _below(pair, 2)
-
-
-def _before_mix_columns(m: Module, vector):
-    """What makes InvMixColumns of MixColumns when it is added to what goes in."""
-    quarter = _named(m, vector ^ _below(vector, 2))
-    return _double(m, _named(m, _double(m, quarter)))
+def _mix_columns(m: Module, vector, inverse):
+    """MixColumns, or where ``inverse`` InvMixColumns."""
+    doubled = _named(m, _double(m, vector))
+    # 2, 3, 1, 1; and for the inverse, whose coefficients are 14, 11, 13, 9, also 12, 8, 12, 8.
+    pair = _named(m, doubled ^ _below(doubled, 2))
+    column = _named(m, pair ^ _below(pair, 1))
+    more = _double(m, _named(m, pair ^ _double(m, column)))
+    return doubled ^ _below(doubled ^ vector, 1) ^ _below(vector, 2) ^ _below(vector, 3) ^ Mux(inverse, more, 0)
 
 
 def _shift_rows(vector, direction: int):
     """ShiftRows, or with ``direction`` -1 its inverse."""
     return Cat(vector.word_select(row + 4 * ((column + direction * row) % 4), 8) for column in range(4)
                for row in range(4))
+
+
+class Substitution(wiring.Component):
+    """SubBytes and its inverse, in block RAM.
+
+    Members
+    -------
+    enable : In(1)
+        Take the next block.
+    i : In(128)
+    inverse : In(1)
+        Of the block at ``i``.
+    o : Out(128)
+        What was at ``i`` in the last enabled clock, substituted.
+    """
+
+    enable: In(1)
+    i: In(BLOCK_BITS)
+    inverse: In(1)
+    o: Out(BLOCK_BITS)
+
+    def elaborate(self, platform):
+        m = Module()
+        table = [*gf256.SBOX, *gf256.INVERSE_SBOX]
+        # A block RAM has two ports: one for each of two bytes.
+        for pair in range(BLOCK_BITS // 16):
+            m.submodules[f"table_{pair}"] = store = memory.Memory(shape=unsigned(8), depth=len(table), init=table)
+            for at in (2 * pair, 2 * pair + 1):
+                port = store.read_port()
+                m.d.comb += [
+                    port.en.eq(self.enable), port.addr.eq(Cat(self.i.word_select(at, 8), self.inverse)),
+                    self.o.word_select(at, 8).eq(port.data),
+                ]
+        return m
 
 
 class Aes(wiring.Component):
@@ -151,7 +174,7 @@ class Aes(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # In a clock, `turn` is the context that ends a round or begins a block; the other one's bytes are being
-        # inverted.
+        # substituted.
         turn = Signal()
         left = Array(Signal(range(15), name=f"left_{context}") for context in range(CONTEXTS))
         index = Array(Signal(range(15), name=f"index_{context}") for context in range(CONTEXTS))
@@ -159,20 +182,25 @@ class Aes(wiring.Component):
         bank = Array(Signal(name=f"bank_{context}") for context in range(CONTEXTS))
         begin, offered = Signal(), Signal()
         offer = Signal(AesBlock())
-        own_left, own_index, own_bank, back = Signal(range(15)), Signal(range(15)), Signal(), Signal()
+        own_left, own_index, own_bank = Signal(range(15)), Signal(range(15)), Signal()
+        # What is known of `turn` a clock before: whether it decrypts, has no block or ends it, ends it.
+        back, free, last = Signal(), Signal(init=1), Signal()
+        m.d.sync += [back.eq(decrypt[~turn]), free.eq(left[~turn] <= 1), last.eq(left[~turn] == 1)]
         m.d.comb += [
             offer.eq(Mux(turn, self.start[1].payload, self.start[0].payload)),
             offered.eq(Mux(turn, self.start[1].valid, self.start[0].valid)),
-            own_left.eq(left[turn]), own_index.eq(index[turn]), own_bank.eq(bank[turn]), back.eq(decrypt[turn]),
-            begin.eq((own_left <= 1) & offered),
+            own_left.eq(left[turn]), own_index.eq(index[turn]), own_bank.eq(bank[turn]),
+            begin.eq(free & offered),
         ]
         for context in range(CONTEXTS):
             m.d.comb += [
-                self.start[context].ready.eq((turn == context) & (left[context] <= 1)),
+                self.start[context].ready.eq((turn == context) & free),
                 self.keys_in_use[context].eq((left[context] != 0) << bank[context]),
             ]
         # Where nothing is to be done, nothing moves.
-        with m.If((left[0] != 0) | (left[1] != 0) | self.start[0].valid | self.start[1].valid):
+        moves = Signal()
+        m.d.comb += moves.eq((left[0] != 0) | (left[1] != 0) | self.start[0].valid | self.start[1].valid)
+        with m.If(moves):
             m.d.sync += turn.eq(~turn)
 
         # The key of a context's next round is asked for in its present one.
@@ -194,30 +222,21 @@ class Aes(wiring.Component):
             with m.If(own_left != 0):
                 m.d.sync += [left[turn].eq(own_left - 1), index[turn].eq(Mux(back, own_index - 1, own_index + 1))]
 
-        # First half of a round: ShiftRows, then the inversion of every byte.
-        state, inverted = Signal(BLOCK_BITS), Signal(BLOCK_BITS)
-        shifted, moves = Signal(BLOCK_BITS), Signal()
-        m.d.comb += [
-            moves.eq(left[~turn] != 0),
-            shifted.eq(Mux(decrypt[~turn], _inverse_affine(_named(m, _shift_rows(state, -1))), _shift_rows(state, 1))),
+        # First half of a round: SubBytes, then ShiftRows, which may come behind it. The register of the tables'
+        # addresses holds the block.
+        m.submodules.substitution = substitution = Substitution()
+        inverse = Signal()
+        substituted = Signal(BLOCK_BITS)
+        m.d.comb += [substitution.enable.eq(moves), substitution.inverse.eq(Mux(begin, offer.decrypt, back))]
+        m.d.sync += [
+            inverse.eq(substitution.inverse),
+            substituted.eq(Mux(inverse, _shift_rows(substitution.o, -1), _shift_rows(substitution.o, 1))),
         ]
-        m.submodules.inverses = inverses = gf256.Lookup(table=gf256.INVERSE, count=BLOCK_BITS // 8)
-        m.d.comb += inverses.i.eq(shifted)
-        with m.If(moves):
-            m.d.sync += inverted.eq(inverses.o)
 
-        # Second half: the affine transformation, MixColumns, AddRoundKey, or AddRoundKey, InvMixColumns.
-        # InvMixColumns is MixColumns after a simpler step. The last round has neither.
-        before_key = _named(m, Mux(back, self.keys.key, 0))
-        behind_key = _named(m, Mux(back, 0, self.keys.key))
-        substituted = _named(m, Mux(back, inverted, _affine(m, inverted)) ^ before_key)
-        unmixed = _named(m, Mux(back, inverted ^ self.keys.key, 0))
-        mixed = _named(m, _mix_columns(m, _named(m, substituted ^ _before_mix_columns(m, unmixed))) ^ behind_key)
+        # Second half: MixColumns, AddRoundKey. The last round is without MixColumns.
+        m.d.comb += substitution.i.eq(Mux(begin, offer.block ^ self.keys.first,
+                                          _mix_columns(m, substituted, back) ^ self.keys.key))
         m.d.sync += self.done.eq(0)
-        with m.If(own_left == 1):
-            m.d.sync += [self.result.eq(substituted ^ behind_key), self.done.eq(1 << turn)]
-        with m.If(begin):
-            m.d.sync += state.eq(offer.block ^ self.keys.first)
-        with m.Elif(own_left > 1):
-            m.d.sync += state.eq(mixed)
+        with m.If(last):
+            m.d.sync += [self.result.eq(substituted ^ self.keys.key), self.done.eq(1 << turn)]
         return m

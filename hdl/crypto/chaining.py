@@ -1,5 +1,5 @@
 """Chaining values of two packets in the making and of the two that follow them, in LUT RAM."""
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -79,8 +79,14 @@ class Chaining(wiring.Component):
         with m.If((words != 0) & ~self.write):
             m.d.sync += [row.eq(row[32:]), words.eq(words - 1), target.word.eq(target.word + 1)]
 
+        # One context's row at a time, in turns. It is loaded whenever there is room: that no valid is in the enable of so
+        # wide a register keeps that fast.
         room = Signal()
+        turn = Signal(range(CONTEXTS))
         m.d.comb += room.eq(words == 0)
+        m.d.sync += turn.eq(turn + 1)
+        with m.If(room):
+            m.d.sync += row.eq(Array(midstate.payload for midstate in self.midstate)[turn])
         for context in range(CONTEXTS):
             start, midstate = self.start[context], self.midstate[context]
             started = Signal(name=f"started{context}")
@@ -89,20 +95,16 @@ class Chaining(wiring.Component):
             full, sha1 = self.full[context], self.sha1[context]
             m.d.comb += [
                 start.ready.eq(~started & ~full.bit_select(bank, 1)),
-                midstate.ready.eq(started & room),
+                midstate.ready.eq(started & room & (turn == context)),
             ]
             m.d.sync += full.eq(full & ~self.release[context])
             with m.If(start.valid & start.ready):
                 m.d.sync += [started.eq(1), sha1.bit_select(bank, 1).eq(start.payload.auth == Auth.HMAC_SHA1_96)]
-            with m.If(started & room & midstate.valid):
-                m.d.sync += [row.eq(midstate.payload), words.eq(ROW_WORDS), upper.eq(count[0]), count.eq(count + 1)]
+            with m.If(midstate.valid & midstate.ready):
+                m.d.sync += [words.eq(ROW_WORDS), upper.eq(count[0]), count.eq(count + 1)]
                 m.d.sync += target.eq(Cat(Const(0, 2), count[1], bank, Const(context, 1)))
                 with m.If(count == MIDSTATE_ROWS - 1):
                     # The words still to be written are needed only when the inner hash has ended.
                     m.d.sync += [started.eq(0), bank.eq(~bank)]
                     m.d.sync += full.eq((full & ~self.release[context]) | Cat(~bank, bank))
-            # One context's row at a time.
-            room_next = Signal(name=f"room{context}")
-            m.d.comb += room_next.eq(room & ~(started & midstate.valid))
-            room = room_next
         return m

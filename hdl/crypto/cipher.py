@@ -94,7 +94,7 @@ class Orders(wiring.Component):
     room : In(1)
         One more block may be begun.
     idle : In(1)
-        No block is at work, and ``previous`` is the last one ordered.
+        No block is at work any more, and ``previous`` is the last one ordered.
     """
 
     def __init__(self):
@@ -145,8 +145,8 @@ class Orders(wiring.Component):
         # What AES is to do: counter blocks, the block of GCM's mask, or the block of CBC that lies in `block`.
         block = Signal(BLOCK_BITS)
         low, high = block[:WORD_BITS], block[-WORD_BITS:]
-        counters, mask, masking, whole, chained = Signal(3), Signal(), Signal(), Signal(), Signal()
-        placing_counter = Signal()
+        counters, mask, masking, whole, chained, mixed = Signal(3), Signal(), Signal(), Signal(), Signal(), Signal()
+        placing_counter, mixes = Signal(), Signal()
         may = Signal()
         begun = Signal()
         starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
@@ -157,9 +157,9 @@ class Orders(wiring.Component):
             may.eq(~placing_counter & ~(starts_block & (mask | (counters == 7))) & ~(in_cbc_block & whole)),
             self.o.valid.eq((known | (icv_left != 0)) & may), go.eq(self.o.valid & self.o.ready),
             self.block.valid.eq(self.room
-                                & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | self.idle))),
-            begun.eq(self.block.valid & self.block.ready),
-            self.block.payload.block.eq(block ^ Mux(cbc & task.encrypt & chained, self.previous, 0)),
+                                & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
+            begun.eq(self.block.valid & self.block.ready), mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
+            self.block.payload.block.eq(block),
             self.block.payload.decrypt.eq(cbc & ~task.encrypt), self.block.payload.rounds.eq(task.rounds),
             self.block.payload.bank.eq(task.bank),
         ]
@@ -185,8 +185,8 @@ class Orders(wiring.Component):
             m.d.sync += [active.eq(0), closing.eq(0)]
 
         # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as words at the
-        # top. A literal IV of CBC is in `block` when the first text comes, and is added to it on the way; later
-        # blocks are chained as a whole.
+        # top. A literal IV of CBC is in `block` when the first text comes, and is added to it on the way; to later
+        # blocks what they are chained to is added when they are whole.
         chain_iv = task.encrypt & (item.kind == Kind.TEXT) & ~chained
         with m.If(placing_counter):
             m.d.sync += [block.eq(Cat(block[WORD_BITS:], Const(FIRST_COUNTER, WORD_BITS))), placing_counter.eq(0)]
@@ -194,6 +194,8 @@ class Orders(wiring.Component):
             m.d.sync += [block.eq(Cat(block[WORD_BITS:], item.data)), placing_counter.eq(item.end)]
         with m.Elif(go & in_cbc_block):
             m.d.sync += block.eq(Cat(block[WORD_BITS:], item.data ^ Mux(chain_iv, low, 0)))
+        with m.Elif(mixes):
+            m.d.sync += [block.eq(block ^ self.previous), mixed.eq(1)]
         with m.Elif(mask & ~masking & (counters == 0)):
             m.d.sync += [high.eq(MASK_COUNTER), masking.eq(1)]
         with m.Elif(begun & gcm):
@@ -205,7 +207,7 @@ class Orders(wiring.Component):
         with m.If(go & ends_block):
             m.d.sync += whole.eq(1)
         with m.If(begun):
-            m.d.sync += chained.eq(1)
+            m.d.sync += [chained.eq(1), mixed.eq(0)]
             with m.If(counters == 0):
                 m.d.sync += [mask.eq(0), masking.eq(0), whole.eq(0)]
         return m
@@ -262,7 +264,8 @@ class CipherContext(wiring.Component):
         begun, used_up = Signal(), Signal()
         m.d.comb += [
             begun.eq(orders.block.valid & orders.block.ready),
-            orders.previous.eq(latest), orders.room.eq(under_way != 2), orders.idle.eq(at_work == 0),
+            orders.previous.eq(Mux(self.done, self.result, latest)), orders.room.eq(under_way != 2),
+            orders.idle.eq(at_work == self.done),
         ]
         m.d.sync += [at_work.eq(at_work + begun - self.done), under_way.eq(under_way + begun - used_up)]
 

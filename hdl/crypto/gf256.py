@@ -1,5 +1,5 @@
 """The field GF(2^8) of AES (FIPS 197 4), as tables made by its rules."""
-from amaranth.hdl import Cat, Module, unsigned
+from amaranth.hdl import Cat, Module, Mux, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,6 +37,21 @@ def affine(a: int) -> int:
 
 INVERSE = [_inverse(a) for a in range(256)]
 SBOX = [affine(INVERSE[a]) for a in range(256)]
+INVERSE_SBOX = [SBOX.index(a) for a in range(256)]
+
+
+def inverse_mix_column(column):
+    """InvMixColumns (FIPS 197 5.3.3) of a column of four bytes, byte 0 in the low bits."""
+    own = [column.word_select(row, 8) for row in range(4)]
+    total = own[0] ^ own[1] ^ own[2] ^ own[3]
+    # 14, 11, 13, 9 times the bytes from its own row down.
+    return Cat(total ^ own[row] ^ _double((own[row] ^ own[(row + 1) % 4])
+                                          ^ _double(own[row] ^ own[(row + 2) % 4] ^ _double(total)))
+               for row in range(4))
+
+
+def _double(byte):
+    return Cat(0, byte[:7]) ^ Mux(byte[7], POLYNOMIAL & 0xff, 0)
 
 
 class Lookup(wiring.Component):

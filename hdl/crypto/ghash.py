@@ -136,8 +136,9 @@ class Ghash(wiring.Component):
                 want.eq(running & source.o.valid & ~(busy & (context == n)) & ~digest.valid),
                 source.o.ready.eq(load & (chosen == n)),
             ]
-            with m.If(key.valid & key.ready):
-                m.d.sync += [own_key.eq(_reflected(key.payload)), sum_.eq(0), running.eq(1)]
+            # Wide registers are loaded whenever they may be: that no valid is in their enables keeps those fast.
+            with m.If(~running):
+                m.d.sync += [own_key.eq(_reflected(key.payload)), sum_.eq(0), running.eq(key.valid)]
             with m.If(ends & (context == n)):
                 m.d.sync += [sum_.eq(advanced), digest.valid.eq(last)]
             with m.If(digest.valid & digest.ready):

@@ -100,18 +100,21 @@ class Hmac(wiring.Component):
         packet_word = Signal(32)
         digest_word = Signal(32)
         m.d.sync += packet_word.eq(Array(block.word for block in blocks)[context1])
-        words = Mux(token2.sha1, SHA1_WORDS, SHA256_WORDS)
-        with m.If(token2.w[:4] < 4):
-            m.d.comb += digest_word.eq(low[0])
-        with m.Elif(token2.w[:4] < words):
-            m.d.comb += digest_word.eq(high[0])
-        with m.Elif(token2.w[:4] == words):
-            m.d.comb += digest_word.eq(MARK)
-        with m.Elif(token2.w[:4] == BLOCK_WORDS - 1):
-            m.d.comb += digest_word.eq(8 * (HASHED_BYTES + 4 * words))
+        # What steers a whole stage 2 is made in stage 1 and registered.
+        words = Mux(token1.sha1, SHA1_WORDS, SHA256_WORDS)
+        is_low, is_high, padding, given = Signal(), Signal(), Signal(32), Signal()
+        m.d.sync += [
+            is_low.eq(token1.w[:4] < 4), is_high.eq((token1.w[:4] >= 4) & (token1.w[:4] < words)), padding.eq(0),
+            given.eq(token1.w < BLOCK_WORDS),
+        ]
+        with m.If(token1.w[:4] == words):
+            m.d.sync += padding.eq(MARK)
+        with m.Elif(token1.w[:4] == BLOCK_WORDS - 1):
+            m.d.sync += padding.eq(8 * (HASHED_BYTES + 4 * words))
         m.d.comb += [
+            digest_word.eq(Mux(is_low, low[0], Mux(is_high, high[0], padding))),
             schedule.word_2.eq(Mux(token2.outer, digest_word, packet_word)), schedule.sha1_2.eq(token2.sha1),
-            schedule.given_2.eq(token2.w < BLOCK_WORDS),
+            schedule.given_2.eq(given),
         ]
 
         # K for the W made last, and K + W a clock later.
@@ -126,10 +129,13 @@ class Hmac(wiring.Component):
             quarter1.eq(quarter), quarter2.eq(quarter1), mix.eq(quarter2),
         ]
 
-        for core, mine in ((sha1, token2.sha1), (sha256, ~token2.sha1)):
+        last = Signal(init=1)
+        m.d.sync += last.eq(token1.left == 0)
+        for core, name, mine in ((sha1, "sha1", token1.sha1), (sha256, "sha256", ~token1.sha1)):
+            clear = Signal(name=f"clear_{name}", init=1)
+            m.d.sync += clear.eq(~mine | ~token1.live | (~token1.real & (token1.left != 0)))
             m.d.comb += [
-                core.ports.clear_2.eq(~mine | ~token2.live | (~token2.real & (token2.left != 0))),
-                core.ports.last_2.eq(token2.left == 0), core.ports.kw_2.eq(kw),
+                core.ports.clear_2.eq(clear), core.ports.last_2.eq(last), core.ports.kw_2.eq(kw),
                 core.ports.h_a_1.eq(h_a), core.ports.h_0_1.eq(h_0),
             ]
         m.d.comb += [

@@ -51,8 +51,9 @@ class IcvCheck(wiring.Component):
             fetch.eq((wanted != Scheme.NONE) & ~fetched & Mux(uses_hash, self.hash.valid, self.mac.valid)),
             self.hash.ready.eq(fetch & uses_hash), self.mac.ready.eq(fetch & ~uses_hash),
         ]
-        with m.If(fetch):
-            m.d.sync += [digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])), fetched.eq(1)]
+        # Loaded whenever it may be: that no valid is in its enable keeps that fast.
+        with m.If(~fetched):
+            m.d.sync += [digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])), fetched.eq(fetch)]
 
         difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
         word, compare = Signal(WORD_BITS), Signal()

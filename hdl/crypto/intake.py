@@ -103,14 +103,15 @@ class Intake(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
                 m.d.sync += [row.eq(0), ordered.eq(0), expanded.eq(0), started.eq(0), given.eq(0)]
+                cipher, auth = self.job.payload.cipher, self.job.payload.auth
+                is_gcm = cipher == Cipher.AES_GCM
+                m.d.sync += [
+                    job.eq(self.job.payload),
+                    aes.eq(is_gcm | (cipher == Cipher.AES_CBC)), scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
+                    hmac.eq(~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))),
+                ]
                 with m.If(self.job.valid):
-                    cipher, auth = self.job.payload.cipher, self.job.payload.auth
-                    is_gcm = cipher == Cipher.AES_GCM
-                    m.d.sync += [
-                        job.eq(self.job.payload), bank.eq(~bank),
-                        aes.eq(is_gcm | (cipher == Cipher.AES_CBC)), scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
-                        hmac.eq(~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))),
-                    ]
+                    m.d.sync += bank.eq(~bank)
                     m.next = "WORK"
             with m.State("WORK"):
                 m.d.comb += [

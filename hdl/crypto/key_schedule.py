@@ -79,6 +79,7 @@ class KeySchedule(wiring.Component):
 
         write = Signal()
         material = Signal(BLOCK_BITS)
+        m.d.sync += self.done.eq(0)
         m.d.comb += material.eq(Mux(context, self.key[1].payload, self.key[0].payload))
         with m.FSM():
             with m.State("IDLE"):
@@ -115,19 +116,26 @@ class KeySchedule(wiring.Component):
                         m.d.sync += round_constant.eq(round_constant << 1
                                                       ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
                     with m.If((at == 3) & (row == final)):
-                        m.d.comb += self.done.eq(1 << context)
+                        m.d.sync += self.done.eq(1 << context)
                         m.next = "IDLE"
 
+        # A word is written a clock after it is made. The equivalent inverse cipher wants it through InvMixColumns,
+        # except in the first and the last round key.
         m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
         m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
         first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
-        set_written = Signal(KeySet())
+        set_written, row_written = Signal(KeySet()), Signal.like(row)
+        enable, mixes, is_first = Signal(4), Signal(), Signal()
+        m.d.sync += [
+            enable.eq(write << at), row_written.eq(row), mixes.eq(order.decrypt & (row != 0) & (row != final)),
+            is_first.eq(row == Mux(order.decrypt, final, 0)),
+        ]
         m.d.comb += [
             set_written.context.eq(context), set_written.bank.eq(order.bank),
-            keys.write_address.eq(Cat(row, set_written)), keys.write_data.eq(word.replicate(4)),
-            keys.write_enable.eq(write << at),
-            first_write.addr.eq(set_written), first_write.data.eq(word.replicate(4)),
-            first_write.en.eq(Mux(row == Mux(order.decrypt, final, 0), write << at, 0)),
+            keys.write_address.eq(Cat(row_written, set_written)), keys.write_enable.eq(enable),
+            keys.write_data.eq(Mux(mixes, gf256.inverse_mix_column(newest), newest).replicate(4)),
+            first_write.addr.eq(set_written), first_write.data.eq(newest.replicate(4)),
+            first_write.en.eq(Mux(is_first, enable, 0)),
             first_read.addr.eq(self.read.first_set), self.read.first.eq(first_read.data),
             keys.read_address.eq(Cat(self.read.index, self.read.set)), self.read.key.eq(keys.read_data),
         ]

@@ -15,13 +15,26 @@ def report(path, fmax):
 
 
 def test_measures_a_block_through_the_tools():
-    results = synth.measure({"queue": lambda: PacketFifo(beat_bytes=8, depth=256)}, synth.Target("um5g-25k", 8, 120), [1, 2])
+    told = []
+    results = synth.measure({"queue": lambda: PacketFifo(beat_bytes=8, depth=256)}, synth.Target("um5g-25k", 8, 120),
+                            {"queue": [1, 2]}, lambda job, text: told.append((job, text)))
     assert [(result.block, result.seed) for result in results] == [("queue", 1), ("queue", 2)]
     for result in results:
         # 69 bits and more of 256 words are two block RAMs of 36 bits; the pointers are some dozens of LUTs.
         assert result.ebr == 2 and result.dsp == 0
         assert 20 < result.luts < 300 and 20 < result.ffs < 300
         assert result.mhz > 120
+        assert (f"queue, seed {result.seed}", f"{result.mhz} MHz") in told
+    assert told[:2] == [("queue", "synthesis"), ("queue", "synthesised")]
+
+
+def test_tells_how_far_place_and_route_is(tmp_path):
+    told = []
+    text = synth.source(PacketFifo(beat_bytes=8, depth=64))
+    synth.route("queue", synth.netlist(text + f"// {tmp_path}"), synth.Target("um5g-25k", 8, 90), 3, told.append)
+    for start in ("placement, step 1, wires of length ", "better placement, step 1, ", "routing, round 1, "):
+        assert any(line.startswith(start) for line in told), start
+
 
 
 @pytest.mark.parametrize("fmax, message", [
