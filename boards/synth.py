@@ -42,7 +42,7 @@ PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
 PROGRESS = {
     r"at iteration #(\d+), type ALL: .* legal = (\d+)": "placement, step {}, wires of length {}",
     r"at iteration #(\d+): temp = .* wirelen = (\d+)": "better placement, step {}, wires of length {}",
-    r"iter=(\d+) wires=\d+ overused=(\d+)": "routing, round {}, {} wires used twice",
+    r"Info: +\d+ \| +\d+ +\d+ \| +\d+ +\d+ \| +(\d+)\|": "routing, {} arcs are left",
 }
 """Lines of nextpnr that tell how far it is, and how to say it."""
 
