@@ -8,8 +8,9 @@ from spigate.hdl.crypto.ghash import Ghash
 from spigate.hdl.crypto.hmac import Hmac
 from spigate.hdl.crypto.icv import IcvCheck
 from spigate.hdl.crypto.intake import Intake
-from spigate.hdl.crypto.interface import EngineSignature
+from spigate.hdl.crypto.interface import EngineSignature, Word
 from spigate.hdl.crypto.key_schedule import KeySchedule
+from spigate.hdl.crypto.queue import Slice
 
 
 class CompactEngine(wiring.Component):
@@ -40,10 +41,19 @@ class CompactEngine(wiring.Component):
             m.submodules[f"intake_{n}"] = intake = Intake()
             m.submodules[f"cipher_{n}"] = cipher = CipherContext()
             m.submodules[f"icv_{n}"] = icv = IcvCheck()
-            for inner, outer in ((intake.job, context.job), (intake.material, context.material), (cipher.i, context.i)):
+            m.submodules[f"arriving_{n}"] = arriving = Slice(Word(WORD_BITS // 8))
+            m.submodules[f"leaving_{n}"] = leaving = Slice(Word(WORD_BITS // 8))
+            for inner, outer in ((intake.job, context.job), (intake.material, context.material), (arriving.i, context.i)):
                 wiring.connect(m, wiring.flipped(outer), inner)
-            for inner, outer in ((icv.o, context.o), (icv.result, context.result)):
-                wiring.connect(m, inner, wiring.flipped(outer))
+            wiring.connect(m, arriving.o, cipher.i)
+            wiring.connect(m, icv.o, leaving.i)
+            wiring.connect(m, leaving.o, wiring.flipped(context.o))
+            # The result comes behind the words also where these wait.
+            m.d.comb += [
+                context.result.payload.eq(icv.result.payload),
+                context.result.valid.eq(icv.result.valid & ~leaving.o.valid),
+                icv.result.ready.eq(context.result.ready & ~leaving.o.valid),
+            ]
 
             wiring.connect(m, intake.key_start, key_schedule.start[n])
             wiring.connect(m, intake.key, key_schedule.key[n])

@@ -118,10 +118,12 @@ class Ghash(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step, busy, context, last = Signal(range(STEPS)), Signal(), Signal(), Signal()
+        step, busy, last = Signal(range(STEPS)), Signal(), Signal()
         factor, subkey, product, advanced = (Signal(BLOCK_BITS, name=name)
                                              for name in ("factor", "subkey", "product", "advanced"))
-        ends, load, chosen = Signal(), Signal(), Signal()
+        # The context whose block may come next. While one is at work, it is the other one's.
+        chosen = Signal()
+        ends, free, load = Signal(), Signal(), Signal()
         wants, blocks, subkeys, lasts = [], [], [], []
 
         for n in range(CONTEXTS):
@@ -133,13 +135,13 @@ class Ghash(wiring.Component):
             want = Signal(name=f"want_{n}")
             m.d.comb += [
                 key.ready.eq(~running), digest.payload.eq(_reflected(sum_)),
-                want.eq(running & source.o.valid & ~(busy & (context == n)) & ~digest.valid),
+                want.eq(running & source.o.valid & ~digest.valid),
                 source.o.ready.eq(load & (chosen == n)),
             ]
             # Wide registers are loaded whenever they may be: that no valid is in their enables keeps those fast.
             with m.If(~running):
                 m.d.sync += [own_key.eq(_reflected(key.payload)), sum_.eq(0), running.eq(key.valid)]
-            with m.If(ends & (context == n)):
+            with m.If(ends & (chosen != n)):
                 m.d.sync += [sum_.eq(advanced), digest.valid.eq(last)]
             with m.If(digest.valid & digest.ready):
                 m.d.sync += [digest.valid.eq(0), running.eq(0)]
@@ -150,8 +152,7 @@ class Ghash(wiring.Component):
 
         m.d.comb += [
             ends.eq(busy & (step == STEPS - 1)),
-            load.eq((~busy | ends) & Cat(wants).any()),
-            chosen.eq(Mux(context, ~wants[0], wants[1])),
+            free.eq(~busy | ends), load.eq(free & Array(wants)[chosen]),
         ]
         # The factor's digits come from its highest powers down, as in Horner's scheme.
         raised = product.shift_left(DIGIT)
@@ -163,12 +164,12 @@ class Ghash(wiring.Component):
             # x^128 = x^7 + x^2 + x + 1
             advanced.eq(low ^ high ^ high.shift_left(1) ^ high.shift_left(2) ^ high.shift_left(7)),
         ]
-        with m.If(load):
+        with m.If(free):
+            # Loaded also where there is nothing to do: so the enables of the wide registers are fast.
             m.d.sync += [
                 factor.eq(Array(blocks)[chosen]), subkey.eq(Array(subkeys)[chosen]), last.eq(Array(lasts)[chosen]),
-                context.eq(chosen), product.eq(0), step.eq(0), busy.eq(1),
+                chosen.eq(~chosen), product.eq(0), step.eq(0), busy.eq(load),
             ]
-        with m.Elif(busy):
-            m.d.sync += [factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]), product.eq(advanced), step.eq(step + 1),
-                         busy.eq(~ends)]
+        with m.Else():
+            m.d.sync += [factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]), product.eq(advanced), step.eq(step + 1)]
         return m

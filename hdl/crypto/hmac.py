@@ -148,11 +148,15 @@ class Hmac(wiring.Component):
         outer = Signal()
         sum_a = Mux(token2.sha1, sha1.ports.sum_a_2, sha256.ports.sum_a_2)
         sum_e = Mux(token2.sha1, sha1.ports.sum_e_2, sha256.ports.sum_e_2)
+        fold_word = Signal(2)
+        m.d.sync += [
+            folding.eq(token1.folded | (token1.real & (token1.left < 3))),
+            outer.eq(Mux(token1.folded, token1.folded_outer, token1.outer)),
+            fold_word.eq(Mux(token1.folded, 0, token1.left + 1)),
+        ]
         m.d.comb += [
-            folding.eq(token2.folded | (token2.real & (token2.left < 3))),
-            outer.eq(Mux(token2.folded, token2.folded_outer, token2.outer)),
             chaining.write.eq(folding & ~outer), chaining.write_low.eq(sum_a), chaining.write_high.eq(sum_e),
-            chaining.write_address.word.eq(Mux(token2.folded, 0, token2.left + 1)),
+            chaining.write_address.word.eq(fold_word),
             chaining.write_address.bank.eq(token2.bank), chaining.write_address.context.eq(context2),
         ]
         for at, context in enumerate(self.context):

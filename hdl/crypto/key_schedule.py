@@ -63,11 +63,8 @@ class KeySchedule(wiring.Component):
         rotated = Cat(substituted[8:], substituted[:8])
 
         begins_cycle = Signal()
-        substitutes = Signal()
-        m.d.comb += [
-            begins_cycle.eq(place == 0),
-            substitutes.eq(~given & (begins_cycle | (order.key_size == KeySize.AES256) & (place == 4))),
-        ]
+        substitutes, cycle_ends = Signal(), Signal()
+        m.d.comb += begins_cycle.eq(place == 0)
         with m.If(given):
             m.d.comb += word.eq(words[0])
         with m.Elif(begins_cycle):
@@ -85,18 +82,19 @@ class KeySchedule(wiring.Component):
             with m.State("IDLE"):
                 chosen = Signal()
                 m.d.comb += chosen.eq(Mux(Mux(context, self.start[0].valid, self.start[1].valid), ~context, context))
-                m.d.sync += [at.eq(0), row.eq(0), place.eq(0), given.eq(1), looked_up.eq(0), round_constant.eq(1)]
+                m.d.sync += [at.eq(0), row.eq(0), place.eq(0), given.eq(1), looked_up.eq(0), substitutes.eq(0),
+                             round_constant.eq(1)]
                 with m.If(self.start[0].valid | self.start[1].valid):
                     m.d.sync += [context.eq(chosen),
                                  order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload))]
                     for n in range(CONTEXTS):
                         m.d.comb += self.start[n].ready.eq(chosen == n)
                     m.next = "LOW"
-            for state, after in (("LOW", "HIGH"), ("HIGH", "EXPAND")):
+            for state, half, after in (("LOW", words[:4], "HIGH"), ("HIGH", words[4:], "EXPAND")):
                 with m.State(state):
                     m.d.comb += [key.ready.eq(context == n) for n, key in enumerate(self.key)]
+                    m.d.sync += Cat(half).eq(material)
                     with m.If(Mux(context, self.key[1].valid, self.key[0].valid)):
-                        m.d.sync += Cat(words).eq(Cat(words[4:], material))
                         m.next = after
             with m.State("EXPAND"):
                 m.d.sync += looked_up.eq(substitutes & ~looked_up)
@@ -110,8 +108,11 @@ class KeySchedule(wiring.Component):
                     for size, end in ends.items():
                         with m.If(order.key_size == size):
                             m.d.sync += words[end].eq(word)
-                            with m.If(place == end):
-                                m.d.sync += [place.eq(0), given.eq(0)]
+                            m.d.comb += cycle_ends.eq(place == end)
+                    with m.If(cycle_ends):
+                        m.d.sync += [place.eq(0), given.eq(0)]
+                    m.d.sync += substitutes.eq(
+                        cycle_ends | ~given & (order.key_size == KeySize.AES256) & (place == 3))
                     with m.If(~given & begins_cycle):
                         m.d.sync += round_constant.eq(round_constant << 1
                                                       ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
