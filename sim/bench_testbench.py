@@ -39,8 +39,8 @@ class Bench:
         return (board.network, board.server_out) if job["direction"] == "inbound" else (board.server, board.network_out)
 
     async def stream(self, job: dict) -> dict:
-        """Clocks from one packet to the next, in steady state, and what else became of packets. Every ``repeat``-th
-        packet comes once more, two packets late. The number of packets must be a multiple of 8, or 4 for a single lane.
+        """Clocks from one packet to the next, in steady state, and what else became of packets. Inbound, every
+        ``repeat``-th packet comes once more, two packets late. The number of packets must be a multiple of 8, or 4 for a single lane.
         """
         tunnels, (source, sink) = self.tunnels(job), self.ports(job)
         await tunnels.write(self.driver)
