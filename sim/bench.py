@@ -52,7 +52,7 @@ def at_least(name: str, value: float, unit: str, limit: float | None) -> Figure:
 
 def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     """A figure that must be ``limit`` or less."""
-    return Figure(name, value, unit, f"{limit:g} or less", value <= limit)
+    return Figure(name, value, unit, f"{limit:g} or less" if limit else "none", value <= limit)
 
 
 def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
@@ -81,7 +81,7 @@ def plan() -> dict[Configuration, dict[str, dict]]:
     jobs[DFES[4]] |= {what: {"kind": "classify", "what": what} for what in CLASSIFIED}
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
-    jobs[STAND_IN] = {f"beyond {size} {direction}": stream("gcm128", size, 100 if size == 64 else 40, direction=direction)
+    jobs[STAND_IN] = {f"beyond {size} {direction}": stream("gcm128", size, 96 if size == 64 else 40, direction=direction)
                       for size in SIZES for direction in DIRECTIONS}
     return jobs
 

@@ -5,7 +5,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto.interface import Result, Word
 from spigate.hdl.dfe.feed import ESP_WORDS
-from spigate.hdl.dfe.job import BUFFER_WORDS, EspText
+from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, EspText
 
 
 class Collector(wiring.Component):
@@ -16,8 +16,6 @@ class Collector(wiring.Component):
 
     Parameters
     ----------
-    beat_bytes : int
-        Width of the packet store.
     word_bytes : int
         Width of the engine's words: 4, 8 or 16.
 
@@ -41,32 +39,23 @@ class Collector(wiring.Component):
         From the engine.
     """
 
-    def __init__(self, *, beat_bytes: int, word_bytes: int):
-        self._beat_bytes, self._word_bytes = beat_bytes, word_bytes
+    def __init__(self, *, word_bytes: int):
+        self._word_bytes = word_bytes
         super().__init__({
             "work": In(1), "text": In(EspText()), "next": Out(1), "ok": Out(1),
             "request": Out(1), "granted": In(1),
-            "enable": Out(beat_bytes // 4), "address": Out(range(BUFFER_WORDS)), "data": Out(8 * beat_bytes),
+            "enable": Out(STORE_BYTES // 4), "address": Out(range(BUFFER_WORDS)), "data": Out(8 * STORE_BYTES),
             "i": In(stream.Signature(Word(word_bytes))), "result": In(stream.Signature(Result())),
         })
 
     def elaborate(self, platform):
         m = Module()
-        part_bytes = min(self._word_bytes, self._beat_bytes)
-        part_words, parts = part_bytes // 4, self._word_bytes // part_bytes
         text, word = self.text, self.i.payload
-
         running, all_written = Signal(), Signal()
-        left = Signal(range(BUFFER_WORDS))
-        part = Signal(range(parts))
-        behind = Signal(range(self._word_bytes // 4 + 1))  # words of the engine's word from this part on
-        words = Signal(range(part_words + 1))
-        word_ends = Signal()
+        left, words = Signal(range(BUFFER_WORDS)), Signal(range(self._word_bytes // 4 + 1))
         m.d.comb += [
-            behind.eq((word.count >> 2) - part * part_words), word_ends.eq(behind <= part_words),
-            words.eq(Mux(word_ends, behind, part_words)),
-            self.request.eq(running & ~all_written & self.i.valid), self.i.ready.eq(self.granted & word_ends),
-            self.enable.eq((1 << words) - 1), self.data.eq(word.data.word_select(part, 8 * part_bytes)),
+            words.eq(word.count >> 2), self.enable.eq((1 << words) - 1), self.data.eq(word.data),
+            self.request.eq(running & ~all_written & self.i.valid), self.i.ready.eq(self.granted),
             self.result.ready.eq(running & all_written),
             self.next.eq(Mux(running, all_written & self.result.valid, self.work & ~text.crypto)),
             self.ok.eq(~running | self.result.payload.ok),
@@ -78,10 +67,7 @@ class Collector(wiring.Component):
                 left.eq(text.text_words + Mux(text.encrypt, text.iv_words + text.icv_words, 0)),
             ]
         with m.Elif(self.granted):
-            m.d.sync += [
-                part.eq(Mux(word_ends, 0, part + 1)), self.address.eq(self.address + words),
-                left.eq(left - words), all_written.eq(left == words),
-            ]
+            m.d.sync += [self.address.eq(self.address + words), left.eq(left - words), all_written.eq(left == words)]
         with m.Elif(self.next):
             m.d.sync += running.eq(0)
         return m

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.crypto.interface import MATERIAL_ROWS, Job, Kind, Word
 from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe import store
-from spigate.hdl.dfe.job import BUFFER_WORDS, ROWS, EspText
+from spigate.hdl.dfe.job import BUFFER_WORDS, ROWS, STORE_BYTES, EspText
 
 CONTROL_ROW = rdl.entry("sa")["control"].index
 KEY_ROW = rdl.entry("sa")["key_low"].index
@@ -82,8 +82,6 @@ class Feeder(wiring.Component):
 
     Parameters
     ----------
-    beat_bytes : int
-        Width of the packet store.
     word_bytes : int
         Width of the engine's words: 4, 8 or 16.
 
@@ -99,45 +97,39 @@ class Feeder(wiring.Component):
     address : Out(range(BUFFER_WORDS))
         Wants a beat from this word of the packet's buffer. It counts in a clock with ``granted``.
     granted : In(1)
-    data : In(8 * beat_bytes)
+    data : In(8 * STORE_BYTES)
         The beat, ``store.READ_CLOCKS`` clocks after ``granted``.
     o : Out(stream of Word)
         To the engine.
     """
 
-    def __init__(self, *, beat_bytes: int, word_bytes: int):
+    def __init__(self, *, word_bytes: int):
         if word_bytes not in (4, 8, 16):
             raise ValueError(f"word_bytes must be 4, 8 or 16, not {word_bytes!r}")
-        self._beat_bytes, self._word_bytes = beat_bytes, word_bytes
+        self._word_bytes = word_bytes
         super().__init__({
             "work": In(1), "text": In(EspText()), "next": Out(1),
-            "request": Out(1), "address": Out(range(BUFFER_WORDS)), "granted": In(1), "data": In(8 * beat_bytes),
+            "request": Out(1), "address": Out(range(BUFFER_WORDS)), "granted": In(1), "data": In(8 * STORE_BYTES),
             "o": Out(stream.Signature(Word(word_bytes))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        # A word of the engine that is wider than a beat comes in parts, each one read.
-        part_bytes = min(self._word_bytes, self._beat_bytes)
-        part_words, parts = part_bytes // 4, self._word_bytes // part_bytes
-        tag = data.StructLayout({"valid": 1, "part": range(parts), "end": 1, "kind": 2, "last": 1,
-                                 "count": range(self._word_bytes + 1)})
+        word_bytes, words = self._word_bytes, self._word_bytes // 4
+        tag = data.StructLayout({"valid": 1, "kind": 2, "last": 1, "count": range(word_bytes + 1)})
 
         running = Signal()
         kind = Signal(Kind)
         left = Signal(range(BUFFER_WORDS))
-        part = Signal(range(parts))
         owed = Signal(range(AHEAD + 1))
         asked = Signal(tag)
-        run_ends, word_ends, last = Signal(), Signal(), Signal()
+        run_ends, last, taken = Signal(), Signal(), Signal(range(words + 1))
         text = self.text
         m.d.comb += [
-            self.request.eq(running & ((owed != AHEAD) | (part != 0))),
-            run_ends.eq(left <= part_words), word_ends.eq(run_ends | (part == parts - 1)),
+            self.request.eq(running & (owed != AHEAD)), run_ends.eq(left <= words),
+            taken.eq(Mux(run_ends, left, words)),  # a run's end may lie inside the beat
             last.eq(run_ends & ((kind == Kind.ICV) | ((kind == Kind.TEXT) & (text.encrypt | (text.icv_words == 0))))),
-            asked.valid.eq(self.granted), asked.part.eq(part), asked.end.eq(word_ends),
-            asked.kind.eq(kind), asked.last.eq(last),
-            asked.count.eq(part * part_bytes + Mux(run_ends, left[:part_words.bit_length()] * 4, part_bytes)),
+            asked.valid.eq(self.granted), asked.kind.eq(kind), asked.last.eq(last), asked.count.eq(taken << 2),
             self.next.eq(Mux(running, self.granted & last, self.work & ~text.crypto)),
         ]
         with m.If(~running):
@@ -146,11 +138,8 @@ class Feeder(wiring.Component):
                 kind.eq(Kind.ASSOCIATED), left.eq(ESP_WORDS),
             ]
         with m.Elif(self.granted):
-            m.d.sync += [part.eq(Mux(word_ends, 0, part + 1)), running.eq(~last),
-                         self.address.eq(self.address + part_words), left.eq(left - part_words)]
+            m.d.sync += [running.eq(~last), self.address.eq(self.address + taken), left.eq(left - words)]
             with m.If(run_ends):
-                # A run's end may lie inside the beat.
-                m.d.sync += self.address.eq(self.address + left[:part_words.bit_length()])
                 with m.If((kind == Kind.ASSOCIATED) & (text.iv_words != 0)):
                     m.d.sync += [kind.eq(Kind.IV), left.eq(text.iv_words)]
                 with m.Elif(kind != Kind.TEXT):
@@ -160,22 +149,11 @@ class Feeder(wiring.Component):
 
         tags = [Signal(tag, name=f"tag_{stage}") for stage in range(store.READ_CLOCKS)]
         m.d.sync += [late.eq(early) for early, late in pairwise([asked, *tags])]
-        arrived = tags[-1]
-        known = Cat(arrived.kind, arrived.last, arrived.count)
-        m.submodules.facts = facts = fifo.SyncFIFO(width=len(known), depth=AHEAD)
-        pop = self.o.valid & self.o.ready
+        arrived, word = tags[-1], Cat(self.o.payload.data, self.o.payload.kind, self.o.payload.last, self.o.payload.count)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=len(word), depth=AHEAD)
         m.d.comb += [
-            facts.w_en.eq(arrived.valid & arrived.end), facts.w_data.eq(known),
-            Cat(self.o.payload.kind, self.o.payload.last, self.o.payload.count).eq(facts.r_data),
-            self.o.valid.eq(facts.r_rdy), facts.r_en.eq(self.o.ready),
+            queue.w_en.eq(arrived.valid), queue.w_data.eq(Cat(self.data[:8 * word_bytes], arrived.kind, arrived.last, arrived.count)),
+            word.eq(queue.r_data), self.o.valid.eq(queue.r_rdy), queue.r_en.eq(self.o.ready),
         ]
-        for at in range(parts):
-            m.submodules[f"part_{at}"] = queue = fifo.SyncFIFO(width=8 * part_bytes, depth=AHEAD)
-            m.d.comb += [
-                # With its end, a word gets the parts that it does not have.
-                queue.w_en.eq(arrived.valid & ((arrived.part == at) | (arrived.end & (arrived.part < at)))),
-                queue.w_data.eq(self.data), queue.r_en.eq(pop),
-                self.o.payload.data[8 * part_bytes * at:8 * part_bytes * (at + 1)].eq(queue.r_data),
-            ]
-        m.d.sync += owed.eq(owed + (self.granted & (part == 0)) - pop)
+        m.d.sync += owed.eq(owed + self.granted - (self.o.valid & self.o.ready))
         return m

@@ -10,7 +10,7 @@ from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe import store
 from spigate.hdl.dfe.collect import Collector
 from spigate.hdl.dfe.feed import Feeder, Introducer
-from spigate.hdl.dfe.job import BUFFER_WORDS, BUFFERS, ROWS, STORE_BYTES, EspText, LanePort
+from spigate.hdl.dfe.job import BUFFER_WORDS, BUFFERS, ROWS, EspText, LanePort
 from spigate.hdl.net.descriptor import PacketInfo, Verdict
 from spigate.hdl.net.memory import BlockMemory
 
@@ -112,7 +112,7 @@ class Lane(wiring.Component):
         if contexts not in (1, 2, 4):
             raise ValueError(f"contexts must be 1, 2 or 4, not {contexts!r}")
         self._contexts = contexts
-        self._widths = {"beat_bytes": STORE_BYTES, "word_bytes": word_bytes}
+        self._word_bytes = word_bytes
         super().__init__({
             "dispatch": Out(DispatchPort()), "fill": In(stream.Signature(FillBeat(beat_bytes))),
             "context": In(Context(word_bytes)).array(contexts),
@@ -146,8 +146,8 @@ class Lane(wiring.Component):
         buffer_of = {}
         for at in range(contexts):
             for name, worker, group in (("introducer", Introducer(), introducers),
-                                        ("feeder", Feeder(**self._widths), feeders),
-                                        ("collector", Collector(**self._widths), collectors)):
+                                        ("feeder", Feeder(word_bytes=self._word_bytes), feeders),
+                                        ("collector", Collector(word_bytes=self._word_bytes), collectors)):
                 m.submodules[f"{name}_{at}"] = worker
                 group.append(worker)
                 # Key and hash state are introduced while the packet is being filled.
