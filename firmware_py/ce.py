@@ -15,7 +15,7 @@ from spigate.firmware_py.bus import PacketPort
 from spigate.firmware_py.decision import Decision, Flow, decide, steps
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.network import NextHop, Topology
-from spigate.firmware_py.packet import ETHERTYPE_IPV4, TCP, UDP, Ethernet, Ipv4, Refused, rewrite
+from spigate.firmware_py.packet import ETHERTYPE_IPV4, TCP, UDP, Ethernet, Ip, Refused, rewrite
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
@@ -166,7 +166,7 @@ class ControlElement:
             return
         try:
             ethernet, packet = Ethernet.parse(frame)
-            await handler(header, frame, ethernet, packet, Ipv4.parse(packet))
+            await handler(header, frame, ethernet, packet, Ip.parse(packet, 4))
         except _Consumed as cause:
             self.consumed[str(cause)] += 1
         except Refused as refusal:
@@ -236,7 +236,7 @@ class ControlElement:
 
     # Punts of encrypted packets
 
-    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
         sa = self._sas.get((ip.destination, ip.protocol, spi))
         if sa is None or sa.direction != Direction.INBOUND:
@@ -260,7 +260,7 @@ class ControlElement:
         else:
             await self._again(header, frame)
 
-    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
         if ip.protocol == ESP:
@@ -308,10 +308,10 @@ class ControlElement:
 
     # Punts of clear packets
 
-    def _decide(self, header: PuntHeader, ip: Ipv4) -> Decision:
+    def _decide(self, header: PuntHeader, ip: Ip) -> Decision:
         return decide(self._steps, Flow.of(ip), header.ingress, self._settings.default)
 
-    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         decision = self._decide(header, ip)
         try:
             rule = await self._rule(decision, header, ip)
@@ -326,7 +326,7 @@ class ControlElement:
         else:
             await self._miss(header, frame)
 
-    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ipv4) -> Rule:
+    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ip) -> Rule:
         """The rule that does what was decided; what it points to is written."""
         action, values = Action.DISCARD, {}
         if decision.action == PolicyAction.BYPASS:
@@ -364,7 +364,7 @@ class ControlElement:
             return Route(Port.NETWORK)
         return _routed(self._next_hop(sa.destination))
 
-    def _clear_route(self, ingress: Port, ip: Ipv4) -> Route:
+    def _clear_route(self, ingress: Port, ip: Ip) -> Route:
         """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
         from it as a cable would."""
         if ip.destination in self._topology.local or ip.source in self._topology.local:
@@ -408,7 +408,7 @@ class ControlElement:
         self.injected[mode] += 1
 
     async def _in_software(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes,
-                           ip: Ipv4) -> None:
+                           ip: Ip) -> None:
         """Does to a clear packet here what was decided."""
         if decision.action == PolicyAction.DISCARD:
             raise Refused(Reason.POLICY)

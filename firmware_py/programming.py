@@ -7,7 +7,7 @@ from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.packet import Refused
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import Address, Direction, Lifetime, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
 
 SEQUENCE_MARGIN = 1 << 20

@@ -11,7 +11,7 @@ from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topo
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 

@@ -12,7 +12,7 @@ from spigate.firmware_py.policy import PolicyAction, PolicyDirection
 from spigate.firmware_py.programming import SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
 from tests.firmware_py.network import (
     INSIDE_MAC,
