@@ -124,7 +124,9 @@ def decide(found: list[Step], flow: Flow, ingress: Port, default: PolicyAction) 
     if exact:
         return _exactly(flow, ingress, default, None)
     if default == PolicyAction.DISCARD:
-        return Decision(default, ANY_IPV4, frozenset({ingress}), (REST,), None, tuple(met))
+        # For the gateway's rules, which are of IPv4 alone.
+        before = tuple(step for step in met if step.selectors.source.version == 4)
+        return Decision(default, ANY_IPV4, frozenset({ingress}), (REST,), None, before)
     between = flow.selectors(exact=False)
     if any(step.selectors.overlaps(between) for step in met):
         return _exactly(flow, ingress, default, None)

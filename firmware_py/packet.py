@@ -86,8 +86,9 @@ class Ip:
     fragment_at : int
         IPv6: where the Fragment header stands; 0: nowhere.
     unfragmentable : (int, int)
-        IPv6: the end of the headers that routers look at, and where the byte stands that names what follows
-        (RFC 8200 4.5), or, of a fragment, that stand before its Fragment header. This is where ESP and AH go in. IPv4: ``header_bytes``, ``protocol_at``.
+        IPv6: the end of the headers that routers look at (RFC 8200 4.5), or, of a fragment, of those before its
+        Fragment header, and where the byte stands that names what follows. This is where ESP and AH go in.
+        IPv4: ``header_bytes``, ``protocol_at``.
     """
 
     version: int

@@ -16,6 +16,10 @@ from spigate.hdl.csr import rdl
 Action = rdl.enum("action_e")
 Balance = rdl.enum("balance_e")
 
+AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
+                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
+"""Reasons of drops that RFC 4301 to 4303 want told."""
+
 
 @dataclass(frozen=True)
 class Capabilities:

@@ -128,24 +128,29 @@ def _whole(packet: bytes, ip: Ip, payload: bytes, tos: int) -> bytes:
     return rewrite(header + payload, len(header), total_length=total_length, tos=tos)
 
 
-def fragments(packet: bytes, mtu: int, identification: int) -> list[bytes]:
-    """``packet`` in pieces of ``mtu`` bytes or less, in order; itself, where it is no longer. IPv4 packets that are
-    fragments keep their identification, and IPv6 ones are made only where a packet begins.
+def fragments(packet: bytes, mtu: int, identification: int | None = None) -> list[bytes]:
+    """``packet`` in pieces of ``mtu`` bytes or less, in order; itself, where it is no longer.
+
+    Parameters
+    ----------
+    identification : int or None
+        None: as a router does, which may not with IPv6 or IPv4's DF. Otherwise the packet begins on this machine,
+        and its pieces get this identification.
 
     Raises
     ------
     Refused
-        TOO_BIG: it may not be fragmented (IPv4's DF, an IPv6 fragment).
+        TOO_BIG: it may not be fragmented, or ``mtu`` is too small for any.
     """
     ip = Ip.parse(packet)
     packet = packet[:ip.total_length]
     if len(packet) <= mtu:
         return [packet]
-    if ip.fragment if ip.version == 6 else ip.dont_fragment:
+    if ip.dont_fragment and identification is None:
         raise Refused(Reason.TOO_BIG)
     if ip.version == 6:
         return _ipv6_fragments(packet, ip, mtu, identification)
-    identification = ip.identification if ip.fragment else identification
+    identification = ip.identification if identification is None else identification
     first, payload, pieces = packet[:ip.header_bytes], packet[ip.header_bytes:], []
     header, at = first, 0
     later = _copied_options(first)

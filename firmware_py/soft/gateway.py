@@ -27,6 +27,7 @@ from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
 from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Sa, Selectors
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import (
+    AUDITABLE,
     GATEWARE,
     Action,
     CamEntry,
@@ -48,8 +49,6 @@ MAX_DEPTH = 3
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
 FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
-AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
-                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
 
 
 @dataclass(frozen=True)

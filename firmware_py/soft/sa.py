@@ -44,7 +44,7 @@ class SoftSa:
 
     def __init__(self, sa: Sa, permitted: Sequence[Selectors] | None = None, state: SaState | None = None):
         self.sa, self._permitted = sa, permitted
-        self._versions = {4, 6} if permitted is None else {selectors.source.version for selectors in permitted}
+        self._versions = {selectors.source.version for selectors in permitted or ()} or {4, 6}
         self._protocol = Ah(sa) if sa.protocol == AH else Esp(sa)
         state = state or SaState(sa.sequence, sa.window)
         self._window = ReplayWindow(sa.replay_window, esn=sa.esn, sequence=state.sequence, received=state.window)
@@ -138,7 +138,7 @@ class SoftSa:
                 raise Refused(Reason.TTL_EXPIRED)
             packet = rewrite(packet, inner.header_bytes, ttl=inner.ttl - 1)
         if (self.sa.mtu and inner.total_length > self.sa.mtu) or (
-                inner.total_length > _LONG and inner.total_length > self.room(inner, 0xFFFF)):
+                inner.total_length > _LONG and inner.total_length > self.room(0xFFFF, inner.unfragmentable[0])):
             raise Refused(Reason.TOO_BIG)
         number = self._window.sequence + 1
         if number >= 1 << (64 if self.sa.esn else 32):
@@ -154,10 +154,11 @@ class SoftSa:
             raise Refused(Reason.LIFETIME)
         return self._protocol.wrap(header, protocol_at, number, self._high(number), payload, next_header)
 
-    def room(self, inner: Ip, mtu: int) -> int:
-        """Bytes of the longest packet with the header of ``inner`` that becomes one of ``mtu`` bytes or less."""
+    def room(self, mtu: int, header_bytes: int) -> int:
+        """Bytes of the longest packet that becomes one of ``mtu`` bytes or less; in transport mode of those with
+        ``header_bytes`` in front of ESP or AH."""
         transport = self.sa.mode == Mode.TRANSPORT
-        outer = inner.unfragmentable[0] if transport else {4: 20, 6: 40}[self.sa.source.version]
+        outer = header_bytes if transport else tunnel.HEADER_BYTES[self.sa.source.version]
         payload = max(mtu - outer - self._protocol.size(0), 0)
         payload += max((more for more in range(64) if self._protocol.size(payload + more) + outer <= mtu), default=0)
         return payload + outer * transport

@@ -7,6 +7,7 @@ from spigate.firmware_py.sa import Df, Sa
 
 NEXT_HEADERS = {4: 4, 6: 41}
 """By the version of the IP packet inside."""
+HEADER_BYTES = {4: 20, 6: 40}
 ECN_CE = 3
 
 

@@ -5,8 +5,8 @@ from spigate.firmware_py.bus import MemoryBus
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, AUTHS, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.cfe import hashing
 from spigate.hdl.csr import rdl

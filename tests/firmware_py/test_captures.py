@@ -16,9 +16,9 @@ from spigate.firmware_py.ce import ControlElement, Miss, Settings
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
-from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings
 from tests.firmware_py.registers import RegisterGateway
 from tests.firmware_py.test_driver import registers

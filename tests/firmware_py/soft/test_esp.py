@@ -11,18 +11,16 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
-from spigate.firmware_py.errors import InputError, UnsupportedError
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.packet import Refused, checksum, rewrite
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import (
-    AH,
     AUTHS,
     CIPHERS,
     Auth,
     Cipher,
     Df,
     Direction,
-    Encapsulation,
     Lifetime,
     Mode,
     Sa,
