@@ -79,7 +79,7 @@ class SlowPath:
     software : Counter of str
         Packets done, by kind: ``decrypted``, ``encrypted``, ``bypassed``.
     made : Counter of str
-        Frames beyond those that came up: ``fragment``, ``reassembled``, ``icmp``.
+        Frames beyond those that came up: ``fragment``, ``icmp``.
     """
 
     def __init__(self, owner: Owner, routing: Routing, *, frame_bytes: int, depth_limit: Callable[[], int],
@@ -114,7 +114,6 @@ class SlowPath:
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
             if whole is None:
                 raise Consumed("fragment")
-            # Those before it have ended here; what they became goes on for the last one.
             packet, ip = whole, Ip.parse(whole)
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
