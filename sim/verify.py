@@ -46,10 +46,11 @@ class Key:
     last: int
 
     def number(self, low: int) -> tuple[int, bytes]:
-        """The whole sequence number of an outbound packet, and the upper half where the ICV covers it."""
-        high = (self.last >> 32) + (low < self.last & 0xFFFF_FFFF)
-        self.last = (high << 32 | low) if self.esn else low
-        return self.last, high.to_bytes(4, "big") * self.esn
+        """The whole sequence number of an outbound packet, the nearest to the last one, and the upper half where the
+        ICV covers it.
+        """
+        self.last = self.last + (low - self.last + (1 << 31)) % (1 << 32) - (1 << 31) if self.esn else low
+        return self.last, (self.last >> 32).to_bytes(4, "big") * self.esn
 
     def check(self, covered: bytes, tag: bytes, what: str) -> None:
         if not hmac.compare_digest(hmac.digest(self.mac_key, covered, MACS[self.mac])[:self.icv], tag):
