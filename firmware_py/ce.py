@@ -34,6 +34,8 @@ from spigate.firmware_py.tables import (
 
 LOOP_LIMIT = 64
 """How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
+MAX_RETURNS = 4096
+"""Frames of which that is remembered."""
 
 INSIDE, BEYOND = "an SA inside another one", "packets that no DFE can do"
 """Why an SA is done in software, though a DFE could do it."""
@@ -453,7 +455,7 @@ class ControlElement:
     async def _again(self, header: PuntHeader, frame: bytes) -> None:
         """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
         again and again, with nothing written meanwhile, ends here."""
-        if self._written != self.programmed.total():
+        if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
             self._written = self.programmed.total()
             self._returns.clear()
         key = (header.ingress, header.depth, frame)
