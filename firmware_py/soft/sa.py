@@ -19,6 +19,8 @@ NO_NEXT_HEADER = 59
 """The next header of a dummy packet (RFC 4303 2.6)."""
 _LONG = 0xFE00
 """Shorter packets stay below 64 KiB, whatever an SA puts around them."""
+_LARGEST_OVERHEAD = 128
+"""More than the headers and trailers of any SA, the IP header aside."""
 _CHECKSUMS = {TCP: 16, UDP: 6}
 """Where they stand, by protocol."""
 
@@ -159,8 +161,9 @@ class SoftSa:
         ``header_bytes`` in front of ESP or AH."""
         transport = self.sa.mode == Mode.TRANSPORT
         outer = header_bytes if transport else tunnel.HEADER_BYTES[self.sa.source.version]
-        payload = max(mtu - outer - self._protocol.size(0), 0)
-        payload += max((more for more in range(64) if self._protocol.size(payload + more) + outer <= mtu), default=0)
+        longest = mtu - outer
+        payload = next((size for size in range(longest, max(longest - _LARGEST_OVERHEAD, 0), -1)
+                        if self._protocol.size(size) <= longest), 0)
         return payload + outer * transport
 
     def _age(self, size: int) -> bool:

@@ -8,7 +8,8 @@ from spigate.firmware_py.sa import Df, Sa
 NEXT_HEADERS = {4: 4, 6: 41}
 """By the version of the IP packet inside."""
 HEADER_BYTES = {4: 20, 6: 40}
-ECN_CE = 3
+NOT_ECT, ECT_1, ECT_0, ECN_CE = range(4)
+"""The ECN field (RFC 3168 5)."""
 
 
 def keeps_whole(sa: Sa, inner: Ip) -> bool:
@@ -45,8 +46,14 @@ def uncover(sa: Sa, outer: Ip, payload: bytes, next_header: int, versions: Colle
         raise Refused(Reason.PADDING)
     inner = Ip.parse(payload, version)
     plain = payload[:inner.total_length]
-    if sa.copy_tos and outer.tos & 3 == ECN_CE:
-        if not inner.tos & 3:
-            raise Refused(Reason.MALFORMED)
-        plain = rewrite(plain, inner.header_bytes, tos=inner.tos | ECN_CE)
+    mark = _mark(inner.tos & 3, outer.tos & 3) if sa.copy_tos else inner.tos & 3
+    if mark != inner.tos & 3:
+        plain = rewrite(plain, inner.header_bytes, tos=inner.tos & 0xFC | mark)
     return plain
+
+
+def _mark(inner: int, outer: int) -> int:
+    """The congestion mark of a packet that leaves its tunnel (RFC 6040 4.2, figure 4)."""
+    if outer == ECN_CE and inner == NOT_ECT:
+        raise Refused(Reason.MALFORMED)
+    return outer if outer == ECN_CE or (inner, outer) == (ECT_0, ECT_1) else inner

@@ -149,7 +149,8 @@ def test_outer_header(df, inside, outside):
 
 
 @pytest.mark.parametrize(("inside", "outside", "after"), [
-    (2, 3, 3), (1, 3, 3), (2, 2, 2), (3, 1, 3), (0, 0, 0), (0, 2, 0)])
+    (2, 3, 3), (1, 3, 3), (3, 3, 3), (2, 2, 2), (2, 1, 1), (1, 2, 1), (1, 1, 1), (2, 0, 2), (3, 1, 3), (3, 0, 3), (0, 0, 0), (0, 2, 0),
+    (0, 1, 0)])
 def test_congestion_experienced_reaches_the_inner_header(inside, outside, after):
     sender, receiver = both("gcm128")
     plain = receiver.decapsulate(marked(sender.encapsulate(packet(tos=0xB8 | inside)), outside))
