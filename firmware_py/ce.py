@@ -336,6 +336,7 @@ class ControlElement:
         return decide(self._steps, flow, ingress, default)
 
     async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        await self._slow.notice_mtu(packet, ip)
         decision = self.decide(header.ingress, Flow.of(ip))
         try:
             rule = await self._rule(decision, header, ip)
@@ -438,6 +439,13 @@ class ControlElement:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.allowed(source, ingress):
             raise Refused(Reason.POLICY)
+
+    async def path_changed(self, destination: Address) -> None:
+        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""
+        for placed in self._programming.placed.values():
+            sa = placed.sa
+            if sa.direction == Direction.OUTBOUND and sa.destination == destination and self._routing.room(sa) < placed.mtu:
+                await self._programming.take_over(placed, BEYOND)
 
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
         """Sends a frame down."""
