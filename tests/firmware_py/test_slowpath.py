@@ -6,7 +6,6 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrFragment
 
-from spigate.firmware_py.ce import Settings
 from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.packet import ETHERTYPES, Ethernet, Ip, rewrite
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
@@ -14,6 +13,7 @@ from spigate.firmware_py.programming import SEQUENCE_MARGIN
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.routing import PATH_MTU_AGE_S
 from spigate.firmware_py.sa import AH, ESP, Auth, Cipher, Df, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.slowpath import ERROR_BURST
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
