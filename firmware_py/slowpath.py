@@ -231,7 +231,7 @@ class SlowPath:
             return
         # What IPv6 must carry in any case goes in fragments outside (RFC 2473 7.1).
         room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
-        pieces = [packet]
+        mtu, pieces = self._routing.mtu(Port.NETWORK, outermost.destination), [packet]
         if len(packet) > room and keeps_whole(outermost, ip):
             if ip.dont_fragment:
                 await self.too_big(header, ethernet, packet, room)
@@ -241,7 +241,7 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at))
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise
