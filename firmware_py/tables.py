@@ -72,7 +72,8 @@ GATEWARE = Capabilities(
     ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}), aes_keys=frozenset({16, 24, 32}),
     auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
 """The gateware as it is without parameters: what the reference model imitates."""
-SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16)
+SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16,
+                   sa_entries=1 << 16)
 """A gateway without decryptors: the control element does all SAs itself."""
 
 

@@ -365,6 +365,18 @@ def test_layers_have_a_limit():
     assert made.loop.drops == {Reason.NESTED: 1}
 
 
+@pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
+def test_tunnels_inside_tunnels_by_policies_of_their_own(capabilities):
+    """A host-to-host tunnel in which another one happens to be."""
+    outer = sa(0x4000, reqid=4)
+    between = Selectors(ip_network(PEER[4]), ip_network(SELF[4]))
+    policies = [*POLICIES, Policy(selectors=between, direction=IN, action=PolicyAction.PROTECT, templates=(template(IN, reqid=4),))]
+    made = bench((INBOUND, outer), policies, capabilities)
+    wrapped = peer(outer).encapsulate(peer(INBOUND).encapsulate(incoming()))
+    _, out = made.feed(Port.NETWORK, network_frame(wrapped))
+    assert [frame[14:] for frame in out] == [routed(incoming())]
+
+
 def test_from_one_tunnel_into_the_other():
     """What is decrypted meets the outbound policies."""
     spoke = sa(0x3001, Direction.OUTBOUND, reqid=7)
