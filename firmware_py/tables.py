@@ -73,7 +73,7 @@ GATEWARE = Capabilities(
     auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
 """The gateware as it is without parameters: what the reference model imitates."""
 SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16,
-                   sa_entries=1 << 16)
+                   sa_entries=1 << 14)
 """A gateway without decryptors: the control element does all SAs itself."""
 
 
