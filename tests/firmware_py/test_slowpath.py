@@ -18,6 +18,7 @@ from spigate.firmware_py.slowpath import ERROR_BURST
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, Source
+from spigate.hdl.net.packet import ALIGN, MAX_FRAME
 from tests.firmware_py.network import INSIDE_MAC, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
@@ -271,6 +272,10 @@ def test_fragments_for_a_decryptor_go_to_it_whole():
     _, out = made.feed(Port.NETWORK, *map(network_frame, reversed(fragments(sealed, 1000, 5))))
     assert [frame[14:] for frame in out] == [routed(incoming(size=1450))]
     assert made.control.consumed == {"fragment": 1} and not made.control.refusals
+
+
+def test_the_longest_frame_is_the_gatewares():
+    assert GATEWARE.frame_bytes == MAX_FRAME - ALIGN
 
 
 def test_what_is_too_long_for_a_decryptor_is_done_here():
