@@ -41,7 +41,7 @@ _AEADS = {"rfc4106(gcm(aes))": (Cipher.AES_GCM, 4), "rfc4543(gcm(aes))": (Cipher
           "rfc7539esp(chacha20,poly1305)": (Cipher.CHACHA20_POLY1305, 4)}
 # Lines that say nothing about what the SA is: counters, times, and where it is offloaded to.
 _IGNORED = ("lifetime", "add", "use", "crypto", "coaddr", "lastused", "output-mark", "if_id", "security",
-            "tfcpad", "mark")
+            "mark")
 
 
 # SAs
@@ -86,7 +86,7 @@ def _ends(line: Line) -> tuple[Address, Address]:
 
 def _state(lines: list[Line], local: Collection[Address]) -> Sa:
     source, destination = _ends(lines[0])
-    fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY}
+    fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY, "ah_align": 8}
     limits: dict[str, dict] = {"soft": {}, "hard": {}}
     numbers: dict[str, int] = {}
     stated = None
@@ -110,6 +110,8 @@ def _state(lines: list[Line], local: Collection[Address]) -> Sa:
             fields["encapsulation"] = _encapsulation(line)
         elif name == "anti-replay":
             numbers.update(_anti_replay(line, rest))
+        elif name == "tfcpad":
+            fields["tfc"] = line.number_of("tfcpad")
         elif name == "sel":
             fields["selectors"] = _selectors(line)
         elif name in ("limit:", "expire"):
@@ -161,6 +163,8 @@ def _state_replay(line: Line, fields: dict) -> None:
                 fields["esn"] = True
             elif flag == "nopmtudisc":
                 fields["df"] = Df.CLEAR
+            elif flag == "align4":
+                fields["ah_align"] = 4
             elif flag == "noecn":
                 fields["copy_tos"] = False
 

@@ -9,7 +9,7 @@ from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.packet import ETHERTYPE_IPV4, UDP, Ethernet, checksum
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ESP, Auth, Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")

@@ -4,16 +4,15 @@ from pathlib import Path
 
 from spigate.firmware_py import pcap
 from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import SpigateError
 from spigate.firmware_py.punt import Port
+from spigate.firmware_py.settings import Settings
 from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import progress
 from spigate.sim.session import Session
-
-FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
-PUNTS, REPORT = "punt.pcap", "report.json"
+from spigate.sim.software import FILES, PUNTS, REPORT
 
 
 async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
