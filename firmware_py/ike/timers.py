@@ -32,21 +32,17 @@ class Timers:
     def __init__(self):
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
+        self._swept = 32
 
     def at(self, when: float, call: Callable[[float], None]) -> Timer:
         """Asks for ``call(now)`` at ``when``."""
         timer = Timer(when, call)
-        if len(self._heap) > 64 and len(self._heap) > 2 * self._active_at_last_sweep:
-            self._sweep()
+        if len(self._heap) > 2 * self._swept:
+            self._heap = [entry for entry in self._heap if entry[2].active]
+            heapq.heapify(self._heap)
+            self._swept = max(len(self._heap), 32)
         heapq.heappush(self._heap, (when, next(self._order), timer))
         return timer
-
-    _active_at_last_sweep = 0
-
-    def _sweep(self) -> None:
-        self._heap = [entry for entry in self._heap if entry[2].active]
-        heapq.heapify(self._heap)
-        self._active_at_last_sweep = len(self._heap)
 
     @property
     def next(self) -> float | None:
