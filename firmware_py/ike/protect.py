@@ -136,12 +136,14 @@ class Protection:
         sealed = len(datagram) - body - self._icv_bytes
         if sealed < 1 or sealed % self._block or int.from_bytes(datagram[30:32]) != len(datagram) - HEADER:
             raise NotAuthentic("lengths do not add up")
+        number, total = (int.from_bytes(datagram[32:34]), int.from_bytes(datagram[34:36])) if own == _SKF_HEADER else (0, 0)
+        if own == _SKF_HEADER and not 1 <= number <= total <= self._limits.fragments:
+            raise NotAuthentic(f"fragment {number} of {total}, where {self._limits.fragments} are allowed")
         text = self._receiver.open(datagram[:start], b"", datagram[start:body], datagram[body:])
         if text is None:
             raise NotAuthentic("ICV is wrong")
         if text[-1] >= len(text):
             raise InvalidSyntax(f"{text[-1]} bytes of padding in {len(text)} bytes of text")
-        number, total = (int.from_bytes(datagram[32:34]), int.from_bytes(datagram[34:36])) if own == _SKF_HEADER else (0, 0)
         return header, number, total, text[:len(text) - 1 - text[-1]]
 
     def authentic(self, datagram: bytes) -> int:
@@ -175,10 +177,6 @@ class Protection:
 
     def _keep(self, header: Header, number: int, total: int, text: bytes, head: bytes) -> _Partial:
         """RFC 7383 2.6: the one message that is being put together."""
-        if not 1 <= number <= total:
-            raise InvalidSyntax(f"fragment {number} of {total}")
-        if total > self._limits.fragments:
-            raise NotAuthentic(f"{total} fragments where {self._limits.fragments} are allowed")
         partial = self._partial
         if partial is None or not partial.belongs(header) or partial.total < total:
             partial = _Partial(header, total)  # newer, or sent anew in smaller fragments
