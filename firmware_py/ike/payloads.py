@@ -188,18 +188,19 @@ class KeyExchange(Payload):
 
 @dataclass(frozen=True)
 class Identification(Payload):
-    """IDi and IDr. ``data`` is judged by :mod:`identities`, not here."""
+    """IDi and IDr. ``data`` is judged by :mod:`identities`, not here. ``reserved`` is signed as it came (2.15)."""
 
     id_type: IdType | int
     data: bytes
+    reserved: bytes = field(default=bytes(3), repr=False)
 
     @classmethod
     def parse_body(cls, body: bytes) -> Self:
         _need(len(body) >= 4, "ID payload cut short")
-        return cls(named(IdType, body[0]), body[4:])
+        return cls(named(IdType, body[0]), body[4:], body[1:4])
 
     def body(self) -> bytes:
-        return bytes([self.id_type, 0, 0, 0]) + self.data
+        return bytes([self.id_type]) + self.reserved + self.data
 
 
 @dataclass(frozen=True)
