@@ -1,15 +1,17 @@
 """What all IKE SAs of one endpoint share: randomness, timers, outputs, numbers that are free, and each other."""
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.events import IKE_PORT, Event, EventKind, Output
+from spigate.firmware_py.ike.events import IKE_PORT, AddPolicy, Event, EventKind, Output, RemovePolicy
 from spigate.firmware_py.ike.pad import Pad, Peer
 from spigate.firmware_py.ike.timers import Timers
+from spigate.firmware_py.policy import Policy
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
@@ -60,7 +62,9 @@ class Context:
         self.outputs: deque[Output] = deque()
         self.ikes: dict[bytes, IkeSa] = {}
         self._reserved: set[int] = set()
-        self._reqids = {child.reqid for peer in pad for child in peer.children if child.reqid}
+        self._policies: Counter[Policy] = Counter()
+        configured = {child.reqid for peer in pad for child in peer.children}
+        self._free_reqids = (number for number in count(1) if number not in configured)
 
     def emit(self, output: Output) -> None:
         self.outputs.append(output)
@@ -90,17 +94,22 @@ class Context:
     def free_spi(self, spi: int) -> None:
         self._reserved.discard(spi)
 
-    def reqid(self, configured: int) -> int:
-        """``configured``, or a number that is free."""
-        if configured:
-            return configured
-        reqid = next(number for number in range(1, 1 << 32) if number not in self._reqids)
-        self._reqids.add(reqid)
-        return reqid
+    def reqid(self) -> int:
+        """A number that nobody else ties policies and SAs with."""
+        return next(self._free_reqids)
 
-    def free_reqid(self, reqid: int, configured: int) -> None:
-        if not configured:
-            self._reqids.discard(reqid)
+    def hold_policy(self, policy: Policy) -> None:
+        """One more child SA stands behind ``policy``."""
+        self._policies[policy] += 1
+        if self._policies[policy] == 1:
+            self.emit(AddPolicy(policy))
+
+    def release_policy(self, policy: Policy) -> None:
+        """One less."""
+        self._policies[policy] -= 1
+        if not self._policies[policy]:
+            del self._policies[policy]
+            self.emit(RemovePolicy(policy))
 
     def with_peer(self, peer: Peer) -> Iterator["IkeSa"]:
         """IKE SAs with the peers of one entry, that are made or being made."""

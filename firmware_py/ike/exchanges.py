@@ -25,8 +25,11 @@ class Exchange(ABC):
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
         """The request's payloads; None: there is nothing to ask any more."""
 
-    def sent(self, ike: "IkeSa", message: Message, datagrams: tuple[bytes, ...]) -> None:
-        """The request is on its way as ``datagrams``."""
+    def sent(self, ike: "IkeSa", message: Message, datagrams: tuple[bytes, ...]) -> None:  # noqa: B027
+        """The request is on its way as ``datagrams``; most do not care."""
+
+    def received(self, datagram: bytes) -> None:  # noqa: B027
+        """A response came in the clear, as ``datagram``; most do not care."""
 
     @abstractmethod
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
@@ -38,8 +41,8 @@ class Exchange(ABC):
             It is not what an answer must be: the IKE SA ends.
         """
 
-    def abandoned(self, ike: "IkeSa", now: float) -> None:
-        """There will be no response: the IKE SA is gone."""
+    def abandoned(self, ike: "IkeSa", now: float) -> None:  # noqa: B027
+        """There will be no response: the IKE SA is gone; most do not care."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,8 @@ def error_in(message: Message) -> Notify | None:
 def says(notify: Notify) -> str:
     """An error for the log."""
     return label(NotifyType, notify.notify_type)
+
+
+def refusal(notify_type: NotifyType) -> Reply:
+    """An answer that is nothing but a notify."""
+    return Reply((Notify(notify_type),))

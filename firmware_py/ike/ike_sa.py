@@ -2,10 +2,9 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike import create_child, events, informational
+from spigate.firmware_py.ike import create_child, creating, events, informational, rekey_ike
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic, PeerError
 from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, Socket
@@ -14,10 +13,11 @@ from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import KEEPALIVE, MARKER, Path
 from spigate.firmware_py.ike.pad import Peer
-from spigate.firmware_py.ike.payloads import Notify
+from spigate.firmware_py.ike.payloads import Notify, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.protect import Protection
-from spigate.firmware_py.ike.registry import ExchangeType
+from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
+from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.ike.timers import Timer
 from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
 
@@ -29,16 +29,6 @@ KEEPALIVE_SECONDS = 20.0
 """Between packets that keep a NAT's mapping (RFC 3948 4)."""
 UNKNOWN_PEER_FRAGMENT_BYTES = 1280
 """Largest datagram to whom has not said who it is."""
-
-
-class State(Enum):
-    """Where an IKE SA is in its life."""
-
-    CONNECTING = auto()
-    ESTABLISHED = auto()
-    REKEYED = auto()
-    DELETING = auto()
-    GONE = auto()
 
 
 class IkeSa:
@@ -69,6 +59,14 @@ class IkeSa:
         The exchange whose response is waited for.
     pending : FollowUp or None
         A peer's CREATE_CHILD_SA that additional key exchanges are still to complete.
+    rekeying, rival
+        As in :class:`~spigate.firmware_py.ike.children.ChildSa`, of the IKE SA itself.
+    heir : IkeSa or None
+        What replaced it.
+    on_settled : callable
+        Called when it is established, or gone.
+    on_gone : callable
+        Called with the IKE SA, the time, and whether it may be tried again.
     created, established, heard : float
         When it was made, when it was authenticated, and when the peer's last authentic message came.
     """
@@ -89,13 +87,16 @@ class IkeSa:
         self.children: dict[int, ChildSa] = {}
         self.handshake: Responder | None = None
         self.active: Exchange | None = None
-        self.pending = None
+        self.pending: creating.FollowUps | None = None
         self.created = self.established = self.heard = now
+        self.on_settled: Callable[[], None] = lambda: None
         self.on_gone: Callable[[IkeSa, float, bool], None] = lambda ike, now, failed: None
+        self.rekeying = False
+        self.rival: tuple[IkeSa, bytes] | None = None
+        self.heir: IkeSa | None = None
         self._former: Protection | None = None
         self._queue: deque[Exchange] = deque()
-        retransmission = peer.retransmission if peer is not None else Retransmission()
-        self._requests = RequestWindow(retransmission)
+        self._requests = RequestWindow(peer.retransmission if peer is not None else Retransmission())
         self._responses = ResponseWindow()
         self._repeat: Timer | None = None
         self._timers: list[Timer] = []
@@ -118,6 +119,11 @@ class IkeSa:
     def event(self, kind: EventKind, text: str, child: str = "") -> None:
         who = self.peer.name if self.peer is not None else str(self.path.remote.address)
         self.context.event(kind, who, text, self.name, child)
+
+    def know(self, peer: Peer) -> None:
+        """The peer said which entry it is of."""
+        self.peer = peer
+        self._requests = RequestWindow(peer.retransmission)
 
     # Keys
 
@@ -144,23 +150,12 @@ class IkeSa:
 
     def submit_later(self, exchange: Exchange, now: float, seconds: float) -> None:
         """Begins ``exchange`` after a while, unless the IKE SA is gone by then."""
-        self._at(now + seconds, lambda then: self.submit(exchange, then))
+        self.context.timers.at(now + seconds, lambda then: self.last_heir.submit(exchange, then))
 
     def waiting(self) -> tuple[Exchange, ...]:
         """Exchanges that have not begun; they are taken out: a successor does them."""
         waiting, self._queue = tuple(self._queue), deque()
         return waiting
-
-    def is_doing(self, kind: type) -> Exchange | None:
-        """The exchange of ``kind`` that is on its way."""
-        return self.active if isinstance(self.active, kind) else None
-
-    def forget_request(self, now: float) -> None:
-        """No response to the active exchange is waited for any more."""
-        if self.active is not None:
-            exchange, self.active = self.active, None
-            self._stop_repeating()
-            exchange.abandoned(self, now)
 
     def _begin(self, now: float) -> None:
         while self.active is None and self._queue and self.state != State.GONE:
@@ -273,9 +268,10 @@ class IkeSa:
             raise NotAuthentic("a request before the handshake ended")
         match message.exchange:
             case ExchangeType.CREATE_CHILD_SA:
-                return create_child.answer(self, now, message)
+                of_ike = message.one(SecurityAssociation).proposals[0].protocol == ProtocolId.IKE
+                return (rekey_ike if of_ike else create_child).answer(self, now, message)
             case ExchangeType.IKE_FOLLOWUP_KE:
-                return create_child.answer_follow_up(self, now, message)
+                return creating.answer_follow_up(self, message)
             case ExchangeType.INFORMATIONAL:
                 return informational.answer(self, now, message)
         raise InvalidSyntax(f"exchange {message.exchange} has no place here")
@@ -300,7 +296,11 @@ class IkeSa:
         if header.exchange != exchange.exchange_type:
             return
         try:
-            message = Message.parse(data) if self.protection is None else self.protection.open(data)
+            if self.protection is None:
+                exchange.received(data)
+                message = Message.parse(data)
+            else:
+                message = self.protection.open(data)
             if message is None:
                 return
         except NotAuthentic:
@@ -315,6 +315,8 @@ class IkeSa:
 
     def _take(self, now: float, exchange: Exchange, message: Message) -> None:
         """Gives an answer to the exchange that waits for it."""
+        if self.protection is not None:
+            self.request_answered()
         try:
             exchange.response(self, now, message)
         except PeerError as error:
@@ -363,9 +365,10 @@ class IkeSa:
 
     # Life and end
 
-    def established_by(self, now: float) -> None:
+    def establish(self, now: float) -> None:
         """Both sides are shown to be who they say, or the IKE SA replaces one of which that is so."""
         self.state, self.established, self.handshake = State.ESTABLISHED, now, None
+        self._settle()
         peer = self.peer
         if peer.rekey_seconds is not None:
             wait = peer.rekey_seconds * (1 - peer.jitter * self.context.fraction())
@@ -380,7 +383,42 @@ class IkeSa:
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
         if self.state == State.ESTABLISHED:
-            self.submit(create_child.rekey_ike(), now)
+            self.submit(rekey_ike.RekeyIke(self), now)
+
+    def rekey_child(self, child: "ChildSa", now: float) -> None:
+        """Replaces a child SA."""
+        self.submit(create_child.CreateChild(child.config, replaces=child), now)
+
+    def delete_child(self, child: "ChildSa", now: float, why: str) -> None:
+        """Ends a child SA and tells the peer."""
+        self.submit(informational.DeleteChild(child, why), now)
+
+    def spawn(self, now: float, *, initiator: bool, spi_i: bytes, spi_r: bytes, suite: Suite, keys: IkeKeys) -> "IkeSa":
+        """An IKE SA that may replace this one: the same two sides, other SPIs and keys."""
+        heir = IkeSa(self.context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=replace(self.path),
+                     peer=self.peer, now=now)
+        heir.fragmentation, heir.identity, heir.on_gone = self.fragmentation, self.identity, self.on_gone
+        heir.use_keys(suite, keys)
+        heir.establish(now)
+        return heir
+
+    def hand_over(self, heir: "IkeSa", now: float) -> None:
+        """``heir`` takes the children and all that is still to be done."""
+        if self.state != State.ESTABLISHED:
+            return
+        self.state, self.heir = State.REKEYED, heir
+        for child in self.children.values():
+            child.ike = heir
+        heir.children.update(self.children)
+        self.children = {}
+        self.event(EventKind.IKE_REKEYED, f"gave way to {heir.name}, {heir.suite}")
+        for exchange in self.waiting():
+            heir.submit(exchange, now)
+
+    @property
+    def last_heir(self) -> "IkeSa":
+        """The IKE SA that this one has become."""
+        return self if self.heir is None else self.heir.last_heir
 
     def expire(self, now: float, seconds: float) -> None:
         """Goes without a word after a while, if the peer does not delete it before."""
@@ -408,6 +446,7 @@ class IkeSa:
         if self.state == State.GONE:
             return
         self.state = State.GONE
+        self._settle()
         for child in list(self.children.values()):
             child.remove(now, why)
         for timer in self._timers:
@@ -423,6 +462,10 @@ class IkeSa:
         else:
             self._forget()
         self.on_gone(self, now, failed)
+
+    def _settle(self) -> None:
+        settled, self.on_settled = self.on_settled, lambda: None
+        settled()
 
     def _forget(self) -> None:
         self.context.ikes.pop(self.spi, None)

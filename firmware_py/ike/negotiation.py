@@ -1,5 +1,4 @@
 """What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
-from dataclasses import replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -22,13 +21,12 @@ from spigate.firmware_py.ike.payloads import (
     Proposal,
     SecurityAssociation,
     TrafficSelector,
-    TrafficSelectors,
     TsI,
     TsR,
 )
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import Ke, NotifyType, ProtocolId, TransformType
-from spigate.firmware_py.sa import Address, Mode, Selectors
+from spigate.firmware_py.sa import Mode, Selectors
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
@@ -67,7 +65,7 @@ class Offer:
         self.spi = ike.context.child_spi()
         self.proposals = proposals.offer(config.proposals, self.spi.to_bytes(4), key_exchange=key_exchange)
         traffic = traffic_of(config, ike.path)
-        self._traffic = selectors.payloads(traffic if packet is None else (packet, *traffic))
+        self._traffic = selectors.payloads(traffic, packet)
         group = first_group(self.proposals) if group is None else group
         self.initiating = exchange.start(group) if group != Ke.NONE else None
 
@@ -90,7 +88,7 @@ class Offer:
             raise NoProposalChosen("the peer wants tunnel mode" if not transport else "the peer wants transport mode")
         tsi, tsr = message.one(TsI), message.one(TsR)
         if transport and ike.path.nat:
-            tsi, tsr = _as_seen(tsi, ike.path.local.address), _as_seen(tsr, ike.path.remote.address)
+            tsi, tsr = selectors.readdress(tsi, ike.path.local.address), selectors.readdress(tsr, ike.path.remote.address)
         selectors.check(tsi, tsr, self._traffic)
         return Agreement(self.config, suite, self.config.mode, selectors.to_selectors(tsi, tsr), self.spi,
                          peer_spi(suite))
@@ -142,7 +140,7 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
     moved = config.mode == Mode.TRANSPORT and path.nat
     if moved:
-        tsi, tsr = _as_seen(tsi, path.remote.address), _as_seen(tsr, path.local.address)
+        tsi, tsr = selectors.readdress(tsi, path.remote.address), selectors.readdress(tsr, path.local.address)
     if config.protocol == ProtocolId.AH and path.nat:
         raise NoProposalChosen("AH does not pass a NAT")
     tsi, tsr = selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
@@ -158,17 +156,8 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     return Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr
 
 
-def _single(selector: object) -> bool:
-    return isinstance(selector, TrafficSelector) and selector.start == selector.end
-
-
-def _as_seen(payload: TrafficSelectors, address: Address) -> TrafficSelectors:
-    """Transport mode through a NAT (RFC 7296 2.23.1): hosts get the address that the IKE SA's packets have here."""
-    return type(payload)(tuple(replace(each, start=address, end=address) if _single(each) else each
-                               for each in payload.selectors))
-
-
-def _back(payload: TrafficSelectors, offered: TrafficSelectors) -> TrafficSelectors:
-    """The reverse for the answer: the address that the peer offered."""
-    first = next((each for each in offered.selectors if _single(each)), None)
-    return payload if first is None else _as_seen(payload, first.start)
+def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:
+    """Transport mode through a NAT, for the answer: the address that the peer offered (RFC 7296 2.23.1)."""
+    hosts = (each for each in offered.selectors if isinstance(each, TrafficSelector) and each.start == each.end)
+    first = next(hosts, None)
+    return payload if first is None else selectors.readdress(payload, first.start)
