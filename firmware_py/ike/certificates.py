@@ -158,7 +158,7 @@ class Authorities:
             if not parsed:
                 raise AuthenticationFailed("no X.509 certificate from the peer")
             end = parsed[0]
-            self._check_path(self._path(end, parsed[1:]), now)
+            self._check_path(self._path(end, parsed[1:], now), now)
             _check_end(end)
             _refuse(identity.in_certificate(end), end, f"is not {str(identity)!r}'s")
         except AuthenticationFailed:
@@ -167,11 +167,13 @@ class Authorities:
             raise AuthenticationFailed("a certificate of the peer's cannot be read") from None
         return end
 
-    def _path(self, end: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-        """From ``end`` to an anchor. Each certificate is tried once, so work is bounded by the square of their number."""
+    def _path(self, end: x509.Certificate, others: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
+        """From ``end`` to an anchor, if need be one that is valid ``now``. A certificate of the peer's stands in it once,
+        so work is bounded by the square of their number."""
+        anchors = sorted(self._anchors, key=lambda each: not each.not_valid_before_utc <= now <= each.not_valid_after_utc)
         path, rest = [end], list(others)
-        while path[-1] not in self._anchors:
-            anchor = next((each for each in self._anchors if _issued(path[-1], each)), None)
+        while path[-1] not in anchors:
+            anchor = next((each for each in anchors if _issued(path[-1], each)), None)
             issuer = anchor or next((each for each in rest if _issued(path[-1], each)), None)
             _refuse(issuer is not None, path[-1], "is of an issuer that is not trusted")
             _refuse(anchor is not None or len(path) <= self._max_depth, end,

@@ -21,6 +21,7 @@ _ATTRIBUTES = {"CN": NameOID.COMMON_NAME, "C": NameOID.COUNTRY_NAME, "L": NameOI
                "OU": NameOID.ORGANIZATIONAL_UNIT_NAME, "E": NameOID.EMAIL_ADDRESS, "DC": NameOID.DOMAIN_COMPONENT,
                "UID": NameOID.USER_ID, "STREET": NameOID.STREET_ADDRESS, "SN": NameOID.SURNAME,
                "SERIALNUMBER": NameOID.SERIAL_NUMBER}
+_OTHER_NAMES = {"EMAIL": "E", "EMAILADDRESS": "E", "S": "ST"}
 _SHORT = {oid.dotted_string: name for name, oid in _ATTRIBUTES.items()}
 _STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be", 0x1C: "utf-32-be",
             0x12: "ascii", 0x1A: "ascii"}
@@ -87,12 +88,27 @@ def _folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
     return tuple(frozenset((oid, " ".join(value.split()).casefold()) for oid, value in part) for part in parts)
 
 
+def _parts(text: str) -> list[list[tuple[x509.ObjectIdentifier, str]]]:
+    """The attributes of a name in words, in their order; a backslash takes away the meaning of what follows."""
+    parts = []
+    for part in re.split(r"(?<!\\),", text):
+        parts.append([])
+        for attribute in re.split(r"(?<!\\)\+", part):
+            name, _, value = attribute.strip().partition("=")
+            oid = _ATTRIBUTES.get(_OTHER_NAMES.get(name.strip().upper(), name.strip().upper()))
+            value = re.sub(r"\\(.)", r"\1", value.strip())
+            if oid is None or not value:
+                raise InputError(f"identity {text!r}: expected attributes such as CN=gw, not {attribute.strip()!r}; "
+                                 f"known ones are {', '.join(_ATTRIBUTES)}")
+            parts[-1].append((oid, value))
+    return parts
+
+
 def _name(text: str) -> bytes:
     """DER of a name in words, in their order."""
-    tidy = re.sub(r"(?<!\\)([,+])\s+", r"\1", text.strip())
     try:
-        name = x509.Name.from_rfc4514_string(tidy, {**_ATTRIBUTES, "EMAIL": NameOID.EMAIL_ADDRESS, "S": _ATTRIBUTES["ST"]})
-        return x509.Name(reversed(list(name.rdns))).public_bytes()
+        return x509.Name([x509.RelativeDistinguishedName([x509.NameAttribute(*attribute) for attribute in part])
+                          for part in _parts(text)]).public_bytes()
     except ValueError as error:
         raise InputError(f"identity {text!r}: expected a distinguished name such as C=CH, O=Example, CN=gw; {error}") from None
 
@@ -210,13 +226,14 @@ class Identity:
             return self.id_type == kind and self.data.lower().endswith(suffix) and len(self.data) > len(suffix)
         if "/" in pattern and "=" not in pattern and not pattern.startswith(("keyid:", "@")):
             return False  # a network, and this is no address
+        if self.id_type == IdType.DER_ASN1_DN and "=" in pattern and not pattern.startswith(("keyid:", "@")):
+            expected = tuple(frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern))
+            return _same_name(_folded(distinguished_name(self.data)), _folded(expected))
         return self._same(Identity.parse(pattern))
 
     def _same(self, other: "Identity") -> bool:
         if self.id_type != other.id_type:
             return False
-        if self.id_type == IdType.DER_ASN1_DN:
-            return _same_name(*(_folded(distinguished_name(each.data)) for each in (self, other)))
         if self.id_type in (IdType.FQDN, IdType.RFC822_ADDR):
             return self.data.lower() == other.data.lower()
         return self.data == other.data
