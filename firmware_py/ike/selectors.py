@@ -94,11 +94,10 @@ def _as_pair(source: TrafficSelector, destination: TrafficSelector) -> tuple[tup
     if source.protocol not in _ICMP:
         return source.ports, destination.ports
     low, high = max(source.ports[0], destination.ports[0]), min(source.ports[1], destination.ports[1])
-    if (low, high) == ANY_PORTS:
-        return ANY_PORTS, ANY_PORTS
-    if low >> 8 == high >> 8:
-        return (low >> 8, high >> 8), (low & 255, high & 255)
-    return ((low >> 8, high >> 8), ANY_PORTS) if (low & 255, high & 255) == (0, 255) else None
+    types, codes = (low >> 8, high >> 8), (low & 255, high & 255)
+    if codes == (0, 255):
+        return (ANY_PORTS if types == (0, 255) else types), ANY_PORTS
+    return (types, codes) if types[0] == types[1] else None
 
 
 def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = 64) -> tuple[Selectors, ...]:
