@@ -139,10 +139,11 @@ def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
 def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
     configs = (old.config,) if old is not None else ike.peer.children
     try:
-        agreement, tsi, tsr = negotiation.answer(ike, message, configs, key_exchange=True)
+        answered = negotiation.answer(ike, message, configs, key_exchange=True)
     except (NoProposalChosen, TsUnacceptable) as error:
         ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
         return Reply((Notify(error.notify),))
+    agreement = answered.agreement
     ni, nr = message.one(Nonce).data, ike.context.random(NONCE_BYTES)
     secrets, public = respond(agreement.suite, message)
 
@@ -157,7 +158,4 @@ def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | Non
         elif old.state != ChildState.GONE:
             old.replace_by(child)
 
-    notifies = [each for each in message.all(Notify) if each.notify_type == NotifyType.USE_TRANSPORT_MODE]
-    sa = agreement.suite.answer(agreement.spi_in.to_bytes(4))
-    return complete_or_follow(ike, agreement.suite, secrets, complete,
-                              [*notifies, sa, Nonce(nr), *public, tsi, tsr])
+    return complete_or_follow(ike, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public))

@@ -66,7 +66,7 @@ class IkeSa:
     on_settled : callable
         Called when it is established, or gone.
     on_gone : callable
-        Called with the IKE SA, the time, and whether it may be tried again.
+        Called with the time and the IKE SA.
     created, established, heard : float
         When it was made, when it was authenticated, and when the peer's last authentic message came.
     """
@@ -90,7 +90,7 @@ class IkeSa:
         self.pending: creating.FollowUps | None = None
         self.created = self.established = self.heard = now
         self.on_settled: Callable[[], None] = lambda: None
-        self.on_gone: Callable[[IkeSa, float, bool], None] = lambda ike, now, failed: None
+        self.on_gone: Callable[[float, IkeSa], None] = lambda now, ike: None
         self.rekeying = False
         self.rival: tuple[IkeSa, bytes] | None = None
         self.heir: IkeSa | None = None
@@ -200,9 +200,9 @@ class IkeSa:
 
     def _given_up(self, now: float) -> None:
         if self.state == State.CONNECTING:
-            self.close(now, EventKind.IKE_FAILED, "the peer does not answer", failed=True)
+            self.close(now, EventKind.IKE_FAILED, "the peer does not answer")
         elif self.state == State.ESTABLISHED:
-            self.close(now, EventKind.PEER_DEAD, "the peer does not answer any more", failed=True)
+            self.close(now, EventKind.PEER_DEAD, "the peer does not answer any more")
         else:
             self.close(now, EventKind.IKE_DOWN, "deleted, and the peer did not confirm it")
 
@@ -348,7 +348,7 @@ class IkeSa:
             self.request_answered()
             exchange.abandoned(self, now)
         if self.state == State.CONNECTING:
-            self.close(now, EventKind.IKE_FAILED, str(error), failed=True)
+            self.close(now, EventKind.IKE_FAILED, str(error))
         else:
             self.delete(now, str(error))
 
@@ -433,13 +433,11 @@ class IkeSa:
         elif self.state == State.CONNECTING:
             self.close(now, EventKind.IKE_FAILED, why)
 
-    def close(self, now: float, kind: EventKind, why: str, *, failed: bool = False, linger: bool = False) -> None:
+    def close(self, now: float, kind: EventKind, why: str, *, linger: bool = False) -> None:
         """Ends the IKE SA and its children, here and now.
 
         Parameters
         ----------
-        failed
-            The peer did not want it so, and it may be tried again.
         linger
             The last response can still be had for a while.
         """
@@ -461,7 +459,7 @@ class IkeSa:
             self.context.timers.at(now + self.context.settings.linger_seconds, lambda then: self._forget())
         else:
             self._forget()
-        self.on_gone(self, now, failed)
+        self.on_gone(now, self)
 
     def _settle(self) -> None:
         settled, self.on_settled = self.on_settled, lambda: None

@@ -66,7 +66,7 @@ class DeleteIke(Exchange):
 
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
         kind = EventKind.IKE_DOWN if self._error is None else EventKind.IKE_FAILED
-        ike.close(now, kind, self._why, failed=self._error is not None)
+        ike.close(now, kind, self._why)
 
 
 def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
@@ -76,7 +76,7 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         return Reply((), lambda answer, datagrams: _deleted(ike, now))
     if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
         return Reply((), lambda answer, datagrams: ike.close(
-            now, EventKind.IKE_FAILED, "the peer says that authentication failed", failed=True, linger=True))
+            now, EventKind.IKE_FAILED, "the peer says that authentication failed", linger=True))
     confirmed: dict[ProtocolId, list[bytes]] = {}
     for delete in deletes:
         for spi in delete.spis:

@@ -25,7 +25,7 @@ from spigate.firmware_py.ike.payloads import (
     Payload,
     SecurityAssociation,
 )
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
+from spigate.firmware_py.ike.registry import ADDITIONAL_KEY_EXCHANGES, ExchangeType, NotifyType
 from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.sa import Selectors
 
@@ -145,7 +145,7 @@ class Init(Exchange):
 
 
 def _has_additional(offered: tuple) -> bool:
-    return any(proposals.has_additional(proposal) for proposal in offered)
+    return any(proposal.of(kind) for proposal in offered for kind in ADDITIONAL_KEY_EXCHANGES)
 
 
 class Intermediate(Exchange):
@@ -168,7 +168,7 @@ class Intermediate(Exchange):
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
         error = error_in(message)
         if error is not None:
-            ike.close(now, EventKind.IKE_FAILED, f"the peer says {says(error)}", failed=True)
+            ike.close(now, EventKind.IKE_FAILED, f"the peer says {says(error)}")
             return
         public = message.one(KeyExchange)
         if public.group != self._initiating.group:
@@ -196,7 +196,7 @@ class IkeAuth(Exchange):
         try:
             certs, auth = prove(ike, self._transcript, own)
         except AuthenticationFailed as error:
-            ike.close(now, EventKind.IKE_FAILED, str(error), failed=True)
+            ike.close(now, EventKind.IKE_FAILED, str(error))
             return None
         first = [Notify(NotifyType.INITIAL_CONTACT)] if self._plan.initial_contact else []
         asked = [peer.remote_credential.request()] if isinstance(peer.remote_credential, Authorities) else []
@@ -211,7 +211,7 @@ class IkeAuth(Exchange):
         error, identity = error_in(message), message.optional(IdR)
         if identity is None:
             said = says(error) if error is not None else "nothing of who it is"
-            ike.close(now, EventKind.IKE_FAILED, f"the peer says {said}", failed=True)
+            ike.close(now, EventKind.IKE_FAILED, f"the peer says {said}")
             return
         try:
             ike.identity = verify(ike, self._transcript, message, identity)

@@ -1,4 +1,5 @@
 """What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,23 @@ def traffic_of(config: ChildConfig, path: Path) -> tuple[Selectors, ...]:
     return config.traffic or (Selectors(ip_network(path.local.address), ip_network(path.remote.address)),)
 
 
-def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *,
-           key_exchange: bool) -> tuple[Agreement, TsI, TsR]:
-    """The responder's answer to an offer: what is agreed on, and the traffic selectors that say it to the peer.
+@dataclass(frozen=True)
+class Answer:
+    """A responder's answer: what is agreed on, and the traffic selectors that say it to the peer."""
+
+    agreement: Agreement
+    tsi: TsI
+    tsr: TsR
+
+    def payloads(self, *keys: Payload) -> list[Payload]:
+        """Of the response; ``keys`` (nonce, KE) stand behind the SA."""
+        transport = [Notify(NotifyType.USE_TRANSPORT_MODE)] if self.agreement.mode == Mode.TRANSPORT else []
+        sa = self.agreement.suite.answer(self.agreement.spi_in.to_bytes(4))
+        return [*transport, sa, *keys, self.tsi, self.tsr]
+
+
+def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, key_exchange: bool) -> Answer:
+    """Answers a peer's offer.
 
     Parameters
     ----------
@@ -136,7 +151,7 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *,
 
 
 def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig,
-           key_exchange: bool) -> tuple[Agreement, TsI, TsR]:
+           key_exchange: bool) -> Answer:
     path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
     moved = config.mode == Mode.TRANSPORT and path.nat
     if moved:
@@ -153,7 +168,7 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     spi_out = peer_spi(suite)
     if moved:
         tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))
-    return Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr
+    return Answer(Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr)
 
 
 def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:

@@ -190,6 +190,11 @@ class Peer:
     def may_come_from(self, address: Address) -> bool:
         return any(address in network for network in self.networks)
 
+    def need_address(self) -> None:
+        """Raises InputError where this side cannot begin."""
+        if self.address is None:
+            raise InputError(f"peer {self.name!r} has no address, so that only the peer can begin")
+
     def child(self, name: str) -> ChildConfig:
         """Its child of that name. Raises InputError."""
         for child in self.children:

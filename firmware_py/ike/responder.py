@@ -1,18 +1,12 @@
 """The first exchanges, from the side that answers (RFC 7296 1.2, RFC 9242, RFC 9370)."""
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.create_child import make_child
 from spigate.firmware_py.ike.creating import NONCE_BYTES
-from spigate.firmware_py.ike.errors import (
-    AuthenticationFailed,
-    InvalidKePayload,
-    InvalidSyntax,
-    NoProposalChosen,
-    TsUnacceptable,
-)
+from spigate.firmware_py.ike.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchanges import Reply
 from spigate.firmware_py.ike.handshake import Transcript, capabilities, drop_stale, prove, update_keys, verify
@@ -32,12 +26,9 @@ from spigate.firmware_py.ike.payloads import (
 )
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 def begin(context: Context, now: float, message: Message, datagram: bytes, path: Path,
-          candidates: "Sequence[Peer]") -> IkeSa:
+          candidates: Sequence[Peer]) -> IkeSa:
     """Answers the first IKE_SA_INIT of somebody who may be one of ``candidates``.
 
     Raises
@@ -128,17 +119,13 @@ class Responder:
     def _child(self, ike: IkeSa, now: float, message: Message) -> list[Payload]:
         """The first child SA; where there can be none, the IKE SA stands all the same (RFC 7296 1.2)."""
         try:
-            agreement, tsi, tsr = negotiation.answer(ike, message, ike.peer.children, key_exchange=False)
+            answer = negotiation.answer(ike, message, ike.peer.children, key_exchange=False)
         except (NoProposalChosen, TsUnacceptable) as error:
             ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
             return [Notify(error.notify)]
-        child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], initiator=False,
-                           reqid=agreement.config.reqid or ike.context.reqid())
+        config = answer.agreement.config
+        child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], initiator=False,
+                           reqid=config.reqid or ike.context.reqid())
         child.install(now, outbound=True)
-        ike.event(EventKind.CHILD_UP, str(child), agreement.config.name)
-        transport = [each for each in message.all(Notify) if each.notify_type == NotifyType.USE_TRANSPORT_MODE
-                     and agreement.mode.name == "TRANSPORT"]
-        return [*transport, agreement.suite.answer(agreement.spi_in.to_bytes(4)), tsi, tsr]
-
-
-__all__ = ["AuthenticationFailed", "Responder", "begin"]
+        ike.event(EventKind.CHILD_UP, str(child), config.name)
+        return answer.payloads()
