@@ -452,7 +452,8 @@ class IkeSa:
         self._stop_repeating()
         waiting = [exchange for exchange in (self.active, *self.waiting()) if exchange is not None]
         self.active = None
-        self.event(kind, why)
+        if self.heir is None:  # otherwise it has long given way
+            self.event(kind, why)
         for exchange in waiting:
             exchange.abandoned(self, now)
         if linger:
