@@ -169,7 +169,7 @@ class ChildSa:
         ike.children.pop(self.inbound.spi, None)
         for timer in self._timers:
             timer.cancel()
-        if self.rival is not None and self.successor is None and not self.rekeying:
+        if self.rival is not None and self.successor is None:  # the peer knows of its own exchange alone
             self.successor = self.rival[0]
         replaced = self.successor is not None and self.successor.state != ChildState.GONE
         if replaced:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike import keys, negotiation
 from spigate.firmware_py.ike.children import Agreement, ChildSa, ChildState
-from spigate.firmware_py.ike.creating import NONCE_BYTES, TRIES, Creating, complete_or_follow, respond
+from spigate.firmware_py.ike.creating import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
 from spigate.firmware_py.ike.errors import NoProposalChosen, PeerError, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchanges import Reply, refusal, says
@@ -64,9 +64,12 @@ class CreateChild(Creating):
         return self._agreement.suite
 
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
-        old = self.replaces
+        old, agreement = self.replaces, self._agreement
+        if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
+            self.abandoned(ike, now)
+            return
         reqid = old.reqid if old is not None else self.config.reqid or ike.context.reqid()
-        child = make_child(ike, self._agreement, self.ni, self.nr, secrets, initiator=True, reqid=reqid)
+        child = make_child(ike, agreement, self.ni, self.nr, secrets, initiator=True, reqid=reqid)
         if old is None:
             child.install(now, outbound=True)
             ike.event(EventKind.CHILD_UP, str(child), self.config.name)
@@ -122,6 +125,8 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if rekeyed is None:
         return _answer_child(ike, now, message, None)
     old = find(ike, rekeyed.protocol, rekeyed.spi)
+    if old is None and isinstance(ike.active, Creating | FollowUp):  # the peer may be ahead, and mean what that makes
+        return refusal(NotifyType.TEMPORARY_FAILURE)
     if old is None:
         return Reply((Notify(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekeyed.protocol, spi=rekeyed.spi),))
     if old.state != ChildState.INSTALLED or old.rival is not None:

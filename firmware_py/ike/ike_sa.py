@@ -13,7 +13,7 @@ from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import KEEPALIVE, MARKER, Path
 from spigate.firmware_py.ike.pad import Peer
-from spigate.firmware_py.ike.payloads import Notify, SecurityAssociation
+from spigate.firmware_py.ike.payloads import Delete, Notify, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.protect import Protection
 from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
@@ -61,8 +61,10 @@ class IkeSa:
         A peer's CREATE_CHILD_SA that additional key exchanges are still to complete.
     rekeying, rival
         As in :class:`~spigate.firmware_py.ike.children.ChildSa`, of the IKE SA itself.
-    heir : IkeSa or None
-        What replaced it.
+    heir, predecessor : IkeSa or None
+        What replaced it; what it replaces, or may replace.
+    stillborn : set of (int, bytes)
+        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make.
     on_settled : callable
         Called when it is established, or gone.
     on_gone : callable
@@ -94,6 +96,8 @@ class IkeSa:
         self.rekeying = False
         self.rival: tuple[IkeSa, bytes] | None = None
         self.heir: IkeSa | None = None
+        self.predecessor: IkeSa | None = None
+        self.stillborn: set[tuple[int, bytes]] = set()
         self._former: Protection | None = None
         self._queue: deque[Exchange] = deque()
         self._requests = RequestWindow(peer.retransmission if peer is not None else Retransmission())
@@ -164,6 +168,7 @@ class IkeSa:
             if payloads is None:
                 continue
             self.active = exchange
+            self.stillborn.clear()
             message = Message(self.spi_i, self.spi_r, exchange.exchange_type, self.initiator, False,
                               self._requests.next_id, tuple(payloads))
             datagrams = self._seal(message)
@@ -266,6 +271,8 @@ class IkeSa:
             return self.handshake.answer(self, now, message)
         if self.state == State.CONNECTING:
             raise NotAuthentic("a request before the handshake ended")
+        if self.predecessor is not None and _about_children(message):  # the peer knows already which one survives
+            self.predecessor.hand_over(self, now)
         match message.exchange:
             case ExchangeType.CREATE_CHILD_SA:
                 of_ike = message.one(SecurityAssociation).proposals[0].protocol == ProtocolId.IKE
@@ -407,6 +414,7 @@ class IkeSa:
         if self.state != State.ESTABLISHED:
             return
         self.state, self.heir = State.REKEYED, heir
+        heir.predecessor = None
         for child in self.children.values():
             child.ike = heir
         heir.children.update(self.children)
@@ -476,7 +484,7 @@ class IkeSa:
     def _ask_if_alive(self, now: float) -> None:
         """Dead peer detection (RFC 7296 2.4)."""
         silence = self.peer.dpd_seconds
-        if now - self.heard < silence:
+        if self.heard + silence > now:
             self._at(self.heard + silence, self._ask_if_alive)
             return
         if self.active is None:
@@ -486,3 +494,8 @@ class IkeSa:
     def _keep_mapping(self, now: float) -> None:
         self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
         self._at(now + KEEPALIVE_SECONDS, self._keep_mapping)
+
+
+def _about_children(message: Message) -> bool:
+    return message.exchange == ExchangeType.CREATE_CHILD_SA or any(
+        each.protocol != ProtocolId.IKE for each in message.all(Delete))

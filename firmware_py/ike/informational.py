@@ -84,6 +84,8 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
             child = next((each for each in ike.children.values() if each.outbound.spi == number
                           and each.config.protocol == delete.protocol), None)
             if child is None:
+                if ike.active is not None:
+                    ike.stillborn.add((delete.protocol, spi))
                 continue
             if child.state != ChildState.DELETING:  # otherwise it was told already (RFC 7296 1.4.1)
                 confirmed.setdefault(delete.protocol, []).append(child.inbound.spi.to_bytes(4))

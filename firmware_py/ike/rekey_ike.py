@@ -114,6 +114,7 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         heir = _heir(ike, now, suite, ni, nr, secrets, initiator=False, spi=spi)
         if ike.rekeying:
             ike.rival = (heir, min(ni, nr))
+            heir.predecessor = ike
             return None
         ike.expire(now, REDUNDANT_SECONDS)
         return lambda answer, datagrams: ike.hand_over(heir, now)
