@@ -350,7 +350,7 @@ def pack_chain(payloads: Iterable[Payload]) -> tuple[int, bytes]:
     """The type of the first payload, and the bytes of all. SK and SKF can only be the last."""
     payloads = tuple(payloads)
     packed = []
-    for payload, after in zip(payloads, (*payloads[1:], None), strict=True):
+    for payload, after in zip(payloads, (*payloads[1:], None), strict=False):  # none at all is a message too
         following = after.payload_type if after is not None else getattr(payload, "first", PayloadType.NONE)
         body = payload.body()
         critical = CRITICAL if getattr(payload, "critical", False) else 0
