@@ -30,6 +30,9 @@ _PROCESSED = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, 
 _PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
                        ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH,
                        x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2")})  # iKEIntermediate, which some clients insist on
+_UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
+               UnsupportedAlgorithm)
+"""What the parser raises, much of it only when a field is looked at."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
@@ -163,7 +166,7 @@ class Authorities:
             _refuse(identity.in_certificate(end), end, f"is not {str(identity)!r}'s")
         except AuthenticationFailed:
             raise
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm, PeerError):
+        except (*_UNREADABLE, PeerError):
             raise AuthenticationFailed("a certificate of the peer's cannot be read") from None
         return end
 
