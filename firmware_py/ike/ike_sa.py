@@ -117,8 +117,8 @@ class IkeSa:
 
     @property
     def alive(self) -> bool:
-        """It is made, or being made, and nobody wants it gone."""
-        return self.state in (State.CONNECTING, State.ESTABLISHED)
+        """It is made, or being made, and nobody wants it gone; nor is it undecided whether it replaces another."""
+        return self.state in (State.CONNECTING, State.ESTABLISHED) and self.predecessor is None
 
     def event(self, kind: EventKind, text: str, child: str = "") -> None:
         who = self.peer.name if self.peer is not None else str(self.path.remote.address)
@@ -389,7 +389,7 @@ class IkeSa:
 
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
-        if self.state == State.ESTABLISHED:
+        if self.state == State.ESTABLISHED and self.alive:
             self.submit(rekey_ike.RekeyIke(self), now)
 
     def rekey_child(self, child: "ChildSa", now: float) -> None:
@@ -429,8 +429,12 @@ class IkeSa:
         return self if self.heir is None else self.heir.last_heir
 
     def expire(self, now: float, seconds: float) -> None:
-        """Goes without a word after a while, if the peer does not delete it before."""
-        self._at(now + seconds, lambda then: self.close(then, EventKind.IKE_DOWN, "redundant, and never deleted"))
+        """Goes without a word after a while, if it is not alive then, and the peer did not delete it before."""
+        def gone(then: float) -> None:
+            if not self.alive:
+                self.close(then, EventKind.IKE_DOWN, "redundant, and never deleted")
+
+        self._at(now + seconds, gone)
 
     def delete(self, now: float, why: str) -> None:
         """Ends the IKE SA and tells the peer."""
@@ -465,7 +469,7 @@ class IkeSa:
         for exchange in waiting:
             exchange.abandoned(self, now)
         if linger:
-            self.context.timers.at(now + self.context.settings.linger_seconds, lambda then: self._forget())
+            self.context.timers.at(now + self.context.settings.closed_seconds, lambda then: self._forget())
         else:
             self._forget()
         self.on_gone(now, self)
