@@ -73,7 +73,8 @@ def signed_octets(real_message: bytes, peer_nonce: bytes, prf: Prf, sk_p: bytes,
 
 def int_auth_step(prf: Prf, sk_p: bytes, previous: bytes, octets: bytes) -> bytes:
     """IntAuth_iN or IntAuth_rN (RFC 9242 3.3.1): of the one before (empty for the first) and ``int_auth_octets`` of
-    the message; ``sk_p`` of the keys that protected it."""
+    the message; ``sk_p`` of the keys that protected it.
+    """
     return keys.prf(prf, sk_p, previous + octets)
 
 

@@ -172,7 +172,8 @@ class Authorities:
 
     def _path(self, end: x509.Certificate, others: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
         """From ``end`` to an anchor, if need be one that is valid ``now``. A certificate of the peer's stands in it once,
-        so work is bounded by the square of their number."""
+        so work is bounded by the square of their number.
+        """
         anchors = sorted(self._anchors, key=lambda each: not each.not_valid_before_utc <= now <= each.not_valid_after_utc)
         path, rest = [end], list(others)
         while path[-1] not in anchors:
@@ -197,7 +198,8 @@ class Authorities:
 
 def is_asked_for(certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]) -> bool:
     """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can know: it named one
-    of them, or sent no request."""
+    of them, or sent no request.
+    """
     requests = [each for each in requests if each.encoding == CertEncoding.X509_SIGNATURE]
     hashes_ = {each.data[at:at + 20] for each in requests for at in range(0, len(each.data), 20)}
     return not hashes_ or any(_spki_hash(each) in hashes_ for each in (certificate, *chain))

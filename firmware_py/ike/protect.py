@@ -148,7 +148,8 @@ class Protection:
 
     def authentic(self, datagram: bytes) -> int:
         """Number of the authentic fragment in ``datagram``, 1 for a whole message; nothing is kept. For requests that
-        come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises NotAuthentic."""
+        come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises NotAuthentic.
+        """
         try:
             return self._verify(datagram)[1] or 1
         except InvalidSyntax as error:
@@ -198,7 +199,8 @@ class Protection:
 
 def _covered(head: bytes, text: bytes) -> bytes:
     """A | P of RFC 9242 3.3.2: lengths as if there were neither IV, padding nor ICV, nor fragments. ``head``: IKE header
-    without its length, then the first two bytes of SK."""
+    without its length, then the first two bytes of SK.
+    """
     length = GENERIC_HEADER + len(text)
     return head[:24] + (HEADER + length).to_bytes(4) + head[24:] + length.to_bytes(2) + text
 
