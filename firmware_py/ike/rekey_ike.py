@@ -19,8 +19,9 @@ from spigate.firmware_py.ike.state import State
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
-REDUNDANT_SECONDS = 30.0
-"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain."""
+REDUNDANT_SECONDS = 180.0
+"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain: longer than any peer repeats
+the request that was answered with it."""
 
 
 class RekeyIke(Creating):

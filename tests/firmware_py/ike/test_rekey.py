@@ -80,7 +80,7 @@ def test_collisions_in_every_order(ours, theirs):
         fate(network, plan)
         a.rekey("b", ours)
         b.rekey("a", theirs)
-        network.run(100)
+        network.run(250)
         one_tunnel(a, b)
 
 
@@ -92,7 +92,7 @@ def test_deletion_meets_rekeying(what, ended):
         fate(network, plan)
         a.rekey("b", what)
         b.terminate("a", ended)
-        network.run(100)
+        network.run(250)
         if ended is None:
             nothing_left(a, b)
         else:
@@ -109,7 +109,7 @@ def test_deletion_meets_deletion(what):
         fate(network, plan)
         a.terminate("b", what)
         b.terminate("a", what)
-        network.run(100)
+        network.run(250)
         if what is None:
             nothing_left(a, b)
         for host in (a, b):
@@ -132,7 +132,7 @@ def test_under_loss(seed):
                 host.rekey(name, what)
             network.run(network.random.choice([0, 0, 0.05, 0.3]))
         network.run(network.random.choice([1, 5, 20]))
-    network.run(120)
+    network.run(300)
     one_tunnel(a, b)
 
 
