@@ -170,7 +170,8 @@ def parse(text: str, protocol: ProtocolId) -> Proposal:
     for word in text.lower().split("-"):
         transform = WORDS.get(ALIASES.get(word, word))
         if transform is None:
-            refuse(f"{word!r} is no algorithm; expected words such as aes256gcm16, sha256, prfsha384, ecp384, ke1_mlkem768")
+            refuse(f"{word!r} is no algorithm; expected words such as aes256gcm16, sha256, prfsha384, ecp384, "
+                   "ke1_mlkem768")
         if transform not in transforms:
             transforms.append(transform)
 

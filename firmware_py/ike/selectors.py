@@ -106,7 +106,7 @@ def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = 6
     Raises
     ------
     TsUnacceptable
-        There is none, it takes more than ``limit``, or there is a range of ICMP types and codes in it that no pair can say.
+        There is none, it takes more than ``limit``, or no pair can say a range of ICMP types and codes in it.
     """
     found: list[Selectors] = []
     for source, destination in _pairs(_distinct(_usable(tsi)), _distinct(_usable(tsr))):
@@ -177,7 +177,8 @@ def reverse(selectors: Sequence[Selectors]) -> tuple[Selectors, ...]:
 
 def readdress(payload: TsI | TsR, address: Address) -> TsI | TsR:
     """For transport mode through a NAT (2.23.1): its single addresses of the same family become ``address``."""
+    def single(each) -> bool:
+        return isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version
+
     return replace(payload, selectors=tuple(
-        replace(each, start=address, end=address)
-        if isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version else each
-        for each in payload.selectors))
+        replace(each, start=address, end=address) if single(each) else each for each in payload.selectors))
