@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike import create_child, creating, events, informational, rekey_ike
+from spigate.firmware_py.ike import create_child, creating, informational, keylog, rekey_ike
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, KeyLog, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
 from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
@@ -136,9 +136,9 @@ class IkeSa:
         self.suite, self.keys = suite, keys
         self._former = self.protection
         self.protection = Protection(suite, keys, initiator=self.initiator)
-        if self.context.settings.key_log:
-            self.context.emit(events.IkeKeys(self.spi_i, self.spi_r, suite.encryption, suite.integrity, suite.key_bits,
-                                             keys.ei, keys.er, keys.ai, keys.ar))
+        line = keylog.line(suite, keys, self.spi_i, self.spi_r) if self.context.settings.key_log else None
+        if line is not None:
+            self.context.emit(KeyLog(line))
 
     # Sending
 
