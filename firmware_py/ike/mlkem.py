@@ -141,7 +141,8 @@ class PublicKey:
     @classmethod
     def from_public_bytes(cls, data: bytes, parameters: Parameters = ML_KEM_512) -> Self:
         """Raises ValueError where FIPS 203 7.2 wants the key to be refused: wrong length, a coefficient beyond q."""
-        if len(data) != 384 * parameters.k + 32 or any(value >= Q for poly in _decode(data[:-32], 12) for value in poly):
+        right = len(data) == 384 * parameters.k + 32
+        if not right or any(value >= Q for poly in _decode(data[:-32], 12) for value in poly):
             raise ValueError("no encapsulation key")
         return cls(data, parameters)
 
