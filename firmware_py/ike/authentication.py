@@ -182,7 +182,7 @@ def _of_algorithm(auth: Auth, algorithms: dict[bytes, HashAlgorithm | None]) -> 
     end = 1 + auth.data[0] if auth.data else 0
     algorithm = auth.data[1:end]
     if algorithm not in algorithms:
-        raise AuthenticationFailed(f"signature algorithm {algorithm.hex()} is too weak or does not go with the peer's key")
+        raise AuthenticationFailed(f"signature algorithm {algorithm.hex()} is too weak or not of the peer's key")
     return algorithms[algorithm], auth.data[end:]
 
 

@@ -52,8 +52,8 @@ def load_private_key(data: bytes, source: str, password: bytes | None = None) ->
     try:
         key = load(data, password)
     except TypeError:
-        wanted = "a password for an encrypted key" if password is None else "no password for a key that is not encrypted"
-        raise InputError(f"{source}: expected {wanted}") from None
+        wanted = "a password" if password is None else "no password"
+        raise InputError(f"{source}: expected {wanted} for this key") from None
     except (ValueError, UnsupportedAlgorithm):
         wanted = f"a private key in PEM or DER{' and its password' if password else ''}"
         raise InputError(f"{source}: expected {wanted}") from None

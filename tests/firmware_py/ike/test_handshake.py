@@ -21,6 +21,7 @@ SUITES = ["aes256gcm16-prfsha384-ecp384", "aes128gcm8-prfsha256-curve25519", "ae
 
 @pytest.mark.parametrize("words", [*SUITES, "chacha20poly1305-prfsha256-curve25519",
                                    "aes256gcm16-prfsha384-ecp384-ke1_mlkem768",
+                                   "aes128gcm16-prfsha256-curve25519-ke1_mlkem512",
                                    "aes256-sha256-modp4096-ke1_mlkem1024-ke2_curve25519"])
 @pytest.mark.parametrize("fragment_bytes", [None, 576])
 def test_two_peers_agree(words, fragment_bytes):
