@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
 NONCE_BYTES = 32
-TRIES = 5
+TRIES = 8
 """How often an exchange that the peer cannot do just now is tried."""
 RETRY_SECONDS = 1.0
 
