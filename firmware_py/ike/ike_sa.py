@@ -144,8 +144,9 @@ class IkeSa(Dialogue):
 
     def wrong_response(self, now: float, error: PeerError) -> None:
         """Ends after a response that is wrong (RFC 7296 2.21.3), and tells the peer, where it stands."""
-        if self.state == State.CONNECTING:
-            self.close(now, EventKind.IKE_FAILED, str(error))
+        if self.state in (State.CONNECTING, State.DELETING):
+            kind = EventKind.IKE_FAILED if self.state == State.CONNECTING else EventKind.IKE_DOWN
+            self.close(now, kind, str(error))
         else:
             self.delete(now, str(error))
 
