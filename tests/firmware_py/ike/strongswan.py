@@ -1,0 +1,370 @@
+"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace of its own, with ESP in user space, or in a
+user-mode Linux, with that kernel's ESP and AH.
+
+Debian: strongswan-charon, strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins,
+libstrongswan-extra-plugins, iproute2; user-mode-linux, kmod. It wants root, network namespaces and /dev/net/tun.
+"""
+import ctypes
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from spigate.firmware_py.ike.endpoint import Endpoint
+from spigate.firmware_py.ike.events import Datagram, Event, Socket
+from spigate.firmware_py.sa import CIPHERS, Sa
+from spigate.firmware_py.soft.transform import transform
+from tests.firmware_py.ike.network import DataPlane
+
+CHARON = Path("/usr/lib/ipsec/charon")
+PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
+           "kernel-netlink socket-default vici")
+UML, UML_MODULES = Path("/usr/bin/linux.uml"), Path("/usr/lib/uml/modules")
+KERNEL = ((UML, "user-mode-linux"), (Path("/sbin/modprobe"), "kmod"))
+INIT = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin STRONGSWAN_CONF={conf}
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t tmpfs none /run
+ip link set lo up
+ip link set vec0 up
+ip address add {theirs}/24 dev vec0
+ip address add {control}/24 dev vec0
+ip address add 10.2.0.1/24 dev lo
+for module in esp4 ah4 xfrm_user authenc gcm seqiv cbc; do modprobe $module; done
+exec {charon}
+"""
+"""Of the user-mode Linux: its only program but the shell is charon."""
+REQUIRED = "SPIGATE_PEERS_REQUIRED"
+OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
+CONTROL = "10.98.0.2"
+"""Of the user-mode Linux, for swanctl: what goes between OURS and THEIRS may have to be ESP."""
+CLONE_NEWNET = 0x40000000
+
+
+def missing(*more: tuple[Path, str]) -> str | None:
+    """What this machine lacks; None: nothing. ``more``: files, and what they come with."""
+    if os.geteuid() != 0:
+        return "root"
+    for path, package in ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
+                          (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+                          (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
+                          (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
+                          (Path("/dev/net/tun"), "a kernel with TUN"), *more):
+        if not path.exists():
+            return package
+    return None if shutil.which("ip") else "iproute2"
+
+
+def need(*more: tuple[Path, str]) -> None:
+    """Skips the test where strongSwan is not there, or ``more``, and fails where SPIGATE_PEERS_REQUIRED is 1."""
+    lack = missing(*more)
+    if lack is not None and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"strongSwan is required, and this machine lacks {lack}")
+    if lack is not None:
+        pytest.skip(f"no strongSwan here: this machine lacks {lack}")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@contextmanager
+def inside(namespace: str):
+    """What is opened here belongs to the network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace}") as there:
+        if libc.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            libc.setns(before.fileno(), CLONE_NEWNET)
+
+
+class Wire:
+    """Two namespaces with a cable between them."""
+
+    def __init__(self):
+        self.ours, self.theirs = (f"spigate-{side}-{os.getpid()}" for side in ("a", "b"))
+
+    def __enter__(self) -> "Wire":
+        for name in (self.ours, self.theirs):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", self.ours, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.theirs)
+        for name, address in ((self.ours, OURS), (self.theirs, THEIRS)):
+            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+        for address in ("10.2.0.1/24", "10.2.1.1/24"):  # what stands behind it
+            _ip("-n", self.theirs, "address", "add", address, "dev", "lo")
+        return self
+
+    def __exit__(self, *_) -> None:
+        for name in (self.ours, self.theirs):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+class Charon:
+    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
+
+    def __init__(self, wire: "Wire | Uml", folder: Path, settings: str = ""):
+        self._wire, self._folder, self._settings = wire, folder, settings
+        self._uri = f"unix://{folder}/vici"
+        self._prefix: list[str] = []
+        self.log = folder / "charon.log"
+
+    def _configure(self, plugins: str) -> Path:
+        conf = self._folder / "strongswan.conf"
+        conf.write_text(f"""charon {{
+            load = {plugins}
+            retransmit_timeout = 1.0
+            {self._settings}
+            plugins {{ vici {{ socket = {self._uri} }} }}
+            filelog {{ log {{ path = {self.log}
+                default = 1
+                ike = 2
+                cfg = 2
+                flush_line = yes }} }}
+        }}\n""")
+        return conf
+
+    def start(self) -> None:
+        conf = self._configure(f"kernel-libipsec {PLUGINS}")
+        # its pid file is always in /run, so that each needs a /run of its own
+        run = f"mount -t tmpfs none /run; exec {CHARON}"
+        self._process = subprocess.Popen(["ip", "netns", "exec", self._wire.theirs, "unshare", "-m", "sh", "-c", run],
+                                         env={**os.environ, "STRONGSWAN_CONF": str(conf)},
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._wait(lambda: (self._folder / "vici").exists())
+        self.load()
+
+    def _wait(self, up) -> None:
+        end = time.monotonic() + 30
+        while not up():
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
+            time.sleep(0.05)
+
+    def load(self) -> None:
+        """Reads its connections, credentials and secrets anew."""
+        self.swanctl("--load-all", "--file", str(self._folder / "swanctl.conf"), "--noprompt")
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def kill(self) -> None:
+        """Without a word to its peers."""
+        self._process.kill()
+        self._process.wait()
+        (self._folder / "vici").unlink()
+
+    def ping(self, source: str, destination: str) -> socket.socket:
+        """Sends an ICMP echo request; returns the socket that hears the answer, or fails after a while."""
+        with inside(self._wire.theirs):
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        raw.bind((source, 0))
+        raw.settimeout(5)
+        raw.sendto(REQUEST, (destination, 0))
+        return raw
+
+    def swanctl(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run([*self._prefix, "swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
+                              env={**os.environ, "SWANCTL_DIR": str(self._folder)}, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr + self.log.read_text()
+        return done.stdout
+
+    def start_swanctl(self, *words: str) -> subprocess.Popen:
+        """A command that ends when the peer has answered."""
+        return subprocess.Popen([*self._prefix, "swanctl", *words, "--uri", self._uri], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+
+class Uml:
+    """A namespace for us, and a cable out of it to a user-mode Linux."""
+
+    def __init__(self):
+        self.ours = f"spigate-u-{os.getpid()}"
+
+    def __enter__(self) -> "Uml":
+        _ip("netns", "add", self.ours)
+        _ip("-n", self.ours, "link", "set", "lo", "up")
+        _ip("-n", self.ours, "tuntap", "add", "tap0", "mode", "tap")
+        for address in (OURS, "10.98.0.1"):
+            _ip("-n", self.ours, "address", "add", f"{address}/24", "dev", "tap0")
+        _ip("-n", self.ours, "link", "set", "tap0", "up")
+        return self
+
+    def __exit__(self, *_) -> None:
+        subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
+
+
+class KernelCharon(Charon):
+    """A charon that uses the ESP and AH of the kernel beneath it, a user-mode Linux's."""
+
+    def __init__(self, uml: Uml, folder: Path):
+        super().__init__(uml, folder)
+        self._uri = f"tcp://{CONTROL}:4502"
+        self._prefix = ["ip", "netns", "exec", uml.ours]
+
+    def start(self) -> None:
+        conf, init = self._configure(PLUGINS), self._folder / "init"
+        init.write_text(INIT.format(conf=conf, theirs=THEIRS, control=CONTROL, charon=CHARON))
+        init.chmod(0o755)
+        uml = (f"mkdir -p /lib/modules; mount --bind {UML_MODULES} /lib/modules; exec {UML} mem=256M root=/dev/root "
+               f"rootfstype=hostfs hostfs=/ rw init={init} con=null con0=fd:0,fd:1 quiet vec0:transport=tap,ifname=tap0")
+        self._process = subprocess.Popen([*self._prefix, "unshare", "-m", "sh", "-c", uml], stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._wait(lambda: self.swanctl("--stats", check=False))
+
+    def close(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)  # a user-mode Linux is several processes
+        self._process.wait()
+
+
+class Pump:
+    """An endpoint of ours on sockets, driven as long as a condition wants it.
+
+    Members
+    -------
+    received : list of bytes
+        Datagrams that came, with marker.
+    esp : list of bytes
+        What came on port 4500 and was not IKE.
+    lose : int
+        So many datagrams of ours are lost.
+    """
+
+    def __init__(self, wire: "Wire | Uml", endpoint: Endpoint):
+        self.endpoint = endpoint
+        self.plane = DataPlane()
+        self.events: list[Event] = []
+        self.others: list = []
+        self.received: list[bytes] = []
+        self.esp: list[bytes] = []
+        self.lose = 0
+        self._sequence = Counter()
+        with inside(wire.ours):
+            self._sockets = {port: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for port in (500, 4500)}
+        for port, each in self._sockets.items():
+            each.bind((str(OURS), port))
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+
+    def act(self, command: str, *arguments, **named) -> None:
+        """A command of the endpoint's, now."""
+        getattr(self.endpoint, command)(time.monotonic(), *arguments, **named)
+        self._settle()
+
+    def _settle(self) -> None:
+        for output in self.endpoint.take():
+            if isinstance(output, Datagram):
+                if self.lose:
+                    self.lose -= 1
+                    continue
+                self._sockets[output.source.port].sendto(
+                    output.data, (str(output.destination.address), output.destination.port))
+            elif isinstance(output, Event):
+                self.events.append(output)
+            else:
+                self.plane.apply(output)
+                self.others.append(output)
+
+    def until(self, condition, seconds: float = 15) -> None:
+        """Runs until ``condition()`` holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            now = time.monotonic()
+            assert now < end, [str(event) for event in self.events]
+            timer = self.endpoint.next_timer
+            wait = min(0.05, max(0.0, (timer or end) - now))
+            for each in select.select(list(self._sockets.values()), [], [], wait)[0]:
+                data, (address, port) = each.recvfrom(65536)
+                local = Socket(OURS, each.getsockname()[1])
+                self.received.append(data)
+                if not self.endpoint.receive(time.monotonic(), data, local, Socket(ip_address(address), port)):
+                    self.esp.append(data)
+            self.endpoint.tick(time.monotonic())
+            self._settle()
+
+    def raw(self, data: bytes) -> None:
+        """Sends what is not the endpoint's, from port 500."""
+        self._sockets[500].sendto(data, (str(THEIRS), 500))
+
+    def send_esp(self, sa: Sa, packet: bytes) -> None:
+        """An IPv4 packet in ESP in UDP."""
+        self._sockets[4500].sendto(self.seal_esp(sa, packet, 4), (str(THEIRS), 4500))
+
+    def seal_esp(self, sa: Sa, payload: bytes, next_header: int) -> bytes:
+        """The next ESP packet of an SA."""
+        self._sequence[sa.spi] += 1
+        header = sa.spi.to_bytes(4) + self._sequence[sa.spi].to_bytes(4)
+        form = CIPHERS[sa.cipher]
+        padding = -(len(payload) + 2) % form.block
+        text = payload + bytes(range(1, padding + 1)) + bytes([padding, next_header])
+        iv = os.urandom(form.iv)
+        return header + iv + transform(sa).seal(header, bytes(4) if sa.esn else b"", iv, text)
+
+    def hold(self, seconds: float) -> None:
+        """Does nothing; what comes waits."""
+        time.sleep(seconds)
+
+    def restart(self, endpoint: Endpoint) -> None:
+        """Killed and started again: nothing is known any more."""
+        self.endpoint, self.plane, self.events = endpoint, DataPlane(), []
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end, seconds + 5)
+
+    def count(self, kind: str) -> int:
+        return sum(event.kind == kind for event in self.events)
+
+
+def open_esp(sa: Sa, packet: bytes, next_header: int = 4) -> bytes:
+    """What an ESP packet carries; without a number for an IPv4 packet inside a tunnel."""
+    form = CIPHERS[sa.cipher]
+    text = transform(sa).open(packet[:8], bytes(4) if sa.esn else b"", packet[8:8 + form.iv], packet[8 + form.iv:])
+    assert text is not None and text[-1] == next_header
+    return text[:-2 - text[-2]]
+
+
+def checksum(data: bytes) -> bytes:
+    """Of the Internet (RFC 1071)."""
+    words = sum(int.from_bytes(data[at:at + 2]) for at in range(0, len(data), 2))
+    while words >> 16:
+        words = (words & 0xFFFF) + (words >> 16)
+    return (words ^ 0xFFFF).to_bytes(2)
+
+
+REQUEST = bytes.fromhex("0800f7ff00000000")
+"""An ICMP echo request."""
+
+
+def echo(request: bytes) -> bytes:
+    """The answer to an ICMP echo request in an IPv4 packet."""
+    icmp = request[24:]
+    return request[:12] + request[16:20] + request[12:16] + bytes(2) + checksum(bytes(4) + icmp) + icmp
+
+
+def ipv4(source: str, destination: str, icmp: bytes) -> bytes:
+    header = (b"\x45\0" + (20 + len(icmp)).to_bytes(2) + bytes.fromhex("0001000040010000")
+              + ip_address(source).packed + ip_address(destination).packed)
+    return header[:10] + checksum(header) + header[12:] + icmp
