@@ -1,0 +1,166 @@
+"""CREATE_CHILD_SA (RFC 7296 1.3): new child SAs and new ones for old, with the collision rules of 2.8.1 and 2.25.1."""
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from spigate.firmware_py.ike import keys, negotiation
+from spigate.firmware_py.ike.children import Agreement, ChildSa, ChildState
+from spigate.firmware_py.ike.creating import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
+from spigate.firmware_py.ike.errors import NoProposalChosen, PeerError, TsUnacceptable
+from spigate.firmware_py.ike.events import EventKind
+from spigate.firmware_py.ike.exchanges import Reply, refusal, says
+from spigate.firmware_py.ike.informational import DeleteChild, DeleteSpi
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.pad import ChildConfig
+from spigate.firmware_py.ike.payloads import Nonce, Notify, Payload
+from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.registry import NotifyType
+from spigate.firmware_py.sa import Selectors
+
+if TYPE_CHECKING:
+    from spigate.firmware_py.ike.ike_sa import IkeSa
+
+class CreateChild(Creating):
+    """A new child SA.
+
+    Parameters
+    ----------
+    config : ChildConfig
+    replaces : ChildSa or None
+        The one that it is to replace.
+    packet : Selectors or None
+        The packet that is waiting for it.
+    """
+
+    def __init__(self, config: ChildConfig, *, replaces: ChildSa | None = None, packet: Selectors | None = None,
+                 group: int | None = None, tries: int = TRIES):
+        super().__init__(group=group, tries=tries)
+        self.config = config
+        self.replaces = replaces
+        self.packet = packet
+        self._offer: negotiation.Offer | None = None
+        self._agreement: Agreement | None = None
+
+    def again(self, *, group: int | None = None, tries: int) -> "CreateChild":
+        return CreateChild(self.config, replaces=self.replaces, packet=self.packet, group=group, tries=tries)
+
+    def groups(self) -> set[int]:
+        return negotiation.groups(self._offer.proposals)
+
+    def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
+        old, rekeys = self.replaces, []
+        if not ike.alive:
+            return None
+        if old is not None:
+            if old.state != ChildState.INSTALLED:
+                return None
+            old.rekeying = True
+            rekeys = [Notify(NotifyType.REKEY_SA, protocol=old.config.protocol, spi=old.inbound.spi.to_bytes(4))]
+        self._offer = negotiation.Offer(ike, self.config, key_exchange=True, group=self.group, packet=self.packet)
+        self.initiating = self._offer.initiating
+        return [*rekeys, *self._offer.payloads(*self.keys_of_request(ike))]
+
+    def accept(self, ike: "IkeSa", message: Message) -> Suite:
+        self._agreement = self._offer.accept(ike, message)
+        return self._agreement.suite
+
+    def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
+        old, agreement = self.replaces, self._agreement
+        if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
+            self.abandoned(ike, now)
+            return
+        reqid = old.reqid if old is not None else self.config.reqid or ike.context.reqid()
+        child = make_child(ike, agreement, self.ni, self.nr, secrets, initiator=True, reqid=reqid)
+        if old is None:
+            child.install(now, outbound=True)
+            ike.event(EventKind.CHILD_UP, str(child), self.config.name)
+            return
+        old.rekeying = False
+        if old.rival is not None and min(self.ni, self.nr) < old.rival[1]:  # RFC 7296 2.8.1: this one is redundant
+            child.install(now, outbound=False)
+            old.replace_by(old.rival[0])
+            if old.state == ChildState.GONE:
+                old.rival[0].use()
+            ike.submit_first(DeleteChild(child, "made redundant by the peer's"), now)
+            return
+        child.install(now, outbound=True)
+        if old.state != ChildState.GONE:
+            old.replace_by(child)
+            ike.submit_first(DeleteChild(old, "rekeyed"), now)
+
+    def refused(self, ike: "IkeSa", now: float, error: Notify) -> None:
+        self.abandoned(ike, now)
+        old = self.replaces
+        if old is not None and (old.rival is not None or old.state != ChildState.INSTALLED):
+            return  # the peer's exchange replaced it, or it is not wanted any more
+        if error.notify_type == NotifyType.CHILD_SA_NOT_FOUND and old is not None:
+            old.remove(now, "the peer does not know it")
+            ike.submit(CreateChild(self.config), now)
+            return
+        ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: the peer says {says(error)}", self.config.name)
+
+    def unacceptable(self, ike: "IkeSa", now: float, error: PeerError) -> None:
+        ike.submit_first(DeleteSpi(self.config.protocol, self._offer.spi), now)
+        self.abandoned(ike, now)
+        ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: {error}", self.config.name)
+
+    def abandoned(self, ike: "IkeSa", now: float) -> None:
+        if self._offer is not None:
+            ike.context.free_spi(self._offer.spi)
+        if self.replaces is not None:
+            self.replaces.rekeying = False
+
+
+def make_child(ike: "IkeSa", agreement: Agreement, ni: bytes, nr: bytes, secrets: list[bytes], *, initiator: bool,
+               reqid: int) -> ChildSa:
+    """A child SA with keys from the nonces, and from key exchanges of its own where it had some."""
+    material = keys.child_keys(ike.suite.prf, ike.keys.d, agreement.suite, ni, nr, secrets)
+    return ChildSa(ike, agreement, material, initiator, reqid)
+
+
+def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
+    """A peer's CREATE_CHILD_SA that makes a child SA."""
+    if not ike.alive or ike.rekeying:
+        return refusal(NotifyType.TEMPORARY_FAILURE)
+    rekeyed = message.notify(NotifyType.REKEY_SA)
+    if rekeyed is None:
+        return _answer_child(ike, now, message, None)
+    old = find(ike, rekeyed.protocol, rekeyed.spi)
+    if old is None and isinstance(ike.active, Creating | FollowUp):  # the peer may be ahead, and mean what that makes
+        return refusal(NotifyType.TEMPORARY_FAILURE)
+    if old is None:
+        return Reply((Notify(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekeyed.protocol, spi=rekeyed.spi),))
+    if old.state != ChildState.INSTALLED or old.rival is not None:
+        return refusal(NotifyType.TEMPORARY_FAILURE)
+    return _answer_child(ike, now, message, old)
+
+
+def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
+    """The child SA that a peer names by the SPI that it receives on."""
+    number = int.from_bytes(spi)
+    return next((child for child in ike.children.values()
+                 if child.outbound.spi == number and child.config.protocol == protocol), None)
+
+
+def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
+    configs = (old.config,) if old is not None else ike.peer.children
+    try:
+        answered = negotiation.answer(ike, message, configs, key_exchange=True)
+    except (NoProposalChosen, TsUnacceptable) as error:
+        ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
+        return Reply((Notify(error.notify),))
+    agreement = answered.agreement
+    ni, nr = message.one(Nonce).data, ike.context.random(NONCE_BYTES)
+    secrets, public = respond(agreement.suite, message)
+
+    def complete(secrets: list[bytes]) -> None:
+        reqid = old.reqid if old is not None else agreement.config.reqid or ike.context.reqid()
+        child = make_child(ike, agreement, ni, nr, secrets, initiator=False, reqid=reqid)
+        child.install(now, outbound=old is None or old.state == ChildState.GONE)
+        if old is None:
+            ike.event(EventKind.CHILD_UP, str(child), agreement.config.name)
+        elif old.rekeying:
+            old.rival = (child, min(ni, nr))
+        elif old.state != ChildState.GONE:
+            old.replace_by(child)
+
+    return complete_or_follow(ike, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public))

@@ -1,0 +1,122 @@
+"""What both sides of the first exchanges do alike: gather what AUTH covers, prove who one is, check who the peer is."""
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.ike import authentication, certificates, keys
+from spigate.firmware_py.ike.errors import AuthenticationFailed
+from spigate.firmware_py.ike.events import EventKind
+from spigate.firmware_py.ike.identities import Identity
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.pad import KeyPair, PreSharedKey
+from spigate.firmware_py.ike.payloads import Auth, Cert, Identification, Notify, Payload
+from spigate.firmware_py.ike.protect import int_auth_octets
+from spigate.firmware_py.ike.registry import NotifyType
+from spigate.firmware_py.ike.state import State
+
+if TYPE_CHECKING:
+    from spigate.firmware_py.ike.ike_sa import IkeSa
+
+
+@dataclass
+class Transcript:
+    """What was said before IKE_AUTH.
+
+    Members
+    -------
+    request, response : bytes
+        IKE_SA_INIT, as it was on the wire.
+    ni, nr : bytes
+    hashes : collection of int or None
+        The peer's, for signatures (RFC 7427).
+    of_initiator, of_responder : bytes
+        The running IntAuth of IKE_INTERMEDIATE (RFC 9242 3.3).
+    intermediates : int
+        How many there were.
+    """
+
+    request: bytes = b""
+    response: bytes = b""
+    ni: bytes = b""
+    nr: bytes = b""
+    hashes: Collection[int] | None = None
+    of_initiator: bytes = b""
+    of_responder: bytes = b""
+    intermediates: int = 0
+
+    def add_request(self, ike: "IkeSa", message: Message) -> None:
+        """An IKE_INTERMEDIATE request, before its keys are replaced."""
+        self.of_initiator = authentication.int_auth_step(ike.suite.prf, ike.keys.pi, self.of_initiator,
+                                                         int_auth_octets(message))
+
+    def add_response(self, ike: "IkeSa", message: Message) -> None:
+        """The response to it, before its keys are replaced."""
+        self.of_responder = authentication.int_auth_step(ike.suite.prf, ike.keys.pr, self.of_responder,
+                                                         int_auth_octets(message))
+        self.intermediates += 1
+
+    def octets(self, ike: "IkeSa", identity: Identification, *, of_initiator: bool) -> bytes:
+        """What one side's AUTH covers."""
+        covered = b""
+        if self.intermediates:
+            covered = authentication.int_auth(self.of_initiator, self.of_responder, 1 + self.intermediates)
+        message, nonce, sk_p = ((self.request, self.nr, ike.keys.pi) if of_initiator
+                                else (self.response, self.ni, ike.keys.pr))
+        return authentication.signed_octets(message, nonce, ike.suite.prf, sk_p, identity, covered)
+
+
+def update_keys(ike: "IkeSa", transcript: Transcript, secret: bytes) -> None:
+    """Mixes the secret of an additional key exchange into the IKE SA's keys (RFC 9370 2.2.2)."""
+    seed = keys.skeyseed_update(ike.suite.prf, ike.keys.d, secret, transcript.ni, transcript.nr)
+    ike.use_keys(ike.suite, keys.ike_keys(ike.suite, seed, transcript.ni, transcript.nr, ike.spi_i, ike.spi_r))
+
+
+def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tuple[list[Cert], Auth]:
+    """This side's certificates, if it has some, and its AUTH.
+
+    Raises
+    ------
+    AuthenticationFailed
+        The peer can take no signature of this side's key.
+    """
+    octets = transcript.octets(ike, identity, of_initiator=ike.initiator)
+    match ike.peer.local_credential:
+        case PreSharedKey(secret):
+            return [], authentication.psk_auth(secret, ike.suite.prf, octets)
+        case KeyPair(key, chain):
+            try:
+                return certificates.certs(chain), authentication.sign(key, octets, transcript.hashes)
+            except UnsupportedError as error:
+                raise AuthenticationFailed(str(error)) from None
+
+
+def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Identification) -> Identity:
+    """Who the peer is, by the AUTH of its IKE_AUTH ``message``. Raises AuthenticationFailed, InvalidSyntax."""
+    who, auth = Identity.of(identity), message.optional(Auth)
+    if not who.matches(ike.peer.remote_identity):
+        raise AuthenticationFailed(f"the peer is {who}, where {ike.peer.remote_identity} is expected")
+    if auth is None:
+        raise AuthenticationFailed("no AUTH payload: the peer wants EAP")
+    octets = transcript.octets(ike, identity, of_initiator=not ike.initiator)
+    credential = ike.peer.remote_credential
+    if isinstance(credential, PreSharedKey):
+        authentication.verify_psk(auth, credential.secret, ike.suite.prf, octets)
+    else:
+        certificate = credential.verify(message.all(Cert), who, ike.context.utc())
+        authentication.verify_signature(auth, certificate.public_key(), octets)
+    return who
+
+
+def capabilities() -> list[Payload]:
+    """Notifies of IKE_SA_INIT that say what this side can do."""
+    return [Notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED), authentication.hashes_notify()]
+
+
+def drop_stale(ike: "IkeSa", now: float) -> None:
+    """INITIAL_CONTACT: the peer has no other IKE SA with this side. Those are closed that stood before it began this
+    one; others may be newer than its word."""
+    for other in ike.context.with_peer(ike.peer):
+        stands = other.state == State.ESTABLISHED
+        if other is not ike and stands and other.identity == ike.identity and other.established < ike.created:
+            other.close(now, EventKind.IKE_DOWN, "the peer began anew")

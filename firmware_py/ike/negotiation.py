@@ -1,0 +1,178 @@
+"""What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from spigate.firmware_py.ike import exchange, proposals, selectors
+from spigate.firmware_py.ike.children import Agreement
+from spigate.firmware_py.ike.errors import (
+    InvalidKePayload,
+    InvalidSyntax,
+    NoProposalChosen,
+    PeerError,
+    TsUnacceptable,
+)
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.nat import Path
+from spigate.firmware_py.ike.pad import ChildConfig
+from spigate.firmware_py.ike.payloads import (
+    KeyExchange,
+    Notify,
+    Payload,
+    Proposal,
+    SecurityAssociation,
+    TrafficSelector,
+    TsI,
+    TsR,
+)
+from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.registry import Ke, NotifyType, ProtocolId, TransformType
+from spigate.firmware_py.sa import Mode, Selectors
+
+if TYPE_CHECKING:
+    from spigate.firmware_py.ike.ike_sa import IkeSa
+
+FIRST_SPI = 256
+
+
+def first_group(offered: tuple[Proposal, ...]) -> int:
+    """The method whose public value goes along with an offer."""
+    return next((each.transform_id for proposal in offered for each in proposal.of(TransformType.KE)), Ke.NONE)
+
+
+def groups(offered: tuple[Proposal, ...]) -> set[int]:
+    """All methods of an offer."""
+    return {each.transform_id for proposal in offered for each in proposal.of(TransformType.KE)} - {Ke.NONE}
+
+
+class Offer:
+    """An initiator's offer of a child SA.
+
+    Parameters
+    ----------
+    ike : IkeSa
+    config : ChildConfig
+    key_exchange : bool
+        False: with the IKE SA's own, as in IKE_AUTH.
+    group : int or None
+        Method whose public value goes along; None: the first.
+    packet : Selectors or None
+        The packet that is waiting for the child (RFC 7296 2.9).
+    """
+
+    def __init__(self, ike: "IkeSa", config: ChildConfig, *, key_exchange: bool, group: int | None = None,
+                 packet: Selectors | None = None):
+        self.config = config
+        self.spi = ike.context.child_spi()
+        self.proposals = proposals.offer(config.proposals, self.spi.to_bytes(4), key_exchange=key_exchange)
+        traffic = traffic_of(config, ike.path)
+        self._traffic = selectors.payloads(traffic, packet)
+        group = first_group(self.proposals) if group is None else group
+        self.initiating = exchange.start(group) if group != Ke.NONE else None
+
+    def payloads(self, *keys: Payload) -> list[Payload]:
+        """Of the request; ``keys`` (nonce, KE) stand behind the SA."""
+        transport = [Notify(NotifyType.USE_TRANSPORT_MODE)] if self.config.mode == Mode.TRANSPORT else []
+        return [*transport, SecurityAssociation(self.proposals), *keys, *self._traffic]
+
+    def accept(self, ike: "IkeSa", message: Message) -> Agreement:
+        """What the answer makes of it.
+
+        Raises
+        ------
+        PeerError
+            The answer is not within the offer. The peer may believe that there is a child SA now.
+        """
+        suite = proposals.check(message.one(SecurityAssociation).proposals, self.proposals)
+        transport = message.notify(NotifyType.USE_TRANSPORT_MODE) is not None
+        if transport != (self.config.mode == Mode.TRANSPORT):
+            raise NoProposalChosen("the peer wants tunnel mode" if not transport else "the peer wants transport mode")
+        tsi, tsr = message.one(TsI), message.one(TsR)
+        if transport and ike.path.nat:
+            tsi, tsr = selectors.readdress(tsi, ike.path.local.address), selectors.readdress(tsr, ike.path.remote.address)
+        selectors.check(tsi, tsr, self._traffic)
+        return Agreement(self.config, suite, self.config.mode, selectors.to_selectors(tsi, tsr), self.spi,
+                         peer_spi(suite))
+
+
+def peer_spi(suite: Suite) -> int:
+    """What the peer receives a child on. Raises InvalidSyntax."""
+    spi = int.from_bytes(suite.peer_spi)
+    if len(suite.peer_spi) != 4 or spi < FIRST_SPI:
+        raise InvalidSyntax(f"SPI {suite.peer_spi.hex() or 'of no bytes'} for a child SA")
+    return spi
+
+
+def traffic_of(config: ChildConfig, path: Path) -> tuple[Selectors, ...]:
+    """What a child may carry on a path; source: this side."""
+    return config.traffic or (Selectors(ip_network(path.local.address), ip_network(path.remote.address)),)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A responder's answer: what is agreed on, and the traffic selectors that say it to the peer."""
+
+    agreement: Agreement
+    tsi: TsI
+    tsr: TsR
+
+    def payloads(self, *keys: Payload) -> list[Payload]:
+        """Of the response; ``keys`` (nonce, KE) stand behind the SA."""
+        transport = [Notify(NotifyType.USE_TRANSPORT_MODE)] if self.agreement.mode == Mode.TRANSPORT else []
+        sa = self.agreement.suite.answer(self.agreement.spi_in.to_bytes(4))
+        return [*transport, sa, *keys, self.tsi, self.tsr]
+
+
+def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, key_exchange: bool) -> Answer:
+    """Answers a peer's offer.
+
+    Parameters
+    ----------
+    configs
+        What may be agreed on, in order.
+
+    Raises
+    ------
+    NoProposalChosen, TsUnacceptable, InvalidKePayload, InvalidSyntax
+    """
+    offered = message.one(SecurityAssociation).proposals
+    wanted = Mode.TRANSPORT if message.notify(NotifyType.USE_TRANSPORT_MODE) is not None else Mode.TUNNEL
+    allowed = [config for config in configs if config.mode in (wanted, Mode.TUNNEL)]  # transport is a wish, tunnel not
+    error: PeerError = TsUnacceptable("no child is configured for this traffic")
+    if not allowed and configs:
+        error = NoProposalChosen("the peer wants tunnel mode, and transport mode is configured")
+    for config in sorted(allowed, key=lambda each: each.mode != wanted):
+        try:
+            return _agree(ike, message, offered, config, key_exchange)
+        except (NoProposalChosen, TsUnacceptable) as refused:
+            if not (isinstance(error, NoProposalChosen) and isinstance(refused, TsUnacceptable)):
+                error = refused
+    raise error
+
+
+def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig,
+           key_exchange: bool) -> Answer:
+    path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
+    moved = config.mode == Mode.TRANSPORT and path.nat
+    if moved:
+        tsi, tsr = selectors.readdress(tsi, path.remote.address), selectors.readdress(tsr, path.local.address)
+    if config.protocol == ProtocolId.AH and path.nat:
+        raise NoProposalChosen("AH does not pass a NAT")
+    tsi, tsr = selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
+    public = message.optional(KeyExchange)
+    suite = proposals.choose(offered, config.proposals, key_exchange=key_exchange,
+                             group=public.group if public is not None else None)
+    if suite.group != Ke.NONE and (public is None or public.group != suite.group):
+        raise InvalidKePayload(suite.group)
+    traffic = selectors.reverse(selectors.to_selectors(tsi, tsr))
+    spi_out = peer_spi(suite)
+    if moved:
+        tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))
+    return Answer(Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr)
+
+
+def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:
+    """Transport mode through a NAT, for the answer: the address that the peer offered (RFC 7296 2.23.1)."""
+    hosts = (each for each in offered.selectors if isinstance(each, TrafficSelector) and each.start == each.end)
+    first = next(hosts, None)
+    return payload if first is None else selectors.readdress(payload, first.start)

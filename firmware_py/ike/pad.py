@@ -1,0 +1,264 @@
+"""The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which traffic."""
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.ike import proposals
+from spigate.firmware_py.ike.certificates import Authorities
+from spigate.firmware_py.ike.errors import AuthenticationFailed, NoProposalChosen
+from spigate.firmware_py.ike.identities import Identity
+from spigate.firmware_py.ike.payloads import Proposal
+from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.registry import ProtocolId, TransformType
+from spigate.firmware_py.ike.window import Retransmission
+from spigate.firmware_py.sa import ESP, Address, Lifetime, Mode, Network, Selectors
+
+ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+def _check(holds: bool, name: str, expected: str, value: object) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {expected}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class PreSharedKey:
+    """A secret that both sides know. Never in its repr."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self):
+        _check(len(self.secret) >= 1, "pre-shared key", "at least 1 byte", f"{len(self.secret)} bytes")
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A private key, and the certificates that speak for it, end entity first."""
+
+    key: PrivateKeyTypes = field(repr=False)
+    chain: tuple[x509.Certificate, ...] = field(repr=False)
+
+    def __post_init__(self):
+        _check(bool(self.chain), "chain", "at least 1 certificate", self.chain)
+        _check(self.key.public_key() == self.chain[0].public_key(), "key", "that of the first certificate", "another")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildConfig:
+    """What one child SA may carry, and how it is protected.
+
+    Parameters
+    ----------
+    name : str
+    traffic : tuple of Selectors
+        Source: this side. Empty: all between the two addresses of the IKE SA.
+    protocol : ProtocolId
+        ESP or AH.
+    mode : Mode
+    proposals : tuple of Proposal
+        In order of preference; empty: the module's default. One with a KE transform gives perfect forward secrecy.
+    hard, soft : Lifetime
+        When the SA ends and when it is replaced.
+    jitter : float
+        Soft limits are shortened by a random part, up to this fraction, so that two sides do not meet.
+    reqid : int
+        What ties policies to its SAs; 0: a number that nobody else has.
+    replay_window, mtu : int
+        As in :class:`~spigate.firmware_py.sa.Sa`.
+    initiate : bool
+        Made as soon as the IKE SA stands.
+    """
+
+    name: str
+    traffic: tuple[Selectors, ...] = ()
+    protocol: ProtocolId = ProtocolId.ESP
+    mode: Mode = Mode.TUNNEL
+    proposals: tuple[Proposal, ...] = ()
+    hard: Lifetime = Lifetime(seconds=3600)
+    soft: Lifetime = Lifetime(seconds=3240)
+    jitter: float = 0.1
+    reqid: int = 0
+    replay_window: int = 64
+    mtu: int = 0
+    initiate: bool = True
+
+    def __post_init__(self):
+        name = f"child {self.name!r}"
+        _check(bool(self.name), "child name", "a word", self.name)
+        _check(self.protocol in (ProtocolId.ESP, ProtocolId.AH), f"{name} protocol", "ESP or AH", self.protocol)
+        _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
+        for limit in ("bytes", "packets", "seconds"):
+            soft, hard = getattr(self.soft, limit), getattr(self.hard, limit)
+            _check(soft is None or hard is None or soft <= hard, f"{name} soft {limit}", f"at most {hard!r}", soft)
+        for proposal in self.proposals:
+            _check(proposal.protocol == self.protocol, f"{name} proposals", f"for {self.protocol.name}", proposal)
+        if not self.proposals:
+            default = proposals.ESP_DEFAULT if self.protocol == ProtocolId.ESP else proposals.AH_DEFAULT
+            object.__setattr__(self, "proposals", default)
+
+    @property
+    def label(self) -> str:
+        return f"{self.protocol.name} {self.mode.name.lower()} child {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One entry: peers that are treated alike.
+
+    Parameters
+    ----------
+    name : str
+    local_identity : Identity
+    local_credential : PreSharedKey or KeyPair
+        How this side shows who it is.
+    remote_identity : str
+        Pattern of :meth:`Identity.matches`.
+    remote_credential : PreSharedKey or Authorities
+        How the peer must show it.
+    address : Address or None
+        Where to begin; None: only the peer begins.
+    local_address : Address or None
+        From where to begin. Needed with ``address``.
+    networks : tuple of Network
+        Addresses from which the peer may come; its ``address``, where that is given and these are not.
+    proposals : tuple of Proposal
+        For the IKE SA; empty: the module's default.
+    children : tuple of ChildConfig
+    rekey_seconds, lifetime_seconds : float or None
+        When the IKE SA is replaced (less jitter), and when it ends.
+    jitter : float
+    dpd_seconds : float or None
+        After so long a silence the peer is asked whether it lives; None: never.
+    retransmission : Retransmission
+    fragment_bytes : int
+        Largest IKE datagram; longer messages go in fragments, where the peer can (RFC 7383).
+    force_encapsulation : bool
+        ESP in UDP even without a NAT.
+    initiate : bool
+        Started with the endpoint, and again whenever it ends otherwise than by the operator.
+    retry_seconds : float
+        So long after a failure it is tried again.
+    """
+
+    name: str
+    local_identity: Identity
+    local_credential: PreSharedKey | KeyPair
+    remote_identity: str
+    remote_credential: PreSharedKey | Authorities
+    address: Address | None = None
+    local_address: Address | None = None
+    networks: tuple[Network, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    children: tuple[ChildConfig, ...] = ()
+    rekey_seconds: float | None = 14400
+    lifetime_seconds: float | None = 15840
+    jitter: float = 0.1
+    dpd_seconds: float | None = 30
+    retransmission: Retransmission = Retransmission()
+    fragment_bytes: int = 1280
+    force_encapsulation: bool = False
+    initiate: bool = False
+    retry_seconds: float = 10
+
+    def __post_init__(self):
+        name = f"peer {self.name!r}"
+        _check(bool(self.name), "peer name", "a word", self.name)
+        _check((self.address is None) == (self.local_address is None), f"{name} local_address",
+               "given exactly where address is", self.local_address)
+        _check(not self.initiate or self.address is not None, f"{name} initiate", "false where there is no address",
+               self.initiate)
+        _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
+        _check(576 <= self.fragment_bytes <= 0xFFFF, f"{name} fragment_bytes", "576 to 65535", self.fragment_bytes)
+        for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds"):
+            value = getattr(self, limit)
+            _check(value is None or value > 0, f"{name} {limit}", "more than 0, or None", value)
+        names = [child.name for child in self.children]
+        _check(len(set(names)) == len(names), f"{name} children", "of different names", names)
+        for proposal in self.proposals:
+            _check(proposal.protocol == ProtocolId.IKE, f"{name} proposals", "for IKE", proposal)
+            _check(bool(proposal.of(TransformType.KE)), f"{name} proposals", "with a key exchange", proposal)
+        if not self.proposals:
+            object.__setattr__(self, "proposals", proposals.IKE_DEFAULT)
+        if not self.networks:
+            at = ANYWHERE if self.address is None else (ip_network(self.address),)
+            object.__setattr__(self, "networks", at)
+
+    def may_come_from(self, address: Address) -> bool:
+        return any(address in network for network in self.networks)
+
+    def need_address(self) -> None:
+        """Raises InputError where this side cannot begin."""
+        if self.address is None:
+            raise InputError(f"peer {self.name!r} has no address, so that only the peer can begin")
+
+    def child(self, name: str) -> ChildConfig:
+        """Its child of that name. Raises InputError."""
+        for child in self.children:
+            if child.name == name:
+                return child
+        raise InputError(f"peer {self.name!r} has no child {name!r}; it has "
+                         f"{', '.join(each.name for each in self.children) or 'none'}")
+
+    def accepts(self, suite: Suite) -> bool:
+        """Whether its proposals allow an IKE SA's suite."""
+        try:
+            proposals.choose((suite.proposal,), self.proposals)
+        except NoProposalChosen:
+            return False
+        return True
+
+
+class Pad:
+    """Entries in the order in which they are tried.
+
+    Raises
+    ------
+    InputError
+        Two entries have one name, or one child reqid.
+    """
+
+    def __init__(self, peers: Iterable[Peer] = ()):
+        self._peers = {}
+        reqids = set()
+        for peer in peers:
+            _check(peer.name not in self._peers, "peer name", "used once", peer.name)
+            self._peers[peer.name] = peer
+            for child in peer.children:
+                _check(not child.reqid or child.reqid not in reqids, f"child {child.name!r} reqid", "used once",
+                       child.reqid)
+                reqids.add(child.reqid)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers.values())
+
+    def __getitem__(self, name: str) -> Peer:
+        """Raises InputError."""
+        if name not in self._peers:
+            raise InputError(f"There is no peer {name!r}; there are {', '.join(self._peers) or 'none'}")
+        return self._peers[name]
+
+    def candidates(self, address: Address) -> tuple[Peer, ...]:
+        """Entries of which somebody at ``address`` may be one. None: nobody there may take part."""
+        return tuple(peer for peer in self if peer.may_come_from(address))
+
+    def authorize(self, address: Address, suite: Suite, remote: Identity, local: Identity | None) -> Peer:
+        """The entry of who calls itself ``remote`` and, where it said so, wants to speak with ``local``.
+
+        Raises
+        ------
+        AuthenticationFailed
+            No entry allows this identity from this address with the IKE SA's ``suite``.
+        """
+        for peer in self.candidates(address):
+            if remote.matches(peer.remote_identity) and local in (None, peer.local_identity) and peer.accepts(suite):
+                return peer
+        raise AuthenticationFailed(f"no peer {remote}{f' for {local}' if local else ''} may come from {address}")
+
+
+def ip_protocol(protocol: ProtocolId) -> int:
+    """50 or 51, of what IKE calls 3 or 2."""
+    return ESP if protocol == ProtocolId.ESP else 51

@@ -1,0 +1,195 @@
+"""Mutated IKE messages through everything below the state machine: nothing but the named errors may come out.
+
+``python -m tests.firmware_py.ike.fuzz --count 1000000`` prints its seed and what became of the messages.
+"""
+import argparse
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.ike import authentication, certificates, exchange, identities, proposals, selectors
+from spigate.firmware_py.ike.errors import PeerError
+from spigate.firmware_py.ike.keys import ike_keys
+from spigate.firmware_py.ike.message import HEADER, Message
+from spigate.firmware_py.ike.payloads import (
+    Auth,
+    Cert,
+    Identification,
+    KeyExchange,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    Skf,
+    TrafficSelectors,
+    TsI,
+    TsR,
+    Unknown,
+    pack_chain,
+)
+from spigate.firmware_py.ike.protect import Protection, int_auth_octets
+from spigate.firmware_py.ike.registry import ExchangeType, IdType, Ke, NotifyType, PayloadType
+from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6
+from tests.firmware_py.ike.authority import Authority
+from tests.firmware_py.ike.messages import EVERY_PAYLOAD, EVERYTHING, SPI_I, SPI_R, TSI, TSR, message
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+INTERESTING = (0, 1, 2, 3, 4, 7, 8, 0x7F, 0x80, 0xFE, 0xFF)
+
+
+def mutate(rng: random.Random, data: bytes) -> bytes:
+    """Some bytes changed, taken out, put in, repeated; the header's length mostly right, so that more is looked at."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(7):
+            case 0 | 1:
+                changed[at:at + 1] = bytes([rng.choice(INTERESTING)])
+            case 2:
+                changed[at:at + 1] = bytes([rng.randrange(256)])
+            case 3:
+                changed[at:at + 2] = rng.choice((0, 1, 3, 4, 8, len(changed), 0xFFFF)).to_bytes(2)
+            case 4:
+                del changed[at:at + rng.randrange(1, 20)]
+            case 5:
+                changed[at:at] = rng.randbytes(rng.randrange(1, 20))
+            case 6:
+                changed[at:at] = changed[at:at + rng.randrange(1, 60)]
+    if rng.randrange(8) and len(changed) >= HEADER:
+        changed[24:28] = len(changed).to_bytes(4)
+    return bytes(changed)
+
+
+def mutate_one(rng: random.Random, payloads: Sequence[Payload]) -> tuple[int, bytes]:
+    """A chain of these payloads, of which the body of one is mutated and the lengths around it are right."""
+    payloads = list(payloads)
+    at = rng.randrange(len(payloads))
+    body = bytearray(payloads[at].body())
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        where = rng.randrange(len(body) + 1)
+        body[where:where + 1] = bytes([rng.choice((*INTERESTING, rng.randrange(256)))])
+    payloads[at] = Unknown(bytes(body), payload_type=payloads[at].payload_type)
+    return pack_chain(payloads)
+
+
+class Target:
+    """A peer's counterpart with everything that reads a message, and samples to mutate."""
+
+    def __init__(self):
+        self.outcomes: Counter = Counter()
+        self.suite = proposals.choose(proposals.offer(proposals.IKE_DEFAULT), proposals.IKE_DEFAULT)
+        keys = ike_keys(self.suite, bytes(48), bytes(32), bytes(32), SPI_I, SPI_R)
+        self.peer = Protection(self.suite, keys, initiator=True)
+        self.own = Protection(self.suite, keys, initiator=False)
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        authority = Authority(self.key)
+        end = authority.issue(self.key.public_key())
+        self.authorities = certificates.Authorities([authority.certificate])
+        auth_hashes = authentication.hashes_notify()
+        ids = [kind(id_type, data) for kind in {type(each) for each in EVERY_PAYLOAD if isinstance(each, Identification)}
+               for id_type, data in ((IdType.DER_ASN1_DN, end.subject.public_bytes()), (IdType.RFC822_ADDR, b"u@gw.example"),
+                                     (IdType.IPV6_ADDR, bytes(16)))]
+        self.inner = (*certificates.certs([end]), *ids, authentication.sign(self.key, b"", authentication.SUPPORTED_HASHES),
+                      TSI, TSR, SecurityAssociation(proposals.offer(proposals.ESP_DEFAULT, b"\1\2\3\4")))
+        start = exchange.start(Ke.ECP_256)
+        hello = message(SecurityAssociation(proposals.offer(proposals.IKE_DEFAULT)), KeyExchange(start.group, start.public),
+                        auth_hashes)
+        sealed = self.peer.seal(message(*self.inner, exchange=ExchangeType.IKE_AUTH, message_id=1))
+        fragments = self.peer.seal(message(*self.inner, exchange=ExchangeType.IKE_AUTH, message_id=2), 600)
+        self.samples = (EVERYTHING.pack(), hello.pack(), *sealed, *fragments, message(*self.inner).pack(),
+                        message(Skf(1, 2, bytes(40))).pack())
+
+    def take(self, data: bytes) -> None:
+        """All that is done with a datagram before anybody knows that it is authentic."""
+        self.look(Message.parse(data))
+
+    def take_protected(self, data: bytes) -> None:
+        opened = self.own.open(data)
+        if opened is not None:
+            int_auth_octets(opened)
+            self.look(opened)
+
+    def take_authentic(self, first: int, text: bytes) -> None:
+        """A peer that has the keys and lets anything out."""
+        sealed = self.peer._seal(message(exchange=ExchangeType.IKE_AUTH), PayloadType.SK, b"", first, text)
+        self.take_protected(sealed)
+
+    def look(self, parsed: Message) -> None:
+        steps: list[Callable[[], object]] = []
+        for payload in parsed.payloads:
+            repr(payload)
+            match payload:
+                case SecurityAssociation():
+                    for ours in (proposals.IKE_DEFAULT, proposals.ESP_DEFAULT):
+                        steps += [lambda payload=payload, ours=ours: str(proposals.choose(payload.proposals, ours)),
+                                  lambda payload=payload, ours=ours: proposals.check(payload.proposals, proposals.offer(ours))]
+                case KeyExchange():
+                    steps.append(lambda payload=payload: exchange.respond(payload.group, payload.data))
+                case Identification():
+                    steps.append(lambda payload=payload: self.identify(payload, parsed))
+                case Auth():
+                    steps += [lambda payload=payload: authentication.verify_signature(payload, self.key.public_key(), b""),
+                              lambda payload=payload: authentication.verify_psk(payload, b"x", self.suite.prf, b"")]
+                case Notify() if payload.notify_type == NotifyType.SIGNATURE_HASH_ALGORITHMS:
+                    steps.append(lambda payload=payload: authentication.hashes_of(payload))
+                case TrafficSelectors():
+                    tsi, tsr = TsI(payload.selectors), TsR(TSR.selectors)
+                    steps += [lambda tsi=tsi, tsr=tsr: selectors.narrow(tsi, tsr, (ANY_IPV4, ANY_IPV6)),
+                              lambda tsi=tsi, tsr=tsr: selectors.to_selectors(tsi, tsr),
+                              lambda tsi=tsi, tsr=tsr: selectors.check(tsi, tsr, (TSI, TSR))]
+        for step in steps:
+            try:
+                step()
+            except PeerError as error:
+                self.outcomes[type(error).__name__] += 1
+            except UnsupportedError:
+                pass  # a key exchange that was never offered
+            else:
+                self.outcomes["good part"] += 1
+
+    def identify(self, payload: Identification, parsed: Message) -> None:
+        identity = identities.Identity.of(payload)
+        assert str(identity).isprintable()
+        for pattern in ("%any", "*.example", "10.0.0.0/8", "C=CH, O=*, CN=gw", "keyid:x"):
+            identity.matches(pattern)
+        self.authorities.verify(parsed.all(Cert), identity, NOW)
+
+
+def fuzz(count: int, seed: int) -> Counter:
+    """What became of ``count`` messages and of what they said: names of errors, ``good`` and ``good part``. Whatever else
+    is raised comes out."""
+    rng, target = random.Random(seed), Target()
+    first, text = pack_chain(target.inner)
+    for _ in range(count):
+        try:
+            if rng.randrange(3):
+                data = mutate(rng, rng.choice(target.samples))
+                (target.take if rng.randrange(2) else target.take_protected)(data)
+            elif rng.randrange(4):
+                target.take_authentic(*mutate_one(rng, target.inner))
+            else:
+                target.take_authentic(rng.choice((first, rng.randrange(256))), mutate(rng, text))
+            target.outcomes["good"] += 1
+        except PeerError as error:
+            str(error)
+            target.outcomes[type(error).__name__] += 1
+    return target.outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    begun = time.monotonic()
+    outcomes = fuzz(arguments.count, arguments.seed)
+    print(f"{arguments.count} messages in {time.monotonic() - begun:.1f} s: {dict(outcomes)}")
+
+
+if __name__ == "__main__":
+    main()

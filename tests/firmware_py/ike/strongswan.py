@@ -1,0 +1,231 @@
+"""strongSwan's charon in a network namespace of its own, with ESP in user space, and an endpoint of ours opposite.
+
+Debian: strongswan-charon, strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins,
+libstrongswan-extra-plugins, iproute2. It wants root, network namespaces and /dev/net/tun.
+"""
+import ctypes
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from spigate.firmware_py.ike.endpoint import Endpoint
+from spigate.firmware_py.ike.events import Datagram, Event, Socket
+from spigate.firmware_py.ike.nat import MARKER
+from tests.firmware_py.ike.network import DataPlane
+
+CHARON = Path("/usr/lib/ipsec/charon")
+PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
+           "kernel-libipsec kernel-netlink socket-default vici")
+REQUIRED = "SPIGATE_PEERS_REQUIRED"
+OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
+CLONE_NEWNET = 0x40000000
+_SEEN_BY = {"ours": OURS, "theirs": THEIRS}
+
+
+def missing() -> str | None:
+    """What this machine lacks; None: nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    for path, package in ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
+                          (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+                          (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
+                          (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
+                          (Path("/dev/net/tun"), "a kernel with TUN")):
+        if not path.exists():
+            return package
+    return None if shutil.which("ip") else "iproute2"
+
+
+def need() -> None:
+    """Skips the test where strongSwan is not there, and fails where SPIGATE_PEERS_REQUIRED is set."""
+    lack = missing()
+    if lack is not None and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"strongSwan is required, and this machine lacks {lack}")
+    if lack is not None:
+        pytest.skip(f"no strongSwan here: this machine lacks {lack}")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@contextmanager
+def inside(namespace: str):
+    """What is opened here belongs to the network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace}") as there:
+        if libc.setns(there.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        try:
+            yield
+        finally:
+            libc.setns(before.fileno(), CLONE_NEWNET)
+
+
+class Wire:
+    """Two namespaces with a cable between them."""
+
+    def __init__(self):
+        self.ours, self.theirs = (f"spigate-{side}-{os.getpid()}" for side in ("a", "b"))
+
+    def __enter__(self) -> "Wire":
+        for name in (self.ours, self.theirs):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("-n", self.ours, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.theirs)
+        for name, address in ((self.ours, OURS), (self.theirs, THEIRS)):
+            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+        _ip("-n", self.theirs, "address", "add", "10.2.0.1/24", "dev", "lo")
+        return self
+
+    def __exit__(self, *_) -> None:
+        for name in (self.ours, self.theirs):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+class Charon:
+    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
+
+    def __init__(self, wire: Wire, folder: Path):
+        self._wire, self._folder = wire, folder
+        self._uri = f"unix://{folder}/vici"
+        self.log = folder / "charon.log"
+
+    def __enter__(self) -> "Charon":
+        conf = self._folder / "strongswan.conf"
+        conf.write_text(f"""charon {{
+            load = {PLUGINS}
+            retransmit_timeout = 1.0
+            plugins {{ vici {{ socket = {self._uri} }} }}
+            filelog {{ log {{ path = {self.log}
+                default = 1
+                ike = 2
+                cfg = 2
+                flush_line = yes }} }}
+        }}\n""")
+        # its pid file is always in /run, so that each needs a /run of its own
+        run = f"mount -t tmpfs none /run; exec {CHARON}"
+        self._process = subprocess.Popen(["ip", "netns", "exec", self._wire.theirs, "unshare", "-m", "sh", "-c", run],
+                                         env={**os.environ, "STRONGSWAN_CONF": str(conf)},
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + 20
+        while not (self._folder / "vici").exists():
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
+            time.sleep(0.05)
+        self.swanctl("--load-all", "--file", str(self._folder / "swanctl.conf"), "--noprompt")
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def kill(self) -> None:
+        """Without a word to its peers."""
+        self._process.kill()
+        self._process.wait()
+
+    def swanctl(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run(["swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
+                              env={**os.environ, "SWANCTL_DIR": str(self._folder)}, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr + self.log.read_text()
+        return done.stdout
+
+    def start_swanctl(self, *words: str) -> subprocess.Popen:
+        """A command that ends when the peer has answered."""
+        return subprocess.Popen(["swanctl", *words, "--uri", self._uri], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+
+class Pump:
+    """An endpoint of ours on sockets, driven as long as a condition wants it.
+
+    Members
+    -------
+    received, sent : list of bytes
+        Datagrams, with marker.
+    esp : list of bytes
+        What came on port 4500 and was not IKE.
+    """
+
+    def __init__(self, wire: Wire, endpoint: Endpoint):
+        self.endpoint = endpoint
+        self.plane = DataPlane()
+        self.events: list[Event] = []
+        self.others: list = []
+        self.received: list[bytes] = []
+        self.esp: list[bytes] = []
+        self.lose = 0
+        with inside(wire.ours):
+            self._sockets = {port: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for port in (500, 4500)}
+        for port, each in self._sockets.items():
+            each.bind((str(OURS), port))
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+
+    def act(self, command: str, *arguments, **named) -> None:
+        """A command of the endpoint's, now."""
+        getattr(self.endpoint, command)(time.monotonic(), *arguments, **named)
+        self._settle()
+
+    def _settle(self) -> None:
+        for output in self.endpoint.take():
+            if isinstance(output, Datagram):
+                if self.lose:
+                    self.lose -= 1
+                    continue
+                self._sockets[output.source.port].sendto(
+                    output.data, (str(output.destination.address), output.destination.port))
+            elif isinstance(output, Event):
+                self.events.append(output)
+            else:
+                self.plane.apply(output)
+                self.others.append(output)
+
+    def until(self, condition, seconds: float = 15) -> None:
+        """Runs until ``condition()`` holds."""
+        end = time.monotonic() + seconds
+        while not condition():
+            now = time.monotonic()
+            assert now < end, [str(event) for event in self.events]
+            timer = self.endpoint.next_timer
+            wait = min(0.05, max(0.0, (timer or end) - now))
+            for each in select.select(list(self._sockets.values()), [], [], wait)[0]:
+                data, (address, port) = each.recvfrom(65536)
+                local = Socket(OURS, each.getsockname()[1])
+                self.received.append(data)
+                if not self.endpoint.receive(time.monotonic(), data, local, Socket(ip_address(address), port)):
+                    self.esp.append(data)
+            self.endpoint.tick(time.monotonic())
+            self._settle()
+
+    def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end, seconds + 5)
+
+    def count(self, kind: str) -> int:
+        return sum(event.kind == kind for event in self.events)
+
+
+def utc() -> datetime:
+    return datetime.now(UTC)
+
+
+__all__ = ["MARKER", "OURS", "THEIRS", "Charon", "Pump", "Wire", "inside", "missing", "need", "utc"]
