@@ -14,17 +14,19 @@ from time import monotonic
 from spigate.firmware_py.bus import PacketPort
 from spigate.firmware_py.decision import Decision, Flow, decide, steps
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
-from spigate.firmware_py.network import NextHop, Topology
-from spigate.firmware_py.packet import ETHERTYPE_IPV4, TCP, UDP, Ethernet, Ipv4, Refused, rewrite
+from spigate.firmware_py.network import Topology
+from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.routing import Consumed, Routing
 from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.slowpath import SlowPath
+from spigate.firmware_py.soft.tunnel import keeps_whole
 from spigate.firmware_py.tables import (
     Action,
     CfeSettings,
     Event,
-    Route,
     Rule,
     Source,
     Tables,
@@ -32,6 +34,11 @@ from spigate.firmware_py.tables import (
 
 LOOP_LIMIT = 64
 """How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
+MAX_RETURNS = 4096
+"""Frames of which that is remembered."""
+
+INSIDE, BEYOND = "an SA inside another one", "packets that no DFE can do"
+"""Why an SA is done in software, though a DFE could do it."""
 
 
 class Miss(StrEnum):
@@ -93,11 +100,11 @@ class ControlElement:
         recirculated.
     dropped : Counter of Reason
     consumed : Counter of str
-        Frames that ended here, by what they were: ``ike``, ``not_ip``, ``ipv6``, ``local``, ``no_route``, ...
+        Frames that ended here, by what they were: ``ike``, ``not_ip``, ``fragment``, ``local``, ``no_route``, ...
     programmed : Counter of str
         Entries written, by table.
-    software : Counter of str
-        Packets that the software path did, by kind: ``decrypted``, ``encrypted``, ``bypassed``.
+    software, made : Counter of str
+        Packets that the software path did, and frames that it added: :class:`~spigate.firmware_py.slowpath.SlowPath`.
     refusals : dict of Sa to str
         Why an SA is done in software.
 
@@ -117,7 +124,10 @@ class ControlElement:
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self.software: Counter[str] = Counter()
+        self._routing = Routing(topology, lambda: self._sas.values(), clock)
+        self._slow = SlowPath(self, self._routing, frame_bytes=tables.capabilities.frame_bytes,
+                              depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
+        self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
         self._sas: dict[tuple, Sa] = {}
         self._born: dict[tuple, float] = {}
@@ -158,7 +168,9 @@ class ControlElement:
         self.punted[header.reason] += 1
         handlers = {
             Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
-            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent,
+            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
+            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond,
+            Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
         }
         handler = handlers.get(header.reason)
         if handler is None:
@@ -166,8 +178,8 @@ class ControlElement:
             return
         try:
             ethernet, packet = Ethernet.parse(frame)
-            await handler(header, frame, ethernet, packet, Ipv4.parse(packet))
-        except _Consumed as cause:
+            await handler(header, frame, ethernet, packet, Ip.parse(packet))
+        except Consumed as cause:
             self.consumed[str(cause)] += 1
         except Refused as refusal:
             if refusal.reason >= Reason.UNKNOWN_SPI:
@@ -220,9 +232,9 @@ class ControlElement:
         return over
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
-        """The gateway's events since the last call, and the SAs that they are about."""
+        """The gateway's events since the last call and the software path's, and the SAs that they are about."""
         at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
-        return [(event, at.get((event.dfe, event.sa))) for event in await self._tables.events()]
+        return [(event, at.get((event.dfe, event.sa))) for event in [*await self._tables.events(), *self._slow.take_events()]]
 
     def placed(self, sa: Sa) -> Placed | None:
         """Where ``sa`` is at work; None where it is not yet."""
@@ -236,56 +248,71 @@ class ControlElement:
 
     # Punts of encrypted packets
 
-    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
-        sa = self._sas.get((ip.destination, ip.protocol, spi))
-        if sa is None or sa.direction != Direction.INBOUND:
-            if ip.destination in self._topology.local:
+        sa = self._inbound((ip.destination, ip.protocol, spi))
+        if sa is None:
+            if self._routing.is_local(ip.destination):
                 raise Refused(Reason.NO_SA)
             # On its way through to somebody else: rules do not see it, so it goes through here.
-            await self._in_software(self._decide(header, ip), header, ethernet, packet, ip)
+            await self._slow.forward(header, ethernet, packet, ip)
             return
-        placed = self._programming.placed.get(sa.identity)
-        if placed is None:
-            placed = await self._programming.place(sa, header.dfe, self._permitted(sa))
-            try:
-                await self._programming.find_by(placed, self._inbound_route(placed))
-            except TableFull as full:
-                await self._programming.to_software(placed, str(full))
-            if not placed.soft:
-                await self._miss(header, frame)
-                return
-        if placed.soft:
-            await self._decrypt(placed, header, ethernet, packet)
+        if sa.encapsulation:
+            raise Refused(Reason.NO_SA)  # RFC 3948: only in UDP
+        known = sa.identity in self._programming.placed
+        placed = await self._place(sa, header)
+        if not known and not placed.soft:
+            await self._miss(header, frame)
+        elif placed.soft:
+            await self._slow.decrypt(placed, header, ethernet, packet)
         else:
             await self._again(header, frame)
 
-    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
+    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
         if ip.protocol == ESP:
             spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
             placed = self._programming.placed.get((ip.destination, ip.protocol, spi))
         else:
-            decision = self._decide(header, ip)
+            decision = self.decide(header.ingress, Flow.of(ip))
             if decision.action != PolicyAction.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            placed = self._programming.placed.get(self._outbound_sa(decision.policy).identity)
+            chain = self._outbound(decision.policy)
+            placed = self._programming.placed.get(chain[0].identity)
+            if placed and placed.soft:
+                await self._slow.encrypt(await self.outbound_sas(decision, header), header, ethernet, packet)
+                return
         if placed is None:
             raise Refused(Reason.NO_SA)
         if placed.soft:
-            if placed.sa.direction == Direction.INBOUND:
-                await self._decrypt(placed, header, ethernet, packet)
-            else:
-                await self._encrypt(placed, header, ethernet, packet)
+            await self._slow.decrypt(placed, header, ethernet, packet)
             return
         if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
             inbound = placed.sa.direction == Direction.INBOUND
-            await self._programming.move(placed, self._inbound_route(placed) if inbound else None)
+            await self._programming.move(placed, self._routing.inbound(placed) if inbound else None)
         elif (placed.dfe, placed.index) == at:
             raise Refused(Reason.NO_SA)
         await self._again(header, frame)
+
+    def _inbound(self, identity: tuple) -> Sa | None:
+        sa = self._sas.get(identity)
+        return sa if sa and sa.direction == Direction.INBOUND else None
+
+    async def _place(self, sa: Sa, header: PuntHeader) -> Placed:
+        """Puts an inbound SA to work, if it is not yet."""
+        placed = self._programming.placed.get(sa.identity)
+        if placed is None:
+            inside = self._policies.inside(sa)
+            placed = await self._programming.place(sa, header.dfe, self._permitted(sa), inside=inside,
+                                                   why_not=INSIDE if inside else None)
+            try:
+                if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
+                    await self._programming.find_by(placed, self._routing.inbound(placed))
+            except TableFull as full:
+                await self._programming.to_software(placed, str(full))
+        return placed
 
     def _permitted(self, sa: Sa) -> list[Selectors]:
         """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
@@ -300,46 +327,43 @@ class ControlElement:
             raise Refused(Reason.POLICY)
         return permitted
 
-    def _inbound_route(self, placed: Placed) -> Route:
-        if placed.sa.mode == Mode.TRANSPORT:
-            return Route(Port.SERVER)
-        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in placed.permitted))
-        return _routed(hops.pop()) if len(hops) == 1 else Route(Port.RECIRCULATE)
-
     # Punts of clear packets
 
-    def _decide(self, header: PuntHeader, ip: Ipv4) -> Decision:
-        return decide(self._steps, Flow.of(ip), header.ingress, self._settings.default)
+    def decide(self, ingress: Port, flow: Flow) -> Decision:
+        """What the policies say about a clear packet that came in at ``ingress``; what was in a tunnel goes on
+        where they do not name it."""
+        default = PolicyAction.BYPASS if ingress == Port.RECIRCULATE else self._settings.default
+        return decide(self._steps, flow, ingress, default)
 
-    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ipv4) -> None:
-        decision = self._decide(header, ip)
+    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        decision = self.decide(header.ingress, Flow.of(ip))
         try:
             rule = await self._rule(decision, header, ip)
             await self._programming.install(decision, rule)
         except TableFull:
-            await self._in_software(decision, header, ethernet, packet, ip)
+            await self._slow.forward(header, ethernet, packet, ip)
             return
         if rule.action == Action.DISCARD:
             raise Refused(Reason.POLICY)
         if rule.action == Action.PUNT:
-            await self._in_software(decision, header, ethernet, packet, ip)
+            await self._slow.forward(header, ethernet, packet, ip)
         else:
             await self._miss(header, frame)
 
-    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ipv4) -> Rule:
+    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ip) -> Rule:
         """The rule that does what was decided; what it points to is written."""
         action, values = Action.DISCARD, {}
         if decision.action == PolicyAction.BYPASS:
-            route = self._clear_route(header.ingress, ip)
+            route = self._routing.clear(header.ingress, ip)
             if not self._programming.allowed(ip.source, header.ingress):
                 await self._allow(ip.source, header.ingress)
             action, values = Action.BYPASS, {"route": await self._programming.route(route)}
         elif decision.action == PolicyAction.PROTECT:
-            sa = self._outbound_sa(decision.policy)
-            placed = self._programming.placed.get(sa.identity) or await self._programming.place(sa, header.dfe)
+            chain = self._outbound(decision.policy)
+            placed = await self._place_outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
-                route = await self._programming.route(self._outbound_route(sa))
+                route = await self._programming.route(self._routing.outbound(chain[0]))
                 action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
         return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
 
@@ -350,38 +374,75 @@ class ControlElement:
         network = self._topology.behind(source, ingress) or ip_network(source)
         await self._programming.allow(Source(network, frozenset({ingress})))
 
-    def _outbound_sa(self, policy: Policy) -> Sa:
-        """The newest SA that the policy's template accepts."""
-        if len(policy.templates) > 1:
+    def _outbound(self, policy: Policy) -> list[Sa]:
+        """The newest SA that each of the policy's templates accepts, innermost first."""
+        chain = []
+        for template in policy.templates:
+            sa = next((sa for sa in reversed(self._sas.values())
+                       if sa.direction == Direction.OUTBOUND and template.accepts(sa)), None)
+            if sa:
+                chain.append(sa)
+            elif not template.optional:
+                raise Refused(Reason.NO_SA)
+        if not chain:
             raise Refused(Reason.NO_SA)
-        for sa in reversed(self._sas.values()):
-            if sa.direction == Direction.OUTBOUND and policy.templates[0].accepts(sa):
-                return sa
-        raise Refused(Reason.NO_SA)
+        return chain
 
-    def _outbound_route(self, sa: Sa) -> Route:
-        if sa.mode == Mode.TRANSPORT:
-            return Route(Port.NETWORK)
-        return _routed(self._next_hop(sa.destination))
+    async def _place_outbound(self, sa: Sa, header: PuntHeader, why_not: str | None = None) -> Placed:
+        """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
+        placed = self._programming.placed.get(sa.identity)
+        if placed is None:
+            placed = await self._programming.place(sa, header.dfe, mtu=sa.mtu or self._routing.room(sa), why_not=why_not)
+        elif why_not:
+            await self._programming.take_over(placed, why_not)
+        return placed
 
-    def _clear_route(self, ingress: Port, ip: Ipv4) -> Route:
-        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
-        from it as a cable would."""
-        if ip.destination in self._topology.local or ip.source in self._topology.local:
-            hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
-                     for sa in self._sas.values() if sa.mode == Mode.TRANSPORT}
-            if ip.destination in hosts and ingress == Port.NETWORK:
-                return Route(Port.SERVER)
-            if ip.source in hosts and ingress == Port.SERVER:
-                return Route(Port.NETWORK)
-            raise _Consumed("local")
-        return _routed(self._next_hop(ip.destination))
+    async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        await self._slow.expired(header, ethernet, packet)
 
-    def _next_hop(self, destination: Address) -> NextHop:
-        hop = self._topology.next_hop(destination)
-        if hop is None:
-            raise _Consumed("no_route")
-        return hop
+    async def _too_big(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
+        decision = self.decide(header.ingress, Flow.of(ip))
+        if decision.action == PolicyAction.PROTECT and ip.dont_fragment:
+            outermost = self._outbound(decision.policy)[-1]
+            if keeps_whole(outermost, ip):
+                await self._slow.too_big(header, ethernet, packet, self._routing.room(outermost))
+        await self._slow.forward(header, ethernet, packet, ip)
+
+    # What the software path asks for
+
+    async def _beyond(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        """What the gateware does not look into."""
+        await self._slow.handle(header, ethernet, packet)
+
+    def meets(self, ingress: Port, flow: Flow) -> list[Selectors]:
+        """The selectors of policies that some packet between the same hosts, coming in at ``ingress``, may meet."""
+        between = flow.selectors(exact=False)
+        return [step.selectors for step in self._steps if ingress in step.ingress and step.selectors.overlaps(between)]
+
+    async def inbound_sa(self, identity: tuple, header: PuntHeader) -> Placed | None:
+        """The inbound SA of that name, done in software from now on; None where there is none."""
+        sa = self._inbound(identity)
+        if sa is None:
+            return None
+        placed = await self._place(sa, header)
+        await self._programming.take_over(placed, BEYOND)
+        return placed
+
+    async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
+        """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
+        return [await self._place_outbound(sa, header, BEYOND)
+                for sa in self._outbound(decision.policy)]
+
+    async def may_speak(self, source: Address, ingress: Port) -> None:
+        """Refused as POLICY where ``source`` may not speak in the clear."""
+        if self._settings.sources is not None and not self._programming.allowed(source, ingress):
+            raise Refused(Reason.POLICY)
+
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+        """Sends a frame down."""
+        await self._port.inject(mode, port, depth, frame)
+        self.injected[mode] += 1
 
     # Sending down
 
@@ -394,63 +455,14 @@ class ControlElement:
     async def _again(self, header: PuntHeader, frame: bytes) -> None:
         """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
         again and again, with nothing written meanwhile, ends here."""
-        if self._written != self.programmed.total():
+        if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
             self._written = self.programmed.total()
             self._returns.clear()
         key = (header.ingress, header.depth, frame)
         self._returns[key] += 1
         if self._returns[key] > LOOP_LIMIT:
-            raise _Consumed("loop")
-        await self._inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
-
-    async def _inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
-        await self._port.inject(mode, port, depth, frame)
-        self.injected[mode] += 1
-
-    async def _in_software(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes,
-                           ip: Ipv4) -> None:
-        """Does to a clear packet here what was decided."""
-        if decision.action == PolicyAction.DISCARD:
-            raise Refused(Reason.POLICY)
-        if decision.action == PolicyAction.PROTECT:
-            sa = self._outbound_sa(decision.policy)
-            placed = self._programming.placed.get(sa.identity)
-            if placed is None or not placed.soft:
-                raise _Consumed("esp_in_esp" if ip.protocol == ESP else "rules_full")
-            await self._encrypt(placed, header, ethernet, packet)
-            return
-        route = self._clear_route(header.ingress, ip)
-        if route.decrement_ttl:
-            if ip.ttl <= 1:
-                raise Refused(Reason.TTL_EXPIRED)
-            packet = rewrite(packet[:ip.total_length], ip.header_bytes, ttl=ip.ttl - 1)
-        await self._send(route, header, ethernet, packet, "bypassed")
-
-    async def _decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
-        route = self._inbound_route(placed)
-        plain = placed.soft.decapsulate(packet, decrement_ttl=route.decrement_ttl)
-        await self._send(route, header, ethernet, plain, "decrypted")
-
-    async def _encrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
-        route = self._outbound_route(placed.sa)
-        sealed = placed.soft.encapsulate(packet, decrement_ttl=route.decrement_ttl)
-        await self._send(route, header, ethernet, sealed, "encrypted")
-
-    async def _send(self, route: Route, header: PuntHeader, ethernet: Ethernet, packet: bytes, kind: str) -> None:
-        if route.destination_mac is not None:
-            ethernet = Ethernet(route.destination_mac, route.source_mac, ETHERTYPE_IPV4, route.vlan)
-        again = route.egress == Port.RECIRCULATE
-        await self._inject(InjectMode.CLASSIFY if again else InjectMode.DIRECT, route.egress,
-                           header.depth + again, ethernet.pack() + packet)
-        self.software[kind] += 1
-
-
-class _Consumed(Exception):
-    """A packet that ends here, for a cause that is no reason of the gateway's."""
-
-
-def _routed(hop: NextHop) -> Route:
-    return Route(hop.port, hop.destination_mac, hop.source_mac, decrement_ttl=True)
+            raise Consumed("loop")
+        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
 
 
 def _check_policy(policy: Policy) -> None:

@@ -12,7 +12,7 @@ after decryption, those for outbound traffic.
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from spigate.firmware_py.packet import Ipv4
+from spigate.firmware_py.packet import Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, Address, Selectors
@@ -33,7 +33,7 @@ class Flow:
     ports: tuple[int, int] | None
 
     @classmethod
-    def of(cls, ip: Ipv4) -> "Flow":
+    def of(cls, ip: Ip) -> "Flow":
         return cls(ip.source, ip.destination, ip.protocol, ip.ports)
 
     def matches(self, selectors: Selectors) -> bool:
@@ -124,7 +124,9 @@ def decide(found: list[Step], flow: Flow, ingress: Port, default: PolicyAction) 
     if exact:
         return _exactly(flow, ingress, default, None)
     if default == PolicyAction.DISCARD:
-        return Decision(default, ANY_IPV4, frozenset({ingress}), (REST,), None, tuple(met))
+        # For the gateway's rules, which are of IPv4 alone.
+        before = tuple(step for step in met if step.selectors.source.version == 4)
+        return Decision(default, ANY_IPV4, frozenset({ingress}), (REST,), None, before)
     between = flow.selectors(exact=False)
     if any(step.selectors.overlaps(between) for step in met):
         return _exactly(flow, ingress, default, None)

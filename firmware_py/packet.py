@@ -1,15 +1,22 @@
-"""Ethernet and IPv4 headers in software: parsed strictly, changed in place, checksums kept right."""
+"""Ethernet and IP headers in software: parsed strictly, changed in place, checksums kept right."""
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from spigate.firmware_py.errors import SpigateError
 from spigate.firmware_py.punt import Reason
+from spigate.firmware_py.sa import AH, ESP
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
-TCP, UDP = 6, 17
-_IPV4 = struct.Struct(">BBHHHBBH4s4s")
+ETHERTYPES = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
+IPV6_HEADER_BYTES = 40
+MAX_EXTENSIONS = 8
+"""Extension headers of an IPv6 packet; more are taken for an attack."""
 IKE_PORT, NATT_PORT = 500, 4500
+_IPV4 = struct.Struct(">BBHHHBBH4s4s")
+_IPV6 = struct.Struct(">IHBB16s16s")
 
 
 class Refused(SpigateError):
@@ -48,10 +55,43 @@ class Ethernet:
 
 
 @dataclass(frozen=True)
-class Ipv4:
-    """What an IPv4 header says. ``ports`` are those of TCP and UDP, None for other protocols and where they
-    are cut off."""
+class Ip:
+    """What an IP header says, with its options or extension headers.
 
+    Members
+    -------
+    version : int
+    header_bytes : int
+        Up to the payload: behind IPv4's options, or IPv6's extension headers (Hop-by-Hop, Routing, Fragment,
+        Destination Options).
+    tos : int
+        IPv6: traffic class.
+    total_length : int
+        Header and payload.
+    dont_fragment : bool
+        IPv6: True, for no router fragments there.
+    fragment : bool
+        A fragment; also one that is all of its packet (RFC 6946).
+    ttl : int
+        IPv6: hop limit.
+    protocol : int
+        Of the payload.
+    source, destination : Address
+    ports : (int, int) or None
+        Of TCP and UDP; None for other protocols, fragments but the first, and where they are cut off.
+    protocol_at : int
+        Where the byte stands that says ``protocol``.
+    offset, more, identification : int, bool, int
+        Of a fragment: where its payload belongs, in bytes, whether others follow, and which belong together.
+    fragment_at : int
+        IPv6: where the Fragment header stands; 0: nowhere.
+    unfragmentable : (int, int)
+        IPv6: the end of the headers that routers look at (RFC 8200 4.5), or, of a fragment, of those before its
+        Fragment header, and where the byte stands that names what follows. This is where ESP and AH go in.
+        IPv4: ``header_bytes``, ``protocol_at``.
+    """
+
+    version: int
     header_bytes: int
     tos: int
     total_length: int
@@ -59,45 +99,125 @@ class Ipv4:
     fragment: bool
     ttl: int
     protocol: int
-    source: IPv4Address
-    destination: IPv4Address
+    source: IPv4Address | IPv6Address
+    destination: IPv4Address | IPv6Address
     ports: tuple[int, int] | None
+    protocol_at: int
+    offset: int
+    more: bool
+    identification: int
+    fragment_at: int
+    unfragmentable: tuple[int, int]
 
     @classmethod
-    def parse(cls, packet: bytes) -> "Ipv4":
-        """Parses the packet; bytes behind its total length (Ethernet padding) are allowed.
+    def parse(cls, packet: bytes, version: int | None = None) -> "Ip":
+        """The header of ``packet``, which must be of ``version``, if that is given.
 
         Raises
         ------
         Refused
-            MALFORMED: not IPv4, truncated, lengths inconsistent, or header checksum wrong.
+            MALFORMED: a length is wrong, the checksum is, or there are too many headers.
         """
-        header_bytes = 4 * (packet[0] & 15) if packet else 0
-        if len(packet) < 20 or packet[0] >> 4 != 4 or not 20 <= header_bytes <= len(packet):
+        found = packet[0] >> 4 if packet else 0
+        if found not in (4, 6) or version not in (None, found):
             raise Refused(Reason.MALFORMED)
-        _, tos, total_length, _, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
+        return cls._parse_ipv4(packet) if found == 4 else cls._parse_ipv6(packet)
+
+    @classmethod
+    def _parse_ipv4(cls, packet: bytes) -> "Ip":
+        header_bytes = 4 * (packet[0] & 15)
+        if not 20 <= header_bytes <= len(packet):
+            raise Refused(Reason.MALFORMED)
+        _, tos, total_length, identification, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
         if not header_bytes <= total_length <= len(packet) or checksum(packet[:header_bytes]):
             raise Refused(Reason.MALFORMED)
-        fragmented = bool(fragment & 0x3FFF)
-        ports = None
-        if protocol in (TCP, UDP) and not fragmented and total_length >= header_bytes + 4:
-            ports = struct.unpack_from(">HH", packet, header_bytes)
-        return cls(header_bytes, tos, total_length, bool(fragment & 0x4000), fragmented, ttl, protocol,
-                   IPv4Address(source), IPv4Address(destination), ports)
+        offset = 8 * (fragment & 0x1FFF)
+        return cls(4, header_bytes, tos, total_length, bool(fragment & 0x4000), bool(fragment & 0x3FFF), ttl, protocol,
+                   IPv4Address(source), IPv4Address(destination),
+                   _ports(packet, header_bytes, total_length, protocol, offset), 9, offset, bool(fragment & 0x2000),
+                   identification, 0, (header_bytes, 9))
+
+    @classmethod
+    def _parse_ipv6(cls, packet: bytes) -> "Ip":
+        if len(packet) < IPV6_HEADER_BYTES:
+            raise Refused(Reason.MALFORMED)
+        first, payload_length, protocol, ttl, source, destination = _IPV6.unpack_from(packet)
+        total_length = IPV6_HEADER_BYTES + payload_length
+        if total_length > len(packet):
+            raise Refused(Reason.MALFORMED)
+        at, protocol_at = IPV6_HEADER_BYTES, 6
+        unfragmentable = (at, protocol_at)
+        fragment_at = offset = more = identification = count = 0
+        while protocol in (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS) and not offset:
+            count += 1
+            if at + 8 > total_length or count > MAX_EXTENSIONS or (protocol == HOP_BY_HOP and at != IPV6_HEADER_BYTES):
+                raise Refused(Reason.MALFORMED)
+            kind, protocol, before, protocol_at = protocol, packet[at], protocol_at, at
+            if kind == FRAGMENT:
+                if fragment_at:
+                    raise Refused(Reason.MALFORMED)
+                unfragmentable = (at, before)
+                word, identification = struct.unpack_from(">HI", packet, at + 2)
+                fragment_at, offset, more = at, word & 0xFFF8, word & 1
+                at += 8
+                continue
+            at += 8 * (packet[at + 1] + 1)
+            if at > total_length:
+                raise Refused(Reason.MALFORMED)
+            if kind in (HOP_BY_HOP, ROUTING):
+                unfragmentable = (at, protocol_at)
+        return cls(6, at, first >> 20 & 0xFF, total_length, True, bool(fragment_at), ttl, protocol,
+                   IPv6Address(source), IPv6Address(destination), _ports(packet, at, total_length, protocol, offset),
+                   protocol_at, offset, bool(more), identification, fragment_at, unfragmentable)
+
+
+def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tuple[int, int] | None:
+    if protocol not in (TCP, UDP) or offset or end < at + 4:
+        return None
+    return struct.unpack_from(">HH", packet, at)
+
+
+def ipv4_header(source: IPv4Address, destination: IPv4Address, protocol: int, payload_bytes: int, *, tos: int = 0,
+                ttl: int = 64, dont_fragment: bool = False, identification: int = 0) -> bytes:
+    """An IPv4 header without options."""
+    header = _IPV4.pack(0x45, tos, 20 + payload_bytes, identification, 0x4000 * dont_fragment, ttl, protocol, 0,
+                        source.packed, destination.packed)
+    return header[:10] + checksum(header).to_bytes(2) + header[12:]
+
+
+def ipv6_header(source: IPv6Address, destination: IPv6Address, protocol: int, payload_bytes: int, *, tos: int = 0,
+                ttl: int = 64) -> bytes:
+    """An IPv6 header without extension headers."""
+    return _IPV6.pack(6 << 28 | tos << 20, payload_bytes, protocol, ttl, source.packed, destination.packed)
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes; 0 over a header that carries its right one."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    """The Internet checksum (RFC 1071); 0 over a header that carries its right one."""
+    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
-def rewrite(packet: bytes, header_bytes: int, **fields: int) -> bytes:
-    """``packet`` with other values in its IPv4 header (``tos``, ``total_length``, ``ttl``, ``protocol``) and
-    the checksum that belongs to them."""
+def transport_checksum(source: bytes, destination: bytes, protocol: int, payload: bytes) -> int:
+    """The checksum of TCP, UDP and ICMPv6 with its pseudo header (RFC 9293 3.1, 768, 8200 8.1); 0 over a payload
+    that carries its right one. ``source`` and ``destination`` are packed addresses."""
+    return checksum(source + destination + struct.pack(">II", len(payload), protocol) + payload)
+
+
+def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields: int) -> bytes:
+    """``packet`` with other values in its IP header (``tos``, ``total_length``, ``ttl``, ``protocol``), and, IPv4,
+    the checksum that belongs to them. ``protocol`` goes to ``protocol_at``."""
     header = bytearray(packet[:header_bytes])
+    if packet[0] >> 4 == 6:
+        for name, value in fields.items():
+            if name == "tos":
+                header[:2] = (int.from_bytes(header[:2]) & 0xF00F | value << 4).to_bytes(2)
+            elif name == "total_length":
+                header[4:6] = (value - IPV6_HEADER_BYTES).to_bytes(2)
+            else:
+                header[{"ttl": 7, "protocol": protocol_at}[name]] = value
+        return bytes(header) + packet[header_bytes:]
     places = {"tos": (1, 1), "total_length": (2, 2), "ttl": (8, 1), "protocol": (9, 1)}
     for name, value in fields.items():
         at, size = places[name]
@@ -105,3 +225,11 @@ def rewrite(packet: bytes, header_bytes: int, **fields: int) -> bytes:
     header[10:12] = bytes(2)
     header[10:12] = checksum(bytes(header)).to_bytes(2)
     return bytes(header) + packet[header_bytes:]
+
+
+def spi(packet: bytes, ip: Ip) -> int | None:
+    """The SPI of an ESP or AH packet, also of ESP in UDP; None where it ends before."""
+    at = {ESP: 0, AH: 4, UDP: 8}.get(ip.protocol)
+    if at is None or ip.total_length < ip.header_bytes + at + 4:
+        return None
+    return int.from_bytes(packet[ip.header_bytes + at:ip.header_bytes + at + 4])

@@ -2,6 +2,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_network
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa, Selectors
@@ -48,6 +49,13 @@ class Template:
                 and (self.source.is_unspecified or sa.source == self.source)
                 and (self.destination.is_unspecified or sa.destination == self.destination))
 
+    def packets(self, carried: Selectors) -> Selectors:
+        """The packets of its SAs, which carry ``carried``. Transport mode may leave the ends to these."""
+        source, destination = (
+            network if end.is_unspecified else ip_network(end)
+            for end, network in ((self.source, carried.source), (self.destination, carried.destination)))
+        return Selectors(source, destination, self.protocol)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -74,6 +82,24 @@ class Policy:
         if (self.action == PolicyAction.PROTECT) != bool(self.templates):
             raise InputError(f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
                              f"for action {self.action.value}, not {self.templates!r}")
+
+    def carried(self, sa: Sa) -> list[Selectors]:
+        """What ``sa`` carries where this policy names it; nothing where it does not."""
+        found = []
+        for at, template in enumerate(self.templates):
+            if not template.accepts(sa):
+                continue
+            inner = self.templates[at - 1] if at else None
+            if inner:
+                found.append(inner.packets(self.selectors))
+            if inner is None or inner.optional:
+                found.append(self.selectors)
+        return found
+
+    def wraps(self, sa: Sa) -> bool:
+        """Whether the packets of ``sa`` go inside another SA."""
+        return any(template.accepts(sa) and not all(outer.optional for outer in self.templates[at + 1:])
+                   for at, template in enumerate(self.templates))
 
 
 class PolicyDatabase:
@@ -116,13 +142,19 @@ class PolicyDatabase:
         return [policy for policy in self._policies if policy.direction != PolicyDirection.OUT]
 
     def permitted(self, sa: Sa) -> list[Selectors]:
-        """What the inbound ``sa`` may carry: selectors of the policies that name it, none twice, none inside
-        another."""
+        """What the inbound ``sa`` may carry, none twice, none inside another: selectors of the policies that name
+        it; where they name another SA to be inside, the packets of that one."""
         if sa.direction != Direction.INBOUND:
             raise InputError(f"sa must be inbound, not {sa}")
         found: list[Selectors] = []
         for policy in self.inbound():
-            if any(template.accepts(sa) for template in policy.templates):
-                if not any(known.covers(policy.selectors) for known in found):
-                    found = [known for known in found if not policy.selectors.covers(known)] + [policy.selectors]
+            for carried in policy.carried(sa):
+                if not any(known.covers(carried) for known in found):
+                    found = [known for known in found if not carried.covers(known)] + [carried]
         return found
+
+    def inside(self, sa: Sa) -> bool:
+        """Whether the packets of the inbound ``sa`` must have been inside another SA: all policies that name it
+        say so."""
+        naming = [policy for policy in self.inbound() if any(template.accepts(sa) for template in policy.templates)]
+        return bool(naming) and all(policy.wraps(sa) for policy in naming)

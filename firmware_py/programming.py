@@ -3,11 +3,11 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision
-from spigate.firmware_py.errors import TableFull, UnsupportedError
+from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.packet import Refused
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import Address, Direction, Lifetime, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
 
 SEQUENCE_MARGIN = 1 << 20
@@ -18,13 +18,16 @@ comes twice."""
 @dataclass
 class Placed:
     """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
-    stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one."""
+    stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
+    that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one."""
 
     sa: Sa
     dfe: int
     index: int
     permitted: list[Selectors] | None = None
     soft: SoftSa | None = None
+    inside: bool = False
+    mtu: int = 0
 
 
 class Programming:
@@ -59,40 +62,48 @@ class Programming:
         self._rules: OrderedDict[tuple, Rule] = OrderedDict()
         self._routes: dict[Route, int] = {}
         self._sources: list[Source] = []
+        self._ipv6_sources: list[Source] = []
 
     # SAs
 
-    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None) -> Placed:
+    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, inside: bool = False,
+                    mtu: int = 0, why_not: str | None = None) -> Placed:
         """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software, if the gateway lacks
-        something that it needs.
+        something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
+        that an outbound one takes in a DFE; 0: any.
 
         Raises
         ------
         Refused
-            NO_DFE: no enabled DFE has room. NO_SA: not even the software path can do it.
+            NO_DFE: no enabled DFE has room.
         """
         room = self._room(prefer=dfe)
         if room is None:
             raise Refused(Reason.NO_DFE)
-        placed = Placed(sa, room, self._free[room].popleft(), permitted)
-        lacking = self._capabilities.lacks(sa, permitted or ())
+        placed = Placed(sa, room, self._free[room].popleft(), permitted, inside=inside, mtu=mtu)
+        lacking = self._capabilities.lacks(sa, permitted or ()) or why_not
         if lacking:
             await self.to_software(placed, lacking)
         else:
-            await self._tables.write_sa(placed.dfe, placed.index, sa, permitted[0] if permitted else None)
+            await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None)
             self.programmed["sa"] += 1
         self.placed[sa.identity] = placed
         return placed
 
     async def to_software(self, placed: Placed, why: str) -> None:
-        """Does an SA here from now on."""
+        """Does a new SA here from now on."""
         self.refusals[placed.sa] = why
-        try:
-            placed.soft = SoftSa(placed.sa, placed.permitted)
-        except UnsupportedError:
-            self._free[placed.dfe].append(placed.index)
-            raise Refused(Reason.NO_SA) from None
+        placed.soft = SoftSa(placed.sa, placed.permitted)
         await self._tables.erase_sa(placed.dfe, placed.index)
+
+    async def take_over(self, placed: Placed, why: str) -> None:
+        """Does an SA here from now on that a DFE has done so far."""
+        if placed.soft:
+            return
+        state = await self._tables.read_state(placed.dfe, placed.index)
+        await self._tables.erase_sa(placed.dfe, placed.index)
+        self.refusals[placed.sa] = why
+        placed.soft = SoftSa(placed.sa, placed.permitted, _going_on(placed.sa, state))
 
     async def find_by(self, placed: Placed, route: Route) -> None:
         """Makes the CAM point to an inbound SA, whose packets then go by ``route``."""
@@ -116,10 +127,9 @@ class Programming:
         state = await self._tables.read_state(*old)
         await self._tables.erase_sa(*old)
         outbound = sa.direction == Direction.OUTBOUND
-        going_on = replace(
-            sa, sequence=min(state.sequence + SEQUENCE_MARGIN * outbound, 0xFFFF_FFFF),
-            window=0 if outbound else state.window & (1 << sa.replay_window) - 1,
-            soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
+        after = _going_on(sa, state)
+        going_on = replace(sa, mtu=placed.mtu, sequence=after.sequence, window=after.window,
+                           soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
         index = self._free[target].popleft()
         await self._tables.write_sa(target, index, going_on, placed.permitted[0] if placed.permitted else None)
         self.programmed["sa"] += 1
@@ -206,6 +216,10 @@ class Programming:
 
     async def allow(self, source: Source) -> None:
         """Lets ``source`` speak in the clear, in every DFE."""
+        if source.network.version == 6:
+            if source not in self._ipv6_sources:
+                self._ipv6_sources.append(source)
+            return
         if len(self._sources) >= self._capabilities.sources:
             raise TableFull(f"The clear sources are full: {len(self._sources)} entries")
         for dfe in range(self._capabilities.dfes):
@@ -216,7 +230,15 @@ class Programming:
     def allowed(self, source: Address, ingress: Port) -> bool:
         """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
         return ingress == Port.RECIRCULATE or any(
-            source in known.network and ingress in known.ingress for known in self._sources)
+            source in known.network and ingress in known.ingress for known in self._sources + self._ipv6_sources)
+
+
+def _going_on(sa: Sa, state: SaState) -> SaState:
+    """Where an SA goes on that leaves its DFE."""
+    if sa.direction == Direction.INBOUND:
+        return replace(state, window=state.window & (1 << sa.replay_window) - 1)
+    last = (1 << (64 if sa.esn else 32)) - 1
+    return replace(state, sequence=min(state.sequence + SEQUENCE_MARGIN, last), window=0)
 
 
 def _remaining(limit: Lifetime, state: SaState) -> Lifetime:

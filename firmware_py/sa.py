@@ -222,6 +222,9 @@ class Sa:
     reqid : int
         What ties templates of policies to it, as in Linux; 0: nothing.
     encapsulation : Encapsulation or None
+    ah_align : int
+        AH over IPv4 is padded to whole numbers of so many bytes: 4 (RFC 4302 2.6), or 8, which Linux demands
+        of its SAs without the flag ``align4``. Over IPv6 it is 8.
 
     Raises
     ------
@@ -255,6 +258,7 @@ class Sa:
     outer_ttl: int = 64
     reqid: int = 0
     encapsulation: Encapsulation | None = None
+    ah_align: int = 4
 
     def __post_init__(self):
         _check(256 <= self.spi <= 0xFFFF_FFFF, "spi", "256 to 2^32 - 1", self.spi)
@@ -263,6 +267,9 @@ class Sa:
         _check(isinstance(self.destination, Address) and self.destination.version == self.source.version,
                "destination", f"an IPv{self.source.version} address, like source", self.destination)
         self._check_material()
+        _check(self.encapsulation is None or self.protocol == ESP, "encapsulation", "None, because AH does not pass a NAT",
+               self.encapsulation)
+        _check(self.ah_align in (4, 8), "ah_align", "4 or 8", self.ah_align)
         _check(0 <= self.replay_window <= 4096, "replay_window", "0 to 4096", self.replay_window)
         _check(0 <= self.sequence < 1 << (64 if self.esn else 32), "sequence",
                f"0 to 2^{64 if self.esn else 32} - 1", self.sequence)

@@ -5,8 +5,7 @@ gateware, :class:`~spigate.firmware_py.soft.gateway.SoftGateway` is a gateway it
 not know which it has.
 """
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
@@ -17,10 +16,14 @@ from spigate.hdl.csr import rdl
 Action = rdl.enum("action_e")
 Balance = rdl.enum("balance_e")
 
+AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
+                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
+"""Reasons of drops that RFC 4301 to 4303 want told."""
+
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a gateway has and can do."""
+    """What a gateway has and can do. ``frame_bytes``: the longest frame that it takes."""
 
     dfes: int
     lanes: int
@@ -36,6 +39,7 @@ class Capabilities:
     auths: frozenset[Auth]
     modes: frozenset[Mode]
     icvs: frozenset[int] = frozenset({16})
+    frame_bytes: int = 1918
     replay_window: int = 64
     esn: bool = False
     ipv6: bool = False
@@ -67,6 +71,8 @@ GATEWARE = Capabilities(
     ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}), aes_keys=frozenset({16, 24, 32}),
     auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
 """The gateware as it is without parameters: what the reference model imitates."""
+SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16)
+"""A gateway without decryptors: the control element does all SAs itself."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,15 @@ class Route:
 
 @dataclass(frozen=True)
 class Source:
-    """Sources that may speak in the clear, at the ports ``ingress``."""
+    """Sources that may speak in the clear, at the ports ``ingress``. Those of IPv6 are the control element's
+    alone: the gateway's tables have no place for them."""
 
     network: Network
     ingress: frozenset[Port]
 
     def __post_init__(self):
-        if not isinstance(self.network, IPv4Network):
-            raise InputError(f"network must be an IPv4 network, not {self.network!r}")
+        if not isinstance(self.network, Network):
+            raise InputError(f"network must be a network, not {self.network!r}")
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _ends(line: Line) -> tuple[Address, Address]:
 
 def _state(lines: list[Line], local: Collection[Address]) -> Sa:
     source, destination = _ends(lines[0])
-    fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY}
+    fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY, "ah_align": 8}
     limits: dict[str, dict] = {"soft": {}, "hard": {}}
     numbers: dict[str, int] = {}
     stated = None
@@ -161,6 +161,8 @@ def _state_replay(line: Line, fields: dict) -> None:
                 fields["esn"] = True
             elif flag == "nopmtudisc":
                 fields["df"] = Df.CLEAR
+            elif flag == "align4":
+                fields["ah_align"] = 4
             elif flag == "noecn":
                 fields["copy_tos"] = False
 

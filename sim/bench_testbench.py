@@ -12,7 +12,7 @@ from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.packet import Ethernet
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode, Sa
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import CamEntry, CamKey, CfeSettings, Route
 from spigate.sim.board import Board
 from spigate.sim.build import parameters

@@ -11,9 +11,7 @@ from spigate.firmware_py.punt import Port
 from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import progress
 from spigate.sim.session import Session
-
-FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
-PUNTS, REPORT = "punt.pcap", "report.json"
+from spigate.sim.software import FILES, PUNTS, REPORT
 
 
 async def play(dut, given: Capture, settings: Settings, out: Path) -> None:

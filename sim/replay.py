@@ -1,14 +1,16 @@
-"""``spigate replay``: plays a capture of Linux's IPsec through a simulated gateway that takes the place of the
-machine that was captured.
+"""``spigate replay``: plays a capture of Linux's IPsec through a gateway, simulated or in software, that takes the
+place of the machine that was captured.
 """
 import argparse
 import json
 from pathlib import Path
 
 from spigate.firmware_py import capture
+from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.tables import Balance
 from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.gateway import Configuration
 
@@ -16,7 +18,8 @@ TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
 BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 DEFAULT_BALANCE = "flow-hash"
-MISSES = ("inject", "drop")
+MISSES = tuple(miss.value for miss in Miss)
+DATAPLANES = ("gateware", "soft")
 PATIENCE = 0xFFFF
 """Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay
 because a DFE is slow.
@@ -24,7 +27,8 @@ because a DFE is slow.
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
-           balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None) -> dict:
+           balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None,
+           dataplane: str = "gateware") -> dict:
     """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
     SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their
@@ -34,6 +38,8 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     ----------
     balance, miss
         Of :data:`BALANCES` and :data:`MISSES`.
+    dataplane
+        Of :data:`DATAPLANES`. In software there are no clocks, no simulator and nothing to balance.
     waveform
         File to write a waveform to.
 
@@ -46,12 +52,14 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     ToolMissing, BuildFailed, SimulationFailed
         As :mod:`spigate.sim.build` says.
     """
-    capture.read(folder)  # What is wrong with it is said before anything is built.
+    given = capture.read(folder)  # What is wrong with it is said before anything is built.
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} must be a folder")
     out.mkdir(parents=True, exist_ok=True)
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
+    if dataplane == "soft":
+        return software.play(given, Settings(miss=Miss(miss)), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(TESTBENCH, waveform=waveform, parameters={
         "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})
@@ -67,11 +75,13 @@ def result(out: Path) -> dict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = ("Plays a capture of Linux's IPsec through a simulated gateway, "
+    parser.description = ("Plays a capture of Linux's IPsec through a gateway, simulated or in software, "
                           "which takes the place of the machine that was captured.")
     parser.add_argument("folder", type=Path, metavar="DIR",
                         help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)")
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
+    parser.add_argument("--dataplane", default=DATAPLANES[0], choices=DATAPLANES,
+                        help="the simulated gateware, or the control element's software path alone (default gateware)")
     parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
     parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
     parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
@@ -87,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
     report = replay(args.folder, args.out, configuration=configuration, balance=args.balance, miss=args.miss,
-                    simulator=args.simulator, waveform=args.waveform)
+                    simulator=args.simulator, waveform=args.waveform, dataplane=args.dataplane)
     if args.json:
         print(json.dumps(report, indent=2))
         return 0

@@ -11,10 +11,8 @@ from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.punt import Port, PuntHeader, Reason, unpack_punt
 from spigate.hdl.csr import rdl
 from spigate.sim.board import Arrival, Board
+from spigate.sim.report import DROPS, LAST_DROP, report
 
-LAST_DROP = Reason.UNKNOWN_SPI - 1
-DROPS = [reason for reason in Reason if Reason.NONE < reason <= LAST_DROP]
-"""Reasons for which a frame is dropped; the others are reasons for punts, and what is only told."""
 LOOK = 256
 """Clocks without an arrival after which the drop counters are read."""
 STALLED = 40_000
@@ -133,8 +131,7 @@ class Session:
         Raises
         ------
         Unsound
-            The sum is wrong: in = out + consumed + dropped, on the ports, or by the gateway's own counters.
-            Or the gateway broke the rules of a port.
+            As :func:`~spigate.sim.report.report` says, or the gateway broke the rules of a port.
         BusError
             It refused an access.
         """
@@ -142,43 +139,8 @@ class Session:
         await self._read_drops()
         board.check()
         await self._driver.check()
-        counters = await self._driver.counters()
-        drops = self.dropped + control.dropped
-        into = {"network": board.network.sent, "server": board.server.sent}
-        out = {"network": board.network_out.received, "server": board.server_out.received}
-        consumed = control.consumed.total()
-        _balance("frames", sum(into.values()), sum(out.values()) + consumed + drops.total(), "in", "out + consumed + dropped")
-        _balance("punts", len(self.punted), control.injected.total() + consumed + control.dropped.total(),
-                 "up", "injected + consumed + dropped")
-        for name, seen, counted in (
-                ("network in", into["network"], counters.cfe["network_in"]),
-                ("server in", into["server"], counters.cfe["server_in"]),
-                ("injected", board.inject.sent, counters.cfe["inject_in"]),
-                ("network out", out["network"], counters.forward["network_out"]),
-                ("server out", out["server"], counters.forward["server_out"]),
-                ("punted", board.punt.received, counters.forward["punt_out"])):
-            _balance(name, seen, counted, "at the port", "in the gateway's counters")
-        return {
-            "cycles": self.cycles,
-            "ports": {**{name: {"in": into[name], "out": out[name]} for name in into},
-                      "punt": board.punt.received, "inject": board.inject.sent},
-            "drops": {reason.name.lower(): drops[reason] for reason in DROPS},
-            "consumed": dict(control.consumed),
-            "punts": _names(control.punted),
-            "programmed": dict(control.programmed),
-            "injected": _names(control.injected),
-            "software": dict(control.software),
-            "cfe": counters.cfe,
-            "forward": counters.forward,
-            "dfes": [{"packets": dfe["packets_in"], "bytes": dfe["bytes_in"], **dfe} for dfe in counters.dfes],
-            "bus": {"bursts": board.bus.bursts, "words": board.bus.words},
-        }
-
-
-def _names(counter: Counter) -> dict[str, int]:
-    return {member.name.lower(): count for member, count in counter.items()}
-
-
-def _balance(what: str, left: int, right: int, left_name: str, right_name: str) -> None:
-    if left != right:
-        raise Unsound(f"{what}: {left} {left_name}, but {right} {right_name}")
+        return {**report(
+            control, await self._driver.counters(), into={"network": board.network.sent, "server": board.server.sent},
+            out={"network": board.network_out.received, "server": board.server_out.received},
+            punted=board.punt.received, injected=board.inject.sent, dropped=self.dropped, cycles=self.cycles),
+            "bus": {"bursts": board.bus.bursts, "words": board.bus.words}}

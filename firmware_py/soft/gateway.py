@@ -19,14 +19,15 @@ from spigate.firmware_py.packet import (
     TCP,
     UDP,
     Ethernet,
-    Ipv4,
+    Ip,
     Refused,
     rewrite,
 )
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.sa import AH, ESP, Direction, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Sa, Selectors
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import (
+    AUDITABLE,
     GATEWARE,
     Action,
     CamEntry,
@@ -48,8 +49,6 @@ MAX_DEPTH = 3
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
 FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
-AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
-                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class _Arrival:
     injected: bool
     ethernet: Ethernet
     packet: bytes
-    ip: Ipv4 | None
+    ip: Ip | None
 
     @property
     def spi(self) -> int:
@@ -293,7 +292,7 @@ class SoftGateway:
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         self._in_range("sa", index, self.capabilities.sa_entries)
-        self._sas[dfe][index] = SoftSa(sa, None if selectors is None else [selectors])
+        self._sas[dfe][index] = SoftSa(sa, [selectors or ANY_IPV4])
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:
@@ -361,7 +360,7 @@ def _parse(frame: bytes, ingress: Port, depth: int, injected: bool, station: byt
         raise Refused(Reason.OTHER_STATION)
     if ethernet.kind != ETHERTYPE_IPV4:
         raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
-    ip = Ipv4.parse(packet)
+    ip = Ip.parse(packet, 4)
     arrival = _Arrival(frame, ingress, depth, injected, ethernet, packet, ip)
     if ip.fragment:
         raise Refused(Reason.FRAGMENT)

@@ -11,9 +11,9 @@ from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topo
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
+from spigate.firmware_py.soft.sa import SoftSa
 
 SELF, PEER = "192.0.2.2", "192.0.2.1"
 SELF_MAC, INSIDE_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:02:01", "02:00:00:00:00:01"

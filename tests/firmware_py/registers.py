@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, ip_network
 from spigate.firmware_py.bus import MemoryBus
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import AUTHS, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.sa import ANY_IPV4, AUTHS, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
 from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.cfe import hashing
 from spigate.hdl.csr import rdl
@@ -121,7 +121,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
                 replay_window=control["window_size"] if control["anti_replay"] else 0, sequence=state["sequence"],
                 window=state["window"], soft=soft, hard=hard, mtu=control["mtu"], df=control["df"],
                 copy_tos=bool(control["copy_tos"]), outer_tos=control["outer_tos"], outer_ttl=control["outer_ttl"])
-        permitted = None
+        permitted = [ANY_IPV4]
         if control["check_selectors"]:
             permitted = [_selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))]
         return SoftSa(sa, permitted)

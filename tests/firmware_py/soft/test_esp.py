@@ -11,24 +11,22 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
-from spigate.firmware_py.errors import InputError, UnsupportedError
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.packet import Refused, checksum, rewrite
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import (
-    AH,
     AUTHS,
     CIPHERS,
     Auth,
     Cipher,
     Df,
     Direction,
-    Encapsulation,
     Lifetime,
     Mode,
     Sa,
     Selectors,
 )
-from spigate.firmware_py.soft.esp import SoftSa
+from spigate.firmware_py.soft.sa import SoftSa
 
 # name: cipher and key bytes, HMAC, and what scapy calls them (None where it does not know them)
 SUITES = {
@@ -151,7 +149,8 @@ def test_outer_header(df, inside, outside):
 
 
 @pytest.mark.parametrize(("inside", "outside", "after"), [
-    (2, 3, 3), (1, 3, 3), (2, 2, 2), (3, 1, 3), (0, 0, 0), (0, 2, 0)])
+    (2, 3, 3), (1, 3, 3), (3, 3, 3), (2, 2, 2), (2, 1, 1), (1, 2, 1), (1, 1, 1), (2, 0, 2), (3, 1, 3), (3, 0, 3), (0, 0, 0), (0, 2, 0),
+    (0, 1, 0)])
 def test_congestion_experienced_reaches_the_inner_header(inside, outside, after):
     sender, receiver = both("gcm128")
     plain = receiver.decapsulate(marked(sender.encapsulate(packet(tos=0xB8 | inside)), outside))
@@ -228,7 +227,7 @@ def sealed_text(text, suite="cbc128-sha1", mode=Mode.TUNNEL):
     sender, receiver = both(suite, mode)
     header = struct.pack(">II", 0x1234, 1)
     iv = bytes(CIPHERS[sender.sa.cipher].iv)
-    body = header + iv + sender._transform.seal(header, b"", iv, text)
+    body = header + iv + sender._protocol._transform.seal(header, b"", iv, text)
     outer = bytes(IP(src=str(PEER), dst=str(SELF), proto=50) / body)
     return receiver, outer
 
@@ -241,7 +240,8 @@ INNER = packet(2)  # 30 bytes: with two bytes of trailer, two blocks
     (INNER + bytes(range(1, 17)) + b"\x10\4", None),
     (INNER + bytes(range(16)) + b"\x10\4", Reason.PADDING),
     (INNER + b"\1\4", Reason.PADDING),
-    (INNER + b"\0\x29", Reason.PADDING),
+    (INNER + b"\0\x05", Reason.PADDING),
+    (INNER + b"\0\x29", Reason.MALFORMED),
     (INNER + b"\0\x3b", Reason.DUMMY),
     (INNER + b"\xff\4", Reason.PADDING),
     (bytes(30) + b"\x1f\4", Reason.PADDING),
@@ -313,17 +313,6 @@ def test_too_big_a_packet_is_not_encapsulated():
     sender.encapsulate(packet(100))
     with refused(Reason.TOO_BIG):
         sender.encapsulate(packet(101))
-
-
-@pytest.mark.parametrize(("changes", "name"), [
-    ({"protocol": AH, "cipher": Cipher.NULL, "key": b"", "salt": b"", "icv_bytes": 0, "auth": Auth.HMAC_SHA1_96,
-      "auth_key": bytes(20)}, "AH"),
-    ({"source": ip_address("::1"), "destination": ip_address("::2")}, "IPv6"),
-    ({"encapsulation": Encapsulation(4500, 4500)}, "ESP in UDP"),
-])
-def test_refuses_by_name_what_it_cannot_do(changes, name):
-    with pytest.raises(UnsupportedError, match=f"The software path lacks {name}"):
-        SoftSa(make("gcm128", **changes))
 
 
 def test_an_sa_works_in_one_direction():

@@ -1,0 +1,126 @@
+"""Where packets leave: the control element's routes, for the gateway's tables and for the software path alike."""
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+
+from spigate.firmware_py.network import NextHop, Topology
+from spigate.firmware_py.packet import Ip
+from spigate.firmware_py.programming import Placed
+from spigate.firmware_py.punt import Port
+from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
+from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.soft.tunnel import HEADER_BYTES
+from spigate.firmware_py.tables import Route
+
+SMALLEST_MTU = {4: 576, 6: 1280}
+"""What no error message may talk a path's MTU below."""
+PATH_MTU_AGE_S = 600
+"""How long an error message is believed (RFC 1191 6.3)."""
+MAX_PATHS = 1024
+
+
+class Consumed(Exception):
+    """A packet that ends at the control element, for a cause that is no reason of the gateway's."""
+
+
+class Routing:
+    """Routes by the topology, and what the links and paths take.
+
+    Parameters
+    ----------
+    topology : Topology
+    sas : callable
+        The SAs of the control element.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(self, topology: Topology, sas: Callable[[], Iterable[Sa]], clock: Callable[[], float]):
+        self._topology, self._sas, self._clock = topology, sas, clock
+        self._paths: dict[Address, tuple[int, float]] = {}
+
+    def is_local(self, address: Address) -> bool:
+        """Whether it is the gateway's own, or the host's that stands behind it in transport mode."""
+        return address in self._topology.local
+
+    def inbound(self, placed: Placed) -> Route:
+        """The way of all that an inbound SA carries. One next hop for all its destinations: straight to it.
+        Several, or more IPsec inside: once more through the classifier. Transport mode: to the host."""
+        if layered(placed):
+            return Route(Port.RECIRCULATE)
+        if placed.sa.mode == Mode.TRANSPORT:
+            return Route(Port.SERVER)
+        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in placed.permitted))
+        return routed(hops.pop()) if len(hops) == 1 else Route(Port.RECIRCULATE)
+
+    def outbound(self, sa: Sa) -> Route:
+        """The way of what an outbound SA sends."""
+        return Route(Port.NETWORK) if sa.mode == Mode.TRANSPORT else routed(self.next_hop(sa.destination))
+
+    def clear(self, ingress: Port, ip: Ip) -> Route:
+        """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
+        from it as a cable would.
+
+        Raises
+        ------
+        Consumed
+            It is for the gateway itself, or there is no way.
+        """
+        if self.is_local(ip.destination) or self.is_local(ip.source):
+            hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
+                     for sa in self._sas() if sa.mode == Mode.TRANSPORT}
+            if ip.destination in hosts and ingress == Port.NETWORK:
+                return Route(Port.SERVER)
+            if ip.source in hosts and ingress == Port.SERVER:
+                return Route(Port.NETWORK)
+            raise Consumed("local")
+        if ip.version == 6 and (ip.destination.is_link_local or ip.source.is_link_local or ip.destination.is_multicast):
+            raise Consumed("local")
+        return routed(self.next_hop(ip.destination))
+
+    def next_hop(self, destination: Address) -> NextHop:
+        hop = self._topology.next_hop(destination)
+        if hop is None:
+            raise Consumed("no_route")
+        return hop
+
+    def address(self, port: Port, version: int) -> Address | None:
+        """The gateway's own address at ``port``, of that IP version and not of the link alone."""
+        interface = self._topology.interfaces.get(port)
+        addresses = [ip_address(str(address.ip)) for address in interface.addresses] if interface else []
+        return next((address for address in addresses if address.version == version and not address.is_link_local), None)
+
+    def is_outbound(self, destination: Address, number: int | None) -> bool:
+        """Whether one of the SAs has this SPI and goes to this address."""
+        return any(sa.spi == number and sa.destination == destination and sa.direction == Direction.OUTBOUND
+                   for sa in self._sas())
+
+    # What links and paths take
+
+    def mtu(self, port: Port, destination: Address | None = None) -> int:
+        """Of the link at ``port``, or, where less is known to pass, of the path to ``destination``."""
+        interface = self._topology.interfaces.get(port)
+        link = interface.mtu if interface else 0xFFFF
+        mtu, since = self._paths.get(destination, (link, 0))
+        if mtu < link and self._clock() - since >= PATH_MTU_AGE_S:
+            del self._paths[destination]
+            return link
+        return min(mtu, link)
+
+    def room(self, sa: Sa) -> int:
+        """Bytes of the longest IPv4 packet without options that an outbound SA makes one of that fits its path."""
+        return SoftSa(sa).room(self.mtu(Port.NETWORK, sa.destination), HEADER_BYTES[4])
+
+    def learn_mtu(self, destination: Address, mtu: int) -> None:
+        """Takes up what an error message said of a path (RFC 4301 8.2.1)."""
+        if len(self._paths) >= MAX_PATHS:
+            self._paths.pop(next(iter(self._paths)))
+        self._paths[destination] = (max(mtu, SMALLEST_MTU[destination.version]), self._clock())
+
+
+def layered(placed: Placed) -> bool:
+    """Whether what an inbound SA carries is IPsec again."""
+    return any(selectors.protocol in (ESP, AH) for selectors in placed.permitted or ())
+
+
+def routed(hop: NextHop) -> Route:
+    return Route(hop.port, hop.destination_mac, hop.source_mac, decrement_ttl=True)

@@ -1,0 +1,353 @@
+"""The control element's own way of a packet: what the gateware cannot do, or has no room for.
+
+A packet comes up with the reason why. It is put together where it came in pieces, then it is IPsec for this
+gateway, or a clear packet on which the policies decide; it leaves encrypted, decrypted or as it is, in pieces where
+its link is too small.
+"""
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Protocol
+
+from spigate.firmware_py.decision import Decision, Flow
+from spigate.firmware_py.packet import (
+    ETHERTYPES,
+    NATT_PORT,
+    UDP,
+    Ethernet,
+    Ip,
+    Refused,
+    rewrite,
+    spi,
+)
+from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.programming import Placed
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, layered, routed
+from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode
+from spigate.firmware_py.soft import icmp
+from spigate.firmware_py.soft.fragments import Reassembly, fragments
+from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
+from spigate.firmware_py.tables import AUDITABLE, Event, Route
+
+ERRORS_PER_S, ERROR_BURST = 100, 20
+"""ICMP errors that are made at most (RFC 1812 4.3.2.8)."""
+MAX_EVENTS = 1024
+"""Events that wait to be taken; the oldest go."""
+KEEPALIVE = b"\xff"
+NON_ESP_MARKER = bytes(4)
+
+
+class Owner(Protocol):
+    """What the slow path asks of the control element."""
+
+    def decide(self, ingress: Port, flow: Flow) -> Decision:
+        """What the policies say."""
+
+    def meets(self, ingress: Port, flow: Flow) -> Collection:
+        """The selectors of all policies that a packet between the same hosts may meet."""
+
+    async def inbound_sa(self, identity: tuple, header: PuntHeader) -> Placed | None:
+        """The SA of that name, done in software from now on; None where there is none."""
+
+    async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
+        """The SAs of a decision to protect, innermost first, done in software from now on."""
+
+    async def may_speak(self, source: Address, ingress: Port) -> None:
+        """Refused as POLICY where ``source`` may not speak in the clear."""
+
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+        """Sends a frame down."""
+
+
+class SlowPath:
+    """Does packets in software.
+
+    Parameters
+    ----------
+    owner : Owner
+    routing : Routing
+    frame_bytes : int
+        The longest frame that the gateway takes.
+    depth_limit : callable
+        Layers of IPsec, at most.
+    clock : callable
+        Seconds.
+
+    Members
+    -------
+    software : Counter of str
+        Packets done, by kind: ``decrypted``, ``encrypted``, ``bypassed``.
+    made : Counter of str
+        Frames beyond those that came up: ``fragment``, ``icmp``.
+    """
+
+    def __init__(self, owner: Owner, routing: Routing, *, frame_bytes: int, depth_limit: Callable[[], int],
+                 clock: Callable[[], float]):
+        self._owner, self._routing, self._frame_bytes = owner, routing, frame_bytes
+        self._depth_limit, self._clock = depth_limit, clock
+        self._reassembly = Reassembly()
+        self._identification = 0
+        self._allowance, self._allowed_at = float(ERROR_BURST), clock()
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self.software: Counter[str] = Counter()
+        self.made: Counter[str] = Counter()
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call: packets dropped for auditable reasons, soft lifetimes over."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    async def handle(self, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+        """Does a packet that the gateware does not look into: an IPv6 packet, AH, ESP in UDP, or a fragment.
+
+        Raises
+        ------
+        Refused
+            It is dropped.
+        Consumed
+            It ends here: a fragment that waits, a keep-alive, a packet for the gateway itself.
+        """
+        ip = Ip.parse(packet)
+        if ip.fragment and self._wants_whole(header.ingress, ip):
+            whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
+            if whole is None:
+                raise Consumed("fragment")
+            packet, ip = whole, Ip.parse(whole)
+            frame = ethernet.pack() + packet
+            if ip.version == 4 and len(frame) <= self._frame_bytes:
+                # Now the gateware can do it, or say why not.
+                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+                return
+        if self._routing.is_local(ip.destination) and await self._ipsec(header, ethernet, packet, ip):
+            return
+        await self.forward(header, ethernet, packet, ip)
+
+    def _wants_whole(self, ingress: Port, ip: Ip) -> bool:
+        """Fragments pass as they are where neither this gateway is meant nor a policy looks at what only the first
+        of them has (RFC 4301 7)."""
+        if self._routing.is_local(ip.destination) or (ip.version == 6 and not (ip.offset or ip.more)):
+            return True
+        flow = Flow.of(ip)
+        for selectors in self._owner.meets(ingress, flow):
+            # Behind IPv6's Fragment header there may be other headers in front of the one that selectors mean.
+            unknown = ip.version == 6 and selectors.protocol is not None
+            if unknown or (selectors.protocol in (None, ip.protocol)
+                           and (selectors.source_ports, selectors.destination_ports) != (ANY_PORTS, ANY_PORTS)):
+                return True
+        decision = self._owner.decide(ingress, flow)
+        return decision.action == PolicyAction.PROTECT and any(
+            template.mode == Mode.TRANSPORT for template in decision.policy.templates)
+
+    async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
+        """Decrypts a packet for this gateway; False: it is clear."""
+        in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
+        if ip.protocol not in (ESP, AH) and not in_udp:
+            return False
+        number = spi(packet, ip)
+        if in_udp:
+            payload = packet[ip.header_bytes + 8:ip.total_length]
+            if payload == KEEPALIVE:
+                raise Consumed("keepalive")
+            if payload[:4] == NON_ESP_MARKER:
+                raise Consumed("ike")
+        if number is None:
+            raise Refused(Reason.MALFORMED)
+        if number < 256:
+            raise Refused(Reason.RESERVED_SPI)
+        placed = await self._owner.inbound_sa((ip.destination, ESP if in_udp else ip.protocol, number), header)
+        if placed is None or bool(placed.sa.encapsulation) != in_udp:
+            raise Refused(Reason.NO_SA)
+        await self.decrypt(placed, header, ethernet, packet)
+        return True
+
+    async def decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+        """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside."""
+        if placed.inside and header.ingress != Port.RECIRCULATE:
+            raise Refused(Reason.POLICY)
+        if header.depth > self._depth_limit():
+            raise Refused(Reason.NESTED)
+        tunnel, more = placed.sa.mode == Mode.TUNNEL, layered(placed)
+        if more and header.depth >= self._depth_limit():
+            raise Refused(Reason.NESTED)
+        try:
+            plain = placed.soft.decapsulate(packet, decrement_ttl=tunnel and not more)
+        except Refused as refusal:
+            self._tell(refusal.reason, placed, header, packet)
+            raise
+        self._tell_soft(placed, header, packet)
+        ip = Ip.parse(plain)
+        if more:
+            route = Route(Port.RECIRCULATE)
+        elif not tunnel:
+            route = Route(Port.SERVER)
+        else:
+            decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
+            if decision.action != PolicyAction.BYPASS and decision.policy:
+                self.software["decrypted"] += 1
+                again = PuntHeader(header.reason, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
+                await self._decided(decision, again, ethernet, plain, ip, decrement_ttl=False)
+                return
+            route = self._routing.clear(Port.RECIRCULATE, ip)
+        await self._send(route, header, ethernet, plain, ip, "decrypted")
+
+    async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        """Does to a clear packet what the policies say."""
+        await self._decided(self._owner.decide(header.ingress, Flow.of(ip)), header, ethernet, packet[:ip.total_length], ip)
+
+    async def _decided(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, *,
+                       decrement_ttl: bool = True) -> None:
+        if decision.action == PolicyAction.DISCARD:
+            raise Refused(Reason.POLICY)
+        if decision.action == PolicyAction.PROTECT:
+            chain = await self._owner.outbound_sas(decision, header)
+            await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
+            return
+        self._notice_mtu(packet, ip)
+        route = self._routing.clear(header.ingress, ip)
+        if header.ingress != Port.RECIRCULATE:
+            await self._owner.may_speak(ip.source, header.ingress)
+        if route.decrement_ttl and decrement_ttl:
+            if ip.ttl <= 1:
+                await self.expired(header, ethernet, packet)
+                return
+            packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
+        await self._send(route, header, ethernet, packet, ip, "bypassed")
+
+    async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes, *,
+                      decrement_ttl: bool = True) -> None:
+        """Encrypts ``packet`` with SAs that are done in software, the innermost first, and sends it."""
+        outermost = chain[-1].sa
+        route = self._routing.outbound(outermost)
+        ip = Ip.parse(packet)
+        packet = packet[:ip.total_length]
+        counts = decrement_ttl and route.decrement_ttl
+        if counts and ip.ttl <= 1:
+            await self.expired(header, ethernet, packet)
+            return
+        # What IPv6 must carry in any case goes in fragments outside (RFC 2473 7.1).
+        room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
+        pieces = [packet]
+        if len(packet) > room and keeps_whole(outermost, ip):
+            if ip.dont_fragment:
+                await self.too_big(header, ethernet, packet, room)
+            else:
+                pieces = fragments(packet, room)
+        for at, placed in enumerate(chain):
+            sealed = []
+            for piece in pieces:
+                try:
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at))
+                except Refused as refusal:
+                    self._tell(refusal.reason, placed, header, packet)
+                    raise
+                self._tell_soft(placed, header, packet)
+            pieces = sealed
+        for piece in pieces:
+            await self._send(route, header, ethernet, piece, Ip.parse(piece), "encrypted")
+        self._count_fragments(pieces)
+
+    def _room(self, chain: list[Placed], ip: Ip) -> int:
+        """Bytes of the longest packet that fits through all of a chain."""
+        header_bytes = [ip.unfragmentable[0]]
+        for placed in chain:
+            tunnel = placed.sa.mode == Mode.TUNNEL
+            header_bytes.append(HEADER_BYTES[placed.sa.source.version] if tunnel else header_bytes[-1])
+        room = self._routing.mtu(Port.NETWORK, chain[-1].sa.destination)
+        for placed, size in zip(reversed(chain), header_bytes[-2::-1], strict=True):
+            room = placed.soft.room(room, size)
+        return room
+
+    def _tell_soft(self, placed: Placed, header: PuntHeader, packet: bytes) -> None:
+        if placed.soft.soft_reached:
+            self._tell(Reason.SOFT_LIFETIME, placed, header, packet)
+
+    def _tell(self, reason: Reason, placed: Placed, header: PuntHeader, packet: bytes) -> None:
+        if reason not in AUDITABLE and reason != Reason.SOFT_LIFETIME:
+            return
+        sa, ip = placed.sa, Ip.parse(packet)
+        inbound = sa.direction == Direction.INBOUND
+        at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
+        sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.soft.state.sequence
+        self._events.append(Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
+                                  sequence, ip.source, ip.destination, header.time))
+
+    # What routers say
+
+    async def expired(self, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+        """Answers a clear packet that has lived too long; it ends here."""
+        ip = Ip.parse(packet)
+        source = self._routing.address(Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version)
+        if source:
+            await self._say(icmp.time_exceeded(packet[:ip.total_length], ip, source), header, ethernet)
+        raise Consumed("ttl_expired")
+
+    async def too_big(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, mtu: int) -> None:
+        """Answers a packet that its SA or its link has no room for (RFC 4301 8.2.1); it ends here."""
+        ip = Ip.parse(packet)
+        source = self._routing.address(Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version)
+        if source:
+            await self._say(icmp.too_big(packet[:ip.total_length], ip, source, mtu), header, ethernet)
+        raise Consumed("too_big")
+
+    async def _say(self, message: bytes | None, header: PuntHeader, ethernet: Ethernet) -> None:
+        """Sends an ICMP error, as the policies have it: through a tunnel to who stands behind one."""
+        now = self._clock()
+        self._allowance = min(self._allowance + (now - self._allowed_at) * ERRORS_PER_S, ERROR_BURST)
+        self._allowed_at = now
+        if message is None or self._allowance < 1:
+            return
+        self._allowance -= 1
+        ip = Ip.parse(message)
+        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
+        own = PuntHeader(header.reason, Port.RECIRCULATE)
+        try:
+            if decision.action == PolicyAction.PROTECT:
+                await self.encrypt(await self._owner.outbound_sas(decision, own), own, ethernet, message, decrement_ttl=False)
+            elif decision.action == PolicyAction.BYPASS:
+                await self._send(routed(self._routing.next_hop(ip.destination)), own, ethernet, message, ip)
+            else:
+                return
+        except (Refused, Consumed):
+            return
+        self.made["icmp"] += 1
+
+    def _notice_mtu(self, packet: bytes, ip: Ip) -> None:
+        """What an error message to us says about a packet that we sent: it must quote one of our SAs (RFC 4301
+        8.2.1)."""
+        if not self._routing.is_local(ip.destination):
+            return
+        told = icmp.path_mtu(packet, ip)
+        about = told and icmp.quoted(told[1])
+        if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
+            self._routing.learn_mtu(about.destination, told[0])
+
+    # Sending down
+
+    async def _send(self, route: Route, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, kind: str | None = None) -> None:
+        kept = route.destination_mac is None
+        made = replace(ethernet, kind=ETHERTYPES[ip.version]) if kept else Ethernet(
+            route.destination_mac, route.source_mac, ETHERTYPES[ip.version], route.vlan)
+        if route.egress == Port.RECIRCULATE:
+            await self._owner.inject(InjectMode.CLASSIFY, route.egress, header.depth + 1, made.pack() + packet)
+        else:
+            mtu = self._routing.mtu(route.egress, ip.destination)
+            # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
+            begins = kind == "encrypted" or (kind == "decrypted" and kept)
+            self._identification += begins
+            try:
+                pieces = fragments(packet, mtu, self._identification if begins else None)
+            except Refused:
+                await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
+                                   ethernet, packet, mtu)
+                return
+            for piece in pieces:
+                await self._owner.inject(InjectMode.DIRECT, route.egress, header.depth, made.pack() + piece)
+            self._count_fragments(pieces)
+        if kind:
+            self.software[kind] += 1
+
+    def _count_fragments(self, pieces: list[bytes]) -> None:
+        if len(pieces) > 1:
+            self.made["fragment"] += len(pieces) - 1

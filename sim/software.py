@@ -1,0 +1,60 @@
+"""A capture through a gateway without hardware, from a cold start to the report: what ``spigate replay --dataplane
+soft`` does.
+"""
+import asyncio
+import json
+from pathlib import Path
+
+from spigate.firmware_py import pcap
+from spigate.firmware_py.capture import Capture
+from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.punt import Port
+from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.loop import Loop, SoftPort
+from spigate.firmware_py.tables import SOFTWARE, Capabilities
+from spigate.sim.report import report
+
+FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
+PUNTS, REPORT = "punt.pcap", "report.json"
+
+
+def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabilities = SOFTWARE) -> dict:
+    """Plays the frames of ``given``, one after the other, and writes to ``out`` what
+    :func:`spigate.sim.play.play` does; times are those of the capture. Returns the report.
+
+    Raises
+    ------
+    Unsound
+        A frame is not accounted for.
+    """
+    now = [given.frames[0].time if given.frames else 0]
+    gateway = SoftGateway(capabilities=capabilities)
+    port = SoftPort(gateway)
+    control = ControlElement(tables=gateway, port=port, topology=given.topology, sas=given.sas, policies=given.policies,
+                             settings=settings, clock=lambda: now[0] / 1e9)
+    loop = Loop(gateway, control, port)
+    left: dict[Port, list[pcap.Captured]] = {side: [] for side in FILES}
+    into = {"network": 0, "server": 0}
+    punted: list[pcap.Captured] = []
+
+    async def run():
+        await control.start()
+        for arrival in given.frames:
+            now[0] = arrival.time
+            into[arrival.port.name.lower()] += 1
+            before = {side: len(loop.sent[side]) for side in FILES}
+            punts = len(loop.punted)
+            await loop.feed(arrival.port, arrival.frame)
+            for side in FILES:
+                left[side] += [pcap.Captured(arrival.time, frame) for frame in loop.sent[side][before[side]:]]
+            punted.extend(pcap.Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
+        return await gateway.counters()
+
+    counters = asyncio.run(run())
+    for side, name in FILES.items():
+        pcap.write(out / name, left[side])
+    pcap.write(out / PUNTS, punted)
+    found = report(control, counters, into=into, out={side.name.lower(): len(left[side]) for side in (Port.NETWORK, Port.SERVER)},
+                   punted=len(punted), injected=counters.cfe.get("inject_in", 0), dropped=gateway.drops, cycles=0)
+    (out / REPORT).write_text(json.dumps(found, indent=2) + "\n")
+    return found
