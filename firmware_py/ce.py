@@ -6,14 +6,13 @@ of a stream is late, not lost. What the gateware cannot do at all is done here, 
 """
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from ipaddress import ip_network
 from time import monotonic
 
 from spigate.firmware_py.bus import PacketPort
 from spigate.firmware_py.decision import Decision, Flow, decide, steps
-from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
+from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
@@ -21,6 +20,8 @@ from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing
 from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sad import SaDatabase
+from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
 from spigate.firmware_py.soft.tunnel import keeps_whole
 from spigate.firmware_py.tables import (
@@ -39,37 +40,6 @@ MAX_RETURNS = 4096
 
 INSIDE, BEYOND = "an SA inside another one", "packets that no DFE can do"
 """Why an SA is done in software, though a DFE could do it."""
-
-
-class Miss(StrEnum):
-    """What becomes of the packet that made the control element program something."""
-
-    INJECT = "inject"
-    DROP = "drop"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the control element goes about it.
-
-    Members
-    -------
-    default : PolicyAction
-        BYPASS or DISCARD: what becomes of a clear packet that no policy names.
-    miss : Miss
-    sources : tuple of Source or None
-        Who may speak in the clear. None: whoever a policy, or ``default``, lets pass.
-    cfe : CfeSettings
-    """
-
-    default: PolicyAction = PolicyAction.BYPASS
-    miss: Miss = Miss.INJECT
-    sources: tuple[Source, ...] | None = None
-    cfe: CfeSettings = CfeSettings()
-
-    def __post_init__(self):
-        if self.default not in (PolicyAction.BYPASS, PolicyAction.DISCARD):
-            raise InputError(f"default must be bypass or discard, not {self.default!r}")
 
 
 class ControlElement:
@@ -124,17 +94,16 @@ class ControlElement:
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas.values(), clock)
+        self._routing = Routing(topology, lambda: self._sas, clock)
         self._slow = SlowPath(self, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._sas: dict[tuple, Sa] = {}
-        self._born: dict[tuple, float] = {}
+        self._sas = SaDatabase()
         self._written, self._returns = 0, Counter()
         self._policies = PolicyDatabase()
         for sa in sas:
-            self._learn(sa)
+            self._sas.add(sa, self._clock())
         for policy in policies:
             _check_policy(policy)
             self._policies.add(policy)
@@ -197,14 +166,13 @@ class ControlElement:
         InputError
             There is one with the same {destination, protocol, SPI}.
         """
-        self._learn(sa)
+        self._sas.add(sa, self._clock())
         if sa.direction == Direction.OUTBOUND:
             await self._learn_rules_anew()
 
     async def remove_sa(self, sa: Sa) -> None:
         """Gives up ``sa``: its entries go first, then its keys."""
-        self._sas.pop(sa.identity, None)
-        self._born.pop(sa.identity, None)
+        self._sas.remove(sa)
         await self._programming.remove(sa)
 
     async def add_policy(self, policy: Policy) -> None:
@@ -224,9 +192,7 @@ class ControlElement:
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
-        now = self._clock()
-        over = [sa for identity, sa in self._sas.items()
-                if sa.hard.seconds is not None and now - self._born[identity] >= sa.hard.seconds]
+        over = self._sas.over(self._clock())
         for sa in over:
             await self.remove_sa(sa)
         return over
@@ -240,17 +206,11 @@ class ControlElement:
         """Where ``sa`` is at work; None where it is not yet."""
         return self._programming.placed.get(sa.identity)
 
-    def _learn(self, sa: Sa) -> None:
-        if sa.identity in self._sas:
-            raise InputError(f"There is already an SA with the name of {sa}")
-        self._sas[sa.identity] = sa
-        self._born[sa.identity] = self._clock()
-
     # Punts of encrypted packets
 
     async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
-        sa = self._inbound((ip.destination, ip.protocol, spi))
+        sa = self._sas.inbound((ip.destination, ip.protocol, spi))
         if sa is None:
             if self._routing.is_local(ip.destination):
                 raise Refused(Reason.NO_SA)
@@ -279,7 +239,7 @@ class ControlElement:
             if decision.action != PolicyAction.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            chain = self._outbound(decision.policy)
+            chain = self._sas.outbound(decision.policy)
             placed = self._programming.placed.get(chain[0].identity)
             if placed and placed.soft:
                 await self._slow.encrypt(await self.outbound_sas(decision, header), header, ethernet, packet)
@@ -295,10 +255,6 @@ class ControlElement:
         elif (placed.dfe, placed.index) == at:
             raise Refused(Reason.NO_SA)
         await self._again(header, frame)
-
-    def _inbound(self, identity: tuple) -> Sa | None:
-        sa = self._sas.get(identity)
-        return sa if sa and sa.direction == Direction.INBOUND else None
 
     async def _place(self, sa: Sa, header: PuntHeader) -> Placed:
         """Puts an inbound SA to work, if it is not yet."""
@@ -336,6 +292,7 @@ class ControlElement:
         return decide(self._steps, flow, ingress, default)
 
     async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+        await self._slow.notice_mtu(packet, ip)
         decision = self.decide(header.ingress, Flow.of(ip))
         try:
             rule = await self._rule(decision, header, ip)
@@ -359,7 +316,7 @@ class ControlElement:
                 await self._allow(ip.source, header.ingress)
             action, values = Action.BYPASS, {"route": await self._programming.route(route)}
         elif decision.action == PolicyAction.PROTECT:
-            chain = self._outbound(decision.policy)
+            chain = self._sas.outbound(decision.policy)
             placed = await self._place_outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
@@ -373,20 +330,6 @@ class ControlElement:
             raise Refused(Reason.POLICY)
         network = self._topology.behind(source, ingress) or ip_network(source)
         await self._programming.allow(Source(network, frozenset({ingress})))
-
-    def _outbound(self, policy: Policy) -> list[Sa]:
-        """The newest SA that each of the policy's templates accepts, innermost first."""
-        chain = []
-        for template in policy.templates:
-            sa = next((sa for sa in reversed(self._sas.values())
-                       if sa.direction == Direction.OUTBOUND and template.accepts(sa)), None)
-            if sa:
-                chain.append(sa)
-            elif not template.optional:
-                raise Refused(Reason.NO_SA)
-        if not chain:
-            raise Refused(Reason.NO_SA)
-        return chain
 
     async def _place_outbound(self, sa: Sa, header: PuntHeader, why_not: str | None = None) -> Placed:
         """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
@@ -404,7 +347,7 @@ class ControlElement:
         """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
         decision = self.decide(header.ingress, Flow.of(ip))
         if decision.action == PolicyAction.PROTECT and ip.dont_fragment:
-            outermost = self._outbound(decision.policy)[-1]
+            outermost = self._sas.outbound(decision.policy)[-1]
             if keeps_whole(outermost, ip):
                 await self._slow.too_big(header, ethernet, packet, self._routing.room(outermost))
         await self._slow.forward(header, ethernet, packet, ip)
@@ -422,7 +365,7 @@ class ControlElement:
 
     async def inbound_sa(self, identity: tuple, header: PuntHeader) -> Placed | None:
         """The inbound SA of that name, done in software from now on; None where there is none."""
-        sa = self._inbound(identity)
+        sa = self._sas.inbound(identity)
         if sa is None:
             return None
         placed = await self._place(sa, header)
@@ -432,12 +375,19 @@ class ControlElement:
     async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
         """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
         return [await self._place_outbound(sa, header, BEYOND)
-                for sa in self._outbound(decision.policy)]
+                for sa in self._sas.outbound(decision.policy)]
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.allowed(source, ingress):
             raise Refused(Reason.POLICY)
+
+    async def path_changed(self, destination: Address) -> None:
+        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""
+        for placed in self._programming.placed.values():
+            sa = placed.sa
+            if sa.direction == Direction.OUTBOUND and sa.destination == destination and self._routing.room(sa) < placed.mtu:
+                await self._programming.take_over(placed, BEYOND)
 
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
         """Sends a frame down."""

@@ -51,10 +51,9 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
-from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology, parse_mac
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
@@ -72,6 +71,7 @@ from spigate.firmware_py.sa import (
     Sa,
     Selectors,
 )
+from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import Action, Balance, CfeSettings, Source
 
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
@@ -265,7 +265,7 @@ def _next_hop(table: _Table, neighbours: list[Neighbour], routes: list[NetworkRo
 
 
 def _source(table: _Table) -> Source:
-    network = table.take("network", "an IPv4 network", lambda value: IPv4Network(_string(value)))
+    network = table.take("network", "a network", lambda value: ip_network(_string(value)))
     return table.build(Source, network=network, ingress=_ports(table, "ports"))
 
 
@@ -329,7 +329,7 @@ def _sa(table: _Table) -> Sa:
         mtu=table.number("mtu", 0, 0xFFFF, 0), df=table.choice("df", Df, Df.COPY),
         copy_tos=table.flag("copy_tos", True), outer_tos=table.number("outer_tos", 0, 255, 0),
         outer_ttl=table.number("outer_ttl", 1, 255, 64), reqid=table.number("reqid", 0, 0xFFFF_FFFF, 0),
-        encapsulation=encapsulation)
+        encapsulation=encapsulation, ah_align=table.number("ah_align", 4, 8, 4))
 
 
 def _policy(table: _Table) -> Policy:

@@ -143,6 +143,7 @@ class Programming:
     async def remove(self, sa: Sa) -> None:
         """Takes an SA back: what points to it goes first, then its keys."""
         placed = self.placed.pop(sa.identity, None)
+        self.refusals.pop(sa, None)
         if placed is None:
             return
         if sa.direction == Direction.INBOUND:

@@ -56,6 +56,9 @@ class Owner(Protocol):
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
 
+    async def path_changed(self, destination: Address) -> None:
+        """The path to ``destination`` takes less than before."""
+
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
         """Sends a frame down."""
 
@@ -204,7 +207,7 @@ class SlowPath:
             chain = await self._owner.outbound_sas(decision, header)
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
-        self._notice_mtu(packet, ip)
+        await self.notice_mtu(packet, ip)
         route = self._routing.clear(header.ingress, ip)
         if header.ingress != Port.RECIRCULATE:
             await self._owner.may_speak(ip.source, header.ingress)
@@ -313,15 +316,16 @@ class SlowPath:
             return
         self.made["icmp"] += 1
 
-    def _notice_mtu(self, packet: bytes, ip: Ip) -> None:
-        """What an error message to us says about a packet that we sent: it must quote one of our SAs (RFC 4301
-        8.2.1)."""
+    async def notice_mtu(self, packet: bytes, ip: Ip) -> None:
+        """Takes up what an error message to us says about a packet that we sent: it must quote one of our SAs (RFC
+        4301 8.2.1)."""
         if not self._routing.is_local(ip.destination):
             return
         told = icmp.path_mtu(packet, ip)
         about = told and icmp.quoted(told[1])
         if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
             self._routing.learn_mtu(about.destination, told[0])
+            await self._owner.path_changed(about.destination)
 
     # Sending down
 

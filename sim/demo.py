@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from spigate.firmware_py import pcap
-from spigate.firmware_py.ce import Settings
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import Balance, CfeSettings
 from spigate.sim import reference, traffic
 from spigate.sim.build import SIMULATORS

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from spigate.firmware_py import pcap
 from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import SpigateError
 from spigate.firmware_py.punt import Port
+from spigate.firmware_py.settings import Settings
 from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import progress
 from spigate.sim.session import Session

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.tables import GATEWARE

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from spigate.firmware_py import capture
-from spigate.firmware_py.ce import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import Balance
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software

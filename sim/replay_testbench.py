@@ -4,7 +4,7 @@ from pathlib import Path
 import cocotb
 
 from spigate.firmware_py import capture
-from spigate.firmware_py.ce import Miss, Settings
+from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import Balance, CfeSettings
 from spigate.sim.build import parameters
 from spigate.sim.play import play

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from spigate.firmware_py import pcap
 from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement, Settings
+from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.punt import Port
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.tables import SOFTWARE, Capabilities

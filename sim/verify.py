@@ -159,10 +159,13 @@ def packets(file: Path) -> list[bytes]:
     for item in pcap.read(file):
         at = 16 if item.frame[12:14] == b"\x81\x00" else 12
         if item.frame[at:at + 2] in ETHERTYPES:
-            packet = item.frame[at + 2:]
-            length = int.from_bytes(packet[2:4]) if packet[0] >> 4 == 4 else 40 + int.from_bytes(packet[4:6])
-            found.append(packet[:length])
+            found.append(cut(item.frame[at + 2:]))
     return found
+
+
+def cut(packet: bytes) -> bytes:
+    """An IP packet without what follows it."""
+    return packet[:int.from_bytes(packet[2:4]) if packet[0] >> 4 == 4 else 40 + int.from_bytes(packet[4:6])]
 
 
 def joined(given: list[bytes]) -> list[bytes]:
@@ -225,7 +228,7 @@ def opened(file: Path, known: dict[tuple[str, int, int], Key]) -> list[tuple[lis
             if key.tunnel:
                 if next_header != {4: IPIP, 6: IPV6_IN_IP}[inside[0] >> 4]:
                     raise Differs(f"SPI {spi:#x}, sequence number {number}: next header {next_header} in tunnel mode")
-                plain = inside
+                plain = cut(inside)
             elif next_header in (ESP, AH):  # the same header stands for the next layer
                 named = payload(plain)[2]
                 plain = plain[:named] + bytes([next_header]) + plain[named + 1:payload(plain)[1]] + inside

@@ -43,10 +43,11 @@ class Esp:
         return udp + ESP_HEADER_BYTES + self._form.iv + text + self._sa.icv
 
     def take(self, packet: bytes, ip: Ip) -> Sealed:
-        """The ESP packet behind the IP header ``ip`` of ``packet``. Refused as MALFORMED: another protocol, or a
-        length that is not whole blocks."""
+        """The ESP packet behind the IP header ``ip`` of ``packet``. Refused as MALFORMED: another protocol, a
+        length that is not whole blocks, or a UDP header that is not right."""
         at = ip.header_bytes
         if self._sa.encapsulation and ip.protocol == UDP:
+            _check_datagram(packet[at:ip.total_length], ip)
             at += UDP_HEADER_BYTES
         elif self._sa.encapsulation or ip.protocol != ESP:
             raise Refused(Reason.MALFORMED)
@@ -100,3 +101,13 @@ class Esp:
             plain = _UDP.pack(ports.source_port, ports.destination_port, length, 0) + body
             value = transport_checksum(self._sa.source.packed, self._sa.destination.packed, UDP, plain) or 0xFFFF
         return _UDP.pack(ports.source_port, ports.destination_port, length, value) + body
+
+
+def _check_datagram(datagram: bytes, ip: Ip) -> None:
+    """A checksum need not be there over IPv4 (RFC 3948 2.1), but is right where it is."""
+    if len(datagram) < UDP_HEADER_BYTES or int.from_bytes(datagram[4:6]) != len(datagram):
+        raise Refused(Reason.MALFORMED)
+    present = any(datagram[6:8])
+    wrong = present and transport_checksum(ip.source.packed, ip.destination.packed, UDP, datagram)
+    if wrong or (ip.version == 6 and not present):
+        raise Refused(Reason.MALFORMED)

@@ -12,10 +12,11 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 from spigate.firmware_py import capture, pcap
-from spigate.firmware_py.ce import ControlElement, Miss, Settings
+from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
+from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.soft.sa import SoftSa

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spigate.firmware_py import config
-from spigate.firmware_py.ce import Miss
 from spigate.firmware_py.network import NextHop
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Cipher, Direction
+from spigate.firmware_py.settings import Miss
 from spigate.firmware_py.tables import Balance
 
 # The example in the module's own text.

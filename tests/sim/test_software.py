@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py import capture, cli
-from spigate.firmware_py.ce import Settings
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import GATEWARE
 from spigate.sim import software
 from spigate.sim.replay import OUTPUTS

@@ -1,0 +1,66 @@
+"""The SAs that the control element has (RFC 4301 4.4.2), at work or not."""
+from collections.abc import Iterator
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.packet import Refused
+from spigate.firmware_py.policy import Policy
+from spigate.firmware_py.punt import Reason
+from spigate.firmware_py.sa import Direction, Sa
+
+
+class SaDatabase:
+    """SAs by their names, in the order in which they came."""
+
+    def __init__(self):
+        self._sas: dict[tuple, Sa] = {}
+        self._born: dict[tuple, float] = {}
+
+    def __iter__(self) -> Iterator[Sa]:
+        return iter(self._sas.values())
+
+    def add(self, sa: Sa, now: float) -> None:
+        """Takes up ``sa``, whose life begins ``now``.
+
+        Raises
+        ------
+        InputError
+            There is one with the same {destination, protocol, SPI}.
+        """
+        if sa.identity in self._sas:
+            raise InputError(f"There is already an SA with the name of {sa}")
+        self._sas[sa.identity], self._born[sa.identity] = sa, now
+
+    def remove(self, sa: Sa) -> None:
+        """Gives up ``sa``; nothing happens where it is not there."""
+        self._sas.pop(sa.identity, None)
+        self._born.pop(sa.identity, None)
+
+    def inbound(self, identity: tuple) -> Sa | None:
+        """The inbound SA of that name."""
+        sa = self._sas.get(identity)
+        return sa if sa and sa.direction == Direction.INBOUND else None
+
+    def outbound(self, policy: Policy) -> list[Sa]:
+        """The newest SA that each of the policy's templates accepts, innermost first.
+
+        Raises
+        ------
+        Refused
+            NO_SA: there is none for a template that is not optional, or for none of them.
+        """
+        chain = []
+        for template in policy.templates:
+            sa = next((sa for sa in reversed(self._sas.values())
+                       if sa.direction == Direction.OUTBOUND and template.accepts(sa)), None)
+            if sa:
+                chain.append(sa)
+            elif not template.optional:
+                raise Refused(Reason.NO_SA)
+        if not chain:
+            raise Refused(Reason.NO_SA)
+        return chain
+
+    def over(self, now: float) -> list[Sa]:
+        """Those whose hard lifetime in seconds is over."""
+        return [sa for identity, sa in self._sas.items()
+                if sa.hard.seconds is not None and now - self._born[identity] >= sa.hard.seconds]
