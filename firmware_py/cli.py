@@ -34,7 +34,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     module is imported.
     """
     top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
-    commands = top.add_subparsers(title="commands", metavar="SUBCOMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND [ARGS]", required=True)
     for name, (module, _, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:

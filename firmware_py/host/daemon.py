@@ -11,9 +11,9 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import status
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.control import Control
-from spigate.firmware_py.host.keylog import KeyLog
+from spigate.firmware_py.host.keylog import Folder
 from spigate.firmware_py.host.links import FAMILIES, RawLink, Sender, Tun, UdpLink, in_udp
-from spigate.firmware_py.host.logs import log
+from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.metrics import serve
 from spigate.firmware_py.host.plane import Plane, configured, outward
 from spigate.firmware_py.host.routes import Routes
@@ -26,8 +26,8 @@ from spigate.firmware_py.ike.events import (
     Datagram,
     Event,
     EventKind,
-    IkeKeys,
     InstallSa,
+    KeyLog,
     RemovePolicy,
 )
 from spigate.firmware_py.ike.nat import KEEPALIVE
@@ -38,6 +38,8 @@ GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
 _WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHILD_FAILED, EventKind.UNDER_LOAD,
                        EventKind.REFUSED})
+_IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
+"""Behind these nobody makes the child that packets wait for."""
 
 
 class Daemon:
@@ -53,7 +55,7 @@ class Daemon:
         self._endpoint = Endpoint(config.pad, config.settings)
         on_traffic = {child for child, start in config.starts.items() if start == START_ON_TRAFFIC}
         self._plane = Plane(config.pad, on_traffic, config.policies, mtu=config.mtu, clock=lambda: self._now)
-        self._key_log = KeyLog(key_log) if key_log is not None else None
+        self._key_log = Folder(key_log) if key_log is not None else None
         self._events: deque[dict] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +99,7 @@ class Daemon:
         plane.on_expired = lambda spi, hard: endpoint.expired(self._now, spi, hard=hard)
         plane.on_wanted = lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet)
         stopped = asyncio.Event()
+        loop.set_exception_handler(_unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
         loop.add_reader(self._tun, self._from_device)
@@ -179,9 +182,9 @@ class Daemon:
                     log(logging.DEBUG, "not sent", remote=output.destination, error=error)
             case Event():
                 self._tell(output)
-            case IkeKeys():
+            case KeyLog(line=line):
                 if self._key_log is not None:
-                    self._key_log.ike(output)
+                    self._key_log.ike(line)
             case _:
                 if self._key_log is not None and isinstance(output, InstallSa):
                     self._key_log.sa(output.sa)
@@ -203,7 +206,7 @@ class Daemon:
         log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, event.kind.value, peer=event.peer,
             child=event.child, ike=event.ike, text=event.text)
         self._counts[event.kind.value] += 1
-        if event.kind in (EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD):
+        if event.kind in _IN_VAIN:
             self._plane.forget_held(event.peer)
         row = status.event(event, datetime.now(UTC).isoformat(timespec="milliseconds"))
         self._events.append(row)
@@ -222,3 +225,9 @@ class Daemon:
         getattr(self._endpoint, name)(self._now, peer, child)
         self._settle()
         return []
+
+
+def _unexpected(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """What should never happen is logged, and the gateway goes on."""
+    error = context.get("exception")
+    LOG.error("internal error", exc_info=error, extra={"values": {"text": context["message"]}})

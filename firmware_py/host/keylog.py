@@ -2,11 +2,6 @@
 import os
 from pathlib import Path
 
-from spigate.firmware_py.ike import keylog
-from spigate.firmware_py.ike.events import IkeKeys
-from spigate.firmware_py.ike.keys import IkeKeys as Keys
-from spigate.firmware_py.ike.proposals import Suite
-from spigate.firmware_py.ike.registry import Ke, ProtocolId
 from spigate.firmware_py.sa import ESP, Auth, Cipher, Sa
 
 _CIPHERS = {Cipher.NULL: "NULL", Cipher.AES_CBC: "AES-CBC [RFC3602]", Cipher.AES_CTR: "AES-CTR [RFC3686]",
@@ -31,14 +26,7 @@ def esp_line(sa: Sa) -> str | None:
             f'"{auth}","{auth_key}","{numbers}"')
 
 
-def ike_line(keys: IkeKeys) -> str | None:
-    """The line of ``ikev2_decryption_table`` that opens the messages of an IKE SA; None: as :func:`esp_line`."""
-    suite = Suite(ProtocolId.IKE, keys.encryption, keys.key_bits, keys.integrity, None, Ke.NONE, (), False, None)
-    named = Keys(d=b"", ai=keys.sk_ai, ar=keys.sk_ar, ei=keys.sk_ei, er=keys.sk_er, pi=b"", pr=b"")
-    return keylog.line(suite, named, keys.spi_i, keys.spi_r)
-
-
-class KeyLog:
+class Folder:
     """Writes both files in ``folder``, which only its owner may enter; they begin anew.
 
     Parameters
@@ -57,8 +45,8 @@ class KeyLog:
     def sa(self, sa: Sa) -> None:
         self._write(ESP_SA, esp_line(sa))
 
-    def ike(self, keys: IkeKeys) -> None:
-        self._write(IKE_TABLE, ike_line(keys))
+    def ike(self, line: str) -> None:
+        self._write(IKE_TABLE, line)
 
     def _write(self, name: str, line: str | None) -> None:
         if line is not None:

@@ -100,7 +100,7 @@ class Plane:
                     self.inbound[sa.identity] = active
                     return []
                 self.outbound[sa.reqid].append(active)
-                return [each for packet in self._held.pop((peer, child), ()) for each in self.send(packet)]
+                return [each for packet in self._held.pop((peer, child), ()) for each in self.send(packet, waits=False)]
             case RemoveSa(sa=sa) if sa.direction == Direction.INBOUND:
                 del self.inbound[sa.identity]
             case RemoveSa(sa=sa):
@@ -124,15 +124,16 @@ class Plane:
 
     # Packets
 
-    def send(self, packet: bytes) -> list[bytes]:
-        """A clear packet of the TUN device's: the packets for the network that come of it."""
+    def send(self, packet: bytes, *, waits: bool = True) -> list[bytes]:
+        """A clear packet of the TUN device's: the packets for the network that come of it. With ``waits`` it may wait for a
+        child SA that traffic starts."""
         try:
-            return self._send(packet)
+            return self._send(packet, waits)
         except Refused as refusal:
             self.drops[refusal.reason.name.lower()] += 1
             return []
 
-    def _send(self, packet: bytes) -> list[bytes]:
+    def _send(self, packet: bytes, waits: bool) -> list[bytes]:
         ip = Ip.parse(packet)
         if ip.fragment and self._wants_whole(ip):
             whole = self._reassembly.add(packet, ip, self._clock())
@@ -140,10 +141,10 @@ class Plane:
                 return []
             packet, ip = whole, Ip.parse(whole)
         policy = next((each for each in self.policies.outbound() if _matches(each.selectors, ip)), None)
-        if policy is None:
+        if policy is None and waits:
             self._wait(packet, ip)
             return []
-        if policy.action == PolicyAction.DISCARD:
+        if policy is None or policy.action == PolicyAction.DISCARD:
             raise Refused(Reason.POLICY)
         if policy.action == PolicyAction.BYPASS:
             self._count("bypassed", packet)
@@ -201,10 +202,12 @@ class Plane:
         if wanted is None:
             raise Refused(Reason.POLICY)
         key = wanted.peer.name, wanted.config.name
-        self._held.setdefault(key, deque(maxlen=HELD_PACKETS)).append(packet)
-        ports = ip.ports or (None, None)
-        self.on_wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *(
-            ANY_PORTS if port is None else (port, port) for port in ports)))
+        if key in self._held:
+            self._held[key].append(packet)
+            return
+        self._held[key] = deque([packet], HELD_PACKETS)
+        ports = [ANY_PORTS if port is None else (port, port) for port in ip.ports or (None, None)]
+        self.on_wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports))
 
     def forget_held(self, peer: str) -> None:
         """The packets that wait for that peer wait in vain."""

@@ -73,7 +73,8 @@ def signed_octets(real_message: bytes, peer_nonce: bytes, prf: Prf, sk_p: bytes,
 
 def int_auth_step(prf: Prf, sk_p: bytes, previous: bytes, octets: bytes) -> bytes:
     """IntAuth_iN or IntAuth_rN (RFC 9242 3.3.1): of the one before (empty for the first) and ``int_auth_octets`` of
-    the message; ``sk_p`` of the keys that protected it."""
+    the message; ``sk_p`` of the keys that protected it.
+    """
     return keys.prf(prf, sk_p, previous + octets)
 
 
@@ -181,7 +182,7 @@ def _of_algorithm(auth: Auth, algorithms: dict[bytes, HashAlgorithm | None]) -> 
     end = 1 + auth.data[0] if auth.data else 0
     algorithm = auth.data[1:end]
     if algorithm not in algorithms:
-        raise AuthenticationFailed(f"signature algorithm {algorithm.hex()} does not go with the peer's key, or is too weak")
+        raise AuthenticationFailed(f"signature algorithm {algorithm.hex()} is too weak or not of the peer's key")
     return algorithms[algorithm], auth.data[end:]
 
 

@@ -1,8 +1,8 @@
 """Certificates: files, chains and their check (RFC 5280 6.1 as far as RFC 4945 wants it), CERT and CERTREQ payloads.
 
-``cryptography``'s own verifier is made for the Web: it refuses Ed25519. So the path is checked here, with its parser and
-its signatures. What is not understood and critical is refused: among others name and policy constraints. Revocation is
-not looked at.
+``cryptography``'s own verifier is made for the Web: it refuses Ed25519. So the path is checked here, with its parser
+and its signatures. What is critical and not understood is refused: among others name and policy constraints. Revocation
+is not looked at.
 """
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -52,10 +52,11 @@ def load_private_key(data: bytes, source: str, password: bytes | None = None) ->
     try:
         key = load(data, password)
     except TypeError:
-        wanted = "a password, because the key is encrypted" if password is None else "no password for a key that is not encrypted"
-        raise InputError(f"{source}: expected {wanted}") from None
+        wanted = "a password" if password is None else "no password"
+        raise InputError(f"{source}: expected {wanted} for this key") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise InputError(f"{source}: expected a private key in PEM or DER{' and its password' if password else ''}") from None
+        wanted = f"a private key in PEM or DER{' and its password' if password else ''}"
+        raise InputError(f"{source}: expected {wanted}") from None
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         raise InputError(f"{source}: expected a key for RSA, ECDSA or Ed25519")
     return key
@@ -84,8 +85,9 @@ def _extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]):
 
 def _check_any(certificate: x509.Certificate, now: datetime) -> None:
     """What holds for every certificate of a path."""
-    _refuse(certificate.not_valid_before_utc <= now, certificate, f"is valid only from {certificate.not_valid_before_utc}")
-    _refuse(now <= certificate.not_valid_after_utc, certificate, f"was valid until {certificate.not_valid_after_utc}")
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    _refuse(begin <= now, certificate, f"is valid only from {begin}")
+    _refuse(now <= end, certificate, f"was valid until {end}")
     for extension in certificate.extensions:
         _refuse(not extension.critical or extension.oid in _PROCESSED, certificate,
                 f"has the critical extension {extension.oid.dotted_string}, which is not supported")
@@ -171,9 +173,11 @@ class Authorities:
         return end
 
     def _path(self, end: x509.Certificate, others: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
-        """From ``end`` to an anchor, if need be one that is valid ``now``. A certificate of the peer's stands in it once,
-        so work is bounded by the square of their number."""
-        anchors = sorted(self._anchors, key=lambda each: not each.not_valid_before_utc <= now <= each.not_valid_after_utc)
+        """From ``end`` to an anchor, valid ``now`` if there is one. A certificate of the peer's stands in it once, so
+        work is bounded by the square of their number.
+        """
+        anchors = sorted(self._anchors, key=lambda each: not (
+            each.not_valid_before_utc <= now <= each.not_valid_after_utc))
         path, rest = [end], list(others)
         while path[-1] not in anchors:
             anchor = next((each for each in anchors if _issued(path[-1], each)), None)
@@ -196,8 +200,9 @@ class Authorities:
 
 
 def is_asked_for(certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]) -> bool:
-    """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can know: it named one
-    of them, or sent no request."""
+    """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can know: it named
+    one of them, or sent no request.
+    """
     requests = [each for each in requests if each.encoding == CertEncoding.X509_SIGNATURE]
     hashes_ = {each.data[at:at + 20] for each in requests for at in range(0, len(each.data), 20)}
     return not hashes_ or any(_spki_hash(each) in hashes_ for each in (certificate, *chain))

@@ -27,8 +27,9 @@ class Settings:
     limits : Limits
         For handshakes that peers begin.
     linger_seconds : float
-        A replaced inbound SA still takes what is on its way for so long, and a closed IKE SA still answers requests
-        that come again.
+        A replaced inbound SA still takes what is on its way for so long.
+    closed_seconds : float
+        A closed IKE SA still answers the request that closed it for so long.
     port : int
         From where handshakes begin.
     key_log : bool
@@ -37,6 +38,7 @@ class Settings:
 
     limits: Limits = field(default_factory=Limits)
     linger_seconds: float = 5.0
+    closed_seconds: float = 40.0
     port: int = IKE_PORT
     key_log: bool = False
 

@@ -65,8 +65,8 @@ class Endpoint:
 
     @property
     def ikes(self) -> Iterator[IkeSa]:
-        """All IKE SAs, for tables; to be read only."""
-        return iter(list(self._context.ikes.values()))
+        """All IKE SAs that are not closed, for tables; to be read only."""
+        return iter([ike for ike in self._context.ikes.values() if ike.state != State.GONE])
 
     @property
     def half_open(self) -> int:

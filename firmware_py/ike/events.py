@@ -113,28 +113,11 @@ class Event:
 
 
 @dataclass(frozen=True)
-class IkeKeys:
-    """The keys of an IKE SA, for a key log that the operator asked for: only where ``Settings.key_log`` is set.
+class KeyLog:
+    """A line of Wireshark's ``ikev2_decryption_table`` for an IKE SA: secret, and only where ``Settings.key_log`` asks
+    for it."""
 
-    Members
-    -------
-    spi_i, spi_r : bytes
-    encryption, integrity : int
-        Transform identifiers; ``integrity`` is 0 where the cipher authenticates.
-    key_bits : int
-    sk_ei, sk_er, sk_ai, sk_ar : bytes
-        As RFC 7296 2.14 cuts them; a salt is at the end of its key.
-    """
-
-    spi_i: bytes
-    spi_r: bytes
-    encryption: int
-    integrity: int
-    key_bits: int
-    sk_ei: bytes = field(repr=False)
-    sk_er: bytes = field(repr=False)
-    sk_ai: bytes = field(repr=False)
-    sk_ar: bytes = field(repr=False)
+    line: str = field(repr=False)
 
 
-Output = Datagram | InstallSa | RemoveSa | MoveSa | AddPolicy | RemovePolicy | Event | IkeKeys
+Output = Datagram | InstallSa | RemoveSa | MoveSa | AddPolicy | RemovePolicy | Event | KeyLog

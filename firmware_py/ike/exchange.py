@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 from cryptography.utils import CryptographyDeprecationWarning
 
 from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.ike import mlkem as own_mlkem
 from spigate.firmware_py.ike.errors import InvalidSyntax
 from spigate.firmware_py.ike.registry import Ke, label
 
@@ -23,7 +24,8 @@ with warnings.catch_warnings():  # finite fields are old, and still what many pe
 
 _MODP = {Ke.MODP_2048: (2048, 124476), Ke.MODP_3072: (3072, 1690314), Ke.MODP_4096: (4096, 240904)}
 _CURVES = {Ke.ECP_256: ec.SECP256R1(), Ke.ECP_384: ec.SECP384R1(), Ke.ECP_521: ec.SECP521R1()}
-_KEMS = {Ke.ML_KEM_768: (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1184, 1088),
+_KEMS = {Ke.ML_KEM_512: (own_mlkem.PrivateKey, own_mlkem.PublicKey, 800, 768),
+         Ke.ML_KEM_768: (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1184, 1088),
          Ke.ML_KEM_1024: (mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey, 1568, 1568)}
 
 
@@ -164,11 +166,11 @@ _METHODS: dict[Ke, type[Initiating]] = {
 
 @cache
 def supported() -> frozenset[Ke]:
-    """The methods that can be done: never ML-KEM-512, which `cryptography` lacks; ML-KEM where its OpenSSL has it."""
+    """The methods that can be done; ML-KEM-768 and -1024 only where the OpenSSL of `cryptography` has them."""
     try:
         _Kem(Ke.ML_KEM_768)
     except UnsupportedAlgorithm:
-        return frozenset(_METHODS) - frozenset(_KEMS)
+        return frozenset(_METHODS) - {Ke.ML_KEM_768, Ke.ML_KEM_1024}
     return frozenset(_METHODS)
 
 

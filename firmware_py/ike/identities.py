@@ -110,7 +110,7 @@ def _name(text: str) -> bytes:
         return x509.Name([x509.RelativeDistinguishedName([x509.NameAttribute(*attribute) for attribute in part])
                           for part in _parts(text)]).public_bytes()
     except ValueError as error:
-        raise InputError(f"identity {text!r}: expected a distinguished name such as C=CH, O=Example, CN=gw; {error}") from None
+        raise InputError(f"identity {text!r}: expected a name such as C=CH, O=Example, CN=gw; {error}") from None
 
 
 def _same_name(name: tuple[Rdn, ...], pattern: tuple[Rdn, ...]) -> bool:
@@ -143,8 +143,8 @@ class Identity:
         """An identity in words.
 
         ``192.0.2.1``, ``2001:db8::1``, ``gw.example`` or ``@gw.example`` (FQDN), ``user@example`` (RFC822_ADDR),
-        ``C=CH, O=Example, CN=gw`` (DN, in the certificate's order), ``keyid:branch-7`` or ``@#00ff`` (KEY_ID, as text or
-        in hex). Raises InputError.
+        ``C=CH, O=Example, CN=gw`` (DN, in the certificate's order), ``keyid:branch-7`` or ``@#00ff`` (KEY_ID, as text
+        or in hex). Raises InputError.
         """
         if text.startswith("@#"):
             try:
@@ -165,8 +165,8 @@ class Identity:
         if "@" in text[1:]:
             kind, data = IdType.RFC822_ADDR, text.encode()
         if not (_MAIL if kind == IdType.RFC822_ADDR else _WORD).fullmatch(data):
-            raise InputError(f"identity {text!r}: expected an address, a host name, a mail address, a distinguished name "
-                             "or keyid:TEXT")
+            raise InputError(f"identity {text!r}: expected an address, a host name, a mail address, "
+                             "a distinguished name or keyid:TEXT")
         return cls(kind, data)
 
     @classmethod
@@ -209,9 +209,9 @@ class Identity:
     def matches(self, pattern: str) -> bool:
         """Whether it is the identity that ``pattern`` says, or one of those that it says.
 
-        Patterns are what :meth:`parse` reads, ``%any``, ``*.example``, ``*@example``, ``O=Example, CN=*`` (a value each)
-        and networks (``192.0.2.0/24``). Host names and mail addresses without regard to case, DNs in either order.
-        Raises InputError.
+        Patterns are what :meth:`parse` reads, ``%any``, ``*.example``, ``*@example``, ``O=Example, CN=*`` (a value
+        each) and networks (``192.0.2.0/24``). Host names and mail addresses without regard to case, DNs in either
+        order. Raises InputError.
         """
         if pattern == "%any":
             return True
@@ -255,7 +255,9 @@ class Identity:
         if self.id_type in _ADDRESS_BYTES:
             return ip_address(self.data) in names.get_values_for_type(x509.IPAddress)
         kind = {IdType.FQDN: x509.DNSName, IdType.RFC822_ADDR: x509.RFC822Name}.get(self.id_type)
-        return kind is not None and self.data.decode("latin-1").lower() in map(str.lower, names.get_values_for_type(kind))
+        if kind is None:
+            return False
+        return self.data.decode("latin-1").lower() in map(str.lower, names.get_values_for_type(kind))
 
     def __str__(self):
         """As :meth:`parse` reads it; nothing but printable characters."""

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike import create_child, creating, events, informational, rekey_ike
+from spigate.firmware_py.ike import create_child, creating, informational, keylog, rekey_ike
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, KeyLog, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
 from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
@@ -117,8 +117,8 @@ class IkeSa:
 
     @property
     def alive(self) -> bool:
-        """It is made, or being made, and nobody wants it gone."""
-        return self.state in (State.CONNECTING, State.ESTABLISHED)
+        """It is made, or being made, and nobody wants it gone; nor is it undecided whether it replaces another."""
+        return self.state in (State.CONNECTING, State.ESTABLISHED) and self.predecessor is None
 
     def event(self, kind: EventKind, text: str, child: str = "") -> None:
         who = self.peer.name if self.peer is not None else str(self.path.remote.address)
@@ -136,9 +136,9 @@ class IkeSa:
         self.suite, self.keys = suite, keys
         self._former = self.protection
         self.protection = Protection(suite, keys, initiator=self.initiator)
-        if self.context.settings.key_log:
-            self.context.emit(events.IkeKeys(self.spi_i, self.spi_r, suite.encryption, suite.integrity, suite.key_bits,
-                                             keys.ei, keys.er, keys.ai, keys.ar))
+        line = keylog.line(suite, keys, self.spi_i, self.spi_r) if self.context.settings.key_log else None
+        if line is not None:
+            self.context.emit(KeyLog(line))
 
     # Sending
 
@@ -389,7 +389,7 @@ class IkeSa:
 
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
-        if self.state == State.ESTABLISHED:
+        if self.state == State.ESTABLISHED and self.alive:
             self.submit(rekey_ike.RekeyIke(self), now)
 
     def rekey_child(self, child: "ChildSa", now: float) -> None:
@@ -429,8 +429,12 @@ class IkeSa:
         return self if self.heir is None else self.heir.last_heir
 
     def expire(self, now: float, seconds: float) -> None:
-        """Goes without a word after a while, if the peer does not delete it before."""
-        self._at(now + seconds, lambda then: self.close(then, EventKind.IKE_DOWN, "redundant, and never deleted"))
+        """Goes without a word after a while, if it is not alive then, and the peer did not delete it before."""
+        def gone(then: float) -> None:
+            if not self.alive:
+                self.close(then, EventKind.IKE_DOWN, "redundant, and never deleted")
+
+        self._at(now + seconds, gone)
 
     def delete(self, now: float, why: str) -> None:
         """Ends the IKE SA and tells the peer."""
@@ -465,7 +469,7 @@ class IkeSa:
         for exchange in waiting:
             exchange.abandoned(self, now)
         if linger:
-            self.context.timers.at(now + self.context.settings.linger_seconds, lambda then: self._forget())
+            self.context.timers.at(now + self.context.settings.closed_seconds, lambda then: self._forget())
         else:
             self._forget()
         self.on_gone(now, self)

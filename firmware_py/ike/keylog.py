@@ -1,4 +1,4 @@
-"""The line of Wireshark's ``ikev2_decryption_table`` that opens an IKE SA's messages: secret, so only where asked for."""
+"""The line of Wireshark's ``ikev2_decryption_table`` that opens an IKE SA: secret, so only where asked for."""
 from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import Integ

@@ -75,7 +75,8 @@ def _mixed(secrets: Sequence[bytes], ni: bytes, nr: bytes) -> bytes:
 
 def skeyseed_rekey(algorithm: Prf, sk_d: bytes, secrets: Sequence[bytes], ni: bytes, nr: bytes) -> bytes:
     """Of a rekeyed IKE SA (2.18, RFC 9370 2.2.4): prf(SK_d(old), secret 0 | Ni | Nr | secret 1 | ...), with the old
-    IKE SA's prf and SK_d. ``secrets``: of KE, then of each additional key exchange."""
+    IKE SA's prf and SK_d. ``secrets``: of KE, then of each additional key exchange.
+    """
     return prf(algorithm, sk_d, _mixed(secrets, ni, nr))
 
 
@@ -107,7 +108,8 @@ def ike_keys(suite: Suite, seed: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_
 def child_keys(algorithm: Prf, sk_d: bytes, suite: Suite, ni: bytes, nr: bytes,
                secrets: Sequence[bytes] = ()) -> ChildKeys:
     """KEYMAT = prf+(SK_d, secret 0 | Ni | Nr | secret 1 | ...), cut for ``suite`` (2.17, RFC 9370 2.2.4). ``algorithm``
-    is the IKE SA's prf; ``secrets`` is empty where the child had no key exchange of its own."""
+    is the IKE SA's prf; ``secrets`` is empty where the child had no key exchange of its own.
+    """
     lengths = 2 * (suite.key_bits // 8, CIPHERS[suite.cipher].salt, _auth_key_bytes(suite))
     parts = _cut(prf_plus(algorithm, sk_d, _mixed(secrets, ni, nr), sum(lengths)), lengths)
     return ChildKeys(TrafficKeys(*parts[:3]), TrafficKeys(*parts[3:]))

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from spigate.firmware_py.ike.errors import UnsupportedCriticalPayload
-from spigate.firmware_py.ike.registry import AuthMethod, CertEncoding, IdType, Ke, NotifyType, PayloadType, ProtocolId, named
+from spigate.firmware_py.ike.registry import (
+    AuthMethod,
+    CertEncoding,
+    IdType,
+    Ke,
+    NotifyType,
+    PayloadType,
+    ProtocolId,
+    named,
+)
 from spigate.firmware_py.ike.structures import OPAQUE_PORTS as OPAQUE_PORTS
 from spigate.firmware_py.ike.structures import (
     Proposal,
@@ -197,7 +206,8 @@ class Delete(Payload):
         need(len(body) >= 4, "D payload cut short")
         protocol, size, count = named(ProtocolId, body[0]), body[1], number_at(body, 2, 2)
         expected = {ProtocolId.IKE: 0, ProtocolId.AH: 4, ProtocolId.ESP: 4}.get(protocol)
-        need(size == expected and (size or not count), f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes")
+        need(size == expected and (size or not count),
+             f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes")
         need(len(body) == 4 + size * count, f"D payload of {len(body)} bytes for {count} SPIs")
         return cls(protocol, tuple(body[at:at + size] for at in range(4, len(body), size or 1)))
 

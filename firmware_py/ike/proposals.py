@@ -170,7 +170,8 @@ def parse(text: str, protocol: ProtocolId) -> Proposal:
     for word in text.lower().split("-"):
         transform = WORDS.get(ALIASES.get(word, word))
         if transform is None:
-            refuse(f"{word!r} is no algorithm; expected words such as aes256gcm16, sha256, prfsha384, ecp384, ke1_mlkem768")
+            refuse(f"{word!r} is no algorithm; expected words such as aes256gcm16, sha256, prfsha384, ecp384, "
+                   "ke1_mlkem768")
         if transform not in transforms:
             transforms.append(transform)
 
@@ -224,7 +225,8 @@ def _without_key_exchange(proposal: Proposal) -> Proposal:
 
 def offer(proposals: Iterable[Proposal], spi: bytes = b"", *, key_exchange: bool = True) -> tuple[Proposal, ...]:
     """Proposals as an initiator sends them: numbered from 1, with ``spi`` (empty in IKE_SA_INIT, 8 bytes in an IKE
-    rekey, 4 of a child). Without ``key_exchange``: no KE, no ADDKE (children of IKE_AUTH)."""
+    rekey, 4 of a child). Without ``key_exchange``: no KE, no ADDKE (children of IKE_AUTH).
+    """
     if not key_exchange:
         proposals = dict.fromkeys(map(_without_key_exchange, proposals))
     return tuple(replace(each, number=number, spi=spi) for number, each in enumerate(proposals, 1))

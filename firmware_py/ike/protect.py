@@ -118,8 +118,8 @@ class Protection:
         if room <= 0:
             raise ValueError(f"fragment_bytes must leave room for at least a byte, not {fragment_bytes!r}")
         total = -(-len(text) // room)
-        return [self._seal(message, PayloadType.SKF, number.to_bytes(2) + total.to_bytes(2), first if number == 1 else 0,
-                           text[(number - 1) * room:number * room])
+        return [self._seal(message, PayloadType.SKF, number.to_bytes(2) + total.to_bytes(2),
+                           first if number == 1 else 0, text[(number - 1) * room:number * room])
                 for number in range(1, total + 1)]
 
     def _verify(self, datagram: bytes) -> tuple[Header, int, int, bytes]:
@@ -136,9 +136,11 @@ class Protection:
         sealed = len(datagram) - body - self._icv_bytes
         if sealed < 1 or sealed % self._block or int.from_bytes(datagram[30:32]) != len(datagram) - HEADER:
             raise NotAuthentic("lengths do not add up")
-        number, total = (int.from_bytes(datagram[32:34]), int.from_bytes(datagram[34:36])) if own == _SKF_HEADER else (0, 0)
-        if own == _SKF_HEADER and not 1 <= number <= total <= self._limits.fragments:
-            raise NotAuthentic(f"fragment {number} of {total}, where {self._limits.fragments} are allowed")
+        number = total = 0
+        if own == _SKF_HEADER:
+            number, total = int.from_bytes(datagram[32:34]), int.from_bytes(datagram[34:36])
+            if not 1 <= number <= total <= self._limits.fragments:
+                raise NotAuthentic(f"fragment {number} of {total}, where {self._limits.fragments} are allowed")
         text = self._receiver.open(datagram[:start], b"", datagram[start:body], datagram[body:])
         if text is None:
             raise NotAuthentic("ICV is wrong")
@@ -148,7 +150,8 @@ class Protection:
 
     def authentic(self, datagram: bytes) -> int:
         """Number of the authentic fragment in ``datagram``, 1 for a whole message; nothing is kept. For requests that
-        come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises NotAuthentic."""
+        come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises NotAuthentic.
+        """
         try:
             return self._verify(datagram)[1] or 1
         except InvalidSyntax as error:
@@ -197,8 +200,9 @@ class Protection:
 
 
 def _covered(head: bytes, text: bytes) -> bytes:
-    """A | P of RFC 9242 3.3.2: lengths as if there were neither IV, padding nor ICV, nor fragments. ``head``: IKE header
-    without its length, then the first two bytes of SK."""
+    """A | P of RFC 9242 3.3.2: lengths as if there were neither IV, padding nor ICV, nor fragments. ``head``: IKE
+    header without its length, then the first two bytes of SK.
+    """
     length = GENERIC_HEADER + len(text)
     return head[:24] + (HEADER + length).to_bytes(4) + head[24:] + length.to_bytes(2) + text
 

@@ -14,12 +14,14 @@ from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import Ke, NotifyType
+from spigate.firmware_py.ike.state import State
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
-REDUNDANT_SECONDS = 30.0
-"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain."""
+REDUNDANT_SECONDS = 180.0
+"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain: longer than any peer repeats
+the request that was answered with it."""
 
 
 class RekeyIke(Creating):
@@ -65,7 +67,7 @@ class RekeyIke(Creating):
             return
         ike.hand_over(heir, now)
         if rival is not None:
-            rival[0].expire(now, REDUNDANT_SECONDS)
+            rival[0].state = State.REKEYED  # the peer deletes it, or it expires
         ike.delete(now, "rekeyed")
 
     def refused(self, ike: "IkeSa", now: float, error: Notify) -> None:
@@ -115,6 +117,7 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         if ike.rekeying:
             ike.rival = (heir, min(ni, nr))
             heir.predecessor = ike
+            heir.expire(now, REDUNDANT_SECONDS)
             return None
         ike.expire(now, REDUNDANT_SECONDS)
         return lambda answer, datagrams: ike.hand_over(heir, now)

@@ -14,8 +14,8 @@ from spigate.firmware_py.ike.payloads import OPAQUE_PORTS, TrafficSelector, Traf
 from spigate.firmware_py.sa import ANY_PORTS, Address, Selectors
 
 _ICMP = frozenset({1, 58})
-_MOST = 32
-"""Selectors a side in an answer."""
+_MOST_OFFERED, _MOST = 64, 32
+"""Selectors a side that an offer is looked at for, and that several of ours may make in an answer together."""
 
 
 def _sides(pair: Selectors) -> tuple[TrafficSelector, TrafficSelector]:
@@ -46,7 +46,9 @@ def _common(one: TrafficSelector, other: TrafficSelector) -> TrafficSelector | N
 
 
 def _within(inner: TrafficSelector, outer: TrafficSelector) -> bool:
-    return _common(inner, outer) == inner
+    return (inner.start.version == outer.start.version and outer.start <= inner.start and inner.end <= outer.end
+            and outer.protocol in (0, inner.protocol)
+            and outer.ports[0] <= inner.ports[0] and inner.ports[1] <= outer.ports[1])
 
 
 def _distinct(selectors: Iterable[TrafficSelector]) -> list[TrafficSelector]:
@@ -106,7 +108,7 @@ def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = 6
     Raises
     ------
     TsUnacceptable
-        There is none, it takes more than ``limit``, or there is a range of ICMP types and codes in it that no pair can say.
+        There is none, it takes more than ``limit``, or no pair can say a range of ICMP types and codes in it.
     """
     found: list[Selectors] = []
     for source, destination in _pairs(_distinct(_usable(tsi)), _distinct(_usable(tsr))):
@@ -135,7 +137,7 @@ def narrow(tsi: TrafficSelectors, tsr: TrafficSelectors, ours: Sequence[Selector
     TsUnacceptable
         Nothing in common.
     """
-    offered_sources, offered_destinations = _usable(tsi), _usable(tsr)
+    offered_sources, offered_destinations = (_usable(each)[:_MOST_OFFERED] for each in (tsi, tsr))
     allowed = [_sides(pair) for pair in ours]
     order = list(allowed)
     packet = offered_sources[:1] + offered_destinations[:1]
@@ -177,7 +179,8 @@ def reverse(selectors: Sequence[Selectors]) -> tuple[Selectors, ...]:
 
 def readdress(payload: TsI | TsR, address: Address) -> TsI | TsR:
     """For transport mode through a NAT (2.23.1): its single addresses of the same family become ``address``."""
+    def single(each) -> bool:
+        return isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version
+
     return replace(payload, selectors=tuple(
-        replace(each, start=address, end=address)
-        if isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version else each
-        for each in payload.selectors))
+        replace(each, start=address, end=address) if single(each) else each for each in payload.selectors))

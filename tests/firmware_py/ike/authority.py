@@ -34,12 +34,12 @@ class Authority:
         self.certificate = issuing.issue(key.public_key(), common, extensions=extensions, **dates)
 
     def issue(self, key, common: str = "gw", *, extensions=((x509.SubjectAlternativeName(NAMES), False), (SIGNING, True)),
-              not_before: datetime = FROM, not_after: datetime = TO, digest=hashes.SHA256) -> x509.Certificate:
+              not_before: datetime = FROM, not_after: datetime = TO) -> x509.Certificate:
         builder = (x509.CertificateBuilder().subject_name(name(common)).issuer_name(self.subject).public_key(key)
                    .serial_number(x509.random_serial_number()).not_valid_before(not_before).not_valid_after(not_after))
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
-        return builder.sign(self.key, None if isinstance(self.key, ed25519.Ed25519PrivateKey) else digest())
+        return builder.sign(self.key, None if isinstance(self.key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
 
 
 DAY = timedelta(days=1)

@@ -161,7 +161,8 @@ class Target:
 
 def fuzz(count: int, seed: int) -> Counter:
     """What became of ``count`` messages and of what they said: names of errors, ``good`` and ``good part``. Whatever else
-    is raised comes out."""
+    is raised comes out.
+    """
     rng, target = random.Random(seed), Target()
     first, text = pack_chain(target.inner)
     for _ in range(count):

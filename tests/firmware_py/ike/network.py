@@ -2,19 +2,20 @@
 import heapq
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from itertools import count
 
+from spigate.firmware_py.ike import selectors
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import (
     AddPolicy,
     Datagram,
     Event,
-    IkeKeys,
     InstallSa,
+    KeyLog,
     MoveSa,
     RemovePolicy,
     RemoveSa,
@@ -77,7 +78,7 @@ class Host:
         self.peers = peers
         self.settings = settings
         self.events: list[Event] = []
-        self.keys: list[IkeKeys] = []
+        self.key_log: list[str] = []
         self.boot()
 
     def boot(self) -> None:
@@ -96,8 +97,8 @@ class Host:
                 self.network.send(output)
             elif isinstance(output, Event):
                 self.events.append(output)
-            elif isinstance(output, IkeKeys):
-                self.keys.append(output)
+            elif isinstance(output, KeyLog):
+                self.key_log.append(output.line)
             else:
                 self.plane.apply(output)
 
@@ -242,9 +243,6 @@ def child(name: str = "net", traffic: str = "10.1.0.0/24=10.2.0.0/24", **setting
 
 def reverse(config: ChildConfig) -> ChildConfig:
     """The same child, as the other side is told of it."""
-    from dataclasses import replace
-
-    from spigate.firmware_py.ike import selectors
     return replace(config, traffic=selectors.reverse(config.traffic))
 
 

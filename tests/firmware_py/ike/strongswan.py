@@ -10,8 +10,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,7 +19,8 @@ import pytest
 
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Datagram, Event, Socket
-from spigate.firmware_py.ike.nat import MARKER
+from spigate.firmware_py.sa import CIPHERS, Sa
+from spigate.firmware_py.soft.transform import transform
 from tests.firmware_py.ike.network import DataPlane
 
 CHARON = Path("/usr/lib/ipsec/charon")
@@ -28,7 +29,6 @@ PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocat
 REQUIRED = "SPIGATE_PEERS_REQUIRED"
 OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
 CLONE_NEWNET = 0x40000000
-_SEEN_BY = {"ours": OURS, "theirs": THEIRS}
 
 
 def missing() -> str | None:
@@ -85,7 +85,8 @@ class Wire:
         for name, address in ((self.ours, OURS), (self.theirs, THEIRS)):
             _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
-        _ip("-n", self.theirs, "address", "add", "10.2.0.1/24", "dev", "lo")
+        for address in ("10.2.0.1/24", "10.2.1.1/24"):  # what stands behind it
+            _ip("-n", self.theirs, "address", "add", address, "dev", "lo")
         return self
 
     def __exit__(self, *_) -> None:
@@ -96,16 +97,17 @@ class Wire:
 class Charon:
     """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
 
-    def __init__(self, wire: Wire, folder: Path):
-        self._wire, self._folder = wire, folder
+    def __init__(self, wire: Wire, folder: Path, settings: str = ""):
+        self._wire, self._folder, self._settings = wire, folder, settings
         self._uri = f"unix://{folder}/vici"
         self.log = folder / "charon.log"
 
-    def __enter__(self) -> "Charon":
+    def start(self) -> None:
         conf = self._folder / "strongswan.conf"
         conf.write_text(f"""charon {{
             load = {PLUGINS}
             retransmit_timeout = 1.0
+            {self._settings}
             plugins {{ vici {{ socket = {self._uri} }} }}
             filelog {{ log {{ path = {self.log}
                 default = 1
@@ -124,9 +126,8 @@ class Charon:
                 raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
             time.sleep(0.05)
         self.swanctl("--load-all", "--file", str(self._folder / "swanctl.conf"), "--noprompt")
-        return self
 
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -139,6 +140,16 @@ class Charon:
         """Without a word to its peers."""
         self._process.kill()
         self._process.wait()
+        (self._folder / "vici").unlink()
+
+    def ping(self, source: str, destination: str) -> socket.socket:
+        """Sends an ICMP echo request; returns the socket that hears the answer, or fails after a while."""
+        with inside(self._wire.theirs):
+            raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        raw.bind((source, 0))
+        raw.settimeout(5)
+        raw.sendto(bytes.fromhex("0800f7ff00000000"), (destination, 0))
+        return raw
 
     def swanctl(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(["swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
@@ -157,10 +168,12 @@ class Pump:
 
     Members
     -------
-    received, sent : list of bytes
-        Datagrams, with marker.
+    received : list of bytes
+        Datagrams that came, with marker.
     esp : list of bytes
         What came on port 4500 and was not IKE.
+    lose : int
+        So many datagrams of ours are lost.
     """
 
     def __init__(self, wire: Wire, endpoint: Endpoint):
@@ -171,6 +184,7 @@ class Pump:
         self.received: list[bytes] = []
         self.esp: list[bytes] = []
         self.lose = 0
+        self._sequence = Counter()
         with inside(wire.ours):
             self._sockets = {port: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for port in (500, 4500)}
         for port, each in self._sockets.items():
@@ -216,6 +230,28 @@ class Pump:
             self.endpoint.tick(time.monotonic())
             self._settle()
 
+    def raw(self, data: bytes) -> None:
+        """Sends what is not the endpoint's, from port 500."""
+        self._sockets[500].sendto(data, (str(THEIRS), 500))
+
+    def send_esp(self, sa: Sa, packet: bytes) -> None:
+        """An IPv4 packet in ESP in UDP."""
+        self._sequence[sa.spi] += 1
+        header = sa.spi.to_bytes(4) + self._sequence[sa.spi].to_bytes(4)
+        form = CIPHERS[sa.cipher]
+        padding = -(len(packet) + 2) % form.block
+        text = packet + bytes(range(1, padding + 1)) + bytes([padding, 4])
+        iv = os.urandom(form.iv)
+        self._sockets[4500].sendto(header + iv + transform(sa).seal(header, b"", iv, text), (str(THEIRS), 4500))
+
+    def hold(self, seconds: float) -> None:
+        """Does nothing; what comes waits."""
+        time.sleep(seconds)
+
+    def restart(self, endpoint: Endpoint) -> None:
+        """Killed and started again: nothing is known any more."""
+        self.endpoint, self.plane, self.events = endpoint, DataPlane(), []
+
     def run(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= end, seconds + 5)
@@ -224,8 +260,18 @@ class Pump:
         return sum(event.kind == kind for event in self.events)
 
 
-def utc() -> datetime:
-    return datetime.now(UTC)
+def open_esp(sa: Sa, packet: bytes) -> bytes:
+    """The IPv4 packet inside an ESP packet."""
+    form = CIPHERS[sa.cipher]
+    text = transform(sa).open(packet[:8], b"", packet[8:8 + form.iv], packet[8 + form.iv:])
+    assert text is not None and text[-1] == 4
+    return text[:-2 - text[-2]]
 
 
-__all__ = ["MARKER", "OURS", "THEIRS", "Charon", "Pump", "Wire", "inside", "missing", "need", "utc"]
+def echo(request: bytes) -> bytes:
+    """The answer to an ICMP echo request."""
+    icmp = bytes(4) + request[24:]
+    words = sum(int.from_bytes(icmp[at:at + 2]) for at in range(0, len(icmp), 2))
+    while words >> 16:
+        words = (words & 0xFFFF) + (words >> 16)
+    return request[:12] + request[16:20] + request[12:16] + bytes(2) + (words ^ 0xFFFF).to_bytes(2) + icmp[4:]

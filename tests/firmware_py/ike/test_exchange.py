@@ -6,14 +6,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 
 from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.ike import mlkem as own_mlkem
 from spigate.firmware_py.ike.errors import InvalidSyntax
 from spigate.firmware_py.ike.exchange import Responded, modp_prime, respond, start, supported
 from spigate.firmware_py.ike.registry import Ke
+from tests.firmware_py.ike.test_mlkem import answers
 
 VECTORS = Path(cryptography_vectors.__file__).parent / "asymmetric"
 LENGTHS = {  # KEi, KEr, secret
     Ke.MODP_2048: (256, 256, 256), Ke.MODP_3072: (384, 384, 384), Ke.MODP_4096: (512, 512, 512), Ke.ECP_256: (64, 64, 32),
-    Ke.ECP_384: (96, 96, 48), Ke.ECP_521: (132, 132, 66), Ke.CURVE25519: (32, 32, 32), Ke.ML_KEM_768: (1184, 1088, 32),
+    Ke.ECP_384: (96, 96, 48), Ke.ECP_521: (132, 132, 66), Ke.CURVE25519: (32, 32, 32), Ke.ML_KEM_512: (800, 768, 32),
+    Ke.ML_KEM_768: (1184, 1088, 32),
     Ke.ML_KEM_1024: (1568, 1568, 32)}
 CURVES = {Ke.ECP_256: (ec.SECP256R1(), "[EC"), Ke.ECP_384: (ec.SECP384R1(), "[ED"), Ke.ECP_521: (ec.SECP521R1(), "[EE")}
 
@@ -43,7 +46,7 @@ def test_wrong_lengths_are_refused(group):
 
 def test_what_is_supported():
     assert supported() == set(LENGTHS)
-    for group in (Ke.ML_KEM_512, Ke.MODP_1024, 9999):
+    for group in (Ke.CURVE448, Ke.MODP_1024, 9999):
         with pytest.raises(UnsupportedError, match="is not supported"):
             start(group)
         with pytest.raises(UnsupportedError, match="is not supported"):
@@ -132,24 +135,11 @@ def test_points_of_low_order(point):
         respond(Ke.CURVE25519, point)
 
 
-def _kem(name: str, count: int):
-    case: dict[str, str] = {}
-    for line in (VECTORS / "MLKEM" / name).open():
-        key, _, value = line.strip().partition(" = ")
-        case[key] = value
-        if key == "ss":
-            yield {name: bytes.fromhex(value) for name, value in case.items() if name != "count"}
-            case = {}
-            count -= 1
-            if not count:
-                return
-
-
-@pytest.mark.parametrize(("group", "name", "private"), [
-    (Ke.ML_KEM_768, "kat_MLKEM_768.rsp", mlkem.MLKEM768PrivateKey),
-    (Ke.ML_KEM_1024, "kat_MLKEM_1024.rsp", mlkem.MLKEM1024PrivateKey)], ids=lambda value: getattr(value, "name", ""))
-def test_ml_kem_vectors(group, name, private):
-    for case in _kem(name, 50):
+@pytest.mark.parametrize(("group", "size", "private"), [
+    (Ke.ML_KEM_512, 512, own_mlkem.PrivateKey), (Ke.ML_KEM_768, 768, mlkem.MLKEM768PrivateKey),
+    (Ke.ML_KEM_1024, 1024, mlkem.MLKEM1024PrivateKey)], ids=lambda value: getattr(value, "name", ""))
+def test_ml_kem_vectors(group, size, private):
+    for case in answers(size, 50):
         initiating = start(group)
         initiating._key = private.from_seed_bytes(case["d"] + case["z"])
         assert initiating._key.public_key().public_bytes_raw() == case["pk"]
@@ -158,7 +148,7 @@ def test_ml_kem_vectors(group, name, private):
         assert len(respond(group, case["pk"]).public) == len(case["ct"])
 
 
-@pytest.mark.parametrize("group", [Ke.ML_KEM_768, Ke.ML_KEM_1024], ids=lambda group: group.name)
+@pytest.mark.parametrize("group", [Ke.ML_KEM_512, Ke.ML_KEM_768, Ke.ML_KEM_1024], ids=lambda group: group.name)
 def test_ml_kem_refuses_a_key_with_coefficients_beyond_q(group):
     """FIPS 203 7.2, modulus check."""
     public = start(group).public
