@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host.config import CONTROL
-from spigate.firmware_py.host.control import ask
+from spigate.firmware_py.host.control import CONTROL, ask
 
 Arguments = Callable[[argparse.ArgumentParser], None]
 

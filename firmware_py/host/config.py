@@ -5,14 +5,13 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 
 from spigate.firmware_py import toml
+from spigate.firmware_py.host.control import CONTROL
 from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.sa import Selectors
 from spigate.firmware_py.toml import Key, Schema, Table, list_of, string
-
-CONTROL = "/run/spigate.sock"
 
 
 def _device(value: object) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from spigate.firmware_py.errors import InputError, SpigateError
 
+CONTROL = "/run/spigate.sock"
+"""Where it is if nobody says otherwise."""
 MAX_REQUEST = 4096
 MAX_WAITING = 1000
 """Events that a follower may lag behind; then it is cut off."""

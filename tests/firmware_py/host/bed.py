@@ -2,6 +2,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -10,11 +11,24 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from spigate.firmware_py.packet import checksum
-from tests.firmware_py.ike.strongswan import inside
+from tests.firmware_py.ike.strongswan import REQUIRED, inside
 
 SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
 SECRET = "a secret of two peers"
+
+
+def need_host() -> None:
+    """Skips the test where this machine lets nobody make namespaces and devices, and fails where SPIGATE_PEERS_REQUIRED
+    is set."""
+    lacks = [what for what, there in (("root", os.geteuid() == 0), ("iproute2", shutil.which("ip")),
+                                      ("/dev/net/tun", Path("/dev/net/tun").exists())) if not there]
+    if lacks and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"a host for gateways is required, and this machine lacks {lacks[0]}")
+    if lacks:
+        pytest.skip(f"no host for gateways here: this machine lacks {lacks[0]}")
 
 
 class Gateway:
@@ -31,10 +45,6 @@ class Gateway:
         self._options = options
         self._process = None
 
-    def __enter__(self) -> "Gateway":
-        self.start()
-        return self
-
     def start(self) -> None:
         """Starts it and waits until it can be asked."""
         with self.log.open("ab") as log:
@@ -50,7 +60,8 @@ class Gateway:
         except OSError:
             return None
 
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """As an operator ends it."""
         self.stop(signal.SIGTERM)
 
     def stop(self, number: int) -> None:
@@ -120,12 +131,12 @@ def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5) -
                     break
 
 
-def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001) -> None:
+def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10) -> None:
     """``data`` over TCP, between namespaces; it must arrive as it was."""
     with inside(receiver):
         server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
     with inside(sender):
-        client = socket.create_connection((address, port), 10)
+        client = socket.create_connection((address, port), timeout)
     with server, client:
         serving, _ = server.accept()
         with serving:

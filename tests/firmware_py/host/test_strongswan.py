@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.firmware_py.host.bed import Gateway, ping, transfer
 from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.strongswan import Charon, Wire, need
-from tests.firmware_py.ike.test_strongswan import swanctl_conf
+from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
 SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 MEGABYTE = 1 << 20
@@ -61,12 +61,12 @@ def bed(wire, tmp_path):
         (folder / "swanctl.conf").write_text(theirs)
         for each in (Charon(wire, folder), Gateway(wire.ours, tmp_path / "spigate", ours)):
             running.append(each)
-            each.__enter__()
+            each.start()
         return running[1], running[0]
 
     yield make
     for each in reversed(running):
-        each.__exit__()
+        each.close()
 
 
 def work(wire: Wire) -> None:
@@ -78,7 +78,7 @@ def work(wire: Wire) -> None:
     transfer(wire.theirs, wire.ours, "10.1.0.1", data)
 
 
-@pytest.mark.parametrize("esp", ["aes128gcm16", "aes256-sha256-esn"])
+@pytest.mark.parametrize("esp", ["aes128gcm16", "aes256-sha256"])
 def test_we_begin(wire, bed, esp):
     gateway, _ = bed(config(esp=esp), swanctl_conf(esp=esp))
     gateway.happens("child-up")
@@ -127,7 +127,7 @@ def credentials(folder: Path) -> str:
 def test_certificates(wire, bed, tmp_path):
     (tmp_path / "charon").mkdir()
     gateway, _ = bed(config(credentials=credentials(tmp_path)),
-                     swanctl_conf(local="auth = pubkey\n certs = own.pem", remote="auth = pubkey\n cacerts = ca.pem"))
+                     swanctl_conf(auth=CERTIFICATES))
     gateway.happens("child-up")
     ping(wire.ours, "10.2.0.1", SIZES)
 
