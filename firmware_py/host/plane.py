@@ -12,7 +12,7 @@ from spigate.firmware_py.ike.pad import ChildConfig, Pad, Peer
 from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, spi
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 
@@ -180,8 +180,12 @@ class Plane:
         return done
 
     def _pieces(self, packet: bytes) -> list[bytes]:
-        """In fragments where the network's links are too small."""
-        return [packet] if len(packet) <= self._mtu else fragments(packet, self._mtu, self._next_identification())
+        """In fragments where the network's links are too small. AH covers IPv4's identification (RFC 4302 3.3.3.1.1)."""
+        if len(packet) <= self._mtu:
+            return [packet]
+        ip = Ip.parse(packet)
+        kept = ip.version == 4 and ip.protocol == AH
+        return fragments(packet, self._mtu, ip.identification if kept else self._next_identification())
 
     def _next_identification(self) -> int:
         self._identification += 1
