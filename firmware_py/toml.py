@@ -220,11 +220,11 @@ def seconds_or_never(name: str, text: str, default: object) -> Key:
 
 
 def flag(name: str, text: str, default: bool) -> Key:
-    return Key(name, "true or false", boolean, text, default, "true" if default else "false")
+    return Key(name, "true or false", boolean, text, default, "`true`" if default else "`false`")
 
 
 def choice(name: str, options: dict[str, object], text: str, default: str) -> Key:
-    return Key(name, " or ".join(options), lambda value: options[value], text, options[default], default)
+    return Key(name, " or ".join(options), lambda value: options[value], text, options[default], f"`{default}`")
 
 
 def _real(low: float, high: float) -> Callable[[object], float]:

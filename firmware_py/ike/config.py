@@ -52,7 +52,7 @@ _NAMES = list_of(string)
 TRAFFIC = Schema("traffic", "What a child SA, or a policy, is about: addresses, protocol and ports. Written inline.", (
     Key("local", "a network", _network, "Addresses on this side."),
     Key("remote", "a network", _network, "Addresses on the peer's side."),
-    toml.number("protocol", 0, 255, "IP protocol, such as 6 for TCP.", None),
+    toml.number("protocol", 0, 255, "IP protocol, such as 6 for TCP; every one where it is not given.", None),
     Key("local_ports", "two port numbers, in order", _ports, "First and last port on this side.", ANY_PORTS, "all"),
     Key("remote_ports", "two port numbers, in order", _ports, "First and last port on the peer's side.", ANY_PORTS, "all"),
 ))
