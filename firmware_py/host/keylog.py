@@ -5,8 +5,7 @@ from pathlib import Path
 from spigate.firmware_py.sa import ESP, Auth, Cipher, Sa
 
 _CIPHERS = {Cipher.NULL: "NULL", Cipher.AES_CBC: "AES-CBC [RFC3602]", Cipher.AES_CTR: "AES-CTR [RFC3686]",
-            Cipher.AES_GCM: "AES-GCM [RFC4106]", Cipher.AES_GMAC: "AES-GMAC [RFC4543]", Cipher.AES_CCM: "AES-CCM [RFC4309]",
-            Cipher.CHACHA20_POLY1305: "ChaCha20 with Poly1305 [RFC7634]"}
+            Cipher.AES_GCM: "AES-GCM with {} octet ICV [RFC4106]"}
 _AUTHS = {Auth.NONE: "NULL", Auth.HMAC_SHA1_96: "HMAC-SHA-1-96 [RFC2404]",
           Auth.HMAC_SHA256_128: "HMAC-SHA-256-128 [RFC4868]", Auth.HMAC_SHA384_192: "HMAC-SHA-384-192 [RFC4868]",
           Auth.HMAC_SHA512_256: "HMAC-SHA-512-256 [RFC4868]"}
@@ -17,13 +16,11 @@ def esp_line(sa: Sa) -> str | None:
     """The line of ``esp_sa`` that opens packets of ``sa``; None: it is AH, or Wireshark does not know the cipher."""
     if sa.protocol != ESP or sa.cipher not in _CIPHERS:
         return None
-    auth = _AUTHS[sa.auth] if sa.auth != Auth.NONE else "NULL"
-    if sa.icv_bytes:
-        auth = f"ANY {8 * sa.icv_bytes} bit authentication [no checking]"
     key, auth_key = ("0x" + each.hex() if each else "" for each in (sa.key + sa.salt, sa.auth_key))
-    numbers = "64-bit" if sa.esn else "32-bit"
-    return (f'"IPv{sa.source.version}","{sa.source}","{sa.destination}","0x{sa.spi:08x}","{_CIPHERS[sa.cipher]}","{key}",'
-            f'"{auth}","{auth_key}","{numbers}"')
+    cipher = _CIPHERS[sa.cipher].format(sa.icv_bytes)
+    numbers = ',"64-bit"' * sa.esn  # a field that only later Wiresharks know
+    return (f'"IPv{sa.source.version}","{sa.source}","{sa.destination}","0x{sa.spi:08x}","{cipher}","{key}",'
+            f'"{_AUTHS[sa.auth]}","{auth_key}"{numbers}')
 
 
 class Folder:

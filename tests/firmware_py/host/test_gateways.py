@@ -2,8 +2,10 @@
 again."""
 import os
 import random
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -11,11 +13,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from spigate.firmware_py import pcap
 from spigate.firmware_py.host.routes import run
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.sa import AH, ESP
 from tests.firmware_py.host.bed import Gateway, need_host, ping, transfer
-from tests.firmware_py.ike.strongswan import Wire, inside
+from tests.firmware_py.ike.strongswan import REQUIRED, Wire, inside
 
 CONFIG = """
 [host]
@@ -53,8 +56,8 @@ def wire():
 
 
 @contextmanager
-def pair(wire, folder, *, outer=4, inner=4, child="", peer="", own=""):
-    """Gateways A, which begins, and B. ``child``: further lines for both, ``own``: for A alone."""
+def pair(wire, folder, *, outer=4, inner=4, child="", peer="", own="", options=()):
+    """Gateways A, which begins, and B. ``child``: further lines for both; ``own`` and ``options``: for A alone."""
     running = []
     try:
         for at, name in ((1, "b"), (0, "a")):
@@ -63,7 +66,8 @@ def pair(wire, folder, *, outer=4, inner=4, child="", peer="", own=""):
             traffic = "" if "transport" in child else f'traffic = [{{ local = "{networks[0]}", remote = "{networks[1]}" }}]\n'
             text = CONFIG.format(inside=INNER[inner][at], local=OUTER[outer][at], remote=OUTER[outer][1 - at], name=name, peer=peer,
                                  child=traffic + child, start="now" if name == "a" else "never")
-            gateway = Gateway((wire.ours, wire.theirs)[at], folder / name, text + own * (name == "a"))
+            gateway = Gateway((wire.ours, wire.theirs)[at], folder / name, text + own * (name == "a"),
+                              *options * (name == "a"))
             running.append(gateway)
             gateway.start()
         running[1].happens("child-up")
@@ -201,3 +205,25 @@ def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_p
     seen = numbers(tap.packets)
     assert len(seen) > 200 and len({spi[:4] for _, spi in seen}) >= 8
     assert len(set(seen)) == len(seen)
+
+
+def decrypted(folder, packets: list[bytes]) -> str:
+    """What tshark makes of them with the key log in ``folder``."""
+    if shutil.which("tshark") is None:
+        (pytest.fail if os.environ.get(REQUIRED) == "1" else pytest.skip)("tshark is not installed")
+    ethernet = [bytes(12) + {4: b"\x08\x00", 6: b"\x86\xdd"}[packet[0] >> 4] + packet for packet in packets]
+    pcap.write(folder / "wire.pcap", [pcap.Captured(0, frame) for frame in ethernet])
+    (folder / "preferences").write_text("esp.enable_encryption_decode: TRUE\n")
+    return subprocess.run(["tshark", "-r", str(folder / "wire.pcap"), "-V"], capture_output=True, text=True, check=True,
+                          env={**os.environ, "WIRESHARK_CONFIG_DIR": str(folder)}).stdout
+
+
+@pytest.mark.parametrize("suite", ["aes128gcm16", "aes256-sha256"])
+def test_wireshark_reads_along_with_the_key_log(wire, tmp_path, suite):
+    keys = tmp_path / "keys"
+    with Wiretap(wire.ours) as tap, pair(wire, tmp_path, child=f'proposals = ["{suite}"]', options=("--key-log", str(keys))):
+        ping(wire.ours, "10.2.0.1", [99])
+    shown = decrypted(keys, tap.packets)
+    assert "Type: 8 (Echo (ping) request)" in shown and "Type: 0 (Echo (ping) reply)" in shown
+    assert "Identification Data: a.example" in shown
+    assert (keys / "esp_sa").stat().st_mode & 0o777 == 0o600
