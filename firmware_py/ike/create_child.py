@@ -19,6 +19,10 @@ from spigate.firmware_py.sa import Selectors
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
+MAX_CHILDREN = 256
+"""That a peer may make on one IKE SA."""
+
+
 class CreateChild(Creating):
     """A new child SA.
 
@@ -122,6 +126,8 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if not ike.alive or ike.rekeying:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     rekeyed = message.notify(NotifyType.REKEY_SA)
+    if len(ike.children) >= MAX_CHILDREN:
+        return refusal(NotifyType.NO_ADDITIONAL_SAS)
     if rekeyed is None:
         return _answer_child(ike, now, message, None)
     old = find(ike, rekeyed.protocol, rekeyed.spi)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
 NONCE_BYTES = 32
-TRIES = 5
+TRIES = 8
 """How often an exchange that the peer cannot do just now is tried."""
 RETRY_SECONDS = 1.0
 
@@ -104,6 +104,7 @@ class Creating(Exchange):
         if self.tries > 1 and error.notify_type == NotifyType.INVALID_KE_PAYLOAD:
             group = int.from_bytes(error.data)
             if group in self.groups():
+                self.abandoned(ike, now)
                 ike.submit_first(self.again(group=group, tries=self.tries - 1), now)
                 return
         if self.tries > 1 and error.notify_type == NotifyType.TEMPORARY_FAILURE:

@@ -1,5 +1,5 @@
 """What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
@@ -141,13 +141,23 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, 
     error: PeerError = TsUnacceptable("no child is configured for this traffic")
     if not allowed and configs:
         error = NoProposalChosen("the peer wants tunnel mode, and transport mode is configured")
-    for config in sorted(allowed, key=lambda each: each.mode != wanted):
+    for config in sorted(allowed, key=lambda each: (each.mode != wanted, not _takes_first(ike, message, each))):
         try:
             return _agree(ike, message, offered, config, key_exchange)
         except (NoProposalChosen, TsUnacceptable) as refused:
             if not (isinstance(error, NoProposalChosen) and isinstance(refused, TsUnacceptable)):
                 error = refused
     raise error
+
+
+def _takes_first(ike: "IkeSa", message: Message, config: ChildConfig) -> bool:
+    """Whether ``config`` is about the first of the peer's selectors, which may be those of a packet that waits (2.9)."""
+    first_i, first_r = (replace(each, selectors=each.selectors[:1]) for each in (message.one(TsI), message.one(TsR)))
+    try:
+        selectors.narrow(first_i, first_r, selectors.reverse(traffic_of(config, ike.path)))
+    except TsUnacceptable:
+        return False
+    return True
 
 
 def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig,

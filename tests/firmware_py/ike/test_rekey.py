@@ -32,6 +32,7 @@ def one_tunnel(one, other) -> None:
         assert len(host.children) == 1
         assert len(host.plane.inbound) == len(host.plane.outbound) == 1
         assert len(host.plane.policies) == 3
+        assert host.endpoint._context._reserved == set(host.plane.inbound)  # no number is lost
     assert one.standing[0].name == other.standing[0].name
     assert joined(one, other)
 

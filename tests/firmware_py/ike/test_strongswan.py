@@ -183,8 +183,11 @@ def test_rekeying_at_once(live, ours, theirs):
         pump.act("rekey", "b", ours)
         wait(pump, process)
         pump.run(0.7)
-    pump.until(lambda: len(pump.plane.inbound) == len(pump.plane.outbound) == len(list(pump.endpoint.ikes)) == 1, 40)
+    pump.until(lambda: len(pump.plane.inbound) == len(pump.plane.outbound) == 1
+               == sum(each.alive for each in pump.endpoint.ikes), 40)
     listed = charon.swanctl("--list-sas")
+    log = charon.log.read_text()
+    assert ("collision" if ours == theirs else "TEMP_FAIL") in log
     assert listed.count("ESTABLISHED") == 1 and listed.count("INSTALLED") == 1, listed
     passes(pump, charon)
 

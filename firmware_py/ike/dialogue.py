@@ -1,0 +1,285 @@
+"""Two sides of one IKE SA in dialogue (RFC 7296 2.1 to 2.3): one request at a time each, sealed, repeated, answered once."""
+from abc import ABC, abstractmethod
+from collections import deque
+
+from spigate.firmware_py.ike import keylog
+from spigate.firmware_py.ike.context import Context
+from spigate.firmware_py.ike.errors import NotAuthentic, PeerError
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, KeyLog, Socket
+from spigate.firmware_py.ike.exchanges import Exchange, Reply
+from spigate.firmware_py.ike.keys import IkeKeys
+from spigate.firmware_py.ike.message import Header, Message
+from spigate.firmware_py.ike.nat import MARKER, Path
+from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.protect import Protection
+from spigate.firmware_py.ike.timers import Timer
+from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
+
+FRAGMENT_BYTES = 1280
+"""Largest datagram to whom has not said who it is."""
+
+
+class Dialogue(ABC):
+    """Parameters
+    ----------
+    context : Context
+    initiator : bool
+        This side is the original initiator: of IKE_SA_INIT, or of the exchange that rekeyed.
+    spi_i, spi_r : bytes
+        ``spi_r`` is zero until the responder's is known.
+    path : Path
+
+    Members
+    -------
+    suite, keys, protection : Suite, IkeKeys, Protection
+        As soon as there are any.
+    fragmentation : bool
+        The peer understands fragments.
+    fragment_bytes : int
+        Largest datagram, where it does.
+    closed : bool
+        Nothing is begun or answered any more; only the last response can still be had.
+    active : Exchange or None
+        The exchange whose response is waited for.
+    stillborn : set of (int, bytes)
+        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make.
+    """
+
+    def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path):
+        self.context = context
+        self.initiator = initiator
+        self.spi_i, self.spi_r = spi_i, spi_r
+        self.path = path
+        self.suite: Suite | None = None
+        self.keys: IkeKeys | None = None
+        self.protection: Protection | None = None
+        self.fragmentation = False
+        self.fragment_bytes = FRAGMENT_BYTES
+        self.closed = False
+        self.active: Exchange | None = None
+        self.stillborn: set[tuple[int, bytes]] = set()
+        self._former: Protection | None = None
+        self._queue: deque[Exchange] = deque()
+        self._requests = RequestWindow(Retransmission())
+        self._responses = ResponseWindow()
+        self._repeat: Timer | None = None
+
+    # What an IKE SA makes of it
+
+    @abstractmethod
+    def answer(self, now: float, message: Message) -> Reply:
+        """The answer to a request. Raises PeerError."""
+
+    @abstractmethod
+    def refuse(self, now: float, error: PeerError) -> Reply:
+        """The answer to a request in which something was wrong."""
+
+    @abstractmethod
+    def wrong_response(self, now: float, error: PeerError) -> None:
+        """A response was wrong."""
+
+    @abstractmethod
+    def given_up(self, now: float) -> None:
+        """A request was never answered."""
+
+    @abstractmethod
+    def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
+        """An authentic message that is no repetition came along ``local`` and ``remote``."""
+
+    @property
+    def spi(self) -> bytes:
+        """The one that this side chose."""
+        return self.spi_i if self.initiator else self.spi_r
+
+    @property
+    def name(self) -> str:
+        return f"{self.spi_i.hex()}-{self.spi_r.hex()}"
+
+    def use_keys(self, suite: Suite, keys: IkeKeys) -> None:
+        """Protects with ``keys`` from here on; what was sent under the former ones is still understood."""
+        self.suite, self.keys = suite, keys
+        self._former = self.protection
+        self.protection = Protection(suite, keys, initiator=self.initiator)
+        line = keylog.line(suite, keys, self.spi_i, self.spi_r) if self.context.settings.key_log else None
+        if line is not None:
+            self.context.emit(KeyLog(line))
+
+    # Sending
+
+    def repeat_requests(self, retransmission: Retransmission) -> None:
+        """How often, from the first request on."""
+        self._requests = RequestWindow(retransmission)
+
+    def fall_silent(self) -> list[Exchange]:
+        """Nothing more is sent, but the last response where it is asked for again; returns the exchanges that will not
+        be finished."""
+        self.closed = True
+        self._stop_repeating()
+        unfinished = [exchange for exchange in (self.active, *self.waiting()) if exchange is not None]
+        self.active = None
+        return unfinished
+
+    def submit(self, exchange: Exchange, now: float) -> None:
+        """Begins ``exchange``, at once or when those before it are through."""
+        self._queue.append(exchange)
+        self._begin(now)
+
+    def submit_first(self, exchange: Exchange, now: float) -> None:
+        """Begins ``exchange`` before all others that wait."""
+        self._queue.appendleft(exchange)
+        self._begin(now)
+
+    def waiting(self) -> tuple[Exchange, ...]:
+        """Exchanges that have not begun; they are taken out."""
+        waiting, self._queue = tuple(self._queue), deque()
+        return waiting
+
+    def _begin(self, now: float) -> None:
+        while self.active is None and self._queue and not self.closed:
+            exchange = self._queue.popleft()
+            payloads = exchange.request(self, now)
+            if payloads is None:
+                continue
+            self.active = exchange
+            self.stillborn.clear()
+            message = Message(self.spi_i, self.spi_r, exchange.exchange_type, self.initiator, False,
+                              self._requests.next_id, tuple(payloads))
+            datagrams = self._seal(message)
+            self._transmit(self._requests.send(now, datagrams), self.path.local, self.path.remote)
+            self._repeat_at(self._requests.deadline)
+            exchange.sent(self, message, datagrams)
+
+    def _seal(self, message: Message) -> tuple[bytes, ...]:
+        if self.protection is None:
+            return (message.pack(),)
+        return tuple(self.protection.seal(message, self.fragment_bytes if self.fragmentation else None))
+
+    def _transmit(self, datagrams: tuple[bytes, ...], local: Socket, remote: Socket) -> None:
+        marker = MARKER if local.port == NAT_PORT else b""
+        for datagram in datagrams:
+            self.context.emit(Datagram(local, remote, marker + datagram))
+
+    def _repeat_at(self, when: float) -> None:
+        self._repeat = self.context.timers.at(when, self._repeat_request)
+
+    def _stop_repeating(self) -> None:
+        if self._repeat is not None:
+            self._repeat.cancel()
+
+    def _repeat_request(self, now: float) -> None:
+        try:
+            datagrams = self._requests.repeat(now)
+        except GivenUp:
+            self.given_up(now)
+            return
+        self._transmit(datagrams, self.path.local, self.path.remote)
+        self._repeat_at(self._requests.deadline)
+
+    # Receiving
+
+    def receive(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        """A datagram, without marker, whose SPIs are those of this IKE SA."""
+        if header.initiator == self.initiator:
+            return
+        if header.response:
+            self._receive_response(now, header, data, local, remote)
+        else:
+            self._receive_request(now, header, data, local, remote)
+
+    def _receive_request(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        arrival = self._responses.arrival(header.message_id)
+        if arrival == Arrival.REPEATED and self._asks_again(data):
+            self._transmit(self._responses.response, local, remote)
+        if arrival != Arrival.NEW or self.protection is None or self.closed:
+            return
+        try:
+            message = self.protection.open(data)
+            if message is None:
+                return
+            self.heard_from(now, local, remote)
+            reply = self.answer(now, message)
+        except NotAuthentic:
+            return
+        except PeerError as error:
+            self.heard_from(now, local, remote)
+            reply = self.refuse(now, error)
+        answer = Message(self.spi_i, self.spi_r, header.exchange, self.initiator, True, header.message_id,
+                         reply.payloads)
+        datagrams = self._responses.answer(self._seal(answer))
+        self._transmit(datagrams, local, remote)
+        if reply.then is not None:
+            reply.then(answer, datagrams)
+        self._begin(now)
+
+    def answer_init(self, response: bytes, local: Socket, remote: Socket) -> None:
+        """Answers the IKE_SA_INIT that made this IKE SA, now and when it comes again."""
+        self._transmit(self._responses.answer((response,)), local, remote)
+
+    def repeat_init(self, local: Socket, remote: Socket) -> None:
+        """The IKE_SA_INIT came again."""
+        if self._responses.expected == 1:
+            self._transmit(self._responses.response, local, remote)
+
+    def _asks_again(self, data: bytes) -> bool:
+        """Whether ``data``, with the last request's ID, is authentic and not one of the later fragments."""
+        for protection in (self.protection, self._former):
+            if protection is not None:
+                try:
+                    return protection.authentic(data) == 1
+                except NotAuthentic:
+                    continue
+        return False
+
+    def _receive_response(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        exchange = self.active
+        if exchange is None or not self._requests.expects(header.message_id):
+            return
+        if header.exchange != exchange.exchange_type or self.protection is None and remote != self.path.remote:
+            return
+        try:
+            if self.protection is None:
+                exchange.received(data)
+                message = Message.parse(data)
+            else:
+                message = self.protection.open(data)
+            if message is None:
+                return
+        except NotAuthentic:
+            return
+        except PeerError as error:
+            if self.protection is not None:  # otherwise anybody may have sent it
+                self.request_answered()
+                exchange.abandoned(self, now)
+                self.wrong_response(now, error)
+            return
+        if self.protection is not None:
+            self.heard_from(now, local, remote)
+        self._take(now, exchange, message)
+
+    def _take(self, now: float, exchange: Exchange, message: Message) -> None:
+        """Gives an answer to the exchange that waits for it."""
+        if self.protection is not None:
+            self.request_answered()
+        try:
+            exchange.response(self, now, message)
+        except PeerError as error:
+            self.wrong_response(now, error)
+            return
+        self._begin(now)
+
+    def request_answered(self) -> None:
+        """The active exchange is over; the next request gets the next message ID."""
+        self._stop_repeating()
+        self._requests.answered()
+        self.active = None
+
+    def request_again(self, exchange: Exchange, now: float) -> None:
+        """The active exchange was sent back: ``exchange`` takes its place, and its message ID."""
+        self._stop_repeating()
+        self._requests.again()
+        self.active = None
+        self.submit_first(exchange, now)
+
+    def request_in_vain(self, tries: int) -> None:
+        """An answer that proves nothing says that the request fails: it is repeated a few times at most."""
+        self._requests.shorten(tries)

@@ -1,0 +1,102 @@
+"""Two endpoints, of which both have the keys, and each now and then says something that is wrong: no exception comes out,
+and nothing is left behind.
+
+``python -m tests.firmware_py.ike.fuzz_endpoint --count 1000000`` prints its seed and what became of the messages.
+"""
+import argparse
+import random
+import time
+from collections import Counter
+from contextlib import contextmanager
+
+from spigate.firmware_py.ike import dialogue
+from spigate.firmware_py.ike.payloads import pack_chain
+from spigate.firmware_py.ike.registry import ExchangeType, PayloadType
+from spigate.firmware_py.ike.window import Retransmission
+from spigate.firmware_py.sa import Mode
+from tests.firmware_py.ike.fuzz import mutate, mutate_one
+from tests.firmware_py.ike.network import Host, child, esp, ike, pair
+
+QUICK = {"retransmission": Retransmission(timeout=0.5, factor=1.5, tries=2), "dpd_seconds": 5}
+KINDS = (
+    ({}, (child(),)),
+    ({"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519-ke1_mlkem768")},
+     (child(proposals=esp("aes128gcm16-x25519-ke1_mlkem768")),)),
+    ({"fragment_bytes": 576}, (child(traffic="", mode=Mode.TRANSPORT),
+                               child("other", "10.3.0.0/24=10.4.0.0/24", proposals=esp("aes128-sha256-ecp256")))))
+
+
+@contextmanager
+def lying(rng: random.Random, counts: Counter, rate: int):
+    """Messages are wrong inside, one in ``rate``: sealed with the right keys, by one who has them."""
+    honest = dialogue.Dialogue._seal
+
+    def seal(self, message):
+        counts["messages"] += 1
+        if rng.randrange(rate):
+            return honest(self, message)
+        counts["wrong"] += 1
+        if self.protection is None:
+            return (mutate(rng, message.pack()),)
+        if message.payloads and rng.randrange(2):
+            first, text = mutate_one(rng, message.payloads)
+        else:
+            first, text = pack_chain(message.payloads)
+            text = mutate(rng, text)
+        if not rng.randrange(10):
+            message = dialogue.Message(message.spi_i, message.spi_r, rng.choice([*ExchangeType, 99]), message.initiator,
+                                       message.response, message.message_id)
+        return (self.protection._seal(message, PayloadType.SK, b"", first, text),)
+
+    dialogue.Dialogue._seal = seal
+    try:
+        yield
+    finally:
+        dialogue.Dialogue._seal = honest
+
+
+def command(rng: random.Random, host: Host, peer: str) -> None:
+    match rng.randrange(7):
+        case 0 | 1:
+            host.rekey(peer, rng.choice([None, host.peers[0].children[-1].name]))
+        case 2:
+            host.initiate(peer, rng.choice([None, host.peers[0].children[-1].name]))
+        case 3:
+            host.terminate(peer, rng.choice([None, *[each.name for each in host.peers[0].children]]))
+        case _:
+            host.initiate(peer)
+
+
+def fuzz(count: int, seed: int) -> Counter:
+    """How many messages there were, how many of them wrong, and what the endpoints told of."""
+    rng, counts = random.Random(seed), Counter()
+    while counts["messages"] < count:
+        settings, children = rng.choice(KINDS)
+        network, a, b = pair(*children, seed=rng.getrandbits(32), a={**QUICK, **settings}, b={**QUICK, **settings})
+        with lying(rng, counts, rng.choice((3, 12, 30))):
+            for _ in range(20):
+                command(rng, *rng.choice(((a, "b"), (b, "a"))))
+                network.run(rng.choice((0, 0.005, 1, 10)))
+        for host in (a, b):
+            host.stop()
+        network.run(400)
+        for host in (a, b):
+            counts.update(host.kinds())
+            assert not list(host.endpoint.ikes) and not host.endpoint.half_open
+            assert not host.plane.inbound and not host.plane.outbound and not host.plane.policies
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    begun = time.monotonic()
+    counts = fuzz(arguments.count, arguments.seed)
+    print(f"{time.monotonic() - begun:.1f} s: {dict(counts)}")
+
+
+if __name__ == "__main__":
+    main()
