@@ -208,7 +208,7 @@ def _sa(table: Table) -> Sa:
         mtu=table.number("mtu", 0, 0xFFFF, 0), df=table.choice("df", Df, Df.COPY),
         copy_tos=table.flag("copy_tos", True), outer_tos=table.number("outer_tos", 0, 255, 0),
         outer_ttl=table.number("outer_ttl", 1, 255, 64), reqid=table.number("reqid", 0, 0xFFFF_FFFF, 0),
-        encapsulation=encapsulation, ah_align=table.number("ah_align", 4, 8, 4))
+        encapsulation=encapsulation, tfc=table.number("tfc", 0, 0xFFFF, 0), ah_align=table.number("ah_align", 4, 8, 4))
 
 
 def _policy(table: Table) -> Policy:

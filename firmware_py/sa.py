@@ -222,6 +222,8 @@ class Sa:
     reqid : int
         What ties templates of policies to it, as in Linux; 0: nothing.
     encapsulation : Encapsulation or None
+    tfc : int
+        Outbound ESP tunnels: packets are padded to so many bytes, or as many as fit (RFC 4303 2.7). 0: they are not.
     ah_align : int
         AH over IPv4 is padded to whole numbers of so many bytes: 4 (RFC 4302 2.6), or 8, which Linux demands
         of its SAs without the flag ``align4``. Over IPv6 it is 8.
@@ -258,6 +260,7 @@ class Sa:
     outer_ttl: int = 64
     reqid: int = 0
     encapsulation: Encapsulation | None = None
+    tfc: int = 0
     ah_align: int = 4
 
     def __post_init__(self):
@@ -269,6 +272,8 @@ class Sa:
         self._check_material()
         _check(self.encapsulation is None or self.protocol == ESP, "encapsulation", "None, because AH does not pass a NAT",
                self.encapsulation)
+        _check(0 <= self.tfc <= 0xFFFF, "tfc", "0 to 65535", self.tfc)
+        _check(not self.tfc or (self.protocol, self.mode) == (ESP, Mode.TUNNEL), "tfc", "0 but for ESP in tunnel mode", self.tfc)
         _check(self.ah_align in (4, 8), "ah_align", "4 or 8", self.ah_align)
         _check(0 <= self.replay_window <= 4096, "replay_window", "0 to 4096", self.replay_window)
         _check(0 <= self.sequence < 1 << (64 if self.esn else 32), "sequence",

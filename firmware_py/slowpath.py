@@ -123,14 +123,14 @@ class SlowPath:
                 # Now the gateware can do it, or say why not.
                 await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
                 return
-        if self._routing.is_local(ip.destination) and await self._ipsec(header, ethernet, packet, ip):
+        if await self._ipsec(header, ethernet, packet, ip):
             return
         await self.forward(header, ethernet, packet, ip)
 
     def _wants_whole(self, ingress: Port, ip: Ip) -> bool:
         """Fragments pass as they are where neither this gateway is meant nor a policy looks at what only the first
         of them has (RFC 4301 7)."""
-        if self._routing.is_local(ip.destination) or (ip.version == 6 and not (ip.offset or ip.more)):
+        if self._routing.is_local(ip.destination):
             return True
         flow = Flow.of(ip)
         for selectors in self._owner.meets(ingress, flow):
@@ -145,8 +145,8 @@ class SlowPath:
 
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
-        in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
-        if ip.protocol not in (ESP, AH) and not in_udp:
+        in_udp = self._routing.is_local(ip.destination) and ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
+        if not (in_udp or self._is_ipsec(ip)):
             return False
         number = spi(packet, ip)
         if in_udp:
@@ -165,23 +165,27 @@ class SlowPath:
         await self.decrypt(placed, header, ethernet, packet)
         return True
 
+    def _is_ipsec(self, ip: Ip) -> bool:
+        """Whether it is ESP or AH for this gateway."""
+        return self._routing.is_local(ip.destination) and ip.protocol in (ESP, AH)
+
     async def decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
         """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside."""
         if placed.inside and header.ingress != Port.RECIRCULATE:
             raise Refused(Reason.POLICY)
         if header.depth > self._depth_limit():
             raise Refused(Reason.NESTED)
-        tunnel, more = placed.sa.mode == Mode.TUNNEL, layered(placed)
-        if more and header.depth >= self._depth_limit():
-            raise Refused(Reason.NESTED)
+        tunnel = placed.sa.mode == Mode.TUNNEL
         try:
-            plain = placed.soft.decapsulate(packet, decrement_ttl=tunnel and not more)
+            plain = placed.soft.decapsulate(packet, decrement_ttl=tunnel and not layered(placed))
         except Refused as refusal:
             self._tell(refusal.reason, placed, header, packet)
             raise
         self._tell_soft(placed, header, packet)
         ip = Ip.parse(plain)
-        if more:
+        if self._is_ipsec(ip):
+            if header.depth >= self._depth_limit():
+                raise Refused(Reason.NESTED)
             route = Route(Port.RECIRCULATE)
         elif not tunnel:
             route = Route(Port.SERVER)
@@ -231,7 +235,7 @@ class SlowPath:
             return
         # What IPv6 must carry in any case goes in fragments outside (RFC 2473 7.1).
         room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
-        pieces = [packet]
+        mtu, pieces = self._routing.mtu(Port.NETWORK, outermost.destination), [packet]
         if len(packet) > room and keeps_whole(outermost, ip):
             if ip.dont_fragment:
                 await self.too_big(header, ethernet, packet, room)
@@ -241,7 +245,7 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at))
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import AH, ESP, Address, Auth, Cipher, Mode, Network, Sa, Selectors
+from spigate.firmware_py.sa import AH, ESP, Address, Auth, Cipher, Direction, Mode, Network, Sa, Selectors
 from spigate.hdl.csr import rdl
 
 Action = rdl.enum("action_e")
@@ -61,6 +61,7 @@ class Capabilities:
             (not sa.key or len(sa.key) in self.aes_keys, f"keys of {8 * len(sa.key)} bits"),
             (sa.auth in self.auths or sa.auth == Auth.NONE, sa.auth.value),
             (not sa.icv_bytes or sa.icv_bytes in self.icvs, f"ICVs of {sa.icv_bytes} bytes"),
+            (not sa.tfc or sa.direction == Direction.INBOUND, "padding for traffic flow confidentiality"),
             (sa.replay_window <= self.replay_window, f"replay windows of {sa.replay_window}"),
         ]
         return next((name for has, name in needs if not has), None)
@@ -71,7 +72,8 @@ GATEWARE = Capabilities(
     ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}), aes_keys=frozenset({16, 24, 32}),
     auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
 """The gateware as it is without parameters: what the reference model imitates."""
-SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16)
+SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16,
+                   sa_entries=1 << 14)
 """A gateway without decryptors: the control element does all SAs itself."""
 
 

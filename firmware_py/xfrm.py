@@ -41,7 +41,7 @@ _AEADS = {"rfc4106(gcm(aes))": (Cipher.AES_GCM, 4), "rfc4543(gcm(aes))": (Cipher
           "rfc7539esp(chacha20,poly1305)": (Cipher.CHACHA20_POLY1305, 4)}
 # Lines that say nothing about what the SA is: counters, times, and where it is offloaded to.
 _IGNORED = ("lifetime", "add", "use", "crypto", "coaddr", "lastused", "output-mark", "if_id", "security",
-            "tfcpad", "mark")
+            "mark")
 
 
 # SAs
@@ -110,6 +110,8 @@ def _state(lines: list[Line], local: Collection[Address]) -> Sa:
             fields["encapsulation"] = _encapsulation(line)
         elif name == "anti-replay":
             numbers.update(_anti_replay(line, rest))
+        elif name == "tfcpad":
+            fields["tfc"] = line.number_of("tfcpad")
         elif name == "sel":
             fields["selectors"] = _selectors(line)
         elif name in ("limit:", "expire"):

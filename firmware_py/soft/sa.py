@@ -119,9 +119,9 @@ class SoftSa:
             raise Refused(Reason.POLICY)
         return plain
 
-    def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False) -> bytes:
+    def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False, mtu: int = 0xFFFF) -> bytes:
         """The packet of ESP or AH, with its IP header, that carries the IP packet ``packet``. It may be longer
-        than its link takes: see :meth:`room`.
+        than its link takes: see :meth:`room`. Only padding for traffic flow confidentiality keeps to ``mtu``.
 
         Raises
         ------
@@ -152,6 +152,8 @@ class SoftSa:
         else:
             header, protocol_at = tunnel.header(self.sa, inner, number), 6 if self.sa.source.version == 6 else 9
             payload, next_header = packet, tunnel.NEXT_HEADERS[inner.version]
+            if self.sa.tfc:
+                payload = payload.ljust(min(self.sa.tfc, self.room(mtu, len(header))), b"\0")
         if not self._age(len(payload)):
             raise Refused(Reason.LIFETIME)
         return self._protocol.wrap(header, protocol_at, number, self._high(number), payload, next_header)

@@ -18,6 +18,7 @@ from spigate.firmware_py.slowpath import ERROR_BURST
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, Source
+from spigate.hdl.net.packet import ALIGN, MAX_FRAME
 from tests.firmware_py.network import INSIDE_MAC, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
@@ -273,6 +274,10 @@ def test_fragments_for_a_decryptor_go_to_it_whole():
     assert made.control.consumed == {"fragment": 1} and not made.control.refusals
 
 
+def test_the_longest_frame_is_the_gatewares():
+    assert GATEWARE.frame_bytes == MAX_FRAME - ALIGN
+
+
 def test_what_is_too_long_for_a_decryptor_is_done_here():
     made = bench(capabilities=GATEWARE)
     sender = peer(INBOUND)
@@ -363,6 +368,18 @@ def test_layers_have_a_limit():
     plain = udp(str(PEER[4]), str(SELF[4]))
     assert made.feed(Port.NETWORK, network_frame(peer(sas[1]).encapsulate(peer(sas[0]).encapsulate(plain)))) == ([], [])
     assert made.loop.drops == {Reason.NESTED: 1}
+
+
+@pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
+def test_tunnels_inside_tunnels_by_policies_of_their_own(capabilities):
+    """A host-to-host tunnel in which another one happens to be."""
+    outer = sa(0x4000, reqid=4)
+    between = Selectors(ip_network(PEER[4]), ip_network(SELF[4]))
+    policies = [*POLICIES, Policy(selectors=between, direction=IN, action=PolicyAction.PROTECT, templates=(template(IN, reqid=4),))]
+    made = bench((INBOUND, outer), policies, capabilities)
+    wrapped = peer(outer).encapsulate(peer(INBOUND).encapsulate(incoming()))
+    _, out = made.feed(Port.NETWORK, network_frame(wrapped))
+    assert [frame[14:] for frame in out] == [routed(incoming())]
 
 
 def test_from_one_tunnel_into_the_other():

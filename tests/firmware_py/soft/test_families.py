@@ -164,6 +164,19 @@ def test_dummy_packets_and_confidentiality_padding():
             receiver.decapsulate(sender._protocol.wrap(header, 6, 3, b"", b"anything", 59))
 
 
+def test_packets_are_padded_to_one_length():
+    """RFC 4303 2.7: as far as they fit, and never cut."""
+    sender, receiver = both(tfc=400)
+    lengths = set()
+    for size in (0, 100, 300, 500):
+        sealed = sender.encapsulate(packet(6, size), mtu=1280)
+        lengths.add(len(sealed))
+        assert receiver.decapsulate(sealed) == packet(6, size)
+    assert len(lengths) == 2
+    sender, receiver = both(tfc=2000)
+    assert 1276 < len(sender.encapsulate(packet(4), mtu=1280)) <= 1280
+
+
 @pytest.mark.parametrize(("inner", "outer", "after"), [(2, 3, 3), (1, 3, 3), (2, 1, 1), (0, 0, 0), (1, 2, 1)])
 @pytest.mark.parametrize(("version", "inside"), [(4, 6), (6, 4), (6, 6)])
 def test_congestion_marks_between_versions(version, inside, inner, outer, after):

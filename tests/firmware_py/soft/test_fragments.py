@@ -147,7 +147,7 @@ def test_memory_and_time_are_bounded(monkeypatch):
         join(many)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 64), st.booleans(), st.integers(0, 2)), max_size=30))
 def test_any_fragments(given_):
     reassembly = Reassembly()

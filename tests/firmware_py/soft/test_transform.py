@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spigate.firmware_py.sa import CIPHERS, Cipher, Direction, Mode, Sa
+from spigate.firmware_py.sa import AUTHS, CIPHERS, Auth, Cipher, Direction, Mode, Sa
 from spigate.firmware_py.soft.transform import transform
 
 WYCHEPROOF = Path(__file__).parents[2] / "data" / "wycheproof"
@@ -43,3 +43,18 @@ def test_agrees_with_wycheproof(cipher):
             assert transform(sa).open(test["aad"], b"", iv, test["ct"] + damaged) is None
             valid += 1
     assert valid >= 12
+
+
+@pytest.mark.parametrize("auth", [Auth.HMAC_SHA256_128, Auth.HMAC_SHA384_192, Auth.HMAC_SHA512_256])
+def test_hmacs_agree_with_wycheproof(auth):
+    form, results = AUTHS[auth], set()
+    for group in json.loads((WYCHEPROOF / f"hmac_{form.hash}_test.json").read_text())["testGroups"]:
+        if (group["keySize"], group["tagSize"]) != (8 * form.key, 8 * form.icv):
+            continue
+        for test in group["tests"]:
+            sa = Sa(direction=Direction.INBOUND, spi=256, mode=Mode.TUNNEL, auth=auth, auth_key=bytes.fromhex(test["key"]), **ENDS)
+            message, tag = bytes.fromhex(test["msg"]), bytes.fromhex(test["tag"])
+            text = transform(sa).open(b"", b"", b"", message + tag)
+            assert text == (None if test["result"] == "invalid" else message)
+            results.add(test["result"])
+    assert results == {"valid", "invalid"}
