@@ -225,5 +225,5 @@ def test_wireshark_reads_along_with_the_key_log(wire, tmp_path, suite):
         ping(wire.ours, "10.2.0.1", [99])
     shown = decrypted(keys, tap.packets)
     assert "Type: 8 (Echo (ping) request)" in shown and "Type: 0 (Echo (ping) reply)" in shown
-    assert "Identification Data: a.example" in shown
+    assert "Identification Data:a.example" in shown
     assert (keys / "esp_sa").stat().st_mode & 0o777 == 0o600
