@@ -50,7 +50,7 @@ class Control:
 
     async def __aexit__(self, *_) -> None:
         self._server.close()
-        for queue in self._followers:
+        for queue in list(self._followers):
             queue.put_nowait(None)
         self._path.unlink(missing_ok=True)
 
@@ -64,10 +64,10 @@ class Control:
                 queue.put_nowait(row)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        queue: asyncio.Queue = asyncio.Queue()
         try:
             while line := await reader.readline():
                 answer, follow = self._answer(line)
-                queue: asyncio.Queue = asyncio.Queue()
                 if follow:
                     self._followers.add(queue)
                 writer.write(json.dumps(answer).encode() + b"\n")
@@ -75,12 +75,12 @@ class Control:
                 while follow and (row := await queue.get()) is not None:
                     writer.write(json.dumps({"row": row}).encode() + b"\n")
                     await writer.drain()
-                self._followers.discard(queue)
                 if follow:
                     return
         except (ConnectionError, ValueError):  # it hung up, or its line is too long
             pass
         finally:
+            self._followers.discard(queue)
             writer.close()
 
     def _answer(self, line: bytes) -> tuple[dict, bool]:

@@ -18,19 +18,22 @@ from spigate.firmware_py.soft.sa import SoftSa
 
 HELD_PACKETS = 16
 """Packets that wait for a child SA that traffic starts."""
+ALIVE_SECONDS = 1.0
+"""A peer is called alive so often at most."""
 NEARLY_USED_UP = 0xF000_0000
 """The sequence number at which an SA without extended ones is replaced."""
 
 
 @dataclass
 class Active:
-    """An SA at work. ``since``: when it was installed."""
+    """An SA at work. ``since``: when it was installed; ``heard``: when its peer was last called alive."""
 
     peer: str
     child: str
     sa: Sa
     soft: SoftSa
     since: float
+    heard: float = -ALIVE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Plane:
         self._held: dict[tuple[str, str], deque[bytes]] = {}
         self._reassembly = Reassembly()
         self._mtu, self._clock, self._identification = mtu, clock, 0
+        self._sort()
 
     @property
     def sas(self) -> list[Active]:
@@ -115,9 +119,14 @@ class Plane:
                     self.inbound[new.identity] = active
             case AddPolicy(policy=policy):
                 self.policies.add(policy)
+                self._sort()
             case RemovePolicy(policy=policy):
                 self.policies.remove(policy)
+                self._sort()
         return []
+
+    def _sort(self) -> None:
+        self._outward, self._inward = self.policies.outbound(), self.policies.inbound()
 
     def _sending(self, sa: Sa) -> Active:
         return next(active for active in self.outbound[sa.reqid] if active.sa == sa)
@@ -140,7 +149,7 @@ class Plane:
             if whole is None:
                 return []
             packet, ip = whole, Ip.parse(whole)
-        policy = next((each for each in self.policies.outbound() if _matches(each.selectors, ip)), None)
+        policy = next((each for each in self._outward if _matches(each.selectors, ip)), None)
         if policy is None and waits:
             self._wait(packet, ip)
             return []
@@ -195,7 +204,7 @@ class Plane:
         """Fragments go through tunnels as they are, unless a policy looks at what only the first of them has (RFC
         4301 7); transport mode has no fragments."""
         hosts = Selectors(ip_network(ip.source), ip_network(ip.destination))
-        met = [each for each in self.policies.outbound() if each.selectors.overlaps(hosts)]
+        met = [each for each in self._outward if each.selectors.overlaps(hosts)]
         return not met or ip.version == 6 or any(
             (each.selectors.source_ports, each.selectors.destination_ports) != (ANY_PORTS, ANY_PORTS)
             or any(template.mode == Mode.TRANSPORT for template in each.templates) for each in met)
@@ -233,7 +242,10 @@ class Plane:
         if active is None or bool(active.sa.encapsulation) != in_udp:
             raise Refused(Reason.NO_SA)
         plain = self._run(active, active.soft.decapsulate, packet)
-        self.on_alive(active.sa.spi)
+        now = self._clock()
+        if now - active.heard >= ALIVE_SECONDS:
+            active.heard = now
+            self.on_alive(active.sa.spi)
         inner = Ip.parse(plain)
         if not self._may_carry(active.sa, inner):
             raise Refused(Reason.POLICY)
@@ -242,7 +254,7 @@ class Plane:
 
     def _may_carry(self, sa: Sa, ip: Ip) -> bool:
         """Whether the policies want the packet ``ip`` to have come through ``sa`` (RFC 4301 5.2)."""
-        for policy in self.policies.inbound():
+        for policy in self._inward:
             if _matches(policy.selectors, ip):
                 if policy.action != PolicyAction.PROTECT:
                     return False

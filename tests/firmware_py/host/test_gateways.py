@@ -2,6 +2,7 @@
 again."""
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -9,15 +10,18 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
+import scapy.layers.inet as scapy
 
 from spigate.firmware_py import pcap
+from spigate.firmware_py.host.links import Sender
 from spigate.firmware_py.host.routes import run
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.sa import AH, ESP
-from tests.firmware_py.host.bed import Gateway, need_host, ping, transfer
+from tests.firmware_py.host.bed import SPIGATE, Gateway, need_host, ping, transfer
 from tests.firmware_py.ike.strongswan import REQUIRED, Wire, inside
 
 CONFIG = """
@@ -163,6 +167,24 @@ def test_nothing_leaves_in_the_clear_when_it_is_killed(wire, tmp_path):
             ping(wire.ours, "10.2.0.1")
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_comes_in_the_clear_is_for_rp_filter(wire, tmp_path, strict):
+    """As docs/operating.md says: this gateway does not see it."""
+    forged = bytes(scapy.IP(src="10.2.0.1", dst="10.1.0.1") / scapy.UDP(sport=9, dport=999) / b"in the clear")
+    with pair(wire, tmp_path):
+        run("-n", wire.theirs, "route", "add", "10.1.0.0/24", "via", OUTER[4][0])
+        with inside(wire.ours):
+            Path("/proc/sys/net/ipv4/conf/eth0/rp_filter").write_text("1" if strict else "0")
+            heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            heard.bind(("10.1.0.1", 999))
+        with inside(wire.theirs):
+            sender = Sender(4)
+        with heard, closing(sender):
+            sender.send(forged)
+            assert bool(select.select([heard], [], [], 1)[0]) is not strict
+        run("-n", wire.theirs, "route", "del", "10.1.0.0/24")
+
+
 def numbers(packets: list[bytes]) -> list[tuple]:
     """Destination, SPI and sequence number of each ESP packet."""
     return [(ip.destination, packet[ip.header_bytes:ip.header_bytes + 8]) for packet in packets
@@ -227,3 +249,19 @@ def test_wireshark_reads_along_with_the_key_log(wire, tmp_path, suite):
     assert "Type: 8 (Echo (ping) request)" in shown and "Type: 0 (Echo (ping) reply)" in shown
     assert "Identification Data:a.example" in shown
     assert (keys / "esp_sa").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_is_said_in_a_sentence(wire, tmp_path):
+    with pair(wire, tmp_path) as (a, _):
+        def start(config, namespace=wire.ours, *options):
+            path = tmp_path / "other.toml"
+            path.write_text(config)
+            done = subprocess.run(["ip", "netns", "exec", namespace, *SPIGATE, "ce", "--config", str(path), *options],
+                                  capture_output=True, text=True, timeout=30, check=False)
+            assert done.returncode == 2 and "Traceback" not in done.stderr
+            return done.stderr
+
+        assert "UDP port 500, IPv4: Address already in use; is another IKE daemon running?" in start("")
+        assert "--dataplane must be soft, not 'axi://0'" in start("", wire.ours, "--dataplane", "axi://0")
+        assert "key host.mtu: expected a number" in start("[host]\nmtu = 1")
+        assert "peer 'other' has no child 'x'; it has net" in a.command("rekey", "other/x", code=2)

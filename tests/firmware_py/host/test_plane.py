@@ -1,4 +1,5 @@
 """A plane against one opposite, and packets of scapy's; what IKE would say, said here."""
+import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -220,3 +221,21 @@ def test_ports_of_protocols_without_any():
     pair = on_traffic()
     pair.a.send(bytes(IP(src="10.1.0.1", dst="10.2.0.1") / ICMP()))
     assert pair.told[0][3].destination_ports == ANY_PORTS and pair.told[0][3].protocol == 1
+
+
+def test_mutated_packets_do_no_harm(pair):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    source = random.Random(seed)
+    pair.a.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.OUT, destination_ports=(1, 9))))
+    for _ in range(3000):
+        clear = bytearray(packet(source.randrange(200)))
+        sealed = bytearray(pair.a.send(packet(source.randrange(200)))[0])
+        for data in (clear, sealed):
+            for _ in range(source.randrange(1, 4)):
+                data[source.randrange(len(data))] = source.randrange(256)
+            del data[source.choice((len(data), source.randrange(len(data)))):]
+        pair.a.send(bytes(clear))
+        pair.b.receive(bytes(sealed))
+    assert pair.b.drops["icv"] > 100
+    assert pair.b.receive(pair.a.send(packet())[0]) == packet()
