@@ -344,8 +344,10 @@ class SlowPath:
             # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
             begins = kind == "encrypted" or (kind == "decrypted" and kept)
             self._identification += begins
+            # AH has signed what IPv4's header says (RFC 4302 A1).
+            own = ip.identification if ip.version == 4 and ip.protocol == AH else self._identification
             try:
-                pieces = fragments(packet, mtu, self._identification if begins else None)
+                pieces = fragments(packet, mtu, own if begins else None)
             except Refused:
                 await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
                                    ethernet, packet, mtu)

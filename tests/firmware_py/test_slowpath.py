@@ -233,6 +233,14 @@ def test_too_big_goes_in_pieces(version, df, flags, inner_pieces):
         assert whole == [routed(plain)]
 
 
+def test_fragments_of_ah_keep_what_it_has_signed():
+    outbound = ah(0x1001, Direction.OUTBOUND, sequence=500)
+    made = bench((outbound,), [policy(OUT, templates=[template(OUT, protocol=AH)])])
+    plain = outgoing(size=1470)
+    out, _ = made.feed(Port.SERVER, server_frame(plain))
+    assert len(out) == 2 and opened(out, outbound) == [routed(plain)]
+
+
 def test_decryptors_send_too_big_packets_up():
     made = bench(capabilities=GATEWARE)
     out, _ = made.feed(Port.SERVER, server_frame(outgoing()))
