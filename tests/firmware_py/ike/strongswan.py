@@ -1,12 +1,14 @@
-"""strongSwan's charon in a network namespace of its own, with ESP in user space, and an endpoint of ours opposite.
+"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace of its own, with ESP in user space, or in a
+user-mode Linux, with that kernel's ESP and AH.
 
 Debian: strongswan-charon, strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins,
-libstrongswan-extra-plugins, iproute2. It wants root, network namespaces and /dev/net/tun.
+libstrongswan-extra-plugins, iproute2; user-mode-linux, kmod. It wants root, network namespaces and /dev/net/tun.
 """
 import ctypes
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -25,9 +27,26 @@ from tests.firmware_py.ike.network import DataPlane
 
 CHARON = Path("/usr/lib/ipsec/charon")
 PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
-           "kernel-libipsec kernel-netlink socket-default vici")
+           "kernel-netlink socket-default vici")
+UML, UML_MODULES = Path("/usr/bin/linux.uml"), Path("/usr/lib/uml/modules")
+INIT = """#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin STRONGSWAN_CONF={conf}
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t tmpfs none /run
+ip link set lo up
+ip link set vec0 up
+ip address add {theirs}/24 dev vec0
+ip address add {control}/24 dev vec0
+ip address add 10.2.0.1/24 dev lo
+for module in esp4 ah4 xfrm_user authenc gcm seqiv cbc; do modprobe $module; done
+exec {charon}
+"""
+"""Of the user-mode Linux: its only program but the shell is charon."""
 REQUIRED = "SPIGATE_PEERS_REQUIRED"
 OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
+CONTROL = "10.98.0.2"
+"""Of the user-mode Linux, for swanctl: what goes between OURS and THEIRS may have to be ESP."""
 CLONE_NEWNET = 0x40000000
 
 
@@ -39,7 +58,8 @@ def missing() -> str | None:
                           (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
                           (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
                           (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
-                          (Path("/dev/net/tun"), "a kernel with TUN")):
+                          (Path("/dev/net/tun"), "a kernel with TUN"), (UML, "user-mode-linux"),
+                          (Path("/sbin/modprobe"), "kmod")):
         if not path.exists():
             return package
     return None if shutil.which("ip") else "iproute2"
@@ -97,15 +117,16 @@ class Wire:
 class Charon:
     """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
 
-    def __init__(self, wire: Wire, folder: Path, settings: str = ""):
+    def __init__(self, wire: "Wire | Uml", folder: Path, settings: str = ""):
         self._wire, self._folder, self._settings = wire, folder, settings
         self._uri = f"unix://{folder}/vici"
+        self._prefix: list[str] = []
         self.log = folder / "charon.log"
 
-    def start(self) -> None:
+    def _configure(self, plugins: str) -> Path:
         conf = self._folder / "strongswan.conf"
         conf.write_text(f"""charon {{
-            load = {PLUGINS}
+            load = {plugins}
             retransmit_timeout = 1.0
             {self._settings}
             plugins {{ vici {{ socket = {self._uri} }} }}
@@ -115,16 +136,27 @@ class Charon:
                 cfg = 2
                 flush_line = yes }} }}
         }}\n""")
+        return conf
+
+    def start(self) -> None:
+        conf = self._configure(f"kernel-libipsec {PLUGINS}")
         # its pid file is always in /run, so that each needs a /run of its own
         run = f"mount -t tmpfs none /run; exec {CHARON}"
         self._process = subprocess.Popen(["ip", "netns", "exec", self._wire.theirs, "unshare", "-m", "sh", "-c", run],
                                          env={**os.environ, "STRONGSWAN_CONF": str(conf)},
                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 20
-        while not (self._folder / "vici").exists():
+        self._wait(lambda: (self._folder / "vici").exists())
+        self.load()
+
+    def _wait(self, up) -> None:
+        end = time.monotonic() + 30
+        while not up():
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
             time.sleep(0.05)
+
+    def load(self) -> None:
+        """Reads its connections, credentials and secrets anew."""
         self.swanctl("--load-all", "--file", str(self._folder / "swanctl.conf"), "--noprompt")
 
     def close(self) -> None:
@@ -148,19 +180,61 @@ class Charon:
             raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         raw.bind((source, 0))
         raw.settimeout(5)
-        raw.sendto(bytes.fromhex("0800f7ff00000000"), (destination, 0))
+        raw.sendto(REQUEST, (destination, 0))
         return raw
 
     def swanctl(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run(["swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
+        done = subprocess.run([*self._prefix, "swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
                               env={**os.environ, "SWANCTL_DIR": str(self._folder)}, check=False)
         assert not check or done.returncode == 0, done.stdout + done.stderr + self.log.read_text()
         return done.stdout
 
     def start_swanctl(self, *words: str) -> subprocess.Popen:
         """A command that ends when the peer has answered."""
-        return subprocess.Popen(["swanctl", *words, "--uri", self._uri], stdout=subprocess.PIPE,
+        return subprocess.Popen([*self._prefix, "swanctl", *words, "--uri", self._uri], stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)
+
+
+class Uml:
+    """A namespace for us, and a cable out of it to a user-mode Linux."""
+
+    def __init__(self):
+        self.ours = f"spigate-u-{os.getpid()}"
+
+    def __enter__(self) -> "Uml":
+        _ip("netns", "add", self.ours)
+        _ip("-n", self.ours, "link", "set", "lo", "up")
+        _ip("-n", self.ours, "tuntap", "add", "tap0", "mode", "tap")
+        for address in (OURS, "10.98.0.1"):
+            _ip("-n", self.ours, "address", "add", f"{address}/24", "dev", "tap0")
+        _ip("-n", self.ours, "link", "set", "tap0", "up")
+        return self
+
+    def __exit__(self, *_) -> None:
+        subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
+
+
+class KernelCharon(Charon):
+    """A charon that uses the ESP and AH of the kernel beneath it, a user-mode Linux's."""
+
+    def __init__(self, uml: Uml, folder: Path):
+        super().__init__(uml, folder)
+        self._uri = f"tcp://{CONTROL}:4502"
+        self._prefix = ["ip", "netns", "exec", uml.ours]
+
+    def start(self) -> None:
+        conf, init = self._configure(PLUGINS), self._folder / "init"
+        init.write_text(INIT.format(conf=conf, theirs=THEIRS, control=CONTROL, charon=CHARON))
+        init.chmod(0o755)
+        uml = (f"mkdir -p /lib/modules; mount --bind {UML_MODULES} /lib/modules; exec {UML} mem=256M root=/dev/root "
+               f"rootfstype=hostfs hostfs=/ rw init={init} con=null con0=fd:0,fd:1 quiet vec0:transport=tap,ifname=tap0")
+        self._process = subprocess.Popen([*self._prefix, "unshare", "-m", "sh", "-c", uml], stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._wait(lambda: self.swanctl("--stats", check=False))
+
+    def close(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)  # a user-mode Linux is several processes
+        self._process.wait()
 
 
 class Pump:
@@ -176,7 +250,7 @@ class Pump:
         So many datagrams of ours are lost.
     """
 
-    def __init__(self, wire: Wire, endpoint: Endpoint):
+    def __init__(self, wire: "Wire | Uml", endpoint: Endpoint):
         self.endpoint = endpoint
         self.plane = DataPlane()
         self.events: list[Event] = []
@@ -236,13 +310,17 @@ class Pump:
 
     def send_esp(self, sa: Sa, packet: bytes) -> None:
         """An IPv4 packet in ESP in UDP."""
+        self._sockets[4500].sendto(self.seal_esp(sa, packet, 4), (str(THEIRS), 4500))
+
+    def seal_esp(self, sa: Sa, payload: bytes, next_header: int) -> bytes:
+        """The next ESP packet of an SA."""
         self._sequence[sa.spi] += 1
         header = sa.spi.to_bytes(4) + self._sequence[sa.spi].to_bytes(4)
         form = CIPHERS[sa.cipher]
-        padding = -(len(packet) + 2) % form.block
-        text = packet + bytes(range(1, padding + 1)) + bytes([padding, 4])
+        padding = -(len(payload) + 2) % form.block
+        text = payload + bytes(range(1, padding + 1)) + bytes([padding, next_header])
         iv = os.urandom(form.iv)
-        self._sockets[4500].sendto(header + iv + transform(sa).seal(header, b"", iv, text), (str(THEIRS), 4500))
+        return header + iv + transform(sa).seal(header, bytes(4) if sa.esn else b"", iv, text)
 
     def hold(self, seconds: float) -> None:
         """Does nothing; what comes waits."""
@@ -260,18 +338,33 @@ class Pump:
         return sum(event.kind == kind for event in self.events)
 
 
-def open_esp(sa: Sa, packet: bytes) -> bytes:
-    """The IPv4 packet inside an ESP packet."""
+def open_esp(sa: Sa, packet: bytes, next_header: int = 4) -> bytes:
+    """What an ESP packet carries; without a number for an IPv4 packet inside a tunnel."""
     form = CIPHERS[sa.cipher]
-    text = transform(sa).open(packet[:8], b"", packet[8:8 + form.iv], packet[8 + form.iv:])
-    assert text is not None and text[-1] == 4
+    text = transform(sa).open(packet[:8], bytes(4) if sa.esn else b"", packet[8:8 + form.iv], packet[8 + form.iv:])
+    assert text is not None and text[-1] == next_header
     return text[:-2 - text[-2]]
 
 
-def echo(request: bytes) -> bytes:
-    """The answer to an ICMP echo request."""
-    icmp = bytes(4) + request[24:]
-    words = sum(int.from_bytes(icmp[at:at + 2]) for at in range(0, len(icmp), 2))
+def checksum(data: bytes) -> bytes:
+    """Of the Internet (RFC 1071)."""
+    words = sum(int.from_bytes(data[at:at + 2]) for at in range(0, len(data), 2))
     while words >> 16:
         words = (words & 0xFFFF) + (words >> 16)
-    return request[:12] + request[16:20] + request[12:16] + bytes(2) + (words ^ 0xFFFF).to_bytes(2) + icmp[4:]
+    return (words ^ 0xFFFF).to_bytes(2)
+
+
+REQUEST = bytes.fromhex("0800f7ff00000000")
+"""An ICMP echo request."""
+
+
+def echo(request: bytes) -> bytes:
+    """The answer to an ICMP echo request in an IPv4 packet."""
+    icmp = request[24:]
+    return request[:12] + request[16:20] + request[12:16] + bytes(2) + checksum(bytes(4) + icmp) + icmp
+
+
+def ipv4(source: str, destination: str, icmp: bytes) -> bytes:
+    header = (b"\x45\0" + (20 + len(icmp)).to_bytes(2) + bytes.fromhex("0001000040010000")
+              + ip_address(source).packed + ip_address(destination).packed)
+    return header[:10] + checksum(header) + header[12:] + icmp

@@ -31,7 +31,7 @@ CERTIFICATES = ("auth = pubkey\n      certs = own.pem", "auth = pubkey")
 
 
 def swanctl_conf(*, ike: str = IKE, esp: str = ESP, auth: tuple[str, str] = PSK, connection: str = "",
-                 remote_ts: str = "10.1.0.0/24", more: str = "") -> str:
+                 remote_ts: str = "10.1.0.0/24", more: str = "", extra: str = "") -> str:
     return f"""
 connections {{
   gw {{
@@ -54,6 +54,7 @@ connections {{
         local_ts = 10.2.0.0/24
         remote_ts = {remote_ts}
         esp_proposals = {esp}
+        {extra}
       }}
       {more}
     }}
