@@ -29,6 +29,7 @@ CHARON = Path("/usr/lib/ipsec/charon")
 PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
            "kernel-netlink socket-default vici")
 UML, UML_MODULES = Path("/usr/bin/linux.uml"), Path("/usr/lib/uml/modules")
+KERNEL = ((UML, "user-mode-linux"), (Path("/sbin/modprobe"), "kmod"))
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin STRONGSWAN_CONF={conf}
 mount -t proc none /proc
@@ -50,24 +51,23 @@ CONTROL = "10.98.0.2"
 CLONE_NEWNET = 0x40000000
 
 
-def missing() -> str | None:
-    """What this machine lacks; None: nothing."""
+def missing(*more: tuple[Path, str]) -> str | None:
+    """What this machine lacks; None: nothing. ``more``: files, and what they come with."""
     if os.geteuid() != 0:
         return "root"
     for path, package in ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
                           (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
                           (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
                           (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
-                          (Path("/dev/net/tun"), "a kernel with TUN"), (UML, "user-mode-linux"),
-                          (Path("/sbin/modprobe"), "kmod")):
+                          (Path("/dev/net/tun"), "a kernel with TUN"), *more):
         if not path.exists():
             return package
     return None if shutil.which("ip") else "iproute2"
 
 
-def need() -> None:
-    """Skips the test where strongSwan is not there, and fails where SPIGATE_PEERS_REQUIRED is set."""
-    lack = missing()
+def need(*more: tuple[Path, str]) -> None:
+    """Skips the test where strongSwan is not there, or ``more``, and fails where SPIGATE_PEERS_REQUIRED is 1."""
+    lack = missing(*more)
     if lack is not None and os.environ.get(REQUIRED) == "1":
         pytest.fail(f"strongSwan is required, and this machine lacks {lack}")
     if lack is not None:

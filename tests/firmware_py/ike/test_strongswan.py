@@ -19,9 +19,12 @@ from spigate.firmware_py.ike.pad import KeyPair, Pad, Peer, PreSharedKey
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, PayloadType
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Direction
+from tests.firmware_py.ike import strongswan
 from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.network import child, esp, ike, net
 from tests.firmware_py.ike.strongswan import OURS, THEIRS, Charon, Pump, Wire, echo, need, open_esp
+
+pytestmark = pytest.mark.xdist_group("strongswan")
 
 SECRET = "a secret of two peers"
 IKE = "aes128gcm16-prfsha256-ecp256"
@@ -381,3 +384,13 @@ def test_loss(live):
         pump.run(2)
     pump.until(lambda: pump.count("child-rekeyed") == 2)
     passes(pump, charon)
+
+
+def test_absence_is_a_failure_where_peers_are_required(monkeypatch):
+    monkeypatch.setattr(strongswan, "missing", lambda *more: "strongswan-charon")
+    monkeypatch.setenv(strongswan.REQUIRED, "1")
+    with pytest.raises(pytest.fail.Exception, match="lacks strongswan-charon"):
+        need()
+    monkeypatch.delenv(strongswan.REQUIRED)
+    with pytest.raises(pytest.skip.Exception, match="lacks strongswan-charon"):
+        need()
