@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -150,3 +151,28 @@ def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 
                 if readable:
                     got += serving.recv(1 << 16)
     assert bytes(got) == data
+
+
+class Traffic:
+    """Pings all the time, in a thread of its own; none may be lost."""
+
+    def __init__(self, namespace: str, destination: str):
+        self._namespace, self._destination, self._stop = namespace, destination, threading.Event()
+        self.count, self.error = 0, None
+
+    def __enter__(self) -> "Traffic":
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(0.002):
+                ping(self._namespace, self._destination, (100, 1300))
+                self.count += 2
+        except AssertionError as error:
+            self.error = error
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,6 +1,5 @@
 """``spigate ce`` and strongSwan, live: pings and TCP through the tunnel, rekeying under traffic, dead peers."""
 import os
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.firmware_py.host.bed import Gateway, ping, transfer
+from tests.firmware_py.host.bed import Gateway, Traffic, ping, transfer
 from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.strongswan import Charon, Wire, need
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
@@ -132,34 +131,10 @@ def test_certificates(wire, bed, tmp_path):
     ping(wire.ours, "10.2.0.1", SIZES)
 
 
-class Traffic:
-    """Pings all the time, in a thread of its own; none may be lost."""
-
-    def __init__(self, namespace: str):
-        self._namespace, self._stop, self.count, self.error = namespace, threading.Event(), 0, None
-
-    def __enter__(self) -> "Traffic":
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.wait(0.002):
-                ping(self._namespace, "10.2.0.1", (100, 1300))
-                self.count += 2
-        except AssertionError as error:
-            self.error = error
-
-    def __exit__(self, *_) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
 def test_rekeying_loses_no_packet(wire, bed):
     gateway, charon = bed(config(), swanctl_conf())
     gateway.happens("child-up")
-    with Traffic(wire.ours) as traffic:
+    with Traffic(wire.ours, "10.2.0.1") as traffic:
         for turn in (1, 2):
             gateway.command("rekey", "b/net")
             gateway.happens("child-rekeyed", 2 * turn - 1)
