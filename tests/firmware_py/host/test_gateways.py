@@ -24,6 +24,7 @@ from spigate.firmware_py.sa import AH, ESP
 from tests.firmware_py.host.bed import SPIGATE, Gateway, need_host, ping, transfer
 from tests.firmware_py.ike.strongswan import REQUIRED, Wire, inside
 
+pytestmark = pytest.mark.xdist_group("host")
 CONFIG = """
 [host]
 device = "ipsec0"
@@ -45,6 +46,8 @@ retry_seconds = 0.5
 {child}
 start = "{start}"
 """
+MOMENTS = 5
+"""At which the gateway is killed."""
 INNER = {4: ("10.1.0.1/24", "10.2.0.1/24"), 6: ("fd00:1::1/64", "fd00:2::1/64")}
 OUTER = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd00:99::1", "fd00:99::2")}
 
@@ -208,7 +211,7 @@ def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_p
         traffic = threading.Thread(target=flood)
         traffic.start()
         try:
-            for turn in range(5):
+            for turn in range(MOMENTS):
                 if turn % 2:
                     a.happens("child-up")
                 time.sleep(moments.uniform(0, 0.5))

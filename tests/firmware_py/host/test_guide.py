@@ -1,17 +1,21 @@
 """docs/operating.md: its commands, in order, as they stand there."""
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.firmware_py.ike.strongswan import need
 
+pytestmark = pytest.mark.xdist_group("host")
 GUIDE = Path(__file__).parents[3] / "docs/operating.md"
 
 
 def test_every_command_of_the_guide_works(tmp_path):
-    need()
+    need((Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping"))
     script = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     try:

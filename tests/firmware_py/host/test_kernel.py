@@ -3,13 +3,15 @@ import pytest
 
 from tests.firmware_py.host.bed import Gateway, Traffic, ping
 from tests.firmware_py.host.test_strongswan import SIZES, config
-from tests.firmware_py.ike.strongswan import THEIRS, KernelCharon, Uml, need
+from tests.firmware_py.ike.strongswan import KERNEL, THEIRS, KernelCharon, Uml, need
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
+
+pytestmark = pytest.mark.xdist_group("host")
 
 
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
-    need()
+    need(*KERNEL)
     folder = tmp_path_factory.mktemp("uml")
     with Uml() as uml:
         charon = KernelCharon(uml, folder)

@@ -13,6 +13,7 @@ from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.strongswan import Charon, Wire, need
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
+pytestmark = pytest.mark.xdist_group("host")
 SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 MEGABYTE = 1 << 20
 CONFIG = """
