@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 CAPTURES := tests/data/captures
 FUZZ := 1000000
 
-.PHONY: help setup demo test bench fuzz synth registers lint clean
+.PHONY: help setup demo test bench fuzz synth registers docs lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench      the gateway in clocks, against its requirements"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
+	@echo "make docs       docs/configuration.md, from the schemas"
 	@echo "make fuzz       a million mutated packets (FUZZ=n: n of them)"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
@@ -49,6 +50,9 @@ synth: setup
 registers: setup
 	$(BIN)/peakrdl html hdl/csr/gateway.rdl -o build/registers
 	@echo build/registers/index.html
+
+docs: setup
+	$(BIN)/python -m spigate.firmware_py.host.reference > docs/configuration.md
 
 fuzz: setup
 	$(BIN)/python -m tests.firmware_py.fuzz_packets --count $(FUZZ)

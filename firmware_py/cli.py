@@ -1,11 +1,11 @@
 """The command ``spigate``: one subcommand a module, imported only when it is called.
 
-A subcommand's module has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all
+A subcommand's module, or object in a module, has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all
 is well, 1 when something was found to be wrong (a run that was not sound, a figure that was missed), 2 when it
 was called wrongly or lacks something.
 """
 import argparse
-import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +17,16 @@ COMMANDS = {
     "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements"),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
+    "ce": ("spigate.firmware_py.host.start", "", "run a gateway on this host: IKE, ESP and AH"),
+    "sas": ("spigate.firmware_py.host.commands:sas", "", "its SAs of ESP and AH"),
+    "ike": ("spigate.firmware_py.host.commands:ike", "", "its IKE SAs"),
+    "policies": ("spigate.firmware_py.host.commands:policies", "", "its policies"),
+    "events": ("spigate.firmware_py.host.commands:events", "", "what happened there"),
+    "initiate": ("spigate.firmware_py.host.commands:initiate", "", "begin with a peer, or one of its children"),
+    "terminate": ("spigate.firmware_py.host.commands:terminate", "", "end all with a peer, or one of its children"),
+    "rekey": ("spigate.firmware_py.host.commands:rekey", "", "replace the IKE SA with a peer, or one of its children"),
 }
-"""Name: module, extra of the package that brings what it needs, and one line of help."""
+"""Name: module (and object), extra of the package that brings what it needs, and one line of help."""
 
 
 def parser(chosen: str | None = None) -> argparse.ArgumentParser:
@@ -26,11 +34,11 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     module is imported.
     """
     top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND [ARGS]", required=True)
     for name, (module, _, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:
-            loaded = importlib.import_module(module)
+            loaded = pkgutil.resolve_name(module)
             loaded.add_arguments(command)
             command.set_defaults(run=loaded.run)
     return top

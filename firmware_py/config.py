@@ -47,14 +47,11 @@
     selectors = { source = "10.1.0.0/24", destination = "10.2.0.0/24", protocol = 17, destination_ports = [53, 53] }
     template = { source = "192.0.2.1", destination = "192.0.2.2", mode = "tunnel", reqid = 1 }
 """
-import tomllib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py import toml
 from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology, parse_mac
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.punt import Port
@@ -73,15 +70,10 @@ from spigate.firmware_py.sa import (
 )
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import Action, Balance, CfeSettings, Source
+from spigate.firmware_py.toml import LARGEST, Table, integer, list_of, string
 
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
-LARGEST = (1 << 63) - 1
-"""TOML's largest integer."""
 PORTS = {**SIDES, "recirculate": Port.RECIRCULATE}
-
-
-class ConfigError(InputError):
-    """A configuration that is not what it must be; the message names file, key and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +88,7 @@ class Config:
 
 def read(path: Path) -> Config:
     """The configuration in the file ``path``. Errors as :func:`parse`."""
-    try:
-        return parse(Path(path).read_text(), file=str(path))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: expected a TOML file, but there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected UTF-8: {error}") from None
+    return parse(toml.read(path), file=str(path))
 
 
 def parse(text: str, *, file: str = "configuration") -> Config:
@@ -112,10 +99,7 @@ def parse(text: str, *, file: str = "configuration") -> Config:
     ConfigError
         It is not TOML, a key is missing, unknown or wrong; the message names ``file``, key and what was expected.
     """
-    try:
-        top = _Table(file, "", tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{file}: expected TOML: {error}") from None
+    top = toml.load(text, file)
     interfaces, hops, gateways = [], [], []
     ports = top.table("port", {})
     for name, port in SIDES.items():
@@ -132,128 +116,23 @@ def parse(text: str, *, file: str = "configuration") -> Config:
     return Config(settings, Topology(interfaces, hops, gateways), sas, policies)
 
 
-class _Table:
-    """A TOML table whose keys are taken one by one; what is left over at the end is unknown."""
-
-    def __init__(self, file: str, path: str, values: dict):
-        self._file, self._path, self._values = file, path, dict(values)
-        self._known: list[str] = []
-
-    def error(self, key: str, expected: str, found: object = None) -> ConfigError:
-        where = f"{self._path}.{key}".strip(".")
-        shown = "nothing" if found is None else repr(found)
-        return ConfigError(f"{self._file}, key {where}: expected {expected}, not {shown}")
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def take(self, key: str, expected: str, convert: Callable[[object], object], default: object = ...) -> object:
-        self._known.append(key)
-        if key not in self._values:
-            if default is ...:
-                raise self.error(key, expected)
-            return default
-        value = self._values.pop(key)
-        try:
-            return convert(value)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise self.error(key, expected, value) from None
-
-    def number(self, key: str, low: int, high: int, default: object = ...) -> int:
-        return self.take(key, f"a number, {low} to {high}", _integer(low, high), default)
-
-    def flag(self, key: str, default: bool) -> bool:
-        return self.take(key, "true or false", _boolean, default)
-
-    def choice(self, key: str, options: Iterable[Enum], default: object = ...) -> Enum:
-        names = {option.name.lower() if isinstance(option, IntEnum) else option.value: option for option in options}
-        return self.take(key, " or ".join(names), lambda value: names[value], default)
-
-    def address(self, key: str, default: object = ...) -> object:
-        return self.take(key, "an IP address", lambda value: ip_address(_string(value)), default)
-
-    def secret(self, key: str) -> bytes:
-        """Bytes in hexadecimal, which errors do not show."""
-        self._known.append(key)
-        value = self._values.pop(key, "")
-        try:
-            return bytes.fromhex(value)
-        except (ValueError, TypeError):
-            raise self.error(key, "hexadecimal digits, two a byte", "what stands there") from None
-
-    def table(self, key: str, default: object = ...) -> "_Table":
-        value = self.take(key, "a table", _dictionary, default)
-        return _Table(self._file, f"{self._path}.{key}".strip("."), value)
-
-    def tables(self, key: str) -> list["_Table"]:
-        values = self.take(key, f"tables, [[{key}]]", _list_of(_dictionary), [])
-        return [_Table(self._file, f"{key}[{at}]", value) for at, value in enumerate(values)]
-
-    def done(self) -> None:
-        """Refuses keys that were not asked for."""
-        for key in self._values:
-            raise self.error(key, f"one of {', '.join(dict.fromkeys(self._known))}", key)
-
-    def build(self, make: Callable, **fields: object) -> object:
-        """``make(**fields)``, after :meth:`done`; what it refuses is named by this table."""
-        self.done()
-        try:
-            return make(**fields)
-        except InputError as error:
-            raise ConfigError(f"{self._file}, key {self._path}: {error}") from None
+def _ports(table: Table, key: str) -> frozenset[Port]:
+    return frozenset(table.take(key, "a list of network, server, recirculate", list_of(lambda name: PORTS[name])))
 
 
-def _integer(low: int, high: int) -> Callable[[object], int]:
-    def convert(value: object) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError
-        return value
-    return convert
+def _mac(table: Table) -> bytes:
+    return table.take("mac", "an Ethernet address such as 02:00:00:00:00:01", lambda value: parse_mac(string(value)))
 
 
-def _boolean(value: object) -> bool:
-    if type(value) is not bool:
-        raise ValueError
-    return value
-
-
-def _string(value: object) -> str:
-    if type(value) is not str:
-        raise ValueError
-    return value
-
-
-def _dictionary(value: object) -> dict:
-    if type(value) is not dict:
-        raise ValueError
-    return value
-
-
-def _list_of(convert: Callable[[object], object]) -> Callable[[object], list]:
-    def convert_all(value: object) -> list:
-        if type(value) is not list:
-            raise ValueError
-        return [convert(item) for item in value]
-    return convert_all
-
-
-def _ports(table: _Table, key: str) -> frozenset[Port]:
-    return frozenset(table.take(key, "a list of network, server, recirculate", _list_of(lambda name: PORTS[name])))
-
-
-def _mac(table: _Table) -> bytes:
-    return table.take("mac", "an Ethernet address such as 02:00:00:00:00:01", lambda value: parse_mac(_string(value)))
-
-
-def _interface(table: _Table, port: Port, name: str) -> Interface:
+def _interface(table: Table, port: Port, name: str) -> Interface:
     addresses = table.take("addresses", "a list of addresses such as 192.0.2.2/24",
-                           _list_of(lambda value: ip_interface(_string(value))), [])
+                           list_of(lambda value: ip_interface(string(value))), [])
     return table.build(Interface, name=name, port=port, mac=_mac(table), addresses=tuple(addresses),
                        mtu=table.number("mtu", 68, 9000, 1500))
 
 
-def _next_hop(table: _Table, neighbours: list[Neighbour], routes: list[NetworkRoute]) -> None:
-    destination = table.take("destination", "a network or an address", lambda value: ip_network(_string(value)))
+def _next_hop(table: Table, neighbours: list[Neighbour], routes: list[NetworkRoute]) -> None:
+    destination = table.take("destination", "a network or an address", lambda value: ip_network(string(value)))
     port = table.take("port", "network or server", lambda name: SIDES[name])
     gateway = table.address("gateway", None)
     if gateway is None and destination.num_addresses > 1:
@@ -264,13 +143,13 @@ def _next_hop(table: _Table, neighbours: list[Neighbour], routes: list[NetworkRo
     routes.append(NetworkRoute(destination, port, gateway))
 
 
-def _source(table: _Table) -> Source:
-    network = table.take("network", "a network", lambda value: ip_network(_string(value)))
+def _source(table: Table) -> Source:
+    network = table.take("network", "a network", lambda value: ip_network(string(value)))
     return table.build(Source, network=network, ingress=_ports(table, "ports"))
 
 
-def _settings(table: _Table, sources: tuple[Source, ...] | None) -> Settings:
-    enable = table.take("enable", "a list of DFEs, 0 to 7", _list_of(_integer(0, 7)), list(range(8)))
+def _settings(table: Table, sources: tuple[Source, ...] | None) -> Settings:
+    enable = table.take("enable", "a list of DFEs, 0 to 7", list_of(integer(0, 7)), list(range(8)))
     weights = table.take("weights", "a list of at most 8 numbers, 0 to 15", _weights, [])
     unknown = table.take("unknown_spi", "punt or drop", lambda value: {"punt": False, "drop": True}[value], False)
     cfe = CfeSettings(
@@ -285,14 +164,14 @@ def _settings(table: _Table, sources: tuple[Source, ...] | None) -> Settings:
 
 
 def _weights(value: object) -> list[int]:
-    weights = _list_of(_integer(0, 15))(value)
+    weights = list_of(integer(0, 15))(value)
     if len(weights) > 8:
         raise ValueError
     return weights
 
 
-def _selectors(table: _Table) -> Selectors:
-    network = lambda value: ip_network(_string(value))  # noqa: E731
+def _selectors(table: Table) -> Selectors:
+    network = lambda value: ip_network(string(value))  # noqa: E731
     ports = {name: table.take(name, "two port numbers, in order", _pair, (0, 0xFFFF))
              for name in ("source_ports", "destination_ports")}
     return table.build(Selectors, source=table.take("source", "a network", network),
@@ -301,16 +180,16 @@ def _selectors(table: _Table) -> Selectors:
 
 
 def _pair(value: object) -> tuple[int, int]:
-    low, high = _list_of(_integer(0, 0xFFFF))(value)
+    low, high = list_of(integer(0, 0xFFFF))(value)
     return low, high
 
 
-def _lifetime(table: _Table) -> Lifetime:
+def _lifetime(table: Table) -> Lifetime:
     names = ("bytes", "packets", "seconds")
     return table.build(Lifetime, **{name: table.number(name, 1, LARGEST, None) for name in names})
 
 
-def _sa(table: _Table) -> Sa:
+def _sa(table: Table) -> Sa:
     selectors = _selectors(table.table("selectors")) if table.has("selectors") else None
     encapsulation = None
     if table.has("encapsulation"):
@@ -332,7 +211,7 @@ def _sa(table: _Table) -> Sa:
         encapsulation=encapsulation, tfc=table.number("tfc", 0, 0xFFFF, 0), ah_align=table.number("ah_align", 4, 8, 4))
 
 
-def _policy(table: _Table) -> Policy:
+def _policy(table: Table) -> Policy:
     templates = ()
     if table.has("template"):
         item = table.table("template")

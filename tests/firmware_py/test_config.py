@@ -12,6 +12,7 @@ from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Cipher, Direction
 from spigate.firmware_py.settings import Miss
 from spigate.firmware_py.tables import Balance
+from spigate.firmware_py.toml import ConfigError
 
 # The example in the module's own text.
 EXAMPLE = re.search(r"code-block:: toml\n\n((?: {4}.*\n|\n)*)", config.__doc__)[1].replace("\n    ", "\n").strip()
@@ -51,13 +52,13 @@ def test_reads_its_own_example():
 ])
 def test_errors_name_file_key_and_what_was_expected(old, new, message):
     assert old in EXAMPLE
-    with pytest.raises(config.ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         config.parse(EXAMPLE.replace(old, new, 1), file="x.toml")
     assert "00112233" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(config.ConfigError, match="none.toml: expected a TOML file"):
+    with pytest.raises(ConfigError, match="none.toml: expected a TOML file"):
         config.read(tmp_path / "none.toml")
 
 
@@ -65,5 +66,5 @@ def test_a_missing_file_is_named(tmp_path):
 def test_only_named_errors_escape(at, count, text):
     try:
         config.parse(EXAMPLE[:at] + text + EXAMPLE[at + count:])
-    except config.ConfigError:
+    except ConfigError:
         pass

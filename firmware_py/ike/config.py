@@ -1,0 +1,258 @@
+"""Peers in TOML: who may take part, as whom, shown how, and for which traffic; secrets in files of their own.
+
+Schemas (:data:`PEER`, :data:`CHILD`, ...) say what may stand there; the reference (docs/configuration.md) is made of
+them.
+"""
+import os
+import stat
+from dataclasses import fields
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from spigate.firmware_py import toml
+from spigate.firmware_py.ike import proposals
+from spigate.firmware_py.ike.admission import Limits
+from spigate.firmware_py.ike.certificates import Authorities, load_certificates, load_private_key
+from spigate.firmware_py.ike.context import Settings
+from spigate.firmware_py.ike.identities import Identity
+from spigate.firmware_py.ike.pad import ChildConfig, KeyPair, Pad, Peer, PreSharedKey
+from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.firmware_py.ike.window import Retransmission
+from spigate.firmware_py.sa import ANY_PORTS, Lifetime, Mode, Selectors
+from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
+
+START_NOW, START_ON_TRAFFIC, START_NEVER = "now", "traffic", "never"
+_PROBES = tuple(map(Identity.parse, ("192.0.2.1", "a.example", "a@example", "CN=a", "keyid:a")))
+
+
+def _network(value: object):
+    return ip_network(string(value))
+
+
+def _address(value: object):
+    return ip_address(string(value))
+
+
+def _ports(value: object) -> tuple[int, int]:
+    low, high = list_of(integer(0, 0xFFFF))(value)
+    if low > high:
+        raise ValueError
+    return low, high
+
+
+def _pattern(value: object) -> str:
+    """A pattern that can be compared with identities of all kinds."""
+    for probe in _PROBES:
+        probe.matches(string(value))
+    return value
+
+
+_NAMES = list_of(string)
+
+TRAFFIC = Schema("traffic", "What a child SA, or a policy, is about: addresses, protocol and ports. Written inline.", (
+    Key("local", "a network", _network, "Addresses on this side."),
+    Key("remote", "a network", _network, "Addresses on the peer's side."),
+    toml.number("protocol", 0, 255, "IP protocol, such as 6 for TCP; every one where it is not given.", None),
+    Key("local_ports", "two port numbers, in order", _ports, "First and last port on this side.", ANY_PORTS, "all"),
+    Key("remote_ports", "two port numbers, in order", _ports, "First and last port on the peer's side.", ANY_PORTS, "all"),
+))
+LIFETIME = Schema("lifetime", "Limits of a child SA. Written inline.", (
+    toml.number("seconds", 1, toml.LARGEST, "Time since it was made.", None),
+    toml.number("bytes", 1, toml.LARGEST, "Bytes carried.", None),
+    toml.number("packets", 1, toml.LARGEST, "Packets carried.", None),
+))
+RETRANSMISSION = Schema("retransmission", "How often a request is sent again before the peer is given up. Written inline.", (
+    toml.fraction("timeout", 0.01, 1000, "Seconds until the first repetition.", 2.0),
+    toml.fraction("factor", 1, 1000, "Each wait is so many times the one before.", 1.8),
+    toml.number("tries", 0, 1000, "Repetitions.", 5),
+))
+PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
+    Key("address", "an IP address", _address, "Where this side begins, and from where the peer may come. Without it only the "
+        "peer begins.", None),
+    Key("local_address", "an IP address", _address, "From where this side begins; it goes with `address`.", None),
+    Key("networks", "a list of networks", list_of(_network), "From where the peer may come.", [], "`address`, or anywhere"),
+    Key("local_identity", "an identity such as gw.example", lambda value: Identity.parse(string(value)),
+        "Who this side says it is: an IP address, a host name, `user@host`, a distinguished name (`C=CH, O=Example, CN=gw`) "
+        "or `keyid:TEXT`. With a certificate, the subject or a subjectAltName of it."),
+    Key("remote_identity", "an identity such as b.example, or a pattern such as *.example", _pattern,
+        "Who the peer must be. Patterns: `%any`, `*.example`, `*@example`, `O=Example, CN=*`, a network."),
+    Key("psk_file", "the name of a file", string, "File with the pre-shared key: its text without the newline at the end. "
+        "Used where there are no certificates. Nobody but its owner may read it.", None),
+    Key("certificate_files", "a list of names of files", _NAMES, "This side's certificate and the intermediate ones, PEM or "
+        "DER, its own first.", []),
+    Key("key_file", "the name of a file", string, "Private key of the first certificate, PEM or DER: RSA, ECDSA or Ed25519. "
+        "Nobody but its owner may read it.", None),
+    Key("ca_files", "a list of names of files", _NAMES, "Certificates of the authorities that may vouch for the peer. Then "
+        "the peer must show a certificate.", []),
+    Key("proposals", "a list of words such as aes256gcm16-prfsha384-ecp384", _NAMES, "Algorithms of the IKE SA, in order of "
+        "preference; the words are strongSwan's.", [], "AES-GCM, ChaCha20-Poly1305 or AES-CBC with SHA-2, all groups"),
+    toml.seconds_or_never("rekey_seconds", "When the IKE SA is replaced, less jitter.", 14400),
+    toml.seconds_or_never("lifetime_seconds", "When the IKE SA ends.", 15840),
+    toml.fraction("jitter", 0, 0.99, "A random part, up to this fraction, by which `rekey_seconds` is shortened.", 0.1),
+    toml.seconds_or_never("dpd_seconds", "After so long a silence the peer is asked whether it lives.", 30),
+    Key("retransmission", "a table", toml.dictionary, "See [retransmission](#retransmission).", {}, "its defaults"),
+    toml.number("fragment_bytes", 576, 0xFFFF, "Largest IKE datagram; longer messages go in fragments (RFC 7383).", 1280),
+    toml.flag("force_encapsulation", "ESP in UDP even without a NAT.", False),
+    toml.seconds("retry_seconds", "So long after a failure it is tried again.", 10),
+    Key("child", "tables, [peer.NAME.child.NAME]", toml.dictionary, "See [peer.NAME.child.NAME](#peernamechildname).", {}, "none"),
+))
+CHILD = Schema("peer.NAME.child.NAME", "A pair of ESP or AH SAs with that peer, and the traffic that goes through it.", (
+    Key("traffic", "a list of tables such as { local = \"10.1.0.0/24\", remote = \"10.2.0.0/24\" }", list_of(toml.dictionary),
+        "See [traffic](#traffic).", [], "all between the two ends"),
+    toml.choice("protocol", {"esp": ProtocolId.ESP, "ah": ProtocolId.AH}, "ESP encrypts; AH only authenticates, and passes no NAT.",
+                "esp"),
+    toml.choice("mode", {"tunnel": Mode.TUNNEL, "transport": Mode.TRANSPORT}, "Transport is for traffic between the two ends "
+                "themselves.", "tunnel"),
+    Key("proposals", "a list of words such as aes256gcm16-ecp384-esn", _NAMES, "Algorithms, in order of preference; with a key "
+        "exchange such as ecp384 rekeying has perfect forward secrecy.", [], "AES-GCM or AES-CBC with SHA-2"),
+    Key("hard", "a table", toml.dictionary, "When it ends; see [lifetime](#lifetime).", None, "`{ seconds = 3600 }`"),
+    Key("soft", "a table", toml.dictionary, "When it is replaced; see [lifetime](#lifetime).", None,
+        "`{ seconds = 3240 }`; with `hard`, nine tenths of that"),
+    toml.fraction("jitter", 0, 0.99, "A random part, up to this fraction, by which soft limits are shortened.", 0.1),
+    toml.number("reqid", 0, 0xFFFF_FFFF, "What ties policies to its SAs; 0: a number that nobody else has.", 0),
+    toml.number("replay_window", 0, 4096, "Sequence numbers that the anti-replay window covers; 0: no protection from replay.", 64),
+    toml.choice("start", {each: each for each in (START_NOW, START_ON_TRAFFIC, START_NEVER)},
+                "`now`: with the gateway, and again whenever it ends. `traffic`: with the first packet. `never`: only the peer, or "
+                "the operator, begins.", START_NOW),
+))
+IKE = Schema("ike", "How IKE defends itself.", (
+    toml.number("cookie_threshold", 0, 1_000_000, "From so many half-open handshakes on, cookies are asked for.", 16),
+    toml.number("half_open", 1, 1_000_000, "So many half-open handshakes at most; what comes then is dropped.", 1024),
+    toml.number("per_source", 1, 1_000_000, "The same, from one address (IPv6: one /64).", 8),
+    toml.seconds("half_open_seconds", "So long an initiator has for its handshake.", 30),
+    toml.seconds("cookie_seconds", "So long a secret for cookies is used.", 60),
+    toml.seconds("linger_seconds", "So long a replaced inbound SA still takes what is on its way.", 5),
+))
+
+
+class Files:
+    """Files that a configuration names, relative to its own folder.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+
+    def public(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
+        """Contents, and path for errors. Raises ConfigError."""
+        path = self._folder / name
+        try:
+            return path.read_bytes(), str(path)
+        except OSError as error:
+            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+
+    def secret(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
+        """As :meth:`public`; refused where others than its owner may read the file, or may put another in."""
+        path = self._folder / name
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                if not stat.S_ISREG(mode):
+                    raise table.error(key, "a regular file", str(path))
+                if mode & 0o077:
+                    raise table.error(key, "a file that only its owner may read (chmod 600)", f"{path}, mode {stat.S_IMODE(mode):04o}")
+                return file.read(), str(path)
+        except OSError as error:
+            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+
+
+def read_settings(table: Table, *, key_log: bool) -> Settings:
+    """What ``[ike]`` says. Raises ConfigError."""
+    values = IKE.read(table)
+    linger = values.pop("linger_seconds")
+    limits = table.build(Limits, **values)
+    return Settings(limits=limits, linger_seconds=linger, key_log=key_log)
+
+
+def read_pad(top: Table, folder: Path) -> tuple[Pad, dict[tuple[str, str], str]]:
+    """All peers, and how each child starts, by the names of peer and child. Raises ConfigError."""
+    peers, starts = [], {}
+    for name, table in top.table("peer", {}).all():
+        peer, begin = _peer(name, table, Files(folder))
+        peers.append(peer)
+        starts.update({(name, child): start for child, start in begin.items()})
+    return top.guard("peer", lambda: Pad(peers)), starts
+
+
+def _peer(name: str, table: Table, files: Files) -> tuple[Peer, dict[str, str]]:
+    values = PEER.read(table)
+    named = table.inner("child", values.pop("child"))
+    local, remote = _credentials(table, values, files)
+    retransmission = table.inner("retransmission", values.pop("retransmission"))
+    children, starts = [], {}
+    for child, inner in named.all():
+        made, starts[child] = _child(child, inner)
+        children.append(made)
+    values["proposals"] = _proposals(table, values["proposals"], ProtocolId.IKE)
+    values["networks"] = tuple(values["networks"])
+    peer = table.build(
+        Peer, name=name, **values, local_credential=local, remote_credential=remote, children=tuple(children),
+        retransmission=retransmission.build(Retransmission, **RETRANSMISSION.read(retransmission)),
+        initiate=START_NOW in starts.values() and values["address"] is not None)
+    if peer.address is None and START_ON_TRAFFIC in starts.values():
+        raise table.error("address", "an IP address, because a child starts with traffic")
+    return peer, starts
+
+
+def _credentials(table: Table, values: dict, files: Files) -> tuple[object, object]:
+    """How this side, and how the peer, shows who it is. Takes the keys of files out of ``values``."""
+    psk, chain, key, authorities = (values.pop(name) for name in ("psk_file", "certificate_files", "key_file", "ca_files"))
+    if bool(chain) != (key is not None):
+        raise table.error("key_file" if chain else "certificate_files", f"together with {'certificate_files' if chain else 'key_file'}")
+    needed = not chain or not authorities
+    if needed and psk is None:
+        raise table.error("psk_file", "the name of a file, or certificate_files, key_file and ca_files instead")
+    if psk is not None and not needed:
+        raise table.error("psk_file", "nothing, because both sides show certificates", psk)
+    shared = None
+    if psk is not None:
+        shared = table.guard("psk_file", lambda: PreSharedKey(files.secret(table, "psk_file", psk)[0].rstrip(b"\r\n")))
+    local = remote = shared
+    if chain:
+        certificates = [each for name in chain for each in _certificates(table, "certificate_files", name, files)]
+        local = table.guard("key_file", lambda: KeyPair(load_private_key(*files.secret(table, "key_file", key)), tuple(certificates)))
+    if authorities:
+        remote = Authorities([each for name in authorities for each in _certificates(table, "ca_files", name, files)])
+    return local, remote
+
+
+def _certificates(table: Table, key: str, name: str, files: Files) -> tuple:
+    return table.guard(key, lambda: load_certificates(*files.public(table, key, name)))
+
+
+def _child(name: str, table: Table) -> tuple[ChildConfig, str]:
+    values = CHILD.read(table)
+    start = values.pop("start")
+    traffic = tuple(selectors(each) for each in table.inners("traffic", values.pop("traffic")))
+    limits = {}
+    hard, soft = (values.pop(key) for key in ("hard", "soft"))
+    if hard is not None:
+        limits["hard"] = _lifetime(table.inner("hard", hard))
+        limits["soft"] = _shorter(limits["hard"])
+    if soft is not None:
+        limits["soft"] = _lifetime(table.inner("soft", soft))
+    values["proposals"] = _proposals(table, values["proposals"], values["protocol"])
+    return table.build(ChildConfig, name=name, traffic=traffic, initiate=start == START_NOW, **values, **limits), start
+
+
+def _lifetime(table: Table) -> Lifetime:
+    return table.build(Lifetime, **LIFETIME.read(table))
+
+
+def _shorter(lifetime: Lifetime) -> Lifetime:
+    limits = {each.name: getattr(lifetime, each.name) for each in fields(Lifetime)}
+    return Lifetime(**{name: limit and max(1, limit * 9 // 10) for name, limit in limits.items()})
+
+
+def _proposals(table: Table, words: list[str], protocol: ProtocolId) -> tuple:
+    return table.guard("proposals", lambda: tuple(proposals.parse(each, protocol) for each in words))
+
+
+def selectors(table: Table) -> Selectors:
+    """Traffic from this side to the peer's. Raises ConfigError."""
+    values = TRAFFIC.read(table)
+    return table.build(Selectors, source=values["local"], destination=values["remote"], protocol=values["protocol"],
+                       source_ports=values["local_ports"], destination_ports=values["remote_ports"])

@@ -1,0 +1,178 @@
+"""``spigate ce`` in a network namespace, as an operator starts it; pings and TCP through what it makes."""
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from spigate.firmware_py.packet import checksum
+from tests.firmware_py.ike.strongswan import REQUIRED, inside
+
+SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
+SECRET = "a secret of two peers"
+
+
+def need_host() -> None:
+    """Skips the test where this machine lets nobody make namespaces and devices, and fails where SPIGATE_PEERS_REQUIRED
+    is set."""
+    lacks = [what for what, there in (("root", os.geteuid() == 0), ("iproute2", shutil.which("ip")),
+                                      ("/dev/net/tun", Path("/dev/net/tun").exists())) if not there]
+    if lacks and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"a host for gateways is required, and this machine lacks {lacks[0]}")
+    if lacks:
+        pytest.skip(f"no host for gateways here: this machine lacks {lacks[0]}")
+
+
+class Gateway:
+    """A running ``spigate ce``. ``folder`` holds its configuration and secrets."""
+
+    def __init__(self, namespace: str, folder: Path, config: str, *options: str):
+        self.namespace, self.folder = namespace, folder
+        folder.mkdir(exist_ok=True)
+        self.socket, self.log = folder / "control", folder / "log"
+        secret = folder / "psk"
+        secret.write_text(SECRET + "\n")
+        secret.chmod(0o600)
+        (folder / "spigate.toml").write_text(config.replace("CONTROL", str(self.socket)))
+        self._options = options
+        self._process = None
+
+    def start(self) -> None:
+        """Starts it and waits until it can be asked."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *SPIGATE, "ce", "--config", str(self.folder / "spigate.toml"),
+                 *self._options], stderr=log)
+        self.until(lambda: self._asked("ike") is not None, "starts")
+
+    def _asked(self, command: str) -> list[dict] | None:
+        assert self._process.poll() is None, self.log.read_text()
+        try:
+            return self.rows(command)
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """As an operator ends it."""
+        self.stop(signal.SIGTERM)
+
+    def stop(self, number: int) -> None:
+        """Sends it a signal and waits for its end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def kill(self) -> None:
+        """At once, and without a word to anybody."""
+        self.stop(signal.SIGKILL)
+
+    def rows(self, command: str, **values: str) -> list[dict]:
+        """What it answers at its control socket. OSError where it does not."""
+        with socket.socket(socket.AF_UNIX) as made:
+            made.settimeout(10)
+            made.connect(str(self.socket))
+            made.sendall(json.dumps({"command": command, **values}).encode() + b"\n")
+            return json.loads(made.makefile().readline())["rows"]
+
+    def count(self, kind: str) -> int:
+        return sum(event["kind"] == kind for event in self.rows("events"))
+
+    def until(self, condition, what: str, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"{what}: not in {seconds} s\n{self.log.read_text()}"
+            time.sleep(0.05)
+
+    def happens(self, kind: str, times: int = 1, seconds: float = 20) -> None:
+        """Waits until an event has been so often."""
+        self.until(lambda: self.count(kind) >= times, kind, seconds)
+
+    def command(self, *words: str, code: int = 0) -> str:
+        """``spigate WORDS`` at its socket; what it prints."""
+        done = subprocess.run([*SPIGATE, *words, "--socket", str(self.socket)], capture_output=True, text=True, timeout=30,
+                              check=False, env={**os.environ, "COLUMNS": "250"})
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5) -> None:
+    """One echo of each size (ICMP's payload); it must come back as it was."""
+    six = ":" in destination
+    with inside(namespace):
+        made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW,
+                             socket.getprotobyname("ipv6-icmp" if six else "icmp"))
+    with made:
+        for number, size in enumerate(sizes):
+            body = struct.pack(">HH", os.getpid() & 0xFFFF, number) + bytes(at & 0xFF for at in range(size))
+            kind, answer = (128, 129) if six else (8, 0)
+            head = struct.pack(">BBH", kind, 0, 0)
+            if not six:  # the kernel does it for IPv6
+                head = head[:2] + checksum(head + body).to_bytes(2)
+            made.sendto(head + body, (destination, 0))
+            end = time.monotonic() + timeout
+            while True:
+                left = end - time.monotonic()
+                assert left > 0 and select.select([made], [], [], left)[0], f"no answer to {size} bytes"
+                packet = made.recv(0x10000)
+                packet = packet if six else packet[4 * (packet[0] & 15):]
+                if packet[0] == answer and packet[4:] == body:
+                    break
+
+
+def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10) -> None:
+    """``data`` over TCP, between namespaces; it must arrive as it was."""
+    with inside(receiver):
+        server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with inside(sender):
+        client = socket.create_connection((address, port), timeout)
+    with server, client:
+        serving, _ = server.accept()
+        with serving:
+            client.setblocking(False)
+            got, sent = bytearray(), 0
+            while len(got) < len(data):
+                readable, writable, _ = select.select([serving], [client] if sent < len(data) else [], [], 20)
+                assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
+                if writable:
+                    sent += client.send(data[sent:sent + 65536])
+                if readable:
+                    got += serving.recv(1 << 16)
+    assert bytes(got) == data
+
+
+class Traffic:
+    """Pings all the time, in a thread of its own; none may be lost."""
+
+    def __init__(self, namespace: str, destination: str):
+        self._namespace, self._destination, self._stop = namespace, destination, threading.Event()
+        self.count, self.error = 0, None
+
+    def __enter__(self) -> "Traffic":
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(0.002):
+                ping(self._namespace, self._destination, (100, 1300))
+                self.count += 2
+        except AssertionError as error:
+            self.error = error
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join()

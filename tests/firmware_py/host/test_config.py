@@ -1,0 +1,167 @@
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.host import config, reference
+from spigate.firmware_py.ike.certificates import Authorities
+from spigate.firmware_py.ike.pad import KeyPair, PreSharedKey
+from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.sa import Lifetime, Mode
+from spigate.firmware_py.toml import ConfigError
+from tests.firmware_py.ike.authority import Authority
+
+SECRET = "correct horse"
+PEER = """
+[peer.b]
+address = "192.0.2.2"
+local_address = "192.0.2.1"
+local_identity = "a.example"
+remote_identity = "b.example"
+psk_file = "psk"
+"""
+CHILD = PEER + """
+[peer.b.child.net]
+traffic = [{ local = "10.1.0.0/24", remote = "10.2.0.0/24", protocol = 6, remote_ports = [443, 443] }]
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a configuration in whose folder stand a pre-shared key and certificates."""
+    authority = Authority(ed25519.Ed25519PrivateKey.generate())
+    key = ed25519.Ed25519PrivateKey.generate()
+    encoded = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    files = {"psk": f"{SECRET}\n".encode(), "key.pem": encoded, "empty": b"\n", "noise": b"\xff" * 99,
+             "own.pem": authority.issue(key.public_key()).public_bytes(serialization.Encoding.PEM),
+             "ca.pem": authority.certificate.public_bytes(serialization.Encoding.PEM)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "open").write_text(SECRET)
+    (tmp_path / "open").chmod(0o640)
+
+    def make(text: str, **options):
+        path = tmp_path / "spigate.toml"
+        path.write_text(text)
+        return config.read(path, **options)
+
+    return make
+
+
+def test_defaults_are_those_of_the_schema(read):
+    made = read("")
+    assert list(made.pad) == [] and made.device == "spigate0" and made.control == Path("/run/spigate.sock")
+    assert (made.mtu, made.device_mtu, made.metrics_port, made.settings.key_log) == (1500, 1380, 0, False)
+
+
+def test_a_peer_with_a_child(read):
+    made = read(CHILD, key_log=True)
+    peer, = made.pad
+    child, = peer.children
+    assert peer.address == ip_address("192.0.2.2") and peer.initiate and made.settings.key_log
+    assert peer.local_credential == peer.remote_credential == PreSharedKey(SECRET.encode())
+    assert child.traffic[0].destination == ip_network("10.2.0.0/24") and child.traffic[0].destination_ports == (443, 443)
+    assert made.starts == {("b", "net"): "now"} and child.initiate
+
+
+@pytest.mark.parametrize("start,initiate", [("now", True), ("traffic", False), ("never", False)])
+def test_how_a_child_starts(read, start, initiate):
+    made = read(CHILD + f'start = "{start}"')
+    peer, = made.pad
+    assert (peer.initiate, peer.children[0].initiate, made.starts["b", "net"]) == (initiate, initiate, start)
+
+
+def test_certificates(read):
+    made = read(PEER.replace('psk_file = "psk"', 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\nca_files = ["ca.pem"]'))
+    peer, = made.pad
+    assert isinstance(peer.local_credential, KeyPair) and isinstance(peer.remote_credential, Authorities)
+
+
+def test_a_certificate_of_one_side_only(read):
+    peer, = read(PEER + 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\n').pad
+    assert isinstance(peer.local_credential, KeyPair) and isinstance(peer.remote_credential, PreSharedKey)
+
+
+def test_everything_else_of_a_child(read):
+    peer, = read(CHILD + 'protocol = "ah"\nmode = "transport"\nproposals = ["sha256-esn"]\nhard = { packets = 100 }\n'
+                         'reqid = 7\nreplay_window = 1024\n').pad
+    child, = peer.children
+    assert (child.protocol, child.mode, child.reqid, child.replay_window) == (ProtocolId.AH, Mode.TRANSPORT, 7, 1024)
+    assert (child.hard, child.soft) == (Lifetime(packets=100), Lifetime(packets=90))
+
+
+def test_policies_are_pairs(read):
+    made = read('[[policy]]\naction = "bypass"\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\nremote_ports = [53, 53]\nprotocol = 17\n')
+    out, back = made.policies
+    assert (out.action, back.action) == (PolicyAction.BYPASS, PolicyAction.DISCARD)
+    assert back.selectors.source == out.selectors.destination and back.selectors.source_ports == (53, 53)
+
+
+MISTAKES = {
+    "not TOML": ("[peer", "expected TOML"),
+    "unknown table": ("[gateway]\n", "key gateway: expected one of host"),
+    "unknown key": (PEER + "addres = 1", r"key peer.b.addres: expected one of address, .*, not 'addres'"),
+    "device": ('[host]\ndevice = "a/b"', "key host.device: expected a name"),
+    "port": ("[host]\nmetrics_port = 70000", "key host.metrics_port: expected a number, 0 to 65535, not 70000"),
+    "format": ('[host]\nlog_format = "xml"', "key host.log_format: expected text or json, not 'xml'"),
+    "threshold": ("[ike]\nhalf_open = 0", "key ike.half_open: expected a number, 1 to"),
+    "address": (PEER.replace("192.0.2.2", "192.0.2"), "key peer.b.address: expected an IP address, not '192.0.2'"),
+    "one address": (PEER.replace('local_address = "192.0.2.1"', ""), "key peer.b: peer 'b' local_address must be given exactly where address is"),
+    "identity": (PEER.replace('local_identity = "a.example"', 'local_identity = "X=1"'), "key peer.b.local_identity: expected an identity"),
+    "no identity": (PEER.replace('local_identity = "a.example"', ""), "key peer.b.local_identity: expected an identity .*, not nothing"),
+    "pattern": (PEER.replace('"b.example"', '"300.1.2.3/99"'), "key peer.b.remote_identity: expected an identity"),
+    "no secret": (PEER.replace('psk_file = "psk"', ""), "key peer.b.psk_file: expected the name of a file"),
+    "no file": (PEER.replace('"psk"', '"none"'), "key peer.b.psk_file: expected a file that can be read, not .*none: No such file"),
+    "open file": (PEER.replace('"psk"', '"open"'), r"key peer.b.psk_file: expected a file that only its owner may read \(chmod 600\), not .*mode 0640"),
+    "folder": (PEER.replace('"psk"', '"."'), "key peer.b.psk_file: expected a file that can be read"),
+    "empty file": (PEER.replace('"psk"', '"empty"'), "key peer.b.psk_file: pre-shared key must be at least 1 byte"),
+    "key alone": (PEER + 'key_file = "key.pem"', "key peer.b.certificate_files: expected together with key_file"),
+    "certificate alone": (PEER + 'certificate_files = ["own.pem"]', "key peer.b.key_file: expected together with certificate_files"),
+    "noise": (PEER + 'certificate_files = ["noise"]\nkey_file = "key.pem"', "key peer.b.certificate_files: .*noise: expected certificates in PEM"),
+    "noise for a key": (PEER + 'certificate_files = ["own.pem"]\nkey_file = "noise"', "key peer.b.key_file: .*noise: expected a private key"),
+    "another's key": (PEER + 'certificate_files = ["ca.pem"]\nkey_file = "key.pem"', "key peer.b.key_file: key must be that of the first certificate"),
+    "useless secret": (PEER + 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\nca_files = ["ca.pem"]', "key peer.b.psk_file: expected nothing"),
+    "proposal": (PEER + 'proposals = ["aes256gcm16-ecp384"]', "key peer.b.proposals: proposal .* expected a prf"),
+    "retransmission": (PEER + "retransmission = { tries = -1 }", "key peer.b.retransmission.tries: expected a number, 0 to 1000, not -1"),
+    "network": (CHILD.replace("10.2.0.0/24", "10.2.0.1/24"), r"key peer.b.child.net.traffic\[0\].remote: expected a network, not '10.2.0.1/24'"),
+    "two versions": (CHILD.replace("10.2.0.0/24", "fd00::/64"), r"key peer.b.child.net.traffic\[0\]: .* must be an IPv4 network"),
+    "ports": (CHILD.replace("[443, 443]", "[2, 1]"), r"key peer.b.child.net.traffic\[0\].remote_ports: expected two port numbers"),
+    "start": (CHILD + 'start = "later"', "key peer.b.child.net.start: expected now or traffic or never, not 'later'"),
+    "limits": (CHILD + "hard = { bytes = 10 }\nsoft = { bytes = 20 }", "key peer.b.child.net: child 'net' soft bytes must be at most 10, not 20"),
+    "child's proposal": (CHILD + 'proposals = ["aes256"]', "key peer.b.child.net.proposals: proposal"),
+    "traffic to nobody": (CHILD.replace('address = "192.0.2.2"\nlocal_address = "192.0.2.1"', "") + 'start = "traffic"',
+                          "key peer.b.address: expected an IP address, because a child starts with traffic"),
+    "policy": ('[[policy]]\nlocal = "10.0.0.0/8"', r"key policy\[0\].remote: expected a network, not nothing"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_answered_with_file_key_and_what_was_expected(read, name):
+    text, message = MISTAKES[name]
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(text)
+    assert "spigate.toml" in str(caught.value) and SECRET not in str(caught.value)
+
+
+def test_two_children_with_one_reqid(read):
+    again = CHILD.split("[peer.b.child.net]")[1]
+    with pytest.raises(InputError, match="reqid must be used once, not 5"):
+        read(CHILD + f"reqid = 5\n[peer.b.child.more]{again}reqid = 5\n")
+
+
+def test_no_file():
+    with pytest.raises(ConfigError, match="none.toml: expected a TOML file, but there is no such file"):
+        config.read(Path("none.toml"))
+
+
+def test_the_reference_is_up_to_date():
+    assert (Path(__file__).parents[3] / "docs/configuration.md").read_text() == reference.text()
+
+
+def test_secrets_are_in_no_repr(read):
+    assert SECRET not in repr(read(CHILD))

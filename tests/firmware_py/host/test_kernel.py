@@ -1,0 +1,61 @@
+"""``spigate ce`` and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux."""
+import pytest
+
+from tests.firmware_py.host.bed import Gateway, Traffic, ping
+from tests.firmware_py.host.test_strongswan import SIZES, config
+from tests.firmware_py.ike.strongswan import KERNEL, THEIRS, KernelCharon, Uml, need
+from tests.firmware_py.ike.test_strongswan import swanctl_conf
+
+pytestmark = pytest.mark.xdist_group("host")
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    need(*KERNEL)
+    folder = tmp_path_factory.mktemp("uml")
+    with Uml() as uml:
+        charon = KernelCharon(uml, folder)
+        charon.start()
+        yield uml, folder, charon
+        charon.close()
+
+
+def theirs(protocol: str, mode: str, words: str) -> str:
+    conf = swanctl_conf(extra=f"mode = {mode}\n        {protocol}_proposals = {words}")
+    if protocol == "ah":
+        conf = conf.replace("esp_proposals = aes128gcm16", "")
+    return conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "") if mode == "transport" else conf
+
+
+def ours(protocol: str, mode: str, words: str, start: str) -> str:
+    text = config(esp=words, start=start) + f'protocol = "{protocol}"\nmode = "{mode}"\n'
+    return "".join(line for line in text.splitlines(True) if not (mode == "transport" and line.startswith("traffic")))
+
+
+@pytest.mark.parametrize("who", ["we", "they"])
+@pytest.mark.parametrize("protocol, mode, words", [
+    ("esp", "tunnel", "aes128gcm16"), ("esp", "tunnel", "aes256-sha256-esn"), ("ah", "tunnel", "sha256"),
+    ("esp", "transport", "aes256gcm16-esn"), ("ah", "transport", "sha512-esn")])
+def test_pings_and_rekeying(kernel, tmp_path, protocol, mode, words, who):
+    uml, folder, charon = kernel
+    (folder / "swanctl.conf").write_text(theirs(protocol, mode, words))
+    charon.load()
+    there = str(THEIRS) if mode == "transport" else "10.2.0.1"
+    gateway = Gateway(uml.ours, tmp_path, ours(protocol, mode, words, "now" if who == "we" else "never"))
+    try:
+        gateway.start()
+        if who == "they":
+            charon.swanctl("--initiate", "--child", "net")
+        gateway.happens("child-up")
+        assert {row["protocol"] for row in gateway.rows("sas")} == {protocol}
+        ping(uml.ours, there, SIZES)
+        with Traffic(uml.ours, there) as traffic:
+            gateway.command("rekey", "b/net")
+            gateway.happens("child-rekeyed")
+            charon.swanctl("--rekey", "--child", "net")
+            gateway.happens("child-rekeyed", 2)
+            gateway.command("rekey", "b")
+            gateway.happens("ike-rekeyed")
+        assert traffic.error is None and traffic.count > 20
+    finally:
+        gateway.close()

@@ -1,0 +1,141 @@
+"""What an operator has: control socket, logs, metrics, key log."""
+import asyncio
+import json
+import logging
+import os
+import socket
+import stat
+import subprocess
+import sys
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.host import keylog, logs, status
+from spigate.firmware_py.host.control import Control, ask
+from spigate.firmware_py.host.metrics import serve
+from spigate.firmware_py.host.plane import Plane
+from spigate.firmware_py.ike.endpoint import Endpoint
+from spigate.firmware_py.ike.events import InstallSa
+from spigate.firmware_py.ike.pad import Pad
+from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
+from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode, Sa, Selectors
+
+
+def refuse(peer, child=None):
+    raise InputError(f"There is no peer {peer!r}")
+
+
+COMMANDS = {"sas": lambda: [{"spi": "00001000"}], "events": lambda: [{"kind": "old"}], "terminate": refuse}
+
+
+def with_control(path, do):
+    """``do(control)`` in a thread, while the socket is served."""
+    async def main():
+        async with Control(path, COMMANDS) as control:
+            return await asyncio.get_running_loop().run_in_executor(None, do, control, asyncio.get_running_loop())
+    return asyncio.run(main())
+
+
+def test_control_answers_and_is_its_owners_alone(tmp_path):
+    path = tmp_path / "control"
+
+    def do(control, loop):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(ask(path, command="sas")) == [{"spi": "00001000"}]
+        with pytest.raises(InputError, match="There is no peer 'x'"):
+            list(ask(path, command="terminate", peer="x"))
+        for request in ({"command": "frob"}, {"command": "sas", "more": 1}, {}):
+            with pytest.raises(InputError, match="expected an object with a command, one of sas, events, terminate"):
+                list(ask(path, **request))
+
+    with_control(path, do)
+    assert not path.exists()
+    with pytest.raises(InputError, match="No such file or directory; is spigate ce running"):
+        list(ask(path, command="sas"))
+
+
+def test_events_are_followed(tmp_path):
+    def do(control, loop):
+        rows = ask(tmp_path / "control", command="events", follow=True)
+        first = next(rows)
+        loop.call_soon_threadsafe(control.tell, {"kind": "new"})
+        return first, next(rows)
+
+    assert with_control(tmp_path / "control", do) == ({"kind": "old"}, {"kind": "new"})
+
+
+def test_a_second_gateway_is_refused_and_a_dead_ones_socket_is_not_in_the_way(tmp_path):
+    path = tmp_path / "control"
+
+    def again(control, loop):
+        with pytest.raises(InputError, match="a gateway is running there already"):
+            asyncio.run(Control(path, COMMANDS).__aenter__())
+
+    with_control(path, again)
+    subprocess.run([sys.executable, "-c", f"import socket; socket.socket(socket.AF_UNIX).bind({str(path)!r})"], check=True)
+    assert path.exists()
+    assert with_control(path, lambda control, loop: list(ask(path, command="sas")))
+
+
+SA = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL,
+        cipher=Cipher.AES_CBC, key=bytes(range(16)), auth=Auth.HMAC_SHA256_128, auth_key=bytes(range(32)), esn=True)
+
+
+def test_metrics_are_prometheus_text():
+    plane = Plane(Pad(), [], [Policy(selectors=Selectors(ip_network("10.0.0.0/8"), ip_network("10.0.0.0/8")),
+                                     direction=PolicyDirection.OUT, action=PolicyAction.DISCARD)], clock=lambda: 0)
+    plane.send(bytes(20))
+    text = status.metrics(Endpoint(Pad()), plane, {"ike-up": 3})
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def main():
+        async with serve(port, lambda: text):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            other, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\n\r\n")
+            return head, body, await other.read()
+
+    head, body, other = asyncio.run(main())
+    assert head.startswith(b"HTTP/1.1 200 OK") and body.decode() == text and other.startswith(b"HTTP/1.1 404")
+    for line in ('spigate_dropped_packets_total{reason="malformed"} 1', 'spigate_events_total{kind="ike-up"} 3', "spigate_policies 1",
+                 "# TYPE spigate_sas gauge"):
+        assert line in text.splitlines()
+
+
+def test_logs_are_one_line_a_record(capsys):
+    for form in ("text", "json"):
+        logs.set_up(form, "INFO")
+        logs.log(logging.INFO, "ike-up", peer="b", child="", text='says "x"\nand = more')
+        logs.log(logging.DEBUG, "not shown")
+    text, json_line = capsys.readouterr().err.splitlines()
+    assert text.endswith(r'level=info event=ike-up peer=b text="says \"x\"\nand = more"')
+    assert {**json.loads(json_line), "time": ""} == {"time": "", "level": "info", "event": "ike-up", "peer": "b", "text": 'says "x"\nand = more'}
+
+
+def test_rows_have_no_keys():
+    plane = Plane(Pad(), clock=lambda: 5)
+    plane.apply(InstallSa("b", "net", SA))
+    row, = status.sas(plane, 12.5)
+    assert (row["spi"], row["suite"], row["seconds"]) == ("00001000", "aes-cbc-128 with hmac-sha256-128", 7)
+    assert SA.key.hex() not in str(row) and SA.auth_key.hex() not in str(row)
+
+
+def test_the_key_log_is_its_owners_alone(tmp_path):
+    folder = tmp_path / "keys"
+    before = os.umask(0)
+    made = keylog.Folder(folder)
+    os.umask(before)
+    made.sa(SA)
+    made.ike("a line")
+    made.close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {keylog.ESP_SA: 0o600, keylog.IKE_TABLE: 0o600}
+    assert (folder / keylog.ESP_SA).read_text() == (
+        '"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-CBC [RFC3602]","0x000102030405060708090a0b0c0d0e0f",'
+        '"HMAC-SHA-256-128 [RFC4868]","0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","64-bit"\n')
