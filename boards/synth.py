@@ -5,6 +5,7 @@ pins. Paths between registers are timed; those that begin or end at a port are n
 """
 import argparse
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -121,7 +122,8 @@ def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[
     with cached(f"routed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
         if scratch:
             began = time.monotonic()
-            call("nextpnr-ecp5", *arguments, "--json", str(netlist), "--report", "report.json", folder=scratch, hear=hear)
+            # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
+            call("nextpnr-ecp5", *arguments, "--json", os.path.relpath(netlist, scratch), "--report", "report.json", folder=scratch, hear=hear)
             (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 

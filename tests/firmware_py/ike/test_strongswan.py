@@ -189,7 +189,12 @@ def test_rekeying_at_once(live, ours, theirs):
         pump.run(0.7)
     pump.until(lambda: len(pump.plane.inbound) == len(pump.plane.outbound) == 1
                == sum(each.alive for each in pump.endpoint.ikes), 40)
-    listed = charon.swanctl("--list-sas")
+    # charon may still be waiting to try again what we answered with TEMPORARY_FAILURE.
+    for _ in range(40):
+        listed = charon.swanctl("--list-sas")
+        if listed.count("ESTABLISHED") == listed.count("INSTALLED") == 1:
+            break
+        pump.run(0.5)
     log = charon.log.read_text()
     assert ("collision" if ours == theirs else "TEMP_FAIL") in log
     assert listed.count("ESTABLISHED") == 1 and listed.count("INSTALLED") == 1, listed
