@@ -123,7 +123,8 @@ def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[
         if scratch:
             began = time.monotonic()
             # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
-            call("nextpnr-ecp5", *arguments, "--json", os.path.relpath(netlist, scratch), "--report", "report.json", folder=scratch, hear=hear)
+            call("nextpnr-ecp5", *arguments, "--json", os.path.relpath(netlist, scratch), "--report", "report.json",
+                 folder=scratch, hear=hear)
             (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 
