@@ -307,8 +307,8 @@ def test_they_ask_for_a_cookie(live):
 def test_we_ask_for_a_cookie(live):
     pump, charon = live(us(), swanctl_conf(), settings=Settings(limits=Limits(cookie_threshold=0)))
     they_begin(pump, charon)
-    inits = [Message.parse(data) for data in pump.received if data[18] == ExchangeType.IKE_SA_INIT]
-    assert [bool(each.notify(NotifyType.COOKIE)) for each in inits] == [False, True]
+    inits = dict.fromkeys(data for data in pump.received if data[18] == ExchangeType.IKE_SA_INIT)  # Each once, however often it was sent.
+    assert [bool(Message.parse(data).notify(NotifyType.COOKIE)) for data in inits] == [False, True]
     passes(pump, charon)
 
 
