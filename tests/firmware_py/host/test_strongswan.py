@@ -13,7 +13,8 @@ from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.strongswan import Charon, Wire, need
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
-pytestmark = pytest.mark.xdist_group("host")
+# The peer is a process of its own with timers of its own, on a machine that may be loaded.
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
 SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 MEGABYTE = 1 << 20
 CONFIG = """
