@@ -48,8 +48,7 @@ synth: setup
 	$(BIN)/spigate synth
 
 registers: setup
-	$(BIN)/peakrdl html hdl/csr/gateway.rdl -o build/registers
-	@echo build/registers/index.html
+	$(BIN)/python -m spigate.hdl.csr.reference build/registers
 
 docs: setup
 	$(BIN)/python -m spigate.firmware_py.host.reference > docs/configuration.md

@@ -118,11 +118,7 @@ class ControlElement:
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
         their next packet comes."""
-        macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
-        # A router takes what is sent to it. In front of a host with transport mode it has to take that host's frames.
-        routes = all(template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
-        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1,
-                      network_mac=macs.get(Port.NETWORK), server_mac=macs.get(Port.SERVER) if routes else None)
+        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enabled = cfe.enable
         await self._tables.configure(cfe)
@@ -189,6 +185,16 @@ class ControlElement:
     async def _learn_rules_anew(self) -> None:
         self._steps = steps(self._policies)
         await self._programming.forget_rules()
+        if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
+            await self.configure(self._settings.cfe)
+
+    def _stations(self) -> dict[str, bytes | None]:
+        """The ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in front of a
+        host with transport mode it has to take that host's frames.
+        """
+        macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
+        routes = all(template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
+        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None}
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""

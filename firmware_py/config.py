@@ -65,6 +65,7 @@ from spigate.firmware_py.sa import (
     Encapsulation,
     Lifetime,
     Mode,
+    Network,
     Sa,
     Selectors,
 )
@@ -171,7 +172,9 @@ def _weights(value: object) -> list[int]:
 
 
 def _selectors(table: Table) -> Selectors:
-    network = lambda value: ip_network(string(value))  # noqa: E731
+    def network(value: object) -> Network:
+        return ip_network(string(value))
+
     ports = {name: table.take(name, "two port numbers, in order", _pair, (0, 0xFFFF))
              for name in ("source_ports", "destination_ports")}
     return table.build(Selectors, source=table.take("source", "a network", network),

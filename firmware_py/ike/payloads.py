@@ -4,6 +4,7 @@
 ``pack_chain`` do whole chains. Reserved bits are zero in what is made and ignored in what is read.
 Work and memory are linear in the bytes given.
 """
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
@@ -35,19 +36,19 @@ CRITICAL = 0x80
 GENERIC_HEADER = 4
 
 
-class Payload:
+class Payload(ABC):
     """What all payloads have: a type, and a body that can be made and read."""
 
     payload_type: ClassVar[int]
 
     @classmethod
+    @abstractmethod
     def parse_body(cls, body: bytes) -> Self:
         """The payload of ``body``. Raises InvalidSyntax."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self) -> bytes:
         """What follows the generic payload header."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ class Dispatch(wiring.Component):
     ===========  ====================================================================================================
     verdict      becomes
     ===========  ====================================================================================================
-    PUNT         itself
     BYPASS       DROP ``policy`` where its source may not speak in the clear (injected packets and those that came out
                  of an SA need not ask); PUNT ``ttl_expired``
     ENCRYPT      PUNT ``sa_absent``, PUNT ``ttl_expired``, PUNT ``too_big``, DROP ``sequence_overflow``
@@ -165,8 +164,6 @@ class Dispatch(wiring.Component):
             m.d.sync += [verdict.eq(new_verdict), reason.eq(why)]
 
         with m.Switch(packet.verdict):
-            with m.Case(Verdict.PUNT):
-                becomes(Verdict.PUNT, packet.reason)
             with m.Case(Verdict.BYPASS):
                 with m.If(~(self.allowed | packet.injected | (packet.depth != 0))):
                     becomes(Verdict.DROP, Reason.POLICY)

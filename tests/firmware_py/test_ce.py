@@ -358,6 +358,21 @@ def test_transport_mode_stands_before_its_host():
     assert bench.feed(Port.NETWORK, frame(udp("192.0.2.9", SELF))) == ([], [frame(udp("192.0.2.9", SELF))])
 
 
+def test_transport_mode_may_come_later():
+    """A router takes only its own frames; as soon as it stands before a host, the host's too."""
+    bench = Bench([OUTBOUND], [])
+    aside = frame(udp("10.2.0.10", "192.0.2.9"), SELF_MAC, "02:00:00:00:00:09")
+    later = policy(OUT, selectors(f"{SELF}/32", f"{PEER}/32"), mode=Mode.TRANSPORT)
+    foreign = []
+    for change in (None, bench.control.add_policy, bench.control.remove_policy):
+        if change:
+            bench.do(change(later))
+        before = bench.loop.drops[Reason.OTHER_STATION]
+        bench.feed(Port.SERVER, aside)
+        foreign.append(bench.loop.drops[Reason.OTHER_STATION] - before)
+    assert foreign == [1, 0, 1]
+
+
 def test_a_vlan_tag_stays_in_transport_mode():
     inbound = replace(INBOUND, mode=Mode.TRANSPORT)
     bench = Bench([inbound])

@@ -131,7 +131,9 @@ def test_writes_an_sa_in_one_burst():
         assert words[52] == 5
         assert REGISTERS["table.command"].unpack(words[53]) == {
             "table": Table.SA, "erase": 0, "dfe": 1, "first": 0, "count": 13}
-        get = lambda row, name: field(words, "sa", row, name)  # noqa: E731
+        def get(row, name):
+            return field(words, "sa", row, name)
+
         assert {name: get("control", name) for name in ("valid", "direction", "mode", "anti_replay", "window_size",
                                                         "check_selectors", "spi", "cipher", "auth", "key_size")} == {
             "valid": 1, "direction": 0, "mode": 1, "anti_replay": 1, "window_size": 32, "check_selectors": 1,
@@ -152,7 +154,9 @@ def test_writes_midstates_lifetimes_and_state():
     async def check(driver, bus):
         await driver.write_sa(0, 0, CBC, None)
         words = bus.bursts[0][1]
-        get = lambda row, name: field(words, "sa", row, name)  # noqa: E731
+        def get(row, name):
+            return field(words, "sa", row, name)
+
         states = b"".join(get(f"auth_{at}", "value").to_bytes(16, "little") for at in range(4))
         inner, outer = hmac_midstates("sha1", b"k" * 20)
         assert states == inner + bytes(12) + outer + bytes(12)

@@ -3,22 +3,11 @@ import pytest
 
 from tests.firmware_py.host.bed import Gateway, Traffic, ping
 from tests.firmware_py.host.test_strongswan import SIZES, config
-from tests.firmware_py.ike.strongswan import KERNEL, THEIRS, KernelCharon, Uml, need
+from tests.firmware_py.ike.strongswan import THEIRS
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    need(*KERNEL)
-    folder = tmp_path_factory.mktemp("uml")
-    with Uml() as uml:
-        charon = KernelCharon(uml, folder)
-        charon.start()
-        yield uml, folder, charon
-        charon.close()
 
 
 def theirs(protocol: str, mode: str, words: str) -> str:

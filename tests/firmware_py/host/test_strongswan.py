@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.firmware_py.host.bed import Gateway, Traffic, ping, transfer
 from tests.firmware_py.ike.authority import SIGNING, Authority
-from tests.firmware_py.ike.strongswan import Charon, Wire, need
+from tests.firmware_py.ike.strongswan import Charon, Wire
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
@@ -41,13 +41,6 @@ start = "{start}"
 
 def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", esp: str = "aes128gcm16") -> str:
     return CONFIG.format(start=start, credentials=credentials, peer=peer, esp=esp)
-
-
-@pytest.fixture(scope="module")
-def wire():
-    need()
-    with Wire() as made:
-        yield made
 
 
 @pytest.fixture

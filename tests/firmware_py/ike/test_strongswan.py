@@ -22,7 +22,7 @@ from spigate.firmware_py.sa import Direction
 from tests.firmware_py.ike import strongswan
 from tests.firmware_py.ike.authority import SIGNING, Authority
 from tests.firmware_py.ike.network import child, esp, ike, net
-from tests.firmware_py.ike.strongswan import OURS, THEIRS, Charon, Pump, Wire, echo, need, open_esp
+from tests.firmware_py.ike.strongswan import OURS, THEIRS, Charon, Pump, echo, need, open_esp
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
@@ -81,13 +81,6 @@ def us(**settings) -> Peer:
               "proposals": ike(IKE), "children": (child(proposals=esp(ESP)),), "dpd_seconds": None,
               "retransmission": Retransmission(timeout=0.5)}
     return Peer(name="b", **{**values, **settings})
-
-
-@pytest.fixture(scope="module")
-def wire():
-    need()
-    with Wire() as made:
-        yield made
 
 
 @pytest.fixture

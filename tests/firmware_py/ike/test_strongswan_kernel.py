@@ -9,22 +9,11 @@ from spigate.firmware_py.ike.proposals import parse
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.sa import ESP, Mode
 from tests.firmware_py.ike.network import child
-from tests.firmware_py.ike.strongswan import KERNEL, OURS, REQUEST, THEIRS, KernelCharon, Pump, Uml, inside, ipv4, need, open_esp
+from tests.firmware_py.ike.strongswan import OURS, REQUEST, THEIRS, KernelCharon, Pump, inside, ipv4, open_esp
 from tests.firmware_py.ike.test_strongswan import swanctl_conf, us, wait
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
-
-
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    need(*KERNEL)
-    folder = tmp_path_factory.mktemp("uml")
-    with Uml() as uml:
-        charon = KernelCharon(uml, folder)
-        charon.start()
-        yield uml, folder, charon
-        charon.close()
 
 
 @pytest.fixture

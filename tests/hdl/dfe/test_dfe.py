@@ -237,7 +237,7 @@ def test_everything_at_once(shape, tmp_path):
     for _at in range(300):
         packet = inner_packet(source.choice([0, 7, 30, 100, 500]))
         index = source.randrange(len(inside))
-        kind = source.choice(["in", "in", "in", "out", "clear", "forbidden", "punt", "absent", "drop"])
+        kind = source.choice(["in", "in", "in", "out", "clear", "forbidden", "absent", "drop"])
         if kind == "in":
             received[index] += 1
             packets.append(protect(inside[index], index, received[index], packet))
@@ -256,9 +256,6 @@ def test_everything_at_once(shape, tmp_path):
                 frames.append((ETHERNET + packet, Port.NETWORK, 0))
             else:
                 reports.append((Reason.POLICY, 0, 0))
-        elif kind == "punt":
-            packets.append(clear(packet, verdict=Verdict.PUNT, reason=Reason.IKE))
-            frames.append((bytes([1, Reason.IKE, 1, 2]) + bytes(4) + b"\x4d" + bytes(7) + ETHERNET + packet, Port.CE, 0))
         elif kind == "absent":
             packets.append(clear(packet, SA_ENTRIES - 1))
             frames.append((bytes([1, Reason.SA_ABSENT, 1, 2, SA_ENTRIES - 1, 0, 0, 0]) + b"\x4d" + bytes(7) + ETHERNET + packet, Port.CE, 0))

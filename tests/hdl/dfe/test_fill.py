@@ -127,8 +127,8 @@ def mixture(sas: dict[int, Sa], seed: int, count: int) -> list[tuple[Packet, Out
         sa, size = sas[index], source.choice([*range(0, 40), 100, 257])
         payload = source.randbytes(size)
         if kind < 0.1:
-            packet = frame(payload, verdict=Verdict.PUNT, reason=Reason.IKE, **options)
-            cases.append((packet, unchanged(packet, reason=Reason.IKE)))
+            packet = frame(payload, verdict=Verdict.BYPASS, injected=1, ttl=1, route={"decrement_ttl": 1}, **options)
+            cases.append((packet, unchanged(packet, reason=Reason.TTL_EXPIRED)))
         elif kind < 0.2:
             packet = frame(payload, verdict=Verdict.BYPASS, injected=1, **options)
             cases.append((packet, bypassed(packet)))
@@ -343,7 +343,7 @@ def test_a_new_entry_counts_as_a_whole_while_packets_run():
 
 def test_the_queue_says_what_fits():
     fill = make(8)
-    packet = frame(bytes(200), verdict=Verdict.PUNT)
+    packet = frame(bytes(200), verdict=Verdict.BYPASS, injected=1)
     beats = -(-len(packet.frame) // 8)
 
     async def run(ctx):
