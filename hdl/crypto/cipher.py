@@ -146,7 +146,7 @@ class Orders(wiring.Component):
         block = Signal(BLOCK_BITS)
         low, high = block[:WORD_BITS], block[-WORD_BITS:]
         counters, mask, masking, whole, chained, mixed = Signal(3), Signal(), Signal(), Signal(), Signal(), Signal()
-        placing_counter, mixes = Signal(), Signal()
+        placing_counter, mixes, due = Signal(), Signal(), Signal()
         may = Signal()
         begun = Signal()
         starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
@@ -156,13 +156,15 @@ class Orders(wiring.Component):
             ends_block.eq(cbc & item.block & ((place == 3) | item.end)),
             may.eq(~placing_counter & ~(starts_block & (mask | (counters == 7))) & ~(in_cbc_block & whole)),
             self.o.valid.eq((known | (icv_left != 0)) & may), go.eq(self.o.valid & self.o.ready),
-            self.block.valid.eq(self.room
-                                & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
+            due.eq(self.room & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
             begun.eq(self.block.valid & self.block.ready), mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
             self.block.payload.block.eq(block),
             self.block.payload.decrypt.eq(cbc & ~task.encrypt), self.block.payload.rounds.eq(task.rounds),
             self.block.payload.bank.eq(task.bank),
         ]
+
+        # Offered out of a register: AES takes a block in the clock in which it decides to, into all of its tables.
+        m.d.sync += self.block.valid.eq(due & ~begun)
 
         with m.If(~active):
             m.d.comb += self.task.ready.eq(1)
