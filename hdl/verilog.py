@@ -6,6 +6,7 @@ constant; written as they are, the file is easier to read, and Icarus simulates 
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 from amaranth.back import rtlil
 
@@ -21,6 +22,7 @@ write_verilog -norename
 """
 _WAKE = re.compile(r"^( *)reg (\\\$auto\$verilog_backend\S+) += *0;$", re.MULTILINE)
 _REGISTERS = re.compile(r"(?:^  always @\(posedge clk\)\n    (?!if |begin)\S[^\n]*;\n){2,}", re.MULTILINE)
+_PART = re.compile(r"^  assign (\\\S+|\w+) *\[(\d+)(?::(\d+))?\] = ([^?+*<>=!&|^~()-]*);\n", re.MULTILINE)
 _BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
 
 
@@ -38,7 +40,31 @@ def from_rtlil(text: str) -> str:
     if done.returncode:
         raise RuntimeError(f"yosys cannot write Verilog: {done.stderr.strip()}")
     text = _REGISTERS.sub(_together, done.stdout)
-    return "".join(_settled(module) for module in re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE))
+    return "".join(_settled(_joined(module)) for module in modules(text))
+
+
+def modules(text: str) -> list[str]:
+    """A file of Verilog, cut behind each module."""
+    return re.split(r"(?<=^endmodule\n)", text, flags=re.MULTILINE)
+
+
+def _joined(module: str) -> str:
+    """A module in which one assignment drives a wire, not one for each of its fields: to Icarus a wire with several
+    drivers is one whose strengths must be resolved, bit by bit, and so are all that read it.
+    """
+    parts = defaultdict(list)
+    for found in _PART.finditer(module):
+        parts[found[1]].append((int(found[2]), int(found[3] or found[2]), found[4], found[0]))
+    for name, fields in parts.items():
+        fields.sort(reverse=True)
+        declared = re.search(rf"^  wire \[(\d+):0\] {re.escape(name)} *;$", module, re.MULTILINE)
+        edges = [int(declared[1]) + 1 if declared else None, *(low for _, low, _, _ in fields)]
+        if [high + 1 for high, *_ in fields] != edges[:-1] or edges[-1] != 0:
+            continue  # Some bits are driven by something else, or nothing.
+        module = module.replace(fields[0][3], f"  assign {name} = {{ {', '.join(value for _, _, value, _ in fields)} }};\n", 1)
+        for *_, line in fields[1:]:
+            module = module.replace(line, "", 1)
+    return module
 
 
 def _together(found: re.Match) -> str:

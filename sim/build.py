@@ -273,11 +273,15 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     BuildFailed
         With the end of the tool's output.
     """
+    from spigate.sim import icarus
+
     if simulator not in SIMULATORS:
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     recipe = _verilator if simulator == "verilator" else _icarus
     tool, compiler, *further = recipe(top, waves, dict(settings or {}))
     texts = {f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}" for at, source in enumerate(sources)}
+    if simulator == "icarus":
+        texts = {name: icarus.faster(text) for name, text in texts.items()}
     if simulator == "verilator":
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
