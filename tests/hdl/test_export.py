@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from
-from spigate.sim.build import SIMULATORS, simulate_cocotb
+from spigate.sim.build import SIMULATORS, need, simulate_cocotb
 from tests.hdl.standin import StandIn
 
 
@@ -43,7 +43,7 @@ def test_ports_have_the_names_that_users_know(tmp_path):
 
 def test_is_plain_verilog(tmp_path):
     path = export(StandIn(), tmp_path / "deep" / "spigate.v")
-    subprocess.run(["iverilog", "-g2001", "-tnull", "-s", "spigate", str(path)], check=True)
+    subprocess.run([need("iverilog", "iverilog", "This test"), "-g2001", "-tnull", "-s", "spigate", str(path)], check=True)
     assert "DP16KD" not in path.read_text()
     assert "DP16KD" in export(StandIn(), tmp_path / "spigate.v", technology="ecp5").read_text()
 

@@ -8,6 +8,7 @@ from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.nat import MARKER
 from spigate.firmware_py.ike.proposals import parse
 from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.sim.build import need
 from tests.firmware_py.ike.network import Nat, child, ike, pair
 
 
@@ -43,7 +44,7 @@ def test_the_life_of_a_tunnel(tmp_path, words, nat):
     pcap.write(tmp_path / "ike.pcap", [pcap.Captured(at, frame(each)) for at, each in enumerate(said)])
     assert len(a.key_log) == 2 and a.key_log == b.key_log
     tables = [word for line in a.key_log for word in ("-o", f"uat:ikev2_decryption_table:{line}")]
-    done = subprocess.run(["tshark", "-r", tmp_path / "ike.pcap", "-V", "-O", "isakmp", *tables], capture_output=True,
+    done = subprocess.run([need("tshark", "tshark", "This test"), "-r", tmp_path / "ike.pcap", "-V", "-O", "isakmp", *tables], capture_output=True,
                           text=True, check=True)
     packets = done.stdout.split("\nFrame ")
     assert len(packets) == len(said)

@@ -11,6 +11,7 @@ from spigate.firmware_py.ike.errors import AuthenticationFailed
 from spigate.firmware_py.ike.proposals import parse, suite_of
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.sa import AUTHS, CIPHERS, Auth, Direction, Mode, Sa
+from spigate.sim.build import need
 from tests.firmware_py.ike.handshake import OURS, handshake
 from tests.firmware_py.ike.messages import SPI_I, SPI_R
 
@@ -66,7 +67,7 @@ def _tshark(tmp_path, datagrams: list[bytes], table: str) -> list[str]:
     """What tshark says of each datagram, in full."""
     file = tmp_path / "ike.pcap"
     pcap.write(file, [pcap.Captured(at, _frame(each)) for at, each in enumerate(datagrams)])
-    done = subprocess.run(["tshark", "-r", file, "-V", "-O", "isakmp", "-o", f"uat:ikev2_decryption_table:{table}"],
+    done = subprocess.run([need("tshark", "tshark", "This test"), "-r", file, "-V", "-O", "isakmp", "-o", f"uat:ikev2_decryption_table:{table}"],
                           capture_output=True, text=True, check=True)
     return done.stdout.split("\nFrame ")
 

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 
 from spigate.boards.tools import call
 from spigate.hdl.net.memory import ECP5, ECP5_BLOCKS, BlockMemory
+from spigate.sim.build import need
 from tests.hdl.streams import simulate
 
 HERE = Path(__file__).parent
@@ -91,7 +92,7 @@ def test_the_ecp5_form_keeps_words(width, depth, granularity, tmp_path):
     # The converted memory has no reset port where nothing is reset.
     if not re.search(r"\binput rst\b", (tmp_path / "memory.v").read_text()):
         (tmp_path / "bench.v").write_text((tmp_path / "bench.v").read_text().replace(".rst(1'b0), ", ""))
-    subprocess.run(["iverilog", "-g2005-sv", "-s", "bench", "-o", "bench", "bench.v", "memory.v", str(HERE / "dp16kd.v")],
+    subprocess.run([need("iverilog", "iverilog", "This test"), "-g2005-sv", "-s", "bench", "-o", "bench", "bench.v", "memory.v", str(HERE / "dp16kd.v")],
                    cwd=tmp_path, check=True)
     output = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert output.split("\n")[:-1] == [f"{len(clocks)} clocks"]
