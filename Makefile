@@ -23,15 +23,21 @@ help:
 
 setup: $(INSTALLED)
 
-# Debian splits venv's pip into a package of its own; where it is missing, an installed pip does as well.
+# Debian splits venv's pip into a package of its own. Where it is missing, an installed pip does as well; root gets the package.
 $(INSTALLED): pyproject.toml
+	@if ! $(PYTHON) -c "import ensurepip" 2>/dev/null && ! $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "make setup installs python3-venv"; \
+			apt-get -qq update && apt-get -qq install --no-install-recommends python3-venv >/dev/null; \
+		else \
+			echo "make setup needs Python's venv: apt install python3-venv" >&2; exit 1; \
+		fi; \
+	fi
 	@if $(PYTHON) -c "import ensurepip" 2>/dev/null; then \
 		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]"; \
-	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	else \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet --editable ".[dev]"; \
-	else \
-		echo "make setup needs Python's venv: apt install python3-venv" >&2; exit 1; \
 	fi
 	@touch $@
 
