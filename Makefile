@@ -1,11 +1,17 @@
-# What a person types. Everything lives in .venv and build/; nothing else on the machine changes.
+# What a person types. Everything lives in .venv and build/; nothing else on the machine changes, but for two Debian packages
+# that root gets where they are missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-CAPTURES := tests/data/captures
 FUZZ := 1000000
+
+debian = { package=$(1); \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "make setup installs $$package"; export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
+	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
 .PHONY: help setup demo test bench fuzz synth registers docs lint clean
 
@@ -23,22 +29,18 @@ help:
 
 setup: $(INSTALLED)
 
-# Debian splits venv's pip into a package of its own. Where it is missing, an installed pip does as well; root gets the package.
+# What Debian's python3 leaves to other packages: venv's pip, for which an installed pip does as well, and the library that
+# simulators load. Root gets them; others are told.
 $(INSTALLED): pyproject.toml
-	@if ! $(PYTHON) -c "import ensurepip" 2>/dev/null && ! $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "make setup installs python3-venv"; \
-			apt-get -qq update && apt-get -qq install --no-install-recommends python3-venv >/dev/null; \
-		else \
-			echo "make setup needs Python's venv: apt install python3-venv" >&2; exit 1; \
-		fi; \
-	fi
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1 || $(call debian,python3-venv)
 	@if $(PYTHON) -c "import ensurepip" 2>/dev/null; then \
 		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]"; \
 	else \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet --editable ".[dev]"; \
 	fi
+	@$(BIN)/python -c "import sys, find_libpython; sys.exit(not find_libpython.find_libpython())" || \
+		$(call debian,$$($(BIN)/python -c "import sys; print('libpython%d.%d' % sys.version_info[:2])"))
 	@touch $@
 
 demo: setup
