@@ -2,7 +2,6 @@
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -12,24 +11,11 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from spigate.firmware_py.packet import checksum
-from tests.firmware_py.ike.strongswan import REQUIRED, inside
+from tests.firmware_py.ike.hosts import inside
 
 SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
 SECRET = "a secret of two peers"
-
-
-def need_host() -> None:
-    """Skips the test where this machine lets nobody make namespaces and devices, and fails where SPIGATE_PEERS_REQUIRED
-    is set."""
-    lacks = [what for what, there in (("root", os.geteuid() == 0), ("iproute2", shutil.which("ip")),
-                                      ("/dev/net/tun", Path("/dev/net/tun").exists())) if not there]
-    if lacks and os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"a host for gateways is required, and this machine lacks {lacks[0]}")
-    if lacks:
-        pytest.skip(f"no host for gateways here: this machine lacks {lacks[0]}")
 
 
 class Gateway:

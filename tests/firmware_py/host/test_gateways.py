@@ -21,8 +21,8 @@ from spigate.firmware_py.host.links import Sender
 from spigate.firmware_py.host.routes import run
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.sa import AH, ESP
-from tests.firmware_py.host.bed import SPIGATE, Gateway, need_host, ping, transfer
-from tests.firmware_py.ike.strongswan import REQUIRED, Wire, inside
+from tests.firmware_py.host.bed import SPIGATE, Gateway, ping, transfer
+from tests.firmware_py.ike.hosts import REQUIRED, Wire, inside, need
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
@@ -55,7 +55,7 @@ OUTER = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd00:99::1", "fd00:99::2")}
 
 @pytest.fixture(scope="module")
 def wire():
-    need_host()
+    need()
     with Wire() as made:
         for namespace, address in zip((made.ours, made.theirs), OUTER[6], strict=True):
             run("-n", namespace, "address", "add", f"{address}/64", "dev", "eth0", "nodad")

@@ -3,7 +3,7 @@ import pytest
 
 from tests.firmware_py.host.bed import Gateway, Traffic, ping
 from tests.firmware_py.host.test_strongswan import SIZES, config
-from tests.firmware_py.ike.strongswan import THEIRS
+from tests.firmware_py.ike.hosts import THEIRS
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.

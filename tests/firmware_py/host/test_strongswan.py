@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.firmware_py.host.bed import Gateway, Traffic, ping, transfer
 from tests.firmware_py.ike.authority import SIGNING, Authority
-from tests.firmware_py.ike.strongswan import Charon, Wire
+from tests.firmware_py.ike.hosts import Wire
+from tests.firmware_py.ike.strongswan import Charon
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.

@@ -19,10 +19,11 @@ from spigate.firmware_py.ike.pad import KeyPair, Pad, Peer, PreSharedKey
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, PayloadType
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Direction
-from tests.firmware_py.ike import strongswan
+from tests.firmware_py.ike import hosts
 from tests.firmware_py.ike.authority import SIGNING, Authority
+from tests.firmware_py.ike.hosts import OURS, THEIRS, need
 from tests.firmware_py.ike.network import child, esp, ike, net
-from tests.firmware_py.ike.strongswan import OURS, THEIRS, Charon, Pump, echo, need, open_esp
+from tests.firmware_py.ike.strongswan import Charon, Pump, echo, open_esp
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
@@ -386,10 +387,10 @@ def test_loss(live):
 
 
 def test_absence_is_a_failure_where_peers_are_required(monkeypatch):
-    monkeypatch.setattr(strongswan, "missing", lambda *more: "strongswan-charon")
-    monkeypatch.setenv(strongswan.REQUIRED, "1")
+    monkeypatch.setattr(hosts, "missing", lambda *more: "strongswan-charon")
+    monkeypatch.setenv(hosts.REQUIRED, "1")
     with pytest.raises(pytest.fail.Exception, match="lacks strongswan-charon"):
         need()
-    monkeypatch.delenv(strongswan.REQUIRED)
+    monkeypatch.delenv(hosts.REQUIRED)
     with pytest.raises(pytest.skip.Exception, match="lacks strongswan-charon"):
         need()
