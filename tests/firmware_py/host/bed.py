@@ -16,6 +16,39 @@ from tests.firmware_py.ike.hosts import inside
 
 SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
 SECRET = "a secret of two peers"
+SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
+"""Of pings, around every limit."""
+CONFIG = """
+[host]
+addresses = ["10.1.0.1/24"]
+control = "CONTROL"
+
+[peer.b]
+address = "10.99.0.2"
+local_address = "10.99.0.1"
+local_identity = "a.example"
+remote_identity = "b.example"
+{credentials}
+proposals = ["aes128gcm16-prfsha256-ecp256"]
+retry_seconds = 1
+{peer}
+
+[peer.b.child.net]
+traffic = [{{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }}]
+proposals = ["{esp}"]
+start = "{start}"
+"""
+
+
+CHAIN = '''certificate_files = ["x509/own.pem", "x509ca/middle.pem"]
+key_file = "private/own.pem"
+ca_files = ["x509ca/root.pem"]'''
+"""Credentials of a folder that :class:`~tests.firmware_py.ike.authority.Chain` wrote."""
+
+
+def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", esp: str = "aes128gcm16") -> str:
+    """Of a gateway opposite a peer at THEIRS."""
+    return CONFIG.format(start=start, credentials=credentials, peer=peer, esp=esp)
 
 
 class Gateway:

@@ -1,8 +1,7 @@
 """``spigate ce`` and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux."""
 import pytest
 
-from tests.firmware_py.host.bed import Gateway, Traffic, ping
-from tests.firmware_py.host.test_strongswan import SIZES, config
+from tests.firmware_py.host.bed import SIZES, Gateway, Traffic, config, ping
 from tests.firmware_py.ike.hosts import THEIRS
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
 
