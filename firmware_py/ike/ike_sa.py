@@ -155,7 +155,13 @@ class IkeSa(Dialogue):
         self.heard = now
         if self.state == State.CONNECTING and not self.initiator:
             self.path = replace(self.path, local=local, remote=remote)
-        elif self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
+        else:
+            self.follow(local, remote)
+
+    def follow(self, local: Socket, remote: Socket) -> None:
+        """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
+        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23)."""
+        if self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
             self.event(EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
             for child in self.children.values():

@@ -34,10 +34,10 @@ retry_seconds = 1
 {peer}
 
 [peer.b.child.net]
-traffic = [{{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }}]
-proposals = ["{esp}"]
+{child}
 start = "{start}"
 """
+TRAFFIC = 'traffic = [{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]'
 
 
 CHAIN = '''certificate_files = ["x509/own.pem", "x509ca/middle.pem"]
@@ -46,9 +46,14 @@ ca_files = ["x509ca/root.pem"]'''
 """Credentials of a folder that :class:`~tests.firmware_py.ike.authority.Chain` wrote."""
 
 
-def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", esp: str = "aes128gcm16") -> str:
+def child_of(protocol: str = "esp", mode: str = "tunnel", words: str = "aes128gcm16", traffic: str = TRAFFIC) -> str:
+    """Lines of a child SA's."""
+    return f'protocol = "{protocol}"\nmode = "{mode}"\nproposals = ["{words}"]\n' + traffic * (mode == "tunnel")
+
+
+def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", child: str = child_of()) -> str:
     """Of a gateway opposite a peer at THEIRS."""
-    return CONFIG.format(start=start, credentials=credentials, peer=peer, esp=esp)
+    return CONFIG.format(start=start, credentials=credentials, peer=peer, child=child)
 
 
 class Gateway:

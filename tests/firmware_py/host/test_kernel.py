@@ -1,7 +1,7 @@
 """``spigate ce`` and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux."""
 import pytest
 
-from tests.firmware_py.host.bed import SIZES, Gateway, Traffic, config, ping
+from tests.firmware_py.host.bed import SIZES, Gateway, Traffic, child_of, config, ping
 from tests.firmware_py.ike.hosts import THEIRS
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
 
@@ -16,11 +16,6 @@ def theirs(protocol: str, mode: str, words: str) -> str:
     return conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "") if mode == "transport" else conf
 
 
-def ours(protocol: str, mode: str, words: str, start: str) -> str:
-    text = config(esp=words, start=start) + f'protocol = "{protocol}"\nmode = "{mode}"\n'
-    return "".join(line for line in text.splitlines(True) if not (mode == "transport" and line.startswith("traffic")))
-
-
 @pytest.mark.parametrize("who", ["we", "they"])
 @pytest.mark.parametrize("protocol, mode, words", [
     ("esp", "tunnel", "aes128gcm16"), ("esp", "tunnel", "aes256-sha256-esn"), ("ah", "tunnel", "sha256"),
@@ -30,7 +25,7 @@ def test_pings_and_rekeying(kernel, tmp_path, protocol, mode, words, who):
     (folder / "swanctl.conf").write_text(theirs(protocol, mode, words))
     charon.load()
     there = str(THEIRS) if mode == "transport" else "10.2.0.1"
-    gateway = Gateway(uml.ours, tmp_path, ours(protocol, mode, words, "now" if who == "we" else "never"))
+    gateway = Gateway(uml.ours, tmp_path, config(child=child_of(protocol, mode, words), start="now" if who == "we" else "never"))
     try:
         gateway.start()
         if who == "they":

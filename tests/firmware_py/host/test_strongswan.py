@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, Traffic, config, ping, transfer
+from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, Traffic, child_of, config, ping, transfer
 from tests.firmware_py.ike.authority import chains
 from tests.firmware_py.ike.hosts import Wire
 from tests.firmware_py.ike.strongswan import Charon
@@ -44,7 +44,7 @@ def work(wire: Wire) -> None:
 
 @pytest.mark.parametrize("esp", ["aes128gcm16", "aes256-sha256"])
 def test_we_begin(wire, bed, esp):
-    gateway, _ = bed(config(esp=esp), swanctl_conf(esp=esp))
+    gateway, _ = bed(config(child=child_of(words=esp)), swanctl_conf(esp=esp))
     gateway.happens("child-up")
     work(wire)
     tables = [gateway.command(name) for name in ("sas", "ike", "policies", "events")]
