@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.responder import Responder
 
-KEEPALIVE_SECONDS = 20.0
-"""Between packets that keep a NAT's mapping (RFC 3948 4)."""
-
 
 class IkeSa(Dialogue):
     """Parameters
@@ -181,8 +178,8 @@ class IkeSa(Dialogue):
             self._at(now + peer.lifetime_seconds, lambda then: self.delete(then, "its lifetime is over"))
         if peer.dpd_seconds is not None:
             self._at(now + peer.dpd_seconds, self._ask_if_alive)
-        if self.path.local_nat:
-            self._at(now + KEEPALIVE_SECONDS, self._keep_mapping)
+        if self.path.local_nat and peer.keepalive_seconds is not None:
+            self._at(now + peer.keepalive_seconds, self._keep_mapping)
 
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
@@ -292,7 +289,7 @@ class IkeSa(Dialogue):
 
     def _keep_mapping(self, now: float) -> None:
         self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
-        self._at(now + KEEPALIVE_SECONDS, self._keep_mapping)
+        self._at(now + self.peer.keepalive_seconds, self._keep_mapping)
 
 
 def _about_children(message: Message) -> bool:

@@ -29,11 +29,13 @@ def bed(uml, tmp_path):
         each.close()
 
 
-@pytest.mark.parametrize("who", ["we", "they"])
-@pytest.mark.parametrize("mode, words, theirs", [
-    ("tunnel", "esp: aes128gcm16-ecp256", "esp=aes_gcm128;dh19\nesn=no"), ("tunnel", "esp: aes256-sha256-esn", "esp=aes256-sha2_256\nesn=yes"),
-    ("tunnel", "ah: sha256", "phase2=ah\nah=sha2_256\nesn=no"), ("transport", "esp: aes256gcm16-esn", "esp=aes_gcm256\nesn=yes"),
-    ("transport", "esp: aes128-sha512", "esp=aes128-sha2_512\nesn=no"), ("transport", "ah: sha512-esn", "phase2=ah\nah=sha2_512\nesn=yes")])
+@pytest.mark.parametrize("mode, words, theirs, who", [
+    ("tunnel", "esp: aes128gcm16-ecp256", "esp=aes_gcm128;dh19\nesn=no", "we"),
+    ("tunnel", "esp: aes128gcm16", "esp=aes_gcm128\nesn=no", "they"),
+    ("tunnel", "esp: aes256-sha256-esn", "esp=aes256-sha2_256\nesn=yes", "we"),
+    ("tunnel", "ah: sha256", "phase2=ah\nah=sha2_256\nesn=no", "we"),
+    ("transport", "esp: aes256gcm16-esn", "esp=aes_gcm256\nesn=yes", "they"),
+    ("transport", "ah: sha512-esn", "phase2=ah\nah=sha2_512\nesn=yes", "they")])
 def test_pings_and_rekeying(uml, bed, mode, words, theirs, who):
     protocol, words = words.split(": ")
     connection = f"authby=secret\ntype={mode}\npfs={'yes' if 'ecp' in words else 'no'}\n{theirs}\n"
@@ -48,25 +50,26 @@ def test_pings_and_rekeying(uml, bed, mode, words, theirs, who):
     with Traffic(uml.ours, there) as traffic:
         gateway.command("rekey", "b/net")
         gateway.happens("child-rekeyed")
-        pluto.whack("--rekey-ipsec", "--name", "net")
-        gateway.happens("child-rekeyed", 2)
+        if protocol == "esp":  # libreswan 4.10 deletes the old one of AH as "ESP, SPI 00000000", so that it stays
+            pluto.whack("--rekey-ipsec", "--asynchronous", "--name", "net")
+            gateway.happens("child-rekeyed", 2)
         gateway.command("rekey", "b")
         gateway.happens("ike-rekeyed")
-        pluto.whack("--rekey-ike", "--name", "net")
+        pluto.whack("--rekey-ike", "--asynchronous", "--name", "net")
         gateway.happens("ike-rekeyed", 2)
     assert traffic.error is None and traffic.count > 20
     pluto.whack("--terminate", "--name", "net")
     gateway.happens("ike-down")
 
 
-@pytest.mark.parametrize("who", ["we", "they"])
-@pytest.mark.parametrize("kind, method", [
-    ("rsa", "rsa-sha2"), ("ecdsa256", "ecdsa-sha2_256"), ("ecdsa384", "ecdsa-sha2_384"), ("ecdsa521", "ecdsa-sha2_512")])
+@pytest.mark.parametrize("kind, method, who", [
+    ("rsa", "rsa-sha2", "we"), ("rsa", "rsa-sha2", "they"), ("ecdsa256", "ecdsa-sha2_256", "they"),
+    ("ecdsa384", "ecdsa-sha2_384", "we"), ("ecdsa521", "ecdsa-sha2_512", "they")])
 def test_certificates(uml, bed, tmp_path, kind, method, who):
     ours, theirs = chains(kind, "a.example", "b.example")
     ours.write(tmp_path / "spigate")
     gateway, pluto = bed(config(start="now" if who == "we" else "never", credentials=CHAIN),
-                         f"authby={method}\nleftcert=own\nleftsendcert=always\nrightca=%same\nesp=aes_gcm128\npfs=no\n{SUBNETS}", theirs)
+                         f"authby={method}\nleftcert=own\nleftsendcert=always\nsendca=issuer\nrightca=%same\nesp=aes_gcm128\npfs=no\n{SUBNETS}", theirs)
     if who == "they":
         pluto.whack("--initiate", "--name", "net")
     gateway.happens("child-up")
