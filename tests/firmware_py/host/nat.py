@@ -49,11 +49,11 @@ class Nat:
 
     def _masquerade(self, how: str) -> None:
         out = self._device if self._hidden == "us" else "near"
-        rules = f"""table ip nat {{
-            chain out {{ type nat hook postrouting priority srcnat; oifname {out} meta l4proto udp masquerade {how}; }}"""
+        rules = [f"chain out {{ type nat hook postrouting priority srcnat; oifname {out} meta l4proto udp masquerade {how}; }}"]
         if self._hidden == "them":
-            rules += f"chain in {{ type nat hook prerouting priority dstnat; iifname near udp dport {{ 500, 4500 }} dnat to {THEIRS}; }}"
-        self._shell(f"nft -f - <<'END'\n{rules}}}\nEND")
+            rules.append("chain in { type nat hook prerouting priority dstnat; iifname near udp dport { 500, 4500 } "
+                         f"dnat to {THEIRS}; }}")
+        self._shell("nft -f - <<'END'\ntable ip nat {\n" + "\n".join(rules) + "\n}\nEND")
 
     def forget(self) -> None:
         """The mappings are gone, and the next ones get other ports."""

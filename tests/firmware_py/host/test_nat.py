@@ -15,6 +15,9 @@ SIZES = (0, 56, 1300, 1353, 1472, 9000)
 ADDRESSES = {"us": (str(THEIRS), str(OURS)), "them": (INNER_GATE, OUTER)}
 """By who is behind the NAT: where they are for us, and we for them."""
 
+DEAD_PEER_DETECTION = {"us": "dpd_seconds = 0.5\nretransmission = { timeout = 0.2 }", "them": "dpd_seconds = 0"}
+"""We tell them soon where we are; they tell us by ESP, and nothing that we send makes the NAT a mapping before."""
+
 
 def ours(hidden: str, start: str, peer: str = "", child: str = "") -> str:
     text = config(start=start, peer=peer, child=child or child_of())
@@ -54,7 +57,7 @@ def bed(wire, tmp_path):
 @pytest.mark.parametrize("hidden, who", [("us", "we"), ("them", "they"), ("them", "we")])
 def test_rekeying_and_a_new_mapping(wire, bed, hidden, who):
     nat, gateway, charon = bed(hidden, "now" if who == "we" else "never",
-                               "dpd_seconds = 0.5\nretransmission = { timeout = 0.2 }" if hidden == "us" else "dpd_seconds = 0")
+                               DEAD_PEER_DETECTION[hidden])
     if who == "they":
         charon.swanctl("--initiate", "--child", "net")
     gateway.happens("child-up")
@@ -96,7 +99,6 @@ def test_keepalives_keep_the_mapping(wire, bed, kept):
     else:
         with pytest.raises(AssertionError, match="no answer"):
             ping(wire.theirs, "10.1.0.1", timeout=1)
-        ping(nat.ours, "10.2.0.1")
 
 
 @pytest.mark.parametrize("hidden, mode, who", [("us", "tunnel", "we"), ("them", "tunnel", "they"), ("us", "transport", "we")])
@@ -111,8 +113,8 @@ def test_with_the_kernels_esp(kernel, tmp_path, hidden, mode, who):
     there = ADDRESSES[hidden][0] if mode == "transport" else "10.2.0.1"
     with closing(Nat(uml, hidden)) as nat:
         nat.open()
-        with closing(Gateway(nat.ours, tmp_path, ours(hidden, "now" if who == "we" else "never", "dpd_seconds = 0.5",
-                                                      child_of(mode=mode)))) as gateway:
+        with closing(Gateway(nat.ours, tmp_path, ours(hidden, "now" if who == "we" else "never",
+                                                      DEAD_PEER_DETECTION[hidden], child_of(mode=mode)))) as gateway:
             gateway.start()
             if who == "they":
                 charon.swanctl("--initiate", "--child", "net")
