@@ -20,7 +20,7 @@ SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 """Of pings, around every limit."""
 CONFIG = """
 [host]
-addresses = ["10.1.0.1/24"]
+addresses = ["10.1.0.1/24", "fd00:1::1/64"]
 control = "CONTROL"
 
 [peer.b]
@@ -156,6 +156,14 @@ def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5) -
                     break
 
 
+def echoed(namespace: str, address: str, data: bytes, port: int = 7) -> None:
+    """``data`` over TCP to an echo server and back, both at a time; it must come back as it was."""
+    with inside(namespace):
+        client = socket.create_connection((address, port), 10)
+    with client:
+        _pump(client, client, data)
+
+
 def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10) -> None:
     """``data`` over TCP, between namespaces; it must arrive as it was."""
     with inside(receiver):
@@ -165,15 +173,19 @@ def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 
     with server, client:
         serving, _ = server.accept()
         with serving:
-            client.setblocking(False)
-            got, sent = bytearray(), 0
-            while len(got) < len(data):
-                readable, writable, _ = select.select([serving], [client] if sent < len(data) else [], [], 20)
-                assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
-                if writable:
-                    sent += client.send(data[sent:sent + 65536])
-                if readable:
-                    got += serving.recv(1 << 16)
+            _pump(client, serving, data)
+
+
+def _pump(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
+    sender.setblocking(False)
+    got, sent = bytearray(), 0
+    while len(got) < len(data):
+        readable, writable, _ = select.select([receiver], [sender] if sent < len(data) else [], [], 20)
+        assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
+        if writable:
+            sent += sender.send(data[sent:sent + 65536])
+        if readable:
+            got += receiver.recv(1 << 16)
     assert bytes(got) == data
 
 

@@ -10,8 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -112,6 +113,7 @@ class Uml:
     def __init__(self):
         self.ours = f"spigate-u-{os.getpid()}"
         self.prefix = ("ip", "netns", "exec", self.ours)
+        self._stop = threading.Event()
 
     def boot(self, folder: Path) -> None:
         """``folder`` is for its files."""
@@ -130,6 +132,7 @@ class Uml:
         with self._log.open("wb") as console:
             self._process = subprocess.Popen([*self.prefix, "unshare", "-m", "sh", "-c", uml], stdin=subprocess.DEVNULL,
                                              stdout=console, stderr=console, start_new_session=True)
+        threading.Thread(target=self._nudge).start()
         end = time.monotonic() + 60
         while True:
             try:
@@ -140,7 +143,17 @@ class Uml:
                     raise RuntimeError(f"no user-mode Linux: {self._log.read_text()}") from error
                 time.sleep(0.1)
 
+    def _nudge(self) -> None:
+        """Its network driver now and then sleeps on a frame until the next one comes (about one of 20,000): here it comes."""
+        with inside(self.ours):
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        with made, suppress(OSError):
+            while not self._stop.wait(0.05):
+                made.sendto(b"", ("10.98.0.255", 9))
+
     def close(self) -> None:
+        self._stop.set()
         os.killpg(self._process.pid, signal.SIGKILL)  # it is several processes
         self._process.wait()
         subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
