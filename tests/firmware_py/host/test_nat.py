@@ -1,10 +1,11 @@
 """``spigate ce`` and strongSwan with a NAT between them, a Linux kernel's."""
+import os
 import time
 from contextlib import closing
 
 import pytest
 
-from tests.firmware_py.host.bed import Gateway, Traffic, child_of, config, ping
+from tests.firmware_py.host.bed import Gateway, Traffic, child_of, config, echoed, ping, transfer
 from tests.firmware_py.host.nat import INNER_GATE, NAT, OUTER, Nat
 from tests.firmware_py.ike.hosts import OURS, THEIRS, ip, need
 from tests.firmware_py.ike.strongswan import Charon
@@ -64,6 +65,7 @@ def test_rekeying_and_a_new_mapping(wire, bed, hidden, who):
     assert {row["protocol"] for row in gateway.rows("sas")} == {"esp-in-udp"}
     ping(nat.ours, "10.2.0.1", SIZES)
     ping(wire.theirs, "10.1.0.1", SIZES)
+    transfer(nat.ours, wire.theirs, "10.2.0.1", os.urandom(1 << 20))
     with Traffic(nat.ours, "10.2.0.1") as traffic:
         gateway.command("rekey", "b/net")
         gateway.happens("child-rekeyed")
@@ -121,6 +123,7 @@ def test_with_the_kernels_esp(kernel, tmp_path, hidden, mode, who):
             gateway.happens("child-up")
             assert {row["protocol"] for row in gateway.rows("sas")} == {"esp-in-udp"}
             ping(nat.ours, there, SIZES)
+            echoed(nat.ours, there, os.urandom(1 << 20))
             with Traffic(nat.ours, there) as traffic:
                 gateway.command("rekey", "b/net")
                 gateway.happens("child-rekeyed")

@@ -13,8 +13,7 @@ from tests.firmware_py.ike.network import child
 from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp
 from tests.firmware_py.ike.test_strongswan import swanctl_conf, us, wait
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("strongswan")
 
 
 @pytest.fixture
