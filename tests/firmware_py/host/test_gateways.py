@@ -11,16 +11,17 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing, contextmanager
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 import scapy.layers.inet as scapy
 
 from spigate.firmware_py import pcap
-from spigate.firmware_py.host.links import Sender
-from spigate.firmware_py.host.routes import run
+from spigate.firmware_py.host.links import Sender, Tun
+from spigate.firmware_py.host.routes import TABLE, Routes, run
 from spigate.firmware_py.packet import UDP, Ip
-from spigate.firmware_py.sa import AH, ESP
+from spigate.firmware_py.sa import AH, ESP, Selectors
 from tests.firmware_py.host.bed import SPIGATE, Gateway, ping, transfer
 from tests.firmware_py.ike.hosts import REQUIRED, Wire, inside, need
 
@@ -144,6 +145,15 @@ def test_everything_passes(wire, tmp_path, case):
         seen = tap.protocols()
         assert seen[protocol] > 200 and not set(seen) - {protocol, UDP, 58}, seen
         assert a.rows("sas")[0]["protocol"] == {ESP: "esp", AH: "ah", UDP: "esp-in-udp"}[protocol]
+
+
+def test_an_ipv6_address_is_a_source_at_once(wire):
+    """Not only when the kernel has seen that nobody else has it."""
+    traffic = Selectors(ip_network("fd00:1::/64"), ip_network("fd00:2::/64"))
+    for _ in range(20):
+        with inside(wire.ours), closing(Tun("ipsec0")), closing(Routes("ipsec0", 1380, [ip_interface(INNER[6][0])])) as routes:
+            routes.hold(traffic)
+            assert "src fd00:1::1" in run("-6", "route", "show", "table", TABLE)
 
 
 def test_used_up_sas_are_replaced(wire, tmp_path):
