@@ -8,7 +8,7 @@ from tests.firmware_py.ike.hosts import THEIRS, Uml, Wire, ip
 
 NAT = ((Path("/usr/sbin/nft"), "nftables"), (Path("/usr/sbin/conntrack"), "conntrack"))
 
-OUTER, INNER_GATE = "10.97.0.1", "10.97.0.2"
+NEAR, ROUTER = "10.97.0.1", "10.97.0.2"
 """Our address, and the router's beside us."""
 
 
@@ -33,10 +33,10 @@ class Nat:
         ip("netns", "add", self.ours)
         ip("-n", self.ours, "link", "set", "lo", "up")
         ip("-n", self.ours, "link", "add", "eth0", "type", "veth", "peer", "name", "near", "netns", router)
-        for name, device, address in ((self.ours, "eth0", OUTER), (router, "near", INNER_GATE)):
+        for name, device, address in ((self.ours, "eth0", NEAR), (router, "near", ROUTER)):
             ip("-n", name, "address", "add", f"{address}/24", "dev", device)
             ip("-n", name, "link", "set", device, "up")
-        ip("-n", self.ours, "route", "add", "default", "via", INNER_GATE)
+        ip("-n", self.ours, "route", "add", "default", "via", ROUTER)
         self._shell("sysctl -qw net.ipv4.ip_forward=1")
         self._masquerade("")
 

@@ -6,23 +6,22 @@ from contextlib import closing
 import pytest
 
 from tests.firmware_py.host.bed import Gateway, Traffic, child_of, config, echoed, ping, transfer
-from tests.firmware_py.host.nat import INNER_GATE, NAT, OUTER, Nat
+from tests.firmware_py.host.nat import NAT, NEAR, ROUTER, Nat
 from tests.firmware_py.ike.hosts import OURS, THEIRS, ip, need
 from tests.firmware_py.ike.strongswan import Charon
 from tests.firmware_py.ike.test_strongswan import swanctl_conf
 
 pytestmark = pytest.mark.xdist_group("host")
 SIZES = (0, 56, 1300, 1353, 1472, 9000)
-ADDRESSES = {"us": (str(THEIRS), str(OURS)), "them": (INNER_GATE, OUTER)}
+ADDRESSES = {"us": (str(THEIRS), str(OURS)), "them": (ROUTER, NEAR)}
 """By who is behind the NAT: where they are for us, and we for them."""
-
 DEAD_PEER_DETECTION = {"us": "dpd_seconds = 0.5\nretransmission = { timeout = 0.2 }", "them": "dpd_seconds = 0"}
 """We tell them soon where we are; they tell us by ESP, and nothing that we send makes the NAT a mapping before."""
 
 
 def ours(hidden: str, start: str, peer: str = "", child: str = "") -> str:
     text = config(start=start, peer=peer, child=child or child_of())
-    return text.replace(f'"{OURS}"', f'"{OUTER}"').replace(f'"{THEIRS}"', f'"{ADDRESSES[hidden][0]}"')
+    return text.replace(f'"{OURS}"', f'"{NEAR}"').replace(f'"{THEIRS}"', f'"{ADDRESSES[hidden][0]}"')
 
 
 def theirs(hidden: str, **words) -> str:

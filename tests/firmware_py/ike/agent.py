@@ -3,9 +3,11 @@
 It imports nothing but the standard library, for it runs on that machine's own interpreter.
 """
 import json
+import socket
 import socketserver
 import subprocess
 import sys
+import threading
 
 ECHO = 7
 
@@ -32,11 +34,9 @@ class Echo(socketserver.BaseRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
-    address_family = socketserver.socket.AF_INET6  # and IPv4
+    address_family = socket.AF_INET6  # and IPv4
 
 
 if __name__ == "__main__":
-    import threading
-
     threading.Thread(target=Server(("::", ECHO), Echo).serve_forever).start()
     Server(("::", int(sys.argv[1])), Command).serve_forever()
