@@ -76,7 +76,7 @@ class Gateway:
             self._process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, *SPIGATE, "ce", "--config", str(self.folder / "spigate.toml"),
                  *self._options], stderr=log)
-        self.until(lambda: self._asked("ike") is not None, "starts")
+        self.until(lambda: self._asked("ike") is not None, "starts", 60)
 
     def _asked(self, command: str) -> list[dict] | None:
         assert self._process.poll() is None, self.log.read_text()
