@@ -96,6 +96,7 @@ class Daemon:
     async def _work(self) -> None:
         endpoint, plane, loop = self._endpoint, self._plane, self._loop
         plane.on_alive = lambda spi: endpoint.alive(self._now, spi)
+        plane.on_moved, plane.expects = endpoint.moved, endpoint.expects
         plane.on_expired = lambda spi, hard: endpoint.expired(self._now, spi, hard=hard)
         plane.on_wanted = lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet)
         stopped = asyncio.Event()
@@ -145,10 +146,13 @@ class Daemon:
     def _deliver(self, packet: bytes) -> None:
         plain = self._plane.receive(packet)
         if plain is not None:
-            try:
-                self._tun.write(plain)
-            except OSError:
-                self._plane.drops["device"] += 1
+            self._to_device(plain)
+
+    def _to_device(self, plain: bytes) -> None:
+        try:
+            self._tun.write(plain)
+        except OSError:
+            self._plane.drops["device"] += 1
 
     def _transmit(self, packets: list[bytes]) -> None:
         for packet in packets:
@@ -164,6 +168,8 @@ class Daemon:
         while outputs := self._endpoint.take():
             for output in outputs:
                 self._do(output)
+            for plain in self._plane.early():
+                self._to_device(plain)
         if self._timer is not None:
             self._timer.cancel()
         when = self._endpoint.next_timer

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa
+from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import ChildConfig, Pad, Peer
 from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, spi
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
@@ -17,7 +17,7 @@ from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 
 HELD_PACKETS = 16
-"""Packets that wait for a child SA that traffic starts."""
+"""Packets that wait for a child SA that traffic starts; and that came before the inbound SA that they are on."""
 ALIVE_SECONDS = 1.0
 """A peer is called alive so often at most."""
 NEARLY_USED_UP = 0xF000_0000
@@ -62,10 +62,16 @@ class Plane:
     -------
     on_alive : callable
         Called with the SPI of an inbound SA on which an authentic packet came.
+    on_moved : callable
+        Called with the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and with its local and
+        remote ends.
     on_expired : callable
         Called with the SPI of an SA that is to be replaced, or (True) that is used up.
     on_wanted : callable
         Called with names of peer and child, and the packet's selectors, where a packet waits for a child SA.
+    expects : callable
+        Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a child SA before its
+        answer is here (RFC 7296 2.8).
     counts : Counter of str
         ``encrypted``, ``decrypted``, ``bypassed``, by packets, and with ``_bytes`` by bytes of the clear packet.
     drops : Counter of str
@@ -77,6 +83,8 @@ class Plane:
         self.inbound: dict[tuple, Active] = {}
         self.outbound: defaultdict[int, list[Active]] = defaultdict(list)
         self.on_alive: Callable[[int], None] = lambda spi: None
+        self.on_moved: Callable[[int, Socket, Socket], None] = lambda spi, local, remote: None
+        self.expects: Callable[[int], bool] = lambda spi: False
         self.on_expired: Callable[[int, bool], None] = lambda spi, hard: None
         self.on_wanted: Callable[[str, str, Selectors], None] = lambda peer, child, packet: None
         self.counts: Counter[str] = Counter()
@@ -84,6 +92,7 @@ class Plane:
         self._wanted = [Wanted(peer, child, configured(peer, child)) for peer in pad for child in peer.children
                         if (peer.name, child.name) in on_traffic]
         self._held: dict[tuple[str, str], deque[bytes]] = {}
+        self._early: dict[int, deque[bytes]] = {}
         self._reassembly = Reassembly()
         self._mtu, self._clock, self._identification = mtu, clock, 0
         self._sort()
@@ -227,18 +236,33 @@ class Plane:
         for key in [key for key in self._held if key[0] == peer]:
             self.drops["no_sa"] += len(self._held.pop(key))
 
-    def receive(self, packet: bytes) -> bytes | None:
-        """A protected packet from the network, ESP in UDP with its UDP header: the clear packet for the TUN device."""
+    def receive(self, packet: bytes, *, waits: bool = True) -> bytes | None:
+        """A protected packet from the network, ESP in UDP with its UDP header: the clear packet for the TUN device. With
+        ``waits`` it may wait for its SA; see :meth:`early`."""
         try:
-            return self._receive(packet)
+            return self._receive(packet, waits)
         except Refused as refusal:
             self.drops[refusal.reason.name.lower()] += 1
             return None
 
-    def _receive(self, packet: bytes) -> bytes:
+    def early(self) -> list[bytes]:
+        """The clear packets of those that came before their inbound SA, which is there by now."""
+        if not self._early:
+            return []
+        there = {active.sa.spi for active in self.inbound.values()}
+        for number in [number for number in self._early if number not in there and not self.expects(number)]:
+            self.drops["no_sa"] += len(self._early.pop(number))
+        packets = [packet for number in there & self._early.keys() for packet in self._early.pop(number)]
+        return [plain for packet in packets if (plain := self.receive(packet, waits=False)) is not None]
+
+    def _receive(self, packet: bytes, waits: bool) -> bytes | None:
         ip = Ip.parse(packet)
         in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
-        active = self.inbound.get((ip.destination, ESP if in_udp else ip.protocol, spi(packet, ip)))
+        number = spi(packet, ip)
+        active = self.inbound.get((ip.destination, ESP if in_udp else ip.protocol, number))
+        if active is None and waits and self.expects(number):
+            self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append(packet)
+            return None
         if active is None or bool(active.sa.encapsulation) != in_udp:
             raise Refused(Reason.NO_SA)
         plain = self._run(active, active.soft.decapsulate, packet)
@@ -246,6 +270,8 @@ class Plane:
         if now - active.heard >= ALIVE_SECONDS:
             active.heard = now
             self.on_alive(active.sa.spi)
+        if in_udp and (ip.source, ip.ports[0]) != (active.sa.source, active.sa.encapsulation.source_port):
+            self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
         inner = Ip.parse(plain)
         if not self._may_carry(active.sa, inner):
             raise Refused(Reason.POLICY)

@@ -45,7 +45,8 @@ class Routes:
         self._held: Counter[Network] = Counter()
         run("link", "set", device, "mtu", mtu, "up")
         for address in addresses:
-            run("address", "replace", address, "dev", device)
+            # without duplicate address detection, during which an IPv6 address is no source of a route (RFC 4862 5.4)
+            run("address", "replace", address, "dev", device, *["nodad"] * (address.version == 6))
         self._versions = [version for version in (4, 6) if self._prepare(version)]
 
     def _prepare(self, version: int) -> bool:
@@ -94,7 +95,8 @@ class Routes:
 
 
 def _own_addresses() -> list[Address]:
-    """This host's, but for those of the link or the host alone."""
+    """This host's that can be used already, but for those of the link or the host alone."""
     links = json.loads(run("-j", "address"))
-    addresses = [ip_address(info["local"]) for link in links for info in link.get("addr_info", ()) if "local" in info]
+    addresses = [ip_address(info["local"]) for link in links for info in link.get("addr_info", ())
+                 if "local" in info and not info.get("tentative")]
     return [each for each in addresses if not each.is_link_local and not each.is_loopback]

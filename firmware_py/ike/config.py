@@ -90,6 +90,7 @@ PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
     toml.seconds_or_never("lifetime_seconds", "When the IKE SA ends.", 15840),
     toml.fraction("jitter", 0, 0.99, "A random part, up to this fraction, by which `rekey_seconds` is shortened.", 0.1),
     toml.seconds_or_never("dpd_seconds", "After so long a silence the peer is asked whether it lives.", 30),
+    toml.seconds_or_never("keepalive_seconds", "Behind a NAT, a datagram so often keeps its mapping (RFC 3948 4).", 20),
     Key("retransmission", "a table", toml.dictionary, "See [retransmission](#retransmission).", {}, "its defaults"),
     toml.number("fragment_bytes", 576, 0xFFFF, "Largest IKE datagram; longer messages go in fragments (RFC 7383).", 1280),
     toml.flag("force_encapsulation", "ESP in UDP even without a NAT.", False),

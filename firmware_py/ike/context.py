@@ -93,6 +93,10 @@ class Context:
                 self._reserved.add(spi)
                 return spi
 
+    def expects(self, spi: int) -> bool:
+        """Whether a peer may send on ``spi``: it was offered, or is in use."""
+        return spi in self._reserved
+
     def free_spi(self, spi: int) -> None:
         self._reserved.discard(spi)
 

@@ -286,6 +286,17 @@ class Endpoint:
             if spi in ike.children:
                 ike.heard = now
 
+    def moved(self, spi: int, local: Socket, remote: Socket) -> None:
+        """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from elsewhere than its
+        peer was."""
+        for ike in self.ikes:
+            if spi in ike.children:
+                ike.follow(local, remote)
+
+    def expects(self, spi: int) -> bool:
+        """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may still be on its way."""
+        return self._context.expects(spi)
+
 
 def _belongs(header: Header, ike: IkeSa) -> bool:
     """Whether both SPIs are the IKE SA's; the responder's may not be known yet."""

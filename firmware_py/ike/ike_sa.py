@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.responder import Responder
 
-KEEPALIVE_SECONDS = 20.0
-"""Between packets that keep a NAT's mapping (RFC 3948 4)."""
-
 
 class IkeSa(Dialogue):
     """Parameters
@@ -155,7 +152,13 @@ class IkeSa(Dialogue):
         self.heard = now
         if self.state == State.CONNECTING and not self.initiator:
             self.path = replace(self.path, local=local, remote=remote)
-        elif self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
+        else:
+            self.follow(local, remote)
+
+    def follow(self, local: Socket, remote: Socket) -> None:
+        """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
+        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23)."""
+        if self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
             self.event(EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
             for child in self.children.values():
@@ -175,8 +178,8 @@ class IkeSa(Dialogue):
             self._at(now + peer.lifetime_seconds, lambda then: self.delete(then, "its lifetime is over"))
         if peer.dpd_seconds is not None:
             self._at(now + peer.dpd_seconds, self._ask_if_alive)
-        if self.path.local_nat:
-            self._at(now + KEEPALIVE_SECONDS, self._keep_mapping)
+        if self.path.local_nat and peer.keepalive_seconds is not None:
+            self._at(now + peer.keepalive_seconds, self._keep_mapping)
 
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
@@ -286,7 +289,7 @@ class IkeSa(Dialogue):
 
     def _keep_mapping(self, now: float) -> None:
         self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
-        self._at(now + KEEPALIVE_SECONDS, self._keep_mapping)
+        self._at(now + self.peer.keepalive_seconds, self._keep_mapping)
 
 
 def _about_children(message: Message) -> bool:

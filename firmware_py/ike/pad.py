@@ -133,6 +133,8 @@ class Peer:
     jitter : float
     dpd_seconds : float or None
         After so long a silence the peer is asked whether it lives; None: never.
+    keepalive_seconds : float or None
+        Behind a NAT, so often a datagram keeps its mapping (RFC 3948 4); None: never.
     retransmission : Retransmission
     fragment_bytes : int
         Largest IKE datagram; longer messages go in fragments, where the peer can (RFC 7383).
@@ -158,6 +160,7 @@ class Peer:
     lifetime_seconds: float | None = 15840
     jitter: float = 0.1
     dpd_seconds: float | None = 30
+    keepalive_seconds: float | None = 20
     retransmission: Retransmission = Retransmission()
     fragment_bytes: int = 1280
     force_encapsulation: bool = False
@@ -173,7 +176,7 @@ class Peer:
                self.initiate)
         _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
         _check(576 <= self.fragment_bytes <= 0xFFFF, f"{name} fragment_bytes", "576 to 65535", self.fragment_bytes)
-        for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds"):
+        for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds", "keepalive_seconds"):
             value = getattr(self, limit)
             _check(value is None or value > 0, f"{name} {limit}", "more than 0, or None", value)
         names = [child.name for child in self.children]

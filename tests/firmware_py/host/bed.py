@@ -2,7 +2,6 @@
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -12,24 +11,49 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from spigate.firmware_py.packet import checksum
-from tests.firmware_py.ike.strongswan import REQUIRED, inside
+from tests.firmware_py.ike.hosts import inside
 
 SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
 SECRET = "a secret of two peers"
+SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
+"""Of pings, around every limit."""
+CONFIG = """
+[host]
+addresses = ["10.1.0.1/24", "fd00:1::1/64"]
+control = "CONTROL"
+
+[peer.b]
+address = "10.99.0.2"
+local_address = "10.99.0.1"
+local_identity = "a.example"
+remote_identity = "b.example"
+{credentials}
+proposals = ["aes128gcm16-prfsha256-ecp256"]
+retry_seconds = 1
+{peer}
+
+[peer.b.child.net]
+{child}
+start = "{start}"
+"""
+TRAFFIC = 'traffic = [{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]'
 
 
-def need_host() -> None:
-    """Skips the test where this machine lets nobody make namespaces and devices, and fails where SPIGATE_PEERS_REQUIRED
-    is set."""
-    lacks = [what for what, there in (("root", os.geteuid() == 0), ("iproute2", shutil.which("ip")),
-                                      ("/dev/net/tun", Path("/dev/net/tun").exists())) if not there]
-    if lacks and os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"a host for gateways is required, and this machine lacks {lacks[0]}")
-    if lacks:
-        pytest.skip(f"no host for gateways here: this machine lacks {lacks[0]}")
+CHAIN = '''certificate_files = ["x509/own.pem", "x509ca/middle.pem"]
+key_file = "private/own.pem"
+ca_files = ["x509ca/root.pem"]'''
+"""Credentials of a folder that :class:`~tests.firmware_py.ike.authority.Chain` wrote."""
+
+
+def child_of(protocol: str = "esp", mode: str = "tunnel", words: str = "aes128gcm16", traffic: str = TRAFFIC) -> str:
+    """Lines of a child SA's."""
+    return f'protocol = "{protocol}"\nmode = "{mode}"\nproposals = ["{words}"]\n' + traffic * (mode == "tunnel")
+
+
+def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", child: str = child_of()) -> str:
+    """Of a gateway opposite a peer at THEIRS."""
+    return CONFIG.format(start=start, credentials=credentials, peer=peer, child=child)
 
 
 class Gateway:
@@ -52,7 +76,7 @@ class Gateway:
             self._process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, *SPIGATE, "ce", "--config", str(self.folder / "spigate.toml"),
                  *self._options], stderr=log)
-        self.until(lambda: self._asked("ike") is not None, "starts")
+        self.until(lambda: self._asked("ike") is not None, "starts", 60)
 
     def _asked(self, command: str) -> list[dict] | None:
         assert self._process.poll() is None, self.log.read_text()
@@ -132,6 +156,14 @@ def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5) -
                     break
 
 
+def echoed(namespace: str, address: str, data: bytes, port: int = 7) -> None:
+    """``data`` over TCP to an echo server and back, both at a time; it must come back as it was."""
+    with inside(namespace):
+        client = socket.create_connection((address, port), 10)
+    with client:
+        _pump(client, client, data)
+
+
 def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10) -> None:
     """``data`` over TCP, between namespaces; it must arrive as it was."""
     with inside(receiver):
@@ -141,15 +173,19 @@ def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 
     with server, client:
         serving, _ = server.accept()
         with serving:
-            client.setblocking(False)
-            got, sent = bytearray(), 0
-            while len(got) < len(data):
-                readable, writable, _ = select.select([serving], [client] if sent < len(data) else [], [], 20)
-                assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
-                if writable:
-                    sent += client.send(data[sent:sent + 65536])
-                if readable:
-                    got += serving.recv(1 << 16)
+            _pump(client, serving, data)
+
+
+def _pump(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
+    sender.setblocking(False)
+    got, sent = bytearray(), 0
+    while len(got) < len(data):
+        readable, writable, _ = select.select([receiver], [sender] if sent < len(data) else [], [], 20)
+        assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
+        if writable:
+            sent += sender.send(data[sent:sent + 65536])
+        if readable:
+            got += receiver.recv(1 << 16)
     assert bytes(got) == data
 
 

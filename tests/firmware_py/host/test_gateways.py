@@ -11,18 +11,19 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing, contextmanager
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 import scapy.layers.inet as scapy
 
 from spigate.firmware_py import pcap
-from spigate.firmware_py.host.links import Sender
-from spigate.firmware_py.host.routes import run
+from spigate.firmware_py.host.links import Sender, Tun
+from spigate.firmware_py.host.routes import TABLE, Routes, run
 from spigate.firmware_py.packet import UDP, Ip
-from spigate.firmware_py.sa import AH, ESP
-from tests.firmware_py.host.bed import SPIGATE, Gateway, need_host, ping, transfer
-from tests.firmware_py.ike.strongswan import REQUIRED, Wire, inside
+from spigate.firmware_py.sa import AH, ESP, Selectors
+from tests.firmware_py.host.bed import SPIGATE, Gateway, ping, transfer
+from tests.firmware_py.ike.hosts import REQUIRED, Wire, inside, need
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
@@ -55,7 +56,7 @@ OUTER = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd00:99::1", "fd00:99::2")}
 
 @pytest.fixture(scope="module")
 def wire():
-    need_host()
+    need()
     with Wire() as made:
         for namespace, address in zip((made.ours, made.theirs), OUTER[6], strict=True):
             run("-n", namespace, "address", "add", f"{address}/64", "dev", "eth0", "nodad")
@@ -144,6 +145,15 @@ def test_everything_passes(wire, tmp_path, case):
         seen = tap.protocols()
         assert seen[protocol] > 200 and not set(seen) - {protocol, UDP, 58}, seen
         assert a.rows("sas")[0]["protocol"] == {ESP: "esp", AH: "ah", UDP: "esp-in-udp"}[protocol]
+
+
+def test_an_ipv6_address_is_a_source_at_once(wire):
+    """Not only when the kernel has seen that nobody else has it."""
+    traffic = Selectors(ip_network("fd00:1::/64"), ip_network("fd00:2::/64"))
+    for _ in range(20):
+        with inside(wire.ours), closing(Tun("ipsec0")), closing(Routes("ipsec0", 1380, [ip_interface(INNER[6][0])])) as routes:
+            routes.hold(traffic)
+            assert "src fd00:1::1" in run("-6", "route", "show", "table", TABLE)
 
 
 def test_used_up_sas_are_replaced(wire, tmp_path):

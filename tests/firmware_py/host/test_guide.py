@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.firmware_py.ike.strongswan import need
+from tests.firmware_py.ike.hosts import need
+from tests.firmware_py.ike.strongswan import STRONGSWAN
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
@@ -16,7 +17,7 @@ GUIDE = Path(__file__).parents[3] / "docs/operating.md"
 
 
 def test_every_command_of_the_guide_works(tmp_path):
-    need((Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping"))
+    need(*STRONGSWAN, (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping"))
     script = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     try:

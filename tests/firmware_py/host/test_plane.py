@@ -8,7 +8,7 @@ from scapy.layers.inet import ICMP, IP, UDP, fragment
 from scapy.packet import Raw
 
 from spigate.firmware_py.host.plane import HELD_PACKETS, Plane
-from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa
+from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.sa import ANY_PORTS, Cipher, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
@@ -92,6 +92,43 @@ def test_the_newest_sa_sends_and_the_older_still_receives(pair):
     assert pair.b.receive(pair.a.send(packet())[0]) == packet()
     pair.a.apply(RemoveSa(sa(Direction.OUTBOUND, 0x1000)))
     assert pair.a.send(packet()) == [] and pair.a.drops == {"no_sa": 1} and pair.a.sas == []
+
+
+def test_what_comes_before_its_sa_waits_for_it():
+    """A peer's answer that makes an SA, and what it sends on it, may cross (RFC 7296 2.8)."""
+    pair = Pair().policies()
+    offered = {0x1000, 0x2000}
+    pair.b.expects = offered.__contains__
+    pair.a.apply(InstallSa("b", "net", sa(Direction.OUTBOUND, 0x1000)))
+    sealed = [pair.a.send(packet(size))[0] for size in range(HELD_PACKETS + 4)]
+    assert [pair.b.receive(each) for each in sealed] == [None] * len(sealed) and pair.b.early() == []
+    pair.b.apply(InstallSa("a", "net", sa(Direction.INBOUND, 0x1000)))
+    assert pair.b.early() == [packet(size) for size in range(4, HELD_PACKETS + 4)] and pair.b.early() == []
+    assert pair.b.receive(sealed[0]) == packet(0) and not pair.b.drops
+    # no SA comes of the offer; or one that is not for it
+    pair.a.apply(InstallSa("b", "net", sa(Direction.OUTBOUND, 0x2000)))
+    pair.b.receive(pair.a.send(packet())[0])
+    offered.clear()
+    assert pair.b.early() == [] and pair.b.drops == {"no_sa": 1}
+    offered.add(0x2000)
+    pair.b.receive(pair.a.send(packet())[0])
+    pair.b.apply(InstallSa("a", "net", sa(Direction.INBOUND, 0x2000, destination=A)))
+    assert pair.b.early() == [] == pair.b.early() and pair.b.drops == {"no_sa": 2}
+
+
+def test_a_peer_that_sends_from_elsewhere_has_moved():
+    pair = Pair(encapsulation=Encapsulation(4500, 4500)).policies()
+    pair.install()
+    pair.b.on_moved = lambda *what: pair.told.append(what)
+    sealed = [IP(pair.a.send(packet())[0]) for _ in range(2)]
+    assert pair.b.receive(bytes(sealed[0])) == packet() and pair.told == [("alive", 0x1000)]
+    sealed[1].src, sealed[1][UDP].sport, sealed[1].chksum = "192.0.2.9", 1024, None
+    forged = sealed[1].copy()
+    forged[UDP].load = forged[UDP].load[:-1] + bytes([forged[UDP].load[-1] ^ 1])
+    assert pair.b.receive(bytes(forged)) is None and len(pair.told) == 1
+    assert pair.b.receive(bytes(sealed[1])) == packet()
+    assert pair.told[1:] == [(0x1000, Socket(B, 4500), Socket(ip_address("192.0.2.9"), 1024))]
+    assert pair.b.receive(bytes(sealed[1])) is None and len(pair.told) == 2
 
 
 def test_an_sa_carries_only_what_its_policies_say():

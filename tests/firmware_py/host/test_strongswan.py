@@ -1,59 +1,29 @@
 """``spigate ce`` and strongSwan, live: pings and TCP through the tunnel, rekeying under traffic, dead peers."""
 import os
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.firmware_py.host.bed import Gateway, Traffic, ping, transfer
-from tests.firmware_py.ike.authority import SIGNING, Authority
-from tests.firmware_py.ike.strongswan import Charon, Wire
+from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, Traffic, child_of, config, ping, transfer
+from tests.firmware_py.ike.authority import chains
+from tests.firmware_py.ike.hosts import Wire
+from tests.firmware_py.ike.strongswan import Charon
 from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
-SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 MEGABYTE = 1 << 20
-CONFIG = """
-[host]
-addresses = ["10.1.0.1/24"]
-control = "CONTROL"
-
-[peer.b]
-address = "10.99.0.2"
-local_address = "10.99.0.1"
-local_identity = "a.example"
-remote_identity = "b.example"
-{credentials}
-proposals = ["aes128gcm16-prfsha256-ecp256"]
-retry_seconds = 1
-{peer}
-
-[peer.b.child.net]
-traffic = [{{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }}]
-proposals = ["{esp}"]
-start = "{start}"
-"""
-
-
-def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", esp: str = "aes128gcm16") -> str:
-    return CONFIG.format(start=start, credentials=credentials, peer=peer, esp=esp)
-
 
 @pytest.fixture
 def bed(wire, tmp_path):
-    """Makes a pair: ``bed(our configuration, theirs)``."""
+    """Makes a pair: ``bed(our configuration, theirs)``; ``settings``: further ones of charon's."""
     running = []
 
-    def make(ours: str, theirs: str) -> tuple[Gateway, Charon]:
+    def make(ours: str, theirs: str, *, settings: str = "") -> tuple[Gateway, Charon]:
         folder = tmp_path / "charon"
         for name in ("x509", "x509ca", "private"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "swanctl.conf").write_text(theirs)
-        for each in (Charon(wire, folder), Gateway(wire.ours, tmp_path / "spigate", ours)):
+        for each in (Charon(wire, folder, settings), Gateway(wire.ours, tmp_path / "spigate", ours)):
             running.append(each)
             each.start()
         return running[1], running[0]
@@ -74,7 +44,7 @@ def work(wire: Wire) -> None:
 
 @pytest.mark.parametrize("esp", ["aes128gcm16", "aes256-sha256"])
 def test_we_begin(wire, bed, esp):
-    gateway, _ = bed(config(esp=esp), swanctl_conf(esp=esp))
+    gateway, _ = bed(config(child=child_of(words=esp)), swanctl_conf(esp=esp))
     gateway.happens("child-up")
     work(wire)
     tables = [gateway.command(name) for name in ("sas", "ike", "policies", "events")]
@@ -98,32 +68,35 @@ def test_the_first_packet_begins(wire, bed):
     assert gateway.count("child-up") == 1
 
 
-def credentials(folder: Path) -> str:
-    """ECDSA certificates for both, in the folders of both; our configuration of them."""
-    now = datetime.now(UTC)
-    dates = {"not_before": now - timedelta(days=1), "not_after": now + timedelta(days=1)}
-    authority = Authority(ec.generate_private_key(ec.SECP256R1()), **dates)
-    for side, name in (("spigate", "a.example"), ("charon", "b.example")):
-        home = folder / side
-        home.mkdir(exist_ok=True)
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = authority.issue(key.public_key(), name, **dates, extensions=(
-            (x509.SubjectAlternativeName([x509.DNSName(name)]), False), (SIGNING, True)))
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        for path, data in (("private/key.pem", private), ("x509/own.pem", certificate.public_bytes(serialization.Encoding.PEM)),
-                           ("x509ca/ca.pem", authority.certificate.public_bytes(serialization.Encoding.PEM))):
-            (home / path).parent.mkdir(exist_ok=True)
-            (home / path).write_bytes(data)
-        (home / "private/key.pem").chmod(0o600)
-    return 'certificate_files = ["x509/own.pem"]\nkey_file = "private/key.pem"\nca_files = ["x509ca/ca.pem"]'
+# What charon signs with, settings of its own, and what both sides' signatures are called in its log: ours, theirs
+SIGNATURES = {
+    "rsa-pkcs1": ("rsa", "", "RSA_EMSA_PSS_SHA2_256_SALT_32", "RSA_EMSA_PKCS1_SHA2_256"),
+    "rsa-pss": ("rsa", "rsa_pss = yes", "RSA_EMSA_PSS_SHA2_256_SALT_32", "RSA_EMSA_PSS_SHA2_256_SALT_32"),
+    "rsa-without-rfc-7427": ("rsa", "signature_authentication = no", "RSA signature", "RSA signature"),
+    "ecdsa256": ("ecdsa256", "", "ECDSA_WITH_SHA256_DER", "ECDSA_WITH_SHA256_DER"),
+    "ecdsa384": ("ecdsa384", "", "ECDSA_WITH_SHA384_DER", "ECDSA_WITH_SHA384_DER"),
+    "ecdsa521": ("ecdsa521", "", "ECDSA_WITH_SHA512_DER", "ECDSA_WITH_SHA512_DER"),
+    "ecdsa256-without-rfc-7427": ("ecdsa256", "signature_authentication = no", "ECDSA-256 signature", "ECDSA-256 signature"),
+    "ed25519": ("ed25519", "", "ED25519", "ED25519"),
+}
 
 
-def test_certificates(wire, bed, tmp_path):
-    (tmp_path / "charon").mkdir()
-    gateway, _ = bed(config(credentials=credentials(tmp_path)),
-                     swanctl_conf(auth=CERTIFICATES))
+@pytest.mark.parametrize("who", ["we", "they"])
+@pytest.mark.parametrize("case", SIGNATURES)
+def test_certificates(wire, bed, tmp_path, case, who):
+    kind, settings, our_scheme, their_scheme = SIGNATURES[case]
+    ours, theirs = chains(kind, "a.example", "b.example")
+    ours.write(tmp_path / "spigate")
+    theirs.write(tmp_path / "charon")
+    gateway, charon = bed(config(credentials=CHAIN, start="now" if who == "we" else "never"), swanctl_conf(auth=CERTIFICATES),
+                          settings=settings)
+    if who == "they":
+        charon.swanctl("--initiate", "--child", "net")
     gateway.happens("child-up")
     ping(wire.ours, "10.2.0.1", SIZES)
+    log = charon.log.read_text()
+    assert f"authentication of 'a.example' with {our_scheme} successful" in log
+    assert f"authentication of 'b.example' (myself) with {their_scheme} successful" in log
 
 
 def test_rekeying_loses_no_packet(wire, bed):

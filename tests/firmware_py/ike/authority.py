@@ -1,10 +1,14 @@
-"""A certification authority for tests."""
+"""Certification authorities for tests."""
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,3 +47,42 @@ class Authority:
 
 
 DAY = timedelta(days=1)
+MAKERS = {"rsa": lambda: rsa.generate_private_key(65537, 2048), "ecdsa256": lambda: ec.generate_private_key(ec.SECP256R1()),
+          "ecdsa384": lambda: ec.generate_private_key(ec.SECP384R1()), "ecdsa521": lambda: ec.generate_private_key(ec.SECP521R1()),
+          "ed25519": ed25519.Ed25519PrivateKey.generate}
+"""Of keys of every kind that IKE signs with."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A host's key, and the certificates from its own up to the root's."""
+
+    key: PrivateKeyTypes
+    own: x509.Certificate
+    middle: x509.Certificate
+    root: x509.Certificate
+
+    def write(self, folder: Path) -> None:
+        """Where swanctl looks for them: x509/own.pem, x509ca/middle.pem and root.pem, private/own.pem."""
+        for path, certificate in (("x509/own.pem", self.own), ("x509ca/middle.pem", self.middle), ("x509ca/root.pem", self.root)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(certificate.public_bytes(Encoding.PEM))
+        key = folder / "private/own.pem"
+        key.parent.mkdir(exist_ok=True)
+        key.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        key.chmod(0o600)
+
+
+def chains(kind: str, *hosts: str) -> tuple[Chain, ...]:
+    """Of ``hosts``, under one root, with keys of a kind of :data:`MAKERS`, valid today."""
+    dates = {"not_before": datetime.now(UTC) - DAY, "not_after": datetime.now(UTC) + 10 * DAY}
+    root = Authority(MAKERS[kind](), "root", **dates)
+    middle = Authority(MAKERS[kind](), "middle", root, **dates)
+
+    def chain(host: str) -> Chain:
+        key = MAKERS[kind]()
+        names = x509.SubjectAlternativeName([x509.DNSName(host)])
+        own = middle.issue(key.public_key(), host, extensions=((names, False), (SIGNING, True)), **dates)
+        return Chain(key, own, middle.certificate, root.certificate)
+
+    return tuple(map(chain, hosts))

@@ -1,126 +1,42 @@
-"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace of its own, with ESP in user space, or in a
-user-mode Linux, with that kernel's ESP and AH.
+"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace, with ESP in user space, or in a user-mode
+Linux, with that kernel's ESP and AH.
 
 Debian: strongswan-charon, strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins,
-libstrongswan-extra-plugins, iproute2; user-mode-linux, kmod. It wants root, network namespaces and /dev/net/tun.
+libstrongswan-extra-plugins.
 """
-import ctypes
 import os
 import select
-import shutil
-import signal
 import socket
 import subprocess
 import time
 from collections import Counter
-from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-
-import pytest
 
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Datagram, Event, Socket
 from spigate.firmware_py.sa import CIPHERS, Sa
 from spigate.firmware_py.soft.transform import transform
+from tests.firmware_py.ike.hosts import CONTROL, OURS, THEIRS, Uml, Wire, inside
 from tests.firmware_py.ike.network import DataPlane
 
 CHARON = Path("/usr/lib/ipsec/charon")
+STRONGSWAN = ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
+              (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+              (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
+              (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"))
 PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
            "kernel-netlink socket-default vici")
-UML, UML_MODULES = Path("/usr/bin/linux.uml"), Path("/usr/lib/uml/modules")
-KERNEL = ((UML, "user-mode-linux"), (Path("/sbin/modprobe"), "kmod"))
-INIT = """#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin STRONGSWAN_CONF={conf}
-mount -t proc none /proc
-mount -t sysfs none /sys
-mount -t tmpfs none /run
-ip link set lo up
-ip link set vec0 up
-ip address add {theirs}/24 dev vec0
-ip address add {control}/24 dev vec0
-ip address add 10.2.0.1/24 dev lo
-for module in esp4 ah4 xfrm_user authenc gcm seqiv cbc; do modprobe $module; done
-exec {charon}
-"""
-"""Of the user-mode Linux: its only program but the shell is charon."""
-REQUIRED = "SPIGATE_PEERS_REQUIRED"
-OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
-CONTROL = "10.98.0.2"
-"""Of the user-mode Linux, for swanctl: what goes between OURS and THEIRS may have to be ESP."""
-CLONE_NEWNET = 0x40000000
-
-
-def missing(*more: tuple[Path, str]) -> str | None:
-    """What this machine lacks; None: nothing. ``more``: files, and what they come with."""
-    if os.geteuid() != 0:
-        return "root"
-    for path, package in ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
-                          (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
-                          (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
-                          (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
-                          (Path("/dev/net/tun"), "a kernel with TUN"), *more):
-        if not path.exists():
-            return package
-    return None if shutil.which("ip") else "iproute2"
-
-
-def need(*more: tuple[Path, str]) -> None:
-    """Skips the test where strongSwan is not there, or ``more``, and fails where SPIGATE_PEERS_REQUIRED is 1."""
-    lack = missing(*more)
-    if lack is not None and os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"strongSwan is required, and this machine lacks {lack}")
-    if lack is not None:
-        pytest.skip(f"no strongSwan here: this machine lacks {lack}")
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
-
-
-@contextmanager
-def inside(namespace: str):
-    """What is opened here belongs to the network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace}") as there:
-        if libc.setns(there.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
-        try:
-            yield
-        finally:
-            libc.setns(before.fileno(), CLONE_NEWNET)
-
-
-class Wire:
-    """Two namespaces with a cable between them."""
-
-    def __init__(self):
-        self.ours, self.theirs = (f"spigate-{side}-{os.getpid()}" for side in ("a", "b"))
-
-    def __enter__(self) -> "Wire":
-        for name in (self.ours, self.theirs):
-            _ip("netns", "add", name)
-            _ip("-n", name, "link", "set", "lo", "up")
-        _ip("-n", self.ours, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.theirs)
-        for name, address in ((self.ours, OURS), (self.theirs, THEIRS)):
-            _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", name, "link", "set", "eth0", "up")
-        for address in ("10.2.0.1/24", "10.2.1.1/24"):  # what stands behind it
-            _ip("-n", self.theirs, "address", "add", address, "dev", "lo")
-        return self
-
-    def __exit__(self, *_) -> None:
-        for name in (self.ours, self.theirs):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 class Charon:
     """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
 
-    def __init__(self, wire: "Wire | Uml", folder: Path, settings: str = ""):
+    def __init__(self, wire: Wire | Uml, folder: Path, settings: str = ""):
         self._wire, self._folder, self._settings = wire, folder, settings
         self._uri = f"unix://{folder}/vici"
         self._prefix: list[str] = []
+        self._process: subprocess.Popen | None = None
         self.log = folder / "charon.log"
 
     def _configure(self, plugins: str) -> Path:
@@ -151,7 +67,7 @@ class Charon:
     def _wait(self, up) -> None:
         end = time.monotonic() + 30
         while not up():
-            if time.monotonic() > end or self._process.poll() is not None:
+            if time.monotonic() > end or self._process is not None and self._process.poll() is not None:
                 raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
             time.sleep(0.05)
 
@@ -195,46 +111,21 @@ class Charon:
                                 stderr=subprocess.STDOUT, text=True)
 
 
-class Uml:
-    """A namespace for us, and a cable out of it to a user-mode Linux."""
-
-    def __init__(self):
-        self.ours = f"spigate-u-{os.getpid()}"
-
-    def __enter__(self) -> "Uml":
-        _ip("netns", "add", self.ours)
-        _ip("-n", self.ours, "link", "set", "lo", "up")
-        _ip("-n", self.ours, "tuntap", "add", "tap0", "mode", "tap")
-        for address in (OURS, "10.98.0.1"):
-            _ip("-n", self.ours, "address", "add", f"{address}/24", "dev", "tap0")
-        _ip("-n", self.ours, "link", "set", "tap0", "up")
-        return self
-
-    def __exit__(self, *_) -> None:
-        subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
-
-
 class KernelCharon(Charon):
     """A charon that uses the ESP and AH of the kernel beneath it, a user-mode Linux's."""
 
     def __init__(self, uml: Uml, folder: Path):
         super().__init__(uml, folder)
         self._uri = f"tcp://{CONTROL}:4502"
-        self._prefix = ["ip", "netns", "exec", uml.ours]
+        self._prefix = list(uml.prefix)
 
     def start(self) -> None:
-        conf, init = self._configure(PLUGINS), self._folder / "init"
-        init.write_text(INIT.format(conf=conf, theirs=THEIRS, control=CONTROL, charon=CHARON))
-        init.chmod(0o755)
-        uml = (f"mkdir -p /lib/modules; mount --bind {UML_MODULES} /lib/modules; exec {UML} mem=256M root=/dev/root "
-               f"rootfstype=hostfs hostfs=/ rw init={init} con=null con0=fd:0,fd:1 quiet vec0:transport=tap,ifname=tap0")
-        self._process = subprocess.Popen([*self._prefix, "unshare", "-m", "sh", "-c", uml], stdin=subprocess.DEVNULL,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        conf = self._configure(PLUGINS)
+        self._number = self._wire.start(self._folder / "output", CHARON, STRONGSWAN_CONF=str(conf))
         self._wait(lambda: self.swanctl("--stats", check=False))
 
     def close(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)  # a user-mode Linux is several processes
-        self._process.wait()
+        self._wire.end(self._number)
 
 
 class Pump:
@@ -250,7 +141,7 @@ class Pump:
         So many datagrams of ours are lost.
     """
 
-    def __init__(self, wire: "Wire | Uml", endpoint: Endpoint):
+    def __init__(self, wire: Wire | Uml, endpoint: Endpoint):
         self.endpoint = endpoint
         self.plane = DataPlane()
         self.events: list[Event] = []

@@ -3,16 +3,12 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import KeyPair
-from tests.firmware_py.ike.authority import SIGNING, Authority
+from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import BEGIN, SECRET, joined, pair
 
-MAKERS = {"rsa": lambda: rsa.generate_private_key(65537, 2048), "p256": lambda: ec.generate_private_key(ec.SECP256R1()),
-          "p384": lambda: ec.generate_private_key(ec.SECP384R1()), "p521": lambda: ec.generate_private_key(ec.SECP521R1()),
-          "ed25519": ed25519.Ed25519PrivateKey.generate}
 DATES = {"not_before": BEGIN - timedelta(days=1), "not_after": BEGIN + timedelta(days=10)}
 
 
@@ -36,10 +32,10 @@ def failure(*hosts) -> str:
 
 @pytest.fixture(scope="module")
 def authority():
-    return Authority(MAKERS["p256"](), "root", **DATES)
+    return Authority(MAKERS["ecdsa256"](), "root", **DATES)
 
 
-@pytest.mark.parametrize("ours, theirs", [("rsa", "p256"), ("p384", "p521"), ("ed25519", "rsa"), ("p256", "ed25519")])
+@pytest.mark.parametrize("ours, theirs", [("rsa", "ecdsa256"), ("ecdsa384", "ecdsa521"), ("ed25519", "rsa"), ("ecdsa256", "ed25519")])
 def test_kinds(authority, ours, theirs):
     trusted = Authorities([authority.certificate])
     a, b = connect({"local_credential": key_pair(authority, ours, "a.example"), "remote_credential": trusted},
@@ -49,7 +45,7 @@ def test_kinds(authority, ours, theirs):
 
 def test_one_side_with_a_secret(authority):
     a, b = connect({"local_credential": SECRET, "remote_credential": Authorities([authority.certificate])},
-                   {"local_credential": key_pair(authority, "p256", "b.example"), "remote_credential": SECRET})
+                   {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": SECRET})
     assert joined(a, b)
 
 
@@ -57,8 +53,8 @@ def test_one_side_with_a_secret(authority):
     ("c.example", {}, "does not speak for|not in"), ("a.example", {"not_after": BEGIN - timedelta(hours=1)}, "valid|expired")])
 def test_certificates_that_will_not_do(authority, host, dates, why):
     trusted = Authorities([authority.certificate])
-    a, b = connect({"local_credential": key_pair(authority, "p256", host, **dates), "remote_credential": trusted},
-                   {"local_credential": key_pair(authority, "p256", "b.example"), "remote_credential": trusted})
+    a, b = connect({"local_credential": key_pair(authority, "ecdsa256", host, **dates), "remote_credential": trusted},
+                   {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": trusted})
     assert "AUTHENTICATION_FAILED" in failure(a) and failure(b)
     assert not a.standing and not b.standing and not b.plane.inbound
 
@@ -69,7 +65,7 @@ def test_secret_where_a_certificate_is_expected(authority):
 
 
 def test_another_authority(authority):
-    other = Authority(MAKERS["p256"](), "root", **DATES)
-    a, b = connect({"local_credential": key_pair(authority, "p256", "a.example")},
+    other = Authority(MAKERS["ecdsa256"](), "root", **DATES)
+    a, b = connect({"local_credential": key_pair(authority, "ecdsa256", "a.example")},
                    {"remote_credential": Authorities([other.certificate])})
     assert "AUTHENTICATION_FAILED" in failure(a) and not b.standing

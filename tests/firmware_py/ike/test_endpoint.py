@@ -320,6 +320,23 @@ def test_nat_forgets_its_mapping():
     assert joined(a, b) and not b.kinds()["peer-dead"]
 
 
+def test_esp_shows_where_a_peer_behind_a_nat_is():
+    """Without a word of IKE; and a host that is behind the NAT itself believes nobody."""
+    network, a, b, nat = natted()
+    connect(network, a)
+    elsewhere = Socket(ip_address("198.51.100.7"), 999)
+    for host in (a, b):
+        sa, = host.plane.inbound.values()
+        assert host.endpoint.expects(sa.spi)
+        host.endpoint.moved(sa.spi, Socket(sa.destination, 4500), elsewhere)
+        host.endpoint.moved(1, Socket(sa.destination, 4500), elsewhere)
+        host.settle()
+    assert b.plane.outbound[0].encapsulation == Encapsulation(4500, 999)
+    assert b.plane.outbound[0].destination == elsewhere.address and b.kinds()["peer-moved"] == 1
+    assert a.plane.outbound[0].encapsulation == Encapsulation(4500, 4500) and not a.kinds()["peer-moved"]
+    assert not b.endpoint.expects(1)
+
+
 def test_encapsulation_by_force():
     network, a, b = pair(a={"force_encapsulation": True})
     connect(network, a)

@@ -1,11 +1,7 @@
 """Our endpoint and strongSwan's charon, live, both beginning."""
 import subprocess
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.certificates import Authorities
@@ -19,10 +15,11 @@ from spigate.firmware_py.ike.pad import KeyPair, Pad, Peer, PreSharedKey
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, PayloadType
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Direction
-from tests.firmware_py.ike import strongswan
-from tests.firmware_py.ike.authority import SIGNING, Authority
+from tests.firmware_py.ike import hosts
+from tests.firmware_py.ike.authority import MAKERS, chains
+from tests.firmware_py.ike.hosts import OURS, THEIRS, need
 from tests.firmware_py.ike.network import child, esp, ike, net
-from tests.firmware_py.ike.strongswan import OURS, THEIRS, Charon, Pump, echo, need, open_esp
+from tests.firmware_py.ike.strongswan import Charon, Pump, echo, open_esp
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
@@ -205,36 +202,15 @@ def test_they_end_it(live):
     assert not pump.plane.inbound and not pump.plane.outbound and not pump.plane.policies
 
 
-KEYS = {"rsa": lambda: rsa.generate_private_key(65537, 2048), "ecdsa256": lambda: ec.generate_private_key(ec.SECP256R1()),
-        "ecdsa384": lambda: ec.generate_private_key(ec.SECP384R1()), "ecdsa521": lambda: ec.generate_private_key(ec.SECP521R1()),
-        "ed25519": ed25519.Ed25519PrivateKey.generate}
-
-
 def certified(folder, kind: str) -> tuple[KeyPair, Authorities]:
     """Our key pair and whom we trust; theirs, in files."""
-    today = datetime.now(UTC)
-    dates = {"not_before": today - timedelta(days=1), "not_after": today + timedelta(days=10)}
-    root = Authority(KEYS[kind](), "root", **dates)
-    middle = Authority(KEYS[kind](), "middle", root, **dates)
-
-    def issue(key, host: str) -> x509.Certificate:
-        names = x509.SubjectAlternativeName([x509.DNSName(host)])
-        return middle.issue(key.public_key(), host, extensions=((names, False), (SIGNING, True)), **dates)
-
-    ours, theirs = KEYS[kind](), KEYS[kind]()
-    pem = serialization.Encoding.PEM
-    for name, certificate in (("x509/own.pem", issue(theirs, "b.example")), ("x509ca/root.pem", root.certificate),
-                              ("x509ca/middle.pem", middle.certificate)):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(certificate.public_bytes(pem))
-    (folder / "private").mkdir(exist_ok=True)
-    (folder / "private/own.pem").write_bytes(theirs.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return KeyPair(ours, (issue(ours, "a.example"), middle.certificate)), Authorities([root.certificate])
+    ours, theirs = chains(kind, "a.example", "b.example")
+    theirs.write(folder)
+    return KeyPair(ours.key, (ours.own, ours.middle)), Authorities([ours.root])
 
 
 @pytest.mark.parametrize("who", ["we", "they"])
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("kind", MAKERS)
 def test_certificates(live, tmp_path, who, kind):
     own, trusted = certified(tmp_path, kind)
     peer = us(local_credential=own, remote_credential=trusted, fragment_bytes=576)
@@ -386,10 +362,10 @@ def test_loss(live):
 
 
 def test_absence_is_a_failure_where_peers_are_required(monkeypatch):
-    monkeypatch.setattr(strongswan, "missing", lambda *more: "strongswan-charon")
-    monkeypatch.setenv(strongswan.REQUIRED, "1")
+    monkeypatch.setattr(hosts, "missing", lambda *more: "strongswan-charon")
+    monkeypatch.setenv(hosts.REQUIRED, "1")
     with pytest.raises(pytest.fail.Exception, match="lacks strongswan-charon"):
         need()
-    monkeypatch.delenv(strongswan.REQUIRED)
+    monkeypatch.delenv(hosts.REQUIRED)
     with pytest.raises(pytest.skip.Exception, match="lacks strongswan-charon"):
         need()

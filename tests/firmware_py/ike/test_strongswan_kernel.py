@@ -8,12 +8,12 @@ from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.ike.proposals import parse
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.sa import ESP, Mode
+from tests.firmware_py.ike.hosts import OURS, THEIRS, inside
 from tests.firmware_py.ike.network import child
-from tests.firmware_py.ike.strongswan import OURS, REQUEST, THEIRS, KernelCharon, Pump, inside, ipv4, open_esp
+from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp
 from tests.firmware_py.ike.test_strongswan import swanctl_conf, us, wait
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("strongswan")
 
 
 @pytest.fixture
