@@ -6,7 +6,7 @@ import os
 import pytest
 
 from spigate.firmware_py.errors import ToolMissing
-from tests.firmware_py.ike.strongswan import REQUIRED
+from tests.firmware_py.ike.hosts import REQUIRED
 
 
 @pytest.hookimpl(wrapper=True)
