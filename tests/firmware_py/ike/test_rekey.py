@@ -200,3 +200,22 @@ def test_additional_key_exchanges(what, who):
     network.run(60)
     one_tunnel(a, b)
     assert len(a.standing[0].suite.additional) == 2
+
+
+@pytest.mark.parametrize("proposal", ["aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519-ke1_mlkem768"])
+@pytest.mark.parametrize("who", ["a", "b", "both"])
+@pytest.mark.parametrize("wait", [0, 0.015, 0.025, 0.035])
+def test_ended_while_it_is_rekeyed(proposal, who, wait):
+    """What comes out of a rekeying is not wanted any more, on either side."""
+    both = {"proposals": ike(proposal)}
+    network, a, b = pair(a=both, b=both)
+    a.initiate("b")
+    network.run(5)
+    a.rekey("b")
+    network.run(wait)
+    if who != "b":
+        a.terminate("b")
+    if who != "a":
+        b.terminate("a")
+    network.run(120)  # who is not answered any more gives up
+    nothing_left(a, b)
