@@ -13,7 +13,7 @@ help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
 	@echo "make test       all tests"
-	@echo "make bench      the gateway in clocks, against its requirements"
+	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make docs       docs/configuration.md, from the schemas"
@@ -43,6 +43,8 @@ test: setup
 
 bench: setup
 	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md
+	$(BIN)/spigate bench --soft --json build/bench-soft.json --markdown build/bench-soft.md
+	$(BIN)/python -m tests.firmware_py.bench_ike --json build/bench-ike.json --markdown build/bench-ike.md
 
 synth: setup
 	$(BIN)/spigate synth

@@ -65,6 +65,10 @@ class Gateway:
         except OSError:
             return None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         """As an operator ends it."""
         self.stop(signal.SIGTERM)
