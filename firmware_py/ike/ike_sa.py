@@ -258,6 +258,8 @@ class IkeSa(Dialogue):
             return
         self.state = State.GONE
         self._settle()
+        if self.predecessor is not None:  # a rival that is gone replaces nothing
+            self.predecessor.rival = None
         for child in list(self.children.values()):
             child.remove(now, why)
         for timer in self._timers:
