@@ -19,11 +19,11 @@ help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
 	@echo "make test       all tests"
-	@echo "make bench      the gateway in clocks, against its requirements"
+	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make docs       docs/configuration.md, from the schemas"
-	@echo "make fuzz       a million mutated packets, and IKE messages (FUZZ=n: n of each)"
+	@echo "make fuzz       a million mutated packets, IKE messages, and IKE messages to endpoints at work (FUZZ=n: n of each)"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
 
@@ -51,6 +51,8 @@ test: setup
 
 bench: setup
 	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md
+	$(BIN)/spigate bench --soft --json build/bench-soft.json --markdown build/bench-soft.md
+	$(BIN)/python -m tests.firmware_py.bench_ike --json build/bench-ike.json --markdown build/bench-ike.md
 
 synth: setup
 	$(BIN)/spigate synth
@@ -64,6 +66,7 @@ docs: setup
 fuzz: setup
 	$(BIN)/python -m tests.firmware_py.fuzz_packets --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz --count $(FUZZ)
+	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz_endpoint --count $(FUZZ)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, Un
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
     "demo": ("spigate.sim.demo", "sim", "one CFE, three DFEs, three servers: a cold start on mixed traffic"),
-    "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements"),
+    "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements, or the software path"),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
     "ce": ("spigate.firmware_py.host.start", "", "run a gateway on this host: IKE, ESP and AH"),

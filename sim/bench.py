@@ -1,4 +1,4 @@
-"""``spigate bench``: the gateway in clocks, against its requirements."""
+"""``spigate bench``: the gateway in clocks, against its requirements; ``--soft``: the software path."""
 import argparse
 import json
 import random
@@ -13,6 +13,7 @@ from rich.table import Table
 from spigate.firmware_py import rows
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.tables import CamEntry, CamKey
+from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.gateway import Configuration
 from spigate.sim.stand_in import WORD_BYTES
@@ -192,12 +193,25 @@ def markdown(table: list[Figure]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measures the gateway in clocks. Ends with 1 where a requirement is missed."
+    parser.add_argument("--soft", action="store_true", help="the software path instead, in packets a second")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
 
 
+def _write(args: argparse.Namespace, figures: list[dict], table: str) -> None:
+    for path, text in ((args.json, json.dumps(figures, indent=2) + "\n"), (args.markdown, table)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
 def run(args: argparse.Namespace) -> int:
     console = Console()
+    if args.soft:
+        rates = bench_soft.bench(console)
+        bench_soft.show(console, rates)
+        _write(args, bench_soft.plain(rates), bench_soft.markdown(rates))
+        return 0
     found = bench(console)
     table = Table()
     for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
@@ -205,8 +219,5 @@ def run(args: argparse.Namespace) -> int:
     for figure in found:
         table.add_row(*cells(figure))
     console.print(table)
-    for path, text in ((args.json, json.dumps([asdict(figure) for figure in found], indent=2) + "\n"), (args.markdown, markdown(found))):
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+    _write(args, [asdict(figure) for figure in found], markdown(found))
     return int(any(figure.passed is False for figure in found))

@@ -211,7 +211,7 @@ class Daemon:
     def _tell(self, event: Event) -> None:
         log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, event.kind.value, peer=event.peer,
             child=event.child, ike=event.ike, text=event.text)
-        self._counts[event.kind.value] += 1
+        self._counts[event.kind.value] += event.count
         if event.kind in _IN_VAIN:
             self._plane.forget_held(event.peer)
         row = status.event(event, datetime.now(UTC).isoformat(timespec="milliseconds"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.events import IKE_PORT, AddPolicy, Event, EventKind, Output, RemovePolicy
 from spigate.firmware_py.ike.pad import Pad, Peer
+from spigate.firmware_py.ike.strangers import Strangers
 from spigate.firmware_py.ike.timers import Timers
 from spigate.firmware_py.policy import Policy
 
@@ -62,6 +63,7 @@ class Context:
         self.utc = utc
         self.timers = Timers()
         self.outputs: deque[Output] = deque()
+        self.strangers = Strangers(self.timers, self.outputs)
         self.ikes: dict[bytes, IkeSa] = {}
         self._reserved: set[int] = set()
         self._policies: Counter[Policy] = Counter()

@@ -13,7 +13,7 @@ from spigate.firmware_py.ike.admission import Cookies, HalfOpen
 from spigate.firmware_py.ike.context import Context, Settings
 from spigate.firmware_py.ike.create_child import CreateChild
 from spigate.firmware_py.ike.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, EventKind, Output, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, Output, Socket
 from spigate.firmware_py.ike.ike_sa import IkeSa
 from spigate.firmware_py.ike.initiator import Init, Plan, Wanted
 from spigate.firmware_py.ike.message import NO_SPI, Header, Message
@@ -118,6 +118,9 @@ class Endpoint:
         marker = MARKER if local.port == NAT_PORT else b""
         self._context.emit(Datagram(local, remote, marker + data))
 
+    def _of_stranger(self, now: float, kind: EventKind, remote: Socket, text: str) -> None:
+        self._context.strangers.tell(now, Event(kind, str(remote.address), text))
+
     # Handshakes that peers begin
 
     def _begun(self, now: float, data: bytes, local: Socket, remote: Socket) -> None:
@@ -130,7 +133,7 @@ class Endpoint:
         candidates = self._context.pad.candidates(remote.address)
         candidates = [peer for peer in candidates if peer.local_address in (None, local.address)]
         if not candidates:
-            self._context.event(EventKind.REFUSED, str(remote.address), "no peer may come from there")
+            self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
         message = None
         try:
@@ -144,7 +147,7 @@ class Endpoint:
                                   (Notify(error.notify, error.data),))
                 self._send(refusal.pack(), local, remote)
             if error.notify != NotifyType.INVALID_KE_PAYLOAD:
-                self._context.event(EventKind.REFUSED, str(remote.address), f"IKE_SA_INIT: {error}")
+                self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT: {error}")
             return
         self._keep(now, ike, key, digest)
 
@@ -155,7 +158,7 @@ class Endpoint:
             self._loaded = self._half_open.loaded
             text = f"{len(self._half_open)} handshakes are half open; cookies are " + (
                 "asked for" if self._loaded else "not asked for any more")
-            self._context.event(EventKind.UNDER_LOAD, str(remote.address), text)
+            self._of_stranger(now, EventKind.UNDER_LOAD, remote, text)
         if self._loaded:
             nonce, cookie = message.one(Nonce).data, message.notify(NotifyType.COOKIE)
             asked = nonce, remote.address, message.spi_i

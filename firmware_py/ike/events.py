@@ -103,6 +103,8 @@ class Event:
         The IKE SA: its SPIs in hexadecimal, joined by a hyphen.
     child : str
         Configured name, where one is concerned.
+    count : int
+        So many events this one stands for.
     """
 
     kind: EventKind
@@ -110,6 +112,7 @@ class Event:
     text: str
     ike: str = ""
     child: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from spigate.firmware_py.ike import create_child, creating, informational, rekey
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.dialogue import Dialogue
 from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic, PeerError
-from spigate.firmware_py.ike.events import Datagram, EventKind, Socket
+from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.keys import IkeKeys
@@ -87,9 +87,16 @@ class IkeSa(Dialogue):
         """It is made, or being made, and nobody wants it gone; nor is it undecided whether it replaces another."""
         return self.state in (State.CONNECTING, State.ESTABLISHED) and self.predecessor is None
 
+    @property
+    def _who(self) -> str:
+        return self.peer.name if self.peer is not None else str(self.path.remote.address)
+
     def event(self, kind: EventKind, text: str, child: str = "") -> None:
-        who = self.peer.name if self.peer is not None else str(self.path.remote.address)
-        self.context.event(kind, who, text, self.name, child)
+        self.context.event(kind, self._who, text, self.name, child)
+
+    def unproved(self, now: float, kind: EventKind, text: str) -> None:
+        """An event that anybody may have brought about."""
+        self.context.strangers.tell(now, Event(kind, self._who, text, self.name))
 
     def know(self, peer: Peer) -> None:
         """The peer said which entry it is of."""
@@ -204,7 +211,10 @@ class IkeSa(Dialogue):
         return heir
 
     def hand_over(self, heir: "IkeSa", now: float) -> None:
-        """``heir`` takes the children and all that is still to be done."""
+        """``heir`` takes the children and all that is still to be done; where this IKE SA is being ended, it is ended too."""
+        if self.state == State.DELETING and self.heir is None:
+            self.heir, heir.predecessor = heir, None
+            heir.delete(now, "what it replaces was ended")
         if self.state != State.ESTABLISHED:
             return
         self.state, self.heir = State.REKEYED, heir
@@ -251,13 +261,18 @@ class IkeSa(Dialogue):
             return
         self.state = State.GONE
         self._settle()
+        if self.predecessor is not None:  # a rival that is gone replaces nothing
+            self.predecessor.rival = None
         for child in list(self.children.values()):
             child.remove(now, why)
         for timer in self._timers:
             timer.cancel()
         unfinished = self.fall_silent()
         if self.heir is None:  # otherwise it has long given way
-            self.event(kind, why)
+            if self.handshake is not None:
+                self.unproved(now, kind, why)
+            else:
+                self.event(kind, why)
         for exchange in unfinished:
             exchange.abandoned(self, now)
         if linger:

@@ -96,7 +96,7 @@ class Init(Exchange):
         try:
             self._judge(ike, now, message)
         except PeerError as error:  # nobody can tell who sent this
-            self._in_vain(ike, str(error))
+            self._in_vain(ike, now, str(error))
 
     def _judge(self, ike: "IkeSa", now: float, message: Message) -> None:
         cookie, error = message.notify(NotifyType.COOKIE), error_in(message)
@@ -109,7 +109,7 @@ class Init(Exchange):
             if self.tries > 0 and other:
                 ike.request_again(replace(self, group=group, tries=self.tries - 1), now)
             else:
-                self._in_vain(ike, f"an answer that proves nothing says {says(error)}")
+                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}")
         else:
             self._agreed(ike, now, message)
 
@@ -139,8 +139,8 @@ class Init(Exchange):
         methods = [method for _, method in suite.additional]
         ike.submit_first(Intermediate(methods, transcript, auth) if methods else auth, now)
 
-    def _in_vain(self, ike: "IkeSa", why: str) -> None:
-        ike.event(EventKind.REFUSED, f"IKE_SA_INIT: {why}")
+    def _in_vain(self, ike: "IkeSa", now: float, why: str) -> None:
+        ike.unproved(now, EventKind.REFUSED, f"IKE_SA_INIT: {why}")
         ike.request_in_vain(TRIES_IN_VAIN)
 
 

@@ -3,13 +3,10 @@ bounded memory.
 
     python -m tests.firmware_py.fuzz_packets --count 1000000 --seed 1
 """
-import argparse
 import asyncio
 import random
-import resource
-import sys
-import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -25,6 +22,7 @@ from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import SOFTWARE
+from tests.firmware_py import fuzzing
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}
@@ -37,7 +35,6 @@ KINDS = [
     (4, 4, Cipher.NULL, {}), (4, 4, AH, {}), (6, 6, AH, {"esn": True}), (4, 6, AH, {}),
     (4, 4, Cipher.AES_CCM, {"encapsulation": Encapsulation(4500, 4500)}), (6, 4, Cipher.AES_GMAC, {"encapsulation": Encapsulation(4500, 4500)}),
 ]
-REPORT_EVERY = 100_000
 
 
 def make_sa(number, kind, direction):
@@ -164,7 +161,7 @@ def one(source, target):
     return Port.NETWORK, pieces, (marker, plain) if kind > 2 and not readable else None
 
 
-def run(count: int, seed: int, *, progress=None) -> Counter:
+def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
     """Feeds ``count`` packets and returns what became of them.
 
     Raises
@@ -194,7 +191,6 @@ def run(count: int, seed: int, *, progress=None) -> Counter:
             loop.punted.clear()
             if at % 1000 == 0:
                 _check_bounds(target)
-            if progress and at % REPORT_EVERY == 0:
                 progress(at)
 
     asyncio.run(feed())
@@ -220,19 +216,5 @@ def _check_bounds(target):
     target.gateway._events.clear()
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Feeds mutated ESP, AH and IP packets to the software path.")
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=time.time_ns() & 0xFFFF_FFFF)
-    args = parser.parse_args()
-    print(f"seed {args.seed}")
-    begun = time.monotonic()
-    found = run(args.count, args.seed, progress=lambda at: print(
-        f"{at} packets, {time.monotonic() - begun:.0f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB", flush=True))
-    for what, number in sorted(found.items()):
-        print(f"{number:10} {what}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    fuzzing.main(fuzz, __doc__)

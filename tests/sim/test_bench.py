@@ -6,7 +6,7 @@ import pytest
 
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.sa import Direction
-from spigate.sim import bench
+from spigate.sim import bench, bench_soft
 from spigate.sim.bench_traffic import Tunnels, misplaced
 from spigate.sim.gateway import Configuration
 
@@ -85,7 +85,7 @@ def test_requirements():
 def test_a_miss_is_reported(monkeypatch, tmp_path, capsys):
     figures = [bench.at_least("first", 3.14159, "bits a clock", 3), bench.at_most("second", 25, "clocks", 24), bench.Figure("third", 7, "clocks")]
     monkeypatch.setattr(bench, "bench", lambda console: figures)
-    given = Namespace(json=tmp_path / "made" / "bench.json", markdown=tmp_path / "bench.md")
+    given = Namespace(soft=False, json=tmp_path / "made" / "bench.json", markdown=tmp_path / "bench.md")
     assert bench.run(given) == 1
     assert "FAIL" in capsys.readouterr().out
     assert json.loads(given.json.read_text())[1] == {
@@ -93,7 +93,7 @@ def test_a_miss_is_reported(monkeypatch, tmp_path, capsys):
     assert given.markdown.read_text().splitlines()[2:] == [
         "| first | 3.14 | bits a clock | 3 or more | pass |", "| second | 25 | clocks | 24 or less | FAIL |", "| third | 7 | clocks |  |  |"]
     del figures[1]
-    assert bench.run(Namespace(json=None, markdown=None)) == 0
+    assert bench.run(Namespace(soft=False, json=None, markdown=None)) == 0
 
 
 def test_what_is_sent():
@@ -102,3 +102,13 @@ def test_what_is_sent():
     assert len(packet) == 64 and packet != inbound.clear(64, 3)
     assert len(inbound.frame(1, packet)) == 14 + 20 + 8 + 8 + 68 + 16
     assert outbound.frame(1, packet)[14:] == packet
+
+
+def test_the_software_path(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench_soft, "SECONDS", 0.0001)
+    assert bench.run(Namespace(soft=True, json=tmp_path / "soft.json", markdown=tmp_path / "soft.md")) == 0
+    rates = json.loads((tmp_path / "soft.json").read_text())
+    assert len(rates) == 15 * 2 * 3 and all(rate["packets"] > 100 for rate in rates)
+    table = (tmp_path / "soft.md").read_text().splitlines()
+    assert table[2].startswith(f"| {bench_soft.REFERENCE} | outbound | 1.00 |") and len(table) == 2 + 15 * 2
+    assert "AH, hmac-sha256-128" in capsys.readouterr().out

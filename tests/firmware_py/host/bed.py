@@ -72,11 +72,15 @@ class Gateway:
 
     def start(self) -> None:
         """Starts it and waits until it can be asked."""
+        self.spawn()
+        self.until(lambda: self._asked("ike") is not None, "starts", 60)
+
+    def spawn(self) -> None:
+        """Starts it, and waits for nothing."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, *SPIGATE, "ce", "--config", str(self.folder / "spigate.toml"),
                  *self._options], stderr=log)
-        self.until(lambda: self._asked("ike") is not None, "starts", 60)
 
     def _asked(self, command: str) -> list[dict] | None:
         assert self._process.poll() is None, self.log.read_text()
@@ -84,6 +88,10 @@ class Gateway:
             return self.rows(command)
         except OSError:
             return None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def close(self) -> None:
         """As an operator ends it."""

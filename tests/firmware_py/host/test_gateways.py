@@ -3,7 +3,6 @@ again."""
 import os
 import random
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +19,12 @@ import scapy.layers.inet as scapy
 from spigate.firmware_py import pcap
 from spigate.firmware_py.host.links import Sender, Tun
 from spigate.firmware_py.host.routes import TABLE, Routes, run
+from spigate.firmware_py.ike.registry import ExchangeType
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.sa import AH, ESP, Selectors
+from spigate.sim.build import need as need_tool
 from tests.firmware_py.host.bed import SPIGATE, Gateway, ping, transfer
-from tests.firmware_py.ike.hosts import REQUIRED, Wire, inside, need
+from tests.firmware_py.ike.hosts import Wire, inside, need
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
@@ -48,8 +49,10 @@ retry_seconds = 0.5
 {child}
 start = "{start}"
 """
-MOMENTS = 5
+MOMENTS = 20
 """At which the gateway is killed."""
+STALE = "the peer began anew"
+"""Of an IKE SA that INITIAL_CONTACT ended."""
 INNER = {4: ("10.1.0.1/24", "10.2.0.1/24"), 6: ("fd00:1::1/64", "fd00:2::1/64")}
 OUTER = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd00:99::1", "fd00:99::2")}
 
@@ -205,10 +208,54 @@ def numbers(packets: list[bytes]) -> list[tuple]:
             if (ip := Ip.parse(packet)).protocol == ESP]
 
 
+def requests(packets: list[bytes], source: str) -> Counter:
+    """Requests of IKE that ``source`` sent from port 500, by exchange type."""
+    found: Counter = Counter()
+    for packet in packets:
+        ip = Ip.parse(packet)
+        header = packet[ip.header_bytes + 8:][:28]  # behind UDP's
+        if ip.protocol == UDP and str(ip.source) == source and not header[19] & 0x20:
+            found[header[18]] += 1
+    return found
+
+
+class Moments:
+    """When the gateway ``a`` is killed: each method starts it, and returns when the moment has come."""
+
+    def __init__(self, a: Gateway, tap: Wiretap, source: random.Random):
+        self._a, self._tap, self._random = a, tap, source
+
+    def starting(self) -> None:
+        """At any time of its first second."""
+        self._a.spawn()
+        time.sleep(self._random.uniform(0, 1))
+
+    def handshake(self) -> None:
+        """As soon as a request of IKE_SA_INIT or IKE_AUTH has left, or a little later."""
+        kind = self._random.choice((ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH))
+        seen, end = len(self._tap.packets), time.monotonic() + 20
+        self._a.spawn()
+        while not requests(self._tap.packets[seen:], OUTER[4][0])[kind]:
+            assert time.monotonic() < end, "no handshake"
+            time.sleep(0.0005)
+        time.sleep(self._random.uniform(0, 0.01))
+
+    def rekeying(self) -> None:
+        """While it replaces a child SA, or the IKE SA."""
+        self._a.start()
+        self._a.happens("child-up")
+        self._a.rows("rekey", peer="other", **self._random.choice(({}, {"child": "net"})))
+        time.sleep(self._random.uniform(0, 0.02))
+
+    def at_work(self) -> None:
+        self._a.start()
+        self._a.happens("child-up")
+        time.sleep(self._random.uniform(0, 0.3))
+
+
 def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_path):
     seed = random.randrange(1 << 32)
     print("seed", seed)
-    moments = random.Random(seed)
     stop = threading.Event()
 
     def flood() -> None:
@@ -219,17 +266,17 @@ def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_p
                 time.sleep(0.002)
 
     with pair(wire, tmp_path) as (a, b), Wiretap(wire.ours) as tap:
+        moments = Moments(a, tap, random.Random(seed))
+        kinds = [moments.starting, moments.handshake, moments.rekeying, moments.at_work] * (MOMENTS // 4)
+        random.Random(seed).shuffle(kinds)
         traffic = threading.Thread(target=flood)
         traffic.start()
         try:
-            for turn in range(MOMENTS):
-                if turn % 2:
-                    a.happens("child-up")
-                time.sleep(moments.uniform(0, 0.5))
-                if turn == 2:
-                    a.command("rekey", "other/net")
+            a.kill()
+            for moment in kinds:
+                moment()
                 a.kill()
-                a.start()
+            a.start()
             a.happens("child-up")
         finally:
             stop.set()
@@ -237,20 +284,24 @@ def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_p
         ping(wire.ours, "10.2.0.1")
         ikes = b.rows("ike")
         assert len([each for each in ikes if each["state"] == "established"]) == 1, ikes
+        stale = [event for event in b.rows("events") if event["kind"] == "ike-down" and event["text"] == STALE]
         a.stop(signal.SIGTERM)
+    # The killed one's IKE SAs ended because it came back and said that it knows of none: at least as often as it had had one.
+    assert len(stale) >= MOMENTS // 2
+    sent = requests(tap.packets, OUTER[4][0])
+    assert sent[ExchangeType.IKE_SA_INIT] >= MOMENTS * 3 // 4 and sent[ExchangeType.CREATE_CHILD_SA] >= MOMENTS // 4, sent
     seen = numbers(tap.packets)
-    assert len(seen) > 200 and len({spi[:4] for _, spi in seen}) >= 8
+    assert len(seen) > 200 and len({spi[:4] for _, spi in seen}) >= MOMENTS
     assert len(set(seen)) == len(seen)
 
 
 def decrypted(folder, packets: list[bytes]) -> str:
     """What tshark makes of them with the key log in ``folder``."""
-    if shutil.which("tshark") is None:
-        (pytest.fail if os.environ.get(REQUIRED) == "1" else pytest.skip)("tshark is not installed")
+    tshark = need_tool("tshark", "tshark", "This test")
     ethernet = [bytes(12) + {4: b"\x08\x00", 6: b"\x86\xdd"}[packet[0] >> 4] + packet for packet in packets]
     pcap.write(folder / "wire.pcap", [pcap.Captured(0, frame) for frame in ethernet])
     (folder / "preferences").write_text("esp.enable_encryption_decode: TRUE\n")
-    return subprocess.run(["tshark", "-r", str(folder / "wire.pcap"), "-V"], capture_output=True, text=True, check=True,
+    return subprocess.run([tshark, "-r", str(folder / "wire.pcap"), "-V"], capture_output=True, text=True, check=True,
                           env={**os.environ, "WIRESHARK_CONFIG_DIR": str(folder)}).stdout
 
 

@@ -1,23 +1,27 @@
-"""Two endpoints, of which both have the keys, and each now and then says something that is wrong: no exception comes out,
-and nothing is left behind.
+"""Two endpoints, of which both have the keys, and each now and then says something that is wrong, while somebody on the way
+sends damaged copies of all that is said: no exception comes out, and nothing is left behind.
 
 ``python -m tests.firmware_py.ike.fuzz_endpoint --count 1000000`` prints its seed and what became of the messages.
 """
-import argparse
 import random
-import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 
 from spigate.firmware_py.ike import dialogue
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram
+from spigate.firmware_py.ike.nat import MARKER
 from spigate.firmware_py.ike.payloads import pack_chain
 from spigate.firmware_py.ike.registry import ExchangeType, PayloadType
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Mode
+from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import mutate, mutate_one
 from tests.firmware_py.ike.network import Host, child, esp, ike, pair
 
 QUICK = {"retransmission": Retransmission(timeout=0.5, factor=1.5, tries=2), "dpd_seconds": 5}
+COPIES = 4
+"""Fewer damaged ones than that of each message."""
 KINDS = (
     ({}, (child(),)),
     ({"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519-ke1_mlkem768")},
@@ -28,13 +32,21 @@ KINDS = (
 
 @contextmanager
 def lying(rng: random.Random, counts: Counter, rate: int):
-    """Messages are wrong inside, one in ``rate``: sealed with the right keys, by one who has them."""
+    """Messages are wrong inside, one in ``rate``: sealed with the right keys, by one who has them. In front of each go
+    copies that were damaged on the way.
+    """
     honest = dialogue.Dialogue._seal
 
     def seal(self, message):
         counts["messages"] += 1
+        datagrams = honest(self, message)
+        marker = MARKER if self.path.local.port == NAT_PORT else b""
+        for _ in range(rng.randrange(COPIES)):
+            counts["mutated"] += 1
+            self.context.emit(Datagram(self.path.local, self.path.remote, marker + mutate(rng, rng.choice(datagrams))))
         if rng.randrange(rate):
-            return honest(self, message)
+            return datagrams
+        counts["mutated"] += 1
         counts["wrong"] += 1
         if self.protection is None:
             return (mutate(rng, message.pack()),)
@@ -67,13 +79,15 @@ def command(rng: random.Random, host: Host, peer: str) -> None:
             host.initiate(peer)
 
 
-def fuzz(count: int, seed: int) -> Counter:
-    """How many messages there were, how many of them wrong, and what the endpoints told of."""
+def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
+    """Goes on until ``count`` messages were mutated; how many messages there were, how many of them wrong inside, and what the
+    endpoints told of."""
     rng, counts = random.Random(seed), Counter()
-    while counts["messages"] < count:
+    while counts["mutated"] < count:
+        progress(counts["mutated"])
         settings, children = rng.choice(KINDS)
         network, a, b = pair(*children, seed=rng.getrandbits(32), a={**QUICK, **settings}, b={**QUICK, **settings})
-        with lying(rng, counts, rng.choice((3, 12, 30))):
+        with lying(rng, counts, rng.choice((3, 6, 20))):
             for _ in range(20):
                 command(rng, *rng.choice(((a, "b"), (b, "a"))))
                 network.run(rng.choice((0, 0.005, 1, 10)))
@@ -87,16 +101,5 @@ def fuzz(count: int, seed: int) -> Counter:
     return counts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    begun = time.monotonic()
-    counts = fuzz(arguments.count, arguments.seed)
-    print(f"{time.monotonic() - begun:.1f} s: {dict(counts)}")
-
-
 if __name__ == "__main__":
-    main()
+    fuzzing.main(fuzz, __doc__)

@@ -30,10 +30,12 @@ PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocat
 
 
 class Charon:
-    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private."""
+    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private. ``log_level``: of IKE and
+    configuration; -1 is silence.
+    """
 
-    def __init__(self, wire: Wire | Uml, folder: Path, settings: str = ""):
-        self._wire, self._folder, self._settings = wire, folder, settings
+    def __init__(self, wire: Wire | Uml, folder: Path, settings: str = "", log_level: int = 2):
+        self._wire, self._folder, self._settings, self._log_level = wire, folder, settings, log_level
         self._uri = f"unix://{folder}/vici"
         self._prefix: list[str] = []
         self._process: subprocess.Popen | None = None
@@ -47,9 +49,9 @@ class Charon:
             {self._settings}
             plugins {{ vici {{ socket = {self._uri} }} }}
             filelog {{ log {{ path = {self.log}
-                default = 1
-                ike = 2
-                cfg = 2
+                default = {min(self._log_level, 1)}
+                ike = {self._log_level}
+                cfg = {self._log_level}
                 flush_line = yes }} }}
         }}\n""")
         return conf
@@ -70,6 +72,10 @@ class Charon:
             if time.monotonic() > end or self._process is not None and self._process.poll() is not None:
                 raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def load(self) -> None:
         """Reads its connections, credentials and secrets anew."""

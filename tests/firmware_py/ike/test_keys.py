@@ -43,6 +43,46 @@ DKM_CHILD_DH = bytes.fromhex(
     "ffc06e27899c7054d56fd74c")
 SEED_REKEY = bytes.fromhex("63e81194946ebd05df7df5ebf5d8750056bf1f1d")
 
+# The same of [SHA-256] and [SHA-384], as NSS quotes NIST's samples (gtests/common/testvectors/ike-sha256-vectors.h and -sha384-, 6 to 8):
+# Ni, Nr, SPIi, SPIr; g^ir, SKEYSEED, DKM; new g^ir, SKEYSEED of the rekeying
+SHA2 = {
+    Prf.HMAC_SHA2_256: (
+        "3f302be1abcb28e1 8c332ee006064c9b 40dac39e1e1a8640 8619a1cf9a6e4c07",
+        "0f4d257d7a58fc4545c7d7a88119eee5d5c9690c5b4c989171d3abbfd99d1d29",
+        "5f00d1bd2c58ec224b1e6b71fa0f19a1faa7a193952c444411b47c1a9d8ba6fe",
+        "0b137d669b0947d7d026d593f0305ad401ff0c471357d695778a9c7f4b4869ece98aca531188d16041b3bb936d2dbb3b4993a6e768a809160de45d02"
+        "83f273a6cdf6854379e31be72b8d3d1fa990cf9c5b015ca9f918a7df6253c958114a09d4e1c19bdcd4db14b29d98db1a74ad405c588662c14a04d0d3"
+        "6aa4ab55e90f8986d12d4aad",
+        "25f3b12d6f282739256e39bf54eda53b60ffcf379bb7bcc90c27b4c4c578616c",
+        "2d63f6debc92048b4fef3889c4c99ca67d6496e0fac14a2bca9a2d6566ff2398"),
+    Prf.HMAC_SHA2_384: (
+        "fd1b572a8e735591 6013b0ef88dacd3d 2116ad07ce61f749 24880e55f11a65b7",
+        "d3288cd87565101e88fe3bad918f31939d8dd26ff1071f8b2d7f447524e58d7c",
+        "69fe7a1ac94adaeb711295f5fe004b1a8d6a0b65d05692758ce8ad2f7a45f59d7d0b596f51f7dfcf3330061888f6a94f",
+        "4f904c2025c90c817ea5ff9b662a6fdb445a73b57cdf09eacd379b95e1f03cacb04cd6deeda4f952191dd9bc1f7a9502471a648d74dc06d38112de48"
+        "a42501f6b1a3ad55c2099cd9a648e5f17e5bf3e34bf9b5953decb768a34f875fe2b78dca0c2fcca81ec1a412006dfaed38fa06882e61f4c148105fb8"
+        "e231fdb33c4d484c001721d4",
+        "3358f620539473aee8d07e779764c4c6a9aabddc79a28e136b3bac021dbde44a",
+        "e0548c1682e13bce454026b3b1bdf42985b24e4e7408095a7c529de38c3d1fcb04c9fe6868042a34c9614c6c99e3fcea"),
+}
+
+
+@pytest.mark.parametrize("algorithm", SHA2)
+def test_cavp_sha2(algorithm):
+    words, *values = SHA2[algorithm]
+    ni, nr, spi_i, spi_r = map(bytes.fromhex, words.split())
+    secret, seed, dkm, new_secret, seed_rekey = map(bytes.fromhex, values)
+    assert skeyseed(algorithm, secret, ni, nr) == seed
+    assert prf_plus(algorithm, seed, ni + nr + spi_i + spi_r, len(dkm)) == dkm
+    assert skeyseed_rekey(algorithm, dkm[:prf_bytes(algorithm)], (new_secret,), ni, nr) == seed_rekey
+    if algorithm == Prf.HMAC_SHA2_384:
+        suite, lengths = suite_of(parse("aes128gcm16-prfsha384-ecp384", ProtocolId.IKE)), (48, 0, 0, 20, 20)
+    else:
+        suite, lengths = suite_of(parse("aes128-sha256-modp2048", ProtocolId.IKE)), (32, 32, 32, 16, 16)
+    keys = ike_keys(suite, seed, ni, nr, spi_i, spi_r)
+    stream = keys.d + keys.ai + keys.ar + keys.ei + keys.er
+    assert stream == dkm[:sum(lengths)] and len(keys.d) == lengths[0]
+
 
 def test_cavp_ike_sa():
     assert skeyseed(Prf.HMAC_SHA1, SECRET, NI, NR) == SEED

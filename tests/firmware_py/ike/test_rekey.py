@@ -3,6 +3,10 @@ from itertools import product
 
 import pytest
 
+from spigate.firmware_py.ike import informational
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.payloads import Delete
+from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Lifetime
 from tests.firmware_py.ike.network import Network, child, esp, ike, joined, pair
@@ -200,3 +204,37 @@ def test_additional_key_exchanges(what, who):
     network.run(60)
     one_tunnel(a, b)
     assert len(a.standing[0].suite.additional) == 2
+
+
+@pytest.mark.parametrize("proposal", ["aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519-ke1_mlkem768"])
+@pytest.mark.parametrize("who", ["a", "b", "both"])
+@pytest.mark.parametrize("wait", [0, 0.015, 0.025, 0.035])
+def test_ended_while_it_is_rekeyed(proposal, who, wait):
+    """What comes out of a rekeying is not wanted any more, on either side."""
+    both = {"proposals": ike(proposal)}
+    network, a, b = pair(a=both, b=both)
+    a.initiate("b")
+    network.run(5)
+    a.rekey("b")
+    network.run(wait)
+    if who != "b":
+        a.terminate("b")
+    if who != "a":
+        b.terminate("a")
+    network.run(120)  # who is not answered any more gives up
+    nothing_left(a, b)
+
+
+def test_rival_that_is_deleted_is_no_successor():
+    """Both rekey the IKE SA; A deletes what it made, and then the old one, while B still waits for its own answer."""
+    network, a, b = connected()
+    a.rekey("b")
+    b.rekey("a")
+    network.filters.append(lambda datagram: None)
+    network.run(0.011)
+    [rival] = [each for each in b.endpoint.ikes if each.predecessor is not None]
+    for each in (rival, rival.predecessor):
+        deletion = Message(each.spi_i, each.spi_r, ExchangeType.INFORMATIONAL, True, False, 0, (Delete(ProtocolId.IKE),))
+        informational.answer(each, network.now, deletion).then(None, ())
+    b.settle()
+    nothing_left(b)

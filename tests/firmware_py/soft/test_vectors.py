@@ -7,6 +7,7 @@ from spigate.firmware_py.packet import Refused, ipv4_header
 from spigate.firmware_py.sa import AUTHS, ESP, Auth, Cipher, Direction, Mode, Sa
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.transform import transform
+from tests.nist import nist
 
 SINGLE = b"Single block msg"
 COUNT = bytes(range(64))
@@ -19,28 +20,35 @@ def make(cipher, key, salt=b"", icv_bytes=0, auth=Auth.NONE, auth_key=None, **ch
                  "auth_key": auth_key, **changes})
 
 
-@pytest.mark.parametrize(("cipher", "key", "salt", "iv", "text", "sealed"), [
+@pytest.mark.parametrize(("key", "iv", "text", "sealed"), [
     # RFC 3602 4, cases 1 and 2
-    (Cipher.AES_CBC, "06a9214036b8a15b512e03d534120006", "", "3dafba429d9eb430b422da802c9fac41", SINGLE,
-     "e353779c1079aeb82708942dbe77181a"),
-    (Cipher.AES_CBC, "c286696d887c9aa0611bbb3e2025a45a", "", "562e17996d093d28ddb3ba695a2e6f58", COUNT[:32],
+    ("06a9214036b8a15b512e03d534120006", "3dafba429d9eb430b422da802c9fac41", SINGLE, "e353779c1079aeb82708942dbe77181a"),
+    ("c286696d887c9aa0611bbb3e2025a45a", "562e17996d093d28ddb3ba695a2e6f58", COUNT[:32],
      "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1"),
-    # RFC 3686 6, vectors 1, 2, 3, 4 and 7
-    (Cipher.AES_CTR, "ae6852f8121067cc4bf7a5765577f39e", "00000030", "0000000000000000", SINGLE, "e4095d4fb7a7b3792d6175a3261311b8"),
-    (Cipher.AES_CTR, "7e24067817fae0d743d6ce1f32539163", "006cb6db", "c0543b59da48d90b", COUNT[:32],
-     "5104a106168a72d9790d41ee8edad388eb2e1efc46da57c8fce630df9141be28"),
-    (Cipher.AES_CTR, "7691be035e5020a8ac6e618529f9a0dc", "00e0017b", "27777f3f4a1786f0", COUNT[:36],
-     "c1cf48a89f2ffdd9cf4652e9efdb72d74540a42bde6d7836d59a5ceaaef3105325b2072f"),
-    (Cipher.AES_CTR, "16af5b145fc9f579c175f93e3bfb0eed863d06ccfdb78515", "00000048", "36733c147d6d93cb", SINGLE,
-     "4b55384fe259c9c84e7935a003cbe928"),
-    (Cipher.AES_CTR, "776beff2851db06f4c8a0542c8696f6c6a81af1eec96b4d37fc1d689e6c1c104", "00000060", "db5672c97aa8f0b2", SINGLE,
-     "145ad01dbf824ec7560863dc71e3e0c0"),
+    # NIST's, of several blocks
+    *((case["KEY"], case["IV"], bytes.fromhex(case["PLAINTEXT"]), case["CIPHERTEXT"])
+      for bits in (128, 192, 256) for case in nist(f"CBC/CBCMMT{bits}.rsp")),
 ])
-def test_ciphers_of_rfc_3602_and_3686(cipher, key, salt, iv, text, sealed):
-    sa = make(cipher, bytes.fromhex(key), bytes.fromhex(salt), auth=Auth.HMAC_SHA1_96)
-    made = transform(sa).seal(b"header..", b"", bytes.fromhex(iv), text)
+def test_cbc_of_rfc_3602_and_nist(key, iv, text, sealed):
+    _both_ways(make(Cipher.AES_CBC, bytes.fromhex(key), auth=Auth.HMAC_SHA1_96), bytes.fromhex(iv), text, sealed)
+
+
+@pytest.mark.parametrize("bits", [128, 192, 256])
+def test_ctr_of_rfc_3686(bits):
+    """6, all vectors: the counter block is nonce (here: salt), IV, and 1."""
+    cases = list(nist(f"CTR/aes-{bits}-ctr.txt"))
+    assert len(cases) == 3
+    for case in cases:
+        block = bytes.fromhex(case["IV"])
+        assert block[12:] == (1).to_bytes(4)
+        sa = make(Cipher.AES_CTR, bytes.fromhex(case["KEY"]), block[:4], auth=Auth.HMAC_SHA1_96)
+        _both_ways(sa, block[4:12], bytes.fromhex(case["PLAINTEXT"]), case["CIPHERTEXT"].lower())
+
+
+def _both_ways(sa, iv, text, sealed):
+    made = transform(sa).seal(b"header..", b"", iv, text)
     assert made[:-12].hex() == sealed
-    assert transform(sa).open(b"header..", b"", bytes.fromhex(iv), made) == text
+    assert transform(sa).open(b"header..", b"", iv, made) == text
 
 
 @pytest.mark.parametrize(("auth", "key_bytes", "icv"), [

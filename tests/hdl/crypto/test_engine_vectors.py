@@ -1,15 +1,14 @@
 """NIST's and Wycheproof's vectors for AES-GCM and AES-CBC through the gates of the engine."""
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import cryptography_vectors
 import pytest
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from spigate.hdl.crypto.interface import Cipher, Kind
 from tests.hdl.crypto.engine_packets import Outcome, Packet, run
+from tests.nist import nist
 
 WYCHEPROOF = Path(__file__).resolve().parents[2] / "data" / "wycheproof"
 KEY_SIZES = (128, 192, 256)
@@ -17,26 +16,6 @@ NIST_CBC = ("GFSbox", "KeySbox", "MMT", "VarKey", "VarTxt")
 NIST_GCM_SHAPES = 25
 """Pairs of lengths of text and associated data in each of NIST's files."""
 OF_EACH_SHAPE = 4
-
-
-def nist(path: str) -> Iterator[dict[str, str]]:
-    """The vectors of a response file, each with its section's settings; "FAIL" is a key of those to fail."""
-    settings, vector = {}, {}
-    with cryptography_vectors.open_vector_file(f"ciphers/AES/{path}", "r") as file:
-        for line in itertools.chain(file, [""]):
-            line = line.strip()
-            if line.startswith("["):
-                name, _, value = line[1:-1].partition(" = ")
-                if name in ("ENCRYPT", "DECRYPT"):
-                    settings = {"direction": name}
-                else:
-                    settings[name.upper()] = value
-            elif line and not line.startswith("#"):
-                name, _, value = line.partition(" =")
-                vector[name.upper()] = value.strip()
-            elif vector:
-                yield {**settings, **vector}
-                vector = {}
 
 
 def spread(folder: Path, packets: list[Packet]) -> list[Outcome]:
