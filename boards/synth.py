@@ -35,9 +35,10 @@ WHOLE = "in all"
 CLOCK = "clk"
 AT_ONCE = 2
 """Runs at the same time: one of a whole device takes more than a gigabyte."""
-# Without carry chains for comparisons with constants, which are mostly of a few bits. Without multiplexers behind LUTs: they
-# save none here, and tie cells together that are better placed apart.
-SYNTHESIS = "read_verilog top.v; synth_ecp5 -cmp2softlogic -nowidelut -top top -json top.json"
+# Sums of a few bits in LUTs: a carry chain takes four more at its ends. Nor chains for comparisons with constants. Without
+# multiplexers behind LUTs: they save none here, and tie cells together that are better placed apart.
+_ECP5 = "synth_ecp5 -cmp2softlogic -nowidelut -top top"
+SYNTHESIS = f"read_verilog top.v; {_ECP5} -run begin:map_gates; techmap t:$alu r:Y_WIDTH<=8 %i; {_ECP5} -json top.json -run map_gates:"
 PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
                    # A DFE's wires are 143,000 long after the static placer, and 199,000 after the other one.
                    "--placer", "static",

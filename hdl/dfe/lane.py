@@ -133,10 +133,14 @@ class Lane(wiring.Component):
             m.d.sync += [claimed.eq(claimed + 1), assigned.eq(claimed)]
 
         def walk(name: str, first: int, step: int, go_on: Value, come: Signal = filled) -> tuple[Value, Signal]:
-            """Goes from packet to packet: the buffer of the present one, and whether it has ``come``."""
-            count, ahead = (Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i) for n, i in (("at", first), ("ahead", 0)))
+            """Goes from packet to packet: the buffer of the present one, and whether it has ``come``, out of a register: what
+            follows from it reaches as far as the address of a block RAM.
+            """
+            count, ahead, next_ahead = (Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i)
+                                        for n, i in (("at", first), ("ahead", 0), ("next_ahead", 0)))
             work = Signal(name=f"{name}_work")
-            m.d.comb += [ahead.eq(come - count), work.eq((ahead != 0) & (ahead <= BUFFERS))]
+            m.d.comb += [ahead.eq(come - count), next_ahead.eq(ahead - step)]
+            m.d.sync += work.eq(Mux(go_on, (next_ahead != 0) & (next_ahead <= BUFFERS), (ahead != 0) & (ahead <= BUFFERS)))
             with m.If(go_on):
                 m.d.sync += count.eq(count + step)
             return count[:-1], work
