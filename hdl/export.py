@@ -124,7 +124,7 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("gateway")
     for name, (default, text) in GATEWAY_OPTIONS.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N",
-                           choices=BEAT_BYTES if name == "beat_bytes" else None, help=f"{text} (default {default})")
+                           choices=BEAT_BYTES if name == "beat_bytes" else None, help=f"{text} (default %(default)s)")
 
 
 def gateway_from(args: argparse.Namespace):
