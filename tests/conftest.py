@@ -6,20 +6,22 @@ import os
 import pytest
 
 from spigate.firmware_py.errors import ToolMissing
-from tests.firmware_py.ike.hosts import REQUIRED
+
+REQUIRED = "SPIGATE_PEERS_REQUIRED"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
-    return (yield from _skipped())
+    return (yield from skipped())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    return (yield from _skipped())
+    return (yield from skipped())
 
 
-def _skipped():
+def skipped():
+    """Around what may raise ToolMissing."""
     try:
         return (yield)
     except ToolMissing as error:

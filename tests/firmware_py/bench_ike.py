@@ -26,12 +26,12 @@ from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.message import Header
-from spigate.firmware_py.ike.pad import Pad, Peer, PreSharedKey
+from spigate.firmware_py.ike.pad import Pad, Peer
 from spigate.firmware_py.ike.registry import ExchangeType
-from tests.firmware_py.host.bed import SECRET, Gateway
+from tests.firmware_py.host.bed import Gateway
 from tests.firmware_py.ike.hosts import OURS, THEIRS, Wire, inside, missing
-from tests.firmware_py.ike.network import child, esp, ike
-from tests.firmware_py.ike.strongswan import STRONGSWAN, Charon
+from tests.firmware_py.ike.network import SECRET, child, esp, ike
+from tests.firmware_py.ike.strongswan import STRONGSWAN, Charon, swanctl_conf
 
 SUITES = ("aes128gcm16-prfsha256-curve25519", "aes128gcm16-prfsha256-ecp256", "aes256gcm16-prfsha384-ecp384",
           "aes256-sha256-modp2048")
@@ -54,39 +54,6 @@ proposals = ["{suite}"]
 traffic = [{{ local = "10.2.0.0/24", remote = "10.1.0.0/24" }}]
 proposals = ["{child}"]
 start = "never"
-"""
-SWANCTL = """
-connections {{
-  gw {{
-    version = 2
-    local_addrs = {theirs}
-    remote_addrs = {ours}
-    proposals = {suite}
-    mobike = no
-    local {{
-      auth = psk
-      id = b.example
-    }}
-    remote {{
-      auth = psk
-      id = a.example
-    }}
-    children {{
-      net {{
-        local_ts = 10.2.0.0/24
-        remote_ts = 10.1.0.0/24
-        esp_proposals = {child}
-      }}
-    }}
-  }}
-}}
-secrets {{
-  ike {{
-    id-a = a.example
-    id-b = b.example
-    secret = "{secret}"
-  }}
-}}
 """
 
 
@@ -117,8 +84,7 @@ class Initiator:
     """Begins handshakes from :data:`OURS`, and takes the time."""
 
     def __init__(self, namespace: str, suite: str):
-        secret = PreSharedKey(SECRET.encode())
-        peer = Peer(name="b", address=THEIRS, local_address=OURS, proposals=ike(suite), local_credential=secret, remote_credential=secret,
+        peer = Peer(name="b", address=THEIRS, local_address=OURS, proposals=ike(suite), local_credential=SECRET, remote_credential=SECRET,
                     local_identity=Identity.parse("a.example"), remote_identity="b.example",
                     children=(child(proposals=esp(CHILD)),))
         self._endpoint = Endpoint(Pad([peer]))
@@ -184,7 +150,7 @@ def _cost(wire: Wire, suite: str, pid: int, handshakes: int) -> Cost:
 
 def compare(wire: Wire, folder: Path, suite: str, handshakes: int = HANDSHAKES) -> Comparison:
     """Both, one after the other. AssertionError: a handshake failed."""
-    values = {"ours": OURS, "theirs": THEIRS, "suite": suite, "child": CHILD, "secret": SECRET}
+    values = {"ours": OURS, "theirs": THEIRS, "suite": suite, "child": CHILD}
     with ExitStack() as stack:
         gateway = Gateway(wire.theirs, folder / "gateway", GATEWAY.format(**values))
         stack.callback(gateway.close)
@@ -192,7 +158,7 @@ def compare(wire: Wire, folder: Path, suite: str, handshakes: int = HANDSHAKES) 
         ours = _cost(wire, suite, gateway.pid, handshakes)
     with ExitStack() as stack:
         (folder / "charon").mkdir()
-        (folder / "charon/swanctl.conf").write_text(SWANCTL.format(**values))
+        (folder / "charon/swanctl.conf").write_text(swanctl_conf(ike=suite, esp=CHILD))
         charon = Charon(wire, folder / "charon", log_level=-1)
         stack.callback(charon.close)
         charon.start()

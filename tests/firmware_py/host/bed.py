@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from spigate.firmware_py.packet import checksum
 from tests.firmware_py.ike.hosts import inside
+from tests.firmware_py.ike.network import SECRET
 
 SPIGATE = (sys.executable, "-m", "spigate.firmware_py.cli")
-SECRET = "a secret of two peers"
 SIZES = (0, 1, 56, 500, 1331, 1352, 1353, 1472, 1473, 3000, 9000, 65000)
 """Of pings, around every limit."""
 CONFIG = """
@@ -64,7 +65,7 @@ class Gateway:
         folder.mkdir(exist_ok=True)
         self.socket, self.log = folder / "control", folder / "log"
         secret = folder / "psk"
-        secret.write_text(SECRET + "\n")
+        secret.write_text(SECRET.secret.decode() + "\n")
         secret.chmod(0o600)
         (folder / "spigate.toml").write_text(config.replace("CONTROL", str(self.socket)))
         self._options = options
@@ -220,3 +221,20 @@ class Traffic:
     def __exit__(self, *_) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def rekey_under_traffic(gateway: Gateway, namespace: str, destination: str, child: Callable | None = None,
+                        ike: Callable | None = None) -> None:
+    """We and they rekey the child and the IKE SA, one after the other; no ping between is lost.
+
+    ``child`` and ``ike`` make them do it; without, they do not.
+    """
+    steps = [("child-rekeyed", lambda: gateway.command("rekey", "b/net")), ("child-rekeyed", child),
+             ("ike-rekeyed", lambda: gateway.command("rekey", "b")), ("ike-rekeyed", ike)]
+    with Traffic(namespace, destination) as traffic:
+        for kind, step in steps:
+            if step is not None:
+                before = gateway.count(kind)
+                step()
+                gateway.happens(kind, before + 1)
+    assert traffic.error is None and traffic.count > 20

@@ -4,9 +4,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.firmware_py.host.bed import SIZES, Gateway, Traffic, child_of, config, echoed, ping
+from tests.firmware_py.host.bed import SIZES, Gateway, child_of, config, echoed, ping, rekey_under_traffic
 from tests.firmware_py.ike.hosts import OURS, OURS_6, THEIRS, THEIRS_6
-from tests.firmware_py.ike.test_strongswan import swanctl_conf
+from tests.firmware_py.ike.strongswan import swanctl_conf
 
 pytestmark = pytest.mark.xdist_group("host")
 
@@ -35,14 +35,7 @@ def test_pings_and_rekeying(kernel, tmp_path, protocol, mode, words, who):
         gateway.happens("child-up")
         assert {row["protocol"] for row in gateway.rows("sas")} == {protocol}
         ping(uml.ours, there, SIZES)
-        with Traffic(uml.ours, there) as traffic:
-            gateway.command("rekey", "b/net")
-            gateway.happens("child-rekeyed")
-            charon.swanctl("--rekey", "--child", "net")
-            gateway.happens("child-rekeyed", 2)
-            gateway.command("rekey", "b")
-            gateway.happens("ike-rekeyed")
-        assert traffic.error is None and traffic.count > 20
+        rekey_under_traffic(gateway, uml.ours, there, lambda: charon.swanctl("--rekey", "--child", "net"))
     finally:
         gateway.close()
 

@@ -1,10 +1,11 @@
 """``spigate ce`` and libreswan above a Linux kernel's own ESP and AH, in a user-mode Linux."""
 import pytest
 
-from tests.firmware_py.host.bed import CHAIN, SECRET, SIZES, Gateway, Traffic, child_of, config, ping
+from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, child_of, config, ping, rekey_under_traffic
 from tests.firmware_py.ike.authority import Chain, chains
 from tests.firmware_py.ike.hosts import THEIRS, need
 from tests.firmware_py.ike.libreswan import LIBRESWAN, Pluto
+from tests.firmware_py.ike.network import SECRET
 
 pytestmark = pytest.mark.xdist_group("host")
 SUBNETS = "leftsubnet=10.2.0.0/24\nrightsubnet=10.1.0.0/24"
@@ -19,7 +20,7 @@ def bed(uml, tmp_path):
     def make(ours: str, connection: str, chain: Chain | None = None) -> tuple[Gateway, Pluto]:
         pluto = Pluto(uml, tmp_path / "pluto")
         running.append(pluto)
-        pluto.start(connection, chain=chain, secret="" if chain else SECRET)
+        pluto.start(connection, chain=chain, secret="" if chain else SECRET.secret.decode())
         running.append(Gateway(uml.ours, tmp_path / "spigate", ours))
         running[1].start()
         return running[1], pluto
@@ -47,17 +48,10 @@ def test_pings_and_rekeying(uml, bed, mode, words, theirs, who):
     assert {row["protocol"] for row in gateway.rows("sas")} == {protocol}
     there = str(THEIRS) if mode == "transport" else "10.2.0.1"
     ping(uml.ours, there, SIZES)
-    with Traffic(uml.ours, there) as traffic:
-        gateway.command("rekey", "b/net")
-        gateway.happens("child-rekeyed")
-        if protocol == "esp":  # libreswan 4.10 deletes the old one of AH as "ESP, SPI 00000000", so that it stays
-            pluto.whack("--rekey-ipsec", "--asynchronous", "--name", "net")
-            gateway.happens("child-rekeyed", 2)
-        gateway.command("rekey", "b")
-        gateway.happens("ike-rekeyed")
-        pluto.whack("--rekey-ike", "--asynchronous", "--name", "net")
-        gateway.happens("ike-rekeyed", 2)
-    assert traffic.error is None and traffic.count > 20
+    rekey_under_traffic(gateway, uml.ours, there,
+                        # libreswan 4.10 deletes the old one of AH as "ESP, SPI 00000000", so that it stays
+                        (lambda: pluto.whack("--rekey-ipsec", "--asynchronous", "--name", "net")) if protocol == "esp" else None,
+                        lambda: pluto.whack("--rekey-ike", "--asynchronous", "--name", "net"))
     pluto.whack("--terminate", "--name", "net")
     gateway.happens("ike-down")
 

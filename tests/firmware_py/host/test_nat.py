@@ -5,11 +5,10 @@ from contextlib import closing
 
 import pytest
 
-from tests.firmware_py.host.bed import Gateway, Traffic, child_of, config, echoed, ping, transfer
+from tests.firmware_py.host.bed import Gateway, child_of, config, echoed, ping, rekey_under_traffic, transfer
 from tests.firmware_py.host.nat import NAT, NEAR, ROUTER, Nat
 from tests.firmware_py.ike.hosts import OURS, THEIRS, ip, need
-from tests.firmware_py.ike.strongswan import Charon
-from tests.firmware_py.ike.test_strongswan import swanctl_conf
+from tests.firmware_py.ike.strongswan import Charon, swanctl_conf
 
 pytestmark = pytest.mark.xdist_group("host")
 SIZES = (0, 56, 1300, 1353, 1472, 9000)
@@ -65,16 +64,8 @@ def test_rekeying_and_a_new_mapping(wire, bed, hidden, who):
     ping(nat.ours, "10.2.0.1", SIZES)
     ping(wire.theirs, "10.1.0.1", SIZES)
     transfer(nat.ours, wire.theirs, "10.2.0.1", os.urandom(1 << 20))
-    with Traffic(nat.ours, "10.2.0.1") as traffic:
-        gateway.command("rekey", "b/net")
-        gateway.happens("child-rekeyed")
-        charon.swanctl("--rekey", "--child", "net")
-        gateway.happens("child-rekeyed", 2)
-        gateway.command("rekey", "b")
-        gateway.happens("ike-rekeyed")
-        charon.swanctl("--rekey", "--ike", "gw")
-        gateway.happens("ike-rekeyed", 2)
-    assert traffic.error is None and traffic.count > 20
+    rekey_under_traffic(gateway, nat.ours, "10.2.0.1", lambda: charon.swanctl("--rekey", "--child", "net"),
+                        lambda: charon.swanctl("--rekey", "--ike", "gw"))
     nat.forget()
     if hidden == "them":  # their ESP alone says so
         ping(wire.theirs, "10.1.0.1", SIZES)
@@ -123,12 +114,7 @@ def test_with_the_kernels_esp(kernel, tmp_path, hidden, mode, who):
             assert {row["protocol"] for row in gateway.rows("sas")} == {"esp-in-udp"}
             ping(nat.ours, there, SIZES)
             echoed(nat.ours, there, os.urandom(1 << 20))
-            with Traffic(nat.ours, there) as traffic:
-                gateway.command("rekey", "b/net")
-                gateway.happens("child-rekeyed")
-                charon.swanctl("--rekey", "--child", "net")
-                gateway.happens("child-rekeyed", 2)
-            assert traffic.error is None and traffic.count > 20
+            rekey_under_traffic(gateway, nat.ours, there, lambda: charon.swanctl("--rekey", "--child", "net"))
             nat.forget()
             if hidden == "them":
                 uml.run("ping", "-c", 1, "-I", "10.2.0.1", "10.1.0.1")

@@ -3,11 +3,10 @@ import os
 
 import pytest
 
-from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, Traffic, child_of, config, ping, transfer
+from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, child_of, config, ping, rekey_under_traffic, transfer
 from tests.firmware_py.ike.authority import chains
 from tests.firmware_py.ike.hosts import Wire
-from tests.firmware_py.ike.strongswan import Charon
-from tests.firmware_py.ike.test_strongswan import CERTIFICATES, swanctl_conf
+from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
@@ -102,17 +101,9 @@ def test_certificates(wire, bed, tmp_path, case, who):
 def test_rekeying_loses_no_packet(wire, bed):
     gateway, charon = bed(config(), swanctl_conf())
     gateway.happens("child-up")
-    with Traffic(wire.ours, "10.2.0.1") as traffic:
-        for turn in (1, 2):
-            gateway.command("rekey", "b/net")
-            gateway.happens("child-rekeyed", 2 * turn - 1)
-            gateway.command("rekey", "b")
-            gateway.happens("ike-rekeyed", 2 * turn - 1)
-            charon.swanctl("--rekey", "--child", "net")
-            gateway.happens("child-rekeyed", 2 * turn)
-            charon.swanctl("--rekey", "--ike", "gw")
-            gateway.happens("ike-rekeyed", 2 * turn)
-    assert traffic.error is None and traffic.count > 50
+    for _ in range(2):
+        rekey_under_traffic(gateway, wire.ours, "10.2.0.1", lambda: charon.swanctl("--rekey", "--child", "net"),
+                            lambda: charon.swanctl("--rekey", "--ike", "gw"))
     work(wire)
 
 

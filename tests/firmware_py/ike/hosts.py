@@ -16,13 +16,11 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
-import pytest
-
+from spigate.firmware_py.errors import ToolMissing
 from tests.firmware_py.ike import agent
 
 UML, UML_MODULES = Path("/usr/bin/linux.uml"), Path("/usr/lib/uml/modules")
 KERNEL = ((UML, "user-mode-linux"), (Path("/sbin/modprobe"), "kmod"))
-REQUIRED = "SPIGATE_PEERS_REQUIRED"
 OURS, THEIRS = ip_address("10.99.0.1"), ip_address("10.99.0.2")
 OURS_6, THEIRS_6 = ip_address("fd00:99::1"), ip_address("fd00:99::2")
 CONTROL, CONTROL_PORT = "10.98.0.2", 4503
@@ -56,12 +54,10 @@ def missing(*things: tuple[Path, str]) -> str | None:
 
 
 def need(*things: tuple[Path, str]) -> None:
-    """Skips the test where ``things`` are not there, and fails where SPIGATE_PEERS_REQUIRED is 1."""
+    """Raises ToolMissing where :func:`missing` finds one."""
     lack = missing(*things)
-    if lack is not None and os.environ.get(REQUIRED) == "1":
-        pytest.fail(f"peers are required, and this machine lacks {lack}")
     if lack is not None:
-        pytest.skip(f"no peer here: this machine lacks {lack}")
+        raise ToolMissing(f"no peer here: this machine lacks {lack}")
 
 
 def ip(*words: str) -> None:

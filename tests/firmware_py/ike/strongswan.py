@@ -18,7 +18,7 @@ from spigate.firmware_py.ike.events import Datagram, Event, Socket
 from spigate.firmware_py.sa import CIPHERS, Sa
 from spigate.firmware_py.soft.transform import transform
 from tests.firmware_py.ike.hosts import CONTROL, OURS, THEIRS, Uml, Wire, inside
-from tests.firmware_py.ike.network import DataPlane
+from tests.firmware_py.ike.network import SECRET, DataPlane
 
 CHARON = Path("/usr/lib/ipsec/charon")
 STRONGSWAN = ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
@@ -27,6 +27,49 @@ STRONGSWAN = ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strong
               (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"))
 PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
            "kernel-netlink socket-default vici")
+PSK = ("auth = psk", "auth = psk")
+CERTIFICATES = ("auth = pubkey\n      certs = own.pem", "auth = pubkey")
+
+
+def swanctl_conf(*, ike: str = "aes128gcm16-prfsha256-ecp256", esp: str = "aes128gcm16", auth: tuple[str, str] = PSK, connection: str = "",
+                 remote_ts: str = "10.1.0.0/24", more: str = "", extra: str = "") -> str:
+    """swanctl.conf of THEIRS, with a connection ``gw`` to OURS that has a child ``net``. ``auth``: their lines, ours."""
+    return f"""
+connections {{
+  gw {{
+    version = 2
+    local_addrs = {THEIRS}
+    remote_addrs = {OURS}
+    proposals = {ike}
+    mobike = no
+    {connection}
+    local {{
+      {auth[0]}
+      id = b.example
+    }}
+    remote {{
+      {auth[1]}
+      id = a.example
+    }}
+    children {{
+      net {{
+        local_ts = 10.2.0.0/24
+        remote_ts = {remote_ts}
+        esp_proposals = {esp}
+        {extra}
+      }}
+      {more}
+    }}
+  }}
+}}
+secrets {{
+  ike {{
+    id-a = a.example
+    id-b = b.example
+    secret = "{SECRET.secret.decode()}"
+  }}
+}}
+"""
 
 
 class Charon:

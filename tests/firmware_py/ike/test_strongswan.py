@@ -15,66 +15,21 @@ from spigate.firmware_py.ike.pad import KeyPair, Pad, Peer, PreSharedKey
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, PayloadType
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import Direction
-from tests.firmware_py.ike import hosts
 from tests.firmware_py.ike.authority import MAKERS, chains
-from tests.firmware_py.ike.hosts import OURS, THEIRS, need
-from tests.firmware_py.ike.network import child, esp, ike, net
-from tests.firmware_py.ike.strongswan import Charon, Pump, echo, open_esp
+from tests.firmware_py.ike.hosts import OURS, THEIRS
+from tests.firmware_py.ike.network import SECRET, child, esp, ike, net
+from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, Pump, echo, open_esp, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
 pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
 
-SECRET = "a secret of two peers"
 IKE = "aes128gcm16-prfsha256-ecp256"
 ESP = "aes128gcm16"
-PSK = ("auth = psk", "auth = psk")
-CERTIFICATES = ("auth = pubkey\n      certs = own.pem", "auth = pubkey")
-
-
-def swanctl_conf(*, ike: str = IKE, esp: str = ESP, auth: tuple[str, str] = PSK, connection: str = "",
-                 remote_ts: str = "10.1.0.0/24", more: str = "", extra: str = "") -> str:
-    return f"""
-connections {{
-  gw {{
-    version = 2
-    local_addrs = {THEIRS}
-    remote_addrs = {OURS}
-    proposals = {ike}
-    mobike = no
-    {connection}
-    local {{
-      {auth[0]}
-      id = b.example
-    }}
-    remote {{
-      {auth[1]}
-      id = a.example
-    }}
-    children {{
-      net {{
-        local_ts = 10.2.0.0/24
-        remote_ts = {remote_ts}
-        esp_proposals = {esp}
-        {extra}
-      }}
-      {more}
-    }}
-  }}
-}}
-secrets {{
-  ike {{
-    id-a = a.example
-    id-b = b.example
-    secret = "{SECRET}"
-  }}
-}}
-"""
 
 
 def us(**settings) -> Peer:
-    secret = PreSharedKey(SECRET.encode())
     values = {"local_identity": Identity.parse("a.example"), "remote_identity": "b.example",
-              "local_credential": secret, "remote_credential": secret, "address": THEIRS, "local_address": OURS,
+              "local_credential": SECRET, "remote_credential": SECRET, "address": THEIRS, "local_address": OURS,
               "proposals": ike(IKE), "children": (child(proposals=esp(ESP)),), "dpd_seconds": None,
               "retransmission": Retransmission(timeout=0.5)}
     return Peer(name="b", **{**values, **settings})
@@ -359,13 +314,3 @@ def test_loss(live):
         pump.run(2)
     pump.until(lambda: pump.count("child-rekeyed") == 2)
     passes(pump, charon)
-
-
-def test_absence_is_a_failure_where_peers_are_required(monkeypatch):
-    monkeypatch.setattr(hosts, "missing", lambda *more: "strongswan-charon")
-    monkeypatch.setenv(hosts.REQUIRED, "1")
-    with pytest.raises(pytest.fail.Exception, match="lacks strongswan-charon"):
-        need()
-    monkeypatch.delenv(hosts.REQUIRED)
-    with pytest.raises(pytest.skip.Exception, match="lacks strongswan-charon"):
-        need()

@@ -10,8 +10,8 @@ from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.sa import ESP, Mode
 from tests.firmware_py.ike.hosts import OURS, THEIRS, inside
 from tests.firmware_py.ike.network import child
-from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp
-from tests.firmware_py.ike.test_strongswan import swanctl_conf, us, wait
+from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp, swanctl_conf
+from tests.firmware_py.ike.test_strongswan import us, wait
 
 pytestmark = pytest.mark.xdist_group("strongswan")
 
