@@ -5,7 +5,7 @@ them.
 """
 import os
 import stat
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.certificates import Authorities, load_certificates, load_private_key
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.pad import ChildConfig, KeyPair, Pad, Peer, PreSharedKey
+from spigate.firmware_py.ike.pad import AccessToken, ChildConfig, KeyPair, Pad, Peer, PreSharedKey, Shared
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import ANY_PORTS, Lifetime, Mode, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, Lifetime, Mode, Network, Selectors
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 START_NOW, START_ON_TRAFFIC, START_NEVER = "now", "traffic", "never"
@@ -47,7 +47,13 @@ def _pattern(value: object) -> str:
     return value
 
 
+def _identity(value: object) -> Identity:
+    return Identity.parse(string(value))
+
+
 _NAMES = list_of(string)
+_IDENTITIES = ("An IP address, a host name, `user@host`, a distinguished name (`C=CH, O=Example, CN=gw`) or `keyid:TEXT`. With a "
+               "certificate, the subject or a subjectAltName of it.")
 
 TRAFFIC = Schema("traffic", "What a child SA, or a policy, is about: addresses, protocol and ports. Written inline.", (
     Key("local", "a network", _network, "Addresses on this side."),
@@ -66,22 +72,36 @@ RETRANSMISSION = Schema("retransmission", "How often a request is sent again bef
     toml.fraction("factor", 1, 1000, "Each wait is so many times the one before.", 1.8),
     toml.number("tries", 0, 1000, "Repetitions.", 5),
 ))
+OWN = (
+    Key("psk_file", "the name of a file", string, "File with the pre-shared key: its text without the newline at the end. "
+        "Used where there are no certificates. Nobody but its owner may read it.", None),
+    Key("token_file", "the name of a file", string, "The same with an access token, which somebody else replaces from time to time: it is "
+        "read anew for each handshake.", None),
+    Key("certificate_files", "a list of names of files", _NAMES, "This side's certificate and the intermediate ones, PEM or "
+        "DER, its own first.", []),
+    Key("key_file", "the name of a file", string, "Private key of the first certificate, PEM or DER: RSA, ECDSA or Ed25519. "
+        "Nobody but its owner may read it.", None),
+)
+"""How this side shows who it is."""
+SERVER = Schema("server.NAME", "A protected server that the gateway stands in for, with an identity and credentials of its own. Its peers "
+                               "name it as their `server`.", (
+    Key("identity", "an identity such as web.example", _identity, "Who this side says it is to the server's peers. " + _IDENTITIES),
+    Key("addresses", "a list of networks", list_of(_network), "Where it stands: `traffic` of its peers' children must be from there.", [],
+        "anywhere"),
+    *OWN,
+))
 PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
     Key("address", "an IP address", _address, "Where this side begins, and from where the peer may come. Without it only the "
         "peer begins.", None),
     Key("local_address", "an IP address", _address, "From where this side begins; it goes with `address`.", None),
     Key("networks", "a list of networks", list_of(_network), "From where the peer may come.", [], "`address`, or anywhere"),
-    Key("local_identity", "an identity such as gw.example", lambda value: Identity.parse(string(value)),
-        "Who this side says it is: an IP address, a host name, `user@host`, a distinguished name (`C=CH, O=Example, CN=gw`) "
-        "or `keyid:TEXT`. With a certificate, the subject or a subjectAltName of it."),
+    Key("server", "the name of a server", string, "The protected server that this is a peer of: then [server.NAME](#servername) "
+        "says who this side is, and how it shows that.", None),
+    Key("local_identity", "an identity such as gw.example", _identity, "Who this side says it is. " + _IDENTITIES, None,
+        "must be given, here or by `server`"),
     Key("remote_identity", "an identity such as b.example, or a pattern such as *.example", _pattern,
         "Who the peer must be. Patterns: `%any`, `*.example`, `*@example`, `O=Example, CN=*`, a network."),
-    Key("psk_file", "the name of a file", string, "File with the pre-shared key: its text without the newline at the end. "
-        "Used where there are no certificates. Nobody but its owner may read it.", None),
-    Key("certificate_files", "a list of names of files", _NAMES, "This side's certificate and the intermediate ones, PEM or "
-        "DER, its own first.", []),
-    Key("key_file", "the name of a file", string, "Private key of the first certificate, PEM or DER: RSA, ECDSA or Ed25519. "
-        "Nobody but its owner may read it.", None),
+    *OWN,
     Key("ca_files", "a list of names of files", _NAMES, "Certificates of the authorities that may vouch for the peer. Then "
         "the peer must show a certificate.", []),
     Key("proposals", "a list of words such as aes256gcm16-prfsha384-ecp384", _NAMES, "Algorithms of the IKE SA, in order of "
@@ -168,24 +188,51 @@ def read_settings(table: Table, *, key_log: bool) -> Settings:
     return Settings(limits=limits, linger_seconds=linger, key_log=key_log)
 
 
+@dataclass(frozen=True)
+class _Own:
+    """Credentials of this side: a secret that the peer has too, a key with certificates, or both, or none."""
+
+    shared: Shared | None
+    pair: KeyPair | None
+
+
+@dataclass(frozen=True)
+class _Server:
+    identity: Identity
+    addresses: tuple[Network, ...]
+    own: _Own
+
+
 def read_pad(top: Table, folder: Path) -> tuple[Pad, dict[tuple[str, str], str]]:
     """All peers, and how each child starts, by the names of peer and child. Raises ConfigError."""
-    peers, starts = [], {}
+    peers, starts, files = [], {}, Files(folder)
+    servers = {name: _server(table, files) for name, table in top.table("server", {}).all()}
     for name, table in top.table("peer", {}).all():
-        peer, begin = _peer(name, table, Files(folder))
+        peer, begin = _peer(name, table, servers, files)
         peers.append(peer)
         starts.update({(name, child): start for child, start in begin.items()})
     return top.guard("peer", lambda: Pad(peers)), starts
 
 
-def _peer(name: str, table: Table, files: Files) -> tuple[Peer, dict[str, str]]:
+def _server(table: Table, files: Files) -> _Server:
+    values = SERVER.read(table)
+    own = _own(table, values, files)
+    if own == _Own(None, None):
+        raise table.error("psk_file", "the name of a file, or token_file, or certificate_files and key_file instead")
+    if own.shared and own.pair:
+        raise table.error("certificate_files", "nothing, because the server has a secret")
+    return table.build(_Server, own=own, identity=values["identity"], addresses=tuple(values["addresses"]))
+
+
+def _peer(name: str, table: Table, servers: dict[str, _Server], files: Files) -> tuple[Peer, dict[str, str]]:
     values = PEER.read(table)
     named = table.inner("child", values.pop("child"))
-    local, remote = _credentials(table, values, files)
+    server = _served(table, values, servers)
+    local, remote = _credentials(table, values, server, files)
     retransmission = table.inner("retransmission", values.pop("retransmission"))
     children, starts = [], {}
     for child, inner in named.all():
-        made, starts[child] = _child(child, inner)
+        made, starts[child] = _child(child, inner, server.addresses if server else ())
         children.append(made)
     values["proposals"] = _proposals(table, values["proposals"], ProtocolId.IKE)
     values["networks"] = tuple(values["networks"])
@@ -198,36 +245,76 @@ def _peer(name: str, table: Table, files: Files) -> tuple[Peer, dict[str, str]]:
     return peer, starts
 
 
-def _credentials(table: Table, values: dict, files: Files) -> tuple[object, object]:
+def _served(table: Table, values: dict, servers: dict[str, _Server]) -> _Server | None:
+    """The server of a peer's ``values``, if it names one; its identity is put there."""
+    name = values.pop("server")
+    if name is None:
+        if values["local_identity"] is None:
+            raise table.error("local_identity", "an identity such as gw.example, or server instead")
+        return None
+    if name not in servers:
+        raise table.error("server", f"one of {', '.join(servers)}" if servers else "a server, [server.NAME], but there is none", name)
+    for key in ("local_identity", "certificate_files", "key_file"):
+        if values[key]:
+            raise table.error(key, f"nothing, because server {name} has it", str(values[key]))
+    values["local_identity"] = servers[name].identity
+    return servers[name]
+
+
+def _credentials(table: Table, values: dict, server: _Server | None, files: Files) -> tuple[object, object]:
     """How this side, and how the peer, shows who it is. Takes the keys of files out of ``values``."""
-    psk, chain, key, authorities = (values.pop(name) for name in ("psk_file", "certificate_files", "key_file", "ca_files"))
+    authorities = [each for name in values.pop("ca_files") for each in _certificates(table, "ca_files", name, files)]
+    given = "token_file" if values["token_file"] else "psk_file"
+    own = _own(table, values, files)
+    pair, shared = own.pair, own.shared
+    if server:
+        if shared and server.own.shared:
+            raise table.error(given, "nothing, because the server has a secret")
+        pair, shared = server.own.pair, shared or server.own.shared
+    if own.shared and pair and authorities:
+        raise table.error(given, "nothing, because both sides show certificates")
+    if shared is None and not (pair and authorities):
+        raise table.error("psk_file", "the name of a file, or token_file, or certificate_files, key_file and ca_files instead")
+    return pair or shared, Authorities(authorities) if authorities else shared
+
+
+def _own(table: Table, values: dict, files: Files) -> _Own:
+    """Takes the keys of :data:`OWN` out of ``values``."""
+    psk, token, chain, key = (values.pop(each.name) for each in OWN)
+    if psk is not None and token is not None:
+        raise table.error("token_file", "nothing, because there is a psk_file")
     if bool(chain) != (key is not None):
         raise table.error("key_file" if chain else "certificate_files", f"together with {'certificate_files' if chain else 'key_file'}")
-    needed = not chain or not authorities
-    if needed and psk is None:
-        raise table.error("psk_file", "the name of a file, or certificate_files, key_file and ca_files instead")
-    if psk is not None and not needed:
-        raise table.error("psk_file", "nothing, because both sides show certificates", psk)
-    shared = None
+    shared = pair = None
     if psk is not None:
-        shared = table.guard("psk_file", lambda: PreSharedKey(files.secret(table, "psk_file", psk)[0].rstrip(b"\r\n")))
-    local = remote = shared
+        shared = _shared(table, "psk_file", psk, files)
+    if token is not None:
+        shared = AccessToken(lambda: _shared(table, "token_file", token, files))
+        shared.fetch()  # so that a wrong one is told of at once
     if chain:
         certificates = [each for name in chain for each in _certificates(table, "certificate_files", name, files)]
-        local = table.guard("key_file", lambda: KeyPair(load_private_key(*files.secret(table, "key_file", key)), tuple(certificates)))
-    if authorities:
-        remote = Authorities([each for name in authorities for each in _certificates(table, "ca_files", name, files)])
-    return local, remote
+        pair = table.guard("key_file", lambda: KeyPair(load_private_key(*files.secret(table, "key_file", key)), tuple(certificates)))
+    return _Own(shared, pair)
+
+
+def _shared(table: Table, key: str, name: str, files: Files) -> PreSharedKey:
+    return table.guard(key, lambda: PreSharedKey(files.secret(table, key, name)[0].rstrip(b"\r\n")))
 
 
 def _certificates(table: Table, key: str, name: str, files: Files) -> tuple:
     return table.guard(key, lambda: load_certificates(*files.public(table, key, name)))
 
 
-def _child(name: str, table: Table) -> tuple[ChildConfig, str]:
+def _child(name: str, table: Table, within: tuple[Network, ...]) -> tuple[ChildConfig, str]:
+    """``within``: networks that this side's traffic must be of, where there are any."""
     values = CHILD.read(table)
     start = values.pop("start")
     traffic = tuple(selectors(each) for each in table.inners("traffic", values.pop("traffic")))
+    if within and not traffic:
+        raise table.error("traffic", "a list of tables, because the server's addresses are given")
+    for each in traffic:
+        if within and not any(_inside(each.source, network) for network in within):
+            raise table.error("traffic", f"local in {', '.join(map(str, within))}, where the server stands", str(each.source))
     limits = {}
     hard, soft = (values.pop(key) for key in ("hard", "soft"))
     if hard is not None:
@@ -237,6 +324,10 @@ def _child(name: str, table: Table) -> tuple[ChildConfig, str]:
         limits["soft"] = _lifetime(table.inner("soft", soft))
     values["proposals"] = _proposals(table, values["proposals"], values["protocol"])
     return table.build(ChildConfig, name=name, traffic=traffic, initiate=start == START_NOW, **values, **limits), start
+
+
+def _inside(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.subnet_of(outer)
 
 
 def _lifetime(table: Table) -> Lifetime:

@@ -3,13 +3,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.ike import authentication, certificates, keys
 from spigate.firmware_py.ike.errors import AuthenticationFailed
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.pad import KeyPair, PreSharedKey
+from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey, Shared
 from spigate.firmware_py.ike.payloads import Auth, Cert, Identification, Notify, Payload
 from spigate.firmware_py.ike.protect import int_auth_octets
 from spigate.firmware_py.ike.registry import NotifyType
@@ -78,12 +78,12 @@ def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tup
     Raises
     ------
     AuthenticationFailed
-        The peer can take no signature of this side's key.
+        The peer can take no signature of this side's key, or there is no access token.
     """
     octets = transcript.octets(ike, identity, of_initiator=ike.initiator)
     match ike.peer.local_credential:
-        case PreSharedKey(secret):
-            return [], authentication.psk_auth(secret, ike.suite.prf, octets)
+        case PreSharedKey() | AccessToken() as shared:
+            return [], authentication.psk_auth(_secret(shared), ike.suite.prf, octets)
         case KeyPair(key, chain):
             try:
                 return certificates.certs(chain), authentication.sign(key, octets, transcript.hashes)
@@ -100,12 +100,19 @@ def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Ide
         raise AuthenticationFailed("no AUTH payload: the peer wants EAP")
     octets = transcript.octets(ike, identity, of_initiator=not ike.initiator)
     credential = ike.peer.remote_credential
-    if isinstance(credential, PreSharedKey):
-        authentication.verify_psk(auth, credential.secret, ike.suite.prf, octets)
+    if isinstance(credential, Shared):
+        authentication.verify_psk(auth, _secret(credential), ike.suite.prf, octets)
     else:
         certificate = credential.verify(message.all(Cert), who, ike.context.utc())
         authentication.verify_signature(auth, certificate.public_key(), octets)
     return who
+
+
+def _secret(shared: Shared) -> bytes:
+    try:
+        return shared.secret
+    except InputError as error:
+        raise AuthenticationFailed(str(error)) from None
 
 
 def capabilities() -> list[Payload]:

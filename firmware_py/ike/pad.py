@@ -1,5 +1,5 @@
 """The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which traffic."""
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -33,6 +33,28 @@ class PreSharedKey:
 
     def __post_init__(self):
         _check(len(self.secret) >= 1, "pre-shared key", "at least 1 byte", f"{len(self.secret)} bytes")
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A secret that both sides know and that somebody replaces from time to time: asked for anew in each handshake.
+
+    Parameters
+    ----------
+    fetch : callable
+        Gives the :class:`PreSharedKey` that it is now. Raises InputError where there is none.
+    """
+
+    fetch: Callable[[], PreSharedKey] = field(repr=False)
+
+    @property
+    def secret(self) -> bytes:
+        """Raises InputError."""
+        return self.fetch().secret
+
+
+Shared = PreSharedKey | AccessToken
+"""What both sides show by a MAC with it (RFC 7296 2.15)."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +135,11 @@ class Peer:
     ----------
     name : str
     local_identity : Identity
-    local_credential : PreSharedKey or KeyPair
+    local_credential : Shared or KeyPair
         How this side shows who it is.
     remote_identity : str
         Pattern of :meth:`Identity.matches`.
-    remote_credential : PreSharedKey or Authorities
+    remote_credential : Shared or Authorities
         How the peer must show it.
     address : Address or None
         Where to begin; None: only the peer begins.
@@ -148,9 +170,9 @@ class Peer:
 
     name: str
     local_identity: Identity
-    local_credential: PreSharedKey | KeyPair
+    local_credential: Shared | KeyPair
     remote_identity: str
-    remote_credential: PreSharedKey | Authorities
+    remote_credential: Shared | Authorities
     address: Address | None = None
     local_address: Address | None = None
     networks: tuple[Network, ...] = ()

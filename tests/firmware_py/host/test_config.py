@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import config, reference
 from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.pad import KeyPair, PreSharedKey
+from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.sa import Lifetime, Mode
@@ -87,6 +87,37 @@ def test_a_certificate_of_one_side_only(read):
     assert isinstance(peer.local_credential, KeyPair) and isinstance(peer.remote_credential, PreSharedKey)
 
 
+SERVED = PEER.replace('local_identity = "a.example"', "").replace('psk_file = "psk"', 'server = "web"')
+WEB = """
+[server.web]
+identity = "web.example"
+addresses = ["10.1.0.0/28", "fd00:1::/64"]
+"""
+PAIR = 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\n'
+SERVED_CHILD = SERVED + 'CREDENTIAL\n[peer.b.child.net]\ntraffic = [{ local = "10.1.0.8/29", remote = "10.2.0.0/24" }]\n'
+
+
+@pytest.mark.parametrize("server, peer, local, remote", [
+    ('psk_file = "psk"', "", PreSharedKey, PreSharedKey), ('token_file = "psk"', "", AccessToken, AccessToken),
+    (PAIR, 'ca_files = ["ca.pem"]', KeyPair, Authorities), (PAIR, 'psk_file = "psk"', KeyPair, PreSharedKey),
+    ('psk_file = "psk"', 'ca_files = ["ca.pem"]', PreSharedKey, Authorities)])
+def test_a_server_has_its_own_credentials(read, server, peer, local, remote):
+    made, = read(WEB + server + SERVED_CHILD.replace("CREDENTIAL", peer)).pad
+    assert str(made.local_identity) == "web.example"
+    assert isinstance(made.local_credential, local) and isinstance(made.remote_credential, remote)
+
+
+def test_an_access_token_is_read_when_it_is_needed(read, tmp_path):
+    token = read(PEER.replace("psk_file", "token_file")).pad["b"].local_credential
+    assert token.secret == SECRET.encode()
+    (tmp_path / "psk").write_text("another\n")
+    assert token.secret == b"another"
+    for spoil in (lambda: (tmp_path / "psk").write_text("\n"), lambda: (tmp_path / "psk").chmod(0o644), lambda: (tmp_path / "psk").unlink()):
+        spoil()
+        with pytest.raises(ConfigError, match="key peer.b.token_file"):
+            token.secret  # noqa: B018
+
+
 def test_everything_else_of_a_child(read):
     peer, = read(CHILD + 'protocol = "ah"\nmode = "transport"\nproposals = ["sha256-esn"]\nhard = { packets = 100 }\n'
                          'reqid = 7\nreplay_window = 1024\n').pad
@@ -136,6 +167,18 @@ MISTAKES = {
     "child's proposal": (CHILD + 'proposals = ["aes256"]', "key peer.b.child.net.proposals: proposal"),
     "traffic to nobody": (CHILD.replace('address = "192.0.2.2"\nlocal_address = "192.0.2.1"', "") + 'start = "traffic"',
                           "key peer.b.address: expected an IP address, because a child starts with traffic"),
+    "no such server": (PEER + 'server = "web"', "key peer.b.server: expected a server, .*, but there is none, not 'web'"),
+    "another server": (WEB + 'psk_file = "psk"' + SERVED.replace('"web"', '"mail"'), "key peer.b.server: expected one of web, not 'mail'"),
+    "two identities": (WEB + 'psk_file = "psk"' + SERVED + 'local_identity = "a.example"', "key peer.b.local_identity: expected nothing, because server web"),
+    "two secrets": (WEB + 'psk_file = "psk"' + SERVED + 'psk_file = "psk"', "key peer.b.psk_file: expected nothing, because the server"),
+    "secret and token": (PEER + 'token_file = "psk"', "key peer.b.token_file: expected nothing"),
+    "no token": (PEER.replace('psk_file = "psk"', 'token_file = "none"'), "key peer.b.token_file: expected a file that can be read"),
+    "a server without credentials": (WEB, "key server.web.psk_file: expected the name of a file, or token_file, or certificate_files"),
+    "a server with too many": (WEB + PAIR + 'psk_file = "psk"', "key server.web.certificate_files: expected nothing"),
+    "a server's unknown key": (WEB + 'psk_file = "psk"\nport = 1', "key server.web.port: expected one of identity, "),
+    "traffic not of the server": (WEB + 'psk_file = "psk"' + SERVED_CHILD.replace("CREDENTIAL", "").replace("10.1.0.8/29", "10.1.0.0/24"),
+                                  "key peer.b.child.net.traffic: expected local in 10.1.0.0/28, fd00:1::/64, where the server stands, not '10.1.0.0/24'"),
+    "any traffic of the server": (WEB + 'psk_file = "psk"' + SERVED + "\n[peer.b.child.net]\n", "key peer.b.child.net.traffic: expected a list of tables"),
     "policy": ('[[policy]]\nlocal = "10.0.0.0/8"', r"key policy\[0\].remote: expected a network, not nothing"),
 }
 

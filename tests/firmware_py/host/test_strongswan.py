@@ -6,6 +6,7 @@ import pytest
 from tests.firmware_py.host.bed import CHAIN, SIZES, Gateway, child_of, config, ping, rekey_under_traffic, transfer
 from tests.firmware_py.ike.authority import chains
 from tests.firmware_py.ike.hosts import Wire
+from tests.firmware_py.ike.network import SECRET
 from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, swanctl_conf
 
 # The peer is a process of its own with timers of its own, on a machine that may be loaded.
@@ -96,6 +97,21 @@ def test_certificates(wire, bed, tmp_path, case, who):
     log = charon.log.read_text()
     assert f"authentication of 'a.example' with {our_scheme} successful" in log
     assert f"authentication of 'b.example' (myself) with {their_scheme} successful" in log
+
+
+def test_a_servers_access_token_is_replaced_while_the_gateway_runs(wire, bed, tmp_path):
+    token = tmp_path / "spigate/token"
+    token.parent.mkdir()
+    token.write_text("of yesterday")
+    token.chmod(0o600)
+    server = '[server.web]\nidentity = "a.example"\naddresses = ["10.1.0.0/24"]\ntoken_file = "token"\n'
+    ours = config(start="never", credentials="").replace('local_identity = "a.example"', 'server = "web"')
+    gateway, charon = bed(ours + server, swanctl_conf())
+    assert "AUTHENTICATION_FAILED" in charon.swanctl("--initiate", "--child", "net", check=False)
+    token.write_text(SECRET.secret.decode() + "\n")
+    charon.swanctl("--initiate", "--child", "net")
+    work(wire)
+    assert SECRET.secret.decode() not in gateway.log.read_text()
 
 
 def test_rekeying_loses_no_packet(wire, bed):

@@ -1,11 +1,12 @@
-"""Two endpoints with certificates of every kind, and what they refuse."""
+"""Two endpoints with certificates of every kind, and access tokens, and what they refuse."""
 from datetime import timedelta
 
 import pytest
 from cryptography import x509
 
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.pad import KeyPair
+from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import BEGIN, SECRET, joined, pair
 
@@ -69,3 +70,26 @@ def test_another_authority(authority):
     a, b = connect({"local_credential": key_pair(authority, "ecdsa256", "a.example")},
                    {"remote_credential": Authorities([other.certificate])})
     assert "AUTHENTICATION_FAILED" in failure(a) and not b.standing
+
+
+def test_an_access_token_that_is_replaced():
+    """Each handshake is shown with the token of its time; without one, it fails, on either side."""
+    tokens = []
+
+    def fetch() -> PreSharedKey:
+        if not tokens:
+            raise InputError("there is no token")
+        return PreSharedKey(tokens[-1])
+
+    for side in ("a", "b"):
+        tokens[:] = [SECRET.secret]
+        credentials = {"local_credential": AccessToken(fetch), "remote_credential": AccessToken(fetch)}
+        network, one, other = pair(**{side: credentials})
+        for token, stands in ((SECRET.secret, True), (b"another", False), (None, False), (SECRET.secret, True)):
+            tokens[:] = [] if token is None else [token]
+            one.initiate("b")
+            network.run(10)
+            assert joined(one, other) == stands
+            one.endpoint.terminate(network.now, "b")
+            network.run(10)
+        assert "there is no token" in failure(one if side == "a" else other)
