@@ -42,7 +42,9 @@ PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
                    # A DFE's wires are 143,000 long after the static placer, and 199,000 after the other one.
                    "--placer", "static",
                    # On one placement of the engine router2 ended at 94 MHz, router1 at 134.
-                   "--router", "router1")
+                   "--router", "router1",
+                   # report.json then has the delay of every path's end, for who wants to know what comes next.
+                   "--detailed-timing-report")
 PROGRESS = {
     r" hpwl: (\d+)": "placement, wires of length {}",
     r"at iteration #(\d+): temp = .* wirelen = (\d+)": "better placement, step {}, wires of length {}",

@@ -12,6 +12,7 @@ from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.descriptor import MAX_DFES, SaState, StateRequest, Table, TableWrite
 from spigate.hdl.net.packet import packets
+from spigate.hdl.net.slice import across
 
 
 class Gateway(wiring.Component):
@@ -81,25 +82,25 @@ class Gateway(wiring.Component):
         connect(m, wiring.flipped(self.network_i), cfe.network)
         connect(m, wiring.flipped(self.server_i), cfe.server)
         connect(m, wiring.flipped(self.inject), cfe.inject)
-        connect(m, cfe.direct, forwarding.i[self.dfes])
-        connect(m, cfe.direct_egress, forwarding.egress[self.dfes])
+        across(m, "direct", cfe.direct, forwarding.i[self.dfes])
+        across(m, "direct_egress", cfe.direct_egress, forwarding.egress[self.dfes])
         for index, dfe in enumerate(dfes):
             m.submodules[f"dfe_{index}"] = dfe
-            connect(m, cfe.dfe[index], dfe.i)
-            connect(m, cfe.dfe_info[index], dfe.info)
-            connect(m, dfe.o, forwarding.i[index])
-            connect(m, dfe.egress, forwarding.egress[index])
+            across(m, f"dfe_{index}_i", cfe.dfe[index], dfe.i)
+            across(m, f"dfe_{index}_info", cfe.dfe_info[index], dfe.info, half=True)
+            across(m, f"dfe_{index}_o", dfe.o, forwarding.i[index])
+            across(m, f"dfe_{index}_egress", dfe.egress, forwarding.egress[index])
             m.d.comb += [cfe.dfe_free[index].eq(dfe.free), dfe.index.eq(index), dfe.time.eq(control.time)]
         connect(m, forwarding.network, wiring.flipped(self.network_o))
         connect(m, forwarding.server, wiring.flipped(self.server_o))
         connect(m, forwarding.punt, wiring.flipped(self.punt))
-        connect(m, forwarding.recirculate, cfe.recirculate)
-        connect(m, forwarding.recirculate_egress, cfe.recirculate_egress)
+        across(m, "recirculate", forwarding.recirculate, cfe.recirculate)
+        across(m, "recirculate_egress", forwarding.recirculate_egress, cfe.recirculate_egress)
 
         # The control element's side: settings, tables, counters, and what became of packets.
         connect(m, wiring.flipped(self.axil), control.axil)
         for index, reporter in enumerate([*dfes, cfe, forwarding]):
-            connect(m, reporter.reports, control.reports[index])
+            across(m, f"reports_{index}", reporter.reports, control.reports[index], half=True)
         m.submodules.tables = tables = TableRoutes(dfes=self.dfes)
         connect(m, control.tables, tables.i)
         connect(m, tables.cfe, cfe.tables)
@@ -122,8 +123,8 @@ class TableRoutes(wiring.Component):
     """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to the
     named DFE.
 
-    One register stage, so that the wires across the device begin at a register. Rows for a DFE that does not
-    exist vanish.
+    One register stage, so that the wires across the device begin and end at a register: a row every other clock. Rows
+    for a DFE that does not exist vanish.
     """
 
     def __init__(self, *, dfes: int):
@@ -137,11 +138,13 @@ class TableRoutes(wiring.Component):
         write = self.i.payload
         of_dfe = (write.table == Table.SA) | (write.table == Table.SOURCE)
         free = Signal()
-        m.d.comb += [free.eq(~Cat(waiting).any() | (Cat(target.valid & target.ready for target in targets)).any()),
-                     self.i.ready.eq(free)]
+        m.d.comb += [free.eq(~Cat(waiting).any()), self.i.ready.eq(free)]
+        for target in targets:
+            with m.If(target.ready):
+                m.d.sync += target.valid.eq(0)
         with m.If(free):
             for target in targets:
-                m.d.sync += [target.payload.eq(write), target.valid.eq(0)]
+                m.d.sync += target.payload.eq(write)
             with m.If(self.i.valid & ~of_dfe):
                 m.d.sync += self.cfe.valid.eq(1)
             for index, target in enumerate(self.dfe):

@@ -10,7 +10,7 @@ from spigate.hdl.crypto.icv import IcvCheck
 from spigate.hdl.crypto.intake import Intake
 from spigate.hdl.crypto.interface import EngineSignature, Word
 from spigate.hdl.crypto.key_schedule import KeySchedule
-from spigate.hdl.crypto.queue import Slice
+from spigate.hdl.net.slice import Slice
 
 
 class CompactEngine(wiring.Component):

@@ -1,5 +1,5 @@
-"""What lies between the stages of an engine: a short queue, and a register that cuts a stream's paths."""
-from amaranth.hdl import Module, Mux, Shape, Signal
+"""What lies between the stages of an engine: a short queue."""
+from amaranth.hdl import Module, Shape
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,41 +38,4 @@ class Queue(wiring.Component):
             m.d.sync += self.o.valid.eq(store.r_rdy)
             with m.If(store.r_rdy):
                 m.d.sync += self.o.payload.eq(store.r_data)
-        return m
-
-
-class Slice(wiring.Component):
-    """Two registers in a stream's way, so that no path goes through it in either direction: ``ready`` too comes out of
-    one.
-
-    Parameters
-    ----------
-    shape
-        Of the payload.
-
-    Members
-    -------
-    i : In(stream of shape)
-    o : Out(stream of shape)
-        One clock behind ``i`` at the least.
-    """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
-
-    def elaborate(self, platform):
-        m = Module()
-        # What came while `o` waited.
-        spare, spare_valid = Signal(self._shape), Signal()
-        m.d.comb += self.i.ready.eq(~spare_valid)
-        with m.If(~spare_valid):
-            m.d.sync += spare.eq(self.i.payload)
-        with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [
-                self.o.valid.eq(spare_valid | self.i.valid), self.o.payload.eq(Mux(spare_valid, spare, self.i.payload)),
-                spare_valid.eq(0),
-            ]
-        with m.Elif(~spare_valid):
-            m.d.sync += spare_valid.eq(self.i.valid)
         return m

@@ -106,7 +106,7 @@ class Emit(wiring.Component):
         # Word addresses: the next beat's, and that of the first beat behind OWN_WORDS; and how far it is to there.
         address, run, runs = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS)), Signal()
         word = Signal(range(OWN_WORDS + 1))
-        to_read, to_come = Signal(12), Signal(12)
+        to_read, to_come, final = Signal(12), Signal(12), Signal()
         reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
         queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1)})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
@@ -130,15 +130,19 @@ class Emit(wiring.Component):
             with m.If((word == OWN_WORDS - READ_WORDS) & runs):
                 m.d.sync += address.eq(run)
         with m.If(arrived):
-            m.d.sync += [to_come.eq(to_come - STORE_BYTES), overlay.eq(overlay >> 8 * STORE_BYTES), mask.eq(mask >> READ_WORDS)]
+            m.d.sync += [
+                to_come.eq(to_come - STORE_BYTES), final.eq(to_come <= 2 * STORE_BYTES), overlay.eq(overlay >> 8 * STORE_BYTES),
+                mask.eq(mask >> READ_WORDS),
+            ]
 
-        # The plan becomes the present packet: while none is sent, or with the last beat of the one before.
+        # The plan becomes the present packet while none is sent: it is wide, so out of registers.
         load = Signal()
         m.d.comb += self.i.ready.eq(load)
         with m.If(load):
             m.d.sync += [
                 self.lane.eq(departure.task.lane), self.read.buffer.eq(departure.task.done.buffer),
                 self.verdict.eq(info.verdict), self.bytes.eq(bytes_planned), to_read.eq(bytes_planned), to_come.eq(bytes_planned),
+                final.eq(0),  # no frame is as short as one read
                 overlay.eq(overlay_planned), mask.eq(mask_planned), word.eq(0), runs.eq(~punt), run.eq(run_planned),
                 address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop), self.egress.valid.eq(~departure.drop),
                 self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
@@ -149,7 +153,7 @@ class Emit(wiring.Component):
         sending, ended, ends = Signal(), Signal(), Signal()
         m.d.comb += [
             ends.eq(sending & arrived & entry.last), self.sent.eq(ends), self.release.eq((ended | ends) & ~self.egress.valid),
-            load.eq(planned & (~(sending | ended) | self.release)),
+            load.eq(planned & ~(sending | ended)),
         ]
         with m.If(load):
             m.d.sync += [sending.eq(~departure.drop), ended.eq(departure.drop)]
@@ -160,7 +164,7 @@ class Emit(wiring.Component):
 
         m.d.comb += [
             entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(READ_WORDS))),
-            entry.last.eq(to_come <= STORE_BYTES), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
+            entry.last.eq(final), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
             queue.w_en.eq(arrived), queue.w_data.eq(entry),
         ]
         self._send(m, queue, queued)
