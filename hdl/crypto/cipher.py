@@ -113,7 +113,8 @@ class Orders(wiring.Component):
         # A word waits for the next one, which tells whether its run goes on.
         word, held, first = Signal(interface.Word(WORD_BITS // 8)), Signal(), Signal()
         following = self.i.payload.kind
-        icv_left = Signal(range(5))
+        # Words of an ICV that is to be made; `adding`: there are some.
+        icv_left, adding = Signal(range(5)), Signal()
         closing = Signal()
         place = Signal(2)
         known, go = Signal(), Signal()
@@ -121,10 +122,11 @@ class Orders(wiring.Component):
         adds_icv = task.encrypt & (task.scheme != Scheme.NONE)
         m.d.comb += [
             known.eq(held & (word.last | self.i.valid)),
-            self.i.ready.eq(active & ~closing & (~held | go & ~word.last)),
+            # Out of registers: a word every other clock is more than AES, GHASH or HMAC take.
+            self.i.ready.eq(active & ~closing & ~held),
             item.cbc.eq(cbc), item.encrypt.eq(task.encrypt), item.scheme.eq(task.scheme),
         ]
-        with m.If(icv_left != 0):
+        with m.If(adding):
             m.d.comb += [item.kind.eq(Kind.ICV), item.count.eq(4), item.end.eq(icv_left == 1),
                          item.last.eq(icv_left == 1),
                          item.block.eq(gcm)]
@@ -146,6 +148,7 @@ class Orders(wiring.Component):
         block = Signal(BLOCK_BITS)
         low, high = block[:WORD_BITS], block[-WORD_BITS:]
         counters, mask, masking, whole, chained, mixed = Signal(3), Signal(), Signal(), Signal(), Signal(), Signal()
+        many = Signal()   # counter blocks that are not begun; of the clock before, in which one may have been added
         placing_counter, mixes, due = Signal(), Signal(), Signal()
         may = Signal()
         begun = Signal()
@@ -154,8 +157,8 @@ class Orders(wiring.Component):
             starts_block.eq(gcm & item.block & (place == 0)),
             in_cbc_block.eq(cbc & ((item.kind == Kind.TEXT) | (item.kind == Kind.IV))),
             ends_block.eq(cbc & item.block & ((place == 3) | item.end)),
-            may.eq(~placing_counter & ~(starts_block & (mask | (counters == 7))) & ~(in_cbc_block & whole)),
-            self.o.valid.eq((known | (icv_left != 0)) & may), go.eq(self.o.valid & self.o.ready),
+            may.eq(~placing_counter & ~(starts_block & (mask | many)) & ~(in_cbc_block & whole)),
+            self.o.valid.eq((known | adding) & may), go.eq(self.o.valid & self.o.ready),
             due.eq(self.room & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
             begun.eq(self.block.valid & self.block.ready), mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
             self.block.payload.block.eq(block),
@@ -173,17 +176,17 @@ class Orders(wiring.Component):
                 m.d.sync += block.eq(Cat(block[WORD_BITS:], self.task.payload.salt))
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), held.eq(1)]
-        with m.Elif(go & (icv_left == 0)):
+        with m.Elif(go & ~adding):
             m.d.sync += held.eq(0)
         with m.If(go):
             m.d.sync += [place.eq(Mux(item.end, 0, place + 1)), first.eq(0)]
-            with m.If(icv_left != 0):
-                m.d.sync += icv_left.eq(icv_left - 1)
+            with m.If(adding):
+                m.d.sync += [icv_left.eq(icv_left - 1), adding.eq(icv_left != 1)]
             with m.Elif(word.last):
                 m.d.sync += closing.eq(1)
                 with m.If(adds_icv):
-                    m.d.sync += icv_left.eq(icv_words(task.scheme))
-        with m.If(active & closing & (icv_left == 0) & (counters == 0) & ~mask & ~whole):
+                    m.d.sync += [icv_left.eq(icv_words(task.scheme)), adding.eq(1)]
+        with m.If(active & closing & ~adding & (counters == 0) & ~mask & ~whole):
             m.d.sync += [active.eq(0), closing.eq(0)]
 
         # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as words at the
@@ -205,6 +208,7 @@ class Orders(wiring.Component):
         with m.If(go & starts_block):
             with m.If(item.kind == Kind.ICV):
                 m.d.sync += mask.eq(1)
+        m.d.sync += many.eq(counters >= 6)
         m.d.sync += counters.eq(counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0)))
         with m.If(go & ends_block):
             m.d.sync += whole.eq(1)

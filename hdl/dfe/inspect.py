@@ -16,7 +16,7 @@ CONGESTION_EXPERIENCED = 3
 BEAT_WORDS = STORE_BYTES // 4
 HEADER_BEATS = 2
 """Beats that are read of an IP header in any case: five words, and the ports behind them."""
-SETTLE = 4
+SETTLE = 5
 """Clocks from the last beat to the last verdict about it."""
 
 
@@ -244,7 +244,8 @@ class Inspect(wiring.Component):
             m.d.sync += in_header.eq(~0)
         with m.Elif(words.is_header):
             m.d.sync += in_header.eq(Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS)))
-        counted = [Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0) for at in range(2 * BEAT_WORDS)]
+        counted = [Signal(16, name=f"counted_{at}") for at in range(2 * BEAT_WORDS)]
+        m.d.sync += [word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0)) for at, word in enumerate(counted)]
         m.d.sync += [sum_.eq(sum(counted[half * BEAT_WORDS:(half + 1) * BEAT_WORDS])) for half, sum_ in enumerate(sums)]
         m.d.sync += total.eq(Mux(words.start, 0, total + (sums[0] + sums[1])))
         folded, sum_good = Signal(17), Signal()

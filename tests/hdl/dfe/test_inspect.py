@@ -282,4 +282,4 @@ def test_clocks_a_packet():
             await ctx.tick()
 
     simulate(inspect, testbench, background=[lane.serve(inspect.read, inspect.rows)])
-    assert {later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False)} == {14}
+    assert {later - earlier for earlier, later in zip(clocks, clocks[1:], strict=False)} == {15}
