@@ -205,7 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, per block and in all."
     add_gateway_arguments(parser)
     # Two DFEs with compact engines pass 25 bits a clock, so 8 bytes are plenty. At 16 the core takes 85 % of the block RAMs, which
-    # then lie far from what uses them: on one seed it reached 93 MHz, at 8 bytes 106.
+    # then lie far from what uses them.
     parser.set_defaults(beat_bytes=8)
     parser.add_argument("--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)")
     parser.add_argument("--device", choices=PACKAGES, default=Target.device, help=f"default {Target.device}")
