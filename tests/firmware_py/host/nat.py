@@ -63,5 +63,5 @@ class Nat:
 
     def close(self) -> None:
         with suppress(subprocess.CalledProcessError):
-            self._shell("nft delete table ip nat; sysctl -qw net.ipv4.ip_forward=0")
+            self._shell("nft delete table ip nat; sysctl -qw net.ipv4.ip_forward=0; conntrack -F")
         subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
