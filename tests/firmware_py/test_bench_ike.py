@@ -5,7 +5,7 @@ import pytest
 
 from tests.firmware_py import bench_ike
 
-pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("strongswan")
 
 
 def test_a_small_part(wire, tmp_path):

@@ -26,8 +26,7 @@ from spigate.sim.build import need as need_tool
 from tests.firmware_py.host.bed import SPIGATE, Gateway, ping, transfer
 from tests.firmware_py.ike.hosts import Wire, inside, need
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("host")
 CONFIG = """
 [host]
 device = "ipsec0"

@@ -11,8 +11,7 @@ import pytest
 from tests.firmware_py.ike.hosts import need
 from tests.firmware_py.ike.strongswan import STRONGSWAN
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("host")
 GUIDE = Path(__file__).parents[3] / "docs/operating.md"
 
 

@@ -9,8 +9,7 @@ from tests.firmware_py.ike.hosts import Wire
 from tests.firmware_py.ike.network import SECRET
 from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, swanctl_conf
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("host")
 MEGABYTE = 1 << 20
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from tests.firmware_py.ike.hosts import OURS, THEIRS
 from tests.firmware_py.ike.network import SECRET, child, esp, ike, net
 from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, Pump, echo, open_esp, swanctl_conf
 
-# The peer is a process of its own with timers of its own, on a machine that may be loaded.
-pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.flaky(reruns=2)]
+pytestmark = pytest.mark.xdist_group("strongswan")
 
 IKE = "aes128gcm16-prfsha256-ecp256"
 ESP = "aes128gcm16"
