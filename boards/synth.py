@@ -198,8 +198,7 @@ def rows(results: Iterable[Result]) -> list[list[str]]:
 def markdown(results: Iterable[Result]) -> str:
     """The table for documentation: without the last column, which is of the machine."""
     lines = [list(COLUMNS.values()), ["---", *["---:"] * (len(COLUMNS) - 1)], *rows(results)]
-    lines = [line[:-1] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line[:-1])} |\n" for line in lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

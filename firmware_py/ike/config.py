@@ -216,11 +216,12 @@ def read_pad(top: Table, folder: Path) -> tuple[Pad, dict[tuple[str, str], str]]
 
 def _server(table: Table, files: Files) -> _Server:
     values = SERVER.read(table)
+    chain = values["certificate_files"]
     own = _own(table, values, files)
     if own == _Own(None, None):
         raise table.error("psk_file", "the name of a file, or token_file, or certificate_files and key_file instead")
     if own.shared and own.pair:
-        raise table.error("certificate_files", "nothing, because the server has a secret")
+        raise table.error("certificate_files", "nothing, because the server has a secret", chain)
     return table.build(_Server, own=own, identity=values["identity"], addresses=tuple(values["addresses"]))
 
 
@@ -265,14 +266,15 @@ def _credentials(table: Table, values: dict, server: _Server | None, files: File
     """How this side, and how the peer, shows who it is. Takes the keys of files out of ``values``."""
     authorities = [each for name in values.pop("ca_files") for each in _certificates(table, "ca_files", name, files)]
     given = "token_file" if values["token_file"] else "psk_file"
+    secret = values[given]
     own = _own(table, values, files)
     pair, shared = own.pair, own.shared
     if server:
         if shared and server.own.shared:
-            raise table.error(given, "nothing, because the server has a secret")
+            raise table.error(given, "nothing, because the server has a secret", secret)
         pair, shared = server.own.pair, shared or server.own.shared
     if own.shared and pair and authorities:
-        raise table.error(given, "nothing, because both sides show certificates")
+        raise table.error(given, "nothing, because both sides show certificates", secret)
     if shared is None and not (pair and authorities):
         raise table.error("psk_file", "the name of a file, or token_file, or certificate_files, key_file and ca_files instead")
     return pair or shared, Authorities(authorities) if authorities else shared
@@ -282,7 +284,7 @@ def _own(table: Table, values: dict, files: Files) -> _Own:
     """Takes the keys of :data:`OWN` out of ``values``."""
     psk, token, chain, key = (values.pop(each.name) for each in OWN)
     if psk is not None and token is not None:
-        raise table.error("token_file", "nothing, because there is a psk_file")
+        raise table.error("token_file", "nothing, because there is a psk_file", token)
     if bool(chain) != (key is not None):
         raise table.error("key_file" if chain else "certificate_files", f"together with {'certificate_files' if chain else 'key_file'}")
     shared = pair = None

@@ -112,3 +112,16 @@ def simulate(component, *testbenches, background: Iterable = (), clocks: int = 1
         if len(done) == len(testbenches):
             return
     raise TimeoutError(f"{len(testbenches) - len(done)} of {len(testbenches)} testbenches still run after {clocks} clocks")
+
+
+def passes_on(dut, pauses: str, items) -> None:
+    """Items that go in at ``dut.i`` come out at ``dut.o`` as they are and in their order, with the pauses of that name."""
+    source_pause, sink_pause = PAUSES[pauses]()
+
+    async def feed(ctx):
+        await put(ctx, dut.i, items, source_pause)
+
+    async def read(ctx):
+        assert [await take(ctx, dut.o, sink_pause) for _ in items] == list(items)
+
+    simulate(dut, feed, read)

@@ -115,7 +115,7 @@ def test_an_access_token_is_read_when_it_is_needed(read, tmp_path):
     for spoil in (lambda: (tmp_path / "psk").write_text("\n"), lambda: (tmp_path / "psk").chmod(0o644), lambda: (tmp_path / "psk").unlink()):
         spoil()
         with pytest.raises(ConfigError, match="key peer.b.token_file"):
-            token.secret  # noqa: B018
+            token.fetch()
 
 
 def test_everything_else_of_a_child(read):
@@ -156,7 +156,7 @@ MISTAKES = {
     "noise": (PEER + 'certificate_files = ["noise"]\nkey_file = "key.pem"', "key peer.b.certificate_files: .*noise: expected certificates in PEM"),
     "noise for a key": (PEER + 'certificate_files = ["own.pem"]\nkey_file = "noise"', "key peer.b.key_file: .*noise: expected a private key"),
     "another's key": (PEER + 'certificate_files = ["ca.pem"]\nkey_file = "key.pem"', "key peer.b.key_file: key must be that of the first certificate"),
-    "useless secret": (PEER + 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\nca_files = ["ca.pem"]', "key peer.b.psk_file: expected nothing"),
+    "useless secret": (PEER + 'certificate_files = ["own.pem"]\nkey_file = "key.pem"\nca_files = ["ca.pem"]', "key peer.b.psk_file: expected nothing, because .*, not 'psk'"),
     "proposal": (PEER + 'proposals = ["aes256gcm16-ecp384"]', "key peer.b.proposals: proposal .* expected a prf"),
     "retransmission": (PEER + "retransmission = { tries = -1 }", "key peer.b.retransmission.tries: expected a number, 0 to 1000, not -1"),
     "network": (CHILD.replace("10.2.0.0/24", "10.2.0.1/24"), r"key peer.b.child.net.traffic\[0\].remote: expected a network, not '10.2.0.1/24'"),
@@ -170,11 +170,11 @@ MISTAKES = {
     "no such server": (PEER + 'server = "web"', "key peer.b.server: expected a server, .*, but there is none, not 'web'"),
     "another server": (WEB + 'psk_file = "psk"' + SERVED.replace('"web"', '"mail"'), "key peer.b.server: expected one of web, not 'mail'"),
     "two identities": (WEB + 'psk_file = "psk"' + SERVED + 'local_identity = "a.example"', "key peer.b.local_identity: expected nothing, because server web"),
-    "two secrets": (WEB + 'psk_file = "psk"' + SERVED + 'psk_file = "psk"', "key peer.b.psk_file: expected nothing, because the server"),
-    "secret and token": (PEER + 'token_file = "psk"', "key peer.b.token_file: expected nothing"),
+    "two secrets": (WEB + 'psk_file = "psk"' + SERVED + 'psk_file = "psk"', "key peer.b.psk_file: expected nothing, because the server has a secret, not 'psk'"),
+    "secret and token": (PEER + 'token_file = "psk"', "key peer.b.token_file: expected nothing, because .*, not 'psk'"),
     "no token": (PEER.replace('psk_file = "psk"', 'token_file = "none"'), "key peer.b.token_file: expected a file that can be read"),
     "a server without credentials": (WEB, "key server.web.psk_file: expected the name of a file, or token_file, or certificate_files"),
-    "a server with too many": (WEB + PAIR + 'psk_file = "psk"', "key server.web.certificate_files: expected nothing"),
+    "a server with too many": (WEB + PAIR + 'psk_file = "psk"', r"key server.web.certificate_files: expected nothing, because .*, not \['own.pem'\]"),
     "a server's unknown key": (WEB + 'psk_file = "psk"\nport = 1', "key server.web.port: expected one of identity, "),
     "traffic not of the server": (WEB + 'psk_file = "psk"' + SERVED_CHILD.replace("CREDENTIAL", "").replace("10.1.0.8/29", "10.1.0.0/24"),
                                   "key peer.b.child.net.traffic: expected local in 10.1.0.0/28, fd00:1::/64, where the server stands, not '10.1.0.0/24'"),

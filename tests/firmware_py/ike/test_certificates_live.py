@@ -1,4 +1,4 @@
-"""Two endpoints with certificates of every kind, and access tokens, and what they refuse."""
+"""Two endpoints with certificates of every kind, and access tokens, several servers, and what they refuse."""
 from datetime import timedelta
 
 import pytest
@@ -6,9 +6,10 @@ from cryptography import x509
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.certificates import Authorities
+from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
-from tests.firmware_py.ike.network import BEGIN, SECRET, joined, pair
+from tests.firmware_py.ike.network import BEGIN, SECRET, Network, child, joined, pair, peer, reverse
 
 DATES = {"not_before": BEGIN - timedelta(days=1), "not_after": BEGIN + timedelta(days=10)}
 
@@ -93,3 +94,18 @@ def test_an_access_token_that_is_replaced():
             one.endpoint.terminate(network.now, "b")
             network.run(10)
         assert "there is no token" in failure(one if side == "a" else other)
+
+
+def test_servers_at_one_address_are_told_apart_by_idr():
+    servers = {name: (PreSharedKey(name.encode() * 4), child(traffic=f"10.1.0.0/24=10.2.{at}.0/24")) for at, name in enumerate(("web", "mail", "files"))}
+    network = Network()
+    one = network.host("a", "192.0.2.1", *(
+        peer(name, "a", "b", remote_identity=f"{name}.example", local_credential=key, remote_credential=key, children=(config,))
+        for name, (key, config) in servers.items()))
+    other = network.host("b", "192.0.2.2", *(
+        peer(name, "b", "a", local_identity=Identity.parse(f"{name}.example"), local_credential=key, remote_credential=key,
+             children=(reverse(config),)) for name, (key, config) in servers.items()))
+    for name in reversed(servers):
+        one.initiate(name)
+        network.run(10)
+    assert [ike.peer.name for ike in other.standing] == [*reversed(servers)] and joined(one, other)

@@ -1,24 +1,13 @@
 import pytest
 
 from spigate.hdl.net.slice import Slice
-from tests.hdl.streams import PAUSES, put, simulate, take
-
-ITEMS = range(1, 100)
+from tests.hdl.streams import PAUSES, passes_on, simulate
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
 @pytest.mark.parametrize("half", [False, True])
 def test_keeps_items_and_their_order(half, pauses):
-    dut = Slice(8, half=half)
-    source_pause, sink_pause = PAUSES[pauses]()
-
-    async def feed(ctx):
-        await put(ctx, dut.i, ITEMS, source_pause)
-
-    async def read(ctx):
-        assert [await take(ctx, dut.o, sink_pause) for _ in ITEMS] == list(ITEMS)
-
-    simulate(dut, feed, read)
+    passes_on(Slice(8, half=half), pauses, range(1, 100))
 
 
 def test_a_slice_passes_an_item_a_clock_and_cuts_ready():
