@@ -1,4 +1,4 @@
-"""Devices and sockets of Linux: a TUN device, UDP for IKE and ESP in UDP, raw sockets for ESP, AH and all that is sent.
+"""Devices and sockets of Linux: TUN and TAP devices, UDP for IKE and ESP in UDP, raw sockets for ESP, AH and all that is sent.
 
 They all carry one mark, so that what leaves here never goes into the TUN device (see :mod:`.routes`). They want root, or
 CAP_NET_ADMIN and CAP_NET_RAW.
@@ -16,7 +16,7 @@ from spigate.firmware_py.packet import UDP, ipv4_header, ipv6_header, transport_
 from spigate.firmware_py.sa import Address
 
 MARK = 0x5350
-_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+_TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0001, 0x0002, 0x1000
 _IP_TOS, _IP_PKTINFO, _IP_RECVTOS = 1, 8, 13
 _IPV6_RECVPKTINFO, _IPV6_PKTINFO, _IPV6_RECVTCLASS, _IPV6_TCLASS = 49, 50, 66, 67
 _PACKET_BYTES, _ANCILLARY_BYTES = 0xFFFF, 256
@@ -28,13 +28,19 @@ FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 class Tun:
     """A TUN device, which vanishes with the process. InputError where it cannot be made."""
 
+    _KIND = _IFF_TUN
+
     def __init__(self, name: str):
-        self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        kind = type(self).__name__.upper()
         try:
-            fcntl.ioctl(self.fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
+            self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        except OSError as error:
+            raise InputError(f"{kind} device {name}: /dev/net/tun: {error.strerror}") from None
+        try:
+            fcntl.ioctl(self.fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), self._KIND | _IFF_NO_PI))
         except OSError as error:
             os.close(self.fd)
-            raise InputError(f"TUN device {name}: {error.strerror}; it wants root, and no other process that has it") from None
+            raise InputError(f"{kind} device {name}: {error.strerror}; it wants root, and no other process that has it") from None
 
     def fileno(self) -> int:
         return self.fd
@@ -53,6 +59,12 @@ class Tun:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+class Tap(Tun):
+    """The same with Ethernet frames: packets are frames, without their frame check sequence."""
+
+    _KIND = _IFF_TAP
 
 
 def _marked(family: int, kind: int, protocol: int = 0) -> socket.socket:
