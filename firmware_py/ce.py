@@ -18,7 +18,7 @@ from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.routing import Consumed, Routing
+from spigate.firmware_py.routing import Consumed, Routing, Unresolved
 from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
@@ -29,6 +29,7 @@ from spigate.firmware_py.tables import (
     CfeSettings,
     Event,
     Rule,
+    SaState,
     Source,
     Tables,
 )
@@ -38,8 +39,10 @@ LOOP_LIMIT = 64
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
-INSIDE, BEYOND = "an SA inside another one", "packets that no DFE can do"
+INSIDE, BEYOND, MOVED = "an SA inside another one", "packets that no DFE can do", "a peer that moved"
 """Why an SA is done in software, though a DFE could do it."""
+FOR_HOST = frozenset({"ike", "local", "not_ip"})
+"""What the host itself may want of the frames that end here."""
 
 
 class ControlElement:
@@ -77,6 +80,14 @@ class ControlElement:
         Packets that the software path did, and frames that it added: :class:`~spigate.firmware_py.slowpath.SlowPath`.
     refusals : dict of Sa to str
         Why an SA is done in software.
+    on_host : callable
+        Called with header and frame of what is for the host itself: IKE, what the policies let pass to its own addresses or from
+        them, and what is not IP.
+    on_unresolved : callable
+        Called with port and address of a neighbour that is not known, and header and frame of what waits for it:
+        :meth:`handle` does it once more.
+    on_moved : callable
+        Called with an inbound SA on which an authentic packet came in UDP from elsewhere, and with that packet's header.
 
     Raises
     ------
@@ -108,6 +119,9 @@ class ControlElement:
             _check_policy(policy)
             self._policies.add(policy)
         self._steps = steps(self._policies)
+        self.on_host: Callable[[PuntHeader, bytes], None] = lambda header, frame: None
+        self.on_unresolved: Callable[[Port, Address, PuntHeader, bytes], None] = lambda port, address, header, frame: None
+        self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
 
     async def start(self) -> None:
         """Sets up the classifier and, where they are given, the clear sources."""
@@ -139,18 +153,26 @@ class ControlElement:
         }
         handler = handlers.get(header.reason)
         if handler is None:
-            self.consumed[header.reason.name.lower()] += 1
+            self._end(Consumed(header.reason.name.lower()), header, frame)
             return
         try:
             ethernet, packet = Ethernet.parse(frame)
             await handler(header, frame, ethernet, packet, Ip.parse(packet))
         except Consumed as cause:
-            self.consumed[str(cause)] += 1
+            self._end(cause, cause.header or header, cause.frame or frame)
         except Refused as refusal:
             if refusal.reason >= Reason.UNKNOWN_SPI:
                 self.consumed[refusal.reason.name.lower()] += 1
             else:
                 self.dropped[refusal.reason] += 1
+
+    def _end(self, cause: Consumed, header: PuntHeader, frame: bytes) -> None:
+        """A frame ends here."""
+        self.consumed[str(cause)] += 1
+        if isinstance(cause, Unresolved):
+            self.on_unresolved(cause.port, cause.address, header, frame)
+        elif str(cause) in FOR_HOST:
+            self.on_host(header, frame)
 
     # SAs and policies
 
@@ -170,6 +192,37 @@ class ControlElement:
         """Gives up ``sa``: its entries go first, then its keys."""
         self._sas.remove(sa)
         await self._programming.remove(sa)
+
+    async def move_sa(self, old: Sa, new: Sa) -> None:
+        """Goes on with ``old`` as ``new``: other addresses or UDP ports outside, everything else as it stands. From now on it is
+        done in software.
+
+        Raises
+        ------
+        InputError
+            ``old`` is not there, or another one has the name of ``new``.
+        """
+        self._sas.replace(old, new)
+        await self._programming.rename(old, new, MOVED)
+        await self._learn_rules_anew()
+
+    async def state(self, sa: Sa) -> SaState:
+        """How far ``sa`` is."""
+        placed = self.placed(sa)
+        if placed is None:
+            return SaState(sa.sequence, sa.window)
+        return placed.soft.state if placed.soft else await self._tables.read_state(placed.dfe, placed.index)
+
+    async def change_topology(self, topology: Topology) -> None:
+        """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
+        before, self._topology, self._routing.topology = self._topology, topology, topology
+        if any(topology.neighbours.get(at) != neighbour for at, neighbour in before.neighbours.items()):
+            await self._learn_rules_anew()
+            await self._programming.forget_routes()
+            for placed in list(self._programming.placed.values()):
+                if placed.route is not None:
+                    await self._programming.find_by(placed, self._routing.inbound(placed))
+            await self._programming.forget_routes()
 
     async def add_policy(self, policy: Policy) -> None:
         """Adds a policy. Rules are learned anew, so that it has its place among them."""
@@ -387,6 +440,11 @@ class ControlElement:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.allowed(source, ingress):
             raise Refused(Reason.POLICY)
+
+    def heard(self, sa: Sa, outer: Ip) -> None:
+        """An authentic packet came on ``sa``, in UDP."""
+        if (outer.source, outer.ports[0]) != (sa.source, sa.encapsulation.source_port):
+            self.on_moved(sa, outer)
 
     async def path_changed(self, destination: Address) -> None:
         """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""

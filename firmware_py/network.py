@@ -61,10 +61,13 @@ class Topology:
     ----------
     interfaces, neighbours, routes : iterables
         One interface a port. Networks of interfaces' addresses are routes of themselves.
+    complete : bool
+        These are all neighbours. False: more may turn up.
     """
 
     def __init__(self, interfaces: Iterable[Interface], neighbours: Iterable[Neighbour] = (),
-                 routes: Iterable[NetworkRoute] = ()):
+                 routes: Iterable[NetworkRoute] = (), *, complete: bool = True):
+        self._complete = complete
         self.interfaces = {interface.port: interface for interface in interfaces}
         self.neighbours = {(neighbour.port, neighbour.address): neighbour for neighbour in neighbours}
         connected = [NetworkRoute(address.network, interface.port)
@@ -85,6 +88,20 @@ class Topology:
 
     def next_hops(self, destinations: Network) -> set[NextHop]:
         """All next hops that packets to ``destinations`` may take."""
+        return self._hops(destinations) - {None}
+
+    def one_hop(self, destinations: Network) -> NextHop | None:
+        """The next hop of all packets to ``destinations``; None where there are several, or one may yet turn up."""
+        hops = self.next_hops(destinations) if self._complete else self._hops(destinations)
+        return hops.pop() if len(hops) == 1 and (self._complete or self._routed(destinations)) else None
+
+    def _routed(self, destinations: Network) -> bool:
+        """Whether all packets to ``destinations`` go to routers, or to one neighbour."""
+        met = [route for route in self.routes if route.destination.overlaps(destinations)]
+        return destinations.num_addresses == 1 or all(route.gateway or route.destination.num_addresses == 1 for route in met)
+
+    def _hops(self, destinations: Network) -> set[NextHop | None]:
+        """The same, and None where one is not known."""
         found = set()
         for route in self.routes:
             if not route.destination.overlaps(destinations):
@@ -96,7 +113,7 @@ class Topology:
                              if port == route.port and address in route.destination and address in destinations)
             if destinations.subnet_of(route.destination):
                 break
-        return found - {None}
+        return found
 
     def behind(self, source: Address, port: Port) -> Network | None:
         """The network of ``source``, if it lies behind ``port``."""

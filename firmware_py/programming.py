@@ -19,7 +19,8 @@ comes twice."""
 class Placed:
     """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
     stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
-    that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one."""
+    that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
+    of an inbound one that the CAM points to."""
 
     sa: Sa
     dfe: int
@@ -28,6 +29,7 @@ class Placed:
     soft: SoftSa | None = None
     inside: bool = False
     mtu: int = 0
+    route: Route | None = None
 
 
 class Programming:
@@ -61,6 +63,7 @@ class Programming:
         self._free = [deque(range(capabilities.sa_entries)) for _ in range(capabilities.dfes)]
         self._rules: OrderedDict[tuple, Rule] = OrderedDict()
         self._routes: dict[Route, int] = {}
+        self._free_routes = deque(range(capabilities.routes))
         self._sources: list[Source] = []
         self._ipv6_sources: list[Source] = []
 
@@ -110,6 +113,7 @@ class Programming:
         sa = placed.sa
         key = CamKey(sa.destination, sa.spi, sa.protocol)
         await self._tables.add_cam(CamEntry(key, placed.dfe, placed.index, await self.route(route)))
+        placed.route = route
         self.programmed["cam"] += 1
 
     async def move(self, placed: Placed, route: Route | None) -> None:
@@ -152,6 +156,22 @@ class Programming:
             await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)
+
+    async def rename(self, old: Sa, new: Sa, why: str) -> None:
+        """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
+        cannot be told of others without a break."""
+        placed = self.placed.pop(old.identity, None)
+        self.refusals.pop(old, None)
+        if placed is None:
+            return
+        await self.take_over(placed, why)
+        if placed.route is not None:
+            await self._tables.remove_cam(CamKey(old.destination, old.spi, old.protocol))
+            placed.route = None
+        self.refusals.pop(old, None)
+        self.refusals[new] = why
+        placed.sa, placed.soft = new, SoftSa(new, placed.permitted, placed.soft.state)
+        self.placed[new.identity] = placed
 
     def _room(self, *, prefer: int | None = None, avoid: int | None = None) -> int | None:
         """An enabled DFE with room: ``prefer``, or the one with most."""
@@ -208,12 +228,21 @@ class Programming:
     async def route(self, route: Route) -> int:
         """The index of ``route``, which is written if it is new."""
         if route not in self._routes:
-            if len(self._routes) >= self._capabilities.routes:
+            if not self._free_routes:
                 raise TableFull(f"The routes are full: {len(self._routes)} entries")
-            await self._tables.write_route(len(self._routes), route)
-            self._routes[route] = len(self._routes)
+            index = self._free_routes.popleft()
+            await self._tables.write_route(index, route)
+            self._routes[route] = index
             self.programmed["route"] += 1
         return self._routes[route]
+
+    async def forget_routes(self) -> None:
+        """Takes those routes back that no SA needs, when there are no rules."""
+        needed = {placed.route for placed in self.placed.values()}
+        for route in [route for route in self._routes if route not in needed]:
+            index = self._routes.pop(route)
+            await self._tables.write_route(index, None)
+            self._free_routes.append(index)
 
     async def allow(self, source: Source) -> None:
         """Lets ``source`` speak in the clear, in every DFE."""

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from spigate.firmware_py.network import NextHop, Topology
 from spigate.firmware_py.packet import Ip
 from spigate.firmware_py.programming import Placed
-from spigate.firmware_py.punt import Port
+from spigate.firmware_py.punt import Port, PuntHeader
 from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES
@@ -19,7 +19,20 @@ MAX_PATHS = 1024
 
 
 class Consumed(Exception):
-    """A packet that ends at the control element, for a cause that is no reason of the gateway's."""
+    """A packet that ends at the control element, for a cause that is no reason of the gateway's. ``header`` and ``frame``: what it
+    had become by then; None where it was still as it came up."""
+
+    def __init__(self, cause: str, header: PuntHeader | None = None, frame: bytes | None = None):
+        super().__init__(cause)
+        self.header, self.frame = header, frame
+
+
+class Unresolved(Consumed):
+    """Nobody knows the Ethernet address of the next hop ``address`` at ``port``."""
+
+    def __init__(self, port: Port, address: Address):
+        super().__init__("no_route")
+        self.port, self.address = port, address
 
 
 class Routing:
@@ -32,15 +45,20 @@ class Routing:
         The SAs of the control element.
     clock : callable
         Seconds.
+
+    Members
+    -------
+    topology : Topology
+        May be replaced by what the networks have become.
     """
 
     def __init__(self, topology: Topology, sas: Callable[[], Iterable[Sa]], clock: Callable[[], float]):
-        self._topology, self._sas, self._clock = topology, sas, clock
+        self.topology, self._sas, self._clock = topology, sas, clock
         self._paths: dict[Address, tuple[int, float]] = {}
 
     def is_local(self, address: Address) -> bool:
         """Whether it is the gateway's own, or the host's that stands behind it in transport mode."""
-        return address in self._topology.local
+        return address in self.topology.local
 
     def inbound(self, placed: Placed) -> Route:
         """The way of all that an inbound SA carries. One next hop for all its destinations: straight to it.
@@ -49,8 +67,9 @@ class Routing:
             return Route(Port.RECIRCULATE)
         if placed.sa.mode == Mode.TRANSPORT:
             return Route(Port.SERVER)
-        hops = set().union(*(self._topology.next_hops(selectors.destination) for selectors in placed.permitted))
-        return routed(hops.pop()) if len(hops) == 1 else Route(Port.RECIRCULATE)
+        hops = {self.topology.one_hop(selectors.destination) for selectors in placed.permitted}
+        hop = hops.pop() if len(hops) == 1 else None
+        return routed(hop) if hop else Route(Port.RECIRCULATE)
 
     def outbound(self, sa: Sa) -> Route:
         """The way of what an outbound SA sends."""
@@ -78,14 +97,25 @@ class Routing:
         return routed(self.next_hop(ip.destination))
 
     def next_hop(self, destination: Address) -> NextHop:
-        hop = self._topology.next_hop(destination)
-        if hop is None:
+        """The way to ``destination``.
+
+        Raises
+        ------
+        Unresolved
+            The neighbour is not known.
+        Consumed
+            There is no way.
+        """
+        hop, route = self.topology.next_hop(destination), self.topology.route(destination)
+        if route is None:
             raise Consumed("no_route")
+        if hop is None:
+            raise Unresolved(route.port, route.gateway or destination)
         return hop
 
     def address(self, port: Port, version: int) -> Address | None:
         """The gateway's own address at ``port``, of that IP version and not of the link alone."""
-        interface = self._topology.interfaces.get(port)
+        interface = self.topology.interfaces.get(port)
         addresses = [ip_address(str(address.ip)) for address in interface.addresses] if interface else []
         return next((address for address in addresses if address.version == version and not address.is_link_local), None)
 
@@ -98,7 +128,7 @@ class Routing:
 
     def mtu(self, port: Port, destination: Address | None = None) -> int:
         """Of the link at ``port``, or, where less is known to pass, of the path to ``destination``."""
-        interface = self._topology.interfaces.get(port)
+        interface = self.topology.interfaces.get(port)
         link = interface.mtu if interface else 0xFFFF
         mtu, since = self._paths.get(destination, (link, 0))
         if mtu < link and self._clock() - since >= PATH_MTU_AGE_S:

@@ -35,6 +35,21 @@ class SaDatabase:
         self._sas.pop(sa.identity, None)
         self._born.pop(sa.identity, None)
 
+    def replace(self, old: Sa, new: Sa) -> None:
+        """Puts ``new`` in the place of ``old``, at its age.
+
+        Raises
+        ------
+        InputError
+            ``old`` is not there, or there is another SA with the name of ``new``.
+        """
+        if self._sas.get(old.identity) != old:
+            raise InputError(f"There is no {old}")
+        if new.identity != old.identity and new.identity in self._sas:
+            raise InputError(f"There is already an SA with the name of {new}")
+        self._sas = {sa.identity: sa for sa in (new if sa is self._sas[old.identity] else sa for sa in self._sas.values())}
+        self._born[new.identity] = self._born.pop(old.identity)
+
     def inbound(self, identity: tuple) -> Sa | None:
         """The inbound SA of that name."""
         sa = self._sas.get(identity)

@@ -12,6 +12,8 @@ from typing import Protocol
 from spigate.firmware_py.decision import Decision, Flow
 from spigate.firmware_py.packet import (
     ETHERTYPES,
+    ICMPV6,
+    IKE_PORT,
     NATT_PORT,
     UDP,
     Ethernet,
@@ -24,7 +26,7 @@ from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.programming import Placed
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, layered, routed
-from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode
+from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
@@ -35,6 +37,8 @@ ERRORS_PER_S, ERROR_BURST = 100, 20
 MAX_EVENTS = 1024
 """Events that wait to be taken; the oldest go."""
 KEEPALIVE = b"\xff"
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""Types of ICMPv6 (RFC 4861 4)."""
 NON_ESP_MARKER = bytes(4)
 
 
@@ -55,6 +59,9 @@ class Owner(Protocol):
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
+
+    def heard(self, sa: Sa, outer: Ip) -> None:
+        """An authentic packet came on ``sa``, in UDP."""
 
     async def path_changed(self, destination: Address) -> None:
         """The path to ``destination`` takes less than before."""
@@ -113,6 +120,8 @@ class SlowPath:
             It ends here: a fragment that waits, a keep-alive, a packet for the gateway itself.
         """
         ip = Ip.parse(packet)
+        if _is_neighbour_discovery(packet, ip):
+            raise Consumed("local")  # without it nobody finds the gateway, whatever the policies say
         if ip.fragment and self._wants_whole(header.ingress, ip):
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
             if whole is None:
@@ -145,7 +154,10 @@ class SlowPath:
 
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
-        in_udp = self._routing.is_local(ip.destination) and ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
+        port = ip.ports[1] if self._routing.is_local(ip.destination) and ip.protocol == UDP and ip.ports else None
+        if port == IKE_PORT:
+            raise Consumed("ike", header, ethernet.pack() + packet)
+        in_udp = port == NATT_PORT
         if not (in_udp or self._is_ipsec(ip)):
             return False
         number = spi(packet, ip)
@@ -154,7 +166,7 @@ class SlowPath:
             if payload == KEEPALIVE:
                 raise Consumed("keepalive")
             if payload[:4] == NON_ESP_MARKER:
-                raise Consumed("ike")
+                raise Consumed("ike", header, ethernet.pack() + packet)
         if number is None:
             raise Refused(Reason.MALFORMED)
         if number < 256:
@@ -182,7 +194,10 @@ class SlowPath:
             self._tell(refusal.reason, placed, header, packet)
             raise
         self._tell_soft(placed, header, packet)
+        if placed.sa.encapsulation:
+            self._owner.heard(placed.sa, Ip.parse(packet))
         ip = Ip.parse(plain)
+        again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
         if self._is_ipsec(ip):
             if header.depth >= self._depth_limit():
                 raise Refused(Reason.NESTED)
@@ -193,10 +208,9 @@ class SlowPath:
             decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
             if decision.action != PolicyAction.BYPASS and decision.policy:
                 self.software["decrypted"] += 1
-                again = PuntHeader(header.reason, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
                 await self._decided(decision, again, ethernet, plain, ip, decrement_ttl=False)
                 return
-            route = self._routing.clear(Port.RECIRCULATE, ip)
+            route = self._route(again, replace(ethernet, kind=ETHERTYPES[ip.version]), plain, ip)
         await self._send(route, header, ethernet, plain, ip, "decrypted")
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
@@ -212,7 +226,7 @@ class SlowPath:
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
         await self.notice_mtu(packet, ip)
-        route = self._routing.clear(header.ingress, ip)
+        route = self._route(header, ethernet, packet, ip)
         if header.ingress != Port.RECIRCULATE:
             await self._owner.may_speak(ip.source, header.ingress)
         if route.decrement_ttl and decrement_ttl:
@@ -221,6 +235,14 @@ class SlowPath:
                 return
             packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
         await self._send(route, header, ethernet, packet, ip, "bypassed")
+
+    def _route(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> Route:
+        """The way of a clear packet. Raises Consumed, as :meth:`~spigate.firmware_py.routing.Routing.clear`."""
+        try:
+            return self._routing.clear(header.ingress, ip)
+        except Consumed as cause:
+            cause.header, cause.frame = header, ethernet.pack() + packet
+            raise
 
     async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes, *,
                       decrement_ttl: bool = True) -> None:
@@ -361,3 +383,9 @@ class SlowPath:
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:
             self.made["fragment"] += len(pieces) - 1
+
+
+def _is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
+    """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
+    return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
+            and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)
