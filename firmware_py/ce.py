@@ -261,6 +261,11 @@ class ControlElement:
         at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
         return [(event, at.get((event.dfe, event.sa))) for event in [*await self._tables.events(), *self._slow.take_events()]]
 
+    @property
+    def policies(self) -> Iterable[Policy]:
+        """Policies in the order in which they decide."""
+        return iter(self._policies)
+
     def placed(self, sa: Sa) -> Placed | None:
         """Where ``sa`` is at work; None where it is not yet."""
         return self._programming.placed.get(sa.identity)

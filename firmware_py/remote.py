@@ -106,20 +106,14 @@ def path_of(url: str) -> str:
 
 class RemoteGateway:
     """The gateway at a socket, as :class:`~spigate.firmware_py.bus.Bus` and :class:`~spigate.firmware_py.bus.PacketPort`.
-    Make one with :meth:`open`.
-
-    Members
-    -------
-    lost : int
-        Punted frames that nobody took in time.
-    """
+    Make one with :meth:`open`."""
 
     def __init__(self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._url, self._reader, self._writer = url, reader, writer
         self._answers: deque[asyncio.Future[Message]] = deque()
         self._punts: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._failure: BusError | None = None
-        self.lost = 0
+        self._lost = 0
         self._task = asyncio.create_task(self._read())
 
     @classmethod
@@ -172,6 +166,11 @@ class RemoteGateway:
             raise self._failure or BusError(f"{self._url}: closed")
         return unpack_punt(data)
 
+    def take_lost(self) -> int:
+        """Punted frames that nobody took in time, since the last call."""
+        lost, self._lost = self._lost, 0
+        return lost
+
     async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
         """Sends ``frame`` down. Raises :class:`BusError`."""
         await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth), frame)))
@@ -212,7 +211,7 @@ class RemoteGateway:
     def _take(self, message: Message) -> None:
         if message.kind == Kind.PUNT:
             if self._punts.qsize() >= MAX_PUNTS:
-                self.lost += 1
+                self._lost += 1
             else:
                 self._punts.put_nowait(message.body)
             return

@@ -120,7 +120,7 @@ class SlowPath:
             It ends here: a fragment that waits, a keep-alive, a packet for the gateway itself.
         """
         ip = Ip.parse(packet)
-        if _is_neighbour_discovery(packet, ip):
+        if is_neighbour_discovery(packet, ip):
             raise Consumed("local")  # without it nobody finds the gateway, whatever the policies say
         if ip.fragment and self._wants_whole(header.ingress, ip):
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
@@ -385,7 +385,7 @@ class SlowPath:
             self.made["fragment"] += len(pieces) - 1
 
 
-def _is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
+def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
     """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
     return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
             and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)

@@ -1,7 +1,8 @@
-"""The configuration of a gateway on a host: peers (:mod:`spigate.firmware_py.ike.config`), policies, device, operation."""
+"""The configuration of a gateway: peers (:mod:`spigate.firmware_py.ike.config`), policies, the host's device or the hardware's ports,
+operation."""
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
 from pathlib import Path
 
 from spigate.firmware_py import toml
@@ -9,9 +10,12 @@ from spigate.firmware_py.host.control import CONTROL
 from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
-from spigate.firmware_py.sa import Selectors
-from spigate.firmware_py.toml import Key, Schema, Table, list_of, string
+from spigate.firmware_py.network import Interface, NetworkRoute, parse_mac
+from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.punt import Port
+from spigate.firmware_py.sa import Address, Selectors
+from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 
 def _device(value: object) -> str:
@@ -20,24 +24,57 @@ def _device(value: object) -> str:
     return value
 
 
-HOST = Schema("host", "The device that protected packets go through, and how the gateway is operated.", (
-    Key("device", "a name of at most 15 letters, digits, dots, hyphens and underscores", _device,
-        "Name of the TUN device.", "spigate0"),
-    Key("addresses", "a list of addresses such as 10.1.0.1/24", list_of(lambda value: ip_interface(string(value))),
-        "Addresses of the TUN device, if this host has none of its own on the protected side.", [], "none"),
-    toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device.", 1380),
-    toml.number("mtu", 576, 0xFFFF, "Largest packet to the peers; what is longer outside goes in fragments.", 1500),
+def _weights(value: object) -> list[int]:
+    weights = list_of(integer(0, 15))(value)
+    if len(weights) > DFES:
+        raise ValueError
+    return weights
+
+
+DFES = 8
+SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
+_A_DEVICE = "a name of at most 15 letters, digits, dots, hyphens and underscores"
+_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: ip_interface(string(value))))
+
+HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`, the device that protected packets go through.", (
+    Key("device", _A_DEVICE, _device, "Name of the TUN device (soft).", "spigate0"),
+    Key("addresses", *_ADDRESSES, "Addresses of the TUN device, if this host has none of its own on the protected side (soft).", [],
+        "none"),
+    toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device (soft).", 1380),
+    toml.number("mtu", 576, 0xFFFF, "Largest packet to the peers; what is longer outside goes in fragments (soft).", 1500),
     Key("control", "the name of a socket", string, "Control socket, for `spigate sas` and the others.", CONTROL),
     toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
     toml.choice("log_format", {"text": "text", "json": "json"}, "Form of the log at standard error: key=value, or JSON.", "text"),
     toml.choice("log_level", {each: each.upper() for each in ("debug", "info", "warning", "error")}, "The least that is logged.",
                 "info"),
 ))
+PORT = Schema("port.NAME", "A port of the gateway in hardware: `[port.network]`, where the peers are, and `[port.server]`, where the "
+                           "protected servers are. Each has a TAP device on this host, through which the host speaks there itself: IKE, "
+                           "ARP, and what policies let pass. Not used by `--dataplane soft`.", (
+    Key("mac", "an Ethernet address such as 02:00:00:00:00:01", lambda value: parse_mac(string(value)), "The port's own address."),
+    Key("addresses", *_ADDRESSES, "The gateway's addresses there.", [], "none"),
+    toml.number("mtu", 576, 1900, "Largest packet there.", 1500),
+    Key("device", _A_DEVICE, _device, "Name of the TAP device.", None, "`spigate-network` or `spigate-server`"),
+))
+ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route]]`.", (
+    Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
+    Key("gateway", "an IP address", ike.address, "The router, in the network of one of a port's addresses."),
+))
+GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
+    toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. Only "
+                "`flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
+    Key("enable", f"a list of DFEs, 0 to {DFES - 1}", list_of(integer(0, DFES - 1)), "DFEs that get work.", list(range(DFES)), "all"),
+    Key("weights", f"a list of at most {DFES} numbers, 0 to 15", _weights, "Of the DFEs, for `weighted`.", [1] * DFES, "1 each"),
+    toml.number("patience", 0, 0xFFFF, "Clocks that a packet waits for a DFE without room, before that one counts as dead.", 0xFFFF),
+    toml.number("depth_limit", 0, 3, "Layers of IPsec, one inside the other, behind the first.", 3),
+    toml.number("miss_interval", 0, 0xFF_FFFF, "Clocks within which packets of one unknown SPI come up to this host once; 0: all do.", 0),
+    toml.number("punt_period", 0, 0xFFFF, "Clocks for each packet that comes up, where many do; 0: no limit.", 0),
+))
 POLICY = Schema("policy", "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
                           "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
-                          "and comes to the device is discarded.", (
+                          "and comes to the device, or to the gateway's ports, is discarded.", (
     toml.choice("action", {"discard": PolicyAction.DISCARD, "bypass": PolicyAction.BYPASS},
-                "`bypass` lets it out in the clear.", "discard"),
+                "`bypass` lets it pass in the clear; with hardware in both directions.", "discard"),
 ))
 
 
@@ -51,8 +88,10 @@ class Config:
         Who may take part, and how IKE goes about it.
     starts : dict of (str, str) to str
         By names of peer and child: ``now``, ``traffic`` or ``never``.
-    policies : tuple of Policy
-        What comes before what is negotiated.
+    policies : tuple of (PolicyAction, Selectors)
+        What comes before what is negotiated: DISCARD or BYPASS, and the traffic; source: this side.
+    interfaces, routes, cfe
+        Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports.
     device, addresses, device_mtu, mtu, control, metrics_port, log_format, log_level
         As in :data:`HOST`.
     """
@@ -60,7 +99,10 @@ class Config:
     pad: Pad
     settings: Settings
     starts: dict[tuple[str, str], str]
-    policies: tuple[Policy, ...]
+    policies: tuple[tuple[PolicyAction, Selectors], ...]
+    interfaces: tuple[Interface, ...]
+    routes: tuple[NetworkRoute, ...]
+    cfe: CfeSettings
     device: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
     device_mtu: int
@@ -86,17 +128,40 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     host = HOST.read(table)
     table.done()
     settings = ike.read_settings(top.table("ike", {}), key_log=key_log)
-    policies = tuple(policy for item in top.tables("policy") for policy in _policies(item))
+    policies = tuple(_policy(item) for item in top.tables("policy"))
+    interfaces = _interfaces(top.table("port", {}))
+    routes = tuple(_route(item, interfaces) for item in top.tables("route"))
+    cfe = _cfe(top.table("gateway", {}))
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
-    return Config(pad=pad, settings=settings, starts=starts, policies=policies, **host)
+    return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, cfe=cfe, **host)
 
 
-def _policies(table: Table) -> tuple[Policy, Policy]:
-    """For what is sent; and what an SA carries may not be it."""
-    action = POLICY.read(table)["action"]
-    traffic = ike.selectors(table)
-    back = Selectors(traffic.destination, traffic.source, traffic.protocol, traffic.destination_ports, traffic.source_ports)
-    return (Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
-            Policy(selectors=back, direction=PolicyDirection.IN, action=PolicyAction.DISCARD))
+def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
+    return POLICY.read(table)["action"], ike.selectors(table)
+
+
+def _interfaces(table: Table) -> tuple[Interface, ...]:
+    found = []
+    for name, port in SIDES.items() if any(map(table.has, SIDES)) else ():
+        values = PORT.read(item := table.table(name))
+        values["name"] = values.pop("device") or f"spigate-{name}"
+        found.append(item.build(Interface, port=port, **{**values, "addresses": tuple(values["addresses"])}))
+    table.done()
+    return tuple(found)
+
+
+def _route(table: Table, interfaces: tuple[Interface, ...]) -> NetworkRoute:
+    values = ROUTE.read(table)
+    gateway: Address = values["gateway"]
+    port = next((each.port for each in interfaces if any(gateway in address.network for address in each.addresses)), None)
+    if port is None:
+        raise table.error("gateway", "an address in the network of a port", str(gateway))
+    return table.build(NetworkRoute, port=port, **values)
+
+
+def _cfe(table: Table) -> CfeSettings:
+    values = GATEWAY.read(table)
+    enable, weights = values.pop("enable"), tuple(values.pop("weights"))
+    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, **values)

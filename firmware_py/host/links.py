@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.events import Datagram, Socket
@@ -23,6 +24,11 @@ _PACKET_BYTES, _ANCILLARY_BYTES = 0xFFFF, 256
 BURST = 64
 """Packets that are read from one source before another has its turn."""
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def versions() -> list[int]:
+    """The IP versions that this host has."""
+    return [4, 6] if Path("/proc/net/if_inet6").exists() else [4]
 
 
 class Tun:

@@ -7,21 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from spigate.firmware_py.host.dataplane import HELD_PACKETS, KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import ChildConfig, Pad, Peer
+from spigate.firmware_py.ike.selectors import reverse
 from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, spi
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.tables import SaState
 
-HELD_PACKETS = 16
-"""Packets that wait for a child SA that traffic starts; and that came before the inbound SA that they are on."""
 ALIVE_SECONDS = 1.0
 """A peer is called alive so often at most."""
-NEARLY_USED_UP = 0xF000_0000
-"""The sequence number at which an SA without extended ones is replaced."""
 
 
 @dataclass
@@ -34,6 +33,12 @@ class Active:
     soft: SoftSa
     since: float
     heard: float = -ALIVE_SECONDS
+    where = "software"
+
+    @property
+    def state(self) -> SaState:
+        """How far it is."""
+        return self.soft.state
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Plane:
 
     # What IKE wants
 
-    def apply(self, output: InstallSa | RemoveSa | MoveSa | AddPolicy | RemovePolicy) -> list[bytes]:
+    def apply(self, output: SaOrPolicy) -> list[bytes]:
         """Does what an endpoint wants; gives packets for the network that waited for it."""
         match output:
             case InstallSa(peer=peer, child=child, sa=sa):
@@ -288,6 +293,12 @@ class Plane:
                     return True
         return False
 
+    def metrics(self) -> list[Metric]:
+        """What it counts, for Prometheus."""
+        octets = {kind: self.counts[f"{kind}_bytes"] for kind in KINDS}
+        return [*packets_and_drops(self.counts, self.drops),
+                Metric("bytes_total", "counter", "Bytes of clear packets done, by kind.", "kind", octets)]
+
     def _count(self, kind: str, packet: bytes) -> None:
         self.counts[kind] += 1
         self.counts[f"{kind}_bytes"] += len(packet)
@@ -307,3 +318,10 @@ def configured(peer: Peer, child: ChildConfig) -> tuple[Selectors, ...]:
 def outward(policy: Policy) -> bool:
     """Whether it is about what is sent."""
     return policy.direction == PolicyDirection.OUT
+
+
+def exceptions(action: PolicyAction, traffic: Selectors) -> tuple[Policy, Policy]:
+    """Policies for ``traffic`` that is sent and not protected; and what an SA carries may not be of it. What comes in the clear does not
+    come this way."""
+    return (Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
+            Policy(selectors=reverse([traffic])[0], direction=PolicyDirection.IN, action=PolicyAction.DISCARD))

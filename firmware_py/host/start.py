@@ -1,15 +1,20 @@
-"""``spigate ce``: runs the control element, with the software path as its data plane."""
+"""``spigate ce``: runs the control element, with hardware or the software path as its data plane."""
 import argparse
 import asyncio
 from pathlib import Path
 
-from spigate.firmware_py.errors import UnsupportedError
 from spigate.firmware_py.host import config, logs
 from spigate.firmware_py.host.daemon import Daemon
+from spigate.firmware_py.host.hardware import Hardware
+from spigate.firmware_py.host.software import Software
+from spigate.firmware_py.remote import path_of
+
+SOFT = "soft"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataplane", default="soft", help="who does ESP and AH: soft, this process (the default)")
+    parser.add_argument("--dataplane", default=SOFT, metavar="WHO",
+                        help="who does ESP and AH: soft, this process (the default); or unix:PATH, the gateway in hardware at that socket")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="peers, policies and the host's device, in TOML")
     parser.add_argument("--check", action="store_true", help="only read the configuration, and say what is wrong with it")
     parser.add_argument("--key-log", type=Path, metavar="FOLDER",
@@ -17,12 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.dataplane != "soft":
-        raise UnsupportedError(f"--dataplane must be soft, not {args.dataplane!r}: a gateway in hardware is not driven from here yet")
+    if args.dataplane != SOFT:
+        path_of(args.dataplane)
     read = config.read(args.config, key_log=args.key_log is not None)
+    if args.dataplane != SOFT:
+        Hardware.check(read)
     if args.check:
-        print(f"{args.config}: {len(list(read.pad))} peers, {len(read.starts)} children, {len(read.policies) // 2} policies")
+        print(f"{args.config}: {len(list(read.pad))} peers, {len(read.starts)} children, {len(read.policies)} policies")
         return 0
     logs.set_up(read.log_format, read.log_level)
-    asyncio.run(Daemon(read, args.key_log).run())
+    make = Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
+    asyncio.run(Daemon(read, make, args.key_log).run())
     return 0

@@ -2,7 +2,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from spigate.firmware_py.host.plane import Active, Plane
+from spigate.firmware_py.host.dataplane import Active, DataPlane, Metric
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Event
 from spigate.firmware_py.policy import Policy
@@ -11,18 +11,18 @@ from spigate.firmware_py.sa import ANY_PORTS, ESP, Direction, Selectors
 Row = dict[str, object]
 
 
-def sas(plane: Plane, now: float) -> list[Row]:
+def sas(plane: DataPlane, now: float) -> list[Row]:
     """SAs of ESP and AH."""
     return [_sa(each, now) for each in plane.sas]
 
 
 def _sa(active: Active, now: float) -> Row:
-    sa, state = active.sa, active.soft.state
+    sa, state = active.sa, active.state
     return {"peer": active.peer, "child": active.child, "direction": sa.direction.name.lower(),
             "protocol": ("esp" if sa.protocol == ESP else "ah") + ("-in-udp" if sa.encapsulation else ""),
             "mode": sa.mode.name.lower(), "spi": f"{sa.spi:08x}", "source": str(sa.source), "destination": str(sa.destination),
             "suite": sa.suite, "esn": sa.esn, "sequence": state.sequence, "packets": state.packets, "bytes": state.bytes,
-            "seconds": int(now - active.since)}
+            "seconds": int(now - active.since), "where": active.where}
 
 
 def ikes(endpoint: Endpoint, now: float) -> list[Row]:
@@ -34,7 +34,7 @@ def ikes(endpoint: Endpoint, now: float) -> list[Row]:
              "seconds": int(now - ike.created)} for ike in endpoint.ikes]
 
 
-def policies(plane: Plane) -> list[Row]:
+def policies(plane: DataPlane) -> list[Row]:
     """Policies, in the order in which they decide."""
     return [_policy(each) for each in plane.policies]
 
@@ -56,7 +56,7 @@ def event(event: Event, time: str) -> Row:
     return {"time": time, **asdict(event), "kind": event.kind.value}
 
 
-def metrics(endpoint: Endpoint, plane: Plane, events: dict[str, int]) -> str:
+def metrics(endpoint: Endpoint, plane: DataPlane, events: dict[str, int]) -> str:
     """The text that Prometheus reads (exposition format 0.0.4)."""
     states: dict[str, int] = {"connecting": 0, "established": 0}
     for ike in endpoint.ikes:
@@ -64,23 +64,18 @@ def metrics(endpoint: Endpoint, plane: Plane, events: dict[str, int]) -> str:
     directions = {"inbound": 0, "outbound": 0}
     for each in plane.sas:
         directions["inbound" if each.sa.direction == Direction.INBOUND else "outbound"] += 1
-    kinds = ("encrypted", "decrypted", "bypassed")
-    lines = [
-        *_metric("ike_sas", "gauge", "IKE SAs, by state.", "state", states),
-        *_metric("half_open", "gauge", "Handshakes that peers began and have not finished.", "", {"": endpoint.half_open}),
-        *_metric("sas", "gauge", "SAs of ESP and AH, by direction.", "direction", directions),
-        *_metric("policies", "gauge", "Policies.", "", {"": len(plane.policies)}),
-        *_metric("packets_total", "counter", "Packets done, by kind.", "kind", {kind: plane.counts[kind] for kind in kinds}),
-        *_metric("bytes_total", "counter", "Bytes of clear packets done, by kind.", "kind",
-                 {kind: plane.counts[f"{kind}_bytes"] for kind in kinds}),
-        *_metric("dropped_packets_total", "counter", "Packets dropped, by reason.", "reason", plane.drops),
-        *_metric("events_total", "counter", "Events, by kind.", "kind", events)]
-    return "\n".join(lines) + "\n"
+    found = [Metric("ike_sas", "gauge", "IKE SAs, by state.", "state", states),
+             Metric("half_open", "gauge", "Handshakes that peers began and have not finished.", "", {"": endpoint.half_open}),
+             Metric("sas", "gauge", "SAs of ESP and AH, by direction.", "direction", directions),
+             Metric("policies", "gauge", "Policies.", "", {"": len(list(plane.policies))}),
+             *plane.metrics(),
+             Metric("events_total", "counter", "Events, by kind.", "kind", events)]
+    return "\n".join(line for metric in found for line in _lines(metric)) + "\n"
 
 
-def _metric(name: str, kind: str, text: str, label: str, values: dict[str, int]) -> Iterable[str]:
-    yield f"# HELP spigate_{name} {text}"
-    yield f"# TYPE spigate_{name} {kind}"
-    for key, value in sorted(values.items()):
-        labels = f'{{{label}="{key}"}}' if label else ""
-        yield f"spigate_{name}{labels} {value}"
+def _lines(metric: Metric) -> Iterable[str]:
+    yield f"# HELP spigate_{metric.name} {metric.text}"
+    yield f"# TYPE spigate_{metric.name} {metric.kind}"
+    for key, value in sorted(metric.values.items()):
+        labels = f'{{{metric.label}="{key}"}}' if metric.label else ""
+        yield f"spigate_{metric.name}{labels} {value}"

@@ -18,7 +18,7 @@ from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.pad import AccessToken, ChildConfig, KeyPair, Pad, Peer, PreSharedKey, Shared
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import ANY_PORTS, Lifetime, Mode, Network, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, Address, Lifetime, Mode, Network, Selectors
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 START_NOW, START_ON_TRAFFIC, START_NEVER = "now", "traffic", "never"
@@ -29,7 +29,8 @@ def _network(value: object):
     return ip_network(string(value))
 
 
-def _address(value: object):
+def address(value: object) -> Address:
+    """An IP address. ValueError, TypeError."""
     return ip_address(string(value))
 
 
@@ -91,9 +92,9 @@ SERVER = Schema("server.NAME", "A protected server that the gateway stands in fo
     *OWN,
 ))
 PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
-    Key("address", "an IP address", _address, "Where this side begins, and from where the peer may come. Without it only the "
+    Key("address", "an IP address", address, "Where this side begins, and from where the peer may come. Without it only the "
         "peer begins.", None),
-    Key("local_address", "an IP address", _address, "From where this side begins; it goes with `address`.", None),
+    Key("local_address", "an IP address", address, "From where this side begins; it goes with `address`.", None),
     Key("networks", "a list of networks", list_of(_network), "From where the peer may come.", [], "`address`, or anywhere"),
     Key("server", "the name of a server", string, "The protected server that this is a peer of: then [server.NAME](#servername) "
         "says who this side is, and how it shows that.", None),

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import config, reference
+from spigate.firmware_py.host import config, plane, reference
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from spigate.firmware_py.ike.registry import ProtocolId
@@ -126,16 +126,16 @@ def test_everything_else_of_a_child(read):
     assert (child.hard, child.soft) == (Lifetime(packets=100), Lifetime(packets=90))
 
 
-def test_policies_are_pairs(read):
+def test_policies_are_for_both_ways(read):
     made = read('[[policy]]\naction = "bypass"\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\nremote_ports = [53, 53]\nprotocol = 17\n')
-    out, back = made.policies
+    out, back = plane.exceptions(*made.policies[0])
     assert (out.action, back.action) == (PolicyAction.BYPASS, PolicyAction.DISCARD)
     assert back.selectors.source == out.selectors.destination and back.selectors.source_ports == (53, 53)
 
 
 MISTAKES = {
     "not TOML": ("[peer", "expected TOML"),
-    "unknown table": ("[gateway]\n", "key gateway: expected one of host"),
+    "unknown table": ("[gatway]\n", "key gatway: expected one of host"),
     "unknown key": (PEER + "addres = 1", r"key peer.b.addres: expected one of address, .*, not 'addres'"),
     "device": ('[host]\ndevice = "a/b"', "key host.device: expected a name"),
     "port": ("[host]\nmetrics_port = 70000", "key host.metrics_port: expected a number, 0 to 65535, not 70000"),

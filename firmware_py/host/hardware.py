@@ -1,0 +1,442 @@
+"""ESP and AH in hardware: what IKE negotiates goes to a :class:`~spigate.firmware_py.ce.ControlElement`, which programs the gateway when
+packets ask for it.
+
+One task does it all, one thing after the other: first what IKE wants, then punted frames. So a policy is there before a packet is
+looked at that it is about.
+"""
+import asyncio
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
+
+from spigate.firmware_py.bus import BusError
+from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.decision import Flow
+from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.errors import InputError, SpigateError, UnsupportedError
+from spigate.firmware_py.host.config import Config
+from spigate.firmware_py.host.dataplane import (
+    HELD_PACKETS,
+    KINDS,
+    NEARLY_USED_UP,
+    Hooks,
+    Metric,
+    SaOrPolicy,
+    packets_and_drops,
+)
+from spigate.firmware_py.host.hoststack import HostStack
+from spigate.firmware_py.host.logs import log
+from spigate.firmware_py.host.plane import configured
+from spigate.firmware_py.host.ports import Ports
+from spigate.firmware_py.ike.children import UNSPECIFIED
+from spigate.firmware_py.ike.config import START_ON_TRAFFIC
+from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.selectors import reverse
+from spigate.firmware_py.packet import Ethernet, Ip, Refused, spi
+from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.punt import Port, PuntHeader, Reason
+from spigate.firmware_py.remote import RemoteGateway
+from spigate.firmware_py.sa import ANY_PORTS, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.settings import Settings
+from spigate.firmware_py.tables import Counters, SaState
+
+POLL_SECONDS = 1.0
+"""So often the hardware is asked for events, counters and how far SAs are."""
+STATES = 64
+"""SAs that are asked each time; where there are more, they take turns."""
+CONFIRM_POLLS = 30
+"""Neighbours are asked again with every so manieth."""
+MAX_PUNTS = 1024
+"""Punted frames that wait; what comes then is dropped."""
+MAX_WAITING = 256
+"""Neighbours, and unknown SPIs, that frames may wait for."""
+RESOLVE_SECONDS = 5.0
+"""So long a frame waits for a neighbour's answer."""
+TRAP_PRIORITY = 1
+"""Behind all policies that are negotiated."""
+TRAP_SPI = 1
+"""Of the templates of policies that wait for traffic: reserved (RFC 4303 2.1), so that no SA has it."""
+_PROTECTED = frozenset({Reason.UNKNOWN_SPI, Reason.AH, Reason.NATT, Reason.IPV6, Reason.FRAGMENT})
+_CLEAR = frozenset({Reason.NO_RULE, Reason.RULE, Reason.IPV6, Reason.FRAGMENT})
+"""Reasons of punts of what may be ESP or AH, and of what may be clear."""
+
+Punt = tuple[PuntHeader, bytes]
+
+
+@dataclass
+class Active:
+    """An SA that was negotiated; see :class:`~spigate.firmware_py.host.dataplane.Active`."""
+
+    peer: str
+    child: str
+    sa: Sa
+    since: float
+    state: SaState
+    where: str = ""
+    told: bool = False
+
+
+class Hardware:
+    """A :class:`~spigate.firmware_py.host.dataplane.DataPlane`.
+
+    Parameters
+    ----------
+    config : Config
+    clock : callable
+        Seconds that only grow.
+    url : str
+        Where the gateway is; see :mod:`spigate.firmware_py.remote`.
+    """
+
+    def __init__(self, config: Config, clock: Callable[[], float], url: str):
+        self._config, self._clock, self._url = config, clock, url
+        self._active: OrderedDict[tuple, Active] = OrderedDict()
+        self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
+        self._punts: deque[Punt] = deque()
+        self._held: dict[tuple[str, str], deque[Punt]] = {}
+        self._early: dict[int, deque[Punt]] = {}
+        self._unresolved: dict[tuple[Port, Address], tuple[float, deque[Punt]]] = {}
+        self._wake = asyncio.Event()
+        self._polls, self._polling = 0, False
+        self._healthy: int | None = None
+        self._before: Counters | None = None
+        self._done: Counter[str] = Counter()
+        self._own_drops: Counter[str] = Counter()
+        self._dfes: list[Counter[str]] = []
+
+    @staticmethod
+    def check(config: Config) -> None:
+        """Refuses what a gateway in hardware cannot have.
+
+        Raises
+        ------
+        InputError
+            The ports are not configured.
+        UnsupportedError
+            Transport mode.
+        """
+        if not config.interfaces:
+            raise InputError("a gateway in hardware needs [port.network] and [port.server] in its configuration")
+        for peer in config.pad:
+            for child in peer.children:
+                if child.mode == Mode.TRANSPORT:
+                    raise UnsupportedError(f"peer {peer.name}, child {child.name}: transport mode is for this host's own packets, which "
+                                           "do not go through the hardware; use tunnel mode, or --dataplane soft")
+
+    # For tables
+
+    @property
+    def sas(self) -> list[Active]:
+        return list(self._active.values())
+
+    @property
+    def policies(self) -> list[Policy]:
+        return list(self._control.policies)
+
+    def metrics(self) -> list[Metric]:
+        dropped = self._own_drops + Counter({reason.name.lower(): count for reason, count in self._control.dropped.items()})
+        packets = {str(at): counts["packets_in"] for at, counts in enumerate(self._dfes)}
+        octets = {str(at): counts["bytes_in"] for at, counts in enumerate(self._dfes)}
+        punts = {reason.name.lower(): count for reason, count in self._control.punted.items()}
+        return [*packets_and_drops(self._done + self._control.software, dropped),
+                Metric("dfe_packets_total", "counter", "Packets into each DFE.", "dfe", packets),
+                Metric("dfe_bytes_total", "counter", "Bytes of frames into each DFE.", "dfe", octets),
+                Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe",
+                       {str(at): (self._healthy or 0) >> at & 1 for at in range(len(self._dfes))}),
+                Metric("punts_total", "counter", "Frames that came up, by reason.", "reason", punts)]
+
+    # Begin and end
+
+    async def open(self, stack: AsyncExitStack, hooks: Hooks) -> None:
+        self._hooks, config = hooks, self._config
+        self._gateway = await RemoteGateway.open(self._url)
+        stack.push_async_callback(self._gateway.close)
+        driver = await Driver.open(self._gateway)
+        await driver.clear()  # whatever stands there, nobody knows its keys any more
+        self._driver = driver
+        stack.push_async_callback(self._leave)
+        self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
+        self._traps = dict(self._trap_policies())
+        self._control = ControlElement(
+            tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
+            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *self._traps],
+            settings=Settings(default=PolicyAction.DISCARD, cfe=config.cfe))
+        self._host = HostStack(self._ports.interfaces)
+        self._control.on_host = self._to_host
+        self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
+        await self._control.start()
+        await driver.check()
+        self._before = await driver.counters()
+        self._dfes = [Counter() for _ in range(driver.capabilities.dfes)]
+
+    async def _leave(self) -> None:
+        """Leaves a gateway behind that lets nothing pass."""
+        try:
+            await self._driver.clear()
+        except BusError as error:
+            log(logging.ERROR, "hardware", error=error)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for port, tap in self._ports.taps.items():
+            loop.add_reader(tap, self._from_host, port)
+        loop.add_reader(self._ports.changes, self._neighbours)
+        tasks = [asyncio.create_task(each()) for each in (self._receive, self._work, self._tick)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for device in (*self._ports.taps.values(), self._ports.changes):
+                loop.remove_reader(device)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _receive(self) -> None:
+        while True:
+            punt = await self._gateway.receive()
+            if punt[0].reason in (Reason.IKE, Reason.NOT_IP):
+                self._want(self._control.handle, *punt)  # a flood of others does not keep IKE waiting
+            elif len(self._punts) >= MAX_PUNTS:
+                self._own_drops["punt_queue"] += 1
+            else:
+                self._punts.append(punt)
+                self._wake.set()
+
+    async def _work(self) -> None:
+        while True:
+            if self._wanted:
+                await self._try(self._wanted.popleft())
+            elif self._punts:
+                await self._try(partial(self._punted, *self._punts.popleft()))
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            self._hooks.turn()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._polling:
+                self._polling = True
+                self._want(self._poll)
+
+    async def _try(self, do: Callable[[], Awaitable[None]]) -> None:
+        """What one SA, policy or frame runs into does not end the others."""
+        try:
+            await do()
+        except BusError:
+            raise
+        except SpigateError as error:
+            log(logging.ERROR, "not done", error=error)
+
+    def _want(self, do: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        self._wanted.append(partial(do, *arguments))
+        self._wake.set()
+
+    # What IKE wants
+
+    def apply(self, output: SaOrPolicy) -> None:
+        self._want(self._apply, output)
+
+    async def _apply(self, output: SaOrPolicy) -> None:
+        match output:
+            case InstallSa(peer=peer, child=child, sa=sa):
+                await self._control.add_sa(sa)
+                self._active[sa.identity] = Active(peer, child, sa, self._clock(), await self._control.state(sa))
+                if sa.direction == Direction.OUTBOUND:
+                    self._again(self._held.pop((peer, child), ()))
+            case RemoveSa(sa=sa):
+                self._active.pop(sa.identity, None)
+                await self._control.remove_sa(sa)
+            case MoveSa(old=old, new=new):
+                await self._control.move_sa(old, new)
+                self._active = OrderedDict((each.sa.identity, each) for each in (
+                    _renamed(active, new) if active.sa == old else active for active in self._active.values()))
+            case AddPolicy(policy=policy):
+                await self._control.add_policy(policy)
+            case RemovePolicy(policy=policy):
+                await self._control.remove_policy(policy)
+
+    def applied(self) -> None:
+        self._want(self._release_early)
+
+    async def _release_early(self) -> None:
+        """What came before its SA is done when that is there, or given up when it will not be."""
+        there = {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
+        for number in list(self._early):
+            if number in there:
+                self._again(self._early.pop(number))
+            elif not self._hooks.expects(number):
+                self._own_drops["no_sa"] += len(self._early.pop(number))
+
+    def forget_held(self, peer: str) -> None:
+        for key in [key for key in self._held if key[0] == peer]:
+            self._own_drops["no_sa"] += len(self._held.pop(key))
+
+    # Punts
+
+    async def _punted(self, header: PuntHeader, frame: bytes) -> None:
+        if not self._waits(header, frame):
+            await self._control.handle(header, frame)
+
+    def _again(self, punts: Iterable[Punt]) -> None:
+        """What waited is done before what came later."""
+        self._punts.extendleft(reversed(list(punts)))
+        self._wake.set()
+
+    def _waits(self, header: PuntHeader, frame: bytes) -> bool:
+        """Keeps a frame that waits for an SA."""
+        try:
+            _, packet = Ethernet.parse(frame)
+            ip = Ip.parse(packet)
+        except Refused:
+            return False
+        return (header.reason in _PROTECTED and self._waits_for_answer(header, frame, spi(packet, ip))) or (
+            header.reason in _CLEAR and self._waits_for_child(header, frame, ip))
+
+    def _waits_for_answer(self, header: PuntHeader, frame: bytes, number: int | None) -> bool:
+        if number is None or not self._hooks.expects(number) or (number not in self._early and len(self._early) >= MAX_WAITING):
+            return False
+        self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append((header, frame))
+        return True
+
+    def _waits_for_child(self, header: PuntHeader, frame: bytes, ip: Ip) -> bool:
+        key = self._traps.get(self._control.decide(header.ingress, Flow.of(ip)).policy) if header.ingress == Port.SERVER else None
+        if key is None:
+            return False
+        if key not in self._held:
+            self._held[key] = deque(maxlen=HELD_PACKETS)
+            ports = [ANY_PORTS if port is None else (port, port) for port in ip.ports or (None, None)]
+            self._hooks.wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports))
+        self._held[key].append((header, frame))
+        return True
+
+    def _trap_policies(self) -> Iterable[tuple[Policy, tuple[str, str]]]:
+        """Policies that no SA fulfils, for children that traffic starts, and their names."""
+        for peer in self._config.pad:
+            for child in peer.children:
+                if self._config.starts[peer.name, child.name] == START_ON_TRAFFIC:
+                    for traffic in configured(peer, child):
+                        anywhere = UNSPECIFIED[traffic.source.version]
+                        template = Template(source=anywhere, destination=anywhere, mode=child.mode, spi=TRAP_SPI)
+                        yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=PolicyAction.PROTECT,
+                                     templates=(template,), priority=TRAP_PRIORITY), (peer.name, child.name)
+
+    # The host at the ports
+
+    def _to_host(self, header: PuntHeader, frame: bytes) -> None:
+        """A frame that is for the host, or from it and permitted."""
+        injection = self._host.back(frame)
+        if injection is not None:
+            self._want(self._control.inject, *injection)
+            return
+        inward = self._host.inward(header.ingress, frame)
+        try:
+            if inward is not None:
+                self._ports.taps[inward[0]].write(inward[1])
+        except OSError:
+            self._own_drops["device"] += 1
+
+    def _from_host(self, port: Port) -> None:
+        for frame in self._ports.taps[port].packets():
+            injection = self._host.outward(port, frame)
+            if injection is not None:
+                self._want(self._control.inject, *injection)
+
+    def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
+        """ESP in UDP does not come this way: the gateway punts it for what it is."""
+        self._own_drops["malformed"] += 1
+
+    def _neighbours(self) -> None:
+        self._want(self._change, self._ports.topology())
+
+    async def _change(self, topology) -> None:
+        await self._control.change_topology(topology)
+        for port, address in [key for key in self._unresolved if key in topology.neighbours]:
+            self._again(self._unresolved.pop((port, address))[1])
+
+    def _resolve(self, port: Port, address: Address, header: PuntHeader, frame: bytes) -> None:
+        """Keeps a frame until its next hop has said where it is."""
+        if (port, address) not in self._unresolved:
+            if len(self._unresolved) >= MAX_WAITING:
+                self._own_drops["no_neighbour"] += 1
+                return
+            self._unresolved[port, address] = (self._clock(), deque(maxlen=HELD_PACKETS))
+            self._ports.resolve(port, address)
+        self._unresolved[port, address][1].append((header, frame))
+
+    def _moved(self, sa: Sa, outer: Ip) -> None:
+        self._hooks.moved(sa.spi, Socket(outer.destination, outer.ports[1]), Socket(outer.source, outer.ports[0]))
+
+    # What the hardware tells
+
+    async def _poll(self) -> None:
+        self._polls, self._polling = self._polls + 1, False
+        for event, sa in await self._control.poll():
+            if sa is not None and event.reason in (Reason.SOFT_LIFETIME, Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
+                self._hooks.expired(sa.spi, event.dropped)
+        for _ in range(min(STATES, len(self._active))):
+            self._active.move_to_end(next(iter(self._active)))
+            await self._look(next(reversed(self._active.values())))
+        await self._count()
+        now = self._clock()
+        for key in [key for key, (since, _) in self._unresolved.items() if now - since >= RESOLVE_SECONDS]:
+            self._own_drops["no_neighbour"] += len(self._unresolved.pop(key)[1])
+        if self._polls % CONFIRM_POLLS == 0:
+            self._ports.confirm()
+        await self._driver.check()
+
+    async def _look(self, active: Active) -> None:
+        """Asks how far an SA is."""
+        sa, before = active.sa, active.state
+        placed = self._control.placed(sa)
+        if placed is None:
+            return
+        active.state = await self._control.state(sa)
+        active.where = f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
+        if sa.direction == Direction.INBOUND and active.state != before:
+            self._hooks.alive(sa.spi)
+        if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
+            active.told = True
+            self._hooks.expired(sa.spi, False)
+
+    async def _count(self) -> None:
+        before, self._before = self._before, await self._driver.counters()
+        for at, counts in enumerate(self._before.dfes):
+            grown = _grown(before.dfes[at], counts)
+            self._dfes[at] += grown
+            self._done += Counter({kind: grown[kind] for kind in KINDS})
+        drops = _grown(before.drops, self._before.drops)
+        self._own_drops += Counter({reason.name.lower(): count for reason, count in drops.items()})
+        self._own_drops["punt_queue"] += self._gateway.take_lost()
+        healthy = await self._driver.healthy()
+        for at in range(len(self._dfes)):
+            if self._healthy is not None and (self._healthy ^ healthy) >> at & 1:
+                log(logging.INFO if healthy >> at & 1 else logging.WARNING, "dfe", dfe=at, healthy=bool(healthy >> at & 1))
+        self._healthy = healthy
+
+
+def _grown(before: dict, after: dict) -> Counter:
+    """How much counters of 32 bits have grown."""
+    return Counter({name: (value - before.get(name, 0)) % (1 << 32) for name, value in after.items()})
+
+
+def _renamed(active: Active, new: Sa) -> Active:
+    active.sa = new
+    return active
+
+
+def _policies(action: PolicyAction, traffic: Selectors) -> Iterable[Policy]:
+    """What passes in the clear passes both ways; what does not, neither way."""
+    back = reverse([traffic])[0]
+    yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action)
+    yield Policy(selectors=back, direction=PolicyDirection.IN, action=action)
+    if action == PolicyAction.BYPASS:
+        # What came in at the network port goes on by the outbound policies.
+        yield Policy(selectors=back, direction=PolicyDirection.OUT, action=action)

@@ -1,0 +1,85 @@
+"""Which frames of a gateway in hardware are its host's own, and what becomes of those that the host sends. Sans-I/O."""
+from collections import deque
+
+from spigate.firmware_py.network import Interface
+from spigate.firmware_py.packet import (
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    IKE_PORT,
+    NATT_PORT,
+    UDP,
+    Ethernet,
+    Ip,
+    Refused,
+)
+from spigate.firmware_py.punt import InjectMode, Port
+from spigate.firmware_py.sa import Address
+from spigate.firmware_py.slowpath import is_neighbour_discovery
+
+REMEMBERED = 64
+"""Datagrams of IKE in fragments whose first one was seen."""
+
+Injection = tuple[InjectMode, Port, int, bytes]
+"""Mode, port, depth, frame."""
+
+
+class HostStack:
+    """Parameters
+    ----------
+    interfaces : dict of Port to Interface
+    """
+
+    def __init__(self, interfaces: dict[Port, Interface]):
+        self._interfaces = interfaces
+        self._own = {address.ip for interface in interfaces.values() for address in interface.addresses}
+        self._ports = {interface.mac: port for port, interface in interfaces.items()}
+        self._pieces: deque[tuple] = deque(maxlen=REMEMBERED)
+
+    def outward(self, port: Port, frame: bytes) -> Injection | None:
+        """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out there. Everything else is a
+        clear packet like those at the server port, on which the policies decide. None: nothing."""
+        try:
+            ethernet, packet = Ethernet.parse(frame)
+            if ethernet.kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+                return InjectMode.DIRECT, port, 0, frame
+            ip = Ip.parse(packet)
+        except Refused:
+            return None
+        if self._is_ike(ip) or is_neighbour_discovery(packet, ip):
+            return InjectMode.DIRECT, port, 0, frame
+        if ip.destination.is_multicast or ip.source.is_unspecified or ip.source.is_link_local:
+            return None  # of the link alone, and nobody there wants it
+        return InjectMode.CLASSIFY, Port.SERVER, 0, frame
+
+    def _is_ike(self, ip: Ip) -> bool:
+        if ip.protocol != UDP or ip.source not in self._own:
+            return False
+        whole = (ip.source, ip.destination, ip.identification)
+        if ip.ports is None:
+            return whole in self._pieces
+        if ip.ports[0] not in (IKE_PORT, NATT_PORT):
+            return False
+        if ip.fragment:
+            self._pieces.append(whole)
+        return True
+
+    def back(self, frame: bytes) -> Injection | None:
+        """A frame of the host's own that the policies let pass in the clear goes out where the host sent it. None: it is no such
+        frame."""
+        port = self._ports.get(frame[6:12])
+        return (InjectMode.DIRECT, port, 0, frame) if port is not None else None
+
+    def inward(self, ingress: Port, frame: bytes) -> tuple[Port, bytes] | None:
+        """The port at which the host gets a frame that ends at the control element, and the frame as it gets it: to the port's own
+        Ethernet address, which it may not have where it was decrypted. None: it is for somebody else."""
+        port = ingress if ingress in self._interfaces else Port.SERVER
+        try:
+            ethernet, packet = Ethernet.parse(frame)
+            if ethernet.kind in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and not self._is_own(Ip.parse(packet).destination):
+                return None
+        except Refused:
+            return None
+        return port, frame if frame[0] & 1 else self._interfaces[port].mac + frame[6:]
+
+    def _is_own(self, address: Address) -> bool:
+        return address in self._own or address.is_link_local or address.is_multicast
