@@ -13,6 +13,7 @@ from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, Un
 
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
+    "simulate": ("spigate.sim.live", "sim", "a simulated gateway, live between two TAP devices, for spigate ce"),
     "demo": ("spigate.sim.demo", "sim", "one CFE, three DFEs, three servers: a cold start on mixed traffic"),
     "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements, or the software path"),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),

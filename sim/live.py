@@ -1,0 +1,136 @@
+"""``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and the packet port of its
+control element behind a UNIX socket (:mod:`spigate.firmware_py.remote`).
+"""
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from spigate.firmware_py.errors import InputError, SpigateError
+from spigate.firmware_py.host.links import Tap
+from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.sim.build import SIMULATORS
+from spigate.sim.gateway import Configuration
+
+TESTBENCH = "spigate.sim.live_testbench"
+SOCKET = Path("/run/spigate-gateway.sock")
+_REPORT_BYTES = 1 << 16
+
+
+class Ended(SpigateError):
+    """The simulation ended by itself."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = ("Simulates a gateway, live: frames come and go at two TAP devices, and its control element, spigate ce, "
+                          "reaches registers and punted frames through a UNIX socket. SIGINT or SIGTERM ends it.")
+    parser.add_argument("--socket", type=Path, default=SOCKET, metavar="PATH",
+                        help=f"UNIX socket for the control element, which only this user may use (default {SOCKET})")
+    for port in ("network", "server"):
+        parser.add_argument(f"--{port}", type=_device, default=f"spigate-{port[0]}", metavar="DEVICE",
+                            help=f"TAP device that is made for its port {port}; it may be moved to another network namespace "
+                                 f"(default spigate-{port[0]})")
+    parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
+    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
+    parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
+    parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
+
+
+def run(args: argparse.Namespace) -> int:
+    configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    # What is wrong is said before anything is built.
+    with closing(Tap(args.network)) as network, closing(Tap(args.server)) as server, _listener(args.socket) as listener:
+        model = configuration.model(simulator=args.simulator)
+        command, testbench = socket.socketpair()
+        with command, testbench, _standard_input(testbench):
+            socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, listener)])
+            _on_signal(lambda: command.shutdown(socket.SHUT_WR))
+            ready = f"{args.socket}: a gateway between {args.network} and {args.server}"
+            model.run(TESTBENCH, on_progress=_once(lambda: print(ready, flush=True)))
+            report = json.loads(command.recv(_REPORT_BYTES))
+    if "error" in report:
+        raise Ended(report["error"])
+    for name in ("counts", "dropped"):
+        print(f"{name}: {', '.join(f'{count} {what}' for what, count in sorted(report[name].items())) or 'none'}")
+    return 0
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", name):
+        raise argparse.ArgumentTypeError(f"expected at most 15 letters, digits, dots, hyphens and underscores, not {name!r}")
+    return name
+
+
+@contextmanager
+def _listener(path: Path) -> Iterator[socket.socket]:
+    """A socket that listens at ``path``: keys go through it, so it is its owner's alone.
+
+    Raises
+    ------
+    InputError
+        Somebody else is there, or nothing can be there.
+    """
+    made = socket.socket(socket.AF_UNIX)
+    with made:
+        before = os.umask(0o177)
+        try:
+            _remove_dead(path)
+            made.bind(str(path))
+            made.listen()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from None
+        finally:
+            os.umask(before)
+        try:
+            yield made
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _remove_dead(path: Path) -> None:
+    """Takes away the socket of a process that was killed."""
+    if not path.is_socket():
+        return  # where there is something else, bind says so
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise InputError(f"{path}: a gateway is running there already")
+
+
+@contextmanager
+def _standard_input(given: socket.socket) -> Iterator[None]:
+    """Processes that are started meanwhile have it as their standard input, the one file that the simulator inherits."""
+    before = os.dup(0)
+    os.dup2(given.fileno(), 0)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+
+
+def _on_signal(end: Callable[[], None]) -> None:
+    """SIGINT and SIGTERM call ``end``, from now on, and reach neither this thread nor the simulator, which inherits the mask."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        signal.sigwait(signals)
+        end()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _once(call: Callable[[], None]) -> Callable[[int, int], None]:
+    """Does ``call`` the first time that there is progress."""
+    calls = iter([call])
+    return lambda *_: next(calls, lambda: None)()

@@ -1,0 +1,39 @@
+"""Inside the simulator: what :mod:`spigate.sim.live` starts."""
+import json
+import os
+import socket
+
+import cocotb
+
+from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.host.links import Tap
+from spigate.sim.board import Board
+from spigate.sim.build import progress
+from spigate.sim.live_ports import Live
+
+FILES = 3
+"""File descriptors that come through standard input: two TAP devices, and the socket for control elements."""
+
+
+class Opened(Tap):
+    """A TAP device that another process made."""
+
+    def __init__(self, fd: int):
+        self.fd = fd
+        os.set_blocking(fd, False)
+
+
+@cocotb.test()
+async def live(dut):
+    command = socket.socket(fileno=os.dup(0))
+    _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
+    board = Board(dut)
+    await board.start()
+    ports = Live(board, Opened(network), Opened(server), socket.socket(fileno=listener), command)
+    progress(1, 1)
+    report = {}
+    try:
+        await ports.run()
+    except (InputError, Unsound) as error:
+        report["error"] = str(error)
+    command.sendall(json.dumps({"counts": ports.counts, "dropped": ports.dropped, **report}).encode())
