@@ -263,14 +263,18 @@ class Hardware:
             case RemovePolicy(policy=policy):
                 await self._control.remove_policy(policy)
 
+    @property
+    def _inbound(self) -> set[int]:
+        """SPIs of inbound SAs."""
+        return {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
+
     def applied(self) -> None:
         self._want(self._release_early)
 
     async def _release_early(self) -> None:
         """What came before its SA is done when that is there, or given up when it will not be."""
-        there = {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
         for number in list(self._early):
-            if number in there:
+            if number in self._inbound:
                 self._again(self._early.pop(number))
             elif not self._hooks.expects(number):
                 self._own_drops["no_sa"] += len(self._early.pop(number))
@@ -301,7 +305,9 @@ class Hardware:
             header.reason in _CLEAR and self._waits_for_child(header, frame, ip))
 
     def _waits_for_answer(self, header: PuntHeader, frame: bytes, number: int | None) -> bool:
-        if number is None or not self._hooks.expects(number) or (number not in self._early and len(self._early) >= MAX_WAITING):
+        if number is None or number in self._inbound or not self._hooks.expects(number):
+            return False
+        if number not in self._early and len(self._early) >= MAX_WAITING:
             return False
         self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append((header, frame))
         return True
