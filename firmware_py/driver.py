@@ -31,6 +31,10 @@ MAP, MAJOR = 1, 0
 """The register map and the major version that this driver is written for."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
+CROSSING_CLOCKS = 1 << 10
+"""Longer than a packet is on its way from the classifier to a DFE that has room."""
+DRAIN_CLOCKS = 1 << 17
+"""Longer than a packet is in a DFE, its wait for room in it included: what is still there then never leaves."""
 
 _REGISTERS = rdl.registers()
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
@@ -170,6 +174,24 @@ class Driver:
             if not fields["busy"]:
                 return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
+
+    async def drain(self, dfe: int) -> None:
+        begun = await self.time()
+        if not await self.healthy() >> dfe & 1:
+            return
+        now = begun
+        while (now - begun) % (1 << 32) < CROSSING_CLOCKS:
+            now = await self.time()
+        busy, since = await self._busy(dfe), await self.time()
+        while (now - begun) % (1 << 32) < DRAIN_CLOCKS:
+            now = await self.time()
+            # It was empty once between if it was busy for less than all that time.
+            if (await self._busy(dfe) - busy) % (1 << 32) < (now - since) % (1 << 32):
+                return
+
+    async def _busy(self, dfe: int) -> int:
+        register = _REGISTERS["dfe_count.busy_cycles"]
+        return (await self._bus.read(register.address + dfe * register.stride))[0]
 
     async def add_cam(self, entry: CamEntry) -> None:
         for write in self._placement.add(entry):

@@ -103,10 +103,15 @@ class Programming:
         """Does an SA here from now on that a DFE has done so far."""
         if placed.soft:
             return
+        route = placed.route
+        await self._quiesce(placed)
         state = await self._tables.read_state(placed.dfe, placed.index)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self.refusals[placed.sa] = why
         placed.soft = SoftSa(placed.sa, placed.permitted, _going_on(placed.sa, state))
+        if route is not None:
+            # Now its packets come up without being misses, whose number may be limited.
+            await self.find_by(placed, route)
 
     async def find_by(self, placed: Placed, route: Route) -> None:
         """Makes the CAM point to an inbound SA, whose packets then go by ``route``."""
@@ -128,6 +133,7 @@ class Programming:
         if target is None:
             raise Refused(Reason.NO_DFE)
         sa, old = placed.sa, (placed.dfe, placed.index)
+        rules = await self._quiesce(placed)
         state = await self._tables.read_state(*old)
         await self._tables.erase_sa(*old)
         outbound = sa.direction == Direction.OUTBOUND
@@ -140,7 +146,7 @@ class Programming:
         placed.dfe, placed.index = target, index
         if not outbound:
             await self.find_by(placed, route)
-        for key, rule in self._pointing_to(*old):
+        for key, rule in rules:
             await self._put_rule(key, replace(rule, dfe=target, sa=index))
         self._free[old[0]].append(old[1])
 
@@ -150,12 +156,22 @@ class Programming:
         self.refusals.pop(sa, None)
         if placed is None:
             return
-        if sa.direction == Direction.INBOUND:
-            await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
-        for key, rule in self._pointing_to(placed.dfe, placed.index):
-            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+        await self._quiesce(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)
+
+    async def _quiesce(self, placed: Placed) -> list[tuple[tuple, Rule]]:
+        """Lets no more packets go to an SA, and those that are on their way arrive: then its state stands still. Gives the rules that
+        pointed to it; they punt."""
+        sa, rules = placed.sa, self._pointing_to(placed.dfe, placed.index)
+        if placed.route is not None:
+            await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
+            placed.route = None
+        for key, rule in rules:
+            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+        if not placed.soft:
+            await self._tables.drain(placed.dfe)
+        return rules
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -165,9 +181,7 @@ class Programming:
         if placed is None:
             return
         await self.take_over(placed, why)
-        if placed.route is not None:
-            await self._tables.remove_cam(CamKey(old.destination, old.spi, old.protocol))
-            placed.route = None
+        await self._quiesce(placed)
         self.refusals.pop(old, None)
         self.refusals[new] = why
         placed.sa, placed.soft = new, SoftSa(new, placed.permitted, placed.soft.state)

@@ -302,6 +302,9 @@ class SoftGateway:
         soft = self._sas[dfe].get(index)
         return soft.state if soft else SaState()
 
+    async def drain(self, dfe: int) -> None:
+        """Nothing is ever on its way."""
+
     async def add_cam(self, entry: CamEntry) -> None:
         if entry.key not in self._cam and len(self._cam) >= self.capabilities.cam_entries:
             raise TableFull(f"The CAM is full: {self.capabilities.cam_entries} entries")
