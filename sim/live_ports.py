@@ -22,8 +22,8 @@ POLL_CLOCKS = 100
 """Clocks between two looks at devices and sockets while something goes on in the gateway."""
 IDLE_CLOCKS, IDLE_SECONDS = 20, 0.02
 """Otherwise; and so long it sleeps between them, at most."""
-LINGER = 80
-"""Looks without a frame in or out after which none is thought to be inside: 8000 clocks, several times what the longest one takes."""
+LINGER = 120
+"""Looks without a frame in or out after which none is thought to be inside: 12,000 clocks, four times what the longest one takes."""
 MAX_WAITING = 4
 """Frames that wait in front of a port. The others wait in the device's queue, whose end drops, as a network card's does."""
 MAX_REQUESTS = 16

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.firmware_py.ike.hosts import inside, ip
 
 PORTS = ("network", "server")
+SPIGATE = ("-m", "spigate.firmware_py.cli")
 PATIENCE = 20
 _READY = re.compile(r"^(\S+): a gateway between (\S+) and (\S+)$")
 _ETH_P_ALL = 3
@@ -63,6 +64,13 @@ class Host:
 class Simulation:
     """A simulated gateway as a process.
 
+    Parameters
+    ----------
+    words : str
+        Of the command line.
+    program : tuple of str
+        What Python is to run.
+
     Members
     -------
     path : Path
@@ -72,12 +80,12 @@ class Simulation:
     network, server : Host
     """
 
-    def __init__(self, folder: Path, namespace: str, *words: str):
+    def __init__(self, folder: Path, namespace: str, *words: str, program: tuple[str, ...] = SPIGATE):
         self.path, self.namespace = folder / "gateway.sock", namespace
         self.url = f"unix:{self.path}"
         self.network, self.server = (Host(f"{namespace}-{port[0]}", f"tap-{port[0]}") for port in PORTS)
         ip("netns", "add", namespace)
-        self.command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "spigate.firmware_py.cli", "simulate",
+        self.command = ["ip", "netns", "exec", namespace, sys.executable, *program, "simulate",
                         "--socket", str(self.path), "--network", self.network.device, "--server", self.server.device, *words]
 
     def start(self) -> None:
@@ -103,17 +111,20 @@ class Simulation:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+            try:
+                self.end()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.communicate()
         self.network.close()
         self.server.close()
         subprocess.run(["ip", "netns", "del", self.namespace], check=False, capture_output=True)
 
 
 @contextmanager
-def simulation(folder: Path, *words: str) -> Iterator[Simulation]:
+def simulation(folder: Path, *words: str, **options: object) -> Iterator[Simulation]:
     """One that runs; its namespaces go with it."""
-    made = Simulation(folder, f"live-{os.getpid()}-{time.monotonic_ns() % 10_000}", *words)
+    made = Simulation(folder, f"live-{os.getpid()}-{time.monotonic_ns() % 10_000}", *words, **options)
     try:
         made.start()
         yield made
