@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # in the middle of a build it ends as SIGINT does
     # What is wrong is said before anything is built.
     with closing(Tap(args.network)) as network, closing(Tap(args.server)) as server, _listener(args.socket) as listener:
         model = configuration.model(simulator=args.simulator)

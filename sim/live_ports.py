@@ -19,11 +19,11 @@ from spigate.firmware_py.remote import GREETING, Kind, Message, Messages, pack_w
 from spigate.sim.board import MAX_BYTES, Arrival, Board, Sink, Source
 
 POLL_CLOCKS = 100
-"""Clocks between two looks at devices and sockets."""
-IDLE_SECONDS = 0.02
-"""So long it sleeps, at most, before the next :data:`POLL_CLOCKS`, where nothing goes on in the gateway."""
-LINGER = 80
-"""Looks without a frame in or out after which none is thought to be inside: 8000 clocks, several times what the longest one takes."""
+"""Clocks between two looks at devices and sockets while something goes on in the gateway."""
+IDLE_CLOCKS, IDLE_SECONDS = 20, 0.02
+"""Otherwise; and so long it sleeps between them, at most."""
+LINGER = 120
+"""Looks without a frame in or out after which none is thought to be inside: 12,000 clocks, four times what the longest one takes."""
 MAX_WAITING = 4
 """Frames that wait in front of a port. The others wait in the device's queue, whose end drops, as a network card's does."""
 MAX_REQUESTS = 16
@@ -172,7 +172,7 @@ class Live:
         """
         while self._poll(0 if self._busy else IDLE_SECONDS):
             self._quiet += 1
-            await self._board.clocks(POLL_CLOCKS)
+            await self._board.clocks(POLL_CLOCKS if self._busy else IDLE_CLOCKS)
             self._board.check()
 
     @property
