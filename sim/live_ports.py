@@ -116,7 +116,7 @@ class _Device:
         self._live.count(f"{self._name} out")
         try:
             self.tap.write(arrival.frame)
-        except OSError:  # it is down, or full, or the frame none that a host takes
+        except OSError:  # it is down or full, or the frame is none that a host takes
             self._live.dropped[f"at device {self._name}"] += 1
 
 
