@@ -41,6 +41,10 @@ MAX_RETURNS = 4096
 
 INSIDE, BEYOND, MOVED = "an SA inside another one", "packets that no DFE can do", "a peer that moved"
 """Why an SA is done in software, though a DFE could do it."""
+QUIET_SECONDS = 10.0
+"""So long after the last packet that no DFE can do, a DFE does the SA again."""
+ELSEWHERE = frozenset({Reason.UNKNOWN_SPI, Reason.NO_RULE, Reason.RULE, Reason.SA_ABSENT, Reason.DFE_DOWN})
+"""Reasons of punts of packets that come up because of where their SA is, not of what they are."""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -209,9 +213,15 @@ class ControlElement:
     async def state(self, sa: Sa) -> SaState:
         """How far ``sa`` is."""
         placed = self.placed(sa)
-        if placed is None:
-            return SaState(sa.sequence, sa.window)
-        return placed.soft.state if placed.soft else await self._tables.read_state(placed.dfe, placed.index)
+        return SaState(sa.sequence, sa.window) if placed is None else await self._programming.state(placed)
+
+    async def give_back(self) -> None:
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came: one
+        fragment, which anybody can send, does not keep an SA in software."""
+        for placed in self._programming.placed.values():
+            if self.refusals.get(placed.sa) == BEYOND and self._clock() - placed.beyond >= QUIET_SECONDS:
+                outbound = placed.sa.direction == Direction.OUTBOUND
+                await self._programming.give_back(placed, self._mtu(placed.sa) if outbound else 0)
 
     async def change_topology(self, topology: Topology) -> None:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
@@ -399,10 +409,14 @@ class ControlElement:
         """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
         placed = self._programming.placed.get(sa.identity)
         if placed is None:
-            placed = await self._programming.place(sa, header.dfe, mtu=sa.mtu or self._routing.room(sa), why_not=why_not)
+            placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
         elif why_not:
             await self._programming.take_over(placed, why_not)
         return placed
+
+    def _mtu(self, sa: Sa) -> int:
+        """The longest packet that an outbound SA takes in a DFE."""
+        return sa.mtu or self._routing.room(sa)
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)
@@ -432,14 +446,19 @@ class ControlElement:
         sa = self._sas.inbound(identity)
         if sa is None:
             return None
-        placed = await self._place(sa, header)
-        await self._programming.take_over(placed, BEYOND)
-        return placed
+        return await self._beyond_dfes(await self._place(sa, header), header)
 
     async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
         """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
-        return [await self._place_outbound(sa, header, BEYOND)
+        return [await self._beyond_dfes(await self._place_outbound(sa, header, BEYOND), header)
                 for sa in self._sas.outbound(decision.policy)]
+
+    async def _beyond_dfes(self, placed: Placed, header: PuntHeader) -> Placed:
+        """From now on it is done in software."""
+        await self._programming.take_over(placed, BEYOND)
+        if header.reason not in ELSEWHERE:
+            placed.beyond = self._clock()
+        return placed
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""

@@ -20,7 +20,8 @@ class Placed:
     """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
     stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
     that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
-    of an inbound one that the CAM points to."""
+    of an inbound one that the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet
+    that no DFE can do."""
 
     sa: Sa
     dfe: int
@@ -30,6 +31,8 @@ class Placed:
     inside: bool = False
     mtu: int = 0
     route: Route | None = None
+    before: SaState = SaState()
+    beyond: float = 0.0
 
 
 class Programming:
@@ -105,13 +108,35 @@ class Programming:
             return
         route = placed.route
         await self._quiesce(placed)
-        state = await self._tables.read_state(placed.dfe, placed.index)
+        state = await self.state(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self.refusals[placed.sa] = why
-        placed.soft = SoftSa(placed.sa, placed.permitted, _going_on(placed.sa, state))
+        placed.soft, placed.before = SoftSa(placed.sa, placed.permitted, _going_on(placed.sa, state)), SaState()
         if route is not None:
             # Now its packets come up without being misses, whose number may be limited.
             await self.find_by(placed, route)
+
+    async def give_back(self, placed: Placed, mtu: int) -> None:
+        """Lets the DFE do an SA again that :meth:`take_over` took from it. ``mtu`` as in :meth:`place`."""
+        del self.refusals[placed.sa]
+        state, placed.soft, placed.mtu = placed.soft.state, None, mtu
+        await self._write(placed, state)
+
+    async def state(self, placed: Placed) -> SaState:
+        """How far an SA is."""
+        if placed.soft:
+            return placed.soft.state
+        state, before = await self._tables.read_state(placed.dfe, placed.index), placed.before
+        return replace(state, bytes=before.bytes + state.bytes, packets=before.packets + state.packets)
+
+    async def _write(self, placed: Placed, state: SaState) -> None:
+        """Writes an SA that goes on to its DFE."""
+        sa = placed.sa
+        placed.before = state
+        await self._tables.write_sa(placed.dfe, placed.index, replace(
+            sa, mtu=placed.mtu, sequence=state.sequence, window=state.window, soft=_remaining(sa.soft, state),
+            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None)
+        self.programmed["sa"] += 1
 
     async def find_by(self, placed: Placed, route: Route) -> None:
         """Makes the CAM point to an inbound SA, whose packets then go by ``route``."""
@@ -134,20 +159,14 @@ class Programming:
             raise Refused(Reason.NO_DFE)
         sa, old = placed.sa, (placed.dfe, placed.index)
         rules = await self._quiesce(placed)
-        state = await self._tables.read_state(*old)
+        state = await self.state(placed)
         await self._tables.erase_sa(*old)
-        outbound = sa.direction == Direction.OUTBOUND
-        after = _going_on(sa, state)
-        going_on = replace(sa, mtu=placed.mtu, sequence=after.sequence, window=after.window,
-                           soft=_remaining(sa.soft, state), hard=_remaining(sa.hard, state))
-        index = self._free[target].popleft()
-        await self._tables.write_sa(target, index, going_on, placed.permitted[0] if placed.permitted else None)
-        self.programmed["sa"] += 1
-        placed.dfe, placed.index = target, index
-        if not outbound:
+        placed.dfe, placed.index = target, self._free[target].popleft()
+        await self._write(placed, _going_on(sa, state))
+        if sa.direction == Direction.INBOUND:
             await self.find_by(placed, route)
         for key, rule in rules:
-            await self._put_rule(key, replace(rule, dfe=target, sa=index))
+            await self._put_rule(key, replace(rule, dfe=target, sa=placed.index))
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:

@@ -140,18 +140,18 @@ class RemoteGateway:
         return cls(url, reader, writer)
 
     async def close(self) -> None:
-        """Hangs up."""
-        self._task.cancel()
+        """Hangs up: whoever waits hears so."""
+        self._fail("is not listened to any more")
         self._writer.close()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def read(self, address: int, count: int = 1) -> list[int]:
         """Words from consecutive addresses. Raises :class:`BusError`."""
         check_burst(address, count)
-        words = unpack_words((await self._ask(Message(Kind.READ, pack_words([count]), address))).body)
-        if len(words) != count:
-            raise self._fail(f"answered {len(words)} words, not {count}")
-        return words
+        body = (await self._ask(Message(Kind.READ, pack_words([count]), address))).body
+        if len(body) != 4 * count:
+            raise self._fail(f"answered {len(body)} bytes, not {count} words")
+        return unpack_words(body)
 
     async def write(self, address: int, words: Sequence[int]) -> None:
         """Writes words to consecutive addresses. Raises :class:`BusError`."""

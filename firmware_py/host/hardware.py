@@ -11,16 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_network
 
 from spigate.firmware_py.bus import BusError
 from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.decision import Flow
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import InputError, SpigateError, UnsupportedError
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.dataplane import (
-    HELD_PACKETS,
     KINDS,
     NEARLY_USED_UP,
     Hooks,
@@ -29,18 +26,17 @@ from spigate.firmware_py.host.dataplane import (
     packets_and_drops,
 )
 from spigate.firmware_py.host.hoststack import HostStack
-from spigate.firmware_py.host.logs import log
-from spigate.firmware_py.host.plane import configured
+from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.ports import Ports
-from spigate.firmware_py.ike.children import UNSPECIFIED
-from spigate.firmware_py.ike.config import START_ON_TRAFFIC
+from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.selectors import reverse
-from spigate.firmware_py.packet import Ethernet, Ip, Refused, spi
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.network import Topology
+from spigate.firmware_py.packet import Ip
+from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.remote import RemoteGateway
-from spigate.firmware_py.sa import ANY_PORTS, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import Counters, SaState
 
@@ -52,19 +48,6 @@ CONFIRM_POLLS = 30
 """Neighbours are asked again with every so manieth."""
 MAX_PUNTS = 1024
 """Punted frames that wait; what comes then is dropped."""
-MAX_WAITING = 256
-"""Neighbours, and unknown SPIs, that frames may wait for."""
-RESOLVE_SECONDS = 5.0
-"""So long a frame waits for a neighbour's answer."""
-TRAP_PRIORITY = 1
-"""Behind all policies that are negotiated."""
-TRAP_SPI = 1
-"""Of the templates of policies that wait for traffic: reserved (RFC 4303 2.1), so that no SA has it."""
-_PROTECTED = frozenset({Reason.UNKNOWN_SPI, Reason.AH, Reason.NATT, Reason.IPV6, Reason.FRAGMENT})
-_CLEAR = frozenset({Reason.NO_RULE, Reason.RULE, Reason.IPV6, Reason.FRAGMENT})
-"""Reasons of punts of what may be ESP or AH, and of what may be clear."""
-
-Punt = tuple[PuntHeader, bytes]
 
 
 @dataclass
@@ -97,15 +80,12 @@ class Hardware:
         self._active: OrderedDict[tuple, Active] = OrderedDict()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: deque[Punt] = deque()
-        self._held: dict[tuple[str, str], deque[Punt]] = {}
-        self._early: dict[int, deque[Punt]] = {}
-        self._unresolved: dict[tuple[Port, Address], tuple[float, deque[Punt]]] = {}
         self._wake = asyncio.Event()
         self._polls, self._polling = 0, False
         self._healthy: int | None = None
         self._before: Counters | None = None
         self._done: Counter[str] = Counter()
-        self._own_drops: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
         self._dfes: list[Counter[str]] = []
 
     @staticmethod
@@ -138,11 +118,11 @@ class Hardware:
         return list(self._control.policies)
 
     def metrics(self) -> list[Metric]:
-        dropped = self._own_drops + Counter({reason.name.lower(): count for reason, count in self._control.dropped.items()})
+        refused = Counter({reason.name.lower(): count for reason, count in self._control.dropped.items()})
         packets = {str(at): counts["packets_in"] for at, counts in enumerate(self._dfes)}
         octets = {str(at): counts["bytes_in"] for at, counts in enumerate(self._dfes)}
         punts = {reason.name.lower(): count for reason, count in self._control.punted.items()}
-        return [*packets_and_drops(self._done + self._control.software, dropped),
+        return [*packets_and_drops(self._done + self._control.software, self._drops + self._waiting.drops + refused),
                 Metric("dfe_packets_total", "counter", "Packets into each DFE.", "dfe", packets),
                 Metric("dfe_bytes_total", "counter", "Bytes of frames into each DFE.", "dfe", octets),
                 Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe",
@@ -160,11 +140,12 @@ class Hardware:
         self._driver = driver
         stack.push_async_callback(self._leave)
         self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
-        self._traps = dict(self._trap_policies())
+        traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
-            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *self._traps],
+            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
             settings=Settings(default=PolicyAction.DISCARD, cfe=config.cfe))
+        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
@@ -198,11 +179,15 @@ class Hardware:
 
     async def _receive(self) -> None:
         while True:
-            punt = await self._gateway.receive()
+            try:
+                punt = await self._gateway.receive()
+            except InputError:  # a header that nobody here knows
+                self._drops["malformed"] += 1
+                continue
             if punt[0].reason in (Reason.IKE, Reason.NOT_IP):
                 self._want(self._control.handle, *punt)  # a flood of others does not keep IKE waiting
             elif len(self._punts) >= MAX_PUNTS:
-                self._own_drops["punt_queue"] += 1
+                self._drops["punt_queue"] += 1
             else:
                 self._punts.append(punt)
                 self._wake.set()
@@ -234,6 +219,9 @@ class Hardware:
             raise
         except SpigateError as error:
             log(logging.ERROR, "not done", error=error)
+        except Exception as error:
+            # What should never happen is logged, and the gateway goes on.
+            LOG.error("internal error", exc_info=error, extra={"values": {"text": str(error)}})
 
     def _want(self, do: Callable[..., Awaitable[None]], *arguments: object) -> None:
         self._wanted.append(partial(do, *arguments))
@@ -250,7 +238,7 @@ class Hardware:
                 await self._control.add_sa(sa)
                 self._active[sa.identity] = Active(peer, child, sa, self._clock(), await self._control.state(sa))
                 if sa.direction == Direction.OUTBOUND:
-                    self._again(self._held.pop((peer, child), ()))
+                    self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
                 self._active.pop(sa.identity, None)
                 await self._control.remove_sa(sa)
@@ -263,76 +251,28 @@ class Hardware:
             case RemovePolicy(policy=policy):
                 await self._control.remove_policy(policy)
 
-    @property
-    def _inbound(self) -> set[int]:
-        """SPIs of inbound SAs."""
-        return {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
-
     def applied(self) -> None:
-        self._want(self._release_early)
+        self._want(self._release)
 
-    async def _release_early(self) -> None:
-        """What came before its SA is done when that is there, or given up when it will not be."""
-        for number in list(self._early):
-            if number in self._inbound:
-                self._again(self._early.pop(number))
-            elif not self._hooks.expects(number):
-                self._own_drops["no_sa"] += len(self._early.pop(number))
+    async def _release(self) -> None:
+        self._waiting.inbound_is_up(self._is_inbound)
+
+    def _is_inbound(self, number: int) -> bool:
+        return any(active.sa.spi == number and active.sa.direction == Direction.INBOUND for active in self._active.values())
 
     def forget_held(self, peer: str) -> None:
-        for key in [key for key in self._held if key[0] == peer]:
-            self._own_drops["no_sa"] += len(self._held.pop(key))
+        self._waiting.forget(peer)
 
     # Punts
 
     async def _punted(self, header: PuntHeader, frame: bytes) -> None:
-        if not self._waits(header, frame):
+        if not self._waiting.waits(header, frame, self._is_inbound):
             await self._control.handle(header, frame)
 
     def _again(self, punts: Iterable[Punt]) -> None:
         """What waited is done before what came later."""
         self._punts.extendleft(reversed(list(punts)))
         self._wake.set()
-
-    def _waits(self, header: PuntHeader, frame: bytes) -> bool:
-        """Keeps a frame that waits for an SA."""
-        try:
-            _, packet = Ethernet.parse(frame)
-            ip = Ip.parse(packet)
-        except Refused:
-            return False
-        return (header.reason in _PROTECTED and self._waits_for_answer(header, frame, spi(packet, ip))) or (
-            header.reason in _CLEAR and self._waits_for_child(header, frame, ip))
-
-    def _waits_for_answer(self, header: PuntHeader, frame: bytes, number: int | None) -> bool:
-        if number is None or number in self._inbound or not self._hooks.expects(number):
-            return False
-        if number not in self._early and len(self._early) >= MAX_WAITING:
-            return False
-        self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append((header, frame))
-        return True
-
-    def _waits_for_child(self, header: PuntHeader, frame: bytes, ip: Ip) -> bool:
-        key = self._traps.get(self._control.decide(header.ingress, Flow.of(ip)).policy) if header.ingress == Port.SERVER else None
-        if key is None:
-            return False
-        if key not in self._held:
-            self._held[key] = deque(maxlen=HELD_PACKETS)
-            ports = [ANY_PORTS if port is None else (port, port) for port in ip.ports or (None, None)]
-            self._hooks.wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports))
-        self._held[key].append((header, frame))
-        return True
-
-    def _trap_policies(self) -> Iterable[tuple[Policy, tuple[str, str]]]:
-        """Policies that no SA fulfils, for children that traffic starts, and their names."""
-        for peer in self._config.pad:
-            for child in peer.children:
-                if self._config.starts[peer.name, child.name] == START_ON_TRAFFIC:
-                    for traffic in configured(peer, child):
-                        anywhere = UNSPECIFIED[traffic.source.version]
-                        template = Template(source=anywhere, destination=anywhere, mode=child.mode, spi=TRAP_SPI)
-                        yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=PolicyAction.PROTECT,
-                                     templates=(template,), priority=TRAP_PRIORITY), (peer.name, child.name)
 
     # The host at the ports
 
@@ -347,7 +287,7 @@ class Hardware:
             if inward is not None:
                 self._ports.taps[inward[0]].write(inward[1])
         except OSError:
-            self._own_drops["device"] += 1
+            self._drops["device"] += 1
 
     def _from_host(self, port: Port) -> None:
         for frame in self._ports.taps[port].packets():
@@ -357,25 +297,18 @@ class Hardware:
 
     def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
         """ESP in UDP does not come this way: the gateway punts it for what it is."""
-        self._own_drops["malformed"] += 1
+        self._drops["malformed"] += 1
 
     def _neighbours(self) -> None:
         self._want(self._change, self._ports.topology())
 
-    async def _change(self, topology) -> None:
+    async def _change(self, topology: Topology) -> None:
         await self._control.change_topology(topology)
-        for port, address in [key for key in self._unresolved if key in topology.neighbours]:
-            self._again(self._unresolved.pop((port, address))[1])
+        self._waiting.neighbours_are(topology)
 
     def _resolve(self, port: Port, address: Address, header: PuntHeader, frame: bytes) -> None:
-        """Keeps a frame until its next hop has said where it is."""
-        if (port, address) not in self._unresolved:
-            if len(self._unresolved) >= MAX_WAITING:
-                self._own_drops["no_neighbour"] += 1
-                return
-            self._unresolved[port, address] = (self._clock(), deque(maxlen=HELD_PACKETS))
+        if self._waiting.for_neighbour(self._clock(), port, address, (header, frame)):
             self._ports.resolve(port, address)
-        self._unresolved[port, address][1].append((header, frame))
 
     def _moved(self, sa: Sa, outer: Ip) -> None:
         self._hooks.moved(sa.spi, Socket(outer.destination, outer.ports[1]), Socket(outer.source, outer.ports[0]))
@@ -387,13 +320,12 @@ class Hardware:
         for event, sa in await self._control.poll():
             if sa is not None and event.reason in (Reason.SOFT_LIFETIME, Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
                 self._hooks.expired(sa.spi, event.dropped)
+        await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))
             await self._look(next(reversed(self._active.values())))
         await self._count()
-        now = self._clock()
-        for key in [key for key, (since, _) in self._unresolved.items() if now - since >= RESOLVE_SECONDS]:
-            self._own_drops["no_neighbour"] += len(self._unresolved.pop(key)[1])
+        self._waiting.tick(self._clock())
         if self._polls % CONFIRM_POLLS == 0:
             self._ports.confirm()
         await self._driver.check()
@@ -419,8 +351,8 @@ class Hardware:
             self._dfes[at] += grown
             self._done += Counter({kind: grown[kind] for kind in KINDS})
         drops = _grown(before.drops, self._before.drops)
-        self._own_drops += Counter({reason.name.lower(): count for reason, count in drops.items()})
-        self._own_drops["punt_queue"] += self._gateway.take_lost()
+        self._drops += Counter({reason.name.lower(): count for reason, count in drops.items()})
+        self._drops["punt_queue"] += self._gateway.take_lost()
         healthy = await self._driver.healthy()
         for at in range(len(self._dfes)):
             if self._healthy is not None and (self._healthy ^ healthy) >> at & 1:
