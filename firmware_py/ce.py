@@ -109,7 +109,7 @@ class ControlElement:
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock)
+        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
         self._slow = SlowPath(self, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
@@ -256,7 +256,8 @@ class ControlElement:
         host with transport mode it has to take that host's frames.
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
-        routes = all(template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
+        routes = self._settings.own_host or all(
+            template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
         return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None}
 
     async def expire(self) -> list[Sa]:
@@ -464,6 +465,10 @@ class ControlElement:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.allowed(source, ingress):
             raise Refused(Reason.POLICY)
+
+    def tell_host(self, header: PuntHeader, frame: bytes) -> None:
+        """A frame is for the control element's own host."""
+        self.on_host(header, frame)
 
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""

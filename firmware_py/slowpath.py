@@ -60,6 +60,9 @@ class Owner(Protocol):
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
 
+    def tell_host(self, header: PuntHeader, frame: bytes) -> None:
+        """A frame is for the control element's own host."""
+
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
 
@@ -202,6 +205,9 @@ class SlowPath:
             if header.depth >= self._depth_limit():
                 raise Refused(Reason.NESTED)
             route = Route(Port.RECIRCULATE)
+        elif not tunnel and self._routing.own_host:
+            self.software["decrypted"] += 1
+            raise Consumed("local", again, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + plain)
         elif not tunnel:
             route = Route(Port.SERVER)
         else:
@@ -329,8 +335,11 @@ class SlowPath:
             return
         self._allowance -= 1
         ip = Ip.parse(message)
-        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
         own = PuntHeader(header.reason, Port.RECIRCULATE)
+        if self._routing.is_local(ip.destination):
+            self._owner.tell_host(own, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + message)
+            return
+        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
         try:
             if decision.action == PolicyAction.PROTECT:
                 await self.encrypt(await self._owner.outbound_sas(decision, own), own, ethernet, message, decrement_ttl=False)

@@ -21,7 +21,7 @@ def run(guide: str, folder: Path, *namespaces: str) -> str:
     script = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     try:
-        done = subprocess.run(["bash", "-euxc", script], cwd=folder, capture_output=True, text=True, timeout=300,
+        done = subprocess.run(["bash", "-euxc", script], cwd=folder, capture_output=True, text=True, timeout=900,
                               env={**os.environ, "PATH": path, "COLUMNS": "200"})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
