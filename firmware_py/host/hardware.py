@@ -278,7 +278,7 @@ class Hardware:
 
     def _to_host(self, header: PuntHeader, frame: bytes) -> None:
         """A frame that is for the host, or from it and permitted."""
-        injection = self._host.back(frame)
+        injection = self._host.back(header, frame)
         if injection is not None:
             self._want(self._control.inject, *injection)
             return
