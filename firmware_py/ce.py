@@ -219,7 +219,7 @@ class ControlElement:
         """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came: one
         fragment, which anybody can send, does not keep an SA in software."""
         for placed in self._programming.placed.values():
-            if self.refusals.get(placed.sa) == BEYOND and self._clock() - placed.beyond >= QUIET_SECONDS:
+            if self.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0.0) >= QUIET_SECONDS:
                 outbound = placed.sa.direction == Direction.OUTBOUND
                 await self._programming.give_back(placed, self._mtu(placed.sa) if outbound else 0)
 
@@ -231,7 +231,10 @@ class ControlElement:
             await self._programming.forget_routes()
             for placed in list(self._programming.placed.values()):
                 if placed.route is not None:
-                    await self._programming.find_by(placed, self._routing.inbound(placed))
+                    try:
+                        await self._programming.find_by(placed, self._routing.inbound(placed))
+                    except TableFull as full:
+                        await self._programming.take_over(placed, str(full))
             await self._programming.forget_routes()
 
     async def add_policy(self, policy: Policy) -> None:
@@ -305,9 +308,9 @@ class ControlElement:
     async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
-        if ip.protocol == ESP:
-            spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
-            placed = self._programming.placed.get((ip.destination, ip.protocol, spi))
+        identity = (ip.destination, ip.protocol, int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4]))
+        if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
+            placed = self._programming.placed.get(identity)
         else:
             decision = self.decide(header.ingress, Flow.of(ip))
             if decision.action != PolicyAction.PROTECT:
@@ -456,7 +459,7 @@ class ControlElement:
     async def _beyond_dfes(self, placed: Placed, header: PuntHeader) -> Placed:
         """From now on it is done in software."""
         await self._programming.take_over(placed, BEYOND)
-        if header.reason not in ELSEWHERE:
+        if header.reason not in ELSEWHERE or placed.beyond is None:
             placed.beyond = self._clock()
         return placed
 

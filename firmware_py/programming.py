@@ -21,7 +21,7 @@ class Placed:
     stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
     that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
     of an inbound one that the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet
-    that no DFE can do."""
+    that no DFE can do, or was taken over for want of room; None: not since a DFE has it."""
 
     sa: Sa
     dfe: int
@@ -32,7 +32,7 @@ class Placed:
     mtu: int = 0
     route: Route | None = None
     before: SaState = SaState()
-    beyond: float = 0.0
+    beyond: float | None = None
 
 
 class Programming:
@@ -119,7 +119,7 @@ class Programming:
     async def give_back(self, placed: Placed, mtu: int) -> None:
         """Lets the DFE do an SA again that :meth:`take_over` took from it. ``mtu`` as in :meth:`place`."""
         del self.refusals[placed.sa]
-        state, placed.soft, placed.mtu = placed.soft.state, None, mtu
+        state, placed.soft, placed.mtu, placed.beyond = placed.soft.state, None, mtu, None
         await self._write(placed, state)
 
     async def state(self, placed: Placed) -> SaState:
