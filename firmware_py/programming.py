@@ -170,11 +170,12 @@ class Programming:
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:
-        """Takes an SA back: what points to it goes first, then its keys."""
-        placed = self.placed.pop(sa.identity, None)
-        self.refusals.pop(sa, None)
-        if placed is None:
+        """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at work."""
+        placed = self.placed.get(sa.identity)
+        if placed is None or placed.sa != sa:
             return
+        del self.placed[sa.identity]
+        self.refusals.pop(sa, None)
         await self._quiesce(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)

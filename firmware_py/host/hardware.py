@@ -240,7 +240,8 @@ class Hardware:
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
-                self._active.pop(sa.identity, None)
+                if sa.identity in self._active and self._active[sa.identity].sa == sa:
+                    del self._active[sa.identity]
                 await self._control.remove_sa(sa)
             case MoveSa(old=old, new=new):
                 await self._control.move_sa(old, new)
