@@ -222,7 +222,10 @@ class ControlElement:
             await self._programming.forget_routes()
             for placed in list(self._programming.placed.values()):
                 if placed.route is not None:
-                    await self._programming.find_by(placed, self._routing.inbound(placed))
+                    try:
+                        await self._programming.find_by(placed, self._routing.inbound(placed))
+                    except TableFull as full:
+                        await self._programming.take_over(placed, str(full))
             await self._programming.forget_routes()
 
     async def add_policy(self, policy: Policy) -> None:
@@ -297,9 +300,9 @@ class ControlElement:
     async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
-        if ip.protocol == ESP:
-            spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
-            placed = self._programming.placed.get((ip.destination, ip.protocol, spi))
+        identity = (ip.destination, ip.protocol, int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4]))
+        if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
+            placed = self._programming.placed.get(identity)
         else:
             decision = self.decide(header.ingress, Flow.of(ip))
             if decision.action != PolicyAction.PROTECT:

@@ -20,7 +20,7 @@ class Placed:
     stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
     that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
     of an inbound one that the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet
-    that no DFE can do."""
+    that no DFE can do, or was taken over for want of room; None: not since a DFE has it."""
 
     sa: Sa
     dfe: int
@@ -116,7 +116,7 @@ class Programming:
     async def give_back(self, placed: Placed, mtu: int) -> None:
         """Lets the DFE do an SA again that :meth:`take_over` took from it. ``mtu`` as in :meth:`place`."""
         del self.refusals[placed.sa]
-        state, placed.soft, placed.mtu = placed.soft.state, None, mtu
+        state, placed.soft, placed.mtu, placed.beyond = placed.soft.state, None, mtu, None
         await self._write(placed, state)
 
     async def state(self, placed: Placed) -> SaState:
@@ -165,11 +165,12 @@ class Programming:
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:
-        """Takes an SA back: what points to it goes first, then its keys."""
-        placed = self.placed.pop(sa.identity, None)
-        self.refusals.pop(sa, None)
-        if placed is None:
+        """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at work."""
+        placed = self.placed.get(sa.identity)
+        if placed is None or placed.sa != sa:
             return
+        del self.placed[sa.identity]
+        self.refusals.pop(sa, None)
         await self._quiesce(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)

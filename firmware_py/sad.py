@@ -31,9 +31,9 @@ class SaDatabase:
         self._sas[sa.identity], self._born[sa.identity] = sa, now
 
     def remove(self, sa: Sa) -> None:
-        """Gives up ``sa``; nothing happens where it is not there."""
-        self._sas.pop(sa.identity, None)
-        self._born.pop(sa.identity, None)
+        """Gives up ``sa``; nothing happens where it is not there, or another one has its name."""
+        if self._sas.get(sa.identity) == sa:
+            del self._sas[sa.identity], self._born[sa.identity]
 
     def replace(self, old: Sa, new: Sa) -> None:
         """Puts ``new`` in the place of ``old``, at its age.

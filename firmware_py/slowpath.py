@@ -209,7 +209,7 @@ class SlowPath:
                 self.software["decrypted"] += 1
                 await self._decided(decision, again, ethernet, plain, ip, decrement_ttl=False)
                 return
-            route = self._route(again, replace(ethernet, kind=ETHERTYPES[ip.version]), plain, ip)
+            route = self._route(lambda: self._routing.clear(Port.RECIRCULATE, ip), again, ethernet, plain, ip)
         await self._send(route, header, ethernet, plain, ip, "decrypted")
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
@@ -225,7 +225,7 @@ class SlowPath:
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
         await self.notice_mtu(packet, ip)
-        route = self._route(header, ethernet, packet, ip)
+        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
         if header.ingress != Port.RECIRCULATE:
             await self._owner.may_speak(ip.source, header.ingress)
         if route.decrement_ttl and decrement_ttl:
@@ -235,20 +235,21 @@ class SlowPath:
             packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
         await self._send(route, header, ethernet, packet, ip, "bypassed")
 
-    def _route(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> Route:
-        """The way of a clear packet. Raises Consumed, as :meth:`~spigate.firmware_py.routing.Routing.clear`."""
+    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> Route:
+        """What ``find`` gives. Where it raises Consumed, that says what the packet has become by now: what was decrypted cannot be
+        decrypted once more."""
         try:
-            return self._routing.clear(header.ingress, ip)
+            return find()
         except Consumed as cause:
-            cause.header, cause.frame = header, ethernet.pack() + packet
+            cause.header, cause.frame = header, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + packet
             raise
 
     async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes, *,
                       decrement_ttl: bool = True) -> None:
         """Encrypts ``packet`` with SAs that are done in software, the innermost first, and sends it."""
         outermost = chain[-1].sa
-        route = self._routing.outbound(outermost)
         ip = Ip.parse(packet)
+        route = self._route(lambda: self._routing.outbound(outermost), header, ethernet, packet, ip)
         packet = packet[:ip.total_length]
         counts = decrement_ttl and route.decrement_ttl
         if counts and ip.ttl <= 1:

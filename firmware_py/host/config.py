@@ -19,9 +19,16 @@ from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, strin
 
 
 def _device(value: object) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", string(value)):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", string(value)) or value in (".", ".."):
         raise ValueError
     return value
+
+
+def _mac(value: object) -> bytes:
+    mac = parse_mac(string(value))
+    if mac[0] & 1 or not any(mac):
+        raise ValueError
+    return mac
 
 
 def _weights(value: object) -> list[int]:
@@ -51,7 +58,7 @@ HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`
 PORT = Schema("port.NAME", "A port of the gateway in hardware: `[port.network]`, where the peers are, and `[port.server]`, where the "
                            "protected servers are. Each has a TAP device on this host, through which the host speaks there itself: IKE, "
                            "ARP, and what policies let pass. Not used by `--dataplane soft`.", (
-    Key("mac", "an Ethernet address such as 02:00:00:00:00:01", lambda value: parse_mac(string(value)), "The port's own address."),
+    Key("mac", "a station's Ethernet address such as 02:00:00:00:00:01", _mac, "The port's own address."),
     Key("addresses", *_ADDRESSES, "The gateway's addresses there.", [], "none"),
     toml.number("mtu", 576, 1900, "Largest packet there.", 1500),
     Key("device", _A_DEVICE, _device, "Name of the TAP device.", None, "`spigate-network` or `spigate-server`"),
@@ -143,10 +150,18 @@ def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
 
 
 def _interfaces(table: Table) -> tuple[Interface, ...]:
-    found = []
-    for name, port in SIDES.items() if any(map(table.has, SIDES)) else ():
-        values = PORT.read(item := table.table(name))
+    found: list[Interface] = []
+    given = any(map(table.has, SIDES))
+    for name, port in SIDES.items():
+        item = table.table(name, ... if given else {})
+        if not given:
+            continue
+        values = PORT.read(item)
         values["name"] = values.pop("device") or f"spigate-{name}"
+        for key, key_of in (("mac", "mac"), ("device", "name")):
+            if any(values[key_of] == getattr(other, key_of) for other in found):
+                shown = values[key_of] if key == "device" else values[key_of].hex(":")
+                raise item.error(key, "another one than the other port's", shown)
         found.append(item.build(Interface, port=port, **{**values, "addresses": tuple(values["addresses"])}))
     table.done()
     return tuple(found)
@@ -158,6 +173,8 @@ def _route(table: Table, interfaces: tuple[Interface, ...]) -> NetworkRoute:
     port = next((each.port for each in interfaces if any(gateway in address.network for address in each.addresses)), None)
     if port is None:
         raise table.error("gateway", "an address in the network of a port", str(gateway))
+    if gateway.version != values["destination"].version:
+        raise table.error("gateway", f"an IPv{values['destination'].version} address, as destination has them", str(gateway))
     return table.build(NetworkRoute, port=port, **values)
 
 

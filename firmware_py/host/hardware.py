@@ -227,7 +227,8 @@ class Hardware:
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
-                self._active.pop(sa.identity, None)
+                if sa.identity in self._active and self._active[sa.identity].sa == sa:
+                    del self._active[sa.identity]
                 await self._control.remove_sa(sa)
             case MoveSa(old=old, new=new):
                 await self._control.move_sa(old, new)
@@ -265,7 +266,7 @@ class Hardware:
 
     def _to_host(self, header: PuntHeader, frame: bytes) -> None:
         """A frame that is for the host, or from it and permitted."""
-        injection = self._host.back(frame)
+        injection = self._host.back(header, frame)
         if injection is not None:
             self._want(self._control.inject, *injection)
             return

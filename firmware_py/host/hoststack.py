@@ -3,6 +3,7 @@ from collections import deque
 
 from spigate.firmware_py.network import Interface
 from spigate.firmware_py.packet import (
+    ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     IKE_PORT,
@@ -12,7 +13,7 @@ from spigate.firmware_py.packet import (
     Ip,
     Refused,
 )
-from spigate.firmware_py.punt import InjectMode, Port
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
 from spigate.firmware_py.slowpath import is_neighbour_discovery
 
 REMEMBERED = 64
@@ -35,12 +36,14 @@ class HostStack:
         self._pieces: deque[tuple] = deque(maxlen=REMEMBERED)
 
     def outward(self, port: Port, frame: bytes) -> Injection | None:
-        """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out there. Everything else is a
-        clear packet like those at the server port, on which the policies decide. None: nothing."""
+        """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out there. Every other IP packet
+        is a clear one like those at the server port, on which the policies decide. None: nothing."""
         try:
             ethernet, packet = Ethernet.parse(frame)
-            if ethernet.kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+            if ethernet.kind == ETHERTYPE_ARP:
                 return InjectMode.DIRECT, port, 0, frame
+            if ethernet.kind not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+                return None
             ip = Ip.parse(packet)
         except Refused:
             return None
@@ -55,18 +58,31 @@ class HostStack:
             return False
         whole = (ip.source, ip.destination, ip.identification)
         if ip.ports is None:
-            return whole in self._pieces
+            known = whole in self._pieces
+            if known and not ip.more:
+                self._pieces.remove(whole)  # the next datagram with that number is another one
+            return known
         if ip.ports[0] not in (IKE_PORT, NATT_PORT):
             return False
         if ip.fragment:
             self._pieces.append(whole)
         return True
 
-    def back(self, frame: bytes) -> Injection | None:
+    def back(self, header: PuntHeader, frame: bytes) -> Injection | None:
         """A frame of the host's own that the policies let pass in the clear goes out where the host sent it. None: it is no such
-        frame."""
+        frame. Anybody can claim to be the host: so what no policy was asked about (IKE, ARP, neighbour discovery), and what did not come
+        in as the host's frames do (:meth:`outward`), never goes out."""
         port = self._ports.get(frame[6:12])
-        return (InjectMode.DIRECT, port, 0, frame) if port is not None else None
+        if port is None or header.ingress != Port.SERVER or header.reason in (Reason.IKE, Reason.NOT_IP):
+            return None
+        try:
+            _, packet = Ethernet.parse(frame)
+            ip = Ip.parse(packet)
+        except Refused:
+            return None
+        if ip.source not in self._own or ip.destination in self._own or is_neighbour_discovery(packet, ip):
+            return None
+        return InjectMode.DIRECT, port, 0, frame
 
     def inward(self, ingress: Port, frame: bytes) -> tuple[Port, bytes] | None:
         """The port at which the host gets a frame that ends at the control element, and the frame as it gets it: to the port's own

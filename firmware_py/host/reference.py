@@ -22,7 +22,8 @@ key exchange `ecp256` `ecp384` `ecp521` `curve25519` `modp2048` `modp3072` `modp
 additional ones `ke1_mlkem768` and the like (RFC 9370);
 `esn` and `noesn`.
 """
-SCHEMAS = (config.HOST, ike.IKE, ike.SERVER, ike.PEER, ike.RETRANSMISSION, ike.CHILD, ike.TRAFFIC, ike.LIFETIME, config.POLICY)
+SCHEMAS = (config.HOST, ike.IKE, ike.SERVER, ike.PEER, ike.RETRANSMISSION, ike.CHILD, ike.TRAFFIC, ike.LIFETIME, config.POLICY, config.PORT,
+           config.ROUTE, config.GATEWAY)
 
 
 def text() -> str:

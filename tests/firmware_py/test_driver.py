@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spigate.firmware_py.bus import BusError, MemoryBus
-from spigate.firmware_py.driver import MAGIC, MAJOR, MAP, Driver
+from spigate.firmware_py.driver import CROSSING_CLOCKS, DRAIN_CLOCKS, MAGIC, MAJOR, MAP, Driver
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
@@ -290,6 +290,75 @@ def test_clears_every_entry_of_every_table():
         assert list(tables.update()) == [(Table.RULE, 0, 0)]
 
     with_driver(check)
+
+
+class Clock(MemoryBus):
+    """A bus whose time goes on with every access, and with it the count of clocks in which DFE 1 is busy.
+
+    Parameters
+    ----------
+    idle : callable
+        Of clocks since the beginning: whether nothing is in the DFE then.
+    begin : int
+        Time and count at first; both wrap.
+    step : int
+        Clocks of an access.
+    """
+
+    def __init__(self, idle, begin=0, step=10, healthy=0b11):
+        super().__init__(registers() | {REGISTERS["healthy"].address: healthy})
+        self._idle, self._begin, self._step = idle, begin, step
+        self.clocks = self.count = 0
+
+    async def read(self, address, count=1):
+        for _ in range(self._step):
+            self.count += not self._idle(self.clocks)
+            self.clocks += 1
+        busy = REGISTERS["dfe_count.busy_cycles"]
+        counts = {REGISTERS["time"].address: self.clocks, busy.at(1): self.count}
+        if address in counts:
+            return [(self._begin + counts[address]) % (1 << 32)]
+        return await super().read(address, count)
+
+
+def drained(idle, **more):
+    """Clocks that it took."""
+    bus = Clock(idle, **more)
+
+    async def run():
+        driver = await Driver.open(bus)
+        bus.clocks = bus.count = 0
+        await driver.drain(1)
+
+    asyncio.run(run())
+    return bus.clocks
+
+
+WRAPS = [0, (1 << 32) - 7, (1 << 32) - CROSSING_CLOCKS - 3, (1 << 32) - 3 * CROSSING_CLOCKS]
+
+
+@pytest.mark.parametrize("begin", WRAPS)
+def test_an_idle_dfe_is_waited_for_as_long_as_packets_may_be_on_their_way(begin):
+    assert CROSSING_CLOCKS <= drained(lambda at: True, begin=begin) < CROSSING_CLOCKS + 100
+
+
+@pytest.mark.parametrize("begin", WRAPS)
+@pytest.mark.parametrize("free", [2 * CROSSING_CLOCKS, 5 * CROSSING_CLOCKS, DRAIN_CLOCKS // 2])
+@pytest.mark.parametrize("step", [3, 10, 300])
+def test_a_busy_dfe_is_waited_for_until_it_was_empty_for_a_moment(begin, free, step):
+    """For longer than two accesses take. That it was empty before counts for nothing: what was on its way may have come since."""
+    clocks = drained(lambda at: at < CROSSING_CLOCKS // 2 or free <= at < free + 3 * step, begin=begin, step=step)
+    assert free < clocks < free + 10 * step
+
+
+@pytest.mark.parametrize("begin", WRAPS)
+def test_a_dfe_that_never_empties_is_given_up(begin):
+    assert DRAIN_CLOCKS <= drained(lambda at: False, begin=begin, step=50) < DRAIN_CLOCKS + 500
+
+
+def test_a_dfe_that_takes_nothing_is_not_waited_for():
+    assert drained(lambda at: False, healthy=0b01) <= 20
+    assert drained(lambda at: False, healthy=0b10, step=50) > CROSSING_CLOCKS
 
 
 class SimulatedBus:

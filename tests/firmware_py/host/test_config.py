@@ -1,4 +1,4 @@
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -7,12 +7,16 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import config, plane, reference
+from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.firmware_py.network import NetworkRoute
 from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Lifetime, Mode
-from spigate.firmware_py.toml import ConfigError
+from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.firmware_py.toml import ConfigError, Schema
 from tests.firmware_py.ike.authority import Authority
 
 SECRET = "correct horse"
@@ -133,7 +137,100 @@ def test_policies_are_for_both_ways(read):
     assert back.selectors.source == out.selectors.destination and back.selectors.source_ports == (53, 53)
 
 
-MISTAKES = {
+PORTS = """
+[port.network]
+mac = "02:00:00:00:00:02"
+addresses = ["192.0.2.2/24", "2001:db8::2/64"]
+[port.server]
+mac = "02:00:00:00:02:01"
+addresses = ["10.2.0.1/24"]
+mtu = 1400
+device = "inside"
+"""
+ROUTE = PORTS + """
+[[route]]
+destination = "10.1.0.0/16"
+gateway = "192.0.2.1"
+"""
+
+
+def test_without_hardware_there_are_no_ports(read):
+    made = read("")
+    assert (made.interfaces, made.routes) == ((), ()) and read("[port]").interfaces == ()
+
+
+def test_ports_of_hardware(read):
+    network, server = read(PORTS).interfaces
+    assert (network.port, network.name, network.mtu) == (Port.NETWORK, "spigate-network", 1500)
+    assert (server.port, server.name, server.mtu) == (Port.SERVER, "inside", 1400)
+    assert network.mac == bytes.fromhex("020000000002")
+    assert network.addresses == (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64"))
+    without = read(PORTS.replace('addresses = ["10.2.0.1/24"]', ""))
+    assert without.interfaces[1].addresses == ()
+
+
+def test_routes_of_hardware(read):
+    assert read(ROUTE).routes == (NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address("192.0.2.1")),)
+    more = '[[route]]\ndestination = "2001:db8:1::/48"\ngateway = "2001:db8::1"\n[[route]]\ndestination = "0.0.0.0/0"\ngateway = "10.2.0.9"\n'
+    assert [(route.port, str(route.gateway)) for route in read(ROUTE + more).routes] == [
+        (Port.NETWORK, "192.0.2.1"), (Port.NETWORK, "2001:db8::1"), (Port.SERVER, "10.2.0.9")]
+
+
+def test_how_hardware_goes_about_it(read):
+    assert read("").cfe == CfeSettings(balance=Balance.FLOW_HASH, patience=0xFFFF)
+    made = read('[gateway]\nbalance = "weighted"\nenable = [0, 2, 2]\nweights = [3, 0]\npatience = 9\ndepth_limit = 1\n'
+                "miss_interval = 100\npunt_period = 200\n").cfe
+    assert made == CfeSettings(balance=Balance.WEIGHTED, enable=0b101, weights=(3, 0), patience=9, depth_limit=1, miss_interval=100,
+                               punt_period=200)
+
+
+def hardware_mistakes():
+    """By name: text and message."""
+    def port(old, new):
+        assert old in PORTS
+        return PORTS.replace(old, new)
+
+    mac = "expected a station's Ethernet address such as 02:00:00:00:00:01, not"
+    return {
+        "port's name": ("[port.outside]", "key port.outside: expected one of network, server, not 'outside'"),
+        "another port": (PORTS + "[port.third]", "key port.third: expected one of network, server, not 'third'"),
+        "ports no table": ("port = 1", "key port: expected a table, not 1"),
+        "one port": (PORTS.split("[port.server]")[0], "key port.server: expected a table, not nothing"),
+        "no mac": (port('mac = "02:00:00:00:00:02"', ""), "key port.network.mac: expected a station's Ethernet address .*, not nothing"),
+        "mac": (port("02:00:00:00:00:02", "02:00"), f"key port.network.mac: {mac} '02:00'"),
+        "mac a number": (port('"02:00:00:00:00:02"', "2"), f"key port.network.mac: {mac} 2"),
+        "mac of a group": (port("02:00:00:00:00:02", "03:00:00:00:00:02"), f"key port.network.mac: {mac} '03"),
+        "mac of nobody": (port("02:00:00:00:00:02", "00:00:00:00:00:00"), f"key port.network.mac: {mac} '00"),
+        "one mac twice": (port("02:00:00:00:02:01", "02:00:00:00:00:02"),
+                          "key port.server.mac: expected another one than the other port's, not '02:00:00:00:00:02'"),
+        "port's addresses": (port('["10.2.0.1/24"]', '"10.2.0.1/24"'), "key port.server.addresses: expected a list of addresses such as 10.1.0.1/24, not '10"),
+        "port's address": (port("10.2.0.1/24", "10.2.0.1/33"), r"key port.server.addresses: expected a list of addresses .*, not \['10.2.0.1/33'\]"),
+        "port's mtu": (port("1400", "1901"), "key port.server.mtu: expected a number, 576 to 1900, not 1901"),
+        "port's device": (port('"inside"', '"in side"'), "key port.server.device: expected a name of at most 15 letters, .*, not 'in side'"),
+        "port's device a folder": (port('"inside"', '".."'), "key port.server.device: expected a name .*, not '..'"),
+        "one device twice": (port('"inside"', '"spigate-network"'),
+                             "key port.server.device: expected another one than the other port's, not 'spigate-network'"),
+        "port's unknown key": (PORTS + "vlan = 7", "key port.server.vlan: expected one of mac, addresses, mtu, device, not 'vlan'"),
+        "route no list": (PORTS + "[route]", r"key route: expected tables, \[\[route\]\], not"),
+        "route without ports": (ROUTE.removeprefix(PORTS), r"key route\[0\].gateway: expected an address in the network of a port, not '192.0.2.1'"),
+        "route from nowhere": (ROUTE.replace("192.0.2.1", "192.0.3.1"), r"key route\[0\].gateway: expected an address in the network of a port, not '192.0.3.1'"),
+        "route to no network": (ROUTE.replace("10.1.0.0/16", "10.1.0.1/16"), r"key route\[0\].destination: expected a network, not '10.1.0.1/16'"),
+        "route without router": (ROUTE.replace('gateway = "192.0.2.1"', ""), r"key route\[0\].gateway: expected an IP address, not nothing"),
+        "route of two versions": (ROUTE.replace("192.0.2.1", "2001:db8::1"), r"key route\[0\].gateway: expected an IPv4 address, as destination has them, not '2001:db8::1'"),
+        "route's unknown key": (ROUTE + "metric = 5", r"key route\[0\].metric: expected one of destination, gateway, not 'metric'"),
+        "balance": ('[gateway]\nbalance = "best"', "key gateway.balance: expected round_robin or .*, not 'best'"),
+        "enable": ("[gateway]\nenable = [8]", r"key gateway.enable: expected a list of DFEs, 0 to 7, not \[8\]"),
+        "weight": ("[gateway]\nweights = [16]", r"key gateway.weights: expected a list of at most 8 numbers, 0 to 15, not \[16\]"),
+        "weights": (f"[gateway]\nweights = {[1] * 9}", "key gateway.weights: expected a list of at most 8 numbers"),
+        "patience": ("[gateway]\npatience = 65536", "key gateway.patience: expected a number, 0 to 65535, not 65536"),
+        "depth": ("[gateway]\ndepth_limit = 4", "key gateway.depth_limit: expected a number, 0 to 3, not 4"),
+        "interval": ("[gateway]\nmiss_interval = -1", "key gateway.miss_interval: expected a number, 0 to 16777215, not -1"),
+        "period": ("[gateway]\npunt_period = true", "key gateway.punt_period: expected a number, 0 to 65535, not True"),
+        "gateway's unknown key": ("[gateway]\ndefault = 1", "key gateway.default: expected one of balance, "),
+    }
+
+
+MISTAKES = hardware_mistakes() | {
     "not TOML": ("[peer", "expected TOML"),
     "unknown table": ("[gatway]\n", "key gatway: expected one of host"),
     "unknown key": (PEER + "addres = 1", r"key peer.b.addres: expected one of address, .*, not 'addres'"),
@@ -204,6 +301,12 @@ def test_no_file():
 
 def test_the_reference_is_up_to_date():
     assert (Path(__file__).parents[3] / "docs/configuration.md").read_text() == reference.text()
+
+
+@pytest.mark.parametrize("module", [config, ike])
+def test_no_schema_is_left_out_of_the_reference(module):
+    schemas = [value for value in vars(module).values() if isinstance(value, Schema)]
+    assert schemas and all(schema in reference.SCHEMAS for schema in schemas)
 
 
 def test_secrets_are_in_no_repr(read):

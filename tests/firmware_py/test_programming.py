@@ -1,0 +1,141 @@
+"""In which order entries are written and taken back."""
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+
+from spigate.firmware_py.decision import Decision
+from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.programming import SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.punt import Port
+from spigate.firmware_py.sa import Direction, Lifetime, Selectors
+from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
+from tests.firmware_py.network import sa
+
+INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
+SELECTORS = Selectors(ip_network("10.2.0.0/24"), ip_network("10.1.0.0/24"))
+ROUTE = Route(Port.SERVER)
+STATE = SaState(sequence=100, window=0b101, bytes=1000, packets=10)
+
+
+class Tables:
+    """Remembers what is called."""
+
+    def __init__(self, capabilities=GATEWARE, state=STATE):
+        self.capabilities, self.state = capabilities, state
+        self.calls, self.sas = [], {}
+
+    def __getattr__(self, name):
+        async def call(*arguments):
+            self.calls.append(name)
+            if name == "write_sa":
+                self.sas[arguments[:2]] = arguments[2]
+            elif name == "replace_rule":
+                self.calls[-1] = f"rule: {arguments[1].action.name.lower()}"
+            return self.state if name == "read_state" else None
+        return call
+
+
+def placed(one, tables):
+    """``one`` at work in DFE 0, with what points to it; the calls so far are forgotten."""
+    programming = Programming(tables)
+
+    async def run():
+        found = await programming.place(one, 0, [SELECTORS] if one.direction == Direction.INBOUND else None)
+        if one.direction == Direction.INBOUND:
+            await programming.find_by(found, ROUTE)
+        else:
+            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, (1,), found.dfe, found.index, await programming.route(ROUTE))
+            await programming.install(Decision(PolicyAction.PROTECT, SELECTORS, rule.ingress, rule.order), rule)
+        return found
+
+    found = asyncio.run(run())
+    tables.calls.clear()
+    return programming, found
+
+
+POINTER = {INBOUND: "remove_cam", OUTBOUND: "rule: punt"}
+CHANGES = {"remove": lambda programming, found: programming.remove(found.sa), "take_over": lambda programming, found: programming.take_over(found, "why"),
+           "move": lambda programming, found: programming.move(found, ROUTE if found.route else None),
+           "rename": lambda programming, found: programming.rename(found.sa, replace(found.sa, reqid=7), "why")}
+
+
+@pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_sa_stands_still_before_it_is_read_and_is_read_before_it_is_erased(one, change):
+    tables = Tables()
+    programming, found = placed(one, tables)
+    asyncio.run(CHANGES[change](programming, found))
+    order = [POINTER[one], "drain", *["read_state"] * (change != "remove"), "erase_sa"]
+    assert tables.calls[:len(order)] == order
+    assert tables.calls.count("drain") == tables.calls.count("erase_sa") == 1
+    rest = {"remove": [], "take_over": ["add_cam"] if one is INBOUND else [],
+            "move": ["write_sa", "add_cam"] if one is INBOUND else ["write_sa", "rule: protect"],
+            "rename": ["add_cam", "remove_cam"] if one is INBOUND else []}[change]
+    assert tables.calls[len(order):] == rest
+
+
+@pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
+def test_what_is_done_in_software_is_not_waited_for(one):
+    tables = Tables()
+    programming, found = placed(one, tables)
+    asyncio.run(programming.take_over(found, "why"))
+    tables.calls.clear()
+    asyncio.run(programming.take_over(found, "why"))
+    assert tables.calls == []
+    asyncio.run(programming.remove(one))
+    assert tables.calls == [*["remove_cam"] * (one is INBOUND), "erase_sa"]
+    assert not programming.placed and not programming.refusals
+
+
+@pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
+def test_where_an_sa_goes_on(one):
+    """Inbound: exactly. Outbound: behind all numbers that may have been used."""
+    limited = replace(one, soft=Lifetime(bytes=900, packets=12), hard=Lifetime(bytes=4000, packets=50))
+    tables = Tables()
+    programming, found = placed(limited, tables)
+    sequence, window = (100, 0b101) if one is INBOUND else (100 + SEQUENCE_MARGIN, 0)
+
+    asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
+    moved = tables.sas[found.dfe, found.index]
+    assert found.dfe == 1 and (moved.sequence, moved.window) == (sequence, window)
+    assert (moved.soft, moved.hard) == (Lifetime(bytes=1, packets=2), Lifetime(bytes=3000, packets=40))
+
+    tables.state = replace(STATE, sequence=moved.sequence + 1, bytes=500, packets=5)
+    asyncio.run(programming.take_over(found, "why"))
+    soft = found.soft.state
+    assert (soft.bytes, soft.packets) == (1500, 15)
+    asyncio.run(programming.give_back(found, 1400))
+    given = tables.sas[found.dfe, found.index]
+    assert (given.sequence, given.window, given.mtu) == (soft.sequence, soft.window, 1400)
+    assert given.hard == Lifetime(bytes=2500, packets=35) and not programming.refusals
+    tables.state = replace(STATE, bytes=100, packets=1)
+    state = asyncio.run(programming.state(found))
+    assert (state.bytes, state.packets) == (1600, 16)
+
+
+def test_numbers_end():
+    tables = Tables(state=SaState(sequence=(1 << 32) - 5))
+    programming, found = placed(OUTBOUND, tables)
+    asyncio.run(programming.move(found, None))
+    assert tables.sas[found.dfe, found.index].sequence == (1 << 32) - 1, "not from the beginning"
+
+
+def test_only_the_sa_itself_is_removed():
+    programming, found = placed(INBOUND, Tables())
+    asyncio.run(programming.remove(replace(INBOUND, reqid=9)))
+    assert programming.placed == {INBOUND.identity: found}
+
+
+def test_places_are_given_back():
+    tables = Tables(replace(GATEWARE, sa_entries=1, routes=1))
+    for one in (INBOUND, OUTBOUND):
+        programming, found = placed(one, tables)
+        for _ in range(5):
+            asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
+        asyncio.run(programming.remove(one))
+        asyncio.run(programming.forget_rules())
+        asyncio.run(programming.forget_routes())
+        asyncio.run(programming.place(one, 0))
+        assert asyncio.run(programming.route(Route(Port.NETWORK))) == 0
