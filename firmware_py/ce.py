@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from time import monotonic
 
+from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
 from spigate.firmware_py.bus import PacketPort
 from spigate.firmware_py.decision import Decision, Flow, decide, steps
 from spigate.firmware_py.errors import TableFull, UnsupportedError
@@ -39,12 +40,6 @@ LOOP_LIMIT = 64
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
-INSIDE, BEYOND, MOVED = "an SA inside another one", "packets that no DFE can do", "a peer that moved"
-"""Why an SA is done in software, though a DFE could do it."""
-QUIET_SECONDS = 10.0
-"""So long after the last packet that no DFE can do, a DFE does the SA again."""
-ELSEWHERE = frozenset({Reason.UNKNOWN_SPI, Reason.NO_RULE, Reason.RULE, Reason.SA_ABSENT, Reason.DFE_DOWN})
-"""Reasons of punts of packets that come up because of where their SA is, not of what they are."""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -103,20 +98,20 @@ class ControlElement:
                  policies: Iterable[Policy] = (), settings: Settings = Settings(),  # noqa: B008 (immutable)
                  clock: Callable[[], float] = monotonic):
         self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
+        self._sas, self._policies = SaDatabase(), PolicyDatabase()
         self._programming = Programming(tables)
         self.punted: Counter[Reason] = Counter()
         self.injected: Counter[InjectMode] = Counter()
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock)
-        self._slow = SlowPath(self, self._routing, frame_bytes=tables.capabilities.frame_bytes,
+        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
+        self._assignment = Assignment(self._sas, self._policies, self._programming, self._routing, clock)
+        self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._sas = SaDatabase()
         self._written, self._returns = 0, Counter()
-        self._policies = PolicyDatabase()
         for sa in sas:
             self._sas.add(sa, self._clock())
         for policy in policies:
@@ -216,12 +211,8 @@ class ControlElement:
         return SaState(sa.sequence, sa.window) if placed is None else await self._programming.state(placed)
 
     async def give_back(self) -> None:
-        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came: one
-        fragment, which anybody can send, does not keep an SA in software."""
-        for placed in self._programming.placed.values():
-            if self.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0.0) >= QUIET_SECONDS:
-                outbound = placed.sa.direction == Direction.OUTBOUND
-                await self._programming.give_back(placed, self._mtu(placed.sa) if outbound else 0)
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came."""
+        await self._assignment.give_back()
 
     async def change_topology(self, topology: Topology) -> None:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
@@ -259,7 +250,8 @@ class ControlElement:
         host with transport mode it has to take that host's frames.
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
-        routes = all(template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
+        routes = self._settings.own_host or all(
+            template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
         return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None}
 
     async def expire(self) -> list[Sa]:
@@ -297,7 +289,7 @@ class ControlElement:
         if sa.encapsulation:
             raise Refused(Reason.NO_SA)  # RFC 3948: only in UDP
         known = sa.identity in self._programming.placed
-        placed = await self._place(sa, header)
+        placed = await self._assignment.inbound(sa, header)
         if not known and not placed.soft:
             await self._miss(header, frame)
         elif placed.soft:
@@ -319,7 +311,7 @@ class ControlElement:
             chain = self._sas.outbound(decision.policy)
             placed = self._programming.placed.get(chain[0].identity)
             if placed and placed.soft:
-                await self._slow.encrypt(await self.outbound_sas(decision, header), header, ethernet, packet)
+                await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
                 return
         if placed is None:
             raise Refused(Reason.NO_SA)
@@ -332,33 +324,6 @@ class ControlElement:
         elif (placed.dfe, placed.index) == at:
             raise Refused(Reason.NO_SA)
         await self._again(header, frame)
-
-    async def _place(self, sa: Sa, header: PuntHeader) -> Placed:
-        """Puts an inbound SA to work, if it is not yet."""
-        placed = self._programming.placed.get(sa.identity)
-        if placed is None:
-            inside = self._policies.inside(sa)
-            placed = await self._programming.place(sa, header.dfe, self._permitted(sa), inside=inside,
-                                                   why_not=INSIDE if inside else None)
-            try:
-                if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
-                    await self._programming.find_by(placed, self._routing.inbound(placed))
-            except TableFull as full:
-                await self._programming.to_software(placed, str(full))
-        return placed
-
-    def _permitted(self, sa: Sa) -> list[Selectors]:
-        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
-        the two ends."""
-        permitted = self._policies.permitted(sa)
-        if not permitted and sa.mode == Mode.TRANSPORT:
-            permitted = [Selectors(ip_network(sa.source), ip_network(sa.destination))]
-        if sa.selectors:
-            common = [sa.selectors.intersection(selectors) for selectors in permitted]
-            permitted = [selectors for selectors in common if selectors] if permitted else [sa.selectors]
-        if not permitted:
-            raise Refused(Reason.POLICY)
-        return permitted
 
     # Punts of clear packets
 
@@ -394,7 +359,7 @@ class ControlElement:
             action, values = Action.BYPASS, {"route": await self._programming.route(route)}
         elif decision.action == PolicyAction.PROTECT:
             chain = self._sas.outbound(decision.policy)
-            placed = await self._place_outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
+            placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
                 route = await self._programming.route(self._routing.outbound(chain[0]))
@@ -408,19 +373,6 @@ class ControlElement:
         network = self._topology.behind(source, ingress) or ip_network(source)
         await self._programming.allow(Source(network, frozenset({ingress})))
 
-    async def _place_outbound(self, sa: Sa, header: PuntHeader, why_not: str | None = None) -> Placed:
-        """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
-        placed = self._programming.placed.get(sa.identity)
-        if placed is None:
-            placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
-        elif why_not:
-            await self._programming.take_over(placed, why_not)
-        return placed
-
-    def _mtu(self, sa: Sa) -> int:
-        """The longest packet that an outbound SA takes in a DFE."""
-        return sa.mtu or self._routing.room(sa)
-
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)
 
@@ -429,8 +381,9 @@ class ControlElement:
         decision = self.decide(header.ingress, Flow.of(ip))
         if decision.action == PolicyAction.PROTECT and ip.dont_fragment:
             outermost = self._sas.outbound(decision.policy)[-1]
-            if keeps_whole(outermost, ip):
-                await self._slow.too_big(header, ethernet, packet, self._routing.room(outermost))
+            room = self._routing.room(outermost)  # by now it may be more than the DFE was told
+            if keeps_whole(outermost, ip) and ip.total_length > room:
+                await self._slow.too_big(header, ethernet, packet, room)
         await self._slow.forward(header, ethernet, packet, ip)
 
     # What the software path asks for
@@ -444,41 +397,19 @@ class ControlElement:
         between = flow.selectors(exact=False)
         return [step.selectors for step in self._steps if ingress in step.ingress and step.selectors.overlaps(between)]
 
-    async def inbound_sa(self, identity: tuple, header: PuntHeader) -> Placed | None:
-        """The inbound SA of that name, done in software from now on; None where there is none."""
-        sa = self._sas.inbound(identity)
-        if sa is None:
-            return None
-        return await self._beyond_dfes(await self._place(sa, header), header)
-
-    async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
-        """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
-        return [await self._beyond_dfes(await self._place_outbound(sa, header, BEYOND), header)
-                for sa in self._sas.outbound(decision.policy)]
-
-    async def _beyond_dfes(self, placed: Placed, header: PuntHeader) -> Placed:
-        """From now on it is done in software."""
-        await self._programming.take_over(placed, BEYOND)
-        if header.reason not in ELSEWHERE or placed.beyond is None:
-            placed.beyond = self._clock()
-        return placed
-
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.allowed(source, ingress):
             raise Refused(Reason.POLICY)
 
+    def tell_host(self, header: PuntHeader, frame: bytes) -> None:
+        """A frame is for the control element's own host."""
+        self.on_host(header, frame)
+
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
         if (outer.source, outer.ports[0]) != (sa.source, sa.encapsulation.source_port):
             self.on_moved(sa, outer)
-
-    async def path_changed(self, destination: Address) -> None:
-        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""
-        for placed in self._programming.placed.values():
-            sa = placed.sa
-            if sa.direction == Direction.OUTBOUND and sa.destination == destination and self._routing.room(sa) < placed.mtu:
-                await self._programming.take_over(placed, BEYOND)
 
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
         """Sends a frame down."""

@@ -175,10 +175,10 @@ class Driver:
                 return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
 
-    async def drain(self, dfe: int) -> None:
+    async def drain(self, dfe: int) -> bool:
         begun = await self.time()
         if not await self.healthy() >> dfe & 1:
-            return
+            return False
         now = begun
         while (now - begun) % (1 << 32) < CROSSING_CLOCKS:
             now = await self.time()
@@ -187,7 +187,8 @@ class Driver:
             now = await self.time()
             # It was empty once between if it was busy for less than all that time.
             if (await self._busy(dfe) - busy) % (1 << 32) < (now - since) % (1 << 32):
-                return
+                return True
+        return False
 
     async def _busy(self, dfe: int) -> int:
         register = _REGISTERS["dfe_count.busy_cycles"]

@@ -206,8 +206,8 @@ def transport_checksum(source: bytes, destination: bytes, protocol: int, payload
 
 
 def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields: int) -> bytes:
-    """``packet`` with other values in its IP header (``tos``, ``total_length``, ``ttl``, ``protocol``), and, IPv4,
-    the checksum that belongs to them. ``protocol`` goes to ``protocol_at``."""
+    """``packet`` with other values in its IP header (``tos``, ``total_length``, ``ttl``, ``protocol``, IPv4: ``identification``), and,
+    IPv4, the checksum that belongs to them. ``protocol`` goes to ``protocol_at``."""
     header = bytearray(packet[:header_bytes])
     if packet[0] >> 4 == 6:
         for name, value in fields.items():
@@ -218,7 +218,7 @@ def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields:
             else:
                 header[{"ttl": 7, "protocol": protocol_at}[name]] = value
         return bytes(header) + packet[header_bytes:]
-    places = {"tos": (1, 1), "total_length": (2, 2), "ttl": (8, 1), "protocol": (9, 1)}
+    places = {"tos": (1, 1), "total_length": (2, 2), "identification": (4, 2), "ttl": (8, 1), "protocol": (9, 1)}
     for name, value in fields.items():
         at, size = places[name]
         header[at:at + size] = value.to_bytes(size)

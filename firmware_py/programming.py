@@ -11,8 +11,7 @@ from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
 
 SEQUENCE_MARGIN = 1 << 20
-"""Numbers that an outbound SA skips when it moves to another DFE: none that the old one may still have used
-comes twice."""
+"""Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
 
 
 @dataclass
@@ -107,11 +106,9 @@ class Programming:
         if placed.soft:
             return
         route = placed.route
-        await self._quiesce(placed)
-        state = await self.state(placed)
-        await self._tables.erase_sa(placed.dfe, placed.index)
+        _, state = await self._withdraw(placed)
         self.refusals[placed.sa] = why
-        placed.soft, placed.before = SoftSa(placed.sa, placed.permitted, _going_on(placed.sa, state)), SaState()
+        placed.soft, placed.before = SoftSa(placed.sa, placed.permitted, state), SaState()
         if route is not None:
             # Now its packets come up without being misses, whose number may be limited.
             await self.find_by(placed, route)
@@ -157,13 +154,11 @@ class Programming:
         target = self._room(avoid=placed.dfe)
         if target is None:
             raise Refused(Reason.NO_DFE)
-        sa, old = placed.sa, (placed.dfe, placed.index)
-        rules = await self._quiesce(placed)
-        state = await self.state(placed)
-        await self._tables.erase_sa(*old)
+        old = (placed.dfe, placed.index)
+        rules, state = await self._withdraw(placed)
         placed.dfe, placed.index = target, self._free[target].popleft()
-        await self._write(placed, _going_on(sa, state))
-        if sa.direction == Direction.INBOUND:
+        await self._write(placed, state)
+        if placed.sa.direction == Direction.INBOUND:
             await self.find_by(placed, route)
         for key, rule in rules:
             await self._put_rule(key, replace(rule, dfe=target, sa=placed.index))
@@ -180,18 +175,23 @@ class Programming:
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)
 
-    async def _quiesce(self, placed: Placed) -> list[tuple[tuple, Rule]]:
+    async def _withdraw(self, placed: Placed) -> tuple[list[tuple[tuple, Rule]], SaState]:
+        """Takes an SA from its DFE. Gives the rules that pointed to it, and where it goes on."""
+        rules, drained = await self._quiesce(placed)
+        state = await self.state(placed)
+        await self._tables.erase_sa(placed.dfe, placed.index)
+        return rules, _going_on(placed.sa, state, 0 if drained else SEQUENCE_MARGIN)
+
+    async def _quiesce(self, placed: Placed) -> tuple[list[tuple[tuple, Rule]], bool]:
         """Lets no more packets go to an SA, and those that are on their way arrive: then its state stands still. Gives the rules that
-        pointed to it; they punt."""
+        pointed to it, which punt now, and whether all have arrived."""
         sa, rules = placed.sa, self._pointing_to(placed.dfe, placed.index)
         if placed.route is not None:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.route = None
         for key, rule in rules:
             await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
-        if not placed.soft:
-            await self._tables.drain(placed.dfe)
-        return rules
+        return rules, placed.soft is not None or await self._tables.drain(placed.dfe)
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -297,12 +297,12 @@ class Programming:
             source in known.network and ingress in known.ingress for known in self._sources + self._ipv6_sources)
 
 
-def _going_on(sa: Sa, state: SaState) -> SaState:
-    """Where an SA goes on that leaves its DFE."""
+def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:
+    """Where an SA goes on that leaves its DFE; ``margin``: numbers that an outbound one skips."""
     if sa.direction == Direction.INBOUND:
         return replace(state, window=state.window & (1 << sa.replay_window) - 1)
     last = (1 << (64 if sa.esn else 32)) - 1
-    return replace(state, sequence=min(state.sequence + SEQUENCE_MARGIN, last), window=0)
+    return replace(state, sequence=min(state.sequence + margin, last), window=0)
 
 
 def _remaining(limit: Lifetime, state: SaState) -> Lifetime:

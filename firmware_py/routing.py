@@ -45,6 +45,8 @@ class Routing:
         The SAs of the control element.
     clock : callable
         Seconds.
+    own_host : bool
+        As in :class:`~spigate.firmware_py.settings.Settings`.
 
     Members
     -------
@@ -52,7 +54,8 @@ class Routing:
         May be replaced by what the networks have become.
     """
 
-    def __init__(self, topology: Topology, sas: Callable[[], Iterable[Sa]], clock: Callable[[], float]):
+    def __init__(self, topology: Topology, sas: Callable[[], Iterable[Sa]], clock: Callable[[], float], *, own_host: bool = False):
+        self.own_host = own_host
         self.topology, self._sas, self._clock = topology, sas, clock
         self._paths: dict[Address, tuple[int, float]] = {}
 
@@ -62,10 +65,12 @@ class Routing:
 
     def inbound(self, placed: Placed) -> Route:
         """The way of all that an inbound SA carries. One next hop for all its destinations: straight to it.
-        Several, or more IPsec inside: once more through the classifier. Transport mode: to the host."""
-        if layered(placed):
+        Several, or more IPsec inside: once more through the classifier. Transport mode: to the host, and where that is the control
+        element's, up to it by way of the classifier."""
+        transport = placed.sa.mode == Mode.TRANSPORT
+        if layered(placed) or (transport and self.own_host):
             return Route(Port.RECIRCULATE)
-        if placed.sa.mode == Mode.TRANSPORT:
+        if transport:
             return Route(Port.SERVER)
         hops = {self.topology.one_hop(selectors.destination) for selectors in placed.permitted}
         hop = hops.pop() if len(hops) == 1 else None
@@ -86,7 +91,7 @@ class Routing:
         """
         if self.is_local(ip.destination) or self.is_local(ip.source):
             hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
-                     for sa in self._sas() if sa.mode == Mode.TRANSPORT}
+                     for sa in self._sas() if sa.mode == Mode.TRANSPORT and not self.own_host}
             if ip.destination in hosts and ingress == Port.NETWORK:
                 return Route(Port.SERVER)
             if ip.source in hosts and ingress == Port.SERVER:

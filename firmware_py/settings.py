@@ -26,12 +26,15 @@ class Settings:
     sources : tuple of Source or None
         Who may speak in the clear. None: whoever a policy, or ``default``, lets pass.
     cfe : CfeSettings
+    own_host : bool
+        SAs in transport mode are for the control element's own host. False: for one that stands behind the server port.
     """
 
     default: PolicyAction = PolicyAction.BYPASS
     miss: Miss = Miss.INJECT
     sources: tuple[Source, ...] | None = None
     cfe: CfeSettings = CfeSettings()
+    own_host: bool = False
 
     def __post_init__(self):
         if self.default not in (PolicyAction.BYPASS, PolicyAction.DISCARD):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
+from spigate.firmware_py.assignment import Assignment
 from spigate.firmware_py.decision import Decision, Flow
 from spigate.firmware_py.packet import (
     ETHERTYPES,
@@ -51,20 +52,14 @@ class Owner(Protocol):
     def meets(self, ingress: Port, flow: Flow) -> Collection:
         """The selectors of all policies that a packet between the same hosts may meet."""
 
-    async def inbound_sa(self, identity: tuple, header: PuntHeader) -> Placed | None:
-        """The SA of that name, done in software from now on; None where there is none."""
-
-    async def outbound_sas(self, decision: Decision, header: PuntHeader) -> list[Placed]:
-        """The SAs of a decision to protect, innermost first, done in software from now on."""
-
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
 
+    def tell_host(self, header: PuntHeader, frame: bytes) -> None:
+        """A frame is for the control element's own host."""
+
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
-
-    async def path_changed(self, destination: Address) -> None:
-        """The path to ``destination`` takes less than before."""
 
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
         """Sends a frame down."""
@@ -76,6 +71,7 @@ class SlowPath:
     Parameters
     ----------
     owner : Owner
+    assignment : Assignment
     routing : Routing
     frame_bytes : int
         The longest frame that the gateway takes.
@@ -92,9 +88,9 @@ class SlowPath:
         Frames beyond those that came up: ``fragment``, ``icmp``.
     """
 
-    def __init__(self, owner: Owner, routing: Routing, *, frame_bytes: int, depth_limit: Callable[[], int],
+    def __init__(self, owner: Owner, assignment: Assignment, routing: Routing, *, frame_bytes: int, depth_limit: Callable[[], int],
                  clock: Callable[[], float]):
-        self._owner, self._routing, self._frame_bytes = owner, routing, frame_bytes
+        self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = Reassembly()
         self._identification = 0
@@ -171,7 +167,7 @@ class SlowPath:
             raise Refused(Reason.MALFORMED)
         if number < 256:
             raise Refused(Reason.RESERVED_SPI)
-        placed = await self._owner.inbound_sa((ip.destination, ESP if in_udp else ip.protocol, number), header)
+        placed = await self._assignment.software_inbound((ip.destination, ESP if in_udp else ip.protocol, number), header)
         if placed is None or bool(placed.sa.encapsulation) != in_udp:
             raise Refused(Reason.NO_SA)
         await self.decrypt(placed, header, ethernet, packet)
@@ -202,6 +198,9 @@ class SlowPath:
             if header.depth >= self._depth_limit():
                 raise Refused(Reason.NESTED)
             route = Route(Port.RECIRCULATE)
+        elif not tunnel and self._routing.own_host:
+            self.software["decrypted"] += 1
+            raise Consumed("local", again, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + plain)
         elif not tunnel:
             route = Route(Port.SERVER)
         else:
@@ -222,7 +221,7 @@ class SlowPath:
         if decision.action == PolicyAction.DISCARD:
             raise Refused(Reason.POLICY)
         if decision.action == PolicyAction.PROTECT:
-            chain = await self._owner.outbound_sas(decision, header)
+            chain = await self._assignment.software_outbound(decision, header)
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
         await self.notice_mtu(packet, ip)
@@ -330,11 +329,14 @@ class SlowPath:
             return
         self._allowance -= 1
         ip = Ip.parse(message)
-        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
         own = PuntHeader(header.reason, Port.RECIRCULATE)
+        if self._routing.is_local(ip.destination):
+            self._owner.tell_host(own, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + message)
+            return
+        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
         try:
             if decision.action == PolicyAction.PROTECT:
-                await self.encrypt(await self._owner.outbound_sas(decision, own), own, ethernet, message, decrement_ttl=False)
+                await self.encrypt(await self._assignment.software_outbound(decision, own), own, ethernet, message, decrement_ttl=False)
             elif decision.action == PolicyAction.BYPASS:
                 await self._send(routed(self._routing.next_hop(ip.destination)), own, ethernet, message, ip)
             else:
@@ -352,7 +354,7 @@ class SlowPath:
         about = told and icmp.quoted(told[1])
         if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
             self._routing.learn_mtu(about.destination, told[0])
-            await self._owner.path_changed(about.destination)
+            await self._assignment.path_changed(about.destination)
 
     # Sending down
 

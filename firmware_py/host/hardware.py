@@ -15,7 +15,7 @@ from functools import partial
 from spigate.firmware_py.bus import BusError
 from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.errors import InputError, SpigateError, UnsupportedError
+from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.dataplane import (
     KINDS,
@@ -36,7 +36,7 @@ from spigate.firmware_py.packet import Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.remote import RemoteGateway
-from spigate.firmware_py.sa import Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Sa, Selectors
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import Counters, SaState
 
@@ -90,22 +90,9 @@ class Hardware:
 
     @staticmethod
     def check(config: Config) -> None:
-        """Refuses what a gateway in hardware cannot have.
-
-        Raises
-        ------
-        InputError
-            The ports are not configured.
-        UnsupportedError
-            Transport mode.
-        """
+        """Refuses a configuration without ports: InputError."""
         if not config.interfaces:
             raise InputError("a gateway in hardware needs [port.network] and [port.server] in its configuration")
-        for peer in config.pad:
-            for child in peer.children:
-                if child.mode == Mode.TRANSPORT:
-                    raise UnsupportedError(f"peer {peer.name}, child {child.name}: transport mode is for this host's own packets, which "
-                                           "do not go through the hardware; use tunnel mode, or --dataplane soft")
 
     # For tables
 
@@ -144,7 +131,7 @@ class Hardware:
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
             policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
-            settings=Settings(default=PolicyAction.DISCARD, cfe=config.cfe))
+            settings=Settings(default=PolicyAction.DISCARD, cfe=config.cfe, own_host=True))
         self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host

@@ -14,7 +14,6 @@ from spigate.firmware_py.packet import (
     Refused,
 )
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.sa import Address
 from spigate.firmware_py.slowpath import is_neighbour_discovery
 
 REMEMBERED = 64
@@ -32,7 +31,7 @@ class HostStack:
 
     def __init__(self, interfaces: dict[Port, Interface]):
         self._interfaces = interfaces
-        self._own = {address.ip for interface in interfaces.values() for address in interface.addresses}
+        self._own = {address.ip: port for port, interface in interfaces.items() for address in interface.addresses}
         self._ports = {interface.mac: port for port, interface in interfaces.items()}
         self._pieces: deque[tuple] = deque(maxlen=REMEMBERED)
 
@@ -91,11 +90,11 @@ class HostStack:
         port = ingress if ingress in self._interfaces else Port.SERVER
         try:
             ethernet, packet = Ethernet.parse(frame)
-            if ethernet.kind in (ETHERTYPE_IPV4, ETHERTYPE_IPV6) and not self._is_own(Ip.parse(packet).destination):
-                return None
+            if ethernet.kind in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
+                destination = Ip.parse(packet).destination
+                if destination not in self._own and not destination.is_link_local and not destination.is_multicast:
+                    return None
+                port = self._own.get(destination, port)
         except Refused:
             return None
         return port, frame if frame[0] & 1 else self._interfaces[port].mac + frame[6:]
-
-    def _is_own(self, address: Address) -> bool:
-        return address in self._own or address.is_link_local or address.is_multicast

@@ -5,6 +5,7 @@ Clear packets come from the TUN device and go there; protected ones come from th
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 
 from spigate.firmware_py.host.dataplane import HELD_PACKETS, KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
@@ -14,8 +15,9 @@ from spigate.firmware_py.ike.selectors import reverse
 from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, spi
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
+from spigate.firmware_py.soft.identification import Identifications
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import SaState
 
@@ -99,7 +101,7 @@ class Plane:
         self._held: dict[tuple[str, str], deque[bytes]] = {}
         self._early: dict[int, deque[bytes]] = {}
         self._reassembly = Reassembly()
-        self._mtu, self._clock, self._identification = mtu, clock, 0
+        self._mtu, self._clock, self._identifications = mtu, clock, Identifications()
         self._sort()
 
     @property
@@ -181,10 +183,12 @@ class Plane:
     def _protect(self, active: Active, packet: bytes, ip: Ip) -> list[bytes]:
         pieces, room = [packet], active.soft.room(0xFFFF, ip.unfragmentable[0])
         if len(packet) > room and active.sa.mode == Mode.TUNNEL:
-            pieces = fragments(packet, room, self._next_identification())
+            pieces = fragments(packet, room, self._identifications.next(ip.source, ip.destination))
         sealed = []
         for piece in pieces:
-            sealed += self._pieces(self._run(active, active.soft.encapsulate, piece))
+            # before AH covers it (RFC 4302 3.3.3.1.1)
+            identification = self._identifications.next(active.sa.source, active.sa.destination)
+            sealed += self._pieces(self._run(active, partial(active.soft.encapsulate, identification=identification), piece))
         self._count("encrypted", packet)
         if active.soft.state.sequence == NEARLY_USED_UP and not active.sa.esn:
             self.on_expired(active.sa.spi, False)
@@ -203,16 +207,12 @@ class Plane:
         return done
 
     def _pieces(self, packet: bytes) -> list[bytes]:
-        """In fragments where the network's links are too small. AH covers IPv4's identification (RFC 4302 3.3.3.1.1)."""
+        """In fragments where the network's links are too small."""
         if len(packet) <= self._mtu:
             return [packet]
         ip = Ip.parse(packet)
-        kept = ip.version == 4 and ip.protocol == AH
-        return fragments(packet, self._mtu, ip.identification if kept else self._next_identification())
-
-    def _next_identification(self) -> int:
-        self._identification += 1
-        return self._identification
+        own = ip.identification if ip.version == 4 else 0
+        return fragments(packet, self._mtu, own or self._identifications.next(ip.source, ip.destination))
 
     def _wants_whole(self, ip: Ip) -> bool:
         """Fragments go through tunnels as they are, unless a policy looks at what only the first of them has (RFC

@@ -119,9 +119,13 @@ class SoftSa:
             raise Refused(Reason.POLICY)
         return plain
 
-    def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False, mtu: int = 0xFFFF) -> bytes:
+    def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False, mtu: int = 0xFFFF,
+                    identification: int | None = None) -> bytes:
         """The packet of ESP or AH, with its IP header, that carries the IP packet ``packet``. It may be longer
         than its link takes: see :meth:`room`. Only padding for traffic flow confidentiality keeps to ``mtu``.
+
+        ``identification`` is that of the packet that leaves, if it is IPv4 and begins on this machine; None: that of ``packet`` in
+        transport mode, and in tunnel mode see :func:`.tunnel.header`.
 
         Raises
         ------
@@ -139,6 +143,8 @@ class SoftSa:
             if inner.ttl <= 1:
                 raise Refused(Reason.TTL_EXPIRED)
             packet = rewrite(packet, inner.header_bytes, ttl=inner.ttl - 1)
+        if transport and inner.version == 4 and identification is not None:
+            packet = rewrite(packet, inner.header_bytes, identification=identification)
         if (self.sa.mtu and inner.total_length > self.sa.mtu) or (
                 inner.total_length > _LONG and inner.total_length > self.room(0xFFFF, inner.unfragmentable[0])):
             raise Refused(Reason.TOO_BIG)
@@ -150,7 +156,8 @@ class SoftSa:
             at, protocol_at = inner.unfragmentable
             header, payload, next_header = packet[:at], packet[at:], packet[protocol_at]
         else:
-            header, protocol_at = tunnel.header(self.sa, inner, number), 6 if self.sa.source.version == 6 else 9
+            header = tunnel.header(self.sa, inner, number, identification)
+            protocol_at = 6 if self.sa.source.version == 6 else 9
             payload, next_header = packet, tunnel.NEXT_HEADERS[inner.version]
             if self.sa.tfc:
                 payload = payload.ljust(min(self.sa.tfc, self.room(mtu, len(header))), b"\0")

@@ -17,14 +17,16 @@ def keeps_whole(sa: Sa, inner: Ip) -> bool:
     return sa.df == Df.SET or (sa.df == Df.COPY and inner.dont_fragment)
 
 
-def header(sa: Sa, inner: Ip, number: int) -> bytes:
-    """The IP header outside, without lengths, which who fills it puts right."""
+def header(sa: Sa, inner: Ip, number: int, identification: int | None = None) -> bytes:
+    """The IP header outside, without lengths, which who fills it puts right. ``identification``: IPv4's; None: of the sequence
+    number ``number``, and 0 where DF is set."""
     tos = inner.tos if sa.copy_tos else sa.outer_tos
     if sa.source.version == 6:
         return ipv6_header(sa.source, sa.destination, 0, 0, tos=tos, ttl=sa.outer_ttl)
     whole = keeps_whole(sa, inner)
-    return ipv4_header(sa.source, sa.destination, 0, 0, tos=tos, ttl=sa.outer_ttl, dont_fragment=whole,
-                       identification=0 if whole else number & 0xFFFF)
+    if identification is None:
+        identification = 0 if whole else number & 0xFFFF
+    return ipv4_header(sa.source, sa.destination, 0, 0, tos=tos, ttl=sa.outer_ttl, dont_fragment=whole, identification=identification)
 
 
 def uncover(sa: Sa, outer: Ip, payload: bytes, next_header: int, versions: Collection[int]) -> bytes:

@@ -1,4 +1,4 @@
-"""docs/operating.md: its commands, in order, as they stand there."""
+"""docs/operating.md and docs/hardware.md: their commands, in order, as they stand there."""
 import os
 import re
 import shutil
@@ -12,22 +12,36 @@ from tests.firmware_py.ike.hosts import need
 from tests.firmware_py.ike.strongswan import STRONGSWAN
 
 pytestmark = pytest.mark.xdist_group("host")
-GUIDE = Path(__file__).parents[3] / "docs/operating.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PING = (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping")
 
 
-def test_every_command_of_the_guide_works(tmp_path):
-    need(*STRONGSWAN, (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping"))
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.S))
+def run(guide: str, folder: Path, *namespaces: str) -> str:
+    """What the commands of a guide print."""
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     try:
-        done = subprocess.run(["bash", "-euxc", script], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        done = subprocess.run(["bash", "-euxc", script], cwd=folder, capture_output=True, text=True, timeout=900,
                               env={**os.environ, "PATH": path, "COLUMNS": "200"})
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
     finally:
-        for name in ("left", "right"):
+        for name in namespaces:
             listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
             for process in listed.stdout.split():
                 subprocess.run(["kill", "-9", process], check=False)
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-    assert done.stdout.count("3 received") == 2 and 'spigate_ike_sas{state="established"} 1' in done.stdout
+
+
+def test_every_command_of_the_guide_works(tmp_path):
+    need(*STRONGSWAN, PING)
+    printed = run("operating.md", tmp_path, "left", "right")
+    assert printed.count("3 received") == 2 and 'spigate_ike_sas{state="established"} 1' in printed
     assert "child-rekeyed" in (tmp_path / "tunnel/spigate.log").read_text()
+
+
+def test_every_command_of_the_guide_to_hardware_works(tmp_path):
+    need(PING)
+    printed = run("hardware.md", tmp_path, "peer", "server", "gate")
+    assert "3 received" in printed and "0 received" in printed
+    assert re.search(r'spigate_packets_total\{kind="encrypted"\} [1-9]', printed) and re.search(r'spigate_dfe_packets_total\{dfe="0"\} [1-9]', printed)

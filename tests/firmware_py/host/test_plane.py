@@ -4,14 +4,14 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP, fragment
+from scapy.layers.inet import ICMP, IP, UDP, defragment, fragment
 from scapy.packet import Raw
 
 from spigate.firmware_py.host.plane import HELD_PACKETS, Plane
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.sa import ANY_PORTS, Cipher, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
+from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Auth, Cipher, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
 from tests.firmware_py.ike.network import child, peer
 
 A, B = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -25,9 +25,9 @@ def sa(direction: Direction, spi: int, *, reqid: int = 1, **fields) -> Sa:
                  "key": bytes(16), "salt": bytes(4), "icv_bytes": 16, "reqid": reqid, **fields})
 
 
-def protect(source, destination, direction, *, reqid: int = 1, mode: Mode = Mode.TUNNEL, **ports) -> Policy:
+def protect(source, destination, direction, *, reqid: int = 1, mode: Mode = Mode.TUNNEL, protocol_of_sa: int = ESP, **ports) -> Policy:
     return Policy(selectors=Selectors(source, destination, **ports), direction=direction, action=PolicyAction.PROTECT,
-                  templates=(Template(source=ANY, destination=ANY, mode=mode, reqid=reqid),))
+                  templates=(Template(source=ANY, destination=ANY, mode=mode, reqid=reqid, protocol=protocol_of_sa),))
 
 
 class Pair:
@@ -43,9 +43,9 @@ class Pair:
         self.ports, self.fields = ports or {}, fields
 
     def policies(self) -> "Pair":
-        mode = self.fields.get("mode", Mode.TUNNEL)
-        self.a.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.OUT, mode=mode, **self.ports)))
-        self.b.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.IN, mode=mode, **self.ports)))
+        kind = {"mode": self.fields.get("mode", Mode.TUNNEL), "protocol_of_sa": self.fields.get("protocol", ESP)}
+        self.a.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.OUT, **kind, **self.ports)))
+        self.b.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.IN, **kind, **self.ports)))
         return self
 
     def install(self, spi: int = 0x1000) -> list[bytes]:
@@ -246,6 +246,29 @@ def test_fragments_are_put_together_where_policies_look_at_ports():
 def test_what_is_too_long_outside_goes_in_fragments(pair):
     sealed = pair.a.send(packet(1460))
     assert len(sealed) == 2 and max(map(len, sealed)) <= 1500 and IP(sealed[0]).flags.MF
+
+
+AH_FIELDS = {"protocol": AH, "cipher": Cipher.NULL, "key": b"", "salt": b"", "icv_bytes": 0, "auth": Auth.HMAC_SHA256_128,
+             "auth_key": bytes(32)}
+
+
+@pytest.mark.parametrize("flags", [0, "DF"])
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("fields", [{}, AH_FIELDS])
+def test_no_identification_is_zero(fields, mode, flags):
+    """A raw socket puts another number there, behind AH's ICV (raw(7)); the packet's own and what comes of the sequence number,
+    were they taken, would be 0."""
+    ends = {"source": ip_address("10.1.0.1"), "destination": ip_address("10.2.0.1")}
+    pair = Pair(mode=mode, sequence=0xFFFF, mtu=1500, **ends, **fields).policies()
+    pair.install()
+    for size in (100, 1460):
+        whole = packet(size, id=0, flags=flags)
+        sealed = [IP(each) for each in pair.a.send(whole)]
+        assert len(sealed) == 1 + (size == 1460) and len({each.id for each in sealed}) == 1 and sealed[0].id
+        plain = IP(pair.b.receive(bytes(defragment(sealed)[0])))
+        plain.id = 0
+        del plain.chksum
+        assert bytes(plain)[20:] == whole[20:] and plain.dst == "10.2.0.1"
 
 
 def test_the_longest_packet_goes_in_two(pair):

@@ -1,0 +1,112 @@
+"""Who does an SA: which DFE, or the software path, and how it changes hands."""
+from collections.abc import Callable
+from ipaddress import ip_network
+
+from spigate.firmware_py.decision import Decision
+from spigate.firmware_py.errors import TableFull
+from spigate.firmware_py.packet import Refused
+from spigate.firmware_py.policy import PolicyDatabase
+from spigate.firmware_py.programming import Placed, Programming
+from spigate.firmware_py.punt import PuntHeader, Reason
+from spigate.firmware_py.routing import Routing
+from spigate.firmware_py.sa import ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sad import SaDatabase
+
+INSIDE, BEYOND, MOVED = "an SA inside another one", "packets that no DFE can do", "a peer that moved"
+"""Why an SA is done in software, though a DFE could do it."""
+QUIET_SECONDS = 10.0
+"""So long after the last packet that no DFE can do, a DFE does the SA again."""
+ELSEWHERE = frozenset({Reason.UNKNOWN_SPI, Reason.NO_RULE, Reason.RULE, Reason.SA_ABSENT, Reason.DFE_DOWN})
+"""Reasons of punts of packets that come up because of where their SA is, not of what they are."""
+
+
+class Assignment:
+    """Puts SAs to work when their first packet comes.
+
+    Parameters
+    ----------
+    sas, policies, programming, routing
+        The control element's.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(self, sas: SaDatabase, policies: PolicyDatabase, programming: Programming, routing: Routing,
+                 clock: Callable[[], float]):
+        self._sas, self._policies, self._programming, self._routing, self._clock = sas, policies, programming, routing, clock
+
+    async def inbound(self, sa: Sa, header: PuntHeader) -> Placed:
+        """Puts an inbound SA to work, if it is not yet."""
+        placed = self._programming.placed.get(sa.identity)
+        if placed is None:
+            inside = self._policies.inside(sa)
+            placed = await self._programming.place(sa, header.dfe, self._permitted(sa), inside=inside,
+                                                   why_not=INSIDE if inside else None)
+            try:
+                if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
+                    await self._programming.find_by(placed, self._routing.inbound(placed))
+            except TableFull as full:
+                await self._programming.to_software(placed, str(full))
+        return placed
+
+    def _permitted(self, sa: Sa) -> list[Selectors]:
+        """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
+        the two ends."""
+        permitted = self._policies.permitted(sa)
+        if not permitted and sa.mode == Mode.TRANSPORT:
+            permitted = [Selectors(ip_network(sa.source), ip_network(sa.destination))]
+        if sa.selectors:
+            common = [sa.selectors.intersection(selectors) for selectors in permitted]
+            permitted = [selectors for selectors in common if selectors] if permitted else [sa.selectors]
+        if not permitted:
+            raise Refused(Reason.POLICY)
+        return permitted
+
+    async def outbound(self, sa: Sa, header: PuntHeader, why_not: str | None = None) -> Placed:
+        """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
+        placed = self._programming.placed.get(sa.identity)
+        if placed is None:
+            placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
+        elif why_not:
+            await self._programming.take_over(placed, why_not)
+        return placed
+
+    def _mtu(self, sa: Sa) -> int:
+        """The longest packet that an outbound SA takes in a DFE."""
+        return sa.mtu or self._routing.room(sa)
+
+    async def software_inbound(self, identity: tuple, header: PuntHeader) -> Placed | None:
+        """The inbound SA of that name, done in software from now on; None where there is none."""
+        sa = self._sas.inbound(identity)
+        if sa is None:
+            return None
+        return await self._take(await self.inbound(sa, header), header)
+
+    async def software_outbound(self, decision: Decision, header: PuntHeader) -> list[Placed]:
+        """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
+        chain = self._sas.outbound(decision.policy)
+        why = INSIDE if len(chain) > 1 else BEYOND
+        return [await self._take(self._programming.placed.get(sa.identity) or await self.outbound(sa, header, why), header, why)
+                for sa in chain]
+
+    async def _take(self, placed: Placed, header: PuntHeader, why: str = BEYOND) -> Placed:
+        """From now on it is done in software."""
+        if placed.soft is None or placed.beyond is None or header.reason not in ELSEWHERE:
+            placed.beyond = self._clock()
+        await self._programming.take_over(placed, why)
+        return placed
+
+    async def path_changed(self, destination: Address) -> None:
+        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""
+        for placed in self._programming.placed.values():
+            sa = placed.sa
+            if sa.direction == Direction.OUTBOUND and sa.destination == destination and self._routing.room(sa) < placed.mtu:
+                await self._programming.take_over(placed, BEYOND)
+
+    async def give_back(self) -> None:
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came: one
+        fragment, which anybody can send, does not keep an SA in software."""
+        for placed in self._programming.placed.values():
+            if self._programming.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0) >= QUIET_SECONDS:
+                outbound = placed.sa.direction == Direction.OUTBOUND
+                await self._programming.give_back(placed, self._mtu(placed.sa) if outbound else 0)
