@@ -12,6 +12,9 @@ from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, Sa
 
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
+LATE_PACKETS = 16
+"""The same where none was seen: more than the classifier has looked up and can hold back, behind a packet that waits for another DFE's
+room. Such a one may come when the state was read and the entry is not yet erased."""
 
 
 @dataclass
@@ -180,7 +183,7 @@ class Programming:
         rules, drained = await self._quiesce(placed)
         state = await self.state(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
-        return rules, _going_on(placed.sa, state, 0 if drained else SEQUENCE_MARGIN)
+        return rules, _going_on(placed.sa, state, LATE_PACKETS if drained else SEQUENCE_MARGIN)
 
     async def _quiesce(self, placed: Placed) -> tuple[list[tuple[tuple, Rule]], bool]:
         """Lets no more packets go to an SA, and those that are on their way arrive: then its state stands still. Gives the rules that

@@ -33,7 +33,7 @@ MAX_BODY = 1 << 16
 MAX_PUNTS = 1024
 """Punted frames that wait here; what comes then is lost, and counted."""
 ANSWER_SECONDS = 30.0
-"""So long a gateway may take for one burst."""
+"""So long a gateway may take for one burst, and to take what waits for it."""
 _HEADER = struct.Struct("<BBHI")
 
 
@@ -180,7 +180,9 @@ class RemoteGateway:
             raise self._failure
         try:
             self._writer.write(message.pack())
-            await self._writer.drain()
+            await asyncio.wait_for(self._writer.drain(), ANSWER_SECONDS)
+        except TimeoutError:
+            raise self._fail(f"takes nothing for {ANSWER_SECONDS:.0f} s") from None
         except OSError as error:
             raise self._fail(str(error)) from None
 

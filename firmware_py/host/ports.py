@@ -4,10 +4,12 @@ neighbours.
 Each port has a TAP device with the port's own Ethernet and IP addresses. It carries what the gateway punts for the host, and what
 the host sends; protected traffic never goes through it.
 """
+import errno
 import json
 import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
+from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host.links import Tap
@@ -48,6 +50,7 @@ class Ports:
             self.changes.bind((0, _RTMGRP_NEIGH))
             for port, interface in self.interfaces.items():
                 self.taps[port] = Tap(interface.name)
+                _believe_no_router(interface.name)
                 run("link", "set", interface.name, "address", interface.mac.hex(":"), "mtu", interface.mtu, "up")
                 for address in interface.addresses:
                     # without duplicate address detection, during which an IPv6 address cannot be used (RFC 4862 5.4)
@@ -72,8 +75,9 @@ class Ports:
                 self.changes.recv(1 << 16)
             except BlockingIOError:
                 break
-            except OSError:  # more changes than it holds
-                continue
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more changes than it holds
+                    raise
         found = [neighbour for port, interface in self.interfaces.items() for neighbour in _neighbours(port, interface.name)]
         return Topology(self.interfaces.values(), found, self._routes, complete=False)
 
@@ -93,6 +97,17 @@ class Ports:
             run(f"-{address.version}", "neighbour", "replace", address, "dev", self.interfaces[port].name, *words)
         except InputError:
             pass  # Linux has no room for it, or it is gone meanwhile: as if it did not answer
+
+
+def _believe_no_router(device: str) -> None:
+    """Whoever is at the port speaks neighbour discovery with this host, and does not configure it by that (RFC 4861 6, 8)."""
+    for name in ("accept_ra", "accept_redirects"):
+        setting = Path("/proc/sys/net/ipv6/conf", device, name)
+        try:
+            if setting.exists():
+                setting.write_text("0")
+        except OSError as error:
+            raise InputError(f"{setting}: {error.strerror}") from None
 
 
 def _neighbours(port: Port, device: str) -> Iterable[Neighbour]:

@@ -7,7 +7,7 @@ import pytest
 
 from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.programming import SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.programming import LATE_PACKETS, SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
 from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
@@ -22,8 +22,8 @@ STATE = SaState(sequence=100, window=0b101, bytes=1000, packets=10)
 class Tables:
     """Remembers what is called."""
 
-    def __init__(self, capabilities=GATEWARE, state=STATE):
-        self.capabilities, self.state = capabilities, state
+    def __init__(self, capabilities=GATEWARE, state=STATE, drained=False):
+        self.capabilities, self.state, self.drained = capabilities, state, drained
         self.calls, self.sas = [], {}
 
     def __getattr__(self, name):
@@ -33,7 +33,7 @@ class Tables:
                 self.sas[arguments[:2]] = arguments[2]
             elif name == "replace_rule":
                 self.calls[-1] = f"rule: {arguments[1].action.name.lower()}"
-            return self.state if name == "read_state" else None
+            return {"read_state": self.state, "drain": self.drained}.get(name)
         return call
 
 
@@ -89,13 +89,15 @@ def test_what_is_done_in_software_is_not_waited_for(one):
     assert not programming.placed and not programming.refusals
 
 
+@pytest.mark.parametrize("drained", [True, False])
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
-def test_where_an_sa_goes_on(one):
-    """Inbound: exactly. Outbound: behind all numbers that may have been used."""
+def test_where_an_sa_goes_on(one, drained):
+    """Inbound: exactly. Outbound: behind all numbers that may have been used; also by packets that came when its state was read and it
+    was not yet erased."""
     limited = replace(one, soft=Lifetime(bytes=900, packets=12), hard=Lifetime(bytes=4000, packets=50))
-    tables = Tables()
+    tables = Tables(drained=drained)
     programming, found = placed(limited, tables)
-    sequence, window = (100, 0b101) if one is INBOUND else (100 + SEQUENCE_MARGIN, 0)
+    sequence, window = (100, 0b101) if one is INBOUND else (100 + (LATE_PACKETS if drained else SEQUENCE_MARGIN), 0)
 
     asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
     moved = tables.sas[found.dfe, found.index]

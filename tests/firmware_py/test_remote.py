@@ -237,6 +237,19 @@ def test_from_what_a_gateway_does_wrong_there_is_no_way_back(tmp_path, behave, t
     played(tmp_path, behave, work)
 
 
+def test_a_gateway_that_takes_nothing_any_more_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.3)
+
+    async def work(gateway):
+        with pytest.raises(BusError, match="takes nothing for 0 s"):
+            while True:
+                await gateway.inject(InjectMode.DIRECT, Port.SERVER, 0, bytes(60000))
+        with pytest.raises(BusError, match="takes nothing"):
+            await gateway.receive()
+
+    played(tmp_path, lambda reader, writer: asyncio.sleep(9), work)
+
+
 def test_who_waits_hears_that_it_is_closed(tmp_path):
     async def work(gateway):
         waiting = asyncio.gather(gateway.receive(), gateway.read(0), return_exceptions=True)
