@@ -184,7 +184,8 @@ class Board:
 
     def forget_paths(self) -> None:
         """The server forgets what it was told of paths' MTUs."""
-        ip("-n", self.server, "route", "flush", "cache")
+        for version in ("-4", "-6"):
+            ip("-n", self.server, version, "route", "flush", "cache")
 
     def refuses(self, folder: Path, text: str, why: str, *, url: str | None = None) -> None:
         """``spigate ce`` does not start with this configuration, and says why in one sentence."""

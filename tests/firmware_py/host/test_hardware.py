@@ -29,8 +29,9 @@ SOFTWARE = "software: packets that no DFE can do"
 
 
 @pytest.fixture(scope="module")
-def board(kernel, tmp_path_factory):
-    with Board(tmp_path_factory.mktemp("board"), kernel[0], *SMALL) as made:
+def board(request, kernel, tmp_path_factory):
+    """One after the other, where tests want different ones."""
+    with Board(tmp_path_factory.mktemp("board"), kernel[0], *getattr(request, "param", SMALL)) as made:
         yield made
 
 
@@ -44,7 +45,8 @@ def tunnel(kernel, tmp_path):
             (folder / "swanctl.conf").write_text(theirs or swanctl_conf(esp=words.get("words", "aes128gcm16")))
             charon.load()
             start = {"we": "now", "they": "never", "traffic": "traffic"}[who]
-            gateway = stack.enter_context(closing(board.control_element(tmp_path / "ce", hardware_config(start=start, **words))))
+            gateway = board.control_element(tmp_path / "ce", hardware_config(start=start, **words))
+            stack.callback(ends_in_order, gateway)
             gateway.start()
             if who == "they":
                 charon.swanctl("--initiate", "--child", "net")
@@ -53,6 +55,11 @@ def tunnel(kernel, tmp_path):
             return gateway
 
         yield make
+
+
+def ends_in_order(gateway):
+    gateway.close()
+    assert gateway.ended(0) == 0, gateway.log.read_text()
 
 
 def pinged_by(uml, source, destination, sizes, times=3):
@@ -67,10 +74,10 @@ def answers(uml, source, destination):
     return " 1 received" in uml.run("ping", "-c", 1, "-W", 1, "-I", source, destination, check=False)
 
 
-def reaches(board, destination, seconds=1.0):
+def reaches(board, destination, size=56, seconds=1.0):
     """Whether one of the server's does."""
     try:
-        ping(board.server, destination, timeout=seconds)
+        ping(board.server, destination, (size,), timeout=seconds)
     except AssertionError:
         return False
     return True
@@ -133,7 +140,11 @@ def test_what_the_hardware_lacks_is_done_in_software(board, kernel, tunnel, prot
     theirs = of_version(version, swanctl_conf(esp=words)).replace("esp_proposals", f"{protocol}_proposals")
     here, there = (SERVER, INSIDE) if version == 4 else (SERVER_6, INSIDE_6)
     gateway = tunnel(board, theirs=theirs, protocol=protocol, words=words, version=version)
-    ping(board.server, there, (*SIZES, *FRAGMENTED))
+    ping(board.server, there, SIZES)
+    if version == 6:
+        assert not reaches(board, there, FRAGMENTED[0])  # the server hears how long a packet may be
+    ping(board.server, there, FRAGMENTED)
+    board.forget_paths()
     pinged_by(kernel[0], there, here, (0, 1300))
     # Of an outbound SA nobody knows before a packet comes that it is for IPv6.
     expected = {f"software: {why}"} | ({SOFTWARE} if version == 6 else set())
@@ -148,19 +159,44 @@ def test_rekeying_loses_no_ping(board, kernel, tunnel):
     gateway.until(lambda: in_dfes(gateway), "work in DFEs")
 
 
+@pytest.mark.parametrize("board", [LARGE], indirect=True)
+def test_sas_spread_over_dfes(board, kernel, tunnel):
+    """And rekeying takes them from one to another, under traffic."""
+    uml, _, charon = kernel
+    gateway = tunnel(board)
+    seen = set()
+    for _ in range(20):
+        ping(board.server, INSIDE, SIZES)
+        pinged_by(uml, INSIDE, SERVER, (0, 1300), times=1)
+        gateway.until(lambda: in_dfes(gateway), "work in DFEs")
+        seen |= places(gateway)
+        if seen == {"DFE 0", "DFE 1", "DFE 2"}:
+            break
+        rekey_under_traffic(gateway, board.server, INSIDE, lambda: charon.swanctl("--rekey", "--child", "net"), rounds=3)
+    else:
+        raise AssertionError(f"only {seen}")
+    found = metrics(gateway)
+    assert all(found[f'dfe_packets_total{{dfe="{dfe}"}}'] and found[f'dfe_healthy{{dfe="{dfe}"}}'] for dfe in range(3))
+
+
 def test_path_mtu(board, tunnel):
     """The server hears how long a packet may be, and the next one fits."""
     tunnel(board)
+    mtu = 1500 - 20 - 8 - 8 - 16 - 2
+    """Without IP header, ESP header, IV, ICV and trailer."""
+    longest = mtu - 28
+
+    def pinged(size):
+        return board.in_server("ping", "-M", "do", "-c", 1, "-W", 3, "-s", size, INSIDE)
+
     ping(board.server, INSIDE)
-    for size in (1400, 1472):
+    for size in (longest + 1, 1472):
         board.forget_paths()
-        printed = board.in_server("ping", "-M", "do", "-c", 1, "-W", 3, "-s", size, INSIDE)
-        assert "Frag needed and DF set (mtu = " in printed, printed
-        mtu = int(printed.split("mtu = ")[1].split(")")[0])
-        assert 1380 < mtu < 1500 - 20 - 8
-        for longest, seen in ((mtu - 28, " 1 received"), (mtu - 27, f"mtu={mtu}")):
-            printed = board.in_server("ping", "-M", "do", "-c", 1, "-W", 3, "-s", longest, INSIDE)
-            assert seen in printed, printed
+        assert " 1 received" in pinged(longest)
+        for told in (f"From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = {mtu})", f"message too long, mtu={mtu}"):
+            printed = pinged(size)
+            assert told in printed and " 0 received" in printed, printed
+        assert " 1 received" in pinged(longest)
     board.forget_paths()
 
 
@@ -199,7 +235,7 @@ def test_the_gateway_dies(board, tmp_path):
         process.communicate()
         assert gateway.ended(10) == 1
         said = gateway.log.read_text().splitlines()[-1]
-        assert said == f"spigate: unix:{tmp_path / 'own.sock'}: the gateway hung up"
+        assert said == f"spigate ce: unix:{tmp_path / 'own.sock'}: the gateway hung up"
     finally:
         gateway.close()
         process.kill()
@@ -342,9 +378,9 @@ def test_traffic_says_that_a_peer_is_alive(board, kernel, tunnel):
     gateway = tunnel(board, peer=DPD)
     charon.kill()
     try:
-        asked = time.monotonic()
+        killed = time.monotonic()
         with Traffic(board.server, INSIDE) as traffic:
-            while time.monotonic() < asked + 5:
+            while time.monotonic() < killed + 4:  # without traffic it would be dead by then
                 assert gateway.count("peer-dead") == 0
                 time.sleep(0.2)
         assert traffic.error is None, traffic.error
