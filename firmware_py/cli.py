@@ -18,7 +18,7 @@ COMMANDS = {
     "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements, or the software path"),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
-    "ce": ("spigate.firmware_py.host.start", "", "run a gateway on this host: IKE, ESP and AH"),
+    "ce": ("spigate.firmware_py.host.start", "", "run the control element: IKE, and ESP and AH in hardware or on this host"),
     "sas": ("spigate.firmware_py.host.commands:sas", "", "its SAs of ESP and AH"),
     "ike": ("spigate.firmware_py.host.commands:ike", "", "its IKE SAs"),
     "policies": ("spigate.firmware_py.host.commands:policies", "", "its policies"),

@@ -183,15 +183,16 @@ class RemoteGateway:
             await asyncio.wait_for(self._writer.drain(), ANSWER_SECONDS)
         except TimeoutError:
             raise self._fail(f"takes nothing for {ANSWER_SECONDS:.0f} s") from None
-        except OSError as error:
-            raise self._fail(str(error)) from None
+        except OSError:
+            raise self._fail("hung up") from None
 
     async def _ask(self, message: Message) -> Message:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answers.append(answer)
         await self._send(message)
         try:
-            found = await asyncio.wait_for(answer, ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):  # not wait_for: of a task that is cancelled while the answer comes it loses that
+                found = await answer
         except TimeoutError:
             raise self._fail(f"no answer within {ANSWER_SECONDS:.0f} s") from None
         if found.kind != message.kind:
@@ -207,7 +208,9 @@ class RemoteGateway:
                 for message in messages.feed(data):
                     self._take(message)
             self._fail("hung up")
-        except (OSError, InputError) as error:
+        except OSError:
+            self._fail("hung up")
+        except InputError as error:
             self._fail(str(error))
 
     def _take(self, message: Message) -> None:

@@ -14,7 +14,7 @@ from spigate.firmware_py.network import Interface, NetworkRoute, parse_mac
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Address, Selectors
-from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.firmware_py.tables import Balance, CfeSettings, Source
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 
@@ -67,6 +67,11 @@ ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route
     Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
     Key("gateway", "an IP address", ike.address, "The router, in the network of one of a port's addresses."),
 ))
+SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
+                          "Not used by `--dataplane soft`.", (
+    Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
+    Key("ports", "a list of network, server", list_of(lambda value: SIDES[value]), "Where they come in.", list(SIDES.values()), "both"),
+))
 GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
     toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. Only "
                 "`flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
@@ -97,8 +102,8 @@ class Config:
         By names of peer and child: ``now``, ``traffic`` or ``never``.
     policies : tuple of (PolicyAction, Selectors)
         What comes before what is negotiated: DISCARD or BYPASS, and the traffic; source: this side.
-    interfaces, routes, cfe
-        Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports.
+    interfaces, routes, sources, cfe
+        Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports, ``sources`` None where there is no restriction.
     device, addresses, device_mtu, mtu, control, metrics_port, log_format, log_level
         As in :data:`HOST`.
     """
@@ -109,6 +114,7 @@ class Config:
     policies: tuple[tuple[PolicyAction, Selectors], ...]
     interfaces: tuple[Interface, ...]
     routes: tuple[NetworkRoute, ...]
+    sources: tuple[Source, ...] | None
     cfe: CfeSettings
     device: str
     addresses: tuple[IPv4Interface | IPv6Interface, ...]
@@ -138,11 +144,13 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     policies = tuple(_policy(item) for item in top.tables("policy"))
     interfaces = _interfaces(top.table("port", {}))
     routes = tuple(_route(item, interfaces) for item in top.tables("route"))
+    sources = tuple(_source(item) for item in top.tables("source")) if top.has("source") else None
     cfe = _cfe(top.table("gateway", {}))
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
-    return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, cfe=cfe, **host)
+    return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, sources=sources,
+                  cfe=cfe, **host)
 
 
 def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
@@ -176,6 +184,11 @@ def _route(table: Table, interfaces: tuple[Interface, ...]) -> NetworkRoute:
     if gateway.version != values["destination"].version:
         raise table.error("gateway", f"an IPv{values['destination'].version} address, as destination has them", str(gateway))
     return table.build(NetworkRoute, port=port, **values)
+
+
+def _source(table: Table) -> Source:
+    values = SOURCE.read(table)
+    return table.build(Source, network=values["network"], ingress=frozenset(values["ports"]))
 
 
 def _cfe(table: Table) -> CfeSettings:

@@ -1,8 +1,8 @@
 """ESP and AH in hardware: what IKE negotiates goes to a :class:`~spigate.firmware_py.ce.ControlElement`, which programs the gateway when
 packets ask for it.
 
-One task does it all, one thing after the other: first what IKE wants, then punted frames. So a policy is there before a packet is
-looked at that it is about.
+One task does it all, one thing after the other: first what IKE wants, then frames. So a policy is there before a packet is looked at
+that it is about. Frames of the host's (IKE, ARP, what it sends) and others take turns, so that no flood of the one keeps the other waiting.
 """
 import asyncio
 import logging
@@ -47,7 +47,9 @@ STATES = 64
 CONFIRM_POLLS = 30
 """Neighbours are asked again with every so manieth."""
 MAX_PUNTS = 1024
-"""Punted frames that wait; what comes then is dropped."""
+"""Frames that wait, of the host's and of others; what comes then is dropped."""
+NEIGHBOUR_SECONDS = 0.02
+"""So long changes of neighbours are gathered."""
 
 
 @dataclass
@@ -80,8 +82,10 @@ class Hardware:
         self._active: OrderedDict[tuple, Active] = OrderedDict()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: deque[Punt] = deque()
+        self._hosts: deque[Callable[[], Awaitable[None]]] = deque()
         self._wake = asyncio.Event()
         self._polls, self._polling = 0, False
+        self._gathering: asyncio.TimerHandle | None = None
         self._healthy: int | None = None
         self._before: Counters | None = None
         self._done: Counter[str] = Counter()
@@ -131,7 +135,7 @@ class Hardware:
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
             policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
-            settings=Settings(default=PolicyAction.DISCARD, cfe=config.cfe, own_host=True))
+            settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
         self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
@@ -158,6 +162,8 @@ class Hardware:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
+            if self._gathering is not None:
+                self._gathering.cancel()
             for device in (*self._ports.taps.values(), self._ports.changes):
                 loop.remove_reader(device)
             for task in tasks:
@@ -172,7 +178,7 @@ class Hardware:
                 self._drops["malformed"] += 1
                 continue
             if punt[0].reason in (Reason.IKE, Reason.NOT_IP):
-                self._want(self._control.handle, *punt)  # a flood of others does not keep IKE waiting
+                self._of_host(self._control.handle, *punt)
             elif len(self._punts) >= MAX_PUNTS:
                 self._drops["punt_queue"] += 1
             else:
@@ -180,10 +186,15 @@ class Hardware:
                 self._wake.set()
 
     async def _work(self) -> None:
+        turn = False
         while True:
             if self._wanted:
                 await self._try(self._wanted.popleft())
+            elif self._hosts and (turn or not self._punts):
+                turn = False
+                await self._try(self._hosts.popleft())
             elif self._punts:
+                turn = True
                 await self._try(partial(self._punted, *self._punts.popleft()))
             else:
                 self._wake.clear()
@@ -212,6 +223,14 @@ class Hardware:
 
     def _want(self, do: Callable[..., Awaitable[None]], *arguments: object) -> None:
         self._wanted.append(partial(do, *arguments))
+        self._wake.set()
+
+    def _of_host(self, do: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """The same for a frame that the host gets or sends."""
+        if len(self._hosts) >= MAX_PUNTS:
+            self._drops["punt_queue"] += 1
+            return
+        self._hosts.append(partial(do, *arguments))
         self._wake.set()
 
     # What IKE wants
@@ -268,7 +287,7 @@ class Hardware:
         """A frame that is for the host, or from it and permitted."""
         injection = self._host.back(header, frame)
         if injection is not None:
-            self._want(self._control.inject, *injection)
+            self._of_host(self._control.inject, *injection)
             return
         inward = self._host.inward(header.ingress, frame)
         try:
@@ -281,13 +300,19 @@ class Hardware:
         for frame in self._ports.taps[port].packets():
             injection = self._host.outward(port, frame)
             if injection is not None:
-                self._want(self._control.inject, *injection)
+                self._of_host(self._control.inject, *injection)
 
     def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
         """ESP in UDP does not come this way: the gateway punts it for what it is."""
         self._drops["malformed"] += 1
 
     def _neighbours(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._ports.changes)
+        self._gathering = loop.call_later(NEIGHBOUR_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        asyncio.get_running_loop().add_reader(self._ports.changes, self._neighbours)
         self._want(self._change, self._ports.topology())
 
     async def _change(self, topology: Topology) -> None:
@@ -326,7 +351,7 @@ class Hardware:
             return
         active.state = await self._control.state(sa)
         active.where = f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
-        if sa.direction == Direction.INBOUND and active.state != before:
+        if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)
         if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
             active.told = True

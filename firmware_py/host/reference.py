@@ -23,7 +23,7 @@ additional ones `ke1_mlkem768` and the like (RFC 9370);
 `esn` and `noesn`.
 """
 SCHEMAS = (config.HOST, ike.IKE, ike.SERVER, ike.PEER, ike.RETRANSMISSION, ike.CHILD, ike.TRAFFIC, ike.LIFETIME, config.POLICY, config.PORT,
-           config.ROUTE, config.GATEWAY)
+           config.ROUTE, config.SOURCE, config.GATEWAY)
 
 
 def text() -> str:

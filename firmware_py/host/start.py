@@ -15,7 +15,8 @@ SOFT = "soft"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataplane", default=SOFT, metavar="WHO",
                         help="who does ESP and AH: soft, this process (the default); or unix:PATH, the gateway in hardware at that socket")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="peers, policies and the host's device, in TOML")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE",
+                        help="peers, policies, and the host's device or the hardware's ports, in TOML")
     parser.add_argument("--check", action="store_true", help="only read the configuration, and say what is wrong with it")
     parser.add_argument("--key-log", type=Path, metavar="FOLDER",
                         help="write all keys there, for Wireshark: whoever reads them reads all traffic")

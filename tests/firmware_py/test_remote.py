@@ -260,6 +260,24 @@ def test_who_waits_hears_that_it_is_closed(tmp_path):
     played(tmp_path, silent, work)
 
 
+def test_who_asks_can_be_cancelled_at_any_moment(tmp_path):
+    """Also while the answer is coming."""
+    async def ask_for_ever(gateway):
+        while True:
+            await gateway.read(0)
+
+    async def work(gateway):
+        for turns in range(200):
+            asking = asyncio.create_task(ask_for_ever(gateway))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking], timeout=0.5)
+            assert asking.cancelled()
+
+    played(tmp_path, memory, work)
+
+
 def test_an_answer_that_nobody_asked_for_ends_it(tmp_path):
     async def talks(reader, writer):
         writer.write(Message(Kind.WRITE).pack())
@@ -270,6 +288,18 @@ def test_an_answer_that_nobody_asked_for_ends_it(tmp_path):
             await gateway.receive()
 
     played(tmp_path, talks, work)
+
+
+def test_one_that_is_killed_hung_up(tmp_path):
+    async def killed(reader, writer):
+        writer.transport.pause_reading()
+        await asyncio.sleep(0.1)  # what was asked meanwhile is never read: the connection is reset
+
+    async def work(gateway):
+        with pytest.raises(BusError, match="sock: the gateway hung up$"):
+            await gateway.read(0)
+
+    played(tmp_path, killed, work)
 
 
 def test_who_waits_when_it_hangs_up_hears_it(tmp_path):

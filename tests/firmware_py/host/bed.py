@@ -108,6 +108,10 @@ class Gateway:
                 self._process.kill()
                 self._process.wait()
 
+    def ended(self, seconds: float) -> int:
+        """Its exit code, when it has ended by itself."""
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """At once, and without a word to anybody."""
         self.stop(signal.SIGKILL)
@@ -141,13 +145,15 @@ class Gateway:
         return done.stdout + done.stderr
 
 
-def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5) -> None:
+def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5, source: str = "") -> None:
     """One echo of each size (ICMP's payload); it must come back as it was."""
     six = ":" in destination
     with inside(namespace):
         made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW,
                              socket.getprotobyname("ipv6-icmp" if six else "icmp"))
     with made:
+        if source:
+            made.bind((source, 0))
         for number, size in enumerate(sizes):
             body = struct.pack(">HH", os.getpid() & 0xFFFF, number) + bytes(at & 0xFF for at in range(size))
             kind, answer = (128, 129) if six else (8, 0)

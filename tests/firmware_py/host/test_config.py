@@ -15,7 +15,7 @@ from spigate.firmware_py.network import NetworkRoute
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Lifetime, Mode
-from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.firmware_py.tables import Balance, CfeSettings, Source
 from spigate.firmware_py.toml import ConfigError, Schema
 from tests.firmware_py.ike.authority import Authority
 
@@ -184,6 +184,12 @@ def test_how_hardware_goes_about_it(read):
                                punt_period=200)
 
 
+def test_sources_of_hardware(read):
+    assert read("").sources is None
+    assert read('[[source]]\nnetwork = "10.1.0.0/24"\nports = ["server"]\n[[source]]\nnetwork = "::/0"\n').sources == (
+        Source(ip_network("10.1.0.0/24"), frozenset({Port.SERVER})), Source(ip_network("::/0"), frozenset({Port.NETWORK, Port.SERVER})))
+
+
 def hardware_mistakes():
     """By name: text and message."""
     def port(old, new):
@@ -218,6 +224,8 @@ def hardware_mistakes():
         "route without router": (ROUTE.replace('gateway = "192.0.2.1"', ""), r"key route\[0\].gateway: expected an IP address, not nothing"),
         "route of two versions": (ROUTE.replace("192.0.2.1", "2001:db8::1"), r"key route\[0\].gateway: expected an IPv4 address, as destination has them, not '2001:db8::1'"),
         "route's unknown key": (ROUTE + "metric = 5", r"key route\[0\].metric: expected one of destination, gateway, not 'metric'"),
+        "source": ('[[source]]\nnetwork = "10.1.0.1/24"', r"key source\[0\].network: expected a network, not '10.1.0.1/24'"),
+        "source of nowhere": ('[[source]]\nnetwork = "10.1.0.0/24"\nports = ["ce"]', r"key source\[0\].ports: expected a list of network, server, not \['ce'\]"),
         "balance": ('[gateway]\nbalance = "best"', "key gateway.balance: expected round_robin or .*, not 'best'"),
         "enable": ("[gateway]\nenable = [8]", r"key gateway.enable: expected a list of DFEs, 0 to 7, not \[8\]"),
         "weight": ("[gateway]\nweights = [16]", r"key gateway.weights: expected a list of at most 8 numbers, 0 to 15, not \[16\]"),

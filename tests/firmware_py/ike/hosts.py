@@ -143,10 +143,11 @@ class Uml:
         """Its network driver now and then sleeps on a frame until the next one comes (about one of 20,000): here it comes."""
         with inside(self.ours):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0")  # and to nobody else, where that is on a switch
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         with made, suppress(OSError):
             while not self._stop.wait(0.05):
-                made.sendto(b"", ("10.98.0.255", 9))
+                made.sendto(b"", ("255.255.255.255", 9))
 
     def close(self) -> None:
         self._stop.set()

@@ -176,6 +176,10 @@ class KernelCharon(Charon):
     def close(self) -> None:
         self._wire.end(self._number)
 
+    def kill(self) -> None:
+        """Without a word to its peers; its SAs are the kernel's, which goes on with them until it is started again."""
+        self._wire.run("kill", "-9", self._number)
+
 
 class Pump:
     """An endpoint of ours on sockets, driven as long as a condition wants it.
