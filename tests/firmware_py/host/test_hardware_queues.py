@@ -1,0 +1,64 @@
+"""In which order hardware's punts are handled, and how many wait."""
+import asyncio
+from types import SimpleNamespace
+
+from spigate.firmware_py.host.hardware import MAX_PUNTS, Hardware
+from spigate.firmware_py.punt import Port, PuntHeader, Reason
+
+
+class Bench:
+    """Hardware whose gateway punts ``punts``, and whose control element waits until it may go on."""
+
+    def __init__(self, punts):
+        self.handled = []
+        self.may, self.plane = asyncio.Event(), Hardware(None, lambda: 0.0, "unix:none")
+        self._punts = iter(punts)
+        self.plane._gateway = SimpleNamespace(receive=self._receive)
+        self.plane._waiting = SimpleNamespace(waits=lambda header, frame, inbound: False)
+        self.plane._control = SimpleNamespace(handle=self._handle)
+        self.plane._hooks = SimpleNamespace(turn=lambda: None)
+
+    async def _receive(self):
+        for punt in self._punts:
+            return punt
+        await asyncio.Event().wait()
+
+    async def _handle(self, header, frame):
+        await self.may.wait()
+        self.handled.append((header.reason, frame))
+
+    async def run(self):
+        tasks = [asyncio.create_task(each()) for each in (self.plane._receive, self.plane._work)]
+        await asyncio.sleep(0.05)
+        self.may.set()
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return self.handled
+
+
+def test_a_flood_of_one_kind_does_not_keep_the_other_waiting_and_has_an_end():
+    for flood, other in ((Reason.IKE, Reason.NO_RULE), (Reason.NOT_IP, Reason.UNKNOWN_SPI), (Reason.NO_RULE, Reason.IKE)):
+        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * MAX_PUNTS) + [(PuntHeader(other, Port.NETWORK), b"one")]
+
+        async def run(punts=punts):
+            bench = Bench(punts)
+            return await bench.run(), bench.plane._drops
+
+        handled, drops = asyncio.run(run())
+        assert (other, b"one") in handled[:3]
+        assert MAX_PUNTS <= len(handled) - 1 <= MAX_PUNTS + 1 and drops["punt_queue"] == len(punts) - len(handled)
+
+
+def test_what_ike_wants_comes_first():
+    async def run():
+        bench = Bench([(PuntHeader(Reason.NO_RULE, Port.NETWORK), bytes([number])) for number in range(3)])
+
+        async def policy():
+            bench.handled.append("policy")
+
+        bench.plane._want(policy)
+        return await bench.run()
+
+    assert asyncio.run(run())[0] == "policy"
