@@ -82,8 +82,6 @@ class Hardware:
         self._active: OrderedDict[tuple, Active] = OrderedDict()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: deque[Punt] = deque()
-        self._for_host: deque[Punt] = deque()
-        self._queues = deque([self._for_host, self._punts])
         self._hosts: deque[Callable[[], Awaitable[None]]] = deque()
         self._wake = asyncio.Event()
         self._polls, self._polling = 0, False
