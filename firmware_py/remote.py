@@ -180,7 +180,8 @@ class RemoteGateway:
             raise self._failure
         try:
             self._writer.write(message.pack())
-            await asyncio.wait_for(self._writer.drain(), ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._writer.drain()
         except TimeoutError:
             raise self._fail(f"takes nothing for {ANSWER_SECONDS:.0f} s") from None
         except OSError:
