@@ -11,15 +11,17 @@ from spigate.firmware_py.assignment import BEYOND, INSIDE, MOVED, QUIET_SECONDS
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.network import Neighbour, Topology
 from spigate.firmware_py.packet import rewrite
-from spigate.firmware_py.policy import Policy, PolicyAction
+from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.programming import LATE_PACKETS
-from spigate.firmware_py.punt import Port, PuntHeader, Reason
-from spigate.firmware_py.sa import Direction, Encapsulation, Lifetime, Selectors
+from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.sa import Direction, Encapsulation, Lifetime, Mode, Selectors
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
+from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, SaState
 from tests.firmware_py import test_slowpath as both
 from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, SERVERS, TOPOLOGY, Bench, frame, mac, sa, udp
+from tests.firmware_py.network import policy as bed_policy
 from tests.firmware_py.test_slowpath import (
     FORWARD,
     HEADERS,
@@ -72,9 +74,23 @@ class Host(Bench):
             self.do(self.again(header, one))
         return tuple(self.loop.sent[side][at:] for side, at in zip((Port.NETWORK, Port.SERVER), before, strict=True))
 
+    def send(self, one):
+        """What leaves at NETWORK of a frame of the control element's own host."""
+        before = len(self.loop.sent[Port.NETWORK])
+
+        async def run():
+            await self.control.inject(InjectMode.CLASSIFY, Port.SERVER, 0, one)
+            await self.outcomes()
+
+        self.do(run())
+        return self.loop.sent[Port.NETWORK][before:]
+
     async def again(self, header, one):
         """One more turn for a punted frame, and for what comes of it."""
         await self.control.handle(header, one)
+        await self.outcomes()
+
+    async def outcomes(self):
         while self.loop.port.outcomes:
             outcome = self.loop.port.outcomes.popleft()
             if hasattr(outcome, "header"):
@@ -554,3 +570,60 @@ def test_a_punted_packet_whose_sa_is_outbound_is_not_opened_with_it():
     header = PuntHeader(Reason.SA_ABSENT, Port.SERVER, bench.control.placed(OUTBOUND).dfe, bench.control.placed(OUTBOUND).index)
     bench.do(bench.control.handle(header, server_frame(rewrite(foreign, 20))))
     assert bench.loop.drops == {Reason.POLICY: 1}
+
+
+# Transport mode: for the control element's own host, or for one behind the server port
+
+
+@pytest.mark.parametrize("own_host", [True, False])
+@pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
+def test_transport_mode_is_for_its_host(capabilities, own_host):
+    inbound, outbound = (replace(each, mode=Mode.TRANSPORT) for each in (INBOUND, OUTBOUND))
+    between = Selectors(ip_network(SELF), ip_network(PEER)), Selectors(ip_network(PEER), ip_network(SELF))
+    policies = [bed_policy(direction, what, mode=Mode.TRANSPORT)
+                for direction, what in zip((PolicyDirection.OUT, PolicyDirection.IN), between, strict=True)]
+    bench = Host((inbound, outbound), policies, capabilities, settings=Settings(default=PolicyAction.DISCARD, own_host=own_host))
+    plain = udp(PEER, SELF)
+    for _ in range(2):
+        out = bench.feed(Port.NETWORK, bench.sealed(inbound, plain))
+        if own_host:
+            assert out == ([], []) and bench.got.pop()[1][14:] == plain and not bench.got
+        else:
+            assert out[0] == [] and [one[14:] for one in out[1]] == [plain] and not bench.got
+    answer = udp(SELF, PEER)
+    one = frame(answer, SELF_MAC, PEER_MAC)
+    sent = bench.send(one) if own_host else bench.feed(Port.SERVER, one)[0]
+    opened_here = SoftSa(replace(outbound, direction=Direction.INBOUND)).decapsulate(sent[0][14:])
+    assert opened_here == answer and sent[0][:12] == mac(PEER_MAC) + mac(SELF_MAC)
+    assert bool(bench.control.refusals) == (capabilities is SOFTWARE)
+
+
+@pytest.mark.parametrize("own_host", [True, False])
+def test_frames_of_others_at_the_server_port_are_taken_only_in_front_of_a_host(own_host):
+    policies = [bed_policy(PolicyDirection.OUT, Selectors(ip_network(SELF), ip_network(PEER)), mode=Mode.TRANSPORT)]
+    bench = Host((), policies, settings=Settings(own_host=own_host))
+    bench.feed(Port.SERVER, frame(udp(SELF, PEER), SELF_MAC, "02:00:00:00:00:77"))
+    assert bench.gateway.drops[Reason.OTHER_STATION] == own_host
+
+
+def test_a_path_that_takes_more_again_is_used_again():
+    """A DFE's limit is that of the time when its SA was written: what fits by now is not refused."""
+    bench = Host()
+    bench.feed(Port.SERVER, server_frame(outgoing()))
+    bench.control.placed(OUTBOUND).mtu = 600
+    bench.do(bench.gateway.write_sa(bench.control.placed(OUTBOUND).dfe, bench.control.placed(OUTBOUND).index, replace(OUTBOUND, mtu=600), None))
+    out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))
+    assert len(out) == 1 and back == [] and bench.control.refusals == {OUTBOUND: BEYOND}
+    bench.now += QUIET_SECONDS
+    bench.do(bench.control.give_back())
+    out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))
+    assert len(out) == 1 and back == [] and not bench.control.refusals
+
+
+def test_the_host_hears_that_its_own_packet_is_too_long():
+    policies = [bed_policy(PolicyDirection.OUT, Selectors(ip_network("10.2.0.0/24"), ip_network("10.1.0.0/16")))]
+    bench = Host((OUTBOUND,), policies, network=TOPOLOGY, settings=Settings(own_host=True))
+    long = bytes(IP(src="10.2.0.1", dst="10.1.0.10", flags="DF") / UDP(sport=1, dport=2) / bytes(1440))
+    assert bench.feed(Port.SERVER, frame(long, INSIDE_MAC, INSIDE_MAC)) == ([], [])
+    [(_, message)] = bench.got
+    assert IP(message[14:])[ICMP].type == 3 and IP(message[14:]).dst == "10.2.0.1"
