@@ -1,8 +1,9 @@
 """In which order hardware's punts are handled, and how many wait."""
 import asyncio
+import socket
 from types import SimpleNamespace
 
-from spigate.firmware_py.host.hardware import MAX_PUNTS, Hardware
+from spigate.firmware_py.host.hardware import MAX_PUNTS, NEIGHBOUR_SECONDS, Hardware
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 
 
@@ -62,3 +63,39 @@ def test_what_ike_wants_comes_first():
         return await bench.run()
 
     assert asyncio.run(run())[0] == "policy"
+
+
+def test_of_many_changes_the_last_one_counts():
+    """Who speaks at a port may change neighbours as fast as it likes."""
+    done, known, may = [], [], asyncio.Event()
+    ours, theirs = socket.socketpair()
+
+    def topology():
+        ours.recv(1 << 16)
+        return known[-1]
+
+    async def change_topology(found):
+        await may.wait()
+        done.append(found)
+
+    async def run():
+        bench = Bench(())
+        plane = bench.plane
+        plane._ports = SimpleNamespace(topology=topology, changes=ours)
+        plane._control.change_topology = change_topology
+        plane._waiting.neighbours_are = lambda topology: None
+        asyncio.get_running_loop().add_reader(ours, plane._neighbours)
+        task = asyncio.create_task(plane._work())
+        for number in range(50):
+            known.append(number)
+            theirs.send(b"changed")
+            await asyncio.sleep(NEIGHBOUR_SECONDS / 10)
+            assert len(plane._wanted) <= 1
+        may.set()
+        await asyncio.sleep(3 * NEIGHBOUR_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with ours, theirs:
+        asyncio.run(run())
+    assert len(done) == 2 and done[-1] == 49
