@@ -245,17 +245,24 @@ class Hardware:
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
-                if sa.identity in self._active and self._active[sa.identity].sa == sa:
-                    del self._active[sa.identity]
-                await self._control.remove_sa(sa)
+                await self._remove(sa)
             case MoveSa(old=old, new=new):
-                await self._control.move_sa(old, new)
+                try:
+                    await self._control.move_sa(old, new)
+                except InputError:
+                    await self._remove(old)  # nobody will name it so any more
+                    raise
                 self._active = OrderedDict((each.sa.identity, each) for each in (
                     _renamed(active, new) if active.sa == old else active for active in self._active.values()))
             case AddPolicy(policy=policy):
                 await self._control.add_policy(policy)
             case RemovePolicy(policy=policy):
                 await self._control.remove_policy(policy)
+
+    async def _remove(self, sa: Sa) -> None:
+        if sa.identity in self._active and self._active[sa.identity].sa == sa:
+            del self._active[sa.identity]
+        await self._control.remove_sa(sa)
 
     def applied(self) -> None:
         self._want(self._release)

@@ -1,10 +1,17 @@
-"""In which order hardware's punts are handled, and how many wait."""
+"""What hardware does, in which order, and how much waits."""
 import asyncio
 import socket
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
 from types import SimpleNamespace
 
 from spigate.firmware_py.host.hardware import MAX_PUNTS, NEIGHBOUR_SECONDS, Hardware
+from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
+from spigate.firmware_py.sa import Direction
+from tests.firmware_py import network
+from tests.firmware_py.network import sa
 
 
 class Bench:
@@ -99,3 +106,23 @@ def test_of_many_changes_the_last_one_counts():
     with ours, theirs:
         asyncio.run(run())
     assert len(done) == 2 and done[-1] == 49
+
+
+def test_sas_of_two_peers_behind_one_nat_with_one_spi():
+    """The second one is refused, whether it comes or moves there; when it is removed, the first stays."""
+    first = sa(0x1001, Direction.OUTBOUND)
+    second, elsewhere = replace(first, reqid=2), replace(first, reqid=2, destination=ip_address("192.0.2.77"))
+    plane = Hardware(None, lambda: 0.0, "unix:none")
+    bench = network.Bench()
+    plane._control = bench.control
+    plane._waiting = SimpleNamespace(child_is_up=lambda peer, child: None)
+
+    async def run():
+        for output in (InstallSa("a", "net", first), InstallSa("b", "net", second), RemoveSa(second), InstallSa("b", "net", elsewhere)):
+            await plane._try(partial(plane._apply, output))
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first, elsewhere]
+        await plane._try(partial(plane._apply, MoveSa(elsewhere, second)))
+        await plane._try(partial(plane._apply, RemoveSa(second)))
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first], "nor is one left that nobody can remove"
+
+    asyncio.run(run())
