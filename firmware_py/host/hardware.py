@@ -31,7 +31,6 @@ from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.selectors import reverse
-from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
@@ -49,7 +48,7 @@ CONFIRM_POLLS = 30
 MAX_PUNTS = 1024
 """Frames that wait, of the host's and of others; what comes then is dropped."""
 NEIGHBOUR_SECONDS = 0.02
-"""So long changes of neighbours are gathered."""
+"""So long changes of neighbours are gathered, at least."""
 
 
 @dataclass
@@ -162,13 +161,13 @@ class Hardware:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             if self._gathering is not None:
                 self._gathering.cancel()
             for device in (*self._ports.taps.values(), self._ports.changes):
                 loop.remove_reader(device)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _receive(self) -> None:
         while True:
@@ -246,17 +245,24 @@ class Hardware:
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
-                if sa.identity in self._active and self._active[sa.identity].sa == sa:
-                    del self._active[sa.identity]
-                await self._control.remove_sa(sa)
+                await self._remove(sa)
             case MoveSa(old=old, new=new):
-                await self._control.move_sa(old, new)
+                try:
+                    await self._control.move_sa(old, new)
+                except InputError:
+                    await self._remove(old)  # nobody will name it so any more
+                    raise
                 self._active = OrderedDict((each.sa.identity, each) for each in (
                     _renamed(active, new) if active.sa == old else active for active in self._active.values()))
             case AddPolicy(policy=policy):
                 await self._control.add_policy(policy)
             case RemovePolicy(policy=policy):
                 await self._control.remove_policy(policy)
+
+    async def _remove(self, sa: Sa) -> None:
+        if sa.identity in self._active and self._active[sa.identity].sa == sa:
+            del self._active[sa.identity]
+        await self._control.remove_sa(sa)
 
     def applied(self) -> None:
         self._want(self._release)
@@ -307,17 +313,18 @@ class Hardware:
         self._drops["malformed"] += 1
 
     def _neighbours(self) -> None:
+        """Changes are gathered until the tables are written: whoever changes faster than that does not make them lag."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._ports.changes)
-        self._gathering = loop.call_later(NEIGHBOUR_SECONDS, self._gathered)
+        self._gathering = loop.call_later(NEIGHBOUR_SECONDS, self._want, self._change)
 
-    def _gathered(self) -> None:
-        asyncio.get_running_loop().add_reader(self._ports.changes, self._neighbours)
-        self._want(self._change, self._ports.topology())
-
-    async def _change(self, topology: Topology) -> None:
-        await self._control.change_topology(topology)
-        self._waiting.neighbours_are(topology)
+    async def _change(self) -> None:
+        try:
+            topology = self._ports.topology()
+            await self._control.change_topology(topology)
+            self._waiting.neighbours_are(topology)
+        finally:
+            asyncio.get_running_loop().add_reader(self._ports.changes, self._neighbours)
 
     def _resolve(self, port: Port, address: Address, header: PuntHeader, frame: bytes) -> None:
         if self._waiting.for_neighbour(self._clock(), port, address, (header, frame)):

@@ -1,6 +1,8 @@
 from ipaddress import ip_interface
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
@@ -158,3 +160,21 @@ def test_the_host_gets_what_is_for_it(stack, ingress):
 def test_of_what_ends_here_the_host_gets_its_own(stack, packet, comes):
     frame = bytes(packet)
     assert stack.inward(Port.NETWORK, frame) == ((Port.NETWORK, frame) if comes else None)
+
+
+WHOLE = [bytes(each) for each in (
+    OUT / IP(src=SELF, dst=PEER) / IKE, OUT / IPv6(src=OURS_6, dst=THEIRS_6) / IKE, OUT / ARP(), OUT / Dot1Q(vlan=7) / IP(src=SELF, dst=PEER) / IKE,
+    OUT / IPv6(src=OURS_6, dst=THEIRS_6, hlim=255) / ICMPv6ND_NS(tgt=THEIRS_6),
+    *(OUT / piece for piece in fragment6(IPv6(src=OURS_6, dst=THEIRS_6) / IPv6ExtHdrFragment(id=9) / IKE, 1280)))]
+
+
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=4), st.integers(0, 120), st.sampled_from(Port))
+def test_whatever_the_frame_there_is_an_answer(frame, changes, length, ingress):
+    spoilt = bytearray(frame)
+    for at, value in changes:
+        spoilt[at % len(spoilt)] = value
+    raw, made = bytes(spoilt[:length]), HostStack(INTERFACES)
+    for got in (made.outward(Port.NETWORK, raw), made.back(PuntHeader(Reason.NO_RULE, ingress), raw)):
+        assert got is None or got[3] == raw
+    got = made.inward(ingress, raw)
+    assert got is None or (got[0] in INTERFACES and got[1][6:] == raw[6:])

@@ -7,12 +7,14 @@ import socket
 import stat
 import subprocess
 import sys
+from collections import Counter
 from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
 
 import pytest
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import keylog, logs, status
+from spigate.firmware_py.host import hardware, keylog, logs, status
 from spigate.firmware_py.host.control import Control, ask
 from spigate.firmware_py.host.metrics import serve
 from spigate.firmware_py.host.plane import Plane
@@ -20,7 +22,9 @@ from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import InstallSa
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
+from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.tables import Counters
 
 
 def refuse(peer, child=None):
@@ -139,3 +143,43 @@ def test_the_key_log_is_its_owners_alone(tmp_path):
     assert (folder / keylog.ESP_SA).read_text() == (
         '"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-CBC [RFC3602]","0x000102030405060708090a0b0c0d0e0f",'
         '"HMAC-SHA-256-128 [RFC4868]","0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","64-bit"\n')
+
+
+def test_metrics_of_hardware():
+    """What its counters have grown by since it was opened; they wrap at 32 bits."""
+    plane = hardware.Hardware(None, lambda: 0.0, "unix:none")
+    names = ("packets_in", "bytes_in", "encrypted", "decrypted", "bypassed")
+
+    class Driver:
+        counts = [dict.fromkeys(names, (1 << 32) - 5), dict.fromkeys(names, 0)]
+        drops = {Reason.ICV: 7}
+
+        async def counters(self):
+            return Counters(dfes=[dict(counts) for counts in self.counts], drops=dict(self.drops))
+
+        async def healthy(self):
+            return 0b01
+
+    async def look():
+        plane._driver = Driver()
+        plane._before = await plane._driver.counters()
+        Driver.counts[0].update(dict.fromkeys(names, 5))
+        Driver.counts[1]["packets_in"] = 3
+        Driver.drops.update({Reason.ICV: 9, Reason.REPLAY: 1})
+        await plane._count()
+        await plane._count()
+
+    plane._dfes = [Counter(), Counter()]
+    plane._gateway = SimpleNamespace(take_lost=lambda: 2)
+    plane._waiting = SimpleNamespace(drops=Counter(no_neighbour=4))
+    plane._control = SimpleNamespace(dropped=Counter({Reason.POLICY: 6, Reason.ICV: 1}), software=Counter(encrypted=100),
+                                     punted=Counter({Reason.NO_RULE: 8}), policies=())
+    asyncio.run(look())
+    lines = status.metrics(Endpoint(Pad()), plane, {}).splitlines()
+    for line in ('spigate_packets_total{kind="encrypted"} 110', 'spigate_packets_total{kind="decrypted"} 10',
+                 'spigate_dfe_packets_total{dfe="0"} 10', 'spigate_dfe_packets_total{dfe="1"} 3', 'spigate_dfe_bytes_total{dfe="0"} 10',
+                 'spigate_dfe_healthy{dfe="0"} 1', 'spigate_dfe_healthy{dfe="1"} 0', 'spigate_punts_total{reason="no_rule"} 8',
+                 'spigate_dropped_packets_total{reason="icv"} 3', 'spigate_dropped_packets_total{reason="replay"} 1',
+                 'spigate_dropped_packets_total{reason="policy"} 6', 'spigate_dropped_packets_total{reason="no_neighbour"} 4',
+                 'spigate_dropped_packets_total{reason="punt_queue"} 4'):
+        assert line in lines

@@ -1,0 +1,128 @@
+"""What hardware does, in which order, and how much waits."""
+import asyncio
+import socket
+from dataclasses import replace
+from functools import partial
+from ipaddress import ip_address
+from types import SimpleNamespace
+
+from spigate.firmware_py.host.hardware import MAX_PUNTS, NEIGHBOUR_SECONDS, Hardware
+from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
+from spigate.firmware_py.punt import Port, PuntHeader, Reason
+from spigate.firmware_py.sa import Direction
+from tests.firmware_py import network
+from tests.firmware_py.network import sa
+
+
+class Bench:
+    """Hardware whose gateway punts ``punts``, and whose control element waits until it may go on."""
+
+    def __init__(self, punts):
+        self.handled = []
+        self.may, self.plane = asyncio.Event(), Hardware(None, lambda: 0.0, "unix:none")
+        self._punts = iter(punts)
+        self.plane._gateway = SimpleNamespace(receive=self._receive)
+        self.plane._waiting = SimpleNamespace(waits=lambda header, frame, inbound: False)
+        self.plane._control = SimpleNamespace(handle=self._handle)
+        self.plane._hooks = SimpleNamespace(turn=lambda: None)
+
+    async def _receive(self):
+        for punt in self._punts:
+            return punt
+        await asyncio.Event().wait()
+
+    async def _handle(self, header, frame):
+        await self.may.wait()
+        self.handled.append((header.reason, frame))
+
+    async def run(self):
+        tasks = [asyncio.create_task(each()) for each in (self.plane._receive, self.plane._work)]
+        await asyncio.sleep(0.05)
+        self.may.set()
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return self.handled
+
+
+def test_a_flood_of_one_kind_does_not_keep_the_other_waiting_and_has_an_end():
+    for flood, other in ((Reason.IKE, Reason.NO_RULE), (Reason.NOT_IP, Reason.UNKNOWN_SPI), (Reason.NO_RULE, Reason.IKE)):
+        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * MAX_PUNTS) + [(PuntHeader(other, Port.NETWORK), b"one")]
+
+        async def run(punts=punts):
+            bench = Bench(punts)
+            return await bench.run(), bench.plane._drops
+
+        handled, drops = asyncio.run(run())
+        assert (other, b"one") in handled[:3]
+        assert MAX_PUNTS <= len(handled) - 1 <= MAX_PUNTS + 1 and drops["punt_queue"] == len(punts) - len(handled)
+
+
+def test_what_ike_wants_comes_first():
+    async def run():
+        bench = Bench([(PuntHeader(Reason.NO_RULE, Port.NETWORK), bytes([number])) for number in range(3)])
+
+        async def policy():
+            bench.handled.append("policy")
+
+        bench.plane._want(policy)
+        return await bench.run()
+
+    assert asyncio.run(run())[0] == "policy"
+
+
+def test_of_many_changes_the_last_one_counts():
+    """Who speaks at a port may change neighbours as fast as it likes."""
+    done, known, may = [], [], asyncio.Event()
+    ours, theirs = socket.socketpair()
+
+    def topology():
+        ours.recv(1 << 16)
+        return known[-1]
+
+    async def change_topology(found):
+        await may.wait()
+        done.append(found)
+
+    async def run():
+        bench = Bench(())
+        plane = bench.plane
+        plane._ports = SimpleNamespace(topology=topology, changes=ours)
+        plane._control.change_topology = change_topology
+        plane._waiting.neighbours_are = lambda topology: None
+        asyncio.get_running_loop().add_reader(ours, plane._neighbours)
+        task = asyncio.create_task(plane._work())
+        for number in range(50):
+            known.append(number)
+            theirs.send(b"changed")
+            await asyncio.sleep(NEIGHBOUR_SECONDS / 10)
+            assert len(plane._wanted) <= 1
+        may.set()
+        await asyncio.sleep(3 * NEIGHBOUR_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with ours, theirs:
+        asyncio.run(run())
+    assert len(done) == 2 and done[-1] == 49
+
+
+def test_sas_of_two_peers_behind_one_nat_with_one_spi():
+    """The second one is refused, whether it comes or moves there; when it is removed, the first stays."""
+    first = sa(0x1001, Direction.OUTBOUND)
+    second, elsewhere = replace(first, reqid=2), replace(first, reqid=2, destination=ip_address("192.0.2.77"))
+    plane = Hardware(None, lambda: 0.0, "unix:none")
+    bench = network.Bench()
+    plane._control = bench.control
+    plane._waiting = SimpleNamespace(child_is_up=lambda peer, child: None)
+
+    async def run():
+        for output in (InstallSa("a", "net", first), InstallSa("b", "net", second), RemoveSa(second), InstallSa("b", "net", elsewhere)):
+            await plane._try(partial(plane._apply, output))
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first, elsewhere]
+        await plane._try(partial(plane._apply, MoveSa(elsewhere, second)))
+        await plane._try(partial(plane._apply, RemoveSa(second)))
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first], "nor is one left that nobody can remove"
+
+    asyncio.run(run())
