@@ -157,12 +157,14 @@ def test_what_the_hardware_lacks_is_done_in_software(board, kernel, tunnel, prot
     gateway.until(lambda: places(gateway) == expected, f"work in software for {expected}")
 
 
-class TestOneTunnel:
-    @pytest.fixture(scope="class")
-    def gateway(self, board, kernel, tmp_path_factory):
-        with tunnels(kernel, tmp_path_factory.mktemp("ce")) as make:
-            yield make(board)
+@pytest.fixture(scope="class")
+def gateway(board, kernel, tmp_path_factory):
+    """Of a tunnel that several tests share."""
+    with tunnels(kernel, tmp_path_factory.mktemp("ce")) as make:
+        yield make(board)
 
+
+class TestOneTunnel:
     def test_rekeying_loses_no_ping(self, board, kernel, gateway):
         _, _, charon = kernel
         rekey_under_traffic(gateway, board.server, INSIDE, lambda: charon.swanctl("--rekey", "--child", "net"),
