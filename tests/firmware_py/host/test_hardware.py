@@ -26,6 +26,28 @@ OTHER = "10.99.0.3"
 """Another peer."""
 DPD = "dpd_seconds = 2\nretransmission = { timeout = 0.3, tries = 2 }"
 SOFTWARE = "software: packets that no DFE can do"
+ICMP, TCP = 1, 6
+BYPASS = """
+[[policy]]
+action = "bypass"
+local = "10.1.0.0/24"
+remote = "10.99.0.0/24"
+protocol = 1
+
+[[policy]]
+action = "bypass"
+local = "10.1.0.0/24"
+remote = "10.99.0.0/24"
+protocol = 6
+remote_ports = [7, 7]
+"""
+DISCARD = """
+[[policy]]
+action = "discard"
+local = "10.1.0.0/24"
+remote = "10.2.0.0/24"
+protocol = 6
+"""
 
 
 @pytest.fixture(scope="module")
@@ -222,18 +244,22 @@ class TestOneTunnel:
 
 
 def test_the_hardware_goes_on_without_the_control_element_and_ends_with_it(board, kernel, tunnel):
+    """Killed, it leaves everything as it is; told to end, nothing, not even of what would pass in the clear."""
     uml, _, charon = kernel
-    gateway = tunnel(board)
+    gateway = tunnel(board, more=BYPASS)
     ping(board.server, INSIDE)
+    ping(board.server, str(THEIRS))
     before = {row["spi"] for row in gateway.rows("sas")}
     gateway.kill()
     with board.leaving("network") as out, board.leaving("server") as into:
         ping(board.server, INSIDE, SIZES)
+        ping(board.server, str(THEIRS), SIZES)
         pinged_by(uml, INSIDE, SERVER, (0, 1300))
     assert len(out) > len(SIZES) and len(into) > len(SIZES)
     gateway.start()
     gateway.happens("child-up")
     ping(board.server, INSIDE, SIZES)
+    ping(board.server, str(THEIRS))
     assert not before & {row["spi"] for row in gateway.rows("sas")}
     assert charon.swanctl("--list-sas").count("ESTABLISHED") == 1  # the others ended by INITIAL_CONTACT
     gateway.close()
@@ -286,30 +312,6 @@ def _say_something(listening):
     connection, _ = listening.accept()
     connection.sendall(b"220 mail.example")
     connection.close()
-
-
-ICMP, TCP = 1, 6
-BYPASS = """
-[[policy]]
-action = "bypass"
-local = "10.1.0.0/24"
-remote = "10.99.0.0/24"
-protocol = 1
-
-[[policy]]
-action = "bypass"
-local = "10.1.0.0/24"
-remote = "10.99.0.0/24"
-protocol = 6
-remote_ports = [7, 7]
-"""
-DISCARD = """
-[[policy]]
-action = "discard"
-local = "10.1.0.0/24"
-remote = "10.2.0.0/24"
-protocol = 6
-"""
 
 
 def test_policies(board, kernel, tunnel):
