@@ -243,33 +243,34 @@ class TestOneTunnel:
         assert traffic.count > 20
 
 
-def test_the_hardware_goes_on_without_the_control_element_and_ends_with_it(board, kernel, tunnel):
-    """Killed, it leaves everything as it is; told to end, nothing, not even of what would pass in the clear."""
-    uml, _, charon = kernel
-    gateway = tunnel(board, more=BYPASS)
-    ping(board.server, INSIDE)
-    ping(board.server, str(THEIRS))
-    before = {row["spi"] for row in gateway.rows("sas")}
-    gateway.kill()
-    with board.leaving("network") as out, board.leaving("server") as into:
-        ping(board.server, INSIDE, SIZES)
-        ping(board.server, str(THEIRS), SIZES)
-        pinged_by(uml, INSIDE, SERVER, (0, 1300))
-    assert len(out) > len(SIZES) and len(into) > len(SIZES)
-    gateway.start()
-    gateway.happens("child-up")
-    ping(board.server, INSIDE, SIZES)
-    ping(board.server, str(THEIRS))
-    assert not before & {row["spi"] for row in gateway.rows("sas")}
-    assert charon.swanctl("--list-sas").count("ESTABLISHED") == 1  # the others ended by INITIAL_CONTACT
-    gateway.close()
-    assert "ESTABLISHED" not in charon.swanctl("--list-sas")
+def nothing_passes(board, uml):
+    """Neither way, nor from the gateway itself."""
     board.pin_gateway(True)
     with board.leaving("network") as out, board.leaving("server") as into:
         assert not reaches(board, INSIDE) and not reaches(board, str(THEIRS))
         assert not answers(uml, str(THEIRS), SERVER)
     board.pin_gateway(False)
     assert not out and not into
+
+
+def test_the_hardware_goes_on_without_the_control_element_and_ends_with_it(board, kernel, tunnel):
+    uml, _, charon = kernel
+    gateway = tunnel(board)
+    ping(board.server, INSIDE)
+    before = {row["spi"] for row in gateway.rows("sas")}
+    gateway.kill()
+    with board.leaving("network") as out, board.leaving("server") as into:
+        ping(board.server, INSIDE, SIZES)
+        pinged_by(uml, INSIDE, SERVER, (0, 1300))
+    assert len(out) > len(SIZES) and len(into) > len(SIZES)
+    gateway.start()
+    gateway.happens("child-up")
+    ping(board.server, INSIDE, SIZES)
+    assert not before & {row["spi"] for row in gateway.rows("sas")}
+    assert charon.swanctl("--list-sas").count("ESTABLISHED") == 1  # the others ended by INITIAL_CONTACT
+    gateway.close()
+    assert "ESTABLISHED" not in charon.swanctl("--list-sas")
+    nothing_passes(board, uml)
 
 
 def test_the_gateway_dies(board, tmp_path):
@@ -330,6 +331,12 @@ def test_policies(board, kernel, tunnel):
     with pytest.raises(TimeoutError):
         connect(board, INSIDE, 7)
     ping(board.server, INSIDE, SIZES)
+    # What passes in the clear does so without a peer, and ends with the control element.
+    gateway.command("terminate", "b")
+    gateway.happens("ike-down")
+    ping(board.server, str(THEIRS), SIZES)
+    gateway.close()
+    nothing_passes(board, uml)
 
 
 def connect(board, address, port, seconds=2):
