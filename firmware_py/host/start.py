@@ -3,6 +3,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import config, logs
 from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.host.hardware import Hardware
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.dataplane != SOFT:
-        path_of(args.dataplane)
+        try:
+            path_of(args.dataplane)
+        except InputError as error:
+            raise InputError(f"--dataplane must be {SOFT}, or hardware: {error}") from None
     read = config.read(args.config, key_log=args.key_log is not None)
     if args.dataplane != SOFT:
         Hardware.check(read)
