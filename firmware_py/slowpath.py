@@ -225,9 +225,9 @@ class SlowPath:
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
         await self.notice_mtu(packet, ip)
-        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
         if header.ingress != Port.RECIRCULATE:
-            await self._owner.may_speak(ip.source, header.ingress)
+            await self._owner.may_speak(ip.source, header.ingress)  # also to this host
+        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
         if route.decrement_ttl and decrement_ttl:
             if ip.ttl <= 1:
                 await self.expired(header, ethernet, packet)

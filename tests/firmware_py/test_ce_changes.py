@@ -18,7 +18,7 @@ from spigate.firmware_py.sa import Direction, Encapsulation, Lifetime, Mode, Sel
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
 from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, SaState
+from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, SaState, Source
 from tests.firmware_py import test_slowpath as both
 from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, SERVERS, TOPOLOGY, Bench, frame, mac, sa, udp
 from tests.firmware_py.network import policy as bed_policy
@@ -288,6 +288,16 @@ def test_what_policies_discard_does_not_come_to_the_host():
     bench = Host(settings=Settings(default=PolicyAction.DISCARD))
     bench.feed(Port.NETWORK, network_frame(bytes(IP(src=PEER, dst=SELF) / ICMP())))
     assert not bench.got and bench.loop.drops == {Reason.POLICY: 1}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_may_not_speak_in_the_clear_may_not_to_the_host_either(version):
+    bench = Host((), (), settings=Settings(sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
+    packets = [both.udp(source, str(both.SELF[version])) for source in (str(both.PEER[version]), {4: "192.0.2.66", 6: "2001:db8::66"}[version])]
+    bench.feed(Port.NETWORK, *map(network_frame, packets))
+    bench.feed(Port.SERVER, server_frame(packets[0]))
+    assert [(header.ingress, got) for header, got in bench.got] == [(Port.NETWORK, network_frame(packets[0]))]
+    assert bench.loop.drops == {Reason.POLICY: 2}
 
 
 @pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
