@@ -353,6 +353,7 @@ class ControlElement:
         """The rule that does what was decided; what it points to is written."""
         action, values = Action.DISCARD, {}
         if decision.action == PolicyAction.BYPASS:
+            await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
             if not self._programming.allowed(ip.source, header.ingress):
                 await self._allow(ip.source, header.ingress)
@@ -368,8 +369,6 @@ class ControlElement:
 
     async def _allow(self, source: Address, ingress: Port) -> None:
         """Lets ``source`` speak in the clear at ``ingress``, and all that lies behind the same port with it."""
-        if self._settings.sources is not None:
-            raise Refused(Reason.POLICY)
         network = self._topology.behind(source, ingress) or ip_network(source)
         await self._programming.allow(Source(network, frozenset({ingress})))
 

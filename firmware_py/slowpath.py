@@ -26,7 +26,7 @@ from spigate.firmware_py.packet import (
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.programming import Placed
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, layered, routed
+from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, Unresolved, layered, routed
 from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
@@ -116,7 +116,7 @@ class SlowPath:
             It ends here: a fragment that waits, a keep-alive, a packet for the gateway itself.
         """
         ip = Ip.parse(packet)
-        if is_neighbour_discovery(packet, ip):
+        if header.ingress != Port.RECIRCULATE and is_neighbour_discovery(packet, ip):
             raise Consumed("local")  # without it nobody finds the gateway, whatever the policies say
         if ip.fragment and self._wants_whole(header.ingress, ip):
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
@@ -209,7 +209,7 @@ class SlowPath:
                 self.software["decrypted"] += 1
                 await self._decided(decision, again, ethernet, plain, ip, decrement_ttl=False)
                 return
-            route = self._route(lambda: self._routing.clear(Port.RECIRCULATE, ip), again, ethernet, plain, ip)
+            route = self._route(lambda: self._routing.clear(Port.RECIRCULATE, ip), again, ethernet, plain, ip, counted=True)
         await self._send(route, header, ethernet, plain, ip, "decrypted")
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
@@ -225,9 +225,9 @@ class SlowPath:
             await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
             return
         await self.notice_mtu(packet, ip)
-        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
         if header.ingress != Port.RECIRCULATE:
-            await self._owner.may_speak(ip.source, header.ingress)
+            await self._owner.may_speak(ip.source, header.ingress)  # also to this host
+        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
         if route.decrement_ttl and decrement_ttl:
             if ip.ttl <= 1:
                 await self.expired(header, ethernet, packet)
@@ -235,12 +235,15 @@ class SlowPath:
             packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
         await self._send(route, header, ethernet, packet, ip, "bypassed")
 
-    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> Route:
+    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, *,
+               counted: bool = False) -> Route:
         """What ``find`` gives. Where it raises Consumed, that says what the packet has become by now: what was decrypted cannot be
-        decrypted once more."""
+        decrypted once more. ``counted``: its time to live was counted down, and will be again."""
         try:
             return find()
         except Consumed as cause:
+            if counted and isinstance(cause, Unresolved):
+                packet = rewrite(packet, ip.header_bytes, ttl=min(ip.ttl + 1, 255))
             cause.header, cause.frame = header, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + packet
             raise
 
@@ -249,7 +252,7 @@ class SlowPath:
         """Encrypts ``packet`` with SAs that are done in software, the innermost first, and sends it."""
         outermost = chain[-1].sa
         ip = Ip.parse(packet)
-        route = self._route(lambda: self._routing.outbound(outermost), header, ethernet, packet, ip)
+        route = self._route(lambda: self._routing.outbound(outermost), header, ethernet, packet, ip, counted=not decrement_ttl)
         packet = packet[:ip.total_length]
         counts = decrement_ttl and route.decrement_ttl
         if counts and ip.ttl <= 1:

@@ -68,7 +68,7 @@ ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route
     Key("gateway", "an IP address", ike.address, "The router, in the network of one of a port's addresses."),
 ))
 SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
-                          "Not used by `--dataplane soft`.", (
+                          "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.", (
     Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
     Key("ports", "a list of network, server", list_of(lambda value: SIDES[value]), "Where they come in.", list(SIDES.values()), "both"),
 ))

@@ -18,7 +18,7 @@ from spigate.firmware_py.sa import Direction, Encapsulation, Lifetime, Mode, Sel
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
 from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, SaState
+from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, SaState, Source
 from tests.firmware_py import test_slowpath as both
 from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, SERVERS, TOPOLOGY, Bench, frame, mac, sa, udp
 from tests.firmware_py.network import policy as bed_policy
@@ -154,7 +154,7 @@ def test_a_decrypted_packet_waits_as_what_it_has_become(version, capabilities):
     assert (port, address) == (Port.SERVER, ip_address(HERE[version]))
     assert header.ingress == Port.RECIRCULATE and kept[14:][-20:] == plain[-20:]
     _, out = bench.resolve()
-    assert len(out) == 1 and out[0][:14] == server_bound(plain)[:14] and out[0][14:][-20:] == plain[-20:]
+    assert out == [server_bound(plain)], "its time to live is counted down once"
     assert not bench.loop.drops
 
 
@@ -178,7 +178,7 @@ def test_from_one_tunnel_into_another_whose_peer_is_not_known():
         [(*_, header, _)] = bench.unresolved
         assert header.ingress == Port.RECIRCULATE
         out, _ = bench.resolve()
-        assert opened(out, spoke)[0][-20:] == plain[-20:] and not bench.loop.drops
+        assert opened(out, spoke) == [routed(plain)] and not bench.loop.drops
 
 
 # Neighbours that are others now
@@ -284,10 +284,27 @@ def test_from_afar_there_is_no_neighbour_discovery():
     assert not bench.got and bench.loop.drops == {Reason.POLICY: 1}
 
 
+def test_through_a_tunnel_there_is_no_neighbour_discovery():
+    bench = Host((), (), settings=Settings(default=PolicyAction.DISCARD))
+    solicitation = bytes(IPv6(src=THERE[6], dst=HERE[6], hlim=255) / ICMPv6ND_NS(tgt=HERE[6]))
+    bench.do(bench.control.handle(PuntHeader(Reason.IPV6, Port.RECIRCULATE, depth=1), network_frame(solicitation)))
+    assert not bench.got and bench.control.software == {"bypassed": 1}, "it goes on like any other packet"
+
+
 def test_what_policies_discard_does_not_come_to_the_host():
     bench = Host(settings=Settings(default=PolicyAction.DISCARD))
     bench.feed(Port.NETWORK, network_frame(bytes(IP(src=PEER, dst=SELF) / ICMP())))
     assert not bench.got and bench.loop.drops == {Reason.POLICY: 1}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_may_not_speak_in_the_clear_may_not_to_the_host_either(version):
+    bench = Host((), (), settings=Settings(sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
+    packets = [both.udp(source, str(both.SELF[version])) for source in (str(both.PEER[version]), {4: "192.0.2.66", 6: "2001:db8::66"}[version])]
+    bench.feed(Port.NETWORK, *map(network_frame, packets))
+    bench.feed(Port.SERVER, server_frame(packets[0]))
+    assert [(header.ingress, got) for header, got in bench.got] == [(Port.NETWORK, network_frame(packets[0]))]
+    assert bench.loop.drops == {Reason.POLICY: 2}
 
 
 @pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
