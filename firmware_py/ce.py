@@ -310,7 +310,10 @@ class ControlElement:
                 return
             chain = self._sas.outbound(decision.policy)
             placed = self._programming.placed.get(chain[0].identity)
-            if placed and placed.soft:
+            if placed is None:  # the SA that was meant has a successor
+                await self._clear(header, frame, ethernet, packet, ip)
+                return
+            if placed.soft:
                 await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
                 return
         if placed is None:
@@ -321,8 +324,8 @@ class ControlElement:
         if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
             inbound = placed.sa.direction == Direction.INBOUND
             await self._programming.move(placed, self._routing.inbound(placed) if inbound else None)
-        elif (placed.dfe, placed.index) == at:
-            raise Refused(Reason.NO_SA)
+        elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
+            raise Refused(Reason.NO_SA)  # not just written there: it is not there
         await self._again(header, frame)
 
     # Punts of clear packets

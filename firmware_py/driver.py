@@ -31,10 +31,10 @@ MAP, MAJOR = 1, 0
 """The register map and the major version that this driver is written for."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
-CROSSING_CLOCKS = 1 << 10
-"""Longer than a packet is on its way from the classifier to a DFE that has room."""
+WRITE_CLOCKS = 1 << 10
+"""Longer than an entry is on its way to its DFE."""
 DRAIN_CLOCKS = 1 << 17
-"""Longer than a packet is in a DFE, its wait for room in it included: what is still there then never leaves."""
+"""Longer than a DFE is busy without a break, unless it is flooded or dead."""
 
 _REGISTERS = rdl.registers()
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
@@ -175,12 +175,14 @@ class Driver:
                 return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
 
-    async def drain(self, dfe: int) -> bool:
+    async def stop_sa(self, dfe: int, index: int) -> bool:
+        # Its first row alone: a packet that is dispatched later finds no SA, and the rows of its state stay.
+        await self._write(_TABLE.SA, index, [0] * rdl.ROW_WORDS, dfe)
         begun = await self.time()
         if not await self.healthy() >> dfe & 1:
             return False
         now = begun
-        while (now - begun) % (1 << 32) < CROSSING_CLOCKS:
+        while (now - begun) % (1 << 32) < WRITE_CLOCKS:
             now = await self.time()
         busy, since = await self._busy(dfe), await self.time()
         while (now - begun) % (1 << 32) < DRAIN_CLOCKS:

@@ -12,9 +12,6 @@ from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, Sa
 
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
-LATE_PACKETS = 16
-"""The same where none was seen: more than the classifier has looked up and can hold back, behind a packet that waits for another DFE's
-room. Such a one may come when the state was read and the entry is not yet erased."""
 
 
 @dataclass
@@ -105,16 +102,13 @@ class Programming:
         await self._tables.erase_sa(placed.dfe, placed.index)
 
     async def take_over(self, placed: Placed, why: str) -> None:
-        """Does an SA here from now on that a DFE has done so far."""
+        """Does an SA here from now on that a DFE has done so far. What points to its empty place stays, so that its packets come up, and
+        not as misses, whose number may be limited."""
         if placed.soft:
             return
-        route = placed.route
-        _, state = await self._withdraw(placed)
+        state = await self._withdraw(placed)
         self.refusals[placed.sa] = why
         placed.soft, placed.before = SoftSa(placed.sa, placed.permitted, state), SaState()
-        if route is not None:
-            # Now its packets come up without being misses, whose number may be limited.
-            await self.find_by(placed, route)
 
     async def give_back(self, placed: Placed, mtu: int) -> None:
         """Lets the DFE do an SA again that :meth:`take_over` took from it. ``mtu`` as in :meth:`place`."""
@@ -158,12 +152,12 @@ class Programming:
         if target is None:
             raise Refused(Reason.NO_DFE)
         old = (placed.dfe, placed.index)
-        rules, state = await self._withdraw(placed)
+        state = await self._withdraw(placed)
         placed.dfe, placed.index = target, self._free[target].popleft()
         await self._write(placed, state)
         if placed.sa.direction == Direction.INBOUND:
             await self.find_by(placed, route)
-        for key, rule in rules:
+        for key, rule in self._pointing_to(*old):
             await self._put_rule(key, replace(rule, dfe=target, sa=placed.index))
         self._free[old[0]].append(old[1])
 
@@ -174,27 +168,28 @@ class Programming:
             return
         del self.placed[sa.identity]
         self.refusals.pop(sa, None)
-        await self._quiesce(placed)
+        await self._hide(placed)
+        if not placed.soft:
+            await self._tables.stop_sa(placed.dfe, placed.index)
         await self._tables.erase_sa(placed.dfe, placed.index)
         self._free[placed.dfe].append(placed.index)
 
-    async def _withdraw(self, placed: Placed) -> tuple[list[tuple[tuple, Rule]], SaState]:
-        """Takes an SA from its DFE. Gives the rules that pointed to it, and where it goes on."""
-        rules, drained = await self._quiesce(placed)
+    async def _withdraw(self, placed: Placed) -> SaState:
+        """Takes an SA from its DFE; gives where it goes on. Nothing is lost meanwhile, and no number comes between: its packets come up
+        from when it stops."""
+        stopped = await self._tables.stop_sa(placed.dfe, placed.index)
         state = await self.state(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
-        return rules, _going_on(placed.sa, state, LATE_PACKETS if drained else SEQUENCE_MARGIN)
+        return _going_on(placed.sa, state, 0 if stopped else SEQUENCE_MARGIN)
 
-    async def _quiesce(self, placed: Placed) -> tuple[list[tuple[tuple, Rule]], bool]:
-        """Lets no more packets go to an SA, and those that are on their way arrive: then its state stands still. Gives the rules that
-        pointed to it, which punt now, and whether all have arrived."""
-        sa, rules = placed.sa, self._pointing_to(placed.dfe, placed.index)
+    async def _hide(self, placed: Placed) -> None:
+        """Lets nothing point to an SA any more."""
+        sa = placed.sa
         if placed.route is not None:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.route = None
-        for key, rule in rules:
+        for key, rule in self._pointing_to(placed.dfe, placed.index):
             await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
-        return rules, placed.soft is not None or await self._tables.drain(placed.dfe)
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -204,7 +199,7 @@ class Programming:
         if placed is None:
             return
         await self.take_over(placed, why)
-        await self._quiesce(placed)
+        await self._hide(placed)
         self.refusals.pop(old, None)
         self.refusals[new] = why
         placed.sa, placed.soft = new, SoftSa(new, placed.permitted, placed.soft.state)

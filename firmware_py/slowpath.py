@@ -258,6 +258,8 @@ class SlowPath:
         if counts and ip.ttl <= 1:
             await self.expired(header, ethernet, packet)
             return
+        if 0 < chain[0].mtu < len(packet):
+            chain[0].beyond = self._clock()  # no DFE could have done it
         # What IPv6 must carry in any case goes in fragments outside (RFC 2473 7.1).
         room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
         mtu, pieces = self._routing.mtu(Port.NETWORK, outermost.destination), [packet]

@@ -239,9 +239,9 @@ class Tables(Protocol):
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
 
-    async def drain(self, dfe: int) -> bool:
-        """Waits until what was on its way to a DFE, or inside, has left. False: that is not certain, because the DFE takes nothing
-        any more."""
+    async def stop_sa(self, dfe: int, index: int) -> bool:
+        """Lets an SA take no more packets, which are punted as if it were not there, and waits until those that it has have left:
+        then its state stands still. False: that is not certain, because the DFE takes nothing any more."""
 
     async def add_cam(self, entry: CamEntry) -> None:
         """Adds an entry, or replaces the one with the same key. No entry is missed by a lookup meanwhile.

@@ -5,7 +5,7 @@ import socket
 
 import cocotb
 
-from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.errors import SpigateError
 from spigate.firmware_py.host.links import Tap
 from spigate.sim.board import Board
 from spigate.sim.build import progress
@@ -18,8 +18,8 @@ FILES = 3
 class Opened(Tap):
     """A TAP device that another process made."""
 
-    def __init__(self, fd: int):
-        self.fd = fd
+    def __init__(self, fd: int, name: str):
+        self.fd, self._name = fd, name
         os.set_blocking(fd, False)
 
 
@@ -29,11 +29,11 @@ async def live(dut):
     _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
     board = Board(dut)
     await board.start()
-    ports = Live(board, Opened(network), Opened(server), socket.socket(fileno=listener), command)
+    ports = Live(board, Opened(network, "port network"), Opened(server, "port server"), socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}
     try:
         await ports.run()
-    except (InputError, Unsound) as error:
+    except SpigateError as error:
         report["error"] = str(error)
     command.sendall(json.dumps({"counts": ports.counts, "dropped": ports.dropped, **report}).encode())

@@ -98,7 +98,7 @@ class DataPlane(Protocol):
         """Takes what it needs, and gives it back with ``stack``. InputError where something is not there."""
 
     async def run(self) -> None:
-        """Is at work until cancelled. Raises BusError where the hardware is gone."""
+        """Is at work until cancelled. Raises BusError where the hardware is gone, DeviceGone where a device of the host is."""
 
     def apply(self, output: SaOrPolicy) -> None:
         """Does what an endpoint wants, after all that it wanted before."""

@@ -26,6 +26,7 @@ from spigate.firmware_py.host.dataplane import (
     packets_and_drops,
 )
 from spigate.firmware_py.host.hoststack import HostStack
+from spigate.firmware_py.host.links import DeviceGone
 from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
@@ -79,6 +80,7 @@ class Hardware:
     def __init__(self, config: Config, clock: Callable[[], float], url: str):
         self._config, self._clock, self._url = config, clock, url
         self._active: OrderedDict[tuple, Active] = OrderedDict()
+        self._spis: set[int] = set()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: deque[Punt] = deque()
         self._hosts: deque[Callable[[], Awaitable[None]]] = deque()
@@ -156,7 +158,8 @@ class Hardware:
         for port, tap in self._ports.taps.items():
             loop.add_reader(tap, self._from_host, port)
         loop.add_reader(self._ports.changes, self._neighbours)
-        tasks = [asyncio.create_task(each()) for each in (self._receive, self._work, self._tick)]
+        self._gone = loop.create_future()
+        tasks = [self._gone, *(asyncio.create_task(each()) for each in (self._receive, self._work, self._tick))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
@@ -241,6 +244,8 @@ class Hardware:
         match output:
             case InstallSa(peer=peer, child=child, sa=sa):
                 await self._control.add_sa(sa)
+                if sa.direction == Direction.INBOUND:
+                    self._spis.add(sa.spi)
                 self._active[sa.identity] = Active(peer, child, sa, self._clock(), await self._control.state(sa))
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
@@ -262,16 +267,15 @@ class Hardware:
     async def _remove(self, sa: Sa) -> None:
         if sa.identity in self._active and self._active[sa.identity].sa == sa:
             del self._active[sa.identity]
+            if sa.direction == Direction.INBOUND:
+                self._spis.discard(sa.spi)
         await self._control.remove_sa(sa)
 
     def applied(self) -> None:
         self._want(self._release)
 
     async def _release(self) -> None:
-        self._waiting.inbound_is_up(self._is_inbound)
-
-    def _is_inbound(self, number: int) -> bool:
-        return any(active.sa.spi == number and active.sa.direction == Direction.INBOUND for active in self._active.values())
+        self._waiting.inbound_is_up(self._spis.__contains__)
 
     def forget_held(self, peer: str) -> None:
         self._waiting.forget(peer)
@@ -279,7 +283,7 @@ class Hardware:
     # Punts
 
     async def _punted(self, header: PuntHeader, frame: bytes) -> None:
-        if not self._waiting.waits(header, frame, self._is_inbound):
+        if not self._waiting.waits(header, frame, self._spis.__contains__):
             await self._control.handle(header, frame)
 
     def _again(self, punts: Iterable[Punt]) -> None:
@@ -303,10 +307,16 @@ class Hardware:
             self._drops["device"] += 1
 
     def _from_host(self, port: Port) -> None:
-        for frame in self._ports.taps[port].packets():
-            injection = self._host.outward(port, frame)
-            if injection is not None:
-                self._of_host(self._control.inject, *injection)
+        tap = self._ports.taps[port]
+        try:
+            for frame in tap.packets():
+                injection = self._host.outward(port, frame)
+                if injection is not None:
+                    self._of_host(self._control.inject, *injection)
+        except DeviceGone as error:
+            asyncio.get_running_loop().remove_reader(tap)
+            if not self._gone.done():
+                self._gone.set_exception(error)
 
     def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
         """ESP in UDP does not come this way: the gateway punts it for what it is."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.ike.events import Datagram, Socket
 from spigate.firmware_py.packet import UDP, ipv4_header, ipv6_header, transport_checksum
 from spigate.firmware_py.sa import Address
@@ -31,13 +31,17 @@ def versions() -> list[int]:
     return [4, 6] if Path("/proc/net/if_inet6").exists() else [4]
 
 
+class DeviceGone(SpigateError):
+    """Somebody has taken a TUN or TAP device away."""
+
+
 class Tun:
     """A TUN device, which vanishes with the process. InputError where it cannot be made."""
 
     _KIND = _IFF_TUN
 
     def __init__(self, name: str):
-        kind = type(self).__name__.upper()
+        kind, self._name = type(self).__name__.upper(), name
         try:
             self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         except OSError as error:
@@ -52,12 +56,14 @@ class Tun:
         return self.fd
 
     def packets(self) -> Iterator[bytes]:
-        """What the host wants sent, at most :data:`BURST`."""
+        """What the host wants sent, at most :data:`BURST`. DeviceGone where somebody has taken it away."""
         for _ in range(BURST):
             try:
                 yield os.read(self.fd, _PACKET_BYTES)
             except BlockingIOError:
                 return
+            except OSError as error:
+                raise DeviceGone(f"{self._name}: {error.strerror}; the device is gone") from None
 
     def write(self, packet: bytes) -> None:
         """Gives the host a packet. OSError where the device is down or full."""

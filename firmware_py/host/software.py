@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, closing
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.dataplane import Hooks, Metric, SaOrPolicy
-from spigate.firmware_py.host.links import RawLink, Sender, Tun, in_udp, versions
+from spigate.firmware_py.host.links import DeviceGone, RawLink, Sender, Tun, in_udp, versions
 from spigate.firmware_py.host.logs import log
 from spigate.firmware_py.host.plane import Active, Plane, configured, exceptions, outward
 from spigate.firmware_py.host.routes import Routes
@@ -57,18 +57,23 @@ class Software:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        self._gone = loop.create_future()
         loop.add_reader(self._tun, self._from_device)
         for link in self._raw:
             loop.add_reader(link, self._from_raw, link)
         try:
-            await asyncio.Event().wait()
+            await self._gone
         finally:
             for link in (self._tun, *self._raw):
                 loop.remove_reader(link)
 
     def _from_device(self) -> None:
-        for packet in self._tun.packets():
-            self._transmit(self._plane.send(packet))
+        try:
+            for packet in self._tun.packets():
+                self._transmit(self._plane.send(packet))
+        except DeviceGone as error:
+            asyncio.get_running_loop().remove_reader(self._tun)
+            self._gone.set_exception(error)
         self._turn()
 
     def _from_raw(self, link: RawLink) -> None:

@@ -302,8 +302,8 @@ class SoftGateway:
         soft = self._sas[dfe].get(index)
         return soft.state if soft else SaState()
 
-    async def drain(self, dfe: int) -> bool:
-        return True  # nothing is ever on its way
+    async def stop_sa(self, dfe: int, index: int) -> bool:
+        return True  # nothing comes while the control element is at work
 
     async def add_cam(self, entry: CamEntry) -> None:
         if entry.key not in self._cam and len(self._cam) >= self.capabilities.cam_entries:

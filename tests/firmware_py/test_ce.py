@@ -9,7 +9,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import LATE_PACKETS, SEQUENCE_MARGIN
+from spigate.firmware_py.programming import SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.settings import Miss, Settings
@@ -382,13 +382,13 @@ def test_a_vlan_tag_stays_in_transport_mode():
     assert Ether(out[0])[Dot1Q].vlan == 7 and out[0][18:] == udp(PEER, SELF)
 
 
-@pytest.mark.parametrize("drained", [True, False])
-def test_a_dfe_that_is_down_loses_its_sas_to_another(drained):
-    async def drain(dfe):
-        return drained
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_dfe_that_is_down_loses_its_sas_to_another(stopped):
+    async def stop_sa(dfe, index):
+        return stopped
 
     bench = Bench([INBOUND, OUTBOUND], POLICIES)
-    bench.gateway.drain = drain
+    bench.gateway.stop_sa = stop_sa
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     first, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
     before = bench.control.placed(OUTBOUND).dfe
@@ -396,7 +396,7 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another(drained):
     for _ in range(2):
         second, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
     assert bench.control.placed(OUTBOUND).dfe == 1 - before
-    assert int.from_bytes(second[0][38:42]) == 3 + (LATE_PACKETS if drained else SEQUENCE_MARGIN), "no number can come twice"
+    assert int.from_bytes(second[0][38:42]) == 3 + SEQUENCE_MARGIN * (not stopped), "no number can come twice"
     assert len(opened([first[0], second[0]])) == 2
     assert bench.control.punted[Reason.DFE_DOWN] == 1
 

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spigate.firmware_py.bus import BusError, MemoryBus
-from spigate.firmware_py.driver import CROSSING_CLOCKS, DRAIN_CLOCKS, MAGIC, MAJOR, MAP, Driver
+from spigate.firmware_py.driver import DRAIN_CLOCKS, MAGIC, MAJOR, MAP, WRITE_CLOCKS, Driver
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
@@ -321,44 +321,58 @@ class Clock(MemoryBus):
         return await super().read(address, count)
 
 
-def drained(idle, **more):
-    """Clocks that it took."""
+def stopped(idle, **more):
+    """Clocks that it took, and whether it is certain."""
     bus = Clock(idle, **more)
 
     async def run():
         driver = await Driver.open(bus)
         bus.clocks = bus.count = 0
-        await driver.drain(1)
+        return bus.clocks, await driver.stop_sa(1, 5)
 
-    asyncio.run(run())
-    return bus.clocks
-
-
-WRAPS = [0, (1 << 32) - 7, (1 << 32) - CROSSING_CLOCKS - 3, (1 << 32) - 3 * CROSSING_CLOCKS]
+    before, certain = asyncio.run(run())
+    return bus.clocks - before, certain
 
 
-@pytest.mark.parametrize("begin", WRAPS)
-def test_an_idle_dfe_is_waited_for_as_long_as_packets_may_be_on_their_way(begin):
-    assert CROSSING_CLOCKS <= drained(lambda at: True, begin=begin) < CROSSING_CLOCKS + 100
+WRAPS = [0, (1 << 32) - 7, (1 << 32) - WRITE_CLOCKS - 3, (1 << 32) - 3 * WRITE_CLOCKS]
 
 
 @pytest.mark.parametrize("begin", WRAPS)
-@pytest.mark.parametrize("free", [2 * CROSSING_CLOCKS, 5 * CROSSING_CLOCKS, DRAIN_CLOCKS // 2])
+def test_an_idle_dfe_is_waited_for_as_long_as_the_entry_may_be_on_its_way(begin):
+    clocks, certain = stopped(lambda at: True, begin=begin)
+    assert WRITE_CLOCKS <= clocks < WRITE_CLOCKS + 100 and certain
+
+
+@pytest.mark.parametrize("begin", WRAPS)
+@pytest.mark.parametrize("free", [2 * WRITE_CLOCKS, 5 * WRITE_CLOCKS, DRAIN_CLOCKS // 2])
 @pytest.mark.parametrize("step", [3, 10, 300])
 def test_a_busy_dfe_is_waited_for_until_it_was_empty_for_a_moment(begin, free, step):
-    """For longer than two accesses take. That it was empty before counts for nothing: what was on its way may have come since."""
-    clocks = drained(lambda at: at < CROSSING_CLOCKS // 2 or free <= at < free + 3 * step, begin=begin, step=step)
-    assert free < clocks < free + 10 * step
+    """For longer than two accesses take. That it was empty before counts for nothing: what the SA took may have come since."""
+    clocks, certain = stopped(lambda at: at < WRITE_CLOCKS // 2 or free <= at < free + 3 * step, begin=begin, step=step)
+    assert free < clocks < free + 10 * step and certain
 
 
 @pytest.mark.parametrize("begin", WRAPS)
 def test_a_dfe_that_never_empties_is_given_up(begin):
-    assert DRAIN_CLOCKS <= drained(lambda at: False, begin=begin, step=50) < DRAIN_CLOCKS + 500
+    clocks, certain = stopped(lambda at: False, begin=begin, step=50)
+    assert DRAIN_CLOCKS <= clocks < DRAIN_CLOCKS + 500 and not certain
 
 
 def test_a_dfe_that_takes_nothing_is_not_waited_for():
-    assert drained(lambda at: False, healthy=0b01) <= 20
-    assert drained(lambda at: False, healthy=0b10, step=50) > CROSSING_CLOCKS
+    clocks, certain = stopped(lambda at: False, healthy=0b01)
+    assert clocks <= 20 and not certain
+    assert stopped(lambda at: False, healthy=0b10, step=50)[0] > WRITE_CLOCKS
+
+
+def test_of_an_sa_that_stops_its_first_row_alone_is_written():
+    async def check(driver, bus):
+        tables = Entries(bus)
+        await driver.write_sa(1, 5, GCM, HOSTS)
+        assert field(tables.update()[Table.SA, 1, 5], "sa", "control", "valid")
+        await driver.stop_sa(1, 5)
+        assert tables.update() == {(Table.SA, 1, 5): [0] * 4}
+
+    with_driver(check)
 
 
 class SimulatedBus:

@@ -7,7 +7,7 @@ import pytest
 
 from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.programming import LATE_PACKETS, SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.programming import SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
 from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
@@ -22,8 +22,8 @@ STATE = SaState(sequence=100, window=0b101, bytes=1000, packets=10)
 class Tables:
     """Remembers what is called."""
 
-    def __init__(self, capabilities=GATEWARE, state=STATE, drained=False):
-        self.capabilities, self.state, self.drained = capabilities, state, drained
+    def __init__(self, capabilities=GATEWARE, state=STATE, stopped=False):
+        self.capabilities, self.state, self.stopped = capabilities, state, stopped
         self.calls, self.sas = [], {}
 
     def __getattr__(self, name):
@@ -33,7 +33,7 @@ class Tables:
                 self.sas[arguments[:2]] = arguments[2]
             elif name == "replace_rule":
                 self.calls[-1] = f"rule: {arguments[1].action.name.lower()}"
-            return {"read_state": self.state, "drain": self.drained}.get(name)
+            return {"read_state": self.state, "stop_sa": self.stopped}.get(name)
         return call
 
 
@@ -67,12 +67,12 @@ def test_an_sa_stands_still_before_it_is_read_and_is_read_before_it_is_erased(on
     tables = Tables()
     programming, found = placed(one, tables)
     asyncio.run(CHANGES[change](programming, found))
-    order = [POINTER[one], "drain", *["read_state"] * (change != "remove"), "erase_sa"]
+    order = [*[POINTER[one]] * (change == "remove"), "stop_sa", *["read_state"] * (change != "remove"), "erase_sa"]
     assert tables.calls[:len(order)] == order
-    assert tables.calls.count("drain") == tables.calls.count("erase_sa") == 1
-    rest = {"remove": [], "take_over": ["add_cam"] if one is INBOUND else [],
+    assert tables.calls.count("stop_sa") == tables.calls.count("erase_sa") == 1
+    rest = {"remove": [], "take_over": [],
             "move": ["write_sa", "add_cam"] if one is INBOUND else ["write_sa", "rule: protect"],
-            "rename": ["add_cam", "remove_cam"] if one is INBOUND else []}[change]
+            "rename": [POINTER[one]]}[change]
     assert tables.calls[len(order):] == rest
 
 
@@ -85,19 +85,18 @@ def test_what_is_done_in_software_is_not_waited_for(one):
     asyncio.run(programming.take_over(found, "why"))
     assert tables.calls == []
     asyncio.run(programming.remove(one))
-    assert tables.calls == [*["remove_cam"] * (one is INBOUND), "erase_sa"]
+    assert tables.calls == [POINTER[one], "erase_sa"]
     assert not programming.placed and not programming.refusals
 
 
-@pytest.mark.parametrize("drained", [True, False])
+@pytest.mark.parametrize("stopped", [True, False])
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
-def test_where_an_sa_goes_on(one, drained):
-    """Inbound: exactly. Outbound: behind all numbers that may have been used; also by packets that came when its state was read and it
-    was not yet erased."""
+def test_where_an_sa_goes_on(one, stopped):
+    """Exactly; an outbound one behind all numbers that may have been used, where its DFE may still have packets of it."""
     limited = replace(one, soft=Lifetime(bytes=900, packets=12), hard=Lifetime(bytes=4000, packets=50))
-    tables = Tables(drained=drained)
+    tables = Tables(stopped=stopped)
     programming, found = placed(limited, tables)
-    sequence, window = (100, 0b101) if one is INBOUND else (100 + (LATE_PACKETS if drained else SEQUENCE_MARGIN), 0)
+    sequence, window = (100, 0b101) if one is INBOUND else (100 + SEQUENCE_MARGIN * (not stopped), 0)
 
     asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
     moved = tables.sas[found.dfe, found.index]
