@@ -92,15 +92,12 @@ class _Device:
         return len(self._frames)
 
     def read(self) -> None:
-        """Takes from the device what there is, and room for. Raises InputError where the device is gone."""
-        try:
-            for frame in islice(self.tap.packets(), MAX_WAITING - len(self._frames)):
-                if len(frame) > MAX_BYTES:
-                    self._live.dropped["too long"] += 1
-                else:
-                    self._frames.append(frame)
-        except OSError as error:
-            raise InputError(f"the TAP device at port {self._name} is gone: {error.strerror}") from None
+        """Takes from the device what there is, and room for. Raises DeviceGone."""
+        for frame in islice(self.tap.packets(), MAX_WAITING - len(self._frames)):
+            if len(frame) > MAX_BYTES:
+                self._live.dropped["too long"] += 1
+            else:
+                self._frames.append(frame)
         self._more.set()
 
     async def _enter(self) -> None:
@@ -167,8 +164,8 @@ class Live:
         ------
         Unsound
             The gateway broke the rules of a port.
-        InputError
-            A device is gone.
+        DeviceGone
+            Somebody has taken a device away.
         """
         while self._poll(0 if self._busy else IDLE_SECONDS):
             self._quiet += 1

@@ -29,7 +29,8 @@ async def live(dut):
     _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
     board = Board(dut)
     await board.start()
-    ports = Live(board, Opened(network, "port network"), Opened(server, "port server"), socket.socket(fileno=listener), command)
+    devices = [Opened(fd, f"the TAP device at port {name}") for fd, name in ((network, "network"), (server, "server"))]
+    ports = Live(board, *devices, socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}
     try:

@@ -63,7 +63,7 @@ class Tun:
             except BlockingIOError:
                 return
             except OSError as error:
-                raise DeviceGone(f"{self._name}: {error.strerror}; the device is gone") from None
+                raise DeviceGone(f"{self._name} is gone: {error.strerror}") from None
 
     def write(self, packet: bytes) -> None:
         """Gives the host a packet. OSError where the device is down or full."""
