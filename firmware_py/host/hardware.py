@@ -17,8 +17,8 @@ from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.host.config import Config
+from spigate.firmware_py.host.counting import Counting
 from spigate.firmware_py.host.dataplane import (
-    KINDS,
     NEARLY_USED_UP,
     Hooks,
     Metric,
@@ -38,7 +38,7 @@ from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.remote import RemoteGateway
 from spigate.firmware_py.sa import Address, Direction, Sa, Selectors
 from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.tables import Counters, SaState
+from spigate.firmware_py.tables import SaState
 
 POLL_SECONDS = 1.0
 """So often the hardware is asked for events, counters and how far SAs are."""
@@ -87,11 +87,7 @@ class Hardware:
         self._wake = asyncio.Event()
         self._polls, self._polling = 0, False
         self._gathering: asyncio.TimerHandle | None = None
-        self._healthy: int | None = None
-        self._before: Counters | None = None
-        self._done: Counter[str] = Counter()
         self._drops: Counter[str] = Counter()
-        self._dfes: list[Counter[str]] = []
 
     @staticmethod
     def check(config: Config) -> None:
@@ -111,14 +107,9 @@ class Hardware:
 
     def metrics(self) -> list[Metric]:
         refused = Counter({reason.name.lower(): count for reason, count in self._control.dropped.items()})
-        packets = {str(at): counts["packets_in"] for at, counts in enumerate(self._dfes)}
-        octets = {str(at): counts["bytes_in"] for at, counts in enumerate(self._dfes)}
         punts = {reason.name.lower(): count for reason, count in self._control.punted.items()}
-        return [*packets_and_drops(self._done + self._control.software, self._drops + self._waiting.drops + refused),
-                Metric("dfe_packets_total", "counter", "Packets into each DFE.", "dfe", packets),
-                Metric("dfe_bytes_total", "counter", "Bytes of frames into each DFE.", "dfe", octets),
-                Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe",
-                       {str(at): (self._healthy or 0) >> at & 1 for at in range(len(self._dfes))}),
+        dropped = self._counting.drops + self._drops + self._waiting.drops + refused
+        return [*packets_and_drops(self._counting.done + self._control.software, dropped), *self._counting.metrics(),
                 Metric("punts_total", "counter", "Frames that came up, by reason.", "reason", punts)]
 
     # Begin and end
@@ -143,8 +134,7 @@ class Hardware:
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
         await self._control.start()
         await driver.check()
-        self._before = await driver.counters()
-        self._dfes = [Counter() for _ in range(driver.capabilities.dfes)]
+        self._counting = await Counting.open(driver)
 
     async def _leave(self) -> None:
         """Leaves a gateway behind that lets nothing pass."""
@@ -354,7 +344,8 @@ class Hardware:
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))
             await self._look(next(reversed(self._active.values())))
-        await self._count()
+        await self._counting.look()
+        self._drops["punt_queue"] += self._gateway.take_lost()
         self._waiting.tick(self._clock())
         if self._polls % CONFIRM_POLLS == 0:
             self._ports.confirm()
@@ -373,26 +364,6 @@ class Hardware:
         if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
             active.told = True
             self._hooks.expired(sa.spi, False)
-
-    async def _count(self) -> None:
-        before, self._before = self._before, await self._driver.counters()
-        for at, counts in enumerate(self._before.dfes):
-            grown = _grown(before.dfes[at], counts)
-            self._dfes[at] += grown
-            self._done += Counter({kind: grown[kind] for kind in KINDS})
-        drops = _grown(before.drops, self._before.drops)
-        self._drops += Counter({reason.name.lower(): count for reason, count in drops.items()})
-        self._drops["punt_queue"] += self._gateway.take_lost()
-        healthy = await self._driver.healthy()
-        for at in range(len(self._dfes)):
-            if self._healthy is not None and (self._healthy ^ healthy) >> at & 1:
-                log(logging.INFO if healthy >> at & 1 else logging.WARNING, "dfe", dfe=at, healthy=bool(healthy >> at & 1))
-        self._healthy = healthy
-
-
-def _grown(before: dict, after: dict) -> Counter:
-    """How much counters of 32 bits have grown."""
-    return Counter({name: (value - before.get(name, 0)) % (1 << 32) for name, value in after.items()})
 
 
 def _renamed(active: Active, new: Sa) -> Active:

@@ -16,6 +16,7 @@ import pytest
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import hardware, keylog, logs, status
 from spigate.firmware_py.host.control import Control, ask
+from spigate.firmware_py.host.counting import Counting
 from spigate.firmware_py.host.metrics import serve
 from spigate.firmware_py.host.plane import Plane
 from spigate.firmware_py.ike.endpoint import Endpoint
@@ -24,7 +25,7 @@ from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.tables import Counters
+from spigate.firmware_py.tables import GATEWARE, Counters
 
 
 def refuse(peer, child=None):
@@ -151,6 +152,7 @@ def test_metrics_of_hardware():
     names = ("packets_in", "bytes_in", "encrypted", "decrypted", "bypassed")
 
     class Driver:
+        capabilities = GATEWARE
         counts = [dict.fromkeys(names, (1 << 32) - 5), dict.fromkeys(names, 0)]
         drops = {Reason.ICV: 7}
 
@@ -161,16 +163,13 @@ def test_metrics_of_hardware():
             return 0b01
 
     async def look():
-        plane._driver = Driver()
-        plane._before = await plane._driver.counters()
+        plane._counting = await Counting.open(Driver())
         Driver.counts[0].update(dict.fromkeys(names, 5))
         Driver.counts[1]["packets_in"] = 3
         Driver.drops.update({Reason.ICV: 9, Reason.REPLAY: 1})
-        await plane._count()
-        await plane._count()
+        await plane._counting.look()
+        await plane._counting.look()
 
-    plane._dfes = [Counter(), Counter()]
-    plane._gateway = SimpleNamespace(take_lost=lambda: 2)
     plane._waiting = SimpleNamespace(drops=Counter(no_neighbour=4))
     plane._control = SimpleNamespace(dropped=Counter({Reason.POLICY: 6, Reason.ICV: 1}), software=Counter(encrypted=100),
                                      punted=Counter({Reason.NO_RULE: 8}), policies=())
@@ -180,6 +179,5 @@ def test_metrics_of_hardware():
                  'spigate_dfe_packets_total{dfe="0"} 10', 'spigate_dfe_packets_total{dfe="1"} 3', 'spigate_dfe_bytes_total{dfe="0"} 10',
                  'spigate_dfe_healthy{dfe="0"} 1', 'spigate_dfe_healthy{dfe="1"} 0', 'spigate_punts_total{reason="no_rule"} 8',
                  'spigate_dropped_packets_total{reason="icv"} 3', 'spigate_dropped_packets_total{reason="replay"} 1',
-                 'spigate_dropped_packets_total{reason="policy"} 6', 'spigate_dropped_packets_total{reason="no_neighbour"} 4',
-                 'spigate_dropped_packets_total{reason="punt_queue"} 4'):
+                 'spigate_dropped_packets_total{reason="policy"} 6', 'spigate_dropped_packets_total{reason="no_neighbour"} 4'):
         assert line in lines
