@@ -12,7 +12,7 @@ from spigate.firmware_py.routing import Routing
 from spigate.firmware_py.sa import ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.sad import SaDatabase
 
-INSIDE, BEYOND, MOVED = "an SA inside another one", "packets that no DFE can do", "a peer that moved"
+INSIDE, BEYOND, MOVED, IPV6 = "an SA inside another one", "packets that no DFE can do", "a peer that moved", "IPv6"
 """Why an SA is done in software, though a DFE could do it."""
 QUIET_SECONDS = 10.0
 """So long after the last packet that no DFE can do, a DFE does the SA again."""
@@ -66,10 +66,17 @@ class Assignment:
         """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""
         placed = self._programming.placed.get(sa.identity)
         if placed is None:
+            if not self._programming.capabilities.ipv6 and self._carries_ipv6_alone(sa):
+                why_not = IPV6
             placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
         elif why_not:
             await self._programming.take_over(placed, why_not)
         return placed
+
+    def _carries_ipv6_alone(self, sa: Sa) -> bool:
+        """Whether the policies lead nothing but IPv6 to an outbound SA."""
+        carried = [selectors for policy in self._policies.outbound() for selectors in policy.carried(sa)]
+        return bool(carried) and all(selectors.source.version == 6 for selectors in carried)
 
     def _mtu(self, sa: Sa) -> int:
         """The longest packet that an outbound SA takes in a DFE."""

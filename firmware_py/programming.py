@@ -45,6 +45,8 @@ class Programming:
 
     Members
     -------
+    capabilities : Capabilities
+        Of the gateway.
     enabled : int
         Bit n: DFE n may get SAs.
     placed : dict
@@ -57,7 +59,7 @@ class Programming:
 
     def __init__(self, tables: Tables):
         capabilities = tables.capabilities
-        self._tables, self._capabilities = tables, capabilities
+        self._tables, self.capabilities = tables, capabilities
         self.enabled = (1 << capabilities.dfes) - 1
         self.placed: dict[tuple, Placed] = {}
         self.programmed: Counter[str] = Counter()
@@ -86,7 +88,7 @@ class Programming:
         if room is None:
             raise Refused(Reason.NO_DFE)
         placed = Placed(sa, room, self._free[room].popleft(), permitted, inside=inside, mtu=mtu)
-        lacking = self._capabilities.lacks(sa, permitted or ()) or why_not
+        lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         if lacking:
             await self.to_software(placed, lacking)
         else:
@@ -246,7 +248,7 @@ class Programming:
     async def _make_room(self) -> None:
         """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for
         another one."""
-        if len(self._rules) < self._capabilities.rules:
+        if len(self._rules) < self.capabilities.rules:
             return
         for key, rule in self._rules.items():
             if rule.order[0] in (EXACT, NO_POLICY):
@@ -282,9 +284,9 @@ class Programming:
             if source not in self._ipv6_sources:
                 self._ipv6_sources.append(source)
             return
-        if len(self._sources) >= self._capabilities.sources:
+        if len(self._sources) >= self.capabilities.sources:
             raise TableFull(f"The clear sources are full: {len(self._sources)} entries")
-        for dfe in range(self._capabilities.dfes):
+        for dfe in range(self.capabilities.dfes):
             await self._tables.write_source(dfe, len(self._sources), source)
         self._sources.append(source)
         self.programmed["source"] += 1

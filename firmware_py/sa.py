@@ -307,9 +307,12 @@ class Sa:
                _length(self.auth_key))
 
     @property
-    def identity(self) -> tuple[Address, int, int]:
-        """{destination, protocol, SPI}: what a receiver knows the SA by."""
-        return self.destination, self.protocol, self.spi
+    def identity(self) -> tuple:
+        """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one in UDP with the peer's port besides: behind one
+        address there may be several receivers (RFC 3948 5.1)."""
+        name = (self.destination, self.protocol, self.spi)
+        outbound = self.encapsulation is not None and self.direction == Direction.OUTBOUND
+        return (*name, self.encapsulation.destination_port) if outbound else name
 
     @property
     def icv(self) -> int:

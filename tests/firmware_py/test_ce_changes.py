@@ -643,3 +643,15 @@ def test_the_host_hears_that_its_own_packet_is_too_long():
     assert bench.feed(Port.SERVER, frame(long, INSIDE_MAC, INSIDE_MAC)) == ([], [])
     [(_, message)] = bench.got
     assert IP(message[14:])[ICMP].type == 3 and IP(message[14:]).dst == "10.2.0.1"
+
+
+@pytest.mark.parametrize(("inside", "why"), [((6,), "IPv6"), ((4, 6), BEYOND)])
+def test_an_sa_for_ipv6_alone_never_goes_to_a_dfe(inside, why):
+    bench = Host((OUTBOUND,), [both.policy(OUT, version) for version in inside])
+    plain = outgoing(6)
+    for _ in range(2):
+        out, _ = bench.feed(Port.SERVER, server_frame(plain))
+        assert opened(out, OUTBOUND) == [routed(plain)] and bench.control.refusals == {OUTBOUND: why}
+        bench.now += QUIET_SECONDS
+        bench.do(bench.control.give_back())
+        assert bool(bench.control.refusals) == (why != BEYOND)

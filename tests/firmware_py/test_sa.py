@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.sa import AH, ANY_IPV4, ANY_IPV6, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
+from spigate.firmware_py.sa import AH, ANY_IPV4, ANY_IPV6, Auth, Cipher, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
 
 GOOD = {"direction": Direction.INBOUND, "spi": 0x1234, "source": ip_address("192.0.2.1"),
         "destination": ip_address("192.0.2.2"), "mode": Mode.TUNNEL, "cipher": Cipher.AES_CBC,
@@ -50,6 +50,9 @@ def test_shows_no_secrets():
     assert str(one) == "inbound ESP SA 0x00001234 to 192.0.2.2"
     assert one.suite == "aes-cbc-128 with hmac-sha256-128"
     assert one.identity == (ip_address("192.0.2.2"), 50, 0x1234)
+    in_udp = replace(one, encapsulation=Encapsulation(4500, 4501))
+    assert in_udp.identity == one.identity, "it is we who chose the SPI"
+    assert replace(in_udp, direction=Direction.OUTBOUND).identity == (*one.identity, 4501)
 
 
 def test_lifetimes_are_positive():

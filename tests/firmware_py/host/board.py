@@ -35,11 +35,11 @@ addresses = ["10.1.0.1/24", "fd00:1::1/64"]
 _ETH_P_ALL = 3
 
 
-def hardware_config(*, start: str = "now", words: str = "aes128gcm16", protocol: str = "esp", peer: str = "", child: str = "",
-                    more: str = "", version: int = 4) -> str:
+def hardware_config(*, start: str = "now", words: str = "aes128gcm16", protocol: str = "esp", mode: str = "tunnel", peer: str = "",
+                    child: str = "", more: str = "", version: int = 4) -> str:
     """As :func:`~tests.firmware_py.host.bed.config`, with the gateway's ports. ``peer``, ``child``, ``more``: further lines of the peer's, of
     the child SA's, and tables. ``version``: of IP inside."""
-    text = of_version(version, config(start=start, child=f"{child_of(protocol, words=words)}\n{child}", peer=peer))
+    text = of_version(version, config(start=start, child=f"{child_of(protocol, mode, words)}\n{child}", peer=peer))
     head = f'[host]\ncontrol = "CONTROL"\nmetrics_port = {METRICS_PORT}\n{PORTS}{more}\n'
     return head + text[text.index("[peer.b]"):]
 

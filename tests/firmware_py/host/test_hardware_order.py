@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from spigate.firmware_py.host.hardware import MAX_PUNTS, NEIGHBOUR_SECONDS, Hardware
 from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
-from spigate.firmware_py.sa import Direction
+from spigate.firmware_py.sa import Direction, Encapsulation
 from tests.firmware_py import network
 from tests.firmware_py.network import sa
 
@@ -109,7 +109,25 @@ def test_of_many_changes_the_last_one_counts():
 
 
 def test_sas_of_two_peers_behind_one_nat_with_one_spi():
-    """The second one is refused, whether it comes or moves there; when it is removed, the first stays."""
+    """They are told apart by the peers' ports."""
+    first, second = (replace(sa(0x1001, Direction.OUTBOUND, reqid=port), encapsulation=Encapsulation(4500, port)) for port in (1, 2))
+    plane = Hardware(None, lambda: 0.0, "unix:none")
+    bench = network.Bench()
+    plane._control = bench.control
+    plane._waiting = SimpleNamespace(child_is_up=lambda peer, child: None)
+
+    async def run():
+        for output in (InstallSa("a", "net", first), InstallSa("b", "net", second)):
+            await plane._apply(output)
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first, second]
+        await plane._apply(RemoveSa(first))
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [second]
+
+    asyncio.run(run())
+
+
+def test_a_second_sa_with_the_name_of_one_that_is_there():
+    """It is refused, whether it comes or moves there; when it is removed, the first stays."""
     first = sa(0x1001, Direction.OUTBOUND)
     second, elsewhere = replace(first, reqid=2), replace(first, reqid=2, destination=ip_address("192.0.2.77"))
     plane = Hardware(None, lambda: 0.0, "unix:none")

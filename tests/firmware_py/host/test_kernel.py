@@ -10,16 +10,9 @@ from scapy.packet import Raw
 
 from tests.firmware_py.host.bed import SIZES, Gateway, child_of, config, echoed, ping, rekey_under_traffic
 from tests.firmware_py.ike.hosts import OURS, OURS_6, THEIRS, THEIRS_6, inside
-from tests.firmware_py.ike.strongswan import swanctl_conf
+from tests.firmware_py.ike.strongswan import conf_of
 
 pytestmark = pytest.mark.xdist_group("host")
-
-
-def theirs(protocol: str, mode: str, words: str) -> str:
-    conf = swanctl_conf(extra=f"mode = {mode}\n        {protocol}_proposals = {words}")
-    if protocol == "ah":
-        conf = conf.replace("esp_proposals = aes128gcm16", "")
-    return conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "") if mode == "transport" else conf
 
 
 @pytest.mark.parametrize("who", ["we", "they"])
@@ -28,7 +21,7 @@ def theirs(protocol: str, mode: str, words: str) -> str:
     ("esp", "transport", "aes256gcm16-esn"), ("ah", "transport", "sha512-esn")])
 def test_pings_and_rekeying(kernel, tmp_path, protocol, mode, words, who):
     uml, folder, charon = kernel
-    (folder / "swanctl.conf").write_text(theirs(protocol, mode, words))
+    (folder / "swanctl.conf").write_text(conf_of(protocol, mode, words))
     charon.load()
     there = str(THEIRS) if mode == "transport" else "10.2.0.1"
     gateway = Gateway(uml.ours, tmp_path, config(child=child_of(protocol, mode, words), start="now" if who == "we" else "never"))
@@ -68,7 +61,7 @@ def in_version(outer: int, inner: int, text: str) -> str:
 def test_everything_passes(kernel, tmp_path, outer, inner, protocol, mode, words, who):
     """Pings of every size, both ways, and TCP."""
     uml, folder, charon = kernel
-    (folder / "swanctl.conf").write_text(in_version(outer, inner, theirs(protocol, mode, words)))
+    (folder / "swanctl.conf").write_text(in_version(outer, inner, conf_of(protocol, mode, words)))
     charon.load()
     here, there = TRANSPORT[outer] if mode == "transport" else HOSTS[inner]
     text = in_version(outer, inner, config(child=child_of(protocol, mode, words), start="now" if who == "we" else "never"))
@@ -91,7 +84,7 @@ def test_an_identification_of_zero(kernel, tmp_path, flags):
     """A packet may have it by chance (one in 65,536), and what is sent through a raw socket may not: Linux would put another number
     there, behind AH's ICV and in each fragment another (raw(7))."""
     uml, folder, charon = kernel
-    (folder / "swanctl.conf").write_text(theirs("ah", "transport", "sha512"))
+    (folder / "swanctl.conf").write_text(conf_of("ah", "transport", "sha512"))
     charon.load()
     text = config(child=child_of("ah", "transport", "sha512")).replace("[host]", "[host]\nmtu = 1400")  # the longer goes in two fragments
     with closing(Gateway(uml.ours, tmp_path, text)) as gateway:

@@ -72,6 +72,14 @@ secrets {{
 """
 
 
+def conf_of(protocol: str, mode: str, words: str) -> str:
+    """The same with a child of ESP or AH, in tunnel or transport mode."""
+    conf = swanctl_conf(extra=f"mode = {mode}\n        {protocol}_proposals = {words}")
+    if protocol == "ah":
+        conf = conf.replace("esp_proposals = aes128gcm16", "")
+    return conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "") if mode == "transport" else conf
+
+
 class Charon:
     """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private. ``log_level``: of IKE and
     configuration; -1 is silence.
