@@ -34,7 +34,7 @@ class Ports:
     -------
     taps : dict of Port to Tap
     changes : socket
-        Readable when neighbours have changed: then call :meth:`neighbours`.
+        Readable when neighbours have changed: then call :meth:`topology`.
 
     Raises
     ------
