@@ -12,15 +12,15 @@ from time import monotonic
 
 from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
 from spigate.firmware_py.bus import PacketPort
-from spigate.firmware_py.decision import Decision, Flow, decide, steps
+from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict
 from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
+from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -35,8 +35,11 @@ from spigate.firmware_py.tables import (
     Tables,
 )
 
+REPEATS = 4
+"""How often a clear frame may come up and go down again, the tables being as they are, before it is done in software; copies in flight
+count as one."""
 LOOP_LIMIT = 64
-"""How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
+"""The same of any frame, before it is lost. That never happens."""
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
@@ -106,18 +109,18 @@ class ControlElement:
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
         self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
-        self._assignment = Assignment(self._sas, self._policies, self._programming, self._routing, clock)
+        self._assignment = Assignment(self._sas, lambda: self.spd, self._programming, self._routing, clock)
         self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
         self._written, self._returns = 0, Counter()
+        self._spd: Spd | None = None
         for sa in sas:
             self._sas.add(sa, self._clock())
         for policy in policies:
             _check_policy(policy)
             self._policies.add(policy)
-        self._steps = steps(self._policies)
         self.on_host: Callable[[PuntHeader, bytes], None] = lambda header, frame: None
         self.on_unresolved: Callable[[Port, Address, PuntHeader, bytes], None] = lambda port, address, header, frame: None
         self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
@@ -147,7 +150,7 @@ class ControlElement:
         handlers = {
             Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
             Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
-            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond,
+            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond,
             Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
         }
         handler = handlers.get(header.reason)
@@ -184,8 +187,7 @@ class ControlElement:
             There is one with the same {destination, protocol, SPI}.
         """
         self._sas.add(sa, self._clock())
-        if sa.direction == Direction.OUTBOUND:
-            await self._learn_rules_anew()
+        await self._led_to(sa)
 
     async def remove_sa(self, sa: Sa) -> None:
         """Gives up ``sa``: its entries go first, then its keys."""
@@ -203,7 +205,13 @@ class ControlElement:
         """
         self._sas.replace(old, new)
         await self._programming.rename(old, new, MOVED)
-        await self._learn_rules_anew()
+        await self._led_to(new)
+
+    async def _led_to(self, sa: Sa) -> None:
+        """An outbound SA is new: rules of policies that name it are learned anew."""
+        if sa.direction == Direction.OUTBOUND:
+            await self._programming.forget_rules(lambda decision: any(
+                template.accepts(sa) for policy in decision.policies for template in policy.templates))
 
     async def state(self, sa: Sa) -> SaState:
         """How far ``sa`` is."""
@@ -217,33 +225,40 @@ class ControlElement:
     async def change_topology(self, topology: Topology) -> None:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
         before, self._topology, self._routing.topology = self._topology, topology, topology
-        if any(topology.neighbours.get(at) != neighbour for at, neighbour in before.neighbours.items()):
-            await self._learn_rules_anew()
+        self._spd = None
+        if any(topology.neighbours.get(at) != neighbour for at, neighbour in before.neighbours.items()) or (
+                (before.local, before.routes) != (topology.local, topology.routes)):
+            await self._programming.forget_rules()
             await self._programming.forget_routes()
             for placed in list(self._programming.placed.values()):
-                if placed.route is not None:
-                    try:
-                        await self._programming.find_by(placed, self._routing.inbound(placed))
-                    except TableFull as full:
-                        await self._programming.take_over(placed, str(full))
+                await self._assignment.ways_changed(placed)
             await self._programming.forget_routes()
 
     async def add_policy(self, policy: Policy) -> None:
-        """Adds a policy. Rules are learned anew, so that it has its place among them."""
+        """Adds a policy."""
         _check_policy(policy)
         self._policies.add(policy)
-        await self._learn_rules_anew()
+        await self._policies_changed(policy)
 
     async def remove_policy(self, policy: Policy) -> None:
-        """Removes a policy; rules are learned anew."""
+        """Removes a policy."""
         self._policies.remove(policy)
-        await self._learn_rules_anew()
+        await self._policies_changed(policy)
 
-    async def _learn_rules_anew(self) -> None:
-        self._steps = steps(self._policies)
-        await self._programming.forget_rules()
+    async def _policies_changed(self, policy: Policy) -> None:
+        """Rules and SAs about packets that ``policy`` is about are learned anew."""
+        self._spd, selectors = None, policy.selectors
+        await self._programming.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
+        await self._assignment.policies_changed(selectors.overlaps)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
+
+    @property
+    def spd(self) -> Spd:
+        """The policies, compiled for the networks as they are."""
+        if self._spd is None:
+            self._spd = Spd(self._policies, self._settings.default, self._topology.local, self._routing.way)
+        return self._spd
 
     def _stations(self) -> dict[str, bytes | None]:
         """The ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in front of a
@@ -305,10 +320,10 @@ class ControlElement:
             placed = self._programming.placed.get(identity)
         else:
             decision = self.decide(header.ingress, Flow.of(ip))
-            if decision.action != PolicyAction.PROTECT:
+            if decision.action != Verdict.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            chain = self._sas.outbound(decision.policy)
+            chain = self._sas.outbound(decision.policies)
             placed = self._programming.placed.get(chain[0].identity)
             if placed is None:  # the SA that was meant has a successor
                 await self._clear(header, frame, ethernet, packet, ip)
@@ -323,7 +338,7 @@ class ControlElement:
             return
         if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
             inbound = placed.sa.direction == Direction.INBOUND
-            await self._programming.move(placed, self._routing.inbound(placed) if inbound else None)
+            await self._programming.move(placed, self._routing.inbound(placed, self.spd) if inbound else None)
         elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
             raise Refused(Reason.NO_SA)  # not just written there: it is not there
         await self._again(header, frame)
@@ -331,23 +346,22 @@ class ControlElement:
     # Punts of clear packets
 
     def decide(self, ingress: Port, flow: Flow) -> Decision:
-        """What the policies say about a clear packet that came in at ``ingress``; what was in a tunnel goes on
-        where they do not name it."""
-        default = PolicyAction.BYPASS if ingress == Port.RECIRCULATE else self._settings.default
-        return decide(self._steps, flow, ingress, default)
+        """What the policies say about a packet that came up and had come in at ``ingress``. What a DFE has decrypted is in the box
+        of its SA."""
+        return self.spd.decide(flow, ingress, None)
 
     async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.notice_mtu(packet, ip)
         decision = self.decide(header.ingress, Flow.of(ip))
+        action = Action.PUNT
         try:
-            rule = await self._rule(decision, header, ip)
-            await self._programming.install(decision, rule)
+            if decision.region is not None:
+                rule = await self._rule(decision, header, ip)
+                await self._programming.install(decision, rule)
+                action = rule.action
         except TableFull:
-            await self._slow.forward(header, ethernet, packet, ip)
-            return
-        if rule.action == Action.DISCARD:
-            raise Refused(Reason.POLICY)
-        if rule.action == Action.PUNT:
+            action = Action.PUNT
+        if action == Action.PUNT or decision.action == Verdict.DISCARD or self._comes_again(header, frame):
             await self._slow.forward(header, ethernet, packet, ip)
         else:
             await self._miss(header, frame)
@@ -355,20 +369,20 @@ class ControlElement:
     async def _rule(self, decision: Decision, header: PuntHeader, ip: Ip) -> Rule:
         """The rule that does what was decided; what it points to is written."""
         action, values = Action.DISCARD, {}
-        if decision.action == PolicyAction.BYPASS:
+        if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
             if not self._programming.allowed(ip.source, header.ingress):
                 await self._allow(ip.source, header.ingress)
             action, values = Action.BYPASS, {"route": await self._programming.route(route)}
-        elif decision.action == PolicyAction.PROTECT:
-            chain = self._sas.outbound(decision.policy)
+        elif decision.action == Verdict.PROTECT:
+            chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
-                route = await self._programming.route(self._routing.outbound(chain[0]))
+                route = await self._programming.route(self._routing.outbound(chain))
                 action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
-        return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
+        return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
     async def _allow(self, source: Address, ingress: Port) -> None:
         """Lets ``source`` speak in the clear at ``ingress``, and all that lies behind the same port with it."""
@@ -381,8 +395,8 @@ class ControlElement:
     async def _too_big(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
         decision = self.decide(header.ingress, Flow.of(ip))
-        if decision.action == PolicyAction.PROTECT and ip.dont_fragment:
-            outermost = self._sas.outbound(decision.policy)[-1]
+        if decision.action == Verdict.PROTECT and ip.dont_fragment:
+            outermost = self._sas.outbound(decision.policies)[-1]
             room = self._routing.room(outermost)  # by now it may be more than the DFE was told
             if keeps_whole(outermost, ip) and ip.total_length > room:
                 await self._slow.too_big(header, ethernet, packet, room)
@@ -393,11 +407,6 @@ class ControlElement:
     async def _beyond(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """What the gateware does not look into."""
         await self._slow.handle(header, ethernet, packet)
-
-    def meets(self, ingress: Port, flow: Flow) -> list[Selectors]:
-        """The selectors of policies that some packet between the same hosts, coming in at ``ingress``, may meet."""
-        between = flow.selectors(exact=False)
-        return [step.selectors for step in self._steps if ingress in step.ingress and step.selectors.overlaps(between)]
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
@@ -426,9 +435,14 @@ class ControlElement:
             raise Refused(Reason.NO_SA)
         await self._again(header, frame)
 
+    def _comes_again(self, header: PuntHeader, frame: bytes) -> bool:
+        """Whether a frame came up that was sent down several times already, with nothing written meanwhile: whatever the tables
+        make of it, it goes by software. Copies in flight look the same."""
+        return self._written == self.programmed.total() and self._returns[header.ingress, header.depth, frame] >= REPEATS
+
     async def _again(self, header: PuntHeader, frame: bytes) -> None:
-        """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
-        again and again, with nothing written meanwhile, ends here."""
+        """Sends a frame back to where it came from, now that the tables know what to do with it. That one goes round is a fault of
+        ours: ``loop`` is counted, and the frame ends here."""
         if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
             self._written = self.programmed.total()
             self._returns.clear()

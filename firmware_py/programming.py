@@ -1,8 +1,9 @@
 """What the control element has written to the gateway's tables, and where there is room for more."""
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision
+from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.packet import Refused
 from spigate.firmware_py.punt import Port, Reason
@@ -17,17 +18,16 @@ SEQUENCE_MARGIN = 1 << 20
 @dataclass
 class Placed:
     """An SA at work: in DFE ``dfe``, at ``index``; or, where ``soft`` is set, here (then the DFE's entry
-    stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
-    that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
-    of an inbound one that the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet
-    that no DFE can do, or was taken over for want of room; None: not since a DFE has it."""
+    stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, as far as boxes can say it; None:
+    policy is asked about each packet. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way of an inbound one that
+    the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet that no DFE
+    can do, or was taken over for want of room; None: not since a DFE has it."""
 
     sa: Sa
     dfe: int
     index: int
     permitted: list[Selectors] | None = None
     soft: SoftSa | None = None
-    inside: bool = False
     mtu: int = 0
     route: Route | None = None
     before: SaState = SaState()
@@ -55,6 +55,8 @@ class Programming:
         Entries written, by table.
     refusals : dict of Sa to str
         Why an SA is done in software.
+    of_policy : frozenset of str
+        Those of these reasons that go when policies change.
     """
 
     def __init__(self, tables: Tables):
@@ -64,8 +66,10 @@ class Programming:
         self.placed: dict[tuple, Placed] = {}
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
+        self.of_policy: frozenset[str] = frozenset()
         self._free = [deque(range(capabilities.sa_entries)) for _ in range(capabilities.dfes)]
         self._rules: OrderedDict[tuple, Rule] = OrderedDict()
+        self._decided: dict[tuple, Decision] = {}
         self._routes: dict[Route, int] = {}
         self._free_routes = deque(range(capabilities.routes))
         self._sources: list[Source] = []
@@ -73,8 +77,8 @@ class Programming:
 
     # SAs
 
-    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, inside: bool = False,
-                    mtu: int = 0, why_not: str | None = None) -> Placed:
+    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, mtu: int = 0,
+                    why_not: str | None = None) -> Placed:
         """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software, if the gateway lacks
         something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
         that an outbound one takes in a DFE; 0: any.
@@ -87,7 +91,7 @@ class Programming:
         room = self._room(prefer=dfe)
         if room is None:
             raise Refused(Reason.NO_DFE)
-        placed = Placed(sa, room, self._free[room].popleft(), permitted, inside=inside, mtu=mtu)
+        placed = Placed(sa, room, self._free[room].popleft(), permitted, mtu=mtu)
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         if lacking:
             await self.to_software(placed, lacking)
@@ -117,6 +121,19 @@ class Programming:
         del self.refusals[placed.sa]
         state, placed.soft, placed.mtu, placed.beyond = placed.soft.state, None, mtu, None
         await self._write(placed, state)
+
+    async def permit(self, placed: Placed, permitted: list[Selectors] | None, why_not: str | None) -> None:
+        """Goes on with an inbound SA that may carry something else from now on, by its DFE if that can check it and could before;
+        ``why_not`` says why it cannot."""
+        if placed.permitted == permitted and (placed.soft is not None) == (why_not is not None):
+            return
+        here = placed.soft is not None and self.refusals[placed.sa] not in self.of_policy
+        await self.take_over(placed, why_not or "")
+        placed.permitted, placed.soft = permitted, SoftSa(placed.sa, permitted, placed.soft.state)
+        if why_not is None and not here and self.capabilities.lacks(placed.sa, permitted or ()) is None:
+            await self.give_back(placed, placed.mtu)
+        elif not here:
+            self.refusals[placed.sa] = why_not or self.capabilities.lacks(placed.sa, permitted or ())
 
     async def state(self, placed: Placed) -> SaState:
         """How far an SA is."""
@@ -215,19 +232,16 @@ class Programming:
     # Rules
 
     async def install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted
-        until it is."""
-        for step in decision.before:
-            key = (step.order, step.ingress, step.selectors)
-            if key not in self._rules:
-                await self._put_rule(key, Rule(step.selectors, step.ingress, Action.PUNT, step.order))
-        await self._put_rule((decision.order, decision.ingress, decision.selectors), rule)
+        """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have nothing in common, or the
+        same becomes of what they have in common; so rules have no order."""
+        key = (rule.ingress, rule.selectors)
+        await self._put_rule(key, rule)
+        self._decided[key] = decision
 
-    async def forget_rules(self) -> None:
-        """Takes all rules back, the last ones first, so that no packet sees less than it must."""
-        for rule in sorted(self._rules.values(), key=lambda rule: rule.order, reverse=True):
-            await self._tables.remove_rule(rule)
-        self._rules.clear()
+    async def forget_rules(self, about: Callable[[Decision], bool] = lambda decision: True) -> None:
+        """Takes those rules back whose decisions are ``about`` something that has changed."""
+        for key in [key for key, decision in self._decided.items() if about(decision)]:
+            await self._drop_rule(key)
 
     def _pointing_to(self, dfe: int, index: int) -> list[tuple[tuple, Rule]]:
         return [(key, rule) for key, rule in self._rules.items()
@@ -245,17 +259,17 @@ class Programming:
         self._rules[key] = rule
         self.programmed["rule"] += 1
 
+    async def _drop_rule(self, key: tuple) -> None:
+        await self._tables.remove_rule(self._rules.pop(key))
+        self._decided.pop(key, None)
+
     async def _make_room(self) -> None:
-        """Gives up the oldest rule of a single flow, which can be learned again, where there is no room for
-        another one."""
+        """Gives up the oldest rule, which can be learned again, where there is no room for another one."""
         if len(self._rules) < self.capabilities.rules:
             return
-        for key, rule in self._rules.items():
-            if rule.order[0] in (EXACT, NO_POLICY):
-                await self._tables.remove_rule(rule)
-                del self._rules[key]
-                return
-        raise TableFull(f"The rules are full: {len(self._rules)} entries")
+        if not self._rules:
+            raise TableFull("There are no rules")
+        await self._drop_rule(next(iter(self._rules)))
 
     # Routes and clear sources
 
