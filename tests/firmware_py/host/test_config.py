@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import config, plane, reference
+from spigate.firmware_py.host import config, reference
 from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
