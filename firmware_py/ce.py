@@ -18,7 +18,7 @@ from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
 from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
@@ -319,7 +319,7 @@ class ControlElement:
         if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
             placed = self._programming.placed.get(identity)
         else:
-            decision = self.decide(header.ingress, Flow.of(ip))
+            decision = self._decide(header, ip)
             if decision.action != Verdict.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
@@ -350,9 +350,21 @@ class ControlElement:
         of its SA."""
         return self.spd.decide(flow, ingress, None)
 
+    def _decide(self, header: PuntHeader, ip: Ip) -> Decision:
+        """The same of a packet itself: what a DFE has decrypted with an SA that has gone meanwhile, or that policy does not let out of
+        it any more, is discarded."""
+        return self.spd.decide(Flow.of(ip), header.ingress, self.through(header))
+
+    def through(self, header: PuntHeader) -> tuple[Sa, ...] | None:
+        """The SA that a DFE has decrypted a frame with; None: the control element did it, and has asked policy."""
+        if header.out_of is None:
+            return None
+        sa = self._programming.at(header.out_of)
+        return (sa,) if sa else ()
+
     async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.notice_mtu(packet, ip)
-        decision = self.decide(header.ingress, Flow.of(ip))
+        decision = self._decide(header, ip)
         action = Action.PUNT
         try:
             if decision.region is not None:
@@ -374,14 +386,14 @@ class ControlElement:
             route = self._routing.clear(header.ingress, ip)
             if not self._programming.allowed(ip.source, header.ingress):
                 await self._allow(ip.source, header.ingress)
-            action, values = Action.BYPASS, {"route": await self._programming.route(route)}
+            action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
                 route = await self._programming.route(self._routing.outbound(chain))
-                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
+                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": route}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
     async def _allow(self, source: Address, ingress: Port) -> None:
@@ -394,7 +406,7 @@ class ControlElement:
 
     async def _too_big(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
-        decision = self.decide(header.ingress, Flow.of(ip))
+        decision = self._decide(header, ip)
         if decision.action == Verdict.PROTECT and ip.dont_fragment:
             outermost = self._sas.outbound(decision.policies)[-1]
             room = self._routing.room(outermost)  # by now it may be more than the DFE was told
@@ -422,9 +434,9 @@ class ControlElement:
         if (outer.source, outer.ports[0]) != (sa.source, sa.encapsulation.source_port):
             self.on_moved(sa, outer)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
-        """Sends a frame down."""
-        await self._port.inject(mode, port, depth, frame)
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+        """Sends a frame down; ``out_of``: the SA that it came out of."""
+        await self._port.inject(mode, port, depth, frame, out_of)
         self.injected[mode] += 1
 
     # Sending down
@@ -450,7 +462,7 @@ class ControlElement:
         self._returns[key] += 1
         if self._returns[key] > LOOP_LIMIT:
             raise Consumed("loop")
-        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
 
 
 def _check_policy(policy: Policy) -> None:

@@ -24,7 +24,7 @@ from spigate.firmware_py.packet import (
     spi,
 )
 from spigate.firmware_py.programming import Placed
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, routed
 from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
@@ -49,6 +49,9 @@ class Owner(Protocol):
     def spd(self) -> Spd:
         """Its policies."""
 
+    def through(self, header: PuntHeader) -> Sequence[Sa] | None:
+        """The SA that a DFE has decrypted a frame with."""
+
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
 
@@ -58,7 +61,7 @@ class Owner(Protocol):
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends a frame down."""
 
 
@@ -123,7 +126,7 @@ class SlowPath:
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
-                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
                 return
         if await self._ipsec(header, ethernet, packet, ip):
             return
@@ -211,7 +214,7 @@ class SlowPath:
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """Does to a clear packet what the policies say."""
-        decision = self._owner.spd.decide(Flow.of(ip), header.ingress, None)
+        decision = self._owner.spd.decide(Flow.of(ip), header.ingress, self._owner.through(header))
         await self._decided(decision, header, ethernet, packet[:ip.total_length], ip)
 
     async def _decided(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip,
