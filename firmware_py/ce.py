@@ -7,7 +7,6 @@ of a stream is late, not lost. What the gateware cannot do at all is done here, 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import ip_network
 from time import monotonic
 
 from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
@@ -20,7 +19,7 @@ from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Network, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -384,8 +383,8 @@ class ControlElement:
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if not self._programming.allowed(ip.source, header.ingress):
-                await self._allow(ip.source, header.ingress)
+            if self._settings.sources is None:
+                await self._allow(decision.region.source, header.ingress)
             action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
@@ -396,10 +395,13 @@ class ControlElement:
                 action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": route}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
-    async def _allow(self, source: Address, ingress: Port) -> None:
-        """Lets ``source`` speak in the clear at ``ingress``, and all that lies behind the same port with it."""
-        network = self._topology.behind(source, ingress) or ip_network(source)
-        await self._programming.allow(Source(network, frozenset({ingress})))
+    async def _allow(self, wanted: Network, ingress: Port) -> None:
+        """Lets all the sources ``wanted`` speak in the clear at ``ingress``, and, where they lie behind it, what lies there with them:
+        a rule lets none pass that may not."""
+        if not self._programming.may_all_speak(wanted, ingress):
+            behind = self._topology.behind(wanted.network_address, ingress)
+            network = behind if behind and wanted.subnet_of(behind) else wanted
+            await self._programming.allow(Source(network, frozenset({ingress})))
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)

@@ -241,9 +241,9 @@ class Spd:
 
     def straight(self, box: Selectors) -> bool:
         """Whether all packets in ``box`` that came out of an SA which carries nothing else go on by their destination alone:
-        no outbound policy names one, and none is for the gateway itself. Then no rule need be asked."""
+        no outbound policy names one, and none is for the gateway itself or claims to come from it. Then no rule need be asked."""
         return (not any(entry.selectors.overlaps(box) for entry in self._outbound)
-                and not any(address in box.destination for address in self._local))
+                and not any(address in box.destination or address in box.source for address in self._local))
 
 
 def outside(sa: Sa) -> Flow:

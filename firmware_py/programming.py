@@ -7,7 +7,7 @@ from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.packet import Refused
 from spigate.firmware_py.punt import Place, Port, Reason
-from spigate.firmware_py.sa import Address, Direction, Lifetime, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Lifetime, Network, Sa, Selectors
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
 
@@ -329,6 +329,12 @@ class Programming:
         """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
         return ingress == Port.RECIRCULATE or any(
             source in known.network and ingress in known.ingress for known in self._sources + self._ipv6_sources)
+
+    def may_all_speak(self, sources: Network, ingress: Port) -> bool:
+        """The same of all ``sources``."""
+        return ingress == Port.RECIRCULATE or any(
+            sources.version == known.network.version and sources.subnet_of(known.network) and ingress in known.ingress
+            for known in self._sources + self._ipv6_sources)
 
 
 def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:
