@@ -105,7 +105,8 @@ class ControlElement:
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
+        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host,
+                                frame_bytes=tables.capabilities.frame_bytes)
         self._assignment = Assignment(self._sas, self._policies, self._programming, self._routing, clock)
         self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)

@@ -30,6 +30,7 @@ from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, Unresol
 from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
+from spigate.firmware_py.soft.identification import Identifications
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
 from spigate.firmware_py.tables import AUDITABLE, Event, Route
 
@@ -93,7 +94,7 @@ class SlowPath:
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = Reassembly()
-        self._identification = 0
+        self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self.software: Counter[str] = Counter()
@@ -272,7 +273,8 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu))
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
+                                                          identification=self._identification(placed.sa)))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise
@@ -281,6 +283,11 @@ class SlowPath:
         for piece in pieces:
             await self._send(route, header, ethernet, piece, Ip.parse(piece), "encrypted")
         self._count_fragments(pieces)
+
+    def _identification(self, sa: Sa) -> int | None:
+        """Of the next packet that ``sa`` makes: all SAs between two addresses share a sequence (RFC 6864 4.3). None: in transport mode
+        the packet keeps that of the host which sent it."""
+        return self._identifications.next(sa.source, sa.destination) if sa.mode == Mode.TUNNEL else None
 
     def _room(self, chain: list[Placed], ip: Ip) -> int:
         """Bytes of the longest packet that fits through all of a chain."""
@@ -357,7 +364,7 @@ class SlowPath:
             return
         told = icmp.path_mtu(packet, ip)
         about = told and icmp.quoted(told[1])
-        if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
+        if about and self._routing.is_outbound(about, spi(told[1] + bytes(16), about)):
             self._routing.learn_mtu(about.destination, told[0])
             await self._assignment.path_changed(about.destination)
 
@@ -373,11 +380,8 @@ class SlowPath:
             mtu = self._routing.mtu(route.egress, ip.destination)
             # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
             begins = kind == "encrypted" or (kind == "decrypted" and kept)
-            self._identification += begins
-            # AH has signed what IPv4's header says (RFC 4302 A1).
-            own = ip.identification if ip.version == 4 and ip.protocol == AH else self._identification
             try:
-                pieces = fragments(packet, mtu, own if begins else None)
+                pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
             except Refused:
                 await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
                                    ethernet, packet, mtu)
@@ -387,6 +391,12 @@ class SlowPath:
             self._count_fragments(pieces)
         if kind:
             self.software[kind] += 1
+
+    def _own(self, ip: Ip) -> int:
+        """The identification of the fragments of a packet that begins here: its own, which AH has signed too (RFC 4302 A1), where it
+        has one."""
+        own = ip.identification if ip.version == 4 else 0
+        return own or self._identifications.next(ip.source, ip.destination)
 
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:

@@ -207,6 +207,11 @@ def test_two_policies_of_one_sa_are_checked_in_software():
     assert bench.control.punted[Reason.SA_ABSENT] == 3, "the CAM knows it, the DFE has it not"
 
 
+def unnumbered(left):
+    """What left at both ports without the identification of IPv4, which is a decryptor's own, and header checksums."""
+    return [[each[:18] + bytes(2) + each[20:24] + bytes(2) + each[26:] for each in frames] for frames in left]
+
+
 def test_software_path_and_hardware_send_the_same():
     sas = [INBOUND, OUTBOUND]
     hard, soft = Bench(sas, POLICIES), Bench(sas, POLICIES, replace(GATEWARE, ciphers=frozenset()))
@@ -214,7 +219,7 @@ def test_software_path_and_hardware_send_the_same():
               for n, server in enumerate(SERVERS)]
     frames += [(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=n))) for n in (1, 2, 3)]
     for port, one in frames:
-        assert hard.feed(port, one) == soft.feed(port, one)
+        assert unnumbered(hard.feed(port, one)) == unnumbered(soft.feed(port, one))
     assert soft.control.software == {"decrypted": 3, "encrypted": 2}
     assert hard.control.consumed == soft.control.consumed == {"ttl_expired": 1}
     assert hard.control.made == soft.control.made == {"icmp": 1}
