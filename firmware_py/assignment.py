@@ -1,16 +1,16 @@
 """Who does an SA: which DFE, or the software path, and how it changes hands."""
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
 from spigate.firmware_py.decision import Decision
-from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.packet import Refused
 from spigate.firmware_py.policy import PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
-from spigate.firmware_py.punt import PuntHeader, Reason
+from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Routing
 from spigate.firmware_py.sa import ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.sad import SaDatabase
+from spigate.firmware_py.soft.sa import SoftSa
 
 INSIDE, BEYOND, MOVED, IPV6 = "an SA inside another one", "packets that no DFE can do", "a peer that moved", "IPv6"
 """Why an SA is done in software, though a DFE could do it."""
@@ -36,18 +36,42 @@ class Assignment:
         self._sas, self._policies, self._programming, self._routing, self._clock = sas, policies, programming, routing, clock
 
     async def inbound(self, sa: Sa, header: PuntHeader) -> Placed:
-        """Puts an inbound SA to work, if it is not yet."""
+        """Puts an inbound SA to work, if it is not yet; into a DFE, if there is room by now."""
         placed = self._programming.placed.get(sa.identity)
         if placed is None:
             inside = self._policies.inside(sa)
             placed = await self._programming.place(sa, header.dfe, self._permitted(sa), inside=inside,
                                                    why_not=INSIDE if inside else None)
-            try:
-                if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
-                    await self._programming.find_by(placed, self._routing.inbound(placed))
-            except TableFull as full:
-                await self._programming.to_software(placed, str(full))
+            if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
+                await self._programming.find_by(placed, None if placed.soft else self._routing.inbound(placed))
+        else:
+            await self.bring_in(placed)
         return placed
+
+    async def bring_in(self, placed: Placed) -> None:
+        """Puts an SA that is done here for want of room into a DFE, if there is some by now."""
+        if placed.wanting:
+            inbound = placed.sa.direction == Direction.INBOUND
+            await self._programming.give_back(placed, 0 if inbound else self._mtu(placed.sa),
+                                              self._routing.inbound(placed) if inbound else None)
+
+    async def lead_anew(self) -> None:
+        """Where packets of SAs go may be another way now."""
+        for placed in list(self._programming.placed.values()):
+            await self._lead(placed)
+
+    async def lead_straight(self, addresses: Collection[Address]) -> None:
+        """Neighbours with these addresses have turned up: SAs whose packets went round, because nobody knew where to, may go straight."""
+        for placed in list(self._programming.placed.values()):
+            if placed.route is not None and placed.route.egress == Port.RECIRCULATE and any(
+                    self._routing.leads_to(selectors.destination, address) for selectors in placed.permitted for address in addresses):
+                await self._lead(placed)
+
+    async def _lead(self, placed: Placed) -> None:
+        if placed.route is not None:
+            route = self._routing.inbound(placed)
+            if route != placed.route:
+                await self._programming.find_by(placed, route)
 
     def _permitted(self, sa: Sa) -> list[Selectors]:
         """What ``sa`` may carry. What no policy names may not be in a tunnel; in transport mode it is between
@@ -71,6 +95,8 @@ class Assignment:
             placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
         elif why_not:
             await self._programming.take_over(placed, why_not)
+        else:
+            await self.bring_in(placed)
         return placed
 
     def _carries_ipv6_alone(self, sa: Sa) -> bool:
@@ -82,12 +108,23 @@ class Assignment:
         """The longest packet that an outbound SA takes in a DFE."""
         return sa.mtu or self._routing.room(sa)
 
-    async def software_inbound(self, identity: tuple, header: PuntHeader) -> Placed | None:
-        """The inbound SA of that name, done in software from now on; None where there is none."""
+    async def named(self, identity: tuple, header: PuntHeader, *, in_udp: bool) -> Placed | None:
+        """The inbound SA of that name, at work; None where there is none, or it is not one for ESP in UDP as the packet has come
+        (RFC 3948)."""
         sa = self._sas.inbound(identity)
-        if sa is None:
-            return None
-        return await self._take(await self.inbound(sa, header), header)
+        return await self.inbound(sa, header) if sa and bool(sa.encapsulation) == in_udp else None
+
+    async def software_inbound(self, placed: Placed, header: PuntHeader, packet: bytes) -> None:
+        """Does an inbound SA here for the sake of ``packet``, which no DFE can do. Who has not the SA's keys moves nothing.
+
+        Raises
+        ------
+        Refused
+            MALFORMED, REPLAY, ICV: the packet is not one of the SA, which stays where it is.
+        """
+        if placed.soft is None:
+            SoftSa(placed.sa, placed.permitted, await self._programming.state(placed)).authentic(packet)
+        await self._take(placed, header)
 
     async def software_outbound(self, decision: Decision, header: PuntHeader) -> list[Placed]:
         """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
@@ -111,9 +148,8 @@ class Assignment:
                 await self._programming.take_over(placed, BEYOND)
 
     async def give_back(self) -> None:
-        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came: one
-        fragment, which anybody can send, does not keep an SA in software."""
-        for placed in self._programming.placed.values():
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came."""
+        for placed in list(self._programming.placed.values()):
             if self._programming.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0) >= QUIET_SECONDS:
-                outbound = placed.sa.direction == Direction.OUTBOUND
-                await self._programming.give_back(placed, self._mtu(placed.sa) if outbound else 0)
+                placed.wanting = True
+                await self.bring_in(placed)

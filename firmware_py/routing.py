@@ -6,7 +6,7 @@ from spigate.firmware_py.network import NextHop, Topology
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.programming import Placed
 from spigate.firmware_py.punt import Port, PuntHeader
-from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
+from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Network, Sa
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES
 from spigate.firmware_py.tables import Route
@@ -122,6 +122,11 @@ class Routing:
         if hop is None:
             raise Unresolved(route.port, route.gateway or destination)
         return hop
+
+    def leads_to(self, destinations: Network, neighbour: Address) -> bool:
+        """Whether packets to some of ``destinations`` may have ``neighbour`` as their next hop."""
+        return neighbour in destinations or any(
+            route.gateway == neighbour and route.destination.overlaps(destinations) for route in self.topology.routes)
 
     def address(self, port: Port, version: int) -> Address | None:
         """The gateway's own address at ``port``, of that IP version and not of the link alone."""

@@ -168,9 +168,14 @@ class SlowPath:
             raise Refused(Reason.MALFORMED)
         if number < 256:
             raise Refused(Reason.RESERVED_SPI)
-        placed = await self._assignment.software_inbound((ip.destination, ESP if in_udp else ip.protocol, number), header)
-        if placed is None or bool(placed.sa.encapsulation) != in_udp:
+        placed = await self._assignment.named((ip.destination, ESP if in_udp else ip.protocol, number), header, in_udp=in_udp)
+        if placed is None:
             raise Refused(Reason.NO_SA)
+        try:
+            await self._assignment.software_inbound(placed, header, packet)
+        except Refused as refusal:
+            self._tell(refusal.reason, placed, header, packet)
+            raise
         await self.decrypt(placed, header, ethernet, packet)
         return True
 
