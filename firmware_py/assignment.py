@@ -134,7 +134,10 @@ class Assignment:
                 for sa in chain]
 
     async def _take(self, placed: Placed, header: PuntHeader, why: str = BEYOND) -> Placed:
-        """From now on it is done in software."""
+        """From now on it is done in software. What is there for want of room, and has a packet that a DFE could do, goes back as soon as
+        there is some."""
+        if placed.wanting and why == BEYOND and header.reason in ELSEWHERE:
+            return placed
         if placed.soft is None or placed.beyond is None or header.reason not in ELSEWHERE:
             placed.beyond = self._clock()
         await self._programming.take_over(placed, why)

@@ -281,8 +281,8 @@ class ControlElement:
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
         """The gateway's events since the last call and the software path's, and the SAs that they are about."""
-        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
-        return [(event, at.get((event.dfe, event.sa))) for event in [*await self._tables.events(), *self._slow.take_events()]]
+        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
+        return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
 
     @property
     def policies(self) -> Iterable[Policy]:

@@ -156,6 +156,8 @@ class Programming:
         """Does an SA here from now on that a DFE has done so far, whose place is free then. What pointed to it points to the place that
         is never filled. ``wanting``: it is to go back when there is room."""
         if placed.soft:
+            if placed.wanting and not wanting:
+                placed.wanting, self.refusals[placed.sa] = False, why
             return
         dfe, index = placed.dfe, placed.index
         state = await self._withdraw(placed)

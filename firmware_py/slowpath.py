@@ -96,12 +96,12 @@ class SlowPath:
         self._reassembly = Reassembly()
         self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
         self.software: Counter[str] = Counter()
         self.made: Counter[str] = Counter()
 
-    def take_events(self) -> list[Event]:
-        """What happened since the last call: packets dropped for auditable reasons, soft lifetimes over."""
+    def take_events(self) -> list[tuple[Event, Sa]]:
+        """What happened since the last call, and to which SA: packets dropped for auditable reasons, soft lifetimes over."""
         events = list(self._events)
         self._events.clear()
         return events
@@ -316,8 +316,8 @@ class SlowPath:
         inbound = sa.direction == Direction.INBOUND
         at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
         sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.soft.state.sequence
-        self._events.append(Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
-                                  sequence, ip.source, ip.destination, header.time))
+        self._events.append((Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
+                                   sequence, ip.source, ip.destination, header.time), sa))
 
     # What routers say
 

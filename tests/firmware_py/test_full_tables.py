@@ -4,13 +4,13 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from spigate.firmware_py.assignment import QUIET_SECONDS
+from spigate.firmware_py.assignment import INSIDE, QUIET_SECONDS
 from spigate.firmware_py.network import Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
 from spigate.firmware_py.programming import IDLE_SECONDS, NO_ROOM, RULE_SECONDS
 from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import Auth, Cipher, Direction, Encapsulation
+from spigate.firmware_py.sa import Auth, Cipher, Direction, Encapsulation, Lifetime
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
 from spigate.firmware_py.tables import GATEWARE, CfeSettings
@@ -114,6 +114,35 @@ def test_an_idle_sa_gives_its_place_to_a_busy_one():
     before = len(bench.loop.punted)
     assert arrives(bench, sas, 4) == [1] and len(bench.loop.punted) == before
     assert arrives(bench, sas, 2) == [1], "it is done in software meanwhile"
+
+
+def test_events_of_sas_without_a_place_are_each_its_own():
+    sas, policies = inbound(3, **SHA512)
+    bench = Bench([replace(one, soft=Lifetime(packets=n + 1)) for n, one in enumerate(sas)], policies, SMALL)
+    told = []
+    for _ in range(3):
+        arrives(bench, sas)
+        told.append([(event.reason, about.spi) for event, about in bench.do(bench.control.poll())])
+    assert told == [[(Reason.SOFT_LIFETIME, one.spi)] for one in sas]
+
+
+def test_an_inner_sa_that_had_no_room_stays_where_it_is():
+    """One inside another is software's alone, whether or not there is room."""
+    sas, policies = outbound(4)
+    inner, outer = sa(0x3000, Direction.OUTBOUND, reqid=20), sa(0x3001, Direction.OUTBOUND, reqid=21)
+    plain = policy(OUT, selectors(HERE, "10.1.20.0/24"), reqid=20)
+    nested = replace(plain, selectors=selectors(HERE, "10.1.21.0/24"), templates=(
+        plain.templates[0], replace(plain.templates[0], reqid=21)))
+    bench = Bench([*sas, inner, outer], [*policies, plain, nested], SMALL)
+
+    def goes(n):
+        return len(bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))[0])
+
+    assert [goes(n) for n in (0, 1, 2, 3, 20)] == [1] * 5 and bench.control.placed(inner).wanting
+    bench.do(bench.control.remove_sa(sas[0]))
+    assert [goes(21) for _ in range(3)] == [1] * 3
+    assert bench.control.placed(inner).soft and not bench.control.placed(inner).wanting and not bench.loop.drops
+    assert bench.control.refusals == {inner: INSIDE, outer: INSIDE}
 
 
 # Routes and the CAM
