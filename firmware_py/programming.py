@@ -28,6 +28,9 @@ LOOKED_AT = 4
 ABSENT_ROUTE = Route(Port.SERVER)
 """Of entries of SAs that no DFE has: no packet goes by it."""
 
+GENERATIONS = 256
+"""Numbers that tell the SAs apart that have one place of a DFE one after the other."""
+
 
 @dataclass(eq=False)
 class Placed:
@@ -58,6 +61,8 @@ class Placed:
         It is done here for want of room alone.
     used, seen : float, SaState or None
         When it was last found to have gone on, and how far it was.
+    generation : int
+        It tells it from those that were in its place before.
     """
 
     sa: Sa
@@ -74,6 +79,7 @@ class Placed:
     wanting: bool = False
     used: float = 0.0
     seen: SaState | None = None
+    generation: int = 0
 
 
 class Programming:
@@ -115,6 +121,7 @@ class Programming:
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
         self.unfound: set[Placed] = set()
+        self._generations: Counter[tuple[int, int]] = Counter()
         # The last place of the last DFE is the one that is never filled.
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
@@ -141,15 +148,16 @@ class Programming:
         if place is None:
             self._do_here(placed, lacking or NO_ROOM, SaState(sa.sequence, sa.window), wanting=not lacking)
             return placed
-        placed.dfe, placed.index = place
+        self._take_place(placed, place)
         placed.seen = SaState(sa.sequence, sa.window)
-        await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None)
+        await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None,
+                                    generation=placed.generation)
         self.programmed["sa"] += 1
         return placed
 
     def _do_here(self, placed: Placed, why: str, state: SaState, *, wanting: bool = False) -> None:
         self.refusals[placed.sa] = why
-        placed.dfe, placed.index = self._absent
+        (placed.dfe, placed.index), placed.generation = self._absent, 0
         placed.soft, placed.before, placed.route, placed.wanting = SoftSa(placed.sa, placed.permitted, state), SaState(), None, wanting
 
     async def take_over(self, placed: Placed, why: str, *, wanting: bool = False) -> None:
@@ -165,7 +173,7 @@ class Programming:
         if placed.found:
             await self._add_cam(placed, await self.route_of_absent())
         for key, rule in self._pointing_to(dfe, index):
-            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index))
+            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
         self._free[dfe].append(index)
 
     async def give_back(self, placed: Placed, mtu: int, route: Route | None) -> None:
@@ -183,7 +191,7 @@ class Programming:
             return
         del self.refusals[placed.sa]
         state, placed.soft, placed.mtu, placed.wanting = placed.soft.state, None, mtu, False
-        placed.dfe, placed.index = place
+        self._take_place(placed, place)
         await self._write(placed, state)
         if route is not None:
             placed.route = route
@@ -206,7 +214,7 @@ class Programming:
         placed.before, placed.seen, placed.used = state, state, self._clock()
         await self._tables.write_sa(placed.dfe, placed.index, replace(
             sa, mtu=placed.mtu, sequence=state.sequence, window=state.window, soft=_remaining(sa.soft, state),
-            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None)
+            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None, generation=placed.generation)
         self.programmed["sa"] += 1
 
     async def find_by(self, placed: Placed, route: Route | None) -> None:
@@ -232,7 +240,8 @@ class Programming:
 
     async def _add_cam(self, placed: Placed, route: int) -> None:
         sa = placed.sa
-        await self._tables.add_cam(CamEntry(CamKey(sa.destination, sa.spi, sa.protocol), placed.dfe, placed.index, route))
+        await self._tables.add_cam(CamEntry(
+            CamKey(sa.destination, sa.spi, sa.protocol), placed.dfe, placed.index, route, placed.generation))
         placed.found = True
         self.unfound.discard(placed)
         self.programmed["cam"] += 1
@@ -257,12 +266,12 @@ class Programming:
             return
         old = (placed.dfe, placed.index)
         state = await self._withdraw(placed)
-        placed.dfe, placed.index = target
+        self._take_place(placed, target)
         await self._write(placed, state)
         if placed.found:
             await self.find_by(placed, route)
         for key, rule in self._pointing_to(*old):
-            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index))
+            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:
@@ -294,7 +303,7 @@ class Programming:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.found, placed.route = False, None
         for key, rule in () if placed.soft else self._pointing_to(placed.dfe, placed.index):
-            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -311,6 +320,12 @@ class Programming:
         self.placed[new.identity] = placed
 
     # Places in DFEs
+
+    def _take_place(self, placed: Placed, place: tuple[int, int]) -> None:
+        """Gives an SA a place, and the next generation there. A packet that was classified when another SA was in this place is then none
+        of this one's: it would have to wait while the place is given away 256 times."""
+        placed.dfe, placed.index = place
+        placed.generation = self._generations[place] = (self._generations[place] + 1) % GENERATIONS
 
     async def _find_place(self, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
         """A place in an enabled DFE: in ``prefer``, or the one with most room, or that of an SA that is idle. None: there is none."""
@@ -420,7 +435,7 @@ class Programming:
         index = self._routes.index(route)
         for key, rule in list(self._rules.items()):
             if rule.route == index and rule.action in (Action.BYPASS, Action.PROTECT):
-                await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+                await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
         for placed in [placed for placed in self.placed.values() if placed.route == route]:
             await self.find_by(placed, lead(placed))
         if route not in self._needed_routes():
