@@ -101,19 +101,20 @@ class ControlElement:
                  clock: Callable[[], float] = monotonic):
         self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
         self._sas, self._policies = SaDatabase(), PolicyDatabase()
-        self._programming = Programming(tables)
+        self._programming = Programming(tables, clock)
         self.punted: Counter[Reason] = Counter()
         self.injected: Counter[InjectMode] = Counter()
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
+        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host,
+                                frame_bytes=tables.capabilities.frame_bytes)
         self._assignment = Assignment(self._sas, lambda: self.spd, self._programming, self._routing, clock)
         self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._written, self._returns = 0, Counter()
+        self._written, self._returns, self._limits_misses = 0, Counter(), True
         self._spd: Spd | None = None
         for sa in sas:
             self._sas.add(sa, self._clock())
@@ -128,7 +129,7 @@ class ControlElement:
         """Sets up the classifier and, where they are given, the clear sources."""
         await self.configure(self._settings.cfe)
         for source in self._settings.sources or ():
-            await self._programming.allow(source)
+            await self._programming.allow(source, keep=True)
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -136,7 +137,9 @@ class ControlElement:
         cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enabled = cfe.enable
-        await self._tables.configure(cfe)
+        self._limits_misses = not self._programming.unfound
+        # Packets of an SA that the CAM has no room for are misses, each of which is wanted.
+        await self._tables.configure(cfe if self._limits_misses else replace(cfe, miss_interval=0))
 
     async def run(self) -> None:
         """Handles punts for ever, one after the other."""
@@ -225,13 +228,32 @@ class ControlElement:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
         before, self._topology, self._routing.topology = self._topology, topology, topology
         self._spd = None
-        if any(topology.neighbours.get(at) != neighbour for at, neighbour in before.neighbours.items()) or (
-                (before.local, before.routes) != (topology.local, topology.routes)):
+        if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
             await self._programming.forget_rules()
-            await self._programming.forget_routes()
-            for placed in list(self._programming.placed.values()):
-                await self._assignment.ways_changed(placed)
-            await self._programming.forget_routes()
+            await self._assignment.lead_anew()
+            await self._programming.forget_sources()
+        else:
+            await self._neighbours_changed(before)
+
+    async def _neighbours_changed(self, before: Topology) -> None:
+        """Only what used a neighbour that is another now, or is gone, is written anew: where all that had an Ethernet address has the same
+        other one now, the routes that lead to it; otherwise what goes by them is learned anew."""
+        topology = self._topology
+        left: dict[tuple[Port, bytes], set[bytes | None]] = {}
+        for at, neighbour in before.neighbours.items():
+            known = topology.neighbours.get(at)
+            left.setdefault((neighbour.port, neighbour.mac), set()).add(known and known.mac)
+        for (port, mac), now in left.items():
+            if now == {mac}:
+                continue
+            for route in self._programming.routes_to(port, mac):
+                # Two may have changed their addresses with each other, or have one together now: that is no rewriting.
+                moved = replace(route, destination_mac=next(iter(now))) if len(now) == 1 and None not in now else None
+                if moved is None or not await self._programming.rewrite_route(route, moved):
+                    await self._programming.forget_route(route, lambda placed: self._routing.inbound(placed, self.spd))
+        changed = {at[1] for at, neighbour in topology.neighbours.items() if before.neighbours.get(at) != neighbour}
+        if changed:
+            await self._assignment.lead_straight(changed)
 
     async def add_policy(self, policy: Policy) -> None:
         """Adds a policy."""
@@ -248,7 +270,7 @@ class ControlElement:
         """Rules and SAs about packets that ``policy`` is about are learned anew."""
         self._spd, selectors = None, policy.selectors
         await self._programming.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
-        await self._assignment.policies_changed(selectors.overlaps)
+        await self._assignment.policy_changed(policy)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
 
@@ -277,8 +299,8 @@ class ControlElement:
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
         """The gateway's events since the last call and the software path's, and the SAs that they are about."""
-        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
-        return [(event, at.get((event.dfe, event.sa))) for event in [*await self._tables.events(), *self._slow.take_events()]]
+        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
+        return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
 
     @property
     def policies(self) -> Iterable[Policy]:
@@ -304,6 +326,8 @@ class ControlElement:
             raise Refused(Reason.NO_SA)  # RFC 3948: only in UDP
         known = sa.identity in self._programming.placed
         placed = await self._assignment.inbound(sa, header)
+        if self._limits_misses == bool(self._programming.unfound):
+            await self.configure(self._settings.cfe)
         if not known and not placed.soft:
             await self._miss(header, frame)
         elif placed.soft:
@@ -327,20 +351,22 @@ class ControlElement:
             if placed is None:  # the SA that was meant has a successor
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            if placed.soft:
-                await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
-                return
         if placed is None:
             raise Refused(Reason.NO_SA)
-        if placed.soft:
-            await self._slow.decrypt(placed, header, ethernet, packet)
-            return
-        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
-            inbound = placed.sa.direction == Direction.INBOUND
+        inbound = placed.sa.direction == Direction.INBOUND
+        await self._assignment.bring_in(placed)
+        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe and not placed.soft:
             await self._programming.move(placed, self._routing.inbound(placed, self.spd) if inbound else None)
+        if placed.soft and inbound:
+            await self._slow.decrypt(placed, header, ethernet, packet)
+        elif placed.soft:
+            await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
+        elif (placed.dfe, placed.index) != at and not inbound:
+            await self._clear(header, frame, ethernet, packet, ip)  # a rule that says otherwise is written anew
         elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
             raise Refused(Reason.NO_SA)  # not just written there: it is not there
-        await self._again(header, frame)
+        else:
+            await self._again(header, frame)
 
     # Punts of clear packets
 
@@ -369,7 +395,8 @@ class ControlElement:
             if decision.region is not None:
                 rule = await self._rule(decision, header, ip)
                 await self._programming.install(decision, rule)
-                action = rule.action
+                absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
+                action = Action.PUNT if absent else rule.action
         except TableFull:
             action = Action.PUNT
         if action == Action.PUNT or decision.action == Verdict.DISCARD or self._comes_again(header, frame):
@@ -384,24 +411,34 @@ class ControlElement:
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
             if self._settings.sources is None:
-                await self._allow(decision.region.source, header.ingress)
+                await self._allow(decision.region.source, ip.source, header.ingress)
             action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
-            action = Action.PUNT
-            if not placed.soft:
-                route = await self._programming.route(self._routing.outbound(chain))
-                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": route}
+            route = self._routing.outbound(chain)
+            at = await (self._programming.route_of_absent() if placed.soft else self._programming.route(route))
+            action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
-    async def _allow(self, wanted: Network, ingress: Port) -> None:
-        """Lets all the sources ``wanted`` speak in the clear at ``ingress``, and, where they lie behind it, what lies there with them:
-        a rule lets none pass that may not."""
-        if not self._programming.may_all_speak(wanted, ingress):
-            behind = self._topology.behind(wanted.network_address, ingress)
-            network = behind if behind and wanted.subnet_of(behind) else wanted
-            await self._programming.allow(Source(network, frozenset({ingress})))
+    async def _allow(self, wanted: Network, source: Address, ingress: Port) -> None:
+        """Lets the sources ``wanted``, of which ``source`` is one, speak in the clear at ``ingress``: all that lies behind the same port
+        with it, or, where a policy speaks of more, all of those. Addresses that neither a route nor a policy names get no place, so nobody
+        can use the places up by making addresses up.
+
+        Raises
+        ------
+        TableFull
+            There is no place for them.
+        """
+        behind = self._topology.behind(source, ingress)
+        if self._programming.may_all_speak(wanted, ingress):
+            return
+        if behind is not None and wanted.subnet_of(behind):
+            wanted = behind
+        elif wanted.num_addresses == 1:
+            raise TableFull(f"{source} is not behind this port")
+        await self._programming.allow(Source(wanted, frozenset({ingress})))
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)

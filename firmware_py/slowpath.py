@@ -29,6 +29,7 @@ from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, routed
 from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
+from spigate.firmware_py.soft.identification import Identifications
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
 from spigate.firmware_py.tables import AUDITABLE, Event, Route
 
@@ -93,14 +94,14 @@ class SlowPath:
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = Reassembly()
-        self._identification = 0
+        self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
         self.software: Counter[str] = Counter()
         self.made: Counter[str] = Counter()
 
-    def take_events(self) -> list[Event]:
-        """What happened since the last call: packets dropped for auditable reasons, soft lifetimes over."""
+    def take_events(self) -> list[tuple[Event, Sa]]:
+        """What happened since the last call, and to which SA: packets dropped for auditable reasons, soft lifetimes over."""
         events = list(self._events)
         self._events.clear()
         return events
@@ -141,9 +142,14 @@ class SlowPath:
             raise Consumed("ike", header, ethernet.pack() + packet)
         if in_udp and packet[ip.header_bytes + 8:ip.total_length] == KEEPALIVE:
             raise Consumed("keepalive")
-        placed = await self._assignment.software_inbound(self._identity(packet, ip), header)
-        if placed is None or bool(placed.sa.encapsulation) != in_udp:
+        placed = await self._assignment.named(self._identity(packet, ip), header, in_udp=in_udp)
+        if placed is None:
             raise Refused(Reason.NO_SA)
+        try:
+            await self._assignment.software_inbound(placed, header, packet)
+        except Refused as refusal:
+            self._tell(refusal.reason, placed, header, packet)
+            raise
         await self.decrypt(placed, header, ethernet, packet)
         return True
 
@@ -205,7 +211,7 @@ class SlowPath:
             raise Refused(Reason.NO_SA)
         spd = self._owner.spd
         if spd.bundled(sa):
-            placed = await self._assignment.software_inbound(sa.identity, header)
+            placed = await self._assignment.inbound(sa, header)
             await self.decrypt(placed, header, ethernet, packet, through)
         elif spd.admits(Flow.of(ip), through):
             await self._owner.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, header.depth, ethernet.pack() + packet)
@@ -270,7 +276,8 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu))
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
+                                                          identification=self._identification(placed.sa)))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise
@@ -279,6 +286,11 @@ class SlowPath:
         for piece in pieces:
             await self._send(route, header, ethernet, piece, Ip.parse(piece), "encrypted")
         self._count_fragments(pieces)
+
+    def _identification(self, sa: Sa) -> int | None:
+        """Of the next packet that ``sa`` makes: all SAs between two addresses share a sequence (RFC 6864 4.3). None: in transport mode
+        the packet keeps that of the host which sent it."""
+        return self._identifications.next(sa.source, sa.destination) if sa.mode == Mode.TUNNEL else None
 
     def _room(self, chain: list[Placed], ip: Ip) -> int:
         """Bytes of the longest packet that fits through all of a chain."""
@@ -302,8 +314,8 @@ class SlowPath:
         inbound = sa.direction == Direction.INBOUND
         at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
         sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.soft.state.sequence
-        self._events.append(Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
-                                  sequence, ip.source, ip.destination, header.time))
+        self._events.append((Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
+                                   sequence, ip.source, ip.destination, header.time), sa))
 
     # What routers say
 
@@ -356,7 +368,7 @@ class SlowPath:
             return
         told = icmp.path_mtu(packet, ip)
         about = told and icmp.quoted(told[1])
-        if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
+        if about and self._routing.is_outbound(about, spi(told[1] + bytes(16), about)):
             self._routing.learn_mtu(about.destination, told[0])
             await self._assignment.path_changed(about.destination)
 
@@ -369,11 +381,8 @@ class SlowPath:
         mtu = self._routing.mtu(route.egress, ip.destination)
         # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
         begins = kind == "encrypted" or (kind == "decrypted" and kept)
-        self._identification += begins
-        # AH has signed what IPv4's header says (RFC 4302 A1).
-        own = ip.identification if ip.version == 4 and ip.protocol == AH else self._identification
         try:
-            pieces = fragments(packet, mtu, own if begins else None)
+            pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
         except Refused:
             await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
                                ethernet, packet, mtu)
@@ -383,6 +392,12 @@ class SlowPath:
         self._count_fragments(pieces)
         if kind:
             self.software[kind] += 1
+
+    def _own(self, ip: Ip) -> int:
+        """The identification of the fragments of a packet that begins here: its own, which AH has signed too (RFC 4302 A1), where it
+        has one."""
+        own = ip.identification if ip.version == 4 else 0
+        return own or self._identifications.next(ip.source, ip.destination)
 
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:
