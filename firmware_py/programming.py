@@ -1,14 +1,14 @@
 """What the control element has written to the gateway's tables, and where there is room for more."""
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import collapse_addresses
 from time import monotonic
 
-from spigate.firmware_py.decision import EXACT, NO_POLICY, Decision
+from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.places import Places
-from spigate.firmware_py.punt import Port
+from spigate.firmware_py.punt import Place, Port
 from spigate.firmware_py.sa import Address, Direction, Lifetime, Network, Sa, Selectors
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
@@ -42,11 +42,9 @@ class Placed:
     dfe, index : int
         Its place. Where ``soft`` is set, a place that no SA ever has, so that what points there comes up.
     permitted : list of Selectors or None
-        What it may carry, for an inbound one.
+        What it may carry, for an inbound one, as far as boxes can say it; None: policy is asked about each packet.
     soft : SoftSa or None
         It is done here.
-    inside : bool
-        Its packets must have been inside another SA.
     mtu : int
         The DFE's limit for an outbound one.
     found : bool
@@ -70,7 +68,6 @@ class Placed:
     index: int
     permitted: list[Selectors] | None = None
     soft: SoftSa | None = None
-    inside: bool = False
     mtu: int = 0
     found: bool = False
     route: Route | None = None
@@ -111,6 +108,8 @@ class Programming:
         Why an SA is done in software.
     unfound : set of Placed
         Inbound SAs for which the CAM has no room: their packets are misses.
+    of_policy : frozenset of str
+        Those of these reasons that go when policies change.
     """
 
     def __init__(self, tables: Tables, clock: Callable[[], float] = monotonic):
@@ -121,27 +120,28 @@ class Programming:
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
         self.unfound: set[Placed] = set()
+        self.of_policy: frozenset[str] = frozenset()
         self._generations: Counter[tuple[int, int]] = Counter()
         # The last place of the last DFE is the one that is never filled.
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
         self._evicted = -EVICTION_SECONDS
         self._rules: OrderedDict[tuple, Rule] = OrderedDict()
+        self._decided: dict[tuple, Decision] = {}
         self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
         self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
         self._absent_route: int | None = None
-        self._sources: Places[Source] = Places("clear sources", capabilities.sources, clock)
-        self._kept_sources: set[Source] = set()
-        self._ipv6_sources: list[Source] = []
+        self._sources: list[Source] = []
+        self._unlisted: list[Source] = []
 
     # SAs
 
-    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, inside: bool = False,
-                    mtu: int = 0, why_not: str | None = None) -> Placed:
+    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, mtu: int = 0,
+                    why_not: str | None = None) -> Placed:
         """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software, if no DFE has, if the gateway lacks
         something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
         that an outbound one takes in a DFE; 0: any."""
-        placed = Placed(sa, *self._absent, permitted, inside=inside, mtu=mtu, used=self._clock())
+        placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         place = None if lacking else await self._find_place(prefer=dfe)
         self.placed[sa.identity] = placed
@@ -196,6 +196,24 @@ class Programming:
         if route is not None:
             placed.route = route
             await self._add_cam_or_take_over(placed, at)
+
+    async def permit(self, placed: Placed, permitted: list[Selectors] | None, why_not: str | None) -> None:
+        """Goes on with an inbound SA that may carry something else from now on; ``why_not`` says why no DFE can check that. It is done
+        here then, wanting to go back where only policy, or want of room, has kept it here."""
+        reason = self.refusals.get(placed.sa)
+        kept = reason is not None and reason not in self.of_policy and not placed.wanting
+        lacking = self.capabilities.lacks(placed.sa, permitted or ()) or why_not
+        if placed.permitted == permitted and (kept or reason == lacking or (lacking is None and placed.wanting)):
+            return
+        await self.take_over(placed, lacking or NO_ROOM)
+        placed.permitted, placed.soft = permitted, SoftSa(placed.sa, permitted, placed.soft.state)
+        if not kept:
+            placed.wanting, self.refusals[placed.sa] = lacking is None, lacking or NO_ROOM
+
+    def at(self, place: Place) -> Sa | None:
+        """The SA that has ``place``, or None: another one has it by now."""
+        return next((placed.sa for placed in self.placed.values()
+                     if (placed.dfe, placed.index, placed.generation) == (place.dfe, place.sa, place.generation)), None)
 
     async def state(self, placed: Placed) -> SaState:
         """How far an SA is."""
@@ -354,20 +372,16 @@ class Programming:
     # Rules
 
     async def install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule`` one of the gateway's; what must be tried before it and is not yet known is punted
-        until it is."""
-        for step in decision.before:
-            key = (step.order, step.ingress, step.selectors)
-            if key not in self._rules:
-                await self._put_rule(key, Rule(step.selectors, step.ingress, Action.PUNT, step.order))
-        await self._put_rule((decision.order, decision.ingress, decision.selectors), rule)
+        """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have nothing in common, or the
+        same becomes of what they have in common; so rules have no order."""
+        key = (rule.ingress, rule.selectors)
+        await self._put_rule(key, rule)
+        self._decided[key] = decision
 
-    async def forget_rules(self) -> None:
-        """Takes all rules back, the last ones first, so that no packet sees less than it must."""
-        for key, rule in sorted(self._rules.items(), key=lambda item: item[1].order, reverse=True):
-            await self._tables.remove_rule(rule)
-            self._rule_places.release(key)
-        self._rules.clear()
+    async def forget_rules(self, about: Callable[[Decision], bool] = lambda decision: True) -> None:
+        """Takes those rules back whose decisions are ``about`` something that has changed."""
+        for key in [key for key, decision in self._decided.items() if about(decision)]:
+            await self._drop_rule(key)
 
     def _pointing_to(self, dfe: int, index: int) -> list[tuple[tuple, Rule]]:
         return [(key, rule) for key, rule in self._rules.items()
@@ -385,12 +399,17 @@ class Programming:
         self._rules[key] = rule
         self.programmed["rule"] += 1
 
+    async def _drop_rule(self, key: tuple) -> None:
+        self._rule_places.release(key)
+        self._decided.pop(key, None)
+        await self._tables.remove_rule(self._rules.pop(key))
+
     async def _make_room(self, key: tuple) -> None:
-        """Takes a place for the rule ``key``, if need be from that of a single flow, which can be learned again. The gateway does not
-        say which rules it uses, so the oldest goes."""
-        _, loser = self._rule_places.take(key, lambda other: self._rules[other].order[0] in (EXACT, NO_POLICY))
+        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say which
+        rules it uses, so the oldest goes."""
+        _, loser = self._rule_places.take(key)
         if loser is not None:
-            await self._tables.remove_rule(self._rules.pop(loser))
+            await self._drop_rule(loser)
 
     # Routes and clear sources
 
@@ -446,50 +465,29 @@ class Programming:
         """The routes that lead to that Ethernet address."""
         return [route for route in self._routes if (route.egress, route.destination_mac) == (port, mac)]
 
-    async def allow(self, source: Source, *, keep: bool = False) -> None:
-        """Lets ``source`` speak in the clear, in every DFE, if need be in the place of one of which no rule speaks. ``keep``: for good.
+    async def allow(self, sources: Iterable[Source]) -> None:
+        """Lets ``sources`` and nobody else speak in the clear, in every DFE. Once. Neighbouring networks are written as one; for those
+        that find no room, and for IPv6, the control element knows it."""
+        networks: dict[frozenset[Port], list[Network]] = {}
+        for source in sources:
+            networks.setdefault(source.ingress, []).append(source.network)
+            self._sources.append(source)
+        listed = [Source(network, ingress) for ingress, given in networks.items()
+                  for network in collapse_addresses(network for network in given if network.version == 4)]
+        listed.sort(key=lambda source: source.network.prefixlen)
+        for index, source in enumerate(listed[:self.capabilities.sources]):
+            for dfe in range(self.capabilities.dfes):
+                await self._tables.write_source(dfe, index, source)
+            self.programmed["source"] += 1
+        self._unlisted = listed[self.capabilities.sources:]
 
-        Raises
-        ------
-        TableFull
-            All places are needed.
-        """
-        if source.network.version == 6:
-            if source not in self._ipv6_sources:
-                self._ipv6_sources.append(source)
-            return
-        if keep:
-            self._kept_sources.add(source)
-        if self._sources.find(source) is not None:
-            return
-        index, _ = self._sources.take(source, lambda other: other not in self._kept_sources and not self._spoken_of(other))
-        for dfe in range(self.capabilities.dfes):
-            await self._tables.write_source(dfe, index, source)
-        self.programmed["source"] += 1
-
-    async def forget_sources(self) -> None:
-        """Takes the sources back that are not kept; they are learned anew with the rules that need them."""
-        for source in self._sources:
-            if source not in self._kept_sources:
-                index = self._sources.release(source)
-                for dfe in range(self.capabilities.dfes):
-                    await self._tables.write_source(dfe, index, None)
-
-    def _spoken_of(self, source: Source) -> bool:
-        """Whether a rule lets some of ``source`` pass in the clear."""
-        return any(rule.action == Action.BYPASS and rule.ingress & source.ingress and rule.selectors.source.overlaps(source.network)
-                   for rule in self._rules.values())
-
-    def may_all_speak(self, network: Network, ingress: Port) -> bool:
-        """Whether all of ``network`` may speak in the clear at ``ingress``, by one entry. What was in a tunnel did not come in the
-        clear."""
-        return ingress == Port.RECIRCULATE or any(
-            ingress in known.ingress and known.network.version == network.version and network.subnet_of(known.network)
-            for known in [*self._sources, *self._ipv6_sources])
+    def lists(self, network: Network, ingress: Port) -> bool:
+        """Whether the DFEs know of all that may speak in the clear at ``ingress`` and are in ``network``."""
+        return not any(ingress in source.ingress and source.network.overlaps(network) for source in self._unlisted)
 
     def allowed(self, source: Address, ingress: Port) -> bool:
-        """Whether ``source`` may speak in the clear at ``ingress``."""
-        return self.may_all_speak(ip_network(source), ingress)
+        """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
+        return ingress == Port.RECIRCULATE or any(source in known.network and ingress in known.ingress for known in self._sources)
 
 
 def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:

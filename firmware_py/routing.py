@@ -1,7 +1,8 @@
 """Where packets leave: the control element's routes, for the gateway's tables and for the software path alike."""
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 
+from spigate.firmware_py.decision import Spd, Way
 from spigate.firmware_py.network import NextHop, Topology
 from spigate.firmware_py.packet import UDP, Ip
 from spigate.firmware_py.programming import Placed
@@ -68,22 +69,32 @@ class Routing:
         """Whether it is the gateway's own, or the host's that stands behind it in transport mode."""
         return address in self.topology.local
 
-    def inbound(self, placed: Placed) -> Route:
-        """The way of all that an inbound SA carries. One next hop for all its destinations: straight to it.
-        Several, or more IPsec inside: once more through the classifier. Transport mode: to the host, and where that is the control
-        element's, up to it by way of the classifier."""
+    def inbound(self, placed: Placed, spd: Spd) -> Route:
+        """The way of all that an inbound SA carries: once more through the classifier, whose rules say what policy does with
+        each packet. Straight to the next hop only where policy and destinations leave no other way; never to the network port.
+        Transport mode: to the host, or, where that is the control element's, up to it by way of the classifier."""
         transport = placed.sa.mode == Mode.TRANSPORT
         if layered(placed) or (transport and self.own_host):
             return Route(Port.RECIRCULATE)
         if transport:
             return Route(Port.SERVER)
-        hops = {self.topology.one_hop(selectors.destination) for selectors in placed.permitted}
-        hop = hops.pop() if len(hops) == 1 else None
-        return routed(hop) if hop else Route(Port.RECIRCULATE)
+        for box in placed.permitted or ():
+            first = box.destination.network_address
+            if spd.straight(box) and box.destination.subnet_of(self.topology.reach(first)):
+                hop = self.topology.next_hop(first)
+                if hop is not None and hop.port == Port.SERVER:
+                    return routed(hop)
+        return Route(Port.RECIRCULATE)
 
-    def outbound(self, sa: Sa) -> Route:
-        """The way of what an outbound SA sends."""
-        return Route(Port.NETWORK) if sa.mode == Mode.TRANSPORT else routed(self.next_hop(sa.destination))
+    def outbound(self, chain: Sequence[Sa]) -> Route:
+        """The way of what a chain of outbound SAs sends. Transport mode alone: as the frame says."""
+        transport = all(sa.mode == Mode.TRANSPORT for sa in chain)
+        return Route(Port.NETWORK) if transport else routed(self.next_hop(chain[-1].destination))
+
+    def way(self, destination: Address) -> Way:
+        """How packets to ``destination`` go on."""
+        route = self.topology.route(destination)
+        return Way(self.topology.reach(destination), route.port if route else None)
 
     def clear(self, ingress: Port, ip: Ip) -> Route:
         """How a clear packet goes on. The host of a transport SA stands behind the server port: to it and
@@ -97,7 +108,7 @@ class Routing:
         if self.is_local(ip.destination) or self.is_local(ip.source):
             hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
                      for sa in self._sas() if sa.mode == Mode.TRANSPORT and not self.own_host}
-            if ip.destination in hosts and ingress == Port.NETWORK:
+            if ip.destination in hosts and ingress != Port.SERVER:
                 return Route(Port.SERVER)
             if ip.source in hosts and ingress == Port.SERVER:
                 return Route(Port.NETWORK)

@@ -51,7 +51,7 @@ def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
         _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
-    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4}
+    assert bench.control.programmed == {"source": 1, "sa": 1, "cam": 1, "rule": 3, "route": 4}
     assert not bench.loop.drops
 
 
@@ -99,10 +99,12 @@ def test_what_should_have_been_protected_and_comes_in_the_clear_is_dropped():
 
 
 def test_the_protected_side_cannot_be_faked_from_outside():
-    bench = Bench([OUTBOUND], POLICIES)
-    bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    assert bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10"))) == ([], [])
-    assert bench.loop.drops == {Reason.POLICY: 1}
+    """Where nothing says that what no policy names may come in; otherwise it goes the way of what has come in (RFC 4301 5.2, 5.1)."""
+    for default, count in ((PolicyAction.DISCARD, 0), (PolicyAction.BYPASS, 1)):
+        bench = Bench([OUTBOUND], POLICIES, settings=Settings(default=default))
+        bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+        out, _ = bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10")))
+        assert len(opened(out)) == count and bench.loop.drops[Reason.POLICY] == 1 - count
 
 
 def test_what_no_policy_names_is_forwarded_as_a_router_does():
@@ -179,7 +181,7 @@ def test_an_sa_that_no_policy_names_carries_nothing():
 
 def test_selectors_of_an_sa_narrow_what_its_policies_name():
     narrow = selectors("10.0.0.0/8", "10.2.0.10/32", protocol=17)
-    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [1, 0, 1])):
+    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [0, 0, 0])):
         bench = Bench([replace(INBOUND, selectors=narrow)], policies)
         ways = (("10.1.0.1", "10.2.0.10"), ("10.1.0.1", "10.2.0.11"), ("10.1.7.1", "10.2.0.10"))
         assert [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(*way)))[1]) for way in ways] == counts
@@ -237,11 +239,10 @@ def test_miss_drop_programs_and_drops():
 
 def test_the_balancer_chooses_the_dfe():
     sas = [sa(0x2000 + n, reqid=n + 1) for n in range(8)]
-    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE), reqid=n + 1) for n in range(8)]
+    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", "10.2.0.10/32"), reqid=n + 1) for n in range(8)]
     bench = Bench(sas, policies, replace(GATEWARE, dfes=4))
     for n, one in enumerate(sas):
         bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))
-    # Between two SAs the balancer also gives a turn to the inner packet, which goes by a rule.
     assert len({bench.control.placed(one).dfe for one in sas}) == 4
 
 
@@ -260,7 +261,7 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
         bench.now += RULE_SECONDS
 
 
-def test_protected_flows_go_by_software_when_the_rules_are_full():
+def test_protected_flows_go_by_software_while_the_rules_are_full():
     sas = [sa(0x3000 + n, Direction.OUTBOUND, reqid=n + 1) for n in range(3)]
     policies = [policy(OUT, selectors(HERE, f"10.1.{n}.0/24"), reqid=n + 1) for n in range(3)]
     bench = Bench(sas, policies, replace(GATEWARE, rules=2))
@@ -268,6 +269,10 @@ def test_protected_flows_go_by_software_when_the_rules_are_full():
         out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))
         assert len(opened(out, one)) == 1
     assert bench.control.software == {"encrypted": 1} and list(bench.control.refusals) == sas[2:]
+    bench.now += RULE_SECONDS
+    bench.do(bench.control.give_back())
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.2.1")))
+    assert len(opened(out, sas[2])) == 1 and not bench.control.refusals, "then the oldest rule gives way"
 
 
 def test_explicit_sources_are_the_only_ones():
@@ -382,7 +387,8 @@ def test_transport_mode_may_come_later():
 
 def test_a_vlan_tag_stays_in_transport_mode():
     inbound = replace(INBOUND, mode=Mode.TRANSPORT)
-    bench = Bench([inbound], settings=Settings(cfe=CfeSettings(network_vlan=7)))
+    bench = Bench([inbound], [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT)],
+                  settings=Settings(cfe=CfeSettings(network_vlan=7)))
     one = bench.sealed(inbound, udp(PEER, SELF))
     tagged = one[:12] + b"\x81\0\0\7" + one[12:]
     _, out = bench.feed(Port.NETWORK, tagged)

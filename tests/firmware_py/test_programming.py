@@ -6,9 +6,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from spigate.firmware_py.decision import Decision
+from spigate.firmware_py.decision import Decision, Verdict
 from spigate.firmware_py.errors import TableFull
-from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.programming import GENERATIONS, IDLE_SECONDS, NO_ROOM, SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
@@ -51,8 +50,8 @@ def placed(one, tables):
         if one.direction == Direction.INBOUND:
             await programming.find_by(found, ROUTE)
         else:
-            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, (1,), found.dfe, found.index, await programming.route(ROUTE))
-            await programming.install(Decision(PolicyAction.PROTECT, SELECTORS, rule.ingress, rule.order), rule)
+            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, found.dfe, found.index, await programming.route(ROUTE))
+            await programming.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
         return found
 
     found = asyncio.run(run())
