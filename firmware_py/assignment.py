@@ -3,6 +3,7 @@ from collections.abc import Callable, Collection
 
 from spigate.firmware_py.decision import Decision, Spd
 from spigate.firmware_py.packet import Refused
+from spigate.firmware_py.policy import Policy
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Routing
@@ -58,23 +59,6 @@ class Assignment:
             await self._programming.give_back(placed, 0 if inbound else self._mtu(placed.sa),
                                               self._routing.inbound(placed, self._spd()) if inbound else None)
 
-    def _permitted(self, sa: Sa) -> tuple[list[Selectors] | None, str | None]:
-        """The box of what an inbound SA may carry, and why no DFE can check that. In software policy is asked about each
-        packet, and the box is the SA's own, if it has one."""
-        spd = self._spd()
-        boxes = spd.carried(sa)
-        why_not = INSIDE if spd.bundled(sa) else UNNAMED if not spd.named(sa) else BOXES if boxes is None or len(boxes) != 1 else None
-        return ([sa.selectors] if sa.selectors else None) if why_not else boxes, why_not
-
-    async def policies_changed(self, what: Callable[[Selectors], bool]) -> None:
-        """Policies about selectors for which ``what`` is true have come or gone: SAs at work may carry something else by now, or
-        their packets go another way."""
-        for placed in list(self._programming.placed.values()):
-            if placed.sa.direction == Direction.INBOUND and (placed.permitted is None or any(map(what, placed.permitted))):
-                await self._programming.permit(placed, *self._permitted(placed.sa))
-                await self.bring_in(placed)
-                await self._lead(placed)
-
     async def lead_anew(self) -> None:
         """Packets of inbound SAs at work may go another way by now."""
         for placed in list(self._programming.placed.values()):
@@ -83,8 +67,8 @@ class Assignment:
     async def lead_straight(self, addresses: Collection[Address]) -> None:
         """Neighbours with these addresses have turned up: SAs whose packets went round, because nobody knew where to, may go straight."""
         for placed in list(self._programming.placed.values()):
-            if placed.route is not None and placed.route.egress == Port.RECIRCULATE and any(
-                    self._routing.leads_to(selectors.destination, address) for selectors in placed.permitted for address in addresses):
+            boxes = placed.permitted if placed.route is not None and placed.route.egress == Port.RECIRCULATE else None
+            if any(self._routing.leads_to(box.destination, address) for box in boxes or () for address in addresses):
                 await self._lead(placed)
 
     async def _lead(self, placed: Placed) -> None:
@@ -92,6 +76,22 @@ class Assignment:
             route = self._routing.inbound(placed, self._spd())
             if route != placed.route:
                 await self._programming.find_by(placed, route)
+
+    def _permitted(self, sa: Sa) -> tuple[list[Selectors] | None, str | None]:
+        """The box of what an inbound SA may carry, and why no DFE can check that. In software policy is asked about each
+        packet, and the box is the SA's own, if it has one."""
+        spd = self._spd()
+        boxes = spd.carried(sa)
+        why_not = INSIDE if spd.bundled(sa) else UNNAMED if not spd.named(sa) else BOXES if boxes is None or len(boxes) != 1 else None
+        return ([sa.selectors] if sa.selectors else None) if why_not else boxes, why_not
+
+    async def policy_changed(self, policy: Policy) -> None:
+        """``policy`` has come or gone: SAs at work may carry something else by now, or their packets go another way."""
+        for placed in list(self._programming.placed.values()):
+            if placed.sa.direction == Direction.INBOUND and self._spd().concerns(policy, placed.sa):
+                await self._programming.permit(placed, *self._permitted(placed.sa))
+                await self.bring_in(placed)
+                await self._lead(placed)
 
     async def outbound(self, sa: Sa, header: PuntHeader, why_not: str | None = None) -> Placed:
         """Puts an outbound SA to work, if it is not yet; in software, if ``why_not`` is given."""

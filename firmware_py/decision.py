@@ -112,6 +112,10 @@ class Spd:
         self._local = frozenset(local)
         self._way = way
         self._inbound, self._outbound = _entries(policies.inbound()), _entries(policies.outbound())
+        self._of_reqid: dict[int, list[int]] = {}
+        for at, entry in enumerate(self._inbound):
+            for reqid in {template.reqid for policy in entry.policies for template in policy.templates}:
+                self._of_reqid.setdefault(reqid, []).append(at)
         self._known = lru_cache(maxsize=4096)(self._decide)
 
     # Packets
@@ -205,9 +209,20 @@ class Spd:
 
     # SAs
 
+    def _naming(self, sa: Sa) -> Iterable[tuple[int, "_Entry"]]:
+        """The inbound policies that name ``sa``, and their places."""
+        for at in sorted({*self._of_reqid.get(sa.reqid, ()), *self._of_reqid.get(0, ())}):
+            if any(template.accepts(sa) for policy in self._inbound[at].policies for template in policy.templates):
+                yield at, self._inbound[at]
+
     def named(self, sa: Sa) -> bool:
         """Whether an inbound policy names ``sa``."""
-        return any(template.accepts(sa) for entry in self._inbound for policy in entry.policies for template in policy.templates)
+        return any(self._naming(sa))
+
+    def concerns(self, policy: Policy, sa: Sa) -> bool:
+        """Whether it matters for what the inbound ``sa`` may carry that ``policy`` has come or gone."""
+        return any(template.accepts(sa) for template in policy.templates) or any(
+            entry.selectors.overlaps(policy.selectors) for _, entry in self._naming(sa))
 
     def versions(self, sa: Sa) -> set[int]:
         """IP versions of what outbound policies lead to ``sa``."""
@@ -218,13 +233,13 @@ class Spd:
         """Whether an inbound policy names ``sa`` beside others: then only who has seen them all knows whether it may
         have been used."""
         return any(len(policy.templates) > 1 and any(template.accepts(sa) for template in policy.templates)
-                   for entry in self._inbound for policy in entry.policies)
+                   for _, entry in self._naming(sa) for policy in entry.policies)
 
     def carried(self, sa: Sa) -> list[Selectors] | None:
         """The boxes of all packets that inbound policy lets out of ``sa`` alone, none inside another; None: no boxes say
         it, for an earlier policy that wants something else cuts one."""
         found: list[Selectors] = []
-        for at, entry in enumerate(self._inbound):
+        for at, entry in self._naming(sa):
             if not entry.permits((sa,)):
                 continue
             box = entry.selectors.intersection(sa.selectors) if sa.selectors else entry.selectors
@@ -241,9 +256,9 @@ class Spd:
 
     def straight(self, box: Selectors) -> bool:
         """Whether all packets in ``box`` that came out of an SA which carries nothing else go on by their destination alone:
-        no outbound policy names one, and none is for the gateway itself. Then no rule need be asked."""
+        no outbound policy names one, and none is for the gateway itself or claims to come from it. Then no rule need be asked."""
         return (not any(entry.selectors.overlaps(box) for entry in self._outbound)
-                and not any(address in box.destination for address in self._local))
+                and not any(address in box.destination or address in box.source for address in self._local))
 
 
 def outside(sa: Sa) -> Flow:

@@ -30,6 +30,8 @@ ABSENT_ROUTE = Route(Port.SERVER)
 
 GENERATIONS = 256
 """Numbers that tell the SAs apart that have one place of a DFE one after the other."""
+MAX_PLACES = 1 << 14
+"""Places of SAs that are remembered, for packets that a DFE had when its SA went elsewhere."""
 
 
 @dataclass(eq=False)
@@ -42,7 +44,7 @@ class Placed:
     dfe, index : int
         Its place. Where ``soft`` is set, a place that no SA ever has, so that what points there comes up.
     permitted : list of Selectors or None
-        What it may carry, for an inbound one, as far as boxes can say it; None: policy is asked about each packet.
+        What it may carry, for an inbound one, as far as boxes can say it. None: policy is asked about each packet.
     soft : SoftSa or None
         It is done here.
     mtu : int
@@ -106,10 +108,10 @@ class Programming:
         Entries written, by table.
     refusals : dict of Sa to str
         Why an SA is done in software.
-    unfound : set of Placed
-        Inbound SAs for which the CAM has no room: their packets are misses.
     of_policy : frozenset of str
         Those of these reasons that go when policies change.
+    unfound : set of Placed
+        Inbound SAs for which the CAM has no room: their packets are misses.
     """
 
     def __init__(self, tables: Tables, clock: Callable[[], float] = monotonic):
@@ -119,9 +121,10 @@ class Programming:
         self.placed: dict[tuple, Placed] = {}
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
-        self.unfound: set[Placed] = set()
         self.of_policy: frozenset[str] = frozenset()
+        self.unfound: set[Placed] = set()
         self._generations: Counter[tuple[int, int]] = Counter()
+        self._places: OrderedDict[tuple[int, int, int], Sa] = OrderedDict()
         # The last place of the last DFE is the one that is never filled.
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
@@ -131,8 +134,9 @@ class Programming:
         self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
         self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
         self._absent_route: int | None = None
-        self._sources: list[Source] = []
-        self._unlisted: list[Source] = []
+        self._sources: Places[Source] = Places("clear sources", capabilities.sources, clock)
+        self._kept_sources: set[Source] = set()
+        self._ipv6_sources: list[Source] = []
 
     # SAs
 
@@ -198,22 +202,21 @@ class Programming:
             await self._add_cam_or_take_over(placed, at)
 
     async def permit(self, placed: Placed, permitted: list[Selectors] | None, why_not: str | None) -> None:
-        """Goes on with an inbound SA that may carry something else from now on; ``why_not`` says why no DFE can check that. It is done
-        here then, wanting to go back where only policy, or want of room, has kept it here."""
-        reason = self.refusals.get(placed.sa)
-        kept = reason is not None and reason not in self.of_policy and not placed.wanting
-        lacking = self.capabilities.lacks(placed.sa, permitted or ()) or why_not
-        if placed.permitted == permitted and (kept or reason == lacking or (lacking is None and placed.wanting)):
+        """Goes on with an inbound SA that may carry something else from now on: here, and wanting, if a DFE can check it and could have
+        had it before; ``why_not`` says why none can."""
+        if placed.soft is None and why_not is None and placed.permitted == permitted:
             return
-        await self.take_over(placed, lacking or NO_ROOM)
+        able = placed.soft is None or placed.wanting or self.refusals[placed.sa] in self.of_policy
+        await self.take_over(placed, why_not or NO_ROOM)
         placed.permitted, placed.soft = permitted, SoftSa(placed.sa, permitted, placed.soft.state)
-        if not kept:
+        if able:
+            lacking = self.capabilities.lacks(placed.sa, permitted or ()) or why_not
             placed.wanting, self.refusals[placed.sa] = lacking is None, lacking or NO_ROOM
 
     def at(self, place: Place) -> Sa | None:
-        """The SA that has ``place``, or None: another one has it by now."""
-        return next((placed.sa for placed in self.placed.values()
-                     if (placed.dfe, placed.index, placed.generation) == (place.dfe, place.sa, place.generation)), None)
+        """The SA that had ``place`` when a DFE took a packet there, if there still is one."""
+        sa = self._places.get((place.dfe, place.sa, place.generation))
+        return sa if sa is not None and sa.identity in self.placed and self.placed[sa.identity].sa == sa else None
 
     async def state(self, placed: Placed) -> SaState:
         """How far an SA is."""
@@ -344,6 +347,9 @@ class Programming:
         of this one's: it would have to wait while the place is given away 256 times."""
         placed.dfe, placed.index = place
         placed.generation = self._generations[place] = (self._generations[place] + 1) % GENERATIONS
+        self._places[*place, placed.generation] = placed.sa
+        while len(self._places) > MAX_PLACES:
+            self._places.popitem(last=False)
 
     async def _find_place(self, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
         """A place in an enabled DFE: in ``prefer``, or the one with most room, or that of an SA that is idle. None: there is none."""
@@ -394,7 +400,7 @@ class Programming:
         if old:
             await self._tables.replace_rule(old, rule)
         else:
-            await self._make_room(key)
+            await self._make_room(key, rule)
             await self._tables.add_rule(rule)
         self._rules[key] = rule
         self.programmed["rule"] += 1
@@ -404,12 +410,17 @@ class Programming:
         self._decided.pop(key, None)
         await self._tables.remove_rule(self._rules.pop(key))
 
-    async def _make_room(self, key: tuple) -> None:
-        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say which
-        rules it uses, so the oldest goes."""
+    async def _make_room(self, key: tuple, rule: Rule) -> None:
+        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say
+        which rules it uses, so the oldest goes. Rules that discard have half of the places, for whoever is outside makes them."""
+        if rule.action == Action.DISCARD:
+            discards = sum(known.action == Action.DISCARD for known in self._rules.values())
+            if 2 * discards >= self.capabilities.rules:
+                raise TableFull(f"The rules that discard have their share: {discards} entries")
         _, loser = self._rule_places.take(key)
         if loser is not None:
-            await self._drop_rule(loser)
+            self._decided.pop(loser, None)
+            await self._tables.remove_rule(self._rules.pop(loser))
 
     # Routes and clear sources
 

@@ -211,7 +211,7 @@ class SlowPath:
             raise Refused(Reason.NO_SA)
         spd = self._owner.spd
         if spd.bundled(sa):
-            placed = await self._assignment.inbound(sa, header)  # done here, as all such are
+            placed = await self._assignment.inbound(sa, header)
             await self.decrypt(placed, header, ethernet, packet, through)
         elif spd.admits(Flow.of(ip), through):
             await self._owner.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, header.depth, ethernet.pack() + packet)

@@ -127,7 +127,7 @@ class Hardware:
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
             policies=[*(policy for exception in config.policies for policy in exceptions(*exception)), *traps],
             settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
-        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
+        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved

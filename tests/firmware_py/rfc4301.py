@@ -14,6 +14,9 @@ class Gateway:
     local: set = field(default_factory=set)
     sides: object = None
 
+    def __post_init__(self):
+        self._spds = {outbound: self.entries(outbound) for outbound in (False, True)}
+
     def entries(self, outbound: bool) -> list[list]:
         """The SPD of one direction, ordered (4.4.1: by the administrator; here by priority, then by age). Entries of equal
         selectors and priority that protect are one entry, to which several SAs belong (4.4.1: an entry may lead to several)."""
@@ -32,7 +35,7 @@ class Gateway:
         return found
 
     def first(self, outbound: bool, packet: tuple) -> list | None:
-        return next((entry for entry in self.entries(outbound) if meant(entry[0].selectors, packet)), None)
+        return next((entry for entry in self._spds[outbound] if meant(entry[0].selectors, packet)), None)
 
     def inbound(self, packet: tuple, sas: list) -> bool:
         """5.2: clear traffic must be bypassed by the first entry that it matches; traffic that was protected must match an entry that

@@ -35,7 +35,7 @@ class Bench:
         pad = Pad([peer("b", "a", "b", children=children)])
         self.traps = trap_policies(pad, {("b", "net"): "traffic", ("b", "other"): "now"})
         spd = Spd(PolicyDatabase([*self.traps, *policies]))
-        self.waiting = Waiting(self.traps, hooks, lambda port, flow: spd.decide(flow, port, None).policy, self.done.extend)
+        self.waiting = Waiting(self.traps, hooks, lambda port, flow: spd.decide(flow, port, None).policies, self.done.extend)
 
     def waits(self, frame=PACKET, header=CLEAR):
         return self.waiting.waits(header, frame, self.inbound.__contains__)
