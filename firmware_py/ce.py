@@ -20,7 +20,7 @@ from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Network, Sa
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -411,8 +411,8 @@ class ControlElement:
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if self._settings.sources is None:
-                await self._allow(decision.region.source, ip.source, header.ingress)
+            if not self._programming.lists(decision.region.source, header.ingress):
+                raise TableFull("Some of these sources have no place in the DFEs")
             action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
@@ -421,25 +421,6 @@ class ControlElement:
             at = await (self._programming.route_of_absent() if placed.soft else self._programming.route(route))
             action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
-
-    async def _allow(self, wanted: Network, source: Address, ingress: Port) -> None:
-        """Lets the sources ``wanted``, of which ``source`` is one, speak in the clear at ``ingress``: all that lies behind the same port
-        with it, or, where a policy speaks of more, all of those. Addresses that neither a route nor a policy names get no place, so nobody
-        can use the places up by making addresses up.
-
-        Raises
-        ------
-        TableFull
-            There is no place for them.
-        """
-        behind = self._topology.behind(source, ingress)
-        if self._programming.may_all_speak(wanted, ingress):
-            return
-        if behind is not None and wanted.subnet_of(behind):
-            wanted = behind
-        elif wanted.num_addresses == 1:
-            raise TableFull(f"{source} is not behind this port")
-        await self._programming.allow(Source(wanted, frozenset({ingress})))
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)

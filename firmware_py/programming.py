@@ -134,9 +134,8 @@ class Programming:
         self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
         self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
         self._absent_route: int | None = None
-        self._sources: Places[Source] = Places("clear sources", capabilities.sources, clock)
-        self._kept_sources: set[Source] = set()
-        self._ipv6_sources: list[Source] = []
+        self._sources: list[Source] = []
+        self._unlisted: list[Source] = []
 
     # SAs
 
