@@ -156,6 +156,20 @@ def test_the_sas_really_used_are_those_that_policy_asks_for(given_policies, thro
     assert rfc4301.Gateway(given_policies, "discard").inbound(packet_of(INNER), through) == admitted
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(st.sampled_from([1, 2, 9]), st.booleans()), min_size=1, max_size=3)), max_size=4),
+       st.lists(st.sampled_from([*INBOUND, OUTER]), max_size=3))
+def test_chains_are_those_of_the_text(drawn, through):
+    """Templates in any number, also of policies about the packets of SAs themselves."""
+    made = []
+    for between, chain in drawn:
+        templates = tuple(Template(source=ip_address("0.0.0.0"), destination=ip_address("0.0.0.0"), mode=Mode.TUNNEL, reqid=reqid,
+                                   protocol=AH if reqid == 9 else 50, optional=optional) for reqid, optional in chain)
+        what = selectors("192.0.2.1/32", "192.0.2.2/32") if between else selectors(THERE, HERE)
+        made.append(Policy(selectors=what, direction=IN, action=PolicyAction.PROTECT, templates=templates, priority=len(made) % 2))
+    assert Spd(PolicyDatabase(made)).admits(INNER, through) == rfc4301.Gateway(made, "discard").inbound(packet_of(INNER), through)
+
+
 # What goes on
 
 
