@@ -85,10 +85,11 @@ class Assignment:
         why_not = INSIDE if spd.bundled(sa) else UNNAMED if not spd.named(sa) else BOXES if boxes is None or len(boxes) != 1 else None
         return ([sa.selectors] if sa.selectors else None) if why_not else boxes, why_not
 
-    async def policy_changed(self, policy: Policy) -> None:
-        """``policy`` has come or gone: SAs at work may carry something else by now, or their packets go another way."""
+    async def policy_changed(self, policy: Policy, before: Spd) -> None:
+        """``policy`` has come or gone: SAs at work may carry something else by now, or their packets go another way. ``before``: the
+        policies when they were compiled last; what came later concerned no SA at work."""
         for placed in list(self._programming.placed.values()):
-            if placed.sa.direction == Direction.INBOUND and self._spd().concerns(policy, placed.sa):
+            if placed.sa.direction == Direction.INBOUND and before.concerns(policy, placed.sa):
                 await self._programming.permit(placed, *self._permitted(placed.sa))
                 await self.bring_in(placed)
                 await self._lead(placed)

@@ -118,7 +118,7 @@ class ControlElement:
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
         self._written, self._returns, self._limits_misses = 0, Counter(), True
-        self._spd: Spd | None = None
+        self._spd, self._compiled = None, False
         for sa in sas:
             self._sas.add(sa, self._clock())
         for policy in policies:
@@ -229,7 +229,7 @@ class ControlElement:
     async def change_topology(self, topology: Topology) -> None:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
         before, self._topology, self._routing.topology = self._topology, topology, topology
-        self._spd = None
+        self._compiled = False
         if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
             await self._programming.forget_rules()
             await self._assignment.lead_anew()
@@ -269,16 +269,18 @@ class ControlElement:
 
     async def _policies_changed(self, policy: Policy) -> None:
         """Rules and SAs about packets that ``policy`` is about are learned anew."""
-        self._spd, selectors = None, policy.selectors
+        before, self._compiled, selectors = self._spd, False, policy.selectors
         await self._programming.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
-        await self._assignment.policy_changed(policy)
+        if before is not None:  # otherwise no SA is at work yet
+            await self._assignment.policy_changed(policy, before)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
 
     @property
     def spd(self) -> Spd:
         """The policies, compiled for the networks as they are."""
-        if self._spd is None:
+        if not self._compiled:
+            self._compiled = True
             self._spd = Spd(self._policies, self._settings.default, self._topology.local, self._routing.way)
         return self._spd
 

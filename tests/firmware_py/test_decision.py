@@ -203,6 +203,15 @@ def test_boxes_are_as_large_as_policies_leave_them(destination, port, kept):
     assert spd.decide(flow, Port.SERVER).region == kept
 
 
+def test_boxes_of_ipv6():
+    here, there = "2001:db8:2::/64", "2001:db8:1::/48"
+    spd = Spd(PolicyDatabase([policy(OUT, selectors(here, "2001:db8:1:8000::/49"), PolicyAction.DISCARD), policy(OUT, selectors(HERE, THERE)),
+                              policy(OUT, selectors(here, there), reqid=6)]), local=[ip_address("2001:db8:1::1"), ip_address("10.1.0.1")])
+    flow = Flow(ip_address("2001:db8:2::9"), ip_address("2001:db8:1:4000::9"), 58, None)
+    decided = spd.decide(flow, Port.SERVER)
+    assert decided.policy.templates[0].reqid == 6 and decided.region == selectors(here, "2001:db8:1:4000::/50")
+
+
 def test_local_addresses_are_in_no_box():
     spd = Spd(PolicyDatabase([policy(OUT, selectors(HERE, "0.0.0.0/0"))]), PolicyAction.BYPASS, [ip_address("192.0.2.2")], None)
     region = spd.decide(Flow(ip_address("10.2.0.9"), ip_address("192.0.2.1"), 1, None), Port.SERVER).region
