@@ -55,7 +55,7 @@ def packet_of(flow):
     return flow.source, flow.destination, flow.protocol, flow.ports
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(spds, locals_, defaults, st.lists(flows, min_size=1, max_size=8), st.sampled_from(list(PORTS)), st.sampled_from([(), *((one,) for one in INBOUND)]))
 def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingress, through):
     through = through if ingress == "recirculate" else ()
@@ -72,7 +72,7 @@ def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingr
         assert decided.clear == (action == "bypass" and side(flow.destination) == "network")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, locals_, defaults, st.sampled_from([Port.NETWORK, Port.SERVER, Port.RECIRCULATE]))
 def test_boxes_are_disjoint_and_have_one_decision(given_policies, local, default, ingress):
     """Each flow's box has that flow; of all other flows in it the same becomes, by the same next hop; and two boxes are the same, or
@@ -97,7 +97,7 @@ def admitted(spd, one):
     return {flow for flow in EVERY_FLOW if spd.admits(flow, (one,)) and (one.selectors is None or flow.matches(one.selectors))}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, st.one_of(st.none(), selections))
 def test_the_boxes_of_an_sa_are_what_policy_lets_out_of_it(given_policies, own):
     spd = Spd(PolicyDatabase(given_policies))
@@ -107,7 +107,7 @@ def test_the_boxes_of_an_sa_are_what_policy_lets_out_of_it(given_policies, own):
         assert {flow for flow in EVERY_FLOW if any(flow.matches(box) for box in boxes)} == admitted(spd, one)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, locals_, selections)
 def test_straight_is_what_every_packet_would_go(given_policies, local, box):
     spd = Spd(PolicyDatabase(given_policies), PolicyAction.DISCARD, local, way)
