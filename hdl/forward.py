@@ -3,11 +3,13 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from spigate.hdl.csr.punts import REFUSED
 from spigate.hdl.net.align import RemoveAlignment
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, Egress, Port, Reason, Report
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, Port, Reason, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import ALIGN, Beat, packets
+from spigate.hdl.punts import PuntQueues
 
 COUNTERS = {
     Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
@@ -45,8 +47,10 @@ class Forwarding(wiring.Component):
     recirculate_egress : Out(stream of Egress)
         One for each of ``recirculate``, offered no later than its first beat. The packet behind waits until it is
         taken.
+    punts : In(array of Policer), spi_open : Out(1)
+        As ``limits`` and ``spi_open`` of :class:`~spigate.hdl.punts.PuntQueues`.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped.
+        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.csr.punts.REFUSED`).
     counters : Out(FORWARD_COUNTERS)
     """
 
@@ -58,6 +62,7 @@ class Forwarding(wiring.Component):
             "i": In(packets(beat_bytes)).array(sources), "egress": In(stream.Signature(Egress())).array(sources),
             "network": Out(packets(beat_bytes)), "server": Out(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
             "recirculate": Out(packets(beat_bytes)), "recirculate_egress": Out(stream.Signature(Egress())),
+            "punts": In(CfeControl().members["punts"]), "spi_open": Out(1),
             "reports": Out(stream.Signature(Report())), "counters": Out(FORWARD_COUNTERS),
         })
 
@@ -68,8 +73,9 @@ class Forwarding(wiring.Component):
             name = port.name.lower()
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
                 Beat(self._beat_bytes), count=self._sources, last=lambda beat: beat.last)
-            m.submodules[f"{name}_queue"] = queues[port] = PacketFifo(
-                beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
+            m.submodules[f"{name}_queue"] = queues[port] = (
+                PuntQueues(beat_bytes=self._beat_bytes, depth=self._depth) if port is Port.CE
+                else PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True))
             connect(m, merges[port].o, queues[port].i)
 
         for source, (packet, egress) in enumerate(zip(self.i, self.egress, strict=True)):
@@ -97,6 +103,7 @@ class Forwarding(wiring.Component):
             connect(m, queues[port].o, remove.i)
             connect(m, remove.o, wiring.flipped(output))
         connect(m, queues[Port.CE].o, wiring.flipped(self.punt))
+        m.d.comb += [queues[Port.CE].limits.eq(self.punts), self.spi_open.eq(queues[Port.CE].spi_open)]
         self._recirculate(m, queues[Port.RECIRCULATE].o)
         self._account(m, queues)
         return m
@@ -123,21 +130,38 @@ class Forwarding(wiring.Component):
             ]
 
     def _account(self, m, queues):
-        """Counts what is kept and reports what is dropped. Drops look alike: those not yet reported are a number."""
-        pending = Signal(8)
-        room = pending < 2 ** len(pending) - 1 - len(queues)
-        drops = []
+        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers."""
+        losses = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
-            beat, lost = queue.i.payload, queue.dropped.valid & room
-            m.d.comb += queue.dropped.ready.eq(room)
-            drops.append(lost)
-            counter = self.counters[COUNTERS[port]]
-            with m.If(queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~queue.dropped.valid):
+            dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
+            if port is Port.CE:
+                losses |= {reason: [(dropped, dropped.payload == kind)] for kind, reason in REFUSED.items()}
+                kept = queue.kept
+            else:
+                losses[Reason.QUEUE_FULL].append((dropped, 1))
+                beat = queue.i.payload
+                kept = queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~dropped.valid
+            with m.If(kept):
                 m.d.sync += counter.eq(counter + 1)
+        pending = {reason: Signal(8, name=f"pending_{reason.name.lower()}") for reason in losses}
         report = self.reports
-        m.d.comb += [
-            report.valid.eq(pending != 0),
-            report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1),
-            report.payload.dfe.eq(FROM_FORWARDING),
-        ]
-        m.d.sync += pending.eq(pending + sum(drops) - (report.valid & report.ready))
+        m.d.comb += [report.payload.dropped.eq(1), report.payload.dfe.eq(FROM_FORWARDING)]
+        taken = {}
+        with m.If(~report.valid | report.ready):
+            m.d.sync += report.valid.eq(0)
+        for reason, count in pending.items():
+            # The last one with something to tell does so.
+            taken[reason] = Signal(name=f"taken_{reason.name.lower()}")
+            with m.If((~report.valid | report.ready) & (count != 0)):
+                for other in list(taken)[:-1]:
+                    m.d.comb += taken[other].eq(0)
+                m.d.comb += taken[reason].eq(1)
+                m.d.sync += [report.valid.eq(1), report.payload.reason.eq(reason)]
+        for reason, drops in losses.items():
+            count = pending[reason]
+            room = Signal(name=f"room_{reason.name.lower()}")
+            m.d.comb += room.eq(count < 2 ** len(count) - 1 - len(drops))
+            for dropped, mine in drops:
+                with m.If(mine):
+                    m.d.comb += dropped.ready.eq(room)
+            m.d.sync += count.eq(count + sum(dropped.valid & mine & room for dropped, mine in drops) - taken[reason])

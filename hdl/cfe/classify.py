@@ -42,6 +42,8 @@ class Classifier(wiring.Component):
     eligible : In(dfes)
         DFEs that may get packets.
     free : In(12).array(dfes)
+    spi_open : In(1)
+        The control element has room and time for an unknown SPI.
     time : In(32)
     clear, hit, miss : Out(1)
         For a clock: a packet was decided by a rule, found in the CAM, found in neither.
@@ -55,7 +57,7 @@ class Classifier(wiring.Component):
             "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())),
             "o": Out(stream.Signature(PacketInfo())),
             "control": In(CfeControl()), "eligible": In(dfes), "free": In(12).array(dfes), "time": In(32),
-            "clear": Out(1), "hit": Out(1), "miss": Out(1),
+            "spi_open": In(1, init=1), "clear": Out(1), "hit": Out(1), "miss": Out(1),
         })
 
     def elaborate(self, platform):
@@ -144,8 +146,7 @@ class Classifier(wiring.Component):
             balancer.balance.eq(control.balance), balancer.weights.eq(control.weights),
             balancer.eligible.eq(self.eligible),
             *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period),
-            misses.time.eq(self.time), misses.keyed.eq(is_esp),
+            misses.interval.eq(control.miss_interval), misses.open.eq(self.spi_open), misses.time.eq(self.time),
             misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
@@ -192,10 +193,10 @@ class Classifier(wiring.Component):
                     with m.Elif(~is_esp & (control.rule_miss == Action.DISCARD)):
                         decide(Verdict.DROP, Reason.POLICY)
                     with m.Else():
-                        m.d.comb += [balancer.start.eq(1), misses.start.eq(self.eligible.any())]
-                        m.next = "MISS"
-                        with m.If(~self.eligible.any()):
-                            m.next = "BALANCE"
+                        m.d.comb += [balancer.start.eq(1), misses.start.eq(is_esp & self.eligible.any())]
+                        m.next = "BALANCE"
+                        with m.If(is_esp & self.eligible.any()):
+                            m.next = "MISS"
                 with m.Elif(needs_route & (route.egress == Port.RECIRCULATE) & (info.depth == MAX_DEPTH)):
                     decide(Verdict.DROP, Reason.NESTED)
                 with m.Elif(is_esp):
@@ -234,7 +235,7 @@ class Classifier(wiring.Component):
                         m.d.sync += out.dfe.eq(FROM_CFE)
                         decide(Verdict.DROP, Reason.NO_DFE)
                     with m.Elif(~misses.allowed):
-                        decide(Verdict.DROP, Reason.PUNT_RATE)
+                        decide(Verdict.DROP, Reason.SPI_RATE)
                     m.next = "OFFER"
             with m.State("OFFER"):
                 m.d.comb += [self.o.valid.eq(1), room.eq(self.o.ready)]
