@@ -8,12 +8,12 @@ from spigate.hdl.cfe.balancer import FLOW_BITS, Balancer
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
-from spigate.hdl.cfe.parser import Parsed
+from spigate.hdl.cfe.parser import Own, Parsed
 from spigate.hdl.cfe.rules import RuleResult, Rules
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import FROM_CFE, Action, CfeControl, PacketInfo, Port, Reason, Table, Verdict
-from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.net.headers import ESP_PROTOCOL, IKE_PORT, UDP_PROTOCOL
 from spigate.hdl.net.memory import BlockMemory
 
 MAX_DEPTH = 3
@@ -23,9 +23,10 @@ MAX_DEPTH = 3
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
-    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The
+    1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one that may be for the gateway
+    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The
     route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
-    route is not valid is a miss.
+    route is not valid is a miss; what the CAM says to be the control element's is punted, however often.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class Classifier(wiring.Component):
 
         # 1: ask. Decided packets only pass.
         asked, asking, scanned = Signal(Parsed()), Signal(), Signal()
-        waiting, await_room = Signal(), Signal()
+        waiting, await_room, maybe_own = Signal(), Signal(), Signal()
         is_esp, ask_rules, moves = Signal(), Signal(), Signal()
         info = asked.info
         m.d.comb += [
@@ -82,8 +83,11 @@ class Classifier(wiring.Component):
             rules.i.payload.ports.eq(asked.ports), rules.i.payload.protocol.eq(info.protocol),
             rules.i.payload.ingress.eq(info.ingress),
             moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
-            cam.start.eq(moves & ~asked.decided & is_esp),
-            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(ESP_PROTOCOL),
+            # What may be for the gateway itself is looked up besides: its own addresses stand in the CAM as if they had an SA for IKE.
+            maybe_own.eq(asked.own != Own.NONE),
+            cam.start.eq(moves & (maybe_own | ~asked.decided & is_esp)),
+            cam.key.destination.eq(info.destination), cam.key.ipv6.eq(maybe_own & asked.ipv6),
+            cam.key.spi.eq(Mux(maybe_own, IKE_PORT, info.spi)), cam.key.protocol.eq(Mux(maybe_own, UDP_PROTOCOL, ESP_PROTOCOL)),
             self.i.ready.eq(~asking | moves),
         ]
         with m.If(moves):
@@ -95,20 +99,30 @@ class Classifier(wiring.Component):
 
         # 2: await the answer, in the form in which rules give it.
         awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
-        resolve_room, leaves, of_cam = Signal(), Signal(), Signal()
+        resolve_room, leaves, of_cam, looking = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            leaves.eq(waiting & answered & resolve_room), await_room.eq(~waiting | leaves),
+            leaves.eq(waiting & answered & ~looking & resolve_room), await_room.eq(~waiting | leaves),
             rules.o.ready.eq(waiting & ~answered & ~of_cam),
         ]
         with m.If(rules.o.valid & rules.o.ready):
             m.d.sync += [answered.eq(1), found.eq(rules.o.payload)]
         with m.If(cam.done):
-            m.d.sync += [answered.eq(1), found.eq(0),
-                         *(found[name].eq(cam.result[name]) for name in ("hit", "dfe", "sa", "route"))]
+            m.d.sync += looking.eq(0)
+            with m.If(of_cam):
+                m.d.sync += [answered.eq(1), found.eq(0),
+                             *(found[name].eq(cam.result[name]) for name in ("hit", "dfe", "sa", "route"))]
+            with m.If(cam.result.hit & (~of_cam | cam.result.software)):
+                m.d.sync += [
+                    awaiting.decided.eq(1), awaiting.info.verdict.eq(Verdict.PUNT), awaiting.info.reason.eq(
+                        Mux(of_cam, Reason.SOFTWARE, Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT))),
+                ]
         with m.If(leaves):
             m.d.sync += waiting.eq(0)
         with m.If(moves):
-            m.d.sync += [waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp), answered.eq(asked.decided)]
+            m.d.sync += [
+                waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp & ~asked.decided), answered.eq(asked.decided),
+                looking.eq(cam.start),
+            ]
 
         self._resolve(m, awaiting, found, of_cam, leaves, resolve_room, routes, hop, reads_route)
         return m

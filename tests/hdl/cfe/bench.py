@@ -11,7 +11,7 @@ from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, t
 
 CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
            "miss_drop": 0, "rule_miss": 3,
-           "depth_limit": 2, "miss_interval": 0, "punt_period": 0}
+           "depth_limit": 2, "miss_interval": 0}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
@@ -98,9 +98,10 @@ class Run:
         for index, rule in enumerate(self.rules):
             await put(ctx, cfe.tables, writes("rule", index, **rule))
         for entry in self.cam:
-            index = cam_index(0, destination=entry["destination"], spi=entry["spi"],
-                              entries=self.size.get("cam_entries", 1024))
-            await put(ctx, cfe.tables, writes("cam", index, protocol=50, valid=1, **entry))
+            entry = {"protocol": 50, "ipv6": 0, **entry}
+            index = cam_index(0, destination=entry["destination"], spi=entry["spi"], protocol=entry["protocol"],
+                              ipv6=bool(entry["ipv6"]), entries=self.size.get("cam_entries", 1024))
+            await put(ctx, cfe.tables, writes("cam", index, valid=1, **entry))
 
     def run(self, clocks=50_000, script=None):
         """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)``

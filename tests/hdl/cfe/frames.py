@@ -12,6 +12,17 @@ def checksum_right(header: bytes) -> bool:
     return total == 0xffff
 
 
+def own(text: bytes, shortest: int) -> int:
+    """What UDP datagrams are that come to one of the gateway's own addresses: 1 IKE, 2 NAT traversal, 0 nothing particular. Of IPv6
+    nothing is told but IKE."""
+    if len(text) < shortest:
+        return 0
+    port = int.from_bytes(text[2:4])
+    if port == 500 or port == 4500 and len(text) >= 12 and text[8:12] == bytes(4):
+        return 1
+    return 2 if port == 4500 and shortest == 4 else 0
+
+
 def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
     """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None
     where tables decide."""
@@ -27,6 +38,12 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
     facts["tagged"] = int(start == 18)
     packet = frame[start:]
     if kind == 0x86dd:
+        if len(packet) < 40 or packet[0] >> 4 != 6:
+            return Verdict.PUNT, Reason.IPV6, facts
+        next_header, text = packet[6:7], packet[40:]
+        if next_header == b"\x3a" and packet[7] == 255 and len(text) >= 4 and 133 <= text[0] <= 137:
+            return Verdict.PUNT, Reason.NEIGHBOUR, facts
+        facts["own"] = own(text, 12) if next_header == b"\x11" else 0
         return Verdict.PUNT, Reason.IPV6, facts
     if kind != 0x0800:
         return Verdict.PUNT, Reason.NOT_IP, facts
@@ -57,11 +74,7 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
         ports = struct.unpack(">HH", rest[:4])
         facts["ports"] = ports
         if protocol == 17:
-            if 500 in ports:
-                return Verdict.PUNT, Reason.IKE, facts
-            if ports[1] == 4500:
-                ike = len(rest) >= 12 and rest[8:12] == bytes(4)
-                return Verdict.PUNT, Reason.IKE if ike else Reason.NATT, facts
+            facts["own"] = own(rest, 4)
     return None, Reason.NONE, facts
 
 

@@ -9,7 +9,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from spigate.hdl.net.descriptor import FROM_CFE, Action, Balance, Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.cfe.bench import Run
-from tests.hdl.streams import PAUSES, put_packets
+from tests.hdl.streams import PAUSES
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
 HERE, PEER = 0xc0000201, 0xc6336407
