@@ -18,13 +18,13 @@ class CamKey(data.StructLayout):
 
 
 class CamResult(data.StructLayout):
-    """``hit``, and of the entry found: ``software``, its ``dfe``, ``sa`` and ``route``."""
+    """``hit``, and of the entry found: its ``dfe``, ``sa`` and ``route``."""
 
     def __init__(self):
-        super().__init__({"hit": 1, "software": 1, "dfe": 4, "sa": 16, "route": 8})
+        super().__init__({"hit": 1, "dfe": 4, "sa": 16, "route": 8})
 
 
-FOUND = ("software", "dfe", "sa", "route")
+FOUND = ("dfe", "sa", "route")
 """What an entry says, by the names of :class:`CamResult`."""
 
 

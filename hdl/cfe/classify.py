@@ -26,7 +26,7 @@ class Classifier(wiring.Component):
     1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one that may be for the gateway
     itself. 2. The result of the scan, or of the CAM, is awaited. 3. The
     route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
-    route is not valid is a miss; what the CAM says to be the control element's is punted, however often.
+    route is not valid is a miss.
 
     Parameters
     ----------
@@ -111,10 +111,10 @@ class Classifier(wiring.Component):
             with m.If(of_cam):
                 m.d.sync += [answered.eq(1), found.eq(0),
                              *(found[name].eq(cam.result[name]) for name in ("hit", "dfe", "sa", "route"))]
-            with m.If(cam.result.hit & (~of_cam | cam.result.software)):
+            with m.Elif(cam.result.hit):
                 m.d.sync += [
-                    awaiting.decided.eq(1), awaiting.info.verdict.eq(Verdict.PUNT), awaiting.info.reason.eq(
-                        Mux(of_cam, Reason.SOFTWARE, Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT))),
+                    awaiting.decided.eq(1), awaiting.info.verdict.eq(Verdict.PUNT),
+                    awaiting.info.reason.eq(Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT)),
                 ]
         with m.If(leaves):
             m.d.sync += waiting.eq(0)

@@ -10,8 +10,7 @@ PuntClass = rdl.enum("punt_class_e")
 CLASSES = {
     Reason.IKE: PuntClass.IKE,
     **dict.fromkeys((Reason.NOT_IP, Reason.NEIGHBOUR), PuntClass.LINK),
-    **dict.fromkeys((Reason.SA_ABSENT, Reason.DFE_DOWN, Reason.TTL_EXPIRED, Reason.TOO_BIG, Reason.SOFTWARE, Reason.NATT,
-                     Reason.AH), PuntClass.EXCEPTION),
+    **dict.fromkeys((Reason.SA_ABSENT, Reason.DFE_DOWN, Reason.TTL_EXPIRED, Reason.TOO_BIG, Reason.NATT, Reason.AH), PuntClass.EXCEPTION),
     Reason.UNKNOWN_SPI: PuntClass.SPI,
 }
 """The class of each reason of a punt; of all others it is REST."""

@@ -1,8 +1,9 @@
+import random
 from collections import Counter
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
@@ -48,10 +49,10 @@ def test_every_verdict(beat_bytes, pauses):
     protect = [udp(dst="10.1.0.1", size=at * 9) for at in range(4)]
     bypass = [udp(dst="10.2.0.1", size=at * 5) for at in range(6)]
     discard, punt, none = [udp(dst="10.3.0.1")] * 2, [udp(dst="10.4.0.1", tag=5)], [udp(dst="10.5.0.1")] * 3
-    arp, ike, ipv6 = frame(ARP()), udp(sport=500, dport=500), frame(IPv6(), ICMP())
-    natt, ah = udp(dport=4500, size=0), frame(IP(), AH())
+    arp, ike, ipv6 = frame(ARP()), udp(dst="192.0.2.1", dport=500), frame(IPv6(), ICMP())
+    natt, ah = udp(dst="192.0.2.1", dport=4500, size=0), frame(IP(), AH())
     run = Run(
-        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"),
+        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"), own=[HERE],
         cam=[sa(0x1000, dfe=0, number=7), sa(0x1001, dfe=1, number=300, route=2)],
         routes={1: {"valid": 1, "egress": Port.SERVER, "destination_mac": 0x020304050607},
                 2: {"valid": 1, "egress": Port.NETWORK, "vlan_tci": 0x123, "tagged": 1, "rewrite": 1,
@@ -123,8 +124,7 @@ def test_reports_name_the_packet():
     ({"rule_miss": Action.BYPASS}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
     ({"rule_miss": Action.PROTECT}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
     ({"enable": 0}, {Reason.NO_DFE: 7}, {}),
-    ({"miss_interval": 10000}, {Reason.PUNT_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
-    ({"punt_period": 60000}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
+    ({"miss_interval": 10000}, {Reason.SPI_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
 ])
 def test_misses(settings, dropped, punted):
     run = Run(control=settings).network(*[esp(0x1000)] * 3).server(*[udp()] * 4).run()
@@ -145,10 +145,43 @@ def test_a_stalled_dfe_keeps_no_miss_from_coming_up():
     assert run.punted == {Reason.UNKNOWN_SPI: 20} and run.healthy == 0b11
 
 
-def test_rate_of_punts_does_not_touch_ike():
-    run = Run(control={"punt_period": 60000}).network(*[esp(0x1000 + at) for at in range(20)])
-    run.server(*[udp(dport=500)] * 20).run()
-    assert run.dropped == {Reason.PUNT_RATE: 4} and run.punted == {Reason.IKE: 20, Reason.UNKNOWN_SPI: 16}
+def test_unknown_spis_for_which_there_is_no_room():
+    """They go nowhere; others come up as before."""
+    run = Run(spi_open=0, own=[HERE]).network(*[esp(0x1000 + at) for at in range(20)])
+    run.server(*[udp(dst="192.0.2.1", dport=500)] * 5, *[udp()] * 5).run()
+    assert run.dropped == {Reason.SPI_RATE: 20} and run.punted == {Reason.IKE: 5, Reason.NO_RULE: 5}
+
+
+OURS_6, OTHER_6 = "2001:db8::1", "2001:db8::2"
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("pauses", ["none", "both"])
+def test_ike_is_what_comes_to_an_own_address(beat_bytes, pauses):
+    """From port 500, or to another address, it is traffic that rules decide on; one after the other, in every order."""
+    own, marked = "192.0.2.1", UDP(sport=7, dport=4500) / (bytes(4) + b"x" * 20)
+    cases = [
+        (udp(dst=own, sport=7, dport=500), Reason.IKE), (frame(IP(src="10.0.0.1", dst=own), marked), Reason.IKE),
+        (udp(dst=own, dport=4500, size=1), Reason.NATT),
+        (udp(dst=own, sport=500, dport=53), Reason.RULE), (udp(dst="10.9.0.1", sport=500, dport=500), Reason.RULE),
+        (frame(IP(src="10.0.0.1", dst="10.9.0.1"), marked), Reason.RULE), (udp(dst="10.9.0.1", dport=4500, size=1), Reason.RULE),
+        (udp(dst="192.0.2.2", dport=500), Reason.RULE), (udp(dst="10.8.0.1", dport=500), Reason.NO_RULE),
+        (frame(IP(dst=own, flags="MF"), UDP(dport=500), bytes(40)), Reason.FRAGMENT),
+        (frame(IPv6(dst=OURS_6), UDP(dport=500), bytes(28)), Reason.IKE),
+        (frame(IPv6(dst=OURS_6), UDP(dport=4500), bytes(28), tag=7), Reason.IKE),
+        (frame(IPv6(dst=OTHER_6), UDP(dport=500), bytes(28)), Reason.IPV6),
+        (frame(IPv6(dst=OURS_6), UDP(sport=500, dport=53), bytes(28)), Reason.IPV6),
+        (frame(IPv6(dst=OURS_6), UDP(dport=4500), b"x" * 28), Reason.IPV6),
+        (frame(IPv6(dst="ff02::1", hlim=255), ICMPv6ND_NS(tgt=OURS_6)), Reason.NEIGHBOUR),
+        (esp(0x1000), None), (esp(0x5000), Reason.UNKNOWN_SPI), (frame(ARP()), Reason.NOT_IP),
+    ]
+    order = random.Random(7).choices(cases, k=150)
+    run = Run(beat_bytes=beat_bytes, pauses=pauses, cam=[sa(0x1000)], own=[HERE, (1, True)],
+              rules=[rule(Action.PUNT, destination=0x0a090000, destination_mask=0xffff0000),
+                     rule(Action.PUNT, destination=HERE & ~3, destination_mask=0xfffffffc)])
+    run.network(*[sent for sent, _ in order]).run()
+    assert [(out.frame, out.info["reason"]) for out in run.direct] == [each for each in order if each[1] is not None]
+    assert not run.dropped and len(run.verdicts(Verdict.DECRYPT)) == sum(reason is None for _, reason in order)
 
 
 @pytest.mark.parametrize("dfe", [1, 2, 15])
