@@ -18,10 +18,14 @@ class CamKey(data.StructLayout):
 
 
 class CamResult(data.StructLayout):
-    """``hit``, and of the entry found: its ``dfe``, ``sa`` and ``route``."""
+    """``hit``, and of the entry found: its ``dfe``, ``sa``, ``generation`` and ``route``."""
 
     def __init__(self):
-        super().__init__({"hit": 1, "dfe": 4, "sa": 16, "route": 8})
+        super().__init__({"hit": 1, "dfe": 4, "sa": 16, "generation": 8, "route": 8})
+
+
+FOUND = ("dfe", "sa", "generation", "route")
+"""What an entry says, by the names of :class:`CamResult`."""
 
 
 FOUND = ("dfe", "sa", "route")

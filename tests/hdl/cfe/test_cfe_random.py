@@ -31,8 +31,8 @@ RULES = [
 
 def fate(frame, port, depth):
     """(verdict, reason, DFE, SA); None for a DFE that the balancer chooses, and for what does not matter."""
-    verdict, reason, facts = classify(frame)
-    if facts.get("own") and facts.get("destination") == HERE:
+    verdict, reason, facts = classify(frame, link=port != Port.RECIRCULATE)
+    if verdict != Verdict.DROP and facts.get("own") and facts.get("destination") == HERE:
         return Verdict.PUNT, (Reason.IKE, Reason.NATT)[facts["own"] - 1], None, None
     if verdict is not None:
         return verdict, reason, None, None
@@ -49,7 +49,7 @@ def fate(frame, port, depth):
         "ports": "ports" in facts, "source_port": ports[0], "destination_port": ports[1]})
     if found is None:
         return Verdict.PUNT, Reason.NO_RULE, None, None
-    action, dfe, sa, _ = found
+    _, action, dfe, sa, *_ = found
     if action == Action.PROTECT:
         return (Verdict.PUNT, Reason.DFE_DOWN, dfe, sa) if dfe == 2 else (Verdict.ENCRYPT, Reason.NONE, dfe, sa)
     return {Action.BYPASS: (Verdict.BYPASS, Reason.NONE), Action.DISCARD: (Verdict.DROP, Reason.POLICY),
