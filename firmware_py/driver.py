@@ -72,7 +72,7 @@ class Driver:
         self.capabilities = capabilities
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules: list[Rule] = []
+        self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
@@ -138,7 +138,7 @@ class Driver:
                 for index in range(self._sizes[table]):
                     await self._erase(table, index, dfe)
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules.clear()
+        self._rules = [None] * capabilities.rules
         self._addresses = frozenset()
 
     async def configure(self, settings: CfeSettings) -> None:
@@ -231,30 +231,24 @@ class Driver:
             await self._erase(_TABLE.CAM, write.index)
 
     async def add_rule(self, rule: Rule) -> None:
-        if len(self._rules) >= self.capabilities.rules:
+        if None not in self._rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        at = sum(other.order <= rule.order for other in self._rules)
-        # Every rule behind it is copied one further, the last one first, before its old place is overwritten.
-        for index in range(len(self._rules), at, -1):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index - 1]))
+        at = self._rules.index(None)
         await self._write(_TABLE.RULE, at, rows.rule(rule))
-        self._rules.insert(at, rule)
+        self._rules[at] = rule
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         at = self._rules.index(old)
         await self._write(_TABLE.RULE, at, rows.rule(new))
         self._rules[at] = new
 
     async def remove_rule(self, rule: Rule) -> None:
-        if rule not in self._rules:
-            return
-        at = self._rules.index(rule)
-        del self._rules[at]
-        for index in range(at, len(self._rules)):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index]))
-        await self._erase(_TABLE.RULE, len(self._rules))
+        if rule in self._rules:
+            at = self._rules.index(rule)
+            await self._erase(_TABLE.RULE, at)
+            self._rules[at] = None
 
     async def write_route(self, index: int, route: Route | None) -> None:
         if route is None:

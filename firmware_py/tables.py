@@ -131,17 +131,15 @@ class CamEntry:
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
-
-    ``order`` is the rule's place among the others: the lowest is tried first; among equals the first added.
-    ``generation`` is that of the SA. ``clear`` says that policy bypasses towards the network port all that the rule
-    matches: nothing else that a rule bypasses leaves there.
+    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``. Where two rules have
+    packets in common they do the same to them, so it does not matter which is tried first. ``generation`` is that of the SA.
+    ``clear`` says that policy bypasses towards the network port all that the rule matches: nothing else that a rule bypasses
+    leaves there.
     """
 
     selectors: Selectors
     ingress: frozenset[Port]
     action: Action
-    order: tuple[int, ...] = ()
     dfe: int = 0
     sa: int = 0
     route: int = 0
@@ -309,7 +307,7 @@ class Tables(Protocol):
         """Removes an entry; nothing happens where there is none."""
 
     async def add_rule(self, rule: Rule) -> None:
-        """Adds a rule at its place in the order. Meanwhile packets see all other rules in order.
+        """Adds a rule.
 
         Raises
         ------
@@ -318,12 +316,12 @@ class Tables(Protocol):
         """
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        """Puts ``new``, of the same order, in the place of ``old``; packets see the one or the other.
+        """Puts ``new`` in the place of ``old``; packets see the one or the other.
 
         Raises
         ------
         InputError
-            ``old`` is not there, or ``new`` has another order.
+            ``old`` is not there.
         """
 
     async def remove_rule(self, rule: Rule) -> None:

@@ -33,12 +33,11 @@ from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
-from spigate.firmware_py.ike.selectors import reverse
 from spigate.firmware_py.packet import Ip
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
+from spigate.firmware_py.policy import Policy, PolicyAction, exceptions
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.remote import RemoteGateway
-from spigate.firmware_py.sa import Address, Direction, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Sa
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import SaState
 from spigate.hdl.csr.punts import PuntClass, class_of
@@ -130,9 +129,9 @@ class Hardware:
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
-            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
+            policies=[*(policy for exception in config.policies for policy in exceptions(*exception)), *traps],
             settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
-        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
+        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
@@ -371,13 +370,3 @@ class Hardware:
 def _renamed(active: Active, new: Sa) -> Active:
     active.sa = new
     return active
-
-
-def _policies(action: PolicyAction, traffic: Selectors) -> Iterable[Policy]:
-    """What passes in the clear passes both ways; what does not, neither way."""
-    back = reverse([traffic])[0]
-    yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action)
-    yield Policy(selectors=back, direction=PolicyDirection.IN, action=action)
-    if action == PolicyAction.BYPASS:
-        # What came in at the network port goes on by the outbound policies.
-        yield Policy(selectors=back, direction=PolicyDirection.OUT, action=action)

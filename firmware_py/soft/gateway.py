@@ -402,12 +402,12 @@ class SoftGateway:
     async def add_rule(self, rule: Rule) -> None:
         if len(self._rules) >= self.capabilities.rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self._rules.append(rule)
         self.programmed["rule"] += 1
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         self._rules[self._rules.index(old)] = new
         self.programmed["rule"] += 1
 
