@@ -1,0 +1,59 @@
+"""The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in simulation."""
+from amaranth.hdl import Assert, Assume, Module, Signal, Value
+
+from spigate.hdl.net.packet import Beat
+
+
+def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain: str = "comb") -> None:
+    """States of ``stream``:
+
+    - an item that is offered stays, unchanged, until it is taken (``amaranth.lib.stream``);
+    - a beat of a packet says ``abort`` only with ``last``; it has all its bytes but in the last one, which has one or
+      more (:class:`~spigate.hdl.net.packet.Beat`). So a packet ends where ``last`` says, and has no holes.
+
+    Parameters
+    ----------
+    claim
+        :class:`Assert` of what a block sends, or :class:`Assume` of what its surroundings send.
+    domain : str
+        ``comb`` for proofs; ``sync`` for simulators, in which values settle within a clock.
+    """
+    payload = Value.cast(stream.payload)
+    waits, kept = Signal(name=f"{name}_waits"), Signal(len(payload), name=f"{name}_kept")
+    m.d.sync += [waits.eq(stream.valid & ~stream.ready), kept.eq(payload)]
+    m.d[domain] += [
+        claim(~waits | stream.valid, f"{name}: an item was taken back"),
+        claim(~waits | (payload == kept), f"{name}: an item changed while it waited"),
+    ]
+    if isinstance(stream.payload.shape() if hasattr(stream.payload, "shape") else None, Beat):
+        beat = stream.payload
+        whole = len(beat.data) // 8
+        sound = (beat.last | ~beat.abort & (beat.count == whole)) & (
+            ~beat.last | beat.abort | (beat.count != 0) & (beat.count <= whole))
+        m.d[domain] += claim(~stream.valid | sound, f"{name}: a beat has a hole")
+
+
+def streams_of(component) -> list[tuple[str, bool, object]]:
+    """The streams among a component's members: (name, whether the component sends it, the stream)."""
+    found = {}
+    for path, member, value in component.signature.flatten(component):
+        *parent, last = path
+        if last in ("valid", "ready", "payload"):
+            found.setdefault(tuple(parent), {})[last] = (member.flow, value)
+    result = []
+    for path, members in found.items():
+        if set(members) == {"valid", "ready", "payload"}:
+            owner = component
+            for step in path:
+                owner = owner[step] if isinstance(step, int) else getattr(owner, step)
+            result.append(("_".join(map(str, path)), members["valid"][0].name == "Out", owner))
+    return result
+
+
+def all_keep_rules(m: Module, component, *, simulated: bool = False) -> None:
+    """States the rules of all streams of ``component``: asserted of what it sends; of what it is sent assumed in proofs,
+    and asserted in simulation.
+    """
+    domain = "sync" if simulated else "comb"
+    for name, sends, stream in streams_of(component):
+        keeps_rules(m, stream, Assert if sends or simulated else Assume, name=name, domain=domain)
