@@ -36,14 +36,14 @@ def main() -> int:
         print(sentence, file=sys.stderr)
         return 1
 
+    work = []
+    for proof in chosen:
+        for at, mutation in enumerate([None, *(() if arguments.no_mutations else proof.mutations)]):
+            folder = arguments.out / proof.name / (f"mutation_{at}" if mutation else "proof")
+            prepare(proof, folder, mutation)
+            work.append((proof, mutation, folder))
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        work = []
-        for proof in chosen:
-            for at, mutation in enumerate([None, *(() if arguments.no_mutations else proof.mutations)]):
-                folder = arguments.out / proof.name / (f"mutation_{at}" if mutation else "proof")
-                prepare(proof, folder, mutation)
-                work.append((proof, mutation, pool.submit(search, folder)))
-        rows = _results(work, console)
+        rows = _results([(proof, mutation, pool.submit(search, folder)) for proof, mutation, folder in work], console)
     _show(rows, console)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

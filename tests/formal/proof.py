@@ -2,6 +2,7 @@
 import contextlib
 import importlib
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -161,14 +162,13 @@ class Bench:
         self.started = Signal(name="started")
         self.m.d.sync += self.started.eq(1)
 
-    def block(self, component, name: str = "dut", free: bool = True) -> Module:
-        """Adds ``component``; its inputs are anything, in each clock. Returns its module, to look inside."""
+    def block(self, component, name: str = "dut", free: bool = True) -> "Inside":
+        """Adds ``component``; its inputs are anything, in each clock. Returns what is inside."""
         if free:
             for member in inputs(component):
                 self.m.d.comb += member.eq(AnySeq(len(member)))
-        component._MustUse__silence = True  # its module is used instead
-        inside = component.elaborate(None)
-        self.m.submodules[name] = inside
+        inside = elaborated(component)
+        self.m.submodules[name] = inside.module
         return inside
 
     def any(self, shape, name: str = "any") -> Signal:
@@ -186,7 +186,7 @@ class Bench:
     def past(self, value, clocks: int = 1):
         """``value`` as it was some clocks ago; 0 before the beginning."""
         for _ in range(clocks):
-            kept = Signal.like(value, name="past", init=0)
+            kept = Signal(value.shape(), name="past")
             self.m.d.sync += kept.eq(value)
             value = kept
         return value
@@ -201,12 +201,46 @@ def inputs(component) -> list[Value]:
     return [Value.cast(value) for _, member, value in component.signature.flatten(component) if member.flow == wiring.In]
 
 
-def local(module: Module, name: str) -> Signal:
-    """The signal ``name`` that ``module`` drives: for invariants and ghosts that look inside a block."""
-    found = [signal for signal in module._driving if signal.name == name]
-    if len(found) != 1:
-        raise LookupError(f"The module drives {len(found)} signals {name!r}, not one")
-    return found[0]
+@dataclass(frozen=True)
+class Inside:
+    """A block's module, and the local variables of the methods that made it: for invariants that look inside.
+
+    Members
+    -------
+    module : Module
+    locals : dict of str to object
+        By name; of equal ones the one that was made first.
+    """
+
+    module: Module
+    locals: dict
+
+    def __getitem__(self, name: str):
+        return self.locals[name]
+
+    def part(self, name: str):
+        """The submodule ``name``."""
+        return getattr(self.module.submodules, name)
+
+
+def elaborated(component) -> Inside:
+    """``component`` as a module, and what is in it."""
+    seen = {}
+    methods = {value.__code__ for value in vars(type(component)).values() if inspect.isfunction(value)}
+
+    def watch(frame, event, _):
+        if event == "return" and frame.f_code in methods and frame.f_locals.get("self") is component:
+            for name, value in frame.f_locals.items():
+                seen.setdefault(name, value)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        component._MustUse__silence = True  # its module is used instead
+        module = component.elaborate(None)
+    finally:
+        sys.setprofile(before)
+    return Inside(module, seen)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ from amaranth.hdl import Assert, Assume, Module, Signal, Value
 from spigate.hdl.net.packet import Beat
 
 
-def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain: str = "comb") -> None:
+def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain: str = "comb",
+                whole: bool = True) -> None:
     """States of ``stream``:
 
     - an item that is offered stays, unchanged, until it is taken (``amaranth.lib.stream``);
@@ -17,6 +18,8 @@ def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain
         :class:`Assert` of what a block sends, or :class:`Assume` of what its surroundings send.
     domain : str
         ``comb`` for proofs; ``sync`` for simulators, in which values settle within a clock.
+    whole : bool
+        False: the second rule is not stated.
     """
     payload = Value.cast(stream.payload)
     waits, kept = Signal(name=f"{name}_waits"), Signal(len(payload), name=f"{name}_kept")
@@ -25,7 +28,7 @@ def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain
         claim(~waits | stream.valid, f"{name}: an item was taken back"),
         claim(~waits | (payload == kept), f"{name}: an item changed while it waited"),
     ]
-    if isinstance(stream.payload.shape() if hasattr(stream.payload, "shape") else None, Beat):
+    if whole and isinstance(stream.payload.shape(), Beat):
         beat = stream.payload
         whole = len(beat.data) // 8
         sound = (beat.last | ~beat.abort & (beat.count == whole)) & (
