@@ -69,7 +69,7 @@ class Forwarding(wiring.Component):
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
                 Beat(self._beat_bytes), count=self._sources, last=lambda beat: beat.last)
             m.submodules[f"{name}_queue"] = queues[port] = PacketFifo(
-                beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
+                beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True, wipe=port != Port.NETWORK)
             connect(m, merges[port].o, queues[port].i)
 
         for source, (packet, egress) in enumerate(zip(self.i, self.egress, strict=True)):

@@ -128,7 +128,8 @@ class Ingress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes)
+        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes,
+                                                wipe=self._port != Port.NETWORK)
         m.submodules.origins = origins = fifo.SyncFIFO(width=Origin().size, depth=QUEUE_PACKETS)
 
         frames, origin, sound = self.i, Origin().const({"port": self._port}), Const(1)

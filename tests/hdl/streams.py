@@ -73,13 +73,14 @@ async def put_packets(ctx, stream, packets: Iterable[bytes], pause: Pause = neve
         await put(ctx, stream, beats(packet, beat_bytes, abort(at)), pause)
 
 
-async def take_packet(ctx, stream, pause: Pause = never) -> bytes | None:
-    """The next packet of ``stream``; None where it was aborted."""
+async def take_packet(ctx, stream, pause: Pause = never, *, trimmed: bool = False) -> bytes | None:
+    """The next packet of ``stream``; None where it was aborted. ``trimmed``: what lies beyond its end must be zero."""
     beat_bytes = len(stream.payload.data) // 8
     packet = bytearray()
     while True:
         beat = await take(ctx, stream, pause)
         count = beat.count if beat.last else beat_bytes
+        assert not trimmed or beat.data >> 8 * count == 0
         packet += beat.data.to_bytes(beat_bytes, "little")[:count]
         if beat.last:
             return None if beat.abort else bytes(packet)
