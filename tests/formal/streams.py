@@ -1,5 +1,5 @@
 """The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in simulation."""
-from amaranth.hdl import Assert, Assume, Module, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value
 
 from spigate.hdl.net.packet import Beat
 
@@ -21,7 +21,7 @@ def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain
     whole : bool
         False: the second rule is not stated.
     """
-    payload = Value.cast(stream.payload)
+    payload = _meant(stream.payload)
     waits, kept = Signal(name=f"{name}_waits"), Signal(len(payload), name=f"{name}_kept")
     m.d.sync += [waits.eq(stream.valid & ~stream.ready), kept.eq(payload)]
     m.d[domain] += [
@@ -34,6 +34,16 @@ def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain
         sound = (beat.last | ~beat.abort & (beat.count == whole)) & (
             ~beat.last | beat.abort | (beat.count != 0) & (beat.count <= whole))
         m.d[domain] += claim(~stream.valid | sound, f"{name}: a beat has a hole")
+
+
+def _meant(payload) -> Value:
+    """What a payload says: of a packet's last beat not the bytes beyond its end, which are undefined."""
+    if not isinstance(payload.shape(), Beat):
+        return Value.cast(payload)
+    size = len(payload.data) // 8
+    there = [~payload.last | ~payload.abort & (at < payload.count) for at in range(size)]
+    return Cat(payload.last, payload.abort, Mux(payload.abort, 0, payload.count),
+               (Mux(valid, payload.data.word_select(at, 8), 0) for at, valid in enumerate(there)))
 
 
 def streams_of(component) -> list[tuple[str, bool, object]]:

@@ -1,5 +1,5 @@
 """Streams, the packet queue, and who gets a turn."""
-from amaranth.hdl import Assert, Assume, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Mux, Signal
 from amaranth.lib import data
 
 from spigate.hdl.net import fifo
@@ -17,16 +17,20 @@ BEAT_BYTES, DEPTH = 8, 16
 
 @proof("packet-queue",
        "What leaves a packet queue are the beats of the packets that were taken whole, each once and in their order; nothing of a packet "
-       "is seen before its end was taken, and nothing of one that was aborted or dropped. Each packet dropped is reported once.",
-       depth=4, unbounded=True, search=20,
+       "is seen before its end was taken, and nothing of one that was aborted or dropped. Each packet dropped is reported once. Bytes beyond "
+       "a packet's end are zero, and so are words of the memory that hold no packet once the wiping has come by.",
+       depth=3, unbounded=True, search=14,
        limits="16 beats of 8 bytes, dropping; memory as its contract has it. A beat that is followed stands for all beats.",
        mutations=(
            Mutation("an aborted packet is kept", FIFO, "with m.If(lost | beat.abort):", "with m.If(lost):"),
            Mutation("a packet of which a beat was lost is kept", FIFO, "lost = losing | ~room", "lost = ~room"),
-           Mutation("beats are seen before their packet's end", FIFO, "fetch.eq(moves & (read != commit))", "fetch.eq(moves & (read != write))"),
+           Mutation("beats are seen before their packet's end", FIFO, "(read != commit) & ~single", "(read != write) & ~single"),
            Mutation("the queue overflows", FIFO, "room.eq(write ^ read != depth)", "room.eq(1)"),
-           Mutation("rollback forgets to move back", FIFO, "m.d.sync += write.eq(commit)", "m.d.sync += commit.eq(commit)"),
+           Mutation("rollback forgets to move back", FIFO, "[write.eq(commit), clean.eq(commit)]", "clean.eq(commit)"),
            Mutation("a drop is not told", FIFO, "self.i.valid & beat.last & ~beat.abort & lost)", "self.i.valid & beat.last & ~beat.abort & ~room)"),
+           Mutation("a packet of one beat is read while it is written", FIFO, "(read != commit) & ~single", "(read != commit)"),
+           Mutation("what is beyond the end stays", FIFO, "with m.If(beat.last & (beat.count <= at)):", "with m.If(beat.last & (beat.count < at)):"),
+           Mutation("what was rolled back stays", FIFO, "[write.eq(commit), clean.eq(commit)]", "write.eq(commit)"),
            Mutation("a beat moves on while it waits", FIFO, "moves.eq(~self.o.valid | self.o.ready)", "moves.eq(1)"),
        ))
 def packet_queue(bench: Bench) -> None:
@@ -35,7 +39,7 @@ def packet_queue(bench: Bench) -> None:
     """
     m = bench.m
     with replaced(fifo, BlockMemory=OneRow):
-        dut = fifo.PacketFifo(beat_bytes=BEAT_BYTES, depth=DEPTH, drop=True)
+        dut = fifo.PacketFifo(beat_bytes=BEAT_BYTES, depth=DEPTH, drop=True, trim=True)
         inside = bench.block(dut)
     memory = inside.part("memory")
     keeps_rules(m, dut.i, Assume, name="i")
@@ -60,11 +64,11 @@ def packet_queue(bench: Bench) -> None:
     read, write, commit = (inside[name] for name in ("read", "write", "commit"))
     begins = Signal()
     # Where it would lie in the one row that is real: which beats are followed is free apart from that.
-    m.d.comb += begins.eq(taken & ~follows & ~vanishes & bench.any(1, "begin") & (write[:-1] == memory.at))
+    m.d.comb += begins.eq(taken & ~follows & ~vanishes & (coming < 2 * DEPTH) & bench.any(1, "begin") & (write[:-1] == memory.at))
     with m.If(begins):
         m.d.sync += [
             follows.eq(1), whole.eq(beat.last), ahead.eq(waiting + coming - left),
-            item.data.eq(beat.data), item.last.eq(beat.last), item.count.eq(beat.count),
+            item.data.eq(Cat(Mux(beat.last & (beat.count <= at), 0, beat.data.word_select(at, 8)) for at in range(BEAT_BYTES))), item.last.eq(beat.last), item.count.eq(beat.count),
         ]
     with m.Elif(follows):
         with m.If(taken & beat.last & ~whole):
@@ -96,9 +100,18 @@ def packet_queue(bench: Bench) -> None:
     # What the row holds, or is just being written.
     row = Mux(memory.write_enable & (memory.write_address == memory.at), memory.write_data, memory.row)
     row = content(row)
+    # The real row among those that may be read, from the next one to be read on; behind `write` they hold nothing.
+    clean = inside["clean"]
+    offset, empty = Signal(4), Signal()
+    m.d.comb += [offset.eq((memory.at - read)[:4]), empty.eq(offset >= (write - read)[:width])]
     place = Signal(4)
     m.d.comb += place.eq((read + held)[:4])
     m.d.comb += [
+        Assert(~(memory.write_enable & inside["fetch"] & (memory.write_address == memory.read_address)), "a word is read while it is written"),
+        Assert(coming <= 2 * DEPTH, "invariant: the model"),
+        Assert(~empty | (offset >= (clean - read)[:width]) | (row.as_value() == 0), "something of a packet stays"),
+        Assert(((clean - read)[:width] <= DEPTH) & ((write - read)[:width] <= (clean - read)[:width]), "invariant: what is wiped"),
+        Assert(inside["first"] == (coming == 0), "invariant: a packet's first beat"),
         Assert(((write - read)[:width] <= DEPTH) & ((commit - read)[:width] <= DEPTH)
                & ((commit - read)[:width] <= (write - read)[:width]), "invariant: pointers"),
         Assert(waiting == (commit - read)[:width] + under_way, "invariant: whole packets"),
