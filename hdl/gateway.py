@@ -90,7 +90,10 @@ class Gateway(wiring.Component):
             across(m, f"dfe_{index}_info", cfe.dfe_info[index], dfe.info, half=True)
             across(m, f"dfe_{index}_o", dfe.o, forwarding.i[index])
             across(m, f"dfe_{index}_egress", dfe.egress, forwarding.egress[index])
-            m.d.comb += [cfe.dfe_free[index].eq(dfe.free), dfe.index.eq(index), dfe.time.eq(control.time)]
+            m.d.comb += [
+                cfe.dfe_free[index].eq(dfe.free), cfe.dfe_busy[index].eq(dfe.busy), cfe.dfe_gone[index].eq(dfe.gone),
+                dfe.index.eq(index), dfe.time.eq(control.time),
+            ]
         connect(m, forwarding.network, wiring.flipped(self.network_o))
         connect(m, forwarding.server, wiring.flipped(self.server_o))
         connect(m, forwarding.punt, wiring.flipped(self.punt))

@@ -49,6 +49,8 @@ class Run:
     pauses: str = "none"
     free: dict = field(default_factory=dict)
     """Room in the queue of DFEs that are not idle."""
+    busy: set = field(default_factory=set)
+    """DFEs that have packets inside."""
     size: dict = field(default_factory=dict)
     """``cam_entries``, ``rules``, ``routes``."""
     strict: bool = False
@@ -111,6 +113,7 @@ class Run:
             ctx.set(cfe.control, {**CONTROL, **self.control})
             for at in range(self.dfes):
                 ctx.set(cfe.dfe_free[at], self.free.get(at, 2048))
+            ctx.set(cfe.dfe_busy, sum(1 << at for at in self.busy))
             await self.tables(ctx)
             await ctx.tick().repeat(10)
             ready.append(True)
