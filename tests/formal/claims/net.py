@@ -241,7 +241,7 @@ def merge(bench: Bench) -> None:
         m.d.sync += [open_.eq(~out.last), owner.eq(out.stream)]
     m.d.comb += Assert(~(dut.o.valid & open_) | (out.stream == owner), "a packet is torn")
     for at, port in enumerate(dut.i):
-        taken, gone, lasts = Signal(4, name=f"taken_{at}"), Signal(4, name=f"gone_{at}"), Signal(name=f"lasts_{at}")
+        taken, gone = Signal(4, name=f"taken_{at}"), Signal(4, name=f"gone_{at}")
         bench.assume(~port.valid | (port.payload.stream == at) & (port.payload.number == taken))
         mine = out.stream == at
         with m.If(port.valid & port.ready):
