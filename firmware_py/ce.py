@@ -147,6 +147,7 @@ class ControlElement:
         handlers = {
             Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
             Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
+            Reason.NEIGHBOUR: self._beyond,
             Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond,
             Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
         }
@@ -227,6 +228,8 @@ class ControlElement:
                     except TableFull as full:
                         await self._programming.take_over(placed, str(full))
             await self._programming.forget_routes()
+        if before.local != topology.local:
+            await self.configure(self._settings.cfe)
 
     async def add_policy(self, policy: Policy) -> None:
         """Adds a policy. Rules are learned anew, so that it has its place among them."""
@@ -245,14 +248,15 @@ class ControlElement:
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
 
-    def _stations(self) -> dict[str, bytes | None]:
-        """The ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in front of a
-        host with transport mode it has to take that host's frames.
+    def _stations(self) -> dict[str, bytes | frozenset[Address] | None]:
+        """The gateway's own addresses, and the ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in
+        front of a host with transport mode it has to take that host's frames.
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
         routes = self._settings.own_host or all(
             template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
-        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None}
+        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None,
+                "own": self._topology.local}
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""

@@ -12,7 +12,7 @@ from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.packet import UDP
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import ESP, Direction, Selectors
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, SENDER, Tunnels, behind, ipv4, misplaced
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
@@ -150,7 +150,7 @@ async def measure(dut):
     board = Board(dut)
     await board.start()
     driver = await Driver.open(board.bus)
-    await driver.configure(CfeSettings(enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF))
+    await driver.configure(CfeSettings(enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF, miss_interval=0, rates=UNLIMITED))
     bench = Bench(board, driver, given["stand_in"])
     found = {}
     for name, job in given["jobs"].items():

@@ -53,6 +53,8 @@ class Cfe(wiring.Component):
     control : In(CfeControl)
     counters : Out(CFE_COUNTERS)
     healthy : Out(MAX_DFES)
+    spi_open : In(1)
+        Of :class:`~spigate.hdl.punts.PuntQueues`.
     time : In(32)
         Free-running clock count.
     """
@@ -68,6 +70,7 @@ class Cfe(wiring.Component):
             "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
             "reports": Out(stream.Signature(Report())), "tables": In(stream.Signature(TableWrite())),
             "control": In(CfeControl()), "counters": Out(CFE_COUNTERS), "healthy": Out(MAX_DFES), "time": In(32),
+            "spi_open": In(1, init=1),
         })
 
     def elaborate(self, platform):
@@ -126,7 +129,8 @@ class Cfe(wiring.Component):
         eligible = Signal(self._dfes)
         m.d.sync += eligible.eq(self.control.enable & health.healthy)
         m.d.comb += [
-            classifier.control.eq(self.control), classifier.time.eq(self.time), classifier.eligible.eq(eligible),
+            classifier.control.eq(self.control), classifier.time.eq(self.time), classifier.spi_open.eq(self.spi_open),
+            classifier.eligible.eq(eligible),
             health.patience.eq(self.control.patience), health.enable.eq(self.control.enable), router.time.eq(self.time),
             health.busy.eq(self.dfe_busy), health.gone.eq(self.dfe_gone), self.healthy.eq(health.healthy),
         ]

@@ -5,6 +5,7 @@ from spigate.hdl.net.descriptor import FROM_CFE, Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_packet
 
+
 def info(packet, verdict, *, dfe=FROM_CFE, reason=Reason.NONE, **fields):
     return {"length": len(packet), "verdict": verdict, "dfe": dfe, "reason": reason, "ipv4": 1, "source": 1,
             "destination": 2, **fields}
