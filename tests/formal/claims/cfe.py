@@ -59,6 +59,10 @@ def router(bench: Bench) -> None:
         Assert(sum(passed) <= 1, "a packet goes to two places"),
     ]
 
+    egress = dut.direct_egress
+    m.d.comb += Assert(~(egress.valid & ~bench.past(egress.valid)) | (egress.payload.injected == (info.verdict == Verdict.DIRECT)),
+                       "sent by the control element, and was not, or the other way about")
+
     # Taken and not passed on is reported, and nothing else is: a packet is passed whole or not at all.
     parts, some = Signal(), Signal()
     owed = Signal()

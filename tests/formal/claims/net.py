@@ -164,7 +164,7 @@ def slices(bench: Bench) -> None:
 
 
 @proof("alignment", "Alignment bytes come on and go off without a byte lost, added or moved: off undoes on, and both keep the rules of streams.",
-       depth=14, limits="Frames in beats of 8 bytes, from reset.",
+       depth=9, limits="Frames in beats of 8 bytes, from reset.",
        mutations=(
            Mutation("the rest of one frame goes before the next", ALIGN, "carry.eq(Mux(out.last, 0, beat.data[8 * kept:]))",
                     "carry.eq(beat.data[8 * kept:])"),
@@ -191,7 +191,7 @@ def alignment(bench: Bench) -> None:
     m.d.comb += Assert(~(add.o.valid & start) | (add.o.payload.data[:16] == 0), "the alignment bytes are not 0")
 
     # Packet p's byte b: what it is, and how long the packet is, as they go in and as they come out.
-    packet, at = bench.fixed(2, "packet"), bench.fixed(6, "at")
+    packet, at = bench.fixed(1, "packet"), bench.fixed(5, "at")
     seen = []
     for side, stream in (("in", add.i), ("out", remove.o)):
         beat = stream.payload
