@@ -18,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.formal", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these proofs")
     parser.add_argument("--list", action="store_true", help="what is claimed, and nothing else")
+    parser.add_argument("--markdown", action="store_true", help="the rows of docs/security.md, and nothing else")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="searches at a time (2)")
     parser.add_argument("--no-mutations", action="store_true", help="the proofs alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
@@ -31,6 +32,10 @@ def main() -> int:
     if arguments.list:
         for proof in chosen:
             console.print(f"[bold]{proof.name}[/] ({proof.method})\n  {proof.claim}" + f"\n  {proof.limits}" * bool(proof.limits))
+        return 0
+    if arguments.markdown:
+        for proof in chosen:
+            print(f"| `{proof.name}` | {proof.claim} | {proof.method} | {proof.limits} |")
         return 0
     if sentence := missing():
         print(sentence, file=sys.stderr)

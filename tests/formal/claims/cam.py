@@ -19,7 +19,7 @@ CAM = "spigate.hdl.cfe.cam"
            Mutation("an entry that is not valid hits", CAM, "differs[-1].eq(~read.valid)", "differs[-1].eq(0)"),
            Mutation("writes do not wait for lookups", CAM, "self.write.ready.eq(~(running[0] & Cat(reading).any()))", "self.write.ready.eq(1)"),
            Mutation("the key of the packet behind is compared", CAM, "read.key.as_value() ^ keys[-1].as_value()", "read.key.as_value() ^ keys[-2].as_value()"),
-           Mutation("a hit in two ways mixes them", CAM, "self.result.route.eq(result.route)]", "self.result.route.eq(self.result.route | found[-1].route)]"),
+           Mutation("a hit in two ways mixes them", CAM, "self.result[name].eq(result[name]) for name", "self.result[name].eq(result[name] | found[-1][name]) for name"),
        ))
 def lookup(bench: Bench) -> None:
     """Ghosts keep the entry last written at the real row of each way."""

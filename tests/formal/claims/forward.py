@@ -123,7 +123,7 @@ def network_port(bench: Bench) -> None:
 @proof("punt-classes",
        "No class of punts uses up what IKE has: only IKE takes the tokens of its limit and the room of its queue, so it is refused only where it is beyond its own rate or "
        "its own queue is full; and it is served first, behind no more than the packet that has begun.",
-       depth=3, unbounded=True, search=10, limits="Queues are free (proof packet-queue); any limits.",
+       depth=3, unbounded=True, search=10, limits="Queues are free, but packets leave them without pauses; any limits.",
        mutations=(
            Mutation("all spend IKE's tokens", PUNTS, "policer.spend.eq(spends & (kind == each))", "policer.spend.eq(spends)"),
            Mutation("others go into IKE's queue", PUNTS, "to_ike.eq(kind == PuntClass.IKE)", "to_ike.eq(kind != PuntClass.REST)"),
@@ -142,6 +142,9 @@ def punt_classes(bench: Bench) -> None:
     keeps_rules(m, ike.o, Assume, name="ike")
     keeps_rules(m, others.o, Assume, name="others")
     keeps_rules(m, dut.o, name="o")
+    for queue in (ike, others):
+        # A packet in a queue does not pause.
+        bench.assume(~bench.past(queue.o.valid & ~(queue.o.ready & queue.o.payload.last)) | queue.o.valid)
     reason = dut.i.payload.data[8:16]
     says_ike = Cat(reason == each for each, its in CLASSES.items() if its == PuntClass.IKE).any()
     # The packet whose beat is held.
@@ -156,12 +159,13 @@ def punt_classes(bench: Bench) -> None:
     had, first = Signal(), Signal()
     with m.If(dut.i.ready):
         m.d.sync += first.eq(begins)
-    m.d.comb += _beyond(m, inside, policer, had, first)
+    closed = _beyond(m, inside, policer, had, first)
     m.d.comb += [
         Assert(~policer.spend | is_ike, "another class spends IKE's tokens"),
         Assert(~ike.i.valid | is_ike, "another class fills IKE's queue"), Assert(~others.i.valid | ~is_ike, "IKE is in the others' queue"),
         Assert(~(inside["have"] & is_ike & ~had) | ike.i.valid, "IKE is refused within its limit"),
-        Assert((inside["have"] & (inside["kind"] == PuntClass.IKE)) == (inside["have"] & is_ike), "invariant: its class"),
+        Assert(~(inside["have"] | ~begins) | ((inside["kind"] == PuntClass.IKE) == is_ike), "invariant: its class"),
+        Assert(~is_ike | inside["have"] & first | ~inside["have"] & begins | (inside["letting"] != closed), "invariant: let in"),
         Assert(inside["begins"] == begins, "invariant: a packet begins"), Assert(~inside["have"] | (inside["first"] == first), "invariant: first"),
     ]
     # Served first.
@@ -179,4 +183,5 @@ def _beyond(m, inside, policer, had, first):
     closed = Signal()
     with m.If(inside["have"] & inside["moves"] & first):
         m.d.sync += closed.eq(~policer.open)
-    return had.eq(Mux(first, ~policer.open, closed))
+    m.d.comb += had.eq(Mux(first, ~policer.open, closed))
+    return closed
