@@ -115,7 +115,8 @@ class Bench:
         """
         board, driver, dfes = self.board, self.driver, range(self.dfes)
         keys = [CamKey(OURS, FIRST_SPI + dfe) for dfe in dfes]
-        rules = [Rule(Selectors(PROTECTED, ip_network(behind(dfe))), frozenset({Port.SERVER}), Action.BYPASS, dfe=dfe) for dfe in dfes]
+        rules = [Rule(Selectors(PROTECTED, ip_network(behind(dfe))), frozenset({Port.SERVER}), Action.BYPASS, dfe=dfe, clear=True)
+                 for dfe in dfes]
         await driver.write_route(0, Route(Port.NETWORK))
         for dfe in dfes:
             await driver.write_source(dfe, 0, Source(PROTECTED, frozenset({Port.SERVER})))

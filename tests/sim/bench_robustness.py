@@ -4,11 +4,11 @@ import random
 import cocotb
 
 from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import Direction
-from spigate.firmware_py.tables import CamEntry, CamKey, CfeSettings, Route
+from spigate.firmware_py.tables import ANY_VLAN, CfeSettings
 from spigate.hdl.csr import rdl
-from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, OURS, Tunnels, clear
+from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
 
@@ -37,7 +37,7 @@ class Watched:
         await board.start()
         self.driver = await Driver.open(board.bus)
         dfes = self.driver.capabilities.dfes
-        await self.driver.configure(CfeSettings(enable=(1 << dfes) - 1, patience=0xFFFF))
+        await self.driver.configure(CfeSettings(enable=(1 << dfes) - 1, patience=0xFFFF, network_vlan=ANY_VLAN, server_vlan=ANY_VLAN))
         self.inbound = [Tunnels(suite, Direction.INBOUND, count=dfes, dfes=dfes, first=at * dfes) for at, suite in enumerate(suites)]
         self.outbound = [Tunnels(suite, Direction.OUTBOUND, count=dfes, dfes=dfes, first=(at + len(suites)) * dfes)
                          for at, suite in enumerate(suites if outbound else ())]
@@ -163,22 +163,20 @@ async def no_control_element(dut):
 @cocotb.test(timeout_time=100, timeout_unit="ms")
 async def port_stands_still(dut):
     watched = await Watched(dut).start()
-    board, spi = watched.board, FIRST_SPI + len(watched.inbound[0].sas)
-    other = Tunnels("gcm128", Direction.INBOUND, first=spi - FIRST_SPI)
+    board = watched.board
+    other = Tunnels("gcm128", Direction.OUTBOUND, first=len(watched.inbound[0].sas), dfes=watched.driver.capabilities.dfes)
     await other.write(watched.driver)
-    await watched.driver.write_route(2, Route(Port.NETWORK))
-    await watched.driver.add_cam(CamEntry(CamKey(OURS, spi), 0, spi - FIRST_SPI, 2))
     board.server_out.pause(256)
     sent = []
     for number in range(300):
         await board.network.send(watched.inbound[0].frame(0, clear(200, number)))
-        sent.append(clear(100, number))
-        await board.network.send(other.frame(0, sent[-1]))
+        sent.append(other.clear(100, number))
+        await board.server.send(other.frame(0, sent[-1]))
     for _ in range(200):
         await board.clocks(500)
         if len(watched.seen["network"]) == len(sent):
             break
-    assert [frame[14:] for frame in watched.seen["network"]] == sent
+    assert [other.opened(frame) for frame in watched.seen["network"]] == sent
     board.server_out.pause(0)
     await watched.settled()
     assert (await watched.driver.counters()).drops[Reason.QUEUE_FULL]
