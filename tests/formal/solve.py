@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.formal.proof import Mutation, Proof
 
+# Switches do not become ROMs (proc -norom): an induction would begin with anything in them.
 CONFIGURATION = """\
 [options]
 mode {mode}
@@ -21,6 +22,7 @@ smtbmc {engine}
 
 [script]
 read_rtlil top.il
+proc -norom
 prep -top top
 
 [files]
