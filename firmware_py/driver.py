@@ -4,6 +4,7 @@ Addresses and fields come from the register map by name. An SA is one burst that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from spigate.firmware_py import rows
@@ -11,9 +12,10 @@ from spigate.firmware_py.bus import Bus, BusError
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import Auth, Cipher, Mode, Sa, Selectors
+from spigate.firmware_py.sa import Address, Auth, Cipher, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
     ANY_VLAN,
+    MISS_SECONDS,
     CamEntry,
     CamKey,
     Capabilities,
@@ -26,6 +28,7 @@ from spigate.firmware_py.tables import (
     Source,
 )
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass
 
 MAGIC = int.from_bytes(b"SPIG")
 MAP, MAJOR = 2, 0
@@ -38,6 +41,7 @@ DRAIN_CLOCKS = 1 << 17
 """Longer than a DFE is busy without a break, unless it is flooded or dead."""
 
 _REGISTERS = rdl.registers()
+_LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _TABLE = rdl.enum("table_e")
 _ANY_VLAN = 1 << 12
@@ -69,6 +73,7 @@ class Driver:
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
         self._rules: list[Rule | None] = [None] * capabilities.rules
+        self._addresses: frozenset[Address] = frozenset()
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
             _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
@@ -83,7 +88,7 @@ class Driver:
         UnsupportedError
             It is no gateway, or one that this driver does not know; the message says what was found.
         """
-        first, last = _REGISTERS["id"].address, _REGISTERS["event_geometry"].address
+        first, last = _REGISTERS["id"].address, _REGISTERS["clock"].address
         words = await bus.read(first, (last - first) // 4 + 1)
 
         def fields(name: str) -> dict[str, int]:
@@ -105,7 +110,7 @@ class Driver:
             auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
             modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
             **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
-            replay_window=features["replay_window"]))
+            replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
 
     async def check(self) -> None:
         """Asks whether the gateway refused anything since the last time.
@@ -134,6 +139,7 @@ class Driver:
                     await self._erase(table, index, dfe)
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
         self._rules = [None] * capabilities.rules
+        self._addresses = frozenset()
 
     async def configure(self, settings: CfeSettings) -> None:
         if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
@@ -142,16 +148,33 @@ class Driver:
             "balance": settings.balance, "enable": settings.enable, "patience": settings.patience,
             "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
             "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
-            "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
+            "miss_interval": self._clocks(MISS_SECONDS) if settings.miss_interval is None else settings.miss_interval,
             **{f"{port}_vlan": _vlan(getattr(settings, f"{port}_vlan")) for port in ("network", "server")},
         }
         for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
             number = int.from_bytes(mac or b"")
             values["station_filter"] = values.get("station_filter", 0) | (mac is not None) << at
             values[f"{port}_mac_low"], values[f"{port}_mac_high"] = number & 0xFFFF_FFFF, number >> 32
-        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack({"value": value}))
-                           for name, value in values.items())
+        packed = {name: {"value": value} for name, value in values.items()} | {
+            f"punt_{kind.name.lower()}": {"period": self._clocks(1 / rate) if rate else 0, "burst": burst}
+            for kind, rate, burst in zip(PuntClass, settings.rates, settings.bursts, strict=True)}
+        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack(fields))
+                           for name, fields in packed.items())
         await self._bus.write(registers[0][0], [word for _, word in registers])
+        await self._own(settings.own)
+
+    def _clocks(self, seconds: float) -> int:
+        """How many clocks that is; no register holds more than the longest period."""
+        return min(max(round(seconds * 1000 * self.capabilities.clock_khz), 1), _LONGEST_PERIOD)
+
+    async def _own(self, addresses: frozenset[Address]) -> None:
+        """Makes the CAM name the gateway's own addresses. Where it is full, IKE to some comes up as any other traffic does."""
+        for address in self._addresses - addresses:
+            await self.remove_cam(CamKey.own(address))
+        for address in sorted(addresses - self._addresses, key=str):
+            with suppress(TableFull):
+                await self.add_cam(CamEntry(CamKey.own(address), 0, 0, 0))
+        self._addresses = addresses
 
     # Tables
 

@@ -444,7 +444,18 @@ def test_drives_the_registers_of_the_gateware():
         driver = await Driver.open(bus)
         assert (driver.capabilities.dfes, driver.capabilities.lanes, driver.capabilities.beat_bytes) == (2, 3, 8)
         assert driver.capabilities.rules == 32 and Cipher.AES_GCM in driver.capabilities.ciphers
-        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2)))
+        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2), rates=(1000, 0, 1, 50_000, 2.5e8), bursts=(1, 2, 3, 4, 5),
+                                           own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8::7")})))
+        # Clocks of 100 MHz; the longest period is 2^20 - 1.
+        assert [(ctx.get(each.period), ctx.get(each.burst)) for each in control.cfe.punts] == [
+            (100_000, 1), (0, 2), (0xFFFFF, 3), (2000, 4), (1, 5)]
+        assert ctx.get(control.cfe.miss_interval) == 1_000_000
+        own = [(data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0]
+        assert sorted(own) == [7, int(ip_address("192.0.2.2"))]
+        values = [rdl.entry("cam")["value"].fields for _ in own]
+        assert all(data >> fields["protocol"].low & 0xFF == 17 and data & 0xFFFFFFFF == 500 for fields, data in zip(
+            values, [data for table, _, _, row, data in writes if table == Table.CAM and row == 1], strict=True))
+        writes.clear()
         assert ctx.get(control.cfe.enable) == 3 and ctx.get(control.cfe.patience) == 77
         assert ctx.get(control.cfe.weights[1]) == 2
         await driver.write_sa(1, 200, GCM, HOSTS)
