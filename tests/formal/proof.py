@@ -14,7 +14,6 @@ from amaranth.hdl import Assume, ClockDomain, Module, Signal, Value
 from amaranth.hdl._ast import AnyConst, AnySeq  # $anyconst and $anyseq of yosys; amaranth.hdl does not name them
 from amaranth.lib import wiring
 
-
 _INVARIANT = re.compile(r'  attribute \\src [^\n]*\n  cell \$check [^\n]*\n    parameter \\FORMAT "invariant: [^\n]*\n(?:    [^\n]*\n)*  end\n')
 
 

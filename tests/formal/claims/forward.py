@@ -92,7 +92,7 @@ def provenance(bench: Bench) -> None:
 
 @proof("network-port",
        "Whatever is sent to forwarding, with whatever descriptors, in whatever order: each packet at the network port came with leave to go there, whole.",
-       depth=12, limits="2 sources, queues of 16 beats, from reset.",
+       depth=11, limits="2 sources, queues of 16 beats, from reset.",
        mutations=(
            Mutation("the guard is passed by", FORWARD, "enumerate(zip(guard.o, guard.o_egress, strict=True))", "enumerate(zip(self.i, self.egress, strict=True))"),
            Mutation("packets for the server port go to both", FORWARD, "egress.valid & (egress.payload.port == port))",
