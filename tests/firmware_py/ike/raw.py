@@ -35,7 +35,8 @@ def gateway(settings: Settings | None = None, **values) -> Endpoint:
 
 
 def without_marker(datagram: Datagram) -> bytes:
-    return datagram.data[4:] if NAT_PORT in (datagram.source.port, datagram.destination.port) else datagram.data
+    """What an endpoint sent."""
+    return datagram.data[4:] if datagram.source.port == NAT_PORT else datagram.data
 
 
 def events(outputs: Iterable[Output], kind: str) -> list[Event]:
@@ -162,7 +163,7 @@ class Impostor:
                                              self._reply(message)))[0]
         else:
             return None
-        marker = MARKER if datagram.destination.port == NAT_PORT else b""
+        marker = MARKER if datagram.source.port == NAT_PORT else b""
         return Datagram(datagram.destination, datagram.source, marker + answer)
 
     def _init(self, message: Message) -> bytes:
