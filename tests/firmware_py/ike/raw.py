@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from spigate.firmware_py.ike import authentication, exchange, keys, proposals, protect, selectors
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.endpoint import Endpoint
+from spigate.firmware_py.ike.errors import PeerError
 from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, Output, Socket
 from spigate.firmware_py.ike.message import NO_SPI, Header, Message
 from spigate.firmware_py.ike.nat import MARKER
@@ -149,16 +150,22 @@ class Impostor:
         self._known: dict[tuple[bytes, bytes], protect.Protection] = {}
 
     def answer(self, datagram: Datagram) -> Datagram | None:
-        """None: nothing that it has keys for."""
-        data = without_marker(datagram)
-        if len(data) < 28:
+        """None: nothing that it has keys for, or can read."""
+        try:
+            return self._answer(datagram)
+        except PeerError:
             return None
+
+    def _answer(self, datagram: Datagram) -> Datagram | None:
+        data = without_marker(datagram)
         header = Header.parse(data)
         if header.exchange == ExchangeType.IKE_SA_INIT:
             answer = self._init(Message.parse(data))
         elif (header.spi_i, header.spi_r) in self._known:
             protection = self._known[header.spi_i, header.spi_r]
             message = protection.open(data)
+            if message is None:
+                return None
             answer = protection.seal(Message(header.spi_i, header.spi_r, header.exchange, False, True, header.message_id,
                                              self._reply(message)))[0]
         else:
