@@ -64,7 +64,8 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         endpoint = self._endpoint
         hooks = Hooks(
-            alive=lambda spi: endpoint.alive(self._now, spi), moved=endpoint.moved, expects=endpoint.expects, turn=self._settle,
+            alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
+            moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
             expired=lambda spi, hard: endpoint.expired(self._now, spi, hard=hard),
             wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))
         async with AsyncExitStack() as stack:

@@ -190,7 +190,8 @@ class ChildSa:
         self.ike.context.free_spi(self.inbound.spi)
 
     def __str__(self):
-        return f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
+        return (f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
+                f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}")
 
 
 def _encapsulation(direction: Direction, path: Path) -> Encapsulation | None:

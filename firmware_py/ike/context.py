@@ -35,6 +35,8 @@ class Settings:
         From where handshakes begin.
     key_log : bool
         Hand out the keys of IKE SAs.
+    esn_required : bool
+        As in :func:`~spigate.firmware_py.ike.proposals.choose`.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -42,6 +44,7 @@ class Settings:
     closed_seconds: float = 40.0
     port: int = IKE_PORT
     key_log: bool = False
+    esn_required: bool = False
 
 
 class Context:

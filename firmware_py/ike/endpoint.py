@@ -204,15 +204,15 @@ class Endpoint:
             No such peer or child, or a peer without an address.
         """
         entry = self._context.pad[peer]
-        wanted = [Wanted(entry.child(child), packet)] if child is not None else [
-            Wanted(each) for each in entry.children if each.initiate]
+        wanted = [Wanted(each, packet) for each in entry.parts_of(child, packet)] if child is not None else [
+            Wanted(each) for each in entry.parts if each.initiate]
         self._stopped.discard(peer)
         standing = [ike for ike in self._context.with_peer(entry) if ike.state == State.ESTABLISHED]
         begun = [ike for ike in self._plans if ike.peer is entry and ike.state == State.CONNECTING]
         if standing:
-            made = {each.config.name for each in standing[-1].children.values()}
+            made = {each.config for each in standing[-1].children.values()}
             for each in wanted:
-                if child is not None or each.config.name not in made:
+                if child is not None or each.config not in made:
                     standing[-1].submit(CreateChild(each.config, packet=packet), now)
         elif begun:
             plan = self._plans[begun[-1]]
@@ -289,12 +289,12 @@ class Endpoint:
             if spi in ike.children:
                 ike.heard = now
 
-    def moved(self, spi: int, local: Socket, remote: Socket) -> None:
+    def moved(self, now: float, spi: int, local: Socket, remote: Socket) -> None:
         """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from elsewhere than its
         peer was."""
         for ike in self.ikes:
             if spi in ike.children:
-                ike.follow(local, remote)
+                ike.follow(now, local, remote)
 
     def expects(self, spi: int) -> bool:
         """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may still be on its way."""

@@ -11,7 +11,7 @@ from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.keys import IkeKeys
-from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import KEEPALIVE, Path
 from spigate.firmware_py.ike.pad import Peer
 from spigate.firmware_py.ike.payloads import Delete, Notify, SecurityAssociation
@@ -23,6 +23,9 @@ from spigate.firmware_py.ike.timers import Timer
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.responder import Responder
+
+FOLLOW_SECONDS = 1.0
+"""A peer moves no more often than this."""
 
 
 class IkeSa(Dialogue):
@@ -78,6 +81,7 @@ class IkeSa(Dialogue):
         self.on_gone: Callable[[float, IkeSa], None] = lambda now, ike: None
         self.created = self.established = self.heard = now
         self._timers: list[Timer] = []
+        self._stays_until = now
         if peer is not None:
             self.know(peer)
         context.ikes[self.spi] = self
@@ -154,19 +158,33 @@ class IkeSa(Dialogue):
         else:
             self.delete(now, str(error))
 
+    def receive(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        """A datagram whose SPIs are those of this IKE SA. From where the peer may not be, it is neither looked at nor answered:
+        anybody can send a copy of what was said from an address of somebody else's."""
+        if self._may_be_at(remote):
+            super().receive(now, header, data, local, remote)
+
+    def _may_be_at(self, remote: Socket) -> bool:
+        if self.peer is not None:
+            return self.peer.may_come_from(remote.address)
+        return remote == self.path.remote or bool(self.context.pad.candidates(remote.address))
+
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
         """An authentic message that is no repetition came along ``local`` and ``remote`` (RFC 7296 2.23)."""
         self.heard = now
         if self.state == State.CONNECTING and not self.initiator:
             self.path = replace(self.path, local=local, remote=remote)
         else:
-            self.follow(local, remote)
+            self.follow(now, local, remote)
 
-    def follow(self, local: Socket, remote: Socket) -> None:
+    def follow(self, now: float, local: Socket, remote: Socket) -> None:
         """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
-        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23)."""
-        if self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
-            self.event(EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
+        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23). Who only changes addresses of
+        what passes, without keys, can move a peer too: so that happens no more often than FOLLOW_SECONDS."""
+        if (self.path.remote_nat and not self.path.local_nat and remote != self.path.remote and self._may_be_at(remote)
+                and now >= self._stays_until):
+            self._stays_until = now + FOLLOW_SECONDS
+            self.unproved(now, EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
             for child in self.children.values():
                 child.move(self.path)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Context
-from spigate.firmware_py.ike.create_child import make_child
+from spigate.firmware_py.ike.create_child import make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
 from spigate.firmware_py.ike.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
@@ -119,13 +119,13 @@ class Responder:
     def _child(self, ike: IkeSa, now: float, message: Message) -> list[Payload]:
         """The first child SA; where there can be none, the IKE SA stands all the same (RFC 7296 1.2)."""
         try:
-            answer = negotiation.answer(ike, message, ike.peer.children, key_exchange=False)
+            answer = negotiation.answer(ike, message, ike.peer.parts, key_exchange=False)
         except (NoProposalChosen, TsUnacceptable) as error:
             ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
             return [Notify(error.notify)]
         config = answer.agreement.config
         child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], initiator=False,
-                           reqid=config.reqid or ike.context.reqid())
+                           reqid=reqid_of(ike, answer.agreement))
         child.install(now, outbound=True)
         ike.event(EventKind.CHILD_UP, str(child), config.name)
         return answer.payloads()
