@@ -93,7 +93,7 @@ def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
     return tuple(parts)
 
 
-def _folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
+def folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
     """Without regard to case and to how much white space there is (RFC 5280 7.1)."""
     return tuple(frozenset((oid, " ".join(value.split()).casefold()) for oid, value in part) for part in parts)
 
@@ -242,7 +242,7 @@ class Identity:
             return False  # a network, and this is no address
         if self.id_type == IdType.DER_ASN1_DN and "=" in pattern and not pattern.startswith(("keyid:", "@")):
             expected = tuple(frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern))
-            return _same_name(_folded(distinguished_name(self.data)), _folded(expected))
+            return _same_name(folded(distinguished_name(self.data)), folded(expected))
         return self._same(Identity.parse(pattern))
 
     def _same(self, other: "Identity") -> bool:
@@ -259,7 +259,7 @@ class Identity:
         """
         if self.id_type == IdType.DER_ASN1_DN:
             names = [distinguished_name(each) for each in (self.data, certificate.subject.public_bytes())]
-            return _folded(names[0]) == _folded(names[1])
+            return folded(names[0]) == folded(names[1])
         try:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:

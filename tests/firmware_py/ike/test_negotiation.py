@@ -3,16 +3,20 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from cryptography import x509
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike import initiator, negotiation, proposals
+from spigate.firmware_py.ike import authentication, initiator, negotiation, proposals
+from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.errors import NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import MAX_TEXT, Event, EventKind, Socket
+from spigate.firmware_py.ike.pad import KeyPair
 from spigate.firmware_py.ike.proposals import WORDS, choose, offer
 from spigate.firmware_py.ike.registry import NotifyType, TransformType
 from spigate.firmware_py.policy import PolicyDirection
 from spigate.firmware_py.sa import Selectors
+from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import Host, Network, child, esp, joined, net, pair, peer, reverse
 from tests.firmware_py.ike.test_children import connected, text, with_children
 
@@ -148,6 +152,22 @@ def test_a_peer_that_leaves_esn_out(required):
     assert bool(a.children) is not required and bool(b.children) is not required
     if not required:
         assert joined(a, b) and not a.children[0].outbound.esn
+
+
+# Signatures
+
+@pytest.mark.parametrize("announces", [True, False])
+def test_sha1_from_who_announced_better(monkeypatch, announces):
+    key, root = MAKERS["rsa"](), Authority(MAKERS["ecdsa256"]())
+    own = root.issue(key.public_key(), extensions=((x509.SubjectAlternativeName([x509.DNSName("a.example")]), False), (SIGNING, True)))
+    sign = authentication.sign
+    monkeypatch.setattr(authentication, "sign", lambda key, octets, hashes: sign(key, octets, None))
+    if not announces:
+        monkeypatch.setattr(authentication, "hashes_of", lambda notify: None)
+    network, a, b = pair(a={"local_credential": KeyPair(key, (own,))}, b={"remote_credential": Authorities([root.certificate])})
+    a.initiate("b")
+    network.run(5)
+    assert bool(b.standing) is not announces
 
 
 # What is told
