@@ -23,7 +23,7 @@ KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
 _WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHILD_FAILED, EventKind.UNDER_LOAD,
-                       EventKind.REFUSED})
+                       EventKind.REFUSED, EventKind.INTERNAL})
 _IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
 """Behind these nobody makes the child that packets wait for."""
 
@@ -66,7 +66,7 @@ class Daemon:
         hooks = Hooks(
             alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
             moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
-            expired=lambda spi, hard: endpoint.expired(self._now, spi, hard=hard),
+            expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
             wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))
         async with AsyncExitStack() as stack:
             await self._plane.open(stack, hooks)
@@ -121,7 +121,10 @@ class Daemon:
         """Does what the endpoint wants, and asks for the next call of its timers."""
         while outputs := self._endpoint.take():
             for output in outputs:
-                self._do(output)
+                try:
+                    self._do(output)
+                except Exception as error:  # noqa: BLE001 each output by itself, whatever becomes of the others
+                    self._endpoint.undone(self._now, output, error)
             self._plane.applied()
         if self._timer is not None:
             self._timer.cancel()

@@ -138,12 +138,19 @@ CHILD = Schema("peer.NAME.child.NAME", "A pair of ESP or AH SAs with that peer, 
                 "the operator, begins.", START_NOW),
 ))
 IKE = Schema("ike", "How IKE defends itself.", (
-    toml.number("cookie_threshold", 0, 1_000_000, "From so many half-open handshakes on, cookies are asked for.", 16),
-    toml.number("half_open", 1, 1_000_000, "So many half-open handshakes at most; what comes then is dropped.", 1024),
-    toml.number("per_source", 1, 1_000_000, "The same, from one address (IPv6: one /64).", 8),
+    toml.number("cookie_threshold", 0, 1_000_000, "From so many handshakes on that are half open or failed lately, cookies "
+                "are asked for; and from half of `per_source` on, at that address.", 16),
+    toml.number("half_open", 1, 1_000_000, "So many half-open handshakes at most; one more takes the place of the oldest.", 1024),
+    toml.number("per_source", 1, 1_000_000, "So many from one address (IPv6: one /64); what comes then from there is dropped.", 8),
+    toml.number("lingering", 1, 1_000_000, "So many closed IKE SAs still answer their last request, `per_source` from one address.", 256),
     toml.seconds("half_open_seconds", "So long an initiator has for its handshake.", 30),
     toml.seconds("cookie_seconds", "So long a secret for cookies is used.", 60),
     toml.seconds("linger_seconds", "So long a replaced inbound SA still takes what is on its way.", 5),
+    toml.seconds("handshake_seconds", "So long a handshake that this side begins has in all.", 180),
+    toml.number("ike_sas_per_identity", 1, 1_000_000, "So many IKE SAs may one identity of one entry have. One more takes the "
+                "place of the one that was not heard for longest.", 16),
+    toml.number("children_per_identity", 1, 1_000_000, "So many child SAs may it have, on all its IKE SAs together. One more "
+                "is refused.", 256),
 ))
 
 
@@ -184,9 +191,8 @@ class Files:
 def read_settings(table: Table, *, key_log: bool) -> Settings:
     """What ``[ike]`` says. Raises ConfigError."""
     values = IKE.read(table)
-    linger = values.pop("linger_seconds")
-    limits = table.build(Limits, **values)
-    return Settings(limits=limits, linger_seconds=linger, key_log=key_log)
+    limits = table.build(Limits, **{each.name: values.pop(each.name) for each in fields(Limits)})
+    return Settings(limits=limits, key_log=key_log, **values)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class RemovePolicy:
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """What happened. INTERNAL: something that nobody expected, which ended one IKE SA at most."""
 
     IKE_UP = "ike-up"
     IKE_FAILED = "ike-failed"
@@ -88,6 +88,7 @@ class EventKind(StrEnum):
     CHILD_DOWN = "child-down"
     UNDER_LOAD = "under-load"
     REFUSED = "refused"
+    INTERNAL = "internal-error"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from spigate.firmware_py.ike.errors import (
     TsUnacceptable,
 )
 from spigate.firmware_py.ike.exchanges import says
+from spigate.firmware_py.ike.holdings import FIRST_SPI, Holdings
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.nat import Path
 from spigate.firmware_py.ike.pad import ChildConfig
@@ -33,7 +34,6 @@ from spigate.firmware_py.sa import Mode, Selectors
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
-FIRST_SPI = 256
 MOST_PARTS = 16
 """Child SAs of one configured child that a peer's ADDITIONAL_TS_POSSIBLE may make."""
 
@@ -61,12 +61,14 @@ class Offer:
         Method whose public value goes along; None: the first.
     packet : Selectors or None
         The packet that is waiting for the child (RFC 7296 2.9).
+    held : Holdings
+        Of the exchange: the SPI goes there.
     """
 
-    def __init__(self, ike: "IkeSa", config: ChildConfig, *, key_exchange: bool, group: int | None = None,
+    def __init__(self, ike: "IkeSa", config: ChildConfig, held: Holdings, *, key_exchange: bool, group: int | None = None,
                  packet: Selectors | None = None):
         self.config = config
-        self.spi = ike.context.child_spi()
+        self.spi = held.child_spi()
         self.proposals = proposals.offer(config.proposals, self.spi.to_bytes(4), key_exchange=key_exchange)
         self._traffic = selectors.payloads(traffic_of(config, ike.path), packet)
         self._rest: tuple[Selectors, ...] = ()
@@ -154,13 +156,16 @@ class Answer:
         return [*transport, *more, sa, *keys, self.tsi, self.tsr]
 
 
-def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, key_exchange: bool) -> Answer:
+def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], held: Holdings, *,
+           key_exchange: bool) -> Answer:
     """Answers a peer's offer.
 
     Parameters
     ----------
     configs
         What may be agreed on, in order.
+    held
+        Of the exchange: the SPI goes there.
 
     Raises
     ------
@@ -174,7 +179,7 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, 
         error = NoProposalChosen("the peer wants tunnel mode, and transport mode is configured")
     for config in sorted(allowed, key=lambda each: (each.mode != wanted, not _takes_first(ike, message, each))):
         try:
-            return _agree(ike, message, offered, config, key_exchange, configs)
+            return _agree(ike, message, offered, config, held, key_exchange, configs)
         except (NoProposalChosen, TsUnacceptable) as refused:
             if not (isinstance(error, NoProposalChosen) and isinstance(refused, TsUnacceptable)):
                 error = refused
@@ -191,7 +196,7 @@ def _takes_first(ike: "IkeSa", message: Message, config: ChildConfig) -> bool:
     return True
 
 
-def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig,
+def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig, held: Holdings,
            key_exchange: bool, configs: tuple[ChildConfig, ...]) -> Answer:
     path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
     moved = config.mode == Mode.TRANSPORT and path.nat
@@ -212,7 +217,7 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     spi_out = peer_spi(suite)
     if moved:
         tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))
-    return Answer(Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr, more)
+    return Answer(Agreement(config, suite, config.mode, traffic, held.child_spi(), spi_out), tsi, tsr, more)
 
 
 def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:

@@ -116,7 +116,7 @@ def test_a_peer_that_takes_single_pairs(packet, expected):
     assert outward(a) == {net(expected), net("10.1.0.8/32=10.2.0.8/32")}
     a.rekey("b", "net")
     network.run(10)
-    assert len(a.children) == 2 and joined(a, b) and not a.endpoint._context._reserved - {each.inbound.spi for each in a.children}
+    assert len(a.children) == 2 and joined(a, b) and not a.endpoint._context.reserved - {each.inbound.spi for each in a.children}
 
 
 # ESN
