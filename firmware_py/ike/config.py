@@ -3,13 +3,11 @@
 Schemas (:data:`PEER`, :data:`CHILD`, ...) say what may stand there; the reference (docs/configuration.md) is made of
 them.
 """
-import os
-import stat
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from spigate.firmware_py import toml
+from spigate.firmware_py import toml, trusted
 from spigate.firmware_py.ike import proposals
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.certificates import Authorities, load_certificates, load_private_key
@@ -166,26 +164,22 @@ class Files:
         self._folder = folder
 
     def public(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
-        """Contents, and path for errors. Raises ConfigError."""
-        path = self._folder / name
-        try:
-            return path.read_bytes(), str(path)
-        except OSError as error:
-            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+        """Contents, and path for errors; refused where others than its owner may put another there: it says whom to trust.
+        Raises ConfigError."""
+        return self._read(table, key, name, secret=False)
 
     def secret(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
-        """As :meth:`public`; refused where others than its owner may read the file, or may put another in."""
+        """As :meth:`public`; refused also where others than its owner may read the file."""
+        return self._read(table, key, name, secret=True)
+
+    def _read(self, table: Table, key: str, name: str, *, secret: bool) -> tuple[bytes, str]:
         path = self._folder / name
         try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if not stat.S_ISREG(mode):
-                    raise table.error(key, "a regular file", str(path))
-                if mode & 0o077:
-                    raise table.error(key, "a file that only its owner may read (chmod 600)", f"{path}, mode {stat.S_IMODE(mode):04o}")
-                return file.read(), str(path)
-        except OSError as error:
-            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+            return trusted.read(path, secret=secret), str(path)
+        except trusted.Untrusted as error:
+            raise table.error(key, error.expected, error.found) from None
+        except (OSError, ValueError) as error:
+            raise table.error(key, "a file that can be read", f"{path}: {getattr(error, 'strerror', error)}") from None
 
 
 def read_settings(table: Table, *, key_log: bool) -> Settings:

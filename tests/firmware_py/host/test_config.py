@@ -254,7 +254,7 @@ MISTAKES = hardware_mistakes() | {
     "no secret": (PEER.replace('psk_file = "psk"', ""), "key peer.b.psk_file: expected the name of a file"),
     "no file": (PEER.replace('"psk"', '"none"'), "key peer.b.psk_file: expected a file that can be read, not .*none: No such file"),
     "open file": (PEER.replace('"psk"', '"open"'), r"key peer.b.psk_file: expected a file that only its owner may read \(chmod 600\), not .*mode 0640"),
-    "folder": (PEER.replace('"psk"', '"."'), "key peer.b.psk_file: expected a file that can be read"),
+    "folder": (PEER.replace('"psk"', '"."'), "key peer.b.psk_file: expected a regular file"),
     "empty file": (PEER.replace('"psk"', '"empty"'), "key peer.b.psk_file: pre-shared key must be at least 1 byte"),
     "key alone": (PEER + 'key_file = "key.pem"', "key peer.b.certificate_files: expected together with key_file"),
     "certificate alone": (PEER + 'certificate_files = ["own.pem"]', "key peer.b.key_file: expected together with certificate_files"),
