@@ -42,7 +42,7 @@ class Daemon:
         self._config = config
         self._endpoint = Endpoint(config.pad, config.settings)
         self._plane = make_plane(config, lambda: self._now)
-        self._key_log = Folder(key_log) if key_log is not None else None
+        self._key_folder, self._key_log = key_log, None
         self._events: deque[dict] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
@@ -72,8 +72,8 @@ class Daemon:
             await self._plane.open(stack, hooks)
             self._udp = {(version, port): stack.enter_context(closing(UdpLink(version, port)))
                          for version in versions() for port in (IKE_PORT, NAT_PORT)}
-            if self._key_log is not None:
-                stack.enter_context(closing(self._key_log))
+            if self._key_folder is not None:
+                self._key_log = stack.enter_context(closing(Folder(self._key_folder)))
             self._control = await stack.enter_async_context(Control(self._config.control, self._commands()))
             if self._config.metrics_port:
                 await stack.enter_async_context(serve(

@@ -24,6 +24,15 @@ def esp_line(sa: Sa) -> str | None:
             f'"{_AUTHS[sa.auth]}","{auth_key}"{numbers}')
 
 
+def check(folder: Path) -> None:
+    """Whether ``folder``, which is there, is one for keys. Raises InputError."""
+    try:
+        with trusted.own_folder(folder):
+            pass
+    except OSError as error:
+        raise InputError(f"key log {folder}: {error.strerror}") from None
+
+
 class Folder:
     """Writes both files in ``folder``, which only its owner may enter; they begin anew.
 

@@ -168,7 +168,7 @@ def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
 
 
 def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
-    configs = (old.config,) if old is not None else ike.peer.parts
+    configs = (old.config,) if old is not None else ike.peer.children
     with Holdings(ike.context) as held:
         try:
             answered = negotiation.answer(ike, message, configs, held, key_exchange=True)

@@ -217,6 +217,8 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     spi_out = peer_spi(suite)
     if moved:
         tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))
+    if len(config.parts) > 1:  # so that it can be offered when the child is replaced
+        config = replace(config, traffic=traffic)
     return Answer(Agreement(config, suite, config.mode, traffic, held.child_spi(), spi_out), tsi, tsr, more)
 
 

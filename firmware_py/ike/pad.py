@@ -235,6 +235,12 @@ class Peer:
         for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds", "keepalive_seconds"):
             value = getattr(self, limit)
             _check(value is None or value > 0, f"{name} {limit}", "more than 0, or None", value)
+        for child in self.children:
+            _check(child.protocol == ProtocolId.ESP or not self.force_encapsulation, f"{name} force_encapsulation",
+                   "false, because AH does not go in UDP", self.force_encapsulation)
+            hosts = {(ip_network(self.local_address), ip_network(self.address))} if self.address is not None else None
+            between = hosts is None or child.mode == Mode.TUNNEL or {(each.source, each.destination) for each in child.traffic} <= hosts
+            _check(between, f"{name} child {child.name!r} traffic", "between address and local_address in transport mode", child.traffic)
         names = [child.name for child in self.children]
         _check(len(set(names)) == len(names), f"{name} children", "of different names", names)
         for proposal in self.proposals:

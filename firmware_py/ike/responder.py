@@ -124,7 +124,7 @@ class Responder:
             return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
         with Holdings(ike.context) as held:
             try:
-                answer = negotiation.answer(ike, message, ike.peer.parts, held, key_exchange=False)
+                answer = negotiation.answer(ike, message, ike.peer.children, held, key_exchange=False)
             except (NoProposalChosen, TsUnacceptable) as error:
                 ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
                 return [Notify(error.notify)]
