@@ -131,7 +131,7 @@ class Endpoint:
 
     def _refuse_version(self, data: bytes, local: Socket, remote: Socket) -> None:
         """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
-        if data[17] > VERSION | 0x0F and not data[19] & 0x20:
+        if data[17] > VERSION | 0x0F and not data[19] & 0x20 and self._context.pad.candidates(remote.address):
             answer = Message(data[:8], data[8:16], data[18], False, True, int.from_bytes(data[20:24]),
                              (Notify(NotifyType.INVALID_MAJOR_VERSION),))
             self._send(answer.pack(), local, remote)

@@ -9,6 +9,7 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import authentication, initiator, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Settings
+from spigate.firmware_py.ike.dialogue import MAX_INITS_REPEATED
 from spigate.firmware_py.ike.errors import NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import MAX_TEXT, Event, EventKind, Socket
 from spigate.firmware_py.ike.pad import KeyPair
@@ -227,6 +228,27 @@ def test_answers_go_only_where_the_peer_may_be():
     network.seen.clear()
     for address, answered in (("203.0.113.66", False), ("192.0.2.1", True)):
         b.receive(last.data, last.destination, Socket(ip_address(address), 53))
+        assert bool(network.seen) is answered
+
+
+def test_a_repeated_beginning_is_not_answered_for_ever():
+    """The same datagram with somebody else's address made as many answers as it came, each longer than itself."""
+    network, a, b = pair()
+    a.initiate("b")
+    first = network.seen[0]
+    network.filters.append(lambda datagram: None)
+    network.seen.clear()
+    for _ in range(100):
+        b.receive(first.data, first.destination, first.source)
+    assert len(network.seen) == 1 + MAX_INITS_REPEATED
+
+
+def test_nobody_is_told_a_version_who_may_not_take_part():
+    network, a, b = somewhere()
+    later = bytes(8) + b"x" * 8 + bytes([33, 0x30, 34, 8]) + bytes(4) + (28).to_bytes(4)
+    network.seen.clear()
+    for address, answered in (("203.0.113.66", False), ("192.0.2.77", True)):
+        b.receive(later, Socket(b.address, 500), Socket(ip_address(address), 500))
         assert bool(network.seen) is answered
 
 
