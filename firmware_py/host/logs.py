@@ -122,6 +122,9 @@ class _Handler(logging.StreamHandler):
         self._tell(self._rates.left_out(now=True))
         super().close()
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Standard error is gone, or full: there is nobody to tell, and logging's own traceback has no bound."""
+
     def _tell(self, left_out: dict[str, int]) -> None:
         for kind, count in left_out.items():
             record = LOG.makeRecord(LOG.name, logging.WARNING, "", 0, LEFT_OUT, (), None, extra={"values": {"kind": kind, "count": count}})
@@ -132,8 +135,6 @@ def set_up(form: str, level: str, rates: Rates | None = None) -> None:
     """Logs to standard error, in ``text`` or ``json``."""
     handler = _Handler(rates or Rates())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    for before in LOG.handlers:
-        before.close()
     LOG.handlers[:] = [handler]
     LOG.setLevel(level)
     LOG.propagate = False
