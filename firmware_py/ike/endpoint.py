@@ -56,6 +56,7 @@ class Endpoint:
         self._cookies = Cookies(limits.cookie_seconds, random)
         self._half_open = HalfOpen(limits)
         self._inits: dict[tuple[bytes, Socket], tuple[bytes, IkeSa]] = {}
+        self._open: dict[IkeSa, None] = {}
         self._plans: dict[IkeSa, Plan] = {}
         self._stopped: set[str] = set()
         self._retries: dict[str, Timer] = {}
@@ -81,7 +82,7 @@ class Endpoint:
 
     def census(self) -> dict[str, int]:
         """What is reserved, kept and waited for, by kind."""
-        return {**self._context.census(), "half_open": len(self._half_open), "beginnings": len(self._inits),
+        return {**self._context.census(), "half_open": len(self._half_open), "inits": len(self._inits),
                 "plans": len(self._plans)}
 
     @property
@@ -146,7 +147,8 @@ class Endpoint:
     # Handshakes that peers begin
 
     def _begun(self, now: float, data: bytes, local: Socket, remote: Socket) -> None:
-        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept."""
+        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept; then, as long as its IKE SA stands, what it
+        was: it may come twice, and the second time late."""
         if data[:8] in self._context.ikes:
             return  # an SPI of this side's: its own message came back
         key, digest = (data[:8], remote), hashlib.sha256(data).digest()
@@ -198,14 +200,13 @@ class Endpoint:
         if not half_open.room(remote.address):
             return False
         if half_open.full:  # whoever means it is through in a moment
-            oldest = next(iter(self._inits.values()))[1]
-            oldest.close(now, EventKind.IKE_FAILED, "too many handshakes are half open")
+            next(iter(self._open)).close(now, EventKind.IKE_FAILED, "too many handshakes are half open")
         return True
 
     def _keep(self, now: float, ike: IkeSa, key: tuple[bytes, Socket], digest: bytes) -> None:
         address = key[1].address
-        self._inits.pop(key, None)
         self._inits[key] = digest, ike
+        self._open[ike] = None
         self._half_open.add(address)
         ike.deadline(now, self._context.settings.limits.half_open_seconds, "the peer did not finish the handshake")
 
@@ -213,10 +214,14 @@ class Endpoint:
             self._half_open.remove(address)
             if ike.state != State.ESTABLISHED:
                 self._half_open.failed(then, address)
-            if self._inits.get(key, (b"", None))[1] is ike:
-                del self._inits[key]
+            del self._open[ike]
 
-        ike.on_settled, ike.on_gone = settled, self._gone
+        def gone(then: float, ended: IkeSa) -> None:
+            if self._inits.get(key, (b"", None))[1] is ended:
+                del self._inits[key]
+            self._gone(then, ended)
+
+        ike.on_settled, ike.on_gone = settled, gone
 
     # What the operator and the data plane say
 

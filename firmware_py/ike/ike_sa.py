@@ -28,6 +28,8 @@ FOLLOW_SECONDS = 1.0
 """A peer moves no more often than this."""
 MAX_CANDIDATES, MAX_CANDIDATES_MADE = 8, 32
 """So many answers to one IKE_SA_INIT are taken for possible at once, and in all."""
+CANDIDATE_SECONDS = 1.0
+"""So long one waits for another."""
 TRIES_IN_VAIN = 2
 """So often IKE_SA_INIT is repeated after an answer that proves nothing said that it is in vain."""
 MAX_ANCESTORS = 4
@@ -102,6 +104,7 @@ class IkeSa(Dialogue):
         self._later: list[Timer] = []
         self._pending_timer: Timer | None = None
         self._candidates_made = 0
+        self._first: Exchange | None = None
         self._why = "the peer does not answer"
         if peer is not None:
             self.know(peer)
@@ -164,6 +167,20 @@ class IkeSa(Dialogue):
         self.candidates.append(made)
         return made
 
+    def go_on_with(self, exchange: Exchange, now: float) -> None:
+        """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the others are lost, or
+        after a while. An IKE_SA_INIT that came twice may have two answers of the peer's, of which one is enough."""
+        self._first = exchange
+        if any(each is not self and each.state == State.CONNECTING for each in self.root.candidates):
+            self._at(now + CANDIDATE_SECONDS, self._go_on)
+        else:
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        exchange, self._first = self._first, None
+        if exchange is not None:
+            self.submit_first(exchange, now)
+
     def addressed(self, header: Header) -> "list[IkeSa]":
         """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a peer's may be
         several's."""
@@ -178,7 +195,10 @@ class IkeSa(Dialogue):
         for a few times more."""
         self._why = why
         self.unproved(now, EventKind.REFUSED, f"an answer that proves nothing: {why}")
-        if not any(each.state == State.CONNECTING for each in self.candidates):
+        left = [each for each in self.candidates if each.state == State.CONNECTING]
+        for each in left:
+            self.context.boundary.step(lambda each=each: each._go_on(now))
+        if not left:
             self.request_in_vain(TRIES_IN_VAIN)
             self.go_on_repeating(now)
 
@@ -447,7 +467,7 @@ class IkeSa(Dialogue):
         step(lambda: self._settle(now))
         for timer in (*self._timers, *self._later):
             timer.cancel()
-        self._timers, self._later, self.handshake = [], [], None
+        self._timers, self._later, self.handshake, self._first = [], [], None, None
         self.drop_pending()
         self.fall_silent(now)
         if self.predecessor is not None:  # a rival that is gone replaces nothing

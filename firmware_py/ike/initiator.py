@@ -153,7 +153,7 @@ class Init(Exchange):
         childless = message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
         auth = IkeAuth(self.plan, transcript, childless)
         methods = [method for _, method in suite.additional]
-        candidate.submit_first(Intermediate(methods, transcript, auth) if methods else auth, now)
+        candidate.go_on_with(Intermediate(methods, transcript, auth) if methods else auth, now)
 
     def _in_vain(self, ike: "IkeSa", now: float, why: str) -> None:
         ike.unproved(now, EventKind.REFUSED, f"IKE_SA_INIT: {why}")
