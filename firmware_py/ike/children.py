@@ -250,7 +250,8 @@ class ChildSa:
         return (own.spi, own.protocol, own.key, own.salt, own.auth_key) == (sa.spi, sa.protocol, sa.key, sa.salt, sa.auth_key)
 
     def __str__(self):
-        return f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
+        return (f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
+                f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}")
 
 
 def _encapsulation(direction: Direction, path: Path) -> Encapsulation | None:

@@ -39,6 +39,8 @@ class Settings:
         From where handshakes begin.
     key_log : bool
         Hand out the keys of IKE SAs.
+    esn_required : bool
+        As in :func:`~spigate.firmware_py.ike.proposals.choose`.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -49,6 +51,7 @@ class Settings:
     children_per_identity: int = 256
     port: int = IKE_PORT
     key_log: bool = False
+    esn_required: bool = False
 
 
 class Context:

@@ -7,7 +7,7 @@ from spigate.firmware_py.ike.children import Agreement, ChildSa, ChildState
 from spigate.firmware_py.ike.creating import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
 from spigate.firmware_py.ike.errors import NoProposalChosen, PeerError, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
-from spigate.firmware_py.ike.exchanges import Reply, refusal, says
+from spigate.firmware_py.ike.exchanges import Reply, refusal
 from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.informational import DeleteChild, DeleteSpi
 from spigate.firmware_py.ike.message import Message
@@ -70,11 +70,13 @@ class CreateChild(Creating):
         old, agreement = self.replaces, self._agreement
         if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
             return
-        reqid = old.reqid if old is not None else self.config.reqid or ike.context.reqid()
+        reqid = old.reqid if old is not None else reqid_of(ike, agreement)
         child = make_child(ike, agreement, self.ni, self.nr, secrets, self.held, initiator=True, reqid=reqid)
         if old is None:
             child.install(now, outbound=True)
             ike.event(EventKind.CHILD_UP, str(child), self.config.name)
+            for rest in self._offer.rest(ike):
+                ike.submit(CreateChild(rest), now)
             return
         rival = old.live_rival
         if rival is not None and min(self.ni, self.nr) < rival[1]:  # RFC 7296 2.8.1: this one is redundant
@@ -98,11 +100,31 @@ class CreateChild(Creating):
             old.remove(now, "the peer does not know it")
             ike.submit(CreateChild(self.config), now)
             return
-        ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: the peer says {says(error)}", self.config.name)
+        single = self._offer.single_pair(error, self.packet)
+        if single is not None:
+            ike.submit_first(CreateChild(single, replaces=old), now)
+            return
+        ike.event(EventKind.CHILD_FAILED, self._offer.refused(error), self.config.name)
 
     def unacceptable(self, ike: "IkeSa", now: float, error: PeerError) -> None:
         ike.submit_first(DeleteSpi(self.config.protocol, self._offer.spi), now)
         ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: {error}", self.config.name)
+
+
+
+def reqid_of(ike: "IkeSa", agreement: Agreement) -> int:
+    """What ties a new child SA to its policies: what the one that the same peer has for the same traffic is tied with. So both are
+    behind one policy, and the newest sends: a peer that was killed and begins anew is reached, whatever it says of it."""
+    if agreement.config.reqid:
+        return agreement.config.reqid
+
+    def same(other: Agreement) -> bool:
+        return (other.config.name == agreement.config.name and other.mode == agreement.mode
+                and other.suite.protocol == agreement.suite.protocol and set(other.traffic) == set(agreement.traffic))
+
+    known = (child.reqid for other in ike.context.with_peer(ike.peer) if other.identity == ike.identity
+             for child in other.children.values() if same(child.agreement))
+    return next(known, 0) or ike.context.reqid()
 
 
 def make_child(ike: "IkeSa", agreement: Agreement, ni: bytes, nr: bytes, secrets: list[bytes],
@@ -159,7 +181,7 @@ def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | Non
 
         def complete(secrets: list[bytes], held: Holdings) -> None:
             then = ike.context.boundary.now
-            reqid = old.reqid if old is not None else agreement.config.reqid or ike.context.reqid()
+            reqid = old.reqid if old is not None else reqid_of(ike, agreement)
             child = make_child(ike, agreement, ni, nr, secrets, held, initiator=False, reqid=reqid)
             child.install(then, outbound=old is None or old.state == ChildState.GONE)
             if old is None:

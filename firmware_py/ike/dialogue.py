@@ -17,6 +17,7 @@ from spigate.firmware_py.ike.protect import Protection
 from spigate.firmware_py.ike.timers import Timer
 from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
 
+MAX_INITS_REPEATED = 8
 FRAGMENT_BYTES = 1280
 """Largest datagram to whom has not said who it is."""
 
@@ -65,6 +66,7 @@ class Dialogue(ABC):
         self.stillborn: set[tuple[int, bytes]] = set()
         self._former: Protection | None = None
         self._queue: deque[Exchange] = deque()
+        self._inits_repeated = 0
         self._requests = RequestWindow(Retransmission())
         self._responses = ResponseWindow()
         self._repeat: Timer | None = None
@@ -247,8 +249,10 @@ class Dialogue(ABC):
         self._transmit(self._responses.answer((response,)), local, remote)
 
     def repeat_init(self, local: Socket, remote: Socket) -> None:
-        """The IKE_SA_INIT came again."""
-        if self._responses.expected == 1:
+        """The IKE_SA_INIT came again: who did not get the answer asks a few times; an address that somebody else writes there is not
+        sent more than that."""
+        if self._responses.expected == 1 and self._inits_repeated < MAX_INITS_REPEATED:
+            self._inits_repeated += 1
             self._transmit(self._responses.response, local, remote)
 
     def _asks_again(self, data: bytes) -> bool:

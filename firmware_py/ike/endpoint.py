@@ -132,7 +132,7 @@ class Endpoint:
 
     def _refuse_version(self, data: bytes, local: Socket, remote: Socket) -> None:
         """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
-        if data[17] > VERSION | 0x0F and not data[19] & 0x20:
+        if data[17] > VERSION | 0x0F and not data[19] & 0x20 and self._context.pad.candidates(remote.address):
             answer = Message(data[:8], data[8:16], data[18], False, True, int.from_bytes(data[20:24]),
                              (Notify(NotifyType.INVALID_MAJOR_VERSION),))
             self._send(answer.pack(), local, remote)
@@ -245,15 +245,15 @@ class Endpoint:
 
     def _initiate(self, now: float, peer: str, child: str | None, packet: Selectors | None) -> None:
         entry = self._context.pad[peer]
-        wanted = [Wanted(entry.child(child), packet)] if child is not None else [
-            Wanted(each) for each in entry.children if each.initiate]
+        wanted = [Wanted(each, packet) for each in entry.parts_of(child, packet)] if child is not None else [
+            Wanted(each) for each in entry.parts if each.initiate]
         self._stopped.discard(peer)
         standing = [ike for ike in self._context.with_peer(entry) if ike.state == State.ESTABLISHED]
         begun = [ike for ike in self._plans if ike.peer is entry and ike.state == State.CONNECTING]
         if standing:
-            made = {each.config.name for each in standing[-1].children.values()}
+            made = {each.config for each in standing[-1].children.values()}
             for each in wanted:
-                if child is not None or each.config.name not in made:
+                if child is not None or each.config not in made:
                     self._within(now, lambda each=each: self._create(now, standing[-1], each), standing[-1])
         elif begun:
             plan = self._plans[begun[-1]]
@@ -353,12 +353,12 @@ class Endpoint:
             if spi in ike.children:
                 ike.heard = now
 
-    def moved(self, spi: int, local: Socket, remote: Socket) -> None:
+    def moved(self, now: float, spi: int, local: Socket, remote: Socket) -> None:
         """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from elsewhere than its
         peer was."""
         for ike in self.ikes:
             if spi in ike.children:
-                self._within(self._context.boundary.now, lambda ike=ike: ike.follow(local, remote), ike)
+                self._within(now, lambda ike=ike: ike.follow(now, local, remote), ike)
 
     def undone(self, now: float, output: Output, error: Exception) -> None:
         """What :meth:`take` wanted could not be done: where an SA was to be installed, its child SA ends, and the peer is

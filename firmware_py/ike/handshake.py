@@ -106,7 +106,7 @@ def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Ide
         authentication.verify_psk(auth, _secret(credential), ike.suite.prf, octets)
     else:
         certificate = credential.verify(message.all(Cert), who, ike.context.utc())
-        authentication.verify_signature(auth, certificate.public_key(), octets)
+        authentication.verify_signature(auth, certificate.public_key(), octets, transcript.hashes)
     return who
 
 

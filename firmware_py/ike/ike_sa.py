@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.responder import Responder
 
+FOLLOW_SECONDS = 1.0
+"""A peer moves no more often than this."""
 MAX_CANDIDATES, MAX_CANDIDATES_MADE = 8, 32
 """So many answers to one IKE_SA_INIT are taken for possible at once, and in all."""
 CANDIDATE_SECONDS = 1.0
@@ -98,6 +100,7 @@ class IkeSa(Dialogue):
         self.on_gone: Callable[[float, IkeSa], None] = lambda now, ike: None
         self.created = self.established = self.heard = now
         self._timers: list[Timer] = []
+        self._stays_until = now
         self._later: list[Timer] = []
         self._pending_timer: Timer | None = None
         self._candidates_made = 0
@@ -259,19 +262,33 @@ class IkeSa(Dialogue):
         else:
             self.delete(now, str(error))
 
+    def receive(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        """A datagram whose SPIs are those of this IKE SA. From where the peer may not be, it is neither looked at nor answered:
+        anybody can send a copy of what was said from an address of somebody else's."""
+        if self._may_be_at(remote):
+            super().receive(now, header, data, local, remote)
+
+    def _may_be_at(self, remote: Socket) -> bool:
+        if self.peer is not None:
+            return self.peer.may_come_from(remote.address)
+        return remote == self.path.remote or bool(self.context.pad.candidates(remote.address))
+
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
         """An authentic message that is no repetition came along ``local`` and ``remote`` (RFC 7296 2.23)."""
         self.heard = now
         if self.state == State.CONNECTING and not self.initiator:
             self.path = replace(self.path, local=local, remote=remote)
         else:
-            self.follow(local, remote)
+            self.follow(now, local, remote)
 
-    def follow(self, local: Socket, remote: Socket) -> None:
+    def follow(self, now: float, local: Socket, remote: Socket) -> None:
         """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
-        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23)."""
-        if self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
-            self.event(EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
+        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23). Who only changes addresses of
+        what passes, without keys, can move a peer too: so that happens no more often than FOLLOW_SECONDS."""
+        if (self.path.remote_nat and not self.path.local_nat and remote != self.path.remote and self._may_be_at(remote)
+                and now >= self._stays_until):
+            self._stays_until = now + FOLLOW_SECONDS
+            self.unproved(now, EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
             for child in self.children.values():
                 child.move(self.path)

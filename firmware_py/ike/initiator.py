@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.create_child import CreateChild, make_child
+from spigate.firmware_py.ike.create_child import CreateChild, make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
 from spigate.firmware_py.ike.errors import AuthenticationFailed, InvalidSyntax, PeerError
 from spigate.firmware_py.ike.events import EventKind
@@ -116,7 +116,9 @@ class Init(Exchange):
             if self.tries > 0 and other:
                 ike.request_again(replace(self, group=group, tries=self.tries - 1), now)
             else:
-                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}")
+                offered = error.notify_type == NotifyType.NO_PROPOSAL_CHOSEN
+                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}"
+                              + (f"; offered was {proposals.texts(self._offered)}" if offered else ""))
         else:
             self._agreed(ike, now, message)
 
@@ -204,7 +206,7 @@ class IkeAuth(Exchange):
         self._transcript = transcript
         self._childless = childless
         self._offer: negotiation.Offer | None = None
-        self._first: ChildConfig | None = None
+        self._first: Wanted | None = None
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
         peer, own = ike.peer, ike.peer.local_identity.payload(IdI)
@@ -215,11 +217,11 @@ class IkeAuth(Exchange):
             return None
         first = [Notify(NotifyType.INITIAL_CONTACT)] if self._plan.initial_contact else []
         asked = [peer.remote_credential.request()] if isinstance(peer.remote_credential, Authorities) else []
-        wanted = self._plan.wanted or ([Wanted(peer.children[0])] if peer.children and not self._childless else [])
+        wanted = self._plan.wanted or ([Wanted(peer.parts[0])] if peer.parts and not self._childless else [])
         child = []
         if wanted:
-            self._first = wanted[0].config
-            self._offer = negotiation.Offer(ike, self._first, self.held, key_exchange=False, packet=wanted[0].packet)
+            self._first = wanted[0]
+            self._offer = negotiation.Offer(ike, self._first.config, self.held, key_exchange=False, packet=self._first.packet)
             child = self._offer.payloads()
         return [own, *certs, *first, *asked, *_expected(peer.remote_identity), auth, *child]
 
@@ -239,13 +241,17 @@ class IkeAuth(Exchange):
         ike.event(EventKind.IKE_UP, f"{ike.identity} at {ike.path.remote}, {ike.suite}")
         if self._offer is not None:
             self._first_child(ike, now, message, error)
-        for wanted in [each for each in self._plan.wanted if each.config is not self._first]:
+        for wanted in [each for each in self._plan.wanted if each is not self._first]:
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
     def _first_child(self, ike: "IkeSa", now: float, message: Message, error: Notify | None) -> None:
         config = self._offer.config
         if error is not None:
-            ike.event(EventKind.CHILD_FAILED, f"{config.label}: the peer says {says(error)}", config.name)
+            single = self._offer.single_pair(error, self._first.packet)
+            if single is not None:
+                ike.submit_first(CreateChild(single), now)
+            else:
+                ike.event(EventKind.CHILD_FAILED, self._offer.refused(error), config.name)
             return
         try:
             agreement = self._offer.accept(ike, message)
@@ -254,9 +260,11 @@ class IkeAuth(Exchange):
             ike.event(EventKind.CHILD_FAILED, f"{config.label}: {wrong}", config.name)
             return
         child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], self.held, initiator=True,
-                           reqid=config.reqid or ike.context.reqid())
+                           reqid=reqid_of(ike, agreement))
         child.install(now, outbound=True)
         ike.event(EventKind.CHILD_UP, str(child), config.name)
+        for rest in self._offer.rest(ike):
+            ike.submit(CreateChild(rest), now)
 
 
 def _expected(pattern: str) -> list[Payload]:

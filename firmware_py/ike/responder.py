@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Context
-from spigate.firmware_py.ike.create_child import is_full, make_child
+from spigate.firmware_py.ike.create_child import is_full, make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
 from spigate.firmware_py.ike.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
@@ -130,7 +130,7 @@ class Responder:
                 return [Notify(error.notify)]
             config = answer.agreement.config
             child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], held, initiator=False,
-                               reqid=config.reqid or ike.context.reqid())
+                               reqid=reqid_of(ike, answer.agreement))
             child.install(now, outbound=True)
             ike.event(EventKind.CHILD_UP, str(child), config.name)
             return answer.payloads()

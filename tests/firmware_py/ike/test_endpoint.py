@@ -319,9 +319,8 @@ def test_esp_shows_where_a_peer_behind_a_nat_is():
     for host in (a, b):
         sa, = host.plane.inbound.values()
         assert host.endpoint.expects(sa.spi)
-        host.endpoint.moved(sa.spi, Socket(sa.destination, 4500), elsewhere)
-        host.endpoint.moved(1, Socket(sa.destination, 4500), elsewhere)
-        host.settle()
+        host.moved(sa.spi, Socket(sa.destination, 4500), elsewhere)
+        host.moved(1, Socket(sa.destination, 4500), elsewhere)
     assert b.plane.outbound[0].encapsulation == Encapsulation(4500, 999)
     assert b.plane.outbound[0].destination == elsewhere.address and b.kinds()["peer-moved"] == 1
     assert a.plane.outbound[0].encapsulation == Encapsulation(4500, 4500) and not a.kinds()["peer-moved"]
