@@ -17,6 +17,7 @@ from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Te
 from spigate.firmware_py.sa import Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
 
 if TYPE_CHECKING:
+    from spigate.firmware_py.ike.create_child import CreateChild
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
 REPLACED_SECONDS = 180.0
@@ -77,8 +78,8 @@ class ChildSa:
     state : ChildState
     successor, replaces : ChildSa or None
         What replaces it; what it replaces, as long as that stands.
-    rekeying : bool
-        An exchange of this side's that replaces it is on its way.
+    rekeying : CreateChild or None
+        The exchange of this side's that is to replace it and is on its way.
     rival : (ChildSa, bytes) or None
         What a peer's exchange made to replace it meanwhile, and the lowest nonce of that (RFC 7296 2.8.1).
     """
@@ -92,7 +93,7 @@ class ChildSa:
     state: ChildState = ChildState.INSTALLED
     successor: "ChildSa | None" = field(default=None, repr=False)
     replaces: "ChildSa | None" = field(default=None, repr=False)
-    rekeying: bool = False
+    rekeying: "CreateChild | None" = field(default=None, repr=False)
     rival: "tuple[ChildSa, bytes] | None" = None
 
     def __post_init__(self):
@@ -189,9 +190,12 @@ class ChildSa:
             if self._soft_over:
                 self._at(now + AGAIN_SECONDS, self._soft_is_over)
 
-    def rekeying_is_over(self, now: float) -> None:
-        """This side's exchange that was to replace it ended, whichever way. If it did not, the peer's did."""
-        self.rekeying = False
+    def rekeying_is_over(self, exchange: "CreateChild", now: float) -> None:
+        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it did not replace it,
+        the peer's did."""
+        if self.rekeying is not exchange:
+            return
+        self.rekeying = None
         if self.live_rival is not None and self.state == ChildState.INSTALLED:
             self.replace_by(self.rival[0], now)
 

@@ -55,8 +55,8 @@ class CreateChild(Creating):
         if old is not None:
             if old.state != ChildState.INSTALLED:
                 return None
-            old.rekeying = True
-            self.held.at_release(lambda: old.rekeying_is_over(ike.context.boundary.now))
+            old.rekeying = self
+            self.held.at_release(lambda: old.rekeying_is_over(self, ike.context.boundary.now))
             rekeys = [Notify(NotifyType.REKEY_SA, protocol=old.config.protocol, spi=old.inbound.spi.to_bytes(4))]
         self._offer = negotiation.Offer(ike, self.config, self.held, key_exchange=True, group=self.group, packet=self.packet)
         self.initiating = self._offer.initiating
@@ -109,7 +109,6 @@ class CreateChild(Creating):
     def unacceptable(self, ike: "IkeSa", now: float, error: PeerError) -> None:
         ike.submit_first(DeleteSpi(self.config.protocol, self._offer.spi), now)
         ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: {error}", self.config.name)
-
 
 
 def reqid_of(ike: "IkeSa", agreement: Agreement) -> int:

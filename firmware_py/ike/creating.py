@@ -115,7 +115,6 @@ class Creating(Exchange):
         if self.tries > 1 and error.notify_type == NotifyType.INVALID_KE_PAYLOAD:
             group = int.from_bytes(error.data)
             if group in self.groups():
-                self.over()
                 ike.submit_first(self.again(group=group, tries=self.tries - 1), now)
                 return
         if self.tries > 1 and error.notify_type == NotifyType.TEMPORARY_FAILURE:

@@ -89,7 +89,7 @@ class IkeSa(Dialogue):
         self.children: dict[int, ChildSa] = {}
         self.handshake: Responder | None = None
         self.pending: creating.FollowUps | None = None
-        self.rekeying = False
+        self.rekeying: rekey_ike.RekeyIke | None = None
         self.rival: tuple[IkeSa, bytes] | None = None
         self.heir: IkeSa | None = None
         self.predecessor: IkeSa | None = None
@@ -377,9 +377,12 @@ class IkeSa(Dialogue):
             last = last.heir
         return last
 
-    def rekeying_is_over(self, now: float) -> None:
-        """This side's exchange that was to replace it ended, whichever way. If it did not, the peer's did."""
-        self.rekeying = False
+    def rekeying_is_over(self, exchange: "rekey_ike.RekeyIke", now: float) -> None:
+        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it did not replace it,
+        the peer's did."""
+        if self.rekeying is not exchange:
+            return
+        self.rekeying = None
         if self.rival is not None and self.heir is None and self.state != State.GONE:
             self.hand_over(self.rival[0], now)
 

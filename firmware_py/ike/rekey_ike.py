@@ -44,8 +44,8 @@ class RekeyIke(Creating):
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
         if ike is not self._target or not ike.alive:
             return None
-        ike.rekeying = True
-        self.held.at_release(lambda: ike.rekeying_is_over(ike.context.boundary.now))
+        ike.rekeying = self
+        self.held.at_release(lambda: ike.rekeying_is_over(self, ike.context.boundary.now))
         self._spi = ike.context.ike_spi()
         self._offered = proposals.offer(ike.peer.proposals, self._spi)
         group = self.group if self.group is not None else ike.suite.group

@@ -12,10 +12,11 @@ import pytest
 from spigate.firmware_py.ike import dialogue, ike_sa, responder
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import Nonce, Notify, Unknown
+from spigate.firmware_py.ike.payloads import Nonce, Notify, SecurityAssociation, TrafficSelectors, Unknown
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ike.window import Retransmission
-from tests.firmware_py.ike.network import Host, Network, child, esp, ike, joined, pair
+from tests.firmware_py.ike.network import Host, Network, child, esp, ike, joined, net, pair, reverse
+from tests.firmware_py.ike.raw import connected, gateway
 
 QUICK = {"retransmission": Retransmission(timeout=0.5, factor=1, tries=3), "dpd_seconds": None, "rekey_seconds": None,
          "lifetime_seconds": None}
@@ -178,3 +179,37 @@ def test_every_state_has_a_deadline(name, step, who):
     [other] = network.hosts
     assert not any(other.endpoint.census().values()), other.endpoint.census()
     assert not other.plane.inbound and not other.plane.outbound and not other.plane.policies
+
+
+def test_retried_at_once_is_still_being_rekeyed():
+    """An exchange that ends and is followed by its like keeps what it had begun to replace."""
+    endpoint = gateway(children=(replace(reverse(child()), traffic=(net("10.2.0.0/24=10.1.0.0/24"),)),))
+    raw = connected(endpoint)
+    endpoint.rekey(1, "a", "net")
+    [request] = raw.requests(endpoint.take())
+    [ike_] = endpoint.ikes
+    [made] = ike_.children.values()
+    [again] = raw.requests(raw.answer(1, request, Notify(NotifyType.SINGLE_PAIR_REQUIRED)))
+    assert again.notify(NotifyType.REKEY_SA) and made.rekeying is ike_.active
+    raw.answer(1, again, Notify(NotifyType.TEMPORARY_FAILURE))
+    assert made.rekeying is None and endpoint.census()["spis"] == endpoint.census()["holdings"] == 1
+
+
+def test_answer_without_a_child(monkeypatch):
+    """IKE_AUTH is answered as if no child had been asked for: its number is free again, and the peer is told."""
+    network, a, b = pair()
+    honest = dialogue.Dialogue._seal
+
+    def seal(self, message):
+        if message.exchange == AUTH and message.response:
+            kept = tuple(each for each in message.payloads if not isinstance(each, SecurityAssociation | TrafficSelectors))
+            message = replace(message, payloads=kept)
+        return honest(self, message)
+
+    monkeypatch.setattr(dialogue.Dialogue, "_seal", seal)
+    a.initiate("b")
+    network.run(5)
+    assert a.standing and a.kinds()["child-failed"] == 1
+    for host in (a, b):
+        census = host.endpoint.census()
+        assert not census["spis"] and not census["holdings"] and not host.plane.inbound
