@@ -339,7 +339,7 @@ class Hardware:
         self._polls, self._polling = self._polls + 1, False
         for event, sa in await self._control.poll():
             if sa is not None and event.reason in (Reason.SOFT_LIFETIME, Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
-                self._hooks.expired(sa.spi, event.dropped)
+                self._hooks.expired(sa, event.dropped)
         await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))
@@ -364,7 +364,7 @@ class Hardware:
             self._hooks.alive(sa.spi)
         if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
             active.told = True
-            self._hooks.expired(sa.spi, False)
+            self._hooks.expired(sa, False)
 
 
 def _renamed(active: Active, new: Sa) -> Active:
