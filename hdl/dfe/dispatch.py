@@ -105,8 +105,7 @@ class Dispatch(wiring.Component):
         due = clock[-1]
         unclean, stale, empty = (Cat(getattr(port, name) for port in self.lane) for name in ("unclean", "stale", "empty"))
         m.d.sync += [
-            wipes.eq(~running & ~start & Mux(have, due & stale.bit_select(candidate, 1),
-                                             unclean.any() & empty.bit_select(candidate, 1))),
+            wipes.eq(~start & (due & stale.bit_select(candidate, 1) | ~have & unclean.any() & empty.bit_select(candidate, 1))),
             clock.eq(Mux(start & wipes, 0, clock + ~due)),
         ]
 

@@ -313,7 +313,7 @@ def test_says_that_something_of_an_sa_is_still_there():
 
     async def check(ctx):
         ctx.set(control.wiping, 1)
-        await ctx.tick()
+        await ctx.tick().repeat(40)
         assert await fields(ctx, control.axil, "table_status") == {"busy": 0, "wiping": 1}
 
     run(control, check)
