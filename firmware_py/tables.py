@@ -244,7 +244,8 @@ class Tables(Protocol):
         """
 
     async def erase_sa(self, dfe: int, index: int) -> None:
-        """Forgets an SA: all of it, keys first of all, becomes zero."""
+        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md) what it and its packets
+        have left elsewhere. Only an SA that is erased before another one takes its place is forgotten so."""
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
