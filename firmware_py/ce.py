@@ -307,6 +307,14 @@ class ControlElement:
         at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
         return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
 
+    async def worn(self) -> list[tuple[Sa, bool]]:
+        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have few sequence numbers left,
+        and whether they have stopped at a hard one."""
+        placed = list(self._programming.placed.values())
+        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        return [*((at[each.dfe, each.index], each.over) for each in await self._tables.attention() if (each.dfe, each.index) in at),
+                *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over))]
+
     @property
     def policies(self) -> Iterable[Policy]:
         """Policies in the order in which they decide."""

@@ -44,7 +44,7 @@ class Inspection(data.StructLayout):
         DECRYPT: of the trailer.
     header : unsigned(160)
         Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own.
-        Undefined for ENCRYPT in tunnel mode, PUNT and DROP.
+        Undefined for ENCRYPT in tunnel mode, PUNT and DROP. WIPE: zeros, which are read as a packet is.
     ecn : unsigned(2)
         The ECN field that ``header`` is to leave with.
     """
@@ -95,7 +95,7 @@ class Inspect(wiring.Component):
         verdict = done.job.info.verdict
         m.d.comb += [
             tunnel.eq(done.job.control.mode), decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
-            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel),
+            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel | (verdict == Verdict.WIPE)),
             self.lane.eq(task.lane), self.o.payload.task.eq(task),
         ]
         words = self._fetch(m, task, tunnel, decrypt, plain)
@@ -229,6 +229,8 @@ class Inspect(wiring.Component):
         header, ports = Signal(160), Signal(32)
         header_words = words.header_words
         m.d.comb += o.header.eq(header)
+        with m.If(words.start):
+            m.d.sync += ports.eq(0)
         with m.If(words.is_header):
             for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
