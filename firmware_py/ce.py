@@ -154,6 +154,7 @@ class ControlElement:
         handlers = {
             Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
             Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
+            Reason.NEIGHBOUR: self._beyond,
             Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond,
             Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
         }
@@ -230,6 +231,8 @@ class ControlElement:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
         before, self._topology, self._routing.topology = self._topology, topology, topology
         self._compiled = False
+        if before.local != topology.local:
+            await self.configure(self._settings.cfe)
         if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
             await self._programming.ways.forget_rules()
             await self._assignment.lead_anew()
@@ -284,14 +287,15 @@ class ControlElement:
             self._spd = Spd(self._policies, self._settings.default, self._topology.local, self._routing.way)
         return self._spd
 
-    def _stations(self) -> dict[str, bytes | None]:
-        """The ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in front of a
-        host with transport mode it has to take that host's frames.
+    def _stations(self) -> dict[str, bytes | frozenset[Address] | None]:
+        """The gateway's own addresses, and the ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in
+        front of a host with transport mode it has to take that host's frames.
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
         routes = self._settings.own_host or all(
             template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
-        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None}
+        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None,
+                "own": self._topology.local}
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
@@ -304,6 +308,14 @@ class ControlElement:
         """The gateway's events since the last call and the software path's, and the SAs that they are about."""
         at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
         return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
+
+    async def worn(self) -> list[tuple[Sa, bool]]:
+        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have few sequence numbers left,
+        and whether they have stopped at a hard one."""
+        placed = list(self._programming.placed.values())
+        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        return [*((at[each.dfe, each.index], each.over) for each in await self._tables.attention() if (each.dfe, each.index) in at),
+                *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over))]
 
     @property
     def policies(self) -> Iterable[Policy]:

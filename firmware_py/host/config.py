@@ -1,8 +1,9 @@
 """The configuration of a gateway: peers (:mod:`spigate.firmware_py.ike.config`), policies, the host's device or the hardware's ports,
 operation."""
+import os
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from spigate.firmware_py import toml
@@ -14,7 +15,7 @@ from spigate.firmware_py.network import Interface, NetworkRoute, parse_mac
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Address, Selectors
-from spigate.firmware_py.tables import Balance, CfeSettings, Source
+from spigate.firmware_py.tables import RATES_ARE, Balance, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 
@@ -22,6 +23,18 @@ def _device(value: object) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", string(value)) or value in (".", ".."):
         raise ValueError
     return value
+
+
+def _own(address: IPv4Interface | IPv6Interface) -> IPv4Interface | IPv6Interface:
+    if address.ip.is_unspecified or address.ip.is_multicast:
+        raise ValueError
+    return address
+
+
+def _socket(value: object) -> Path:
+    if not 1 <= len(os.fsencode(string(value))) <= _MAX_SOCKET_NAME or "\0" in value:
+        raise ValueError
+    return Path(value)
 
 
 def _mac(value: object) -> bytes:
@@ -41,7 +54,11 @@ def _weights(value: object) -> list[int]:
 DFES = 8
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 _A_DEVICE = "a name of at most 15 letters, digits, dots, hyphens and underscores"
-_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: ip_interface(string(value))))
+_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: _own(ip_interface(string(value)))))
+IPV6_MTU = 1280
+"""What IPv6 wants at least (RFC 8200 5); Linux takes no address of it at less."""
+_MAX_SOCKET_NAME = 107
+"""Bytes of a UNIX socket's name (unix(7))."""
 
 HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`, the device that protected packets go through.", (
     Key("device", _A_DEVICE, _device, "Name of the TUN device (soft).", "spigate0"),
@@ -49,7 +66,8 @@ HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`
         "none"),
     toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device (soft).", 1380),
     toml.number("mtu", 576, 0xFFFF, "Largest packet to the peers; what is longer outside goes in fragments (soft).", 1500),
-    Key("control", "the name of a socket", string, "Control socket, for `spigate sas` and the others.", CONTROL),
+    Key("control", f"the name of a socket, at most {_MAX_SOCKET_NAME} bytes", _socket, "Control socket, for `spigate sas` and the "
+        "others.", CONTROL),
     toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
     toml.choice("log_format", {"text": "text", "json": "json"}, "Form of the log at standard error: key=value, or JSON.", "text"),
     toml.choice("log_level", {each: each.upper() for each in ("debug", "info", "warning", "error")}, "The least that is logged.",
@@ -65,7 +83,7 @@ PORT = Schema("port.NAME", "A port of the gateway in hardware: `[port.network]`,
 ))
 ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route]]`.", (
     Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
-    Key("gateway", "an IP address", ike.address, "The router, in the network of one of a port's addresses."),
+    Key("gateway", "an IP address", lambda value: ip_address(string(value)), "The router, in the network of one of a port's addresses."),
 ))
 SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
                           "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.", (
@@ -77,10 +95,14 @@ GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
                 "`flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
     Key("enable", f"a list of DFEs, 0 to {DFES - 1}", list_of(integer(0, DFES - 1)), "DFEs that get work.", list(range(DFES)), "all"),
     Key("weights", f"a list of at most {DFES} numbers, 0 to 15", _weights, "Of the DFEs, for `weighted`.", [1] * DFES, "1 each"),
-    toml.number("patience", 0, 0xFFFF, "Clocks that a packet waits for a DFE without room, before that one counts as dead.", 0xFFFF),
+    toml.number("patience", 0, 0xFFFF, "Clocks within which a DFE that has packets finishes one; otherwise its SAs move, until it does. "
+                "Longer than any packet takes, which is below 16384.", 0xFFFF),
     toml.number("depth_limit", 0, 3, "Layers of IPsec, one inside the other, behind the first.", 3),
-    toml.number("miss_interval", 0, 0xFF_FFFF, "Clocks within which packets of one unknown SPI come up to this host once; 0: all do.", 0),
-    toml.number("punt_period", 0, 0xFFFF, "Clocks for each packet that comes up, where many do; 0: no limit.", 0),
+    Key("miss_interval", f"a number, 0 to {0xFF_FFFF}", toml.integer(0, 0xFF_FFFF), "Clocks within which packets of one unknown SPI come "
+        "up to this host once; 0: all do.", None, "10 ms"),
+    Key("punt_rates", RATES_ARE, punt_rates, "Frames a second that come up to this host at the most, of each class: IKE to an address of "
+        "its own; ARP, neighbour discovery and what is not IP; packets of SAs that the hardware cannot do alone, and of those that this "
+        "host does; unknown SPIs; all others. 0: no limit.", list(CfeSettings.rates)),
 ))
 POLICY = Schema("policy", "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
                           "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
@@ -149,6 +171,9 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
+    ours = [*host["addresses"], *(each.source for peer in pad for child in peer.children for each in child.traffic)]
+    if host["device_mtu"] < IPV6_MTU and any(each.version == 6 for each in ours):
+        raise table.error("device_mtu", f"{IPV6_MTU} or more, because there is IPv6", host["device_mtu"])
     return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, sources=sources,
                   cfe=cfe, **host)
 
@@ -170,6 +195,8 @@ def _interfaces(table: Table) -> tuple[Interface, ...]:
             if any(values[key_of] == getattr(other, key_of) for other in found):
                 shown = values[key_of] if key == "device" else values[key_of].hex(":")
                 raise item.error(key, "another one than the other port's", shown)
+        if values["mtu"] < IPV6_MTU and any(each.version == 6 for each in values["addresses"]):
+            raise item.error("mtu", f"{IPV6_MTU} or more, because there is IPv6", values["mtu"])
         found.append(item.build(Interface, port=port, **{**values, "addresses": tuple(values["addresses"])}))
     table.done()
     return tuple(found)
@@ -193,5 +220,5 @@ def _source(table: Table) -> Source:
 
 def _cfe(table: Table) -> CfeSettings:
     values = GATEWAY.read(table)
-    enable, weights = values.pop("enable"), tuple(values.pop("weights"))
-    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, **values)
+    enable, weights, rates = values.pop("enable"), tuple(values.pop("weights")), tuple(values.pop("punt_rates"))
+    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, rates=rates, **values)

@@ -3,14 +3,19 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.csr import layout, punts, rdl
 
 Reason = rdl.enum("reason_e")
 Port = rdl.enum("port_e")
 Action = rdl.enum("action_e")
 Table = rdl.enum("table_e")
+PuntClass = punts.PuntClass
 
 MAX_DFES = 8
+MARKS = 32
+"""SAs of which a word tells what they have reached."""
+ALL_DFES = 15
+"""Value of ``TableWrite.dfe`` for all of them at once."""
 FROM_CFE = 15
 """Value of ``Report.dfe`` for what the CFE reports."""
 FROM_FORWARDING = 14
@@ -18,6 +23,13 @@ FROM_FORWARDING = 14
 
 
 Balance = rdl.enum("balance_e")
+
+
+class Policer(data.StructLayout):
+    """A token bucket: ``burst`` tokens, one more every ``period`` clocks. A ``period`` of 0: no limit."""
+
+    def __init__(self):
+        super().__init__({"period": 20, "burst": 6})
 
 
 class CfeControl(data.StructLayout):
@@ -32,7 +44,7 @@ class CfeControl(data.StructLayout):
     weights : array of unsigned(4)
         Packets a turn for ``WEIGHTED``; 0 counts as 1.
     patience : unsigned(16)
-        Clocks that the router waits for room in a DFE's queue before it drops the packet and calls the DFE unhealthy.
+        Clocks after which a DFE that has packets and finishes none is unhealthy.
     miss_drop : unsigned(1)
         An unknown SPI is dropped (``no_sa``) instead of punted.
     rule_miss : unsigned(2)
@@ -41,11 +53,10 @@ class CfeControl(data.StructLayout):
     depth_limit : unsigned(2)
         Recirculations allowed; a packet beyond is dropped (``nested``).
     miss_interval : unsigned(24)
-        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``)
+        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``spi_rate``)
         for that many clocks. 0: never.
-    punt_period : unsigned(16)
-        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no
-        limit. IKE and all other punts are not limited.
+    punts : array of Policer
+        Limits of the classes of punts, by :data:`PuntClass`.
     station_filter : unsigned(2)
         Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
     network_vlan, server_vlan : unsigned(13)
@@ -58,7 +69,7 @@ class CfeControl(data.StructLayout):
     def __init__(self):
         super().__init__({
             "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
-            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
+            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punts": data.ArrayLayout(Policer(), len(PuntClass)),
             "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
             "server_mac_high": 16, "network_vlan": 13, "server_vlan": 13,
         })
@@ -74,6 +85,8 @@ class Verdict(IntEnum):
     ENCRYPT = 4
     DIRECT = 5
     """Injected by the CE for a port: leaves as it is."""
+    WIPE = 6
+    """Inside a DFE: no packet, but zeros in the place of one, so that nothing of those before it stays."""
 
 
 class OutOf(data.StructLayout):
@@ -177,7 +190,8 @@ class Report(data.StructLayout):
 class TableWrite(data.StructLayout):
     """One row of a table entry on its way to the table. The rows of one entry follow one another without rows
     of another between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with
-    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables.
+    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables;
+    :data:`ALL_DFES` are all of them.
     """
 
     def __init__(self):
@@ -193,11 +207,12 @@ class StateRequest(data.StructLayout):
 
 class SaState(data.StructLayout):
     """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets
-    so far.
+    so far. ``soft``, ``hard``: which of the 32 SAs around it, those whose index differs in the low five bits, have
+    reached a soft or passed a hard limit; bit n is that of the n-th.
     """
 
     def __init__(self):
-        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64})
+        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64, "soft": MARKS, "hard": MARKS})
 
 
 CE_HEADER_BYTES = 16

@@ -316,6 +316,22 @@ def test_hard_lifetime_in_seconds():
     assert bench.loop.drops == {Reason.NO_SA: 1}
 
 
+def test_limits_that_were_reached_are_told_as_long_as_the_sa_is_there():
+    """Whatever else happens, however often it is asked (audit row 12); in a DFE and in software."""
+    for elsewhere in ({}, {"esn": True}):
+        one = replace(INBOUND, **elsewhere)
+        limited = replace(one, soft=Lifetime(packets=2), hard=Lifetime(packets=3))
+        bench = Bench([limited], POLICIES)
+        for worn in ([], [(limited, False)], [(limited, False)], [(limited, True)]):
+            bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.10", "10.2.0.10")))
+            for _ in range(2):
+                bench.do(bench.control.poll())
+                assert bench.do(bench.control.worn()) == worn
+        assert bool(bench.control.placed(limited).soft) == bool(elsewhere)
+        bench.do(bench.control.remove_sa(limited))
+        assert bench.do(bench.control.worn()) == []
+
+
 def test_events_name_their_sa():
     limited = replace(INBOUND, soft=Lifetime(packets=2), hard=Lifetime(packets=3))
     bench = Bench([limited], POLICIES)

@@ -10,7 +10,7 @@ from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.tables import ANY_VLAN, Action, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
+from spigate.firmware_py.tables import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
 from spigate.hdl.csr import rdl
 from spigate.hdl.csr.control import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.csr.control import VERSION, ControlPlane
@@ -437,18 +437,31 @@ def test_drives_the_registers_of_the_gateware():
         while True:
             request = await take(ctx, control.state_request)
             await put(ctx, control.state, [{"sequence": request.sa, "window": 1 << 63 | request.dfe, "bytes": 1 << 32,
-                                            "packets": 9}])
+                                            "packets": 9, "soft": 1 << 8 | 1 << 9 | 1 << 11, "hard": 1 << 9}])
 
     async def check(ctx):
         bus = SimulatedBus(ctx, control.axil)
         driver = await Driver.open(bus)
         assert (driver.capabilities.dfes, driver.capabilities.lanes, driver.capabilities.beat_bytes) == (2, 3, 8)
         assert driver.capabilities.rules == 32 and Cipher.AES_GCM in driver.capabilities.ciphers
-        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2)))
+        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2), rates=(1000, 0, 1, 50_000, 2.5e8), bursts=(1, 2, 3, 4, 5),
+                                           own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8::7")})))
+        # Clocks of 100 MHz; the longest period is 2^20 - 1.
+        assert [(ctx.get(each.period), ctx.get(each.burst)) for each in control.cfe.punts] == [
+            (100_000, 1), (0, 2), (0xFFFFF, 3), (2000, 4), (1, 5)]
+        assert ctx.get(control.cfe.miss_interval) == 1_000_000
+        await ctx.tick().repeat(50)  # until the last row is there
+        own = [(data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0]
+        assert sorted(own) == [7, int(ip_address("192.0.2.2"))]
+        values = [rdl.entry("cam")["value"].fields for _ in own]
+        assert all(data >> fields["protocol"].low & 0xFF == 17 and data & 0xFFFFFFFF == 500 for fields, data in zip(
+            values, [data for table, _, _, row, data in writes if table == Table.CAM and row == 1], strict=True))
+        writes.clear()
         assert ctx.get(control.cfe.enable) == 3 and ctx.get(control.cfe.patience) == 77
         assert ctx.get(control.cfe.weights[1]) == 2
         await driver.write_sa(1, 200, GCM, HOSTS)
         await driver.erase_sa(1, 200)
+        assert await driver.attention() == []
         await driver.add_rule(Rule(HOSTS, frozenset({Port.SERVER}), Action.PUNT))
         assert await driver.read_state(1, 200) == SaState(200, 1 << 63 | 1, 1 << 32, 9)
         await driver.check()
@@ -471,5 +484,8 @@ def test_drives_the_registers_of_the_gateware():
         with pytest.raises(BusError, match="refused an index beyond its table"):
             await driver.check()
         await driver.check()
+        for index in range(200, 203):  # 203 is no SA of this driver's.
+            await driver.write_sa(0, index, GCM, HOSTS)
+        assert await driver.attention() == [Attention(0, 200, False), Attention(0, 201, True)]
 
     simulate(control, check, background=[collect, answer], clocks=60_000)

@@ -10,6 +10,7 @@ from spigate.hdl.net.descriptor import Reason, Verdict
 from tests.hdl.cfe.frames import martian
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take
+from tests.rfc6040 import DECAPSULATION
 
 INNER = IP(src="10.1.0.7", dst="10.2.0.9", ttl=64, tos=0)
 
@@ -61,7 +62,7 @@ def test_sound_packets(pauses):
         packet = inner(size)
         for align in (4, 16):
             cases.append(case(trailer(packet, 4, align), facts={
-                "content": len(packet), "next_header": 4, "header": header_of(packet), "counts": 1, "congested": 0}))
+                "content": len(packet), "next_header": 4, "header": header_of(packet), "counts": 1, "ecn": 0}))
     run(cases, PAUSES[pauses](), never if pauses == "none" else sometimes(9, 0.4))
 
 
@@ -161,15 +162,13 @@ def test_congestion():
         return IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=0xb8 | ecn)
 
     cases = []
-    for outer_ecn in range(4):
-        for inner_ecn in range(4):
-            for copy in (0, 1):
-                text = trailer(inner(tos=0x28 | inner_ecn), 4)
-                experienced = outer_ecn == 3 and copy
-                cases.append(case(
-                    text, Reason.MALFORMED if experienced and inner_ecn == 0 else Reason.NONE, outer=outer(outer_ecn),
-                    control={"copy_tos": copy}, facts={"congested": experienced}))
-        cases.append(case(trailer(b"1234", 17), outer=outer(outer_ecn), control={"copy_tos": 1}, mode=0, facts={"congested": 0}))
+    for (inner_ecn, outer_ecn), after in DECAPSULATION.items():
+        text = trailer(inner(tos=0x28 | inner_ecn), 4)
+        cases.append(case(text, Reason.MALFORMED, outer=outer(outer_ecn), control={"copy_tos": 1}) if after is None else
+                     case(text, outer=outer(outer_ecn), control={"copy_tos": 1}, facts={"ecn": after}))
+        cases.append(case(text, outer=outer(outer_ecn), control={"copy_tos": 0}, facts={"ecn": inner_ecn}))
+    for ecn in range(4):
+        cases.append(case(trailer(b"1234", 17), outer=outer(ecn), control={"copy_tos": 1}, mode=0, facts={"ecn": ecn}))
     run(cases)
 
 
