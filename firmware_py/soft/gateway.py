@@ -389,8 +389,8 @@ class SoftGateway:
         return held.soft.state if held else SaState()
 
     async def attention(self) -> list[Attention]:
-        return [Attention(dfe, index, soft.over) for dfe, sas in enumerate(self._sas) for index, soft in sas.items()
-                if soft.worn or soft.over]
+        return [Attention(dfe, index, held.soft.over) for dfe, sas in enumerate(self._sas) for index, held in sas.items()
+                if held.soft.worn or held.soft.over]
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         return True  # nothing comes while the control element is at work
