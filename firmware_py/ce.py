@@ -18,7 +18,7 @@ from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
 from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.sad import SaDatabase
@@ -368,14 +368,15 @@ class ControlElement:
             route = self._routing.clear(header.ingress, ip)
             if not self._programming.allowed(ip.source, header.ingress):
                 await self._allow(ip.source, header.ingress)
-            action, values = Action.BYPASS, {"route": await self._programming.route(route)}
+            clear = route.egress == Port.NETWORK
+            action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": clear}
         elif decision.action == PolicyAction.PROTECT:
             chain = self._sas.outbound(decision.policy)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             action = Action.PUNT
             if not placed.soft:
                 route = await self._programming.route(self._routing.outbound(chain[0]))
-                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "route": route}
+                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": route}
         return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
 
     async def _allow(self, source: Address, ingress: Port) -> None:
@@ -421,9 +422,9 @@ class ControlElement:
         if (outer.source, outer.ports[0]) != (sa.source, sa.encapsulation.source_port):
             self.on_moved(sa, outer)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
-        """Sends a frame down."""
-        await self._port.inject(mode, port, depth, frame)
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+        """Sends a frame down; ``out_of``: the SA that it came out of."""
+        await self._port.inject(mode, port, depth, frame, out_of)
         self.injected[mode] += 1
 
     # Sending down
@@ -444,7 +445,7 @@ class ControlElement:
         self._returns[key] += 1
         if self._returns[key] > LOOP_LIMIT:
             raise Consumed("loop")
-        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
 
 
 def _check_policy(policy: Policy) -> None:

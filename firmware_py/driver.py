@@ -13,6 +13,7 @@ from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import Auth, Cipher, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
+    ANY_VLAN,
     Attention,
     CamEntry,
     CamKey,
@@ -28,7 +29,7 @@ from spigate.firmware_py.tables import (
 from spigate.hdl.csr import rdl
 
 MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 1, 0
+MAP, MAJOR = 2, 0
 """The register map and the major version that this driver is written for."""
 MARKS = 32
 """SAs of which a word tells what they have reached."""
@@ -44,6 +45,7 @@ DRAIN_CLOCKS = 1 << 17
 _REGISTERS = rdl.registers()
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _TABLE = rdl.enum("table_e")
+_ANY_VLAN = 1 << 12
 _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
@@ -158,6 +160,7 @@ class Driver:
             "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
             "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
             "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
+            **{f"{port}_vlan": _vlan(getattr(settings, f"{port}_vlan")) for port in ("network", "server")},
         }
         for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
             number = int.from_bytes(mac or b"")
@@ -169,11 +172,11 @@ class Driver:
 
     # Tables
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
-        await self._write(_TABLE.SA, index, rows.sa(sa, selectors), dfe)
+        await self._write(_TABLE.SA, index, rows.sa(sa, selectors, generation), dfe)
         self._sas.add((dfe, index))
 
     async def erase_sa(self, dfe: int, index: int) -> None:
@@ -330,6 +333,10 @@ class Driver:
                 found.append(_event(await self._bus.read(what.at(at), _EVENT_WORDS)))
             await self._bus.write(_REGISTERS["event_pop"].address, [taken])
         return found
+
+
+def _vlan(vlan: int | str | None) -> int:
+    return _ANY_VLAN if vlan == ANY_VLAN else vlan or 0
 
 
 def _event(words: list[int]) -> Event:

@@ -13,6 +13,9 @@ from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, Sa
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
 
+GENERATIONS = 256
+"""Numbers that tell the SAs apart that have one place of a DFE one after the other."""
+
 
 @dataclass
 class Placed:
@@ -20,7 +23,8 @@ class Placed:
     stays empty, so that it punts). ``permitted`` is what it may carry, for an inbound one, and ``inside`` says
     that its packets must have been inside another SA. ``mtu`` is the DFE's limit for an outbound one, ``route`` the way
     of an inbound one that the CAM points to. ``before`` is how far it was when it came to this DFE, ``beyond`` when it last had a packet
-    that no DFE can do, or was taken over for want of room; None: not since a DFE has it."""
+    that no DFE can do, or was taken over for want of room; None: not since a DFE has it. ``generation`` tells it from
+    those that were in its place before."""
 
     sa: Sa
     dfe: int
@@ -32,6 +36,7 @@ class Placed:
     route: Route | None = None
     before: SaState = SaState()
     beyond: float | None = None
+    generation: int = 0
 
 
 class Programming:
@@ -64,6 +69,7 @@ class Programming:
         self.placed: dict[tuple, Placed] = {}
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
+        self._generations: Counter[tuple[int, int]] = Counter()
         self._free = [deque(range(capabilities.sa_entries)) for _ in range(capabilities.dfes)]
         self._rules: OrderedDict[tuple, Rule] = OrderedDict()
         self._routes: dict[Route, int] = {}
@@ -88,11 +94,13 @@ class Programming:
         if room is None:
             raise Refused(Reason.NO_DFE)
         placed = Placed(sa, room, self._free[room].popleft(), permitted, inside=inside, mtu=mtu)
+        self._take_place(placed)
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         if lacking:
             await self.to_software(placed, lacking)
         else:
-            await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None)
+            await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None,
+                                        generation=placed.generation)
             self.programmed["sa"] += 1
         self.placed[sa.identity] = placed
         return placed
@@ -131,14 +139,14 @@ class Programming:
         placed.before = state
         await self._tables.write_sa(placed.dfe, placed.index, replace(
             sa, mtu=placed.mtu, sequence=state.sequence, window=state.window, soft=_remaining(sa.soft, state),
-            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None)
+            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None, generation=placed.generation)
         self.programmed["sa"] += 1
 
     async def find_by(self, placed: Placed, route: Route) -> None:
         """Makes the CAM point to an inbound SA, whose packets then go by ``route``."""
         sa = placed.sa
         key = CamKey(sa.destination, sa.spi, sa.protocol)
-        await self._tables.add_cam(CamEntry(key, placed.dfe, placed.index, await self.route(route)))
+        await self._tables.add_cam(CamEntry(key, placed.dfe, placed.index, await self.route(route), placed.generation))
         placed.route = route
         self.programmed["cam"] += 1
 
@@ -156,11 +164,12 @@ class Programming:
         old = (placed.dfe, placed.index)
         state = await self._withdraw(placed)
         placed.dfe, placed.index = target, self._free[target].popleft()
+        self._take_place(placed)
         await self._write(placed, state)
         if placed.sa.direction == Direction.INBOUND:
             await self.find_by(placed, route)
         for key, rule in self._pointing_to(*old):
-            await self._put_rule(key, replace(rule, dfe=target, sa=placed.index))
+            await self._put_rule(key, replace(rule, dfe=target, sa=placed.index, generation=placed.generation))
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:
@@ -191,7 +200,7 @@ class Programming:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.route = None
         for key, rule in self._pointing_to(placed.dfe, placed.index):
-            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0))
+            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0))
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -206,6 +215,12 @@ class Programming:
         self.refusals[new] = why
         placed.sa, placed.soft = new, SoftSa(new, placed.permitted, placed.soft.state)
         self.placed[new.identity] = placed
+
+    def _take_place(self, placed: Placed) -> None:
+        """Gives an SA that is new in its place the next generation there. A packet that was classified when another SA was in this place
+        is then none of this one's: it would have to wait while the place is given away 256 times."""
+        at = (placed.dfe, placed.index)
+        placed.generation = self._generations[at] = (self._generations[at] + 1) % GENERATIONS
 
     def _room(self, *, prefer: int | None = None, avoid: int | None = None) -> int | None:
         """An enabled DFE with room: ``prefer``, or the one with most."""

@@ -25,7 +25,7 @@ from enum import IntEnum
 
 from spigate.firmware_py.bus import BusError, check_burst
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.punt import InjectHeader, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.punt import InjectHeader, Place, PuntHeader, pack_inject, unpack_punt
 
 GREETING = b"spigate1"
 SCHEME = "unix:"
@@ -171,9 +171,9 @@ class RemoteGateway:
         lost, self._lost = self._lost, 0
         return lost
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends ``frame`` down. Raises :class:`BusError`."""
-        await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth), frame)))
+        await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth, out_of), frame)))
 
     async def _send(self, message: Message) -> None:
         if self._failure:

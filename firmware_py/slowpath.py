@@ -25,7 +25,7 @@ from spigate.firmware_py.packet import (
 )
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.programming import Placed
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, Unresolved, layered, routed
 from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
@@ -61,7 +61,7 @@ class Owner(Protocol):
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends a frame down."""
 
 
@@ -126,7 +126,7 @@ class SlowPath:
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
-                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame)
+                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
                 return
         if await self._ipsec(header, ethernet, packet, ip):
             return

@@ -17,8 +17,10 @@ Action = rdl.enum("action_e")
 Balance = rdl.enum("balance_e")
 
 AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
-                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
-"""Reasons of drops that RFC 4301 to 4303 want told."""
+                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI, Reason.GUARD})
+"""Reasons of drops that are told: those that RFC 4301 to 4303 want told, and what the guard at the network port stops."""
+ANY_VLAN = "any"
+"""A port that takes frames of all VLANs, and untagged ones."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ class CamKey:
 
 @dataclass(frozen=True)
 class CamEntry:
-    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, then by route ``route``."""
+    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, if that is still of ``generation``, then by route
+    ``route``."""
 
     key: CamKey
     dfe: int
     sa: int
     route: int
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class Rule:
     """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
 
     ``order`` is the rule's place among the others: the lowest is tried first; among equals the first added.
+    ``generation`` is that of the SA. ``clear`` says that policy bypasses towards the network port all that the rule
+    matches: nothing else that a rule bypasses leaves there.
     """
 
     selectors: Selectors
@@ -110,6 +116,8 @@ class Rule:
     dfe: int = 0
     sa: int = 0
     route: int = 0
+    generation: int = 0
+    clear: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,15 @@ class CfeSettings:
     network_mac: bytes | None = None
     server_mac: bytes | None = None
     """Ethernet addresses of ports that take only their own frames, as a router does. None: the port takes all."""
+    network_vlan: int | str | None = None
+    server_vlan: int | str | None = None
+    """The VLANs whose frames the ports take, 1 to 4094. None: only untagged frames. :data:`ANY_VLAN`: all."""
+
+    def __post_init__(self):
+        for name in ("network_vlan", "server_vlan"):
+            vlan = getattr(self, name)
+            if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan <= 4094):
+                raise InputError(f"{name} must be 1 to 4094, {ANY_VLAN!r} or None, not {vlan!r}")
 
 
 @dataclass(frozen=True)
@@ -234,8 +251,9 @@ class Tables(Protocol):
     async def configure(self, settings: CfeSettings) -> None:
         """Sets up the classifier."""
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
-        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``.
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
+        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``. Only CAM entries and
+        rules of the same ``generation`` (0 to 255) lead to it.
 
         Raises
         ------

@@ -1,18 +1,29 @@
 """The forwarding element: each packet to the egress queue that its descriptor names."""
 from amaranth.hdl import Array, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from spigate.hdl.guard import Guard
 from spigate.hdl.net.align import RemoveAlignment
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, Egress, Port, Reason, Report
+from spigate.hdl.net.described import DescribedFifo
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, Egress, OutOf, Port, Reason, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
-from spigate.hdl.net.packet import ALIGN, Beat, packets
+from spigate.hdl.net.packet import Beat, packets
 
 COUNTERS = {
     Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
 }
 """Members of ``FORWARD_COUNTERS`` by port."""
+RECIRCULATING = 32
+"""Packets that the queue to the classifier holds, however short."""
+
+
+class Described(data.StructLayout):
+    """A beat on its way to the classifier, and what stands beside its packet."""
+
+    def __init__(self, beat_bytes: int):
+        super().__init__({"beat": Beat(beat_bytes), "item": data.StructLayout({"depth": 2, "out_of": OutOf()})})
 
 
 class Forwarding(wiring.Component):
@@ -43,10 +54,9 @@ class Forwarding(wiring.Component):
     recirculate : Out(packets)
         Frames with alignment bytes.
     recirculate_egress : Out(stream of Egress)
-        One for each of ``recirculate``, offered no later than its first beat. The packet behind waits until it is
-        taken.
+        One for each of ``recirculate``, in order, offered no later than its first beat.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped.
+        QUEUE_FULL for each packet dropped, GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
     counters : Out(FORWARD_COUNTERS)
     """
 
@@ -66,63 +76,59 @@ class Forwarding(wiring.Component):
         merges, queues = {}, {}
         for port in Port:
             name = port.name.lower()
+            described = port is Port.RECIRCULATE
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
-                Beat(self._beat_bytes), count=self._sources, last=lambda beat: beat.last)
-            m.submodules[f"{name}_queue"] = queues[port] = PacketFifo(
-                beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True, wipe=port != Port.NETWORK)
-            connect(m, merges[port].o, queues[port].i)
+                Described(self._beat_bytes) if described else Beat(self._beat_bytes), count=self._sources,
+                last=(lambda item: item.beat.last) if described else (lambda beat: beat.last))
+            m.submodules[f"{name}_queue"] = queues[port] = DescribedFifo(
+                Described(self._beat_bytes)["item"].shape, beat_bytes=self._beat_bytes, depth=self._depth, items=RECIRCULATING,
+            ) if described else PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True, wipe=port != Port.NETWORK)
+            if not described:
+                connect(m, merges[port].o, queues[port].i)
 
-        for source, (packet, egress) in enumerate(zip(self.i, self.egress, strict=True)):
+        m.submodules.guard = guard = Guard(beat_bytes=self._beat_bytes, sources=self._sources)
+        for source in range(self._sources):
+            connect(m, wiring.flipped(self.i[source]), guard.i[source])
+            connect(m, wiring.flipped(self.egress[source]), guard.egress[source])
+        for source, (packet, egress) in enumerate(zip(guard.o, guard.o_egress, strict=True)):
             taking = Array(merges[port].i[source].ready for port in Port)
             m.d.comb += [
                 packet.ready.eq(egress.valid & taking[egress.payload.port]),
                 egress.ready.eq(packet.valid & packet.ready & packet.payload.last),
             ]
-            # The depth rides in the first of the alignment bytes.
-            first = Signal(init=1, name=f"first{source}")
-            with m.If(packet.valid & packet.ready):
-                m.d.sync += first.eq(packet.payload.last)
             for port, merge in merges.items():
                 lane = merge.i[source]
-                m.d.comb += [
-                    lane.valid.eq(packet.valid & egress.valid & (egress.payload.port == port)),
-                    lane.payload.eq(packet.payload),
-                ]
+                m.d.comb += lane.valid.eq(packet.valid & egress.valid & (egress.payload.port == port))
                 if port is Port.RECIRCULATE:
-                    with m.If(first):
-                        m.d.comb += lane.payload.data[:8].eq(egress.payload.depth)
+                    item = lane.payload.item
+                    m.d.comb += [
+                        lane.payload.beat.eq(packet.payload), item.depth.eq(egress.payload.depth),
+                        item.out_of.eq(egress.payload.out_of),
+                    ]
+                else:
+                    m.d.comb += lane.payload.eq(packet.payload)
 
         for port, output in ((Port.NETWORK, self.network), (Port.SERVER, self.server)):
             m.submodules[f"{port.name.lower()}_remove"] = remove = RemoveAlignment(self._beat_bytes)
             connect(m, queues[port].o, remove.i)
             connect(m, remove.o, wiring.flipped(output))
         connect(m, queues[Port.CE].o, wiring.flipped(self.punt))
-        self._recirculate(m, queues[Port.RECIRCULATE].o)
-        self._account(m, queues)
+        self._recirculate(m, merges[Port.RECIRCULATE].o, queues[Port.RECIRCULATE])
+        self._account(m, queues, guard)
         return m
 
-    def _recirculate(self, m, queue):
-        """Takes the depth out of the alignment bytes and offers it beside the packet."""
-        first = Signal(init=1)
-        offered = Signal()
-        item = self.recirculate_egress
+    def _recirculate(self, m, merged, queue):
+        """To the classifier, with what is known of each packet beside it."""
+        item, egress = queue.items.payload, self.recirculate_egress.payload
         m.d.comb += [
-            self.recirculate.valid.eq(queue.valid & offered), queue.ready.eq(self.recirculate.ready & offered),
-            self.recirculate.payload.eq(queue.payload),
+            queue.i.payload.eq(merged.payload.beat), queue.item.eq(merged.payload.item),
+            queue.i.valid.eq(merged.valid), merged.ready.eq(queue.i.ready),
+            egress.port.eq(Port.RECIRCULATE), egress.depth.eq(item.depth), egress.out_of.eq(item.out_of),
+            self.recirculate_egress.valid.eq(queue.items.valid), queue.items.ready.eq(self.recirculate_egress.ready),
         ]
-        with m.If(first):
-            m.d.comb += self.recirculate.payload.data[:8 * ALIGN].eq(0)
-        with m.If(item.ready):
-            m.d.sync += item.valid.eq(0)
-        with m.If(queue.valid & queue.ready):
-            m.d.sync += [first.eq(queue.payload.last), offered.eq(~queue.payload.last)]
-        with m.If(queue.valid & ~offered & (~item.valid | item.ready)):
-            m.d.sync += [
-                offered.eq(1), item.valid.eq(1), item.payload.port.eq(Port.RECIRCULATE),
-                item.payload.depth.eq(queue.payload.data),
-            ]
+        connect(m, queue.o, wiring.flipped(self.recirculate))
 
-    def _account(self, m, queues):
+    def _account(self, m, queues, guard):
         """Counts what is kept and reports what is dropped. Drops look alike: those not yet reported are a number."""
         pending = Signal(8)
         room = pending < 2 ** len(pending) - 1 - len(queues)
@@ -134,10 +140,14 @@ class Forwarding(wiring.Component):
             counter = self.counters[COUNTERS[port]]
             with m.If(queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~queue.dropped.valid):
                 m.d.sync += counter.eq(counter + 1)
-        report = self.reports
-        m.d.comb += [
-            report.valid.eq(pending != 0),
-            report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1),
-            report.payload.dfe.eq(FROM_FORWARDING),
-        ]
-        m.d.sync += pending.eq(pending + sum(drops) - (report.valid & report.ready))
+        report, full = self.reports, Signal()
+        free = ~report.valid | report.ready
+        m.d.comb += [guard.reports.ready.eq(free), full.eq(free & (pending != 0) & ~guard.reports.valid)]
+        m.d.sync += pending.eq(pending + sum(drops) - full)
+        with m.If(free):
+            m.d.sync += [report.valid.eq(full | guard.reports.valid), report.payload.eq(guard.reports.payload)]
+            with m.If(full):
+                m.d.sync += [
+                    report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1), report.payload.dfe.eq(FROM_FORWARDING),
+                    report.payload.sa.eq(0),
+                ]

@@ -15,7 +15,7 @@ from cocotb.triggers import Lock, Timer
 
 from spigate.firmware_py.bus import BusError, check_burst
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.punt import InjectHeader, InjectMode, Place, Port, PuntHeader, pack_inject, unpack_punt
 from spigate.sim import build
 
 PERIOD_NS = 10
@@ -195,9 +195,9 @@ class BoardPuntPort:
         """The next punted frame; waits for one."""
         return unpack_punt((await self._sink.receive()).frame)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends ``frame`` down."""
-        await self._source.send(pack_inject(InjectHeader(mode, port, depth), frame))
+        await self._source.send(pack_inject(InjectHeader(mode, port, depth, out_of), frame))
 
 
 class Board:

@@ -5,7 +5,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.balancer import FLOW_BITS, Balancer
-from spigate.hdl.cfe.cam import Cam
+from spigate.hdl.cfe.cam import FOUND, Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
 from spigate.hdl.cfe.parser import Parsed
@@ -101,8 +101,7 @@ class Classifier(wiring.Component):
         with m.If(rules.o.valid & rules.o.ready):
             m.d.sync += [answered.eq(1), found.eq(rules.o.payload)]
         with m.If(cam.done):
-            m.d.sync += [answered.eq(1), found.eq(0),
-                         *(found[name].eq(cam.result[name]) for name in ("hit", "dfe", "sa", "route"))]
+            m.d.sync += [answered.eq(1), found.hit.eq(cam.result.hit), *(found.outcome[name].eq(cam.result[name]) for name in FOUND)]
         with m.If(leaves):
             m.d.sync += waiting.eq(0)
         with m.If(moves):
@@ -134,7 +133,8 @@ class Classifier(wiring.Component):
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, entry, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
+        parsed, result, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
+        entry = result.outcome
         info, out = parsed.info, self.o.payload
         route = hop(routes.read_data)
         flow = Cat(info.source, info.destination, info.protocol, Mux(is_esp | parsed.ports, info.spi, 0))
@@ -149,13 +149,13 @@ class Classifier(wiring.Component):
             misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
-            m.d.sync += [parsed.eq(awaiting), entry.eq(found), is_esp.eq(of_cam)]
+            m.d.sync += [parsed.eq(awaiting), result.eq(found), is_esp.eq(of_cam)]
 
         down, known, needs_route = Signal(), Signal(), Signal()
         m.d.comb += [
             down.eq(~self.eligible.bit_select(entry.dfe, 1)),
             needs_route.eq(is_esp | (entry.action == Action.PROTECT) | (entry.action == Action.BYPASS)),
-            known.eq(entry.hit & (route.valid | ~needs_route)),
+            known.eq(result.hit & (route.valid | ~needs_route)),
         ]
 
         def decide(verdict, reason=Reason.NONE):
@@ -183,7 +183,10 @@ class Classifier(wiring.Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.next = "OFFER"
-                m.d.sync += out.route.eq(route)
+                m.d.sync += [
+                    out.route.eq(route), out.generation.eq(entry.generation), out.clear.eq(entry.clear & ~is_esp), out.rule.eq(result.rule),
+                    out.ruled.eq(known & ~is_esp),
+                ]
                 m.d.comb += [self.hit.eq(known & is_esp), self.clear.eq(known & ~is_esp), self.miss.eq(~known)]
                 with m.If(~known):
                     decide(Verdict.PUNT, Mux(is_esp, Reason.UNKNOWN_SPI, Reason.NO_RULE))

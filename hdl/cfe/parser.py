@@ -31,6 +31,12 @@ FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
 LONGEST_HEADER = 15
 """Words of an IPv4 header."""
+VLAN_BITS = 12
+"""Of an 802.1Q tag's control information, those that name the VLAN."""
+LOOPBACK_NET = 127
+"""First byte of the addresses that never leave a host (RFC 1122 3.2.1.3)."""
+LINK_GROUPS = 0xE00000
+"""First three bytes of the multicast groups that never leave a link (RFC 5771 4)."""
 MARKER_BYTES = 4
 """Zero bytes that tell IKE from ESP on port 4500 (RFC 3948 2.2)."""
 
@@ -41,7 +47,7 @@ class Parsed(data.StructLayout):
     Members
     -------
     info : PacketInfo
-        Everything but ``dfe``, ``sa`` and ``route``. ``spi`` is the first word behind the IPv4 header: the SPI, or
+        Everything but ``dfe``, ``sa``, ``route``, and what an entry says. ``spi`` is the first word behind the IPv4 header: the SPI, or
         the ports. ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
     decided : unsigned(1)
         No table needs to be asked.
@@ -59,6 +65,8 @@ class Parser(wiring.Component):
     ================================================ ==================================
     shorter than its Ethernet header, or unsound      DROP MALFORMED
     IPv6; neither IPv4 nor IPv6                       PUNT IPV6; NOT_IP
+    an address that is never forwarded, or a group    DROP MARTIAN
+    frame with a packet for one host
     fragment; AH                                      PUNT FRAGMENT; AH
     ESP with an SPI below 256                         DROP RESERVED_SPI
     UDP port 500, or to 4500 with non-ESP marker      PUNT IKE
@@ -69,7 +77,12 @@ class Parser(wiring.Component):
     everything else                                   undecided
     ================================================ ==================================
 
-    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION.
+    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION, one of another VLAN than the
+    port's DROP VLAN.
+
+    Never forwarded (RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1; RFC 5771 4): from 0/8, 127/8 and from 224/3; to 0/8, 127/8, 224.0.0/24 and
+    240/4. What came in a link-layer broadcast or multicast must be for an IP multicast group (RFC 1812 5.3.4). A frame that came out
+    of a DFE has no link layer of its own.
 
     Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the
     header and that the frame contains, the header's checksum right.
@@ -85,7 +98,7 @@ class Parser(wiring.Component):
     origin : In(Origin)
         Of the packet whose last beat is at ``i``.
     control : In(CfeControl)
-        ``station_filter`` and the ports' Ethernet addresses.
+        ``station_filter``, the ports' Ethernet addresses and VLANs.
     o : Out(stream of Parsed)
     """
 
@@ -120,6 +133,7 @@ class Parser(wiring.Component):
         # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the IP header.
         tagged, origin = Signal(), Signal(Origin())
         outer_type, inner_type, length = Signal(16), Signal(16), Signal(12)
+        tag_vlan = Signal(VLAN_BITS)
         ip = [Signal(32, name=f"ip_{word}") for word in range(IPV4.length // 4)]
         l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
         marker = Signal()
@@ -140,7 +154,9 @@ class Parser(wiring.Component):
                 ethernet_type = FRAME.get("type", words[type_word % lanes], word=type_word)
                 m.d.sync += [outer_type.eq(ethernet_type), tagged.eq(ethernet_type == TYPE_VLAN)]
             with m.If(at == tag_word // lanes):
-                m.d.sync += inner_type.eq(VLAN.get("type", words[tag_word % lanes]))
+                m.d.sync += [
+                    inner_type.eq(VLAN.get("type", words[tag_word % lanes])), tag_vlan.eq(VLAN.get("id", words[tag_word % lanes])),
+                ]
             for tag in (0, 1):
                 for word, register in enumerate(ip):
                     place = IP_WORD + tag + word
@@ -182,12 +198,15 @@ class Parser(wiring.Component):
         frame_type, direct, zero_marker = Signal(16), Signal(), Signal()
         # A frame that the control element sends down again has passed the filter, one that recirculates has no station.
         filtered, address, own = Signal(), Signal(48), Signal(48)
+        outside, vlan, own_vlan, own_link = Signal(), Signal(VLAN_BITS), Signal(VLAN_BITS + 1), Signal()
         control = self.control
         with m.If(step[0]):
             m.d.sync += [
                 info.length.eq(length), info.tagged.eq(tagged), frame_type.eq(Mux(tagged, inner_type, outer_type)),
                 info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
-                direct.eq(origin.direct),
+                info.out_of.eq(origin.out_of), direct.eq(origin.direct),
+                outside.eq(~origin.injected & ~origin.port[1]), own_link.eq(~origin.port[1]),
+                vlan.eq(Mux(tagged, tag_vlan, 0)), own_vlan.eq(Mux(origin.port[0], control.server_vlan, control.network_vlan)),
                 filtered.eq(~origin.injected & (control.station_filter.bit_select(origin.port[0], 1) & ~origin.port[1])),
                 address.eq(station),
                 own.eq(Mux(origin.port[0], Cat(control.server_mac_low, control.server_mac_high),
@@ -206,7 +225,10 @@ class Parser(wiring.Component):
         is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
         protocols = {number: Signal(name=f"protocol_{number}")
                      for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
-        to_ike, to_natt, reserved, foreign = Signal(), Signal(), Signal(), Signal()
+        to_ike, to_natt, reserved, foreign, other_vlan = Signal(), Signal(), Signal(), Signal(), Signal()
+        from_martian, to_martian, to_link, in_group = Signal(), Signal(), Signal(), Signal()
+        source_net, destination_net = info.source[24:], info.destination[24:]
+        to_multicast = destination_net[4:] == 0b1110
         source_port, destination_port = info.spi[16:], info.spi[:16]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
@@ -217,6 +239,10 @@ class Parser(wiring.Component):
             *(found.eq(info.protocol == number) for number, found in protocols.items()),
             to_ike.eq((source_port == IKE_PORT) | (destination_port == IKE_PORT)),
             foreign.eq(filtered & ~address[GROUP_BIT] & (address != own)),
+            other_vlan.eq(outside & ~own_vlan[-1] & (vlan != own_vlan[:-1])),
+            from_martian.eq((source_net == 0) | (source_net == LOOPBACK_NET) | (source_net[5:] == 0b111)),
+            to_martian.eq((destination_net == 0) | (destination_net == LOOPBACK_NET) | (destination_net[4:] == 0b1111)),
+            to_link.eq(info.destination[8:] == LINK_GROUPS), in_group.eq(own_link & address[GROUP_BIT] & ~to_multicast),
             to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
@@ -244,12 +270,16 @@ class Parser(wiring.Component):
             decide(Verdict.DROP, Reason.MALFORMED)
         with m.Elif(foreign):
             decide(Verdict.DROP, Reason.OTHER_STATION)
+        with m.Elif(other_vlan):
+            decide(Verdict.DROP, Reason.VLAN)
         with m.Elif(is_ipv6):
             decide(Verdict.PUNT, Reason.IPV6)
         with m.Elif(~is_ipv4):
             decide(Verdict.PUNT, Reason.NOT_IP)
         with m.Elif(~is_sound):
             decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(from_martian | to_martian | to_link | in_group):
+            decide(Verdict.DROP, Reason.MARTIAN)
         with m.Elif(fragment):
             decide(Verdict.PUNT, Reason.FRAGMENT)
         with m.Elif(protocols[AH_PROTOCOL]):

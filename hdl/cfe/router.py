@@ -8,6 +8,7 @@ from spigate.hdl.net.descriptor import (
     CE_VERSION,
     FROM_CFE,
     Egress,
+    OutOf,
     PacketInfo,
     Port,
     PuntHeader,
@@ -104,7 +105,8 @@ class Router(wiring.Component):
         m.d.comb += [
             header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress),
             header.dfe.eq(info.dfe), header.sa.eq(info.sa), header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged), header.time.eq(stamp),
+            header.tagged.eq(info.tagged), header.time.eq(stamp), header.rule.eq(info.rule), header.ruled.eq(info.ruled),
+            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
         ]
         report = self.reports.payload
 
@@ -153,6 +155,7 @@ class Router(wiring.Component):
                 m.d.sync += stamp.eq(self.time)
                 with m.If(~self.direct_egress.valid):
                     m.d.sync += [self.direct_egress.valid.eq(1), self.direct_egress.payload.depth.eq(info.depth)]
+                    m.d.sync += self.direct_egress.payload.injected.eq(info.verdict == Verdict.DIRECT)
                     with m.If(info.verdict == Verdict.DIRECT):
                         m.d.sync += self.direct_egress.payload.port.eq(info.route.egress)
                         m.next = "SEND DIRECT"

@@ -9,7 +9,7 @@ from spigate.hdl.dfe import sad
 from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.dfe.lane import DispatchPort
 from spigate.hdl.dfe.writer import Plan
-from spigate.hdl.net.descriptor import PacketInfo, Reason, Verdict
+from spigate.hdl.net.descriptor import PacketInfo, Port, Reason, Verdict
 
 Direction = rdl.enum("direction_e")
 Mode = rdl.enum("mode_e")
@@ -41,12 +41,14 @@ class Dispatch(wiring.Component):
     ===========  ====================================================================================================
     verdict      becomes
     ===========  ====================================================================================================
-    BYPASS       DROP ``policy`` where its source may not speak in the clear (injected packets and those that came out
-                 of an SA need not ask); PUNT ``ttl_expired``
+    BYPASS       DROP ``policy`` where its source may not speak in the clear (what came out of a DFE did not come in the
+                 clear); PUNT ``ttl_expired``
     ENCRYPT      PUNT ``sa_absent``, PUNT ``ttl_expired``, PUNT ``too_big``, DROP ``sequence_overflow``
     DECRYPT      PUNT ``sa_absent``, DROP ``malformed`` where the text cannot be whole blocks
     all others   DROP
     ===========  ====================================================================================================
+
+    An SA is absent where there is none, one of the other direction or of another generation, or, inbound, one with another SPI.
 
     Parameters
     ----------
@@ -162,7 +164,7 @@ class Dispatch(wiring.Component):
         spi_right = settled("spi_right", control.spi == packet.spi)
         too_big = settled("too_big", (control.mtu != 0) & (packet.total_length > control.mtu))
         expired = settled("expired", packet.route.decrement_ttl & (packet.ttl <= 1))
-        present = settled("present", control.valid & (packet.sa < self._sa_entries)
+        present = settled("present", control.valid & (packet.sa < self._sa_entries) & (control.generation == packet.generation)
                           & (control.direction == Mux(encrypt, Direction.OUTBOUND, Direction.INBOUND)))
         cbc, gcm = control.cipher == Cipher.AES_CBC, control.cipher == Cipher.AES_GCM
         iv_words = settled("iv_words", Mux(cbc, 4, Mux(gcm, 2, 0)), 3)
@@ -190,7 +192,7 @@ class Dispatch(wiring.Component):
 
         with m.Switch(packet.verdict):
             with m.Case(Verdict.BYPASS):
-                with m.If(~(self.allowed | packet.injected | (packet.depth != 0))):
+                with m.If(~self.allowed & (packet.ingress != Port.RECIRCULATE)):
                     becomes(Verdict.DROP, Reason.POLICY)
                 with m.Elif(expired):
                     becomes(Verdict.PUNT, Reason.TTL_EXPIRED)
@@ -218,6 +220,7 @@ class Dispatch(wiring.Component):
             m.d.comb += [
                 assignment.info.eq(packet), assignment.info.verdict.eq(Mux(wiping, Verdict.WIPE, verdict)),
                 assignment.info.reason.eq(reason),
+                assignment.info.generation.eq(0),  # by now it is the SA's own
                 assignment.sequence.eq(Mux(encrypts, self.number, packet.sequence)), assignment.esp.eq(esp),
                 assignment.text_bytes.eq(Mux(wiping, WIPE_BYTES, Mux(encrypts, padded_bytes, cipher_bytes))),
                 assignment.iv_words.eq(iv_words), assignment.icv_words.eq(icv_words),

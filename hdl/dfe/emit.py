@@ -3,12 +3,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.csr import rdl
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, Port, PuntHeader, Verdict
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, OutOf, Port, PuntHeader, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
 from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
 
+Direction = rdl.enum("direction_e")
 IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS
 """Words in front of the run, at most: tagged Ethernet header and IP header."""
@@ -158,6 +160,7 @@ class Emit(wiring.Component):
                 self.egress.valid.eq(~departure.drop & ~wipe), void.eq(wipe),
                 self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
                 self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
+                *self._provenance(job),
             ]
 
         # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
@@ -182,6 +185,16 @@ class Emit(wiring.Component):
         self._send(m, queue, queued)
         return m
 
+    def _provenance(self, job):
+        """What has really become of a packet: not what was wished for, but which SA it went through."""
+        info, control, egress = job.info, job.control, self.egress.payload
+        return [
+            egress.protected.eq((info.verdict == Verdict.ENCRYPT) & control.valid & (control.direction == Direction.OUTBOUND)),
+            egress.bypassed.eq((info.verdict == Verdict.BYPASS) & info.clear), egress.injected.eq(0),
+            egress.out_of.valid.eq(info.verdict == Verdict.DECRYPT), egress.out_of.dfe.eq(self.index), egress.out_of.sa.eq(info.sa),
+            egress.out_of.generation.eq(control.generation),
+        ]
+
     def _send(self, m, queue, queued):
         """What was read goes out in beats, one or two of them."""
         head, size = queued(queue.r_data), self._beat_bytes
@@ -204,6 +217,8 @@ class Emit(wiring.Component):
         m.d.comb += [
             header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress), header.dfe.eq(self.index),
             header.sa.eq(info.sa), header.depth.eq(info.depth), header.tagged.eq(info.tagged), header.time.eq(self.time),
+            header.rule.eq(info.rule), header.ruled.eq(info.ruled),
+            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
         ]
         addresses = Cat(Const(0, 8 * ALIGN), swap_bytes(route.destination_mac), swap_bytes(route.source_mac))
         ip_type, tag_type = (swap_bytes(Const(value, 16)) for value in (TYPE_IPV4, TYPE_VLAN))

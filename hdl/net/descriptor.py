@@ -52,6 +52,8 @@ class CfeControl(data.StructLayout):
         limit. IKE and all other punts are not limited.
     station_filter : unsigned(2)
         Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
+    network_vlan, server_vlan : unsigned(13)
+        The VLAN of each port: identifier (11:0), 0 for untagged frames alone; any of them and none (12).
     network_mac_low, server_mac_low : unsigned(32)
     network_mac_high, server_mac_high : unsigned(16)
         Those addresses, as numbers.
@@ -62,7 +64,7 @@ class CfeControl(data.StructLayout):
             "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
             "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
             "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
-            "server_mac_high": 16,
+            "server_mac_high": 16, "network_vlan": 13, "server_vlan": 13,
         })
 
 
@@ -78,6 +80,15 @@ class Verdict(IntEnum):
     """Injected by the CE for a port: leaves as it is."""
     WIPE = 6
     """Inside a DFE: no packet, but zeros in the place of one, so that nothing of those before it stays."""
+
+
+class OutOf(data.StructLayout):
+    """The SA that a packet was decrypted by, the last one: ``dfe`` and ``sa`` say where it is, ``generation`` that no other one is meant
+    that came to be there since. ``valid``: there was one.
+    """
+
+    def __init__(self):
+        super().__init__({"sa": 16, "dfe": 4, "valid": 1, "generation": 8})
 
 
 class PacketInfo(data.StructLayout):
@@ -112,6 +123,14 @@ class PacketInfo(data.StructLayout):
         The DFE chosen. For a punt because of a miss it is the balancer's choice for the SA to come.
     sa : unsigned(16)
         Index in the DFE's SAD, for DECRYPT and ENCRYPT.
+    generation : unsigned(8)
+        What the SA's must be, for DECRYPT and ENCRYPT.
+    ruled, rule : unsigned(1), unsigned(6)
+        A rule decided, and its index.
+    clear : unsigned(1)
+        The rule lets what it bypasses leave at the network port.
+    out_of : OutOf
+        For ingress RECIRCULATE.
     route : route row
         Of CAM or rule entry, for BYPASS, DECRYPT and ENCRYPT; for DIRECT only its ``egress``.
     """
@@ -121,15 +140,32 @@ class PacketInfo(data.StructLayout):
             "length": 12, "ingress": 2, "depth": 2, "injected": 1, "tagged": 1, "ipv4": 1,
             "header_words": 4, "total_length": 16, "tos": 8, "ttl": 8, "dont_fragment": 1, "protocol": 8,
             "source": 32, "destination": 32, "spi": 32, "sequence": 32,
-            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "route": layout.row("route", "hop"),
+            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "generation": 8, "ruled": 1, "rule": 6, "clear": 1,
+            "out_of": OutOf(), "route": layout.row("route", "hop"),
         })
 
 
 class Egress(data.StructLayout):
-    """Where a packet leaves a DFE or the CFE: ``port`` (:data:`Port`), and ``depth`` for one that recirculates."""
+    """Where a packet leaves a DFE or the CFE, and why it may.
+
+    Members
+    -------
+    port : unsigned(2)
+        A :data:`Port`.
+    depth : unsigned(2)
+        For one that recirculates.
+    protected : unsigned(1)
+        A DFE has encrypted it for an outbound SA.
+    bypassed : unsigned(1)
+        A rule bypassed it that lets such packets leave at the network port in the clear.
+    injected : unsigned(1)
+        The CE sent it to leave as it is.
+    out_of : OutOf
+        For one that recirculates.
+    """
 
     def __init__(self):
-        super().__init__({"port": 2, "depth": 2})
+        super().__init__({"port": 2, "depth": 2, "protected": 1, "bypassed": 1, "injected": 1, "out_of": OutOf()})
 
 
 class Report(data.StructLayout):
@@ -179,24 +215,26 @@ CE_HEADER_BYTES = 16
 
 
 class PuntHeader(data.StructLayout):
-    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian.
+    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian. ``rule`` is the rule that
+    decided, where ``ruled``; ``from_sa`` to ``from_generation`` are ``out_of`` of :class:`PacketInfo`.
 
     On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at byte 18.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 8,
-                          "time": 32, "reserved": 32})
+        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 1, "rule": 6, "ruled": 1,
+                          "time": 32, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1, "from_generation": 8})
 
 
 class InjectHeader(data.StructLayout):
     """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1:
-    send it out at ``port`` as it is. ``depth`` as in the punt it answers. Two alignment bytes follow, then the
-    frame.
+    send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it answers. Two alignment
+    bytes follow, then the frame.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "reserved": 96})
+        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1,
+                          "from_generation": 8, "unused": 64})
 
 
 CE_VERSION = 1

@@ -5,7 +5,7 @@ from spigate.firmware_py.bus import MemoryBus
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, AUTHS, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.gateway import Held, SoftGateway
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.cfe import hashing
@@ -83,13 +83,14 @@ class RegisterGateway(SoftGateway, MemoryBus):
         key, value = self._fields("cam", "key"), self._fields("cam", "value")
         assert value["valid"] and not value["ipv6"]
         return CamEntry(CamKey(IPv4Address(key["destination"]), value["spi"], value["protocol"]), value["dfe"],
-                        value["sa"], value["route"])
+                        value["sa"], value["route"], value["generation"])
 
     def _rule(self):
         value = self._fields("rule", "value")
         assert value["valid"]
         return Rule(_selectors(self._fields("rule", "addresses"), value), _ports(value["ingress"]),
-                    Action(value["action"]), (), value["dfe"], value["sa"], value["route"])
+                    Action(value["action"]), (), value["dfe"], value["sa"], value["route"],
+                    value["generation"], bool(value["clear"]))
 
     def _route(self):
         hop = self._fields("route", "hop")
@@ -124,7 +125,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
         permitted = [ANY_IPV4]
         if control["check_selectors"]:
             permitted = [_selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))]
-        return SoftSa(sa, permitted)
+        return Held(SoftSa(sa, permitted), control["generation"])
 
 
 def _network(address, mask):

@@ -391,7 +391,7 @@ def test_transport_mode_may_come_later():
 
 def test_a_vlan_tag_stays_in_transport_mode():
     inbound = replace(INBOUND, mode=Mode.TRANSPORT)
-    bench = Bench([inbound])
+    bench = Bench([inbound], settings=Settings(cfe=CfeSettings(network_vlan=7)))
     one = bench.sealed(inbound, udp(PEER, SELF))
     tagged = one[:12] + b"\x81\0\0\7" + one[12:]
     _, out = bench.feed(Port.NETWORK, tagged)

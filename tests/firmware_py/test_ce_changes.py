@@ -293,7 +293,8 @@ def test_a_path_that_takes_more_again_is_used_again():
     bench = Host()
     bench.feed(Port.SERVER, server_frame(outgoing()))
     bench.control.placed(OUTBOUND).mtu = 600
-    bench.do(bench.gateway.write_sa(bench.control.placed(OUTBOUND).dfe, bench.control.placed(OUTBOUND).index, replace(OUTBOUND, mtu=600), None))
+    placed = bench.control.placed(OUTBOUND)
+    bench.do(bench.gateway.write_sa(placed.dfe, placed.index, replace(OUTBOUND, mtu=600), None, generation=placed.generation))
     out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))
     assert len(out) == 1 and back == [] and bench.control.refusals == {OUTBOUND: BEYOND}
     bench.now += QUIET_SECONDS

@@ -10,7 +10,7 @@ from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.tables import Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
+from spigate.firmware_py.tables import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
 from spigate.hdl.csr import rdl
 from spigate.hdl.csr.control import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.csr.control import VERSION, ControlPlane
@@ -95,7 +95,7 @@ def test_numbers_are_those_of_the_gateware():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"id": {"value": 0x1234}}, "No spigate: id reads 0x00001234, not 0x53504947"),
-    ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 1"),
+    ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 2"),
     ({"version": {"major": 3}}, "version 3.0.0"),
 ])
 def test_refuses_what_it_does_not_know(changes, message):
@@ -223,6 +223,34 @@ def test_stations():
         assert (await registers(CfeSettings(network_mac=network)))[:3] == [1, 0x22334455, 0x0211]
         got = await registers(CfeSettings(server_mac=server))
         assert (got[0], got[3:]) == (2, [0x778899AA, 0x0266])
+
+    with_driver(check)
+
+
+def test_vlans():
+    async def check(driver, bus):
+        for vlan, word in ((None, 0), (1, 1), (4094, 4094), (ANY_VLAN, 1 << 12)):
+            for name in ("network_vlan", "server_vlan"):
+                await driver.configure(CfeSettings(**{name: vlan}))
+                assert {each: (await bus.read(REGISTERS[f"cfe.{each}"].address, 1))[0] for each in ("network_vlan", "server_vlan")} == {
+                    "network_vlan": 0, "server_vlan": 0, name: word}
+
+    with_driver(check)
+
+
+def test_generations_and_the_clear_bit():
+    async def check(driver, bus):
+        tables = Entries(bus)
+        await driver.write_sa(1, 9, GCM, None, generation=0xA5)
+        await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 9, 3, 0xA6))
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.PROTECT, dfe=1, sa=9, generation=0xA7))
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.BYPASS, clear=True))
+        entries = tables.update()
+        assert field(entries[(Table.SA, 1, 9)], "sa", "control", "generation") == 0xA5
+        slot, = [key for key in entries if key[0] == Table.CAM]
+        assert field(entries[slot], "cam", "value", "generation") == 0xA6
+        for name, values in (("generation", [0xA7, 0]), ("clear", [0, 1])):
+            assert [field(entries[(Table.RULE, 0, at)], "rule", "value", name) for at in (0, 1)] == values
 
     with_driver(check)
 

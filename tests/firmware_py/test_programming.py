@@ -7,7 +7,7 @@ import pytest
 
 from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.programming import SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.programming import GENERATIONS, SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
 from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
@@ -24,13 +24,16 @@ class Tables:
 
     def __init__(self, capabilities=GATEWARE, state=STATE, stopped=False):
         self.capabilities, self.state, self.stopped = capabilities, state, stopped
-        self.calls, self.sas = [], {}
+        self.calls, self.sas, self.generations, self.cam = [], {}, {}, None
 
     def __getattr__(self, name):
-        async def call(*arguments):
+        async def call(*arguments, generation=0):
             self.calls.append(name)
             if name == "write_sa":
                 self.sas[arguments[:2]] = arguments[2]
+                self.generations[arguments[:2]] = generation
+            elif name == "add_cam":
+                self.cam = arguments[0]
             elif name == "replace_rule":
                 self.calls[-1] = f"rule: {arguments[1].action.name.lower()}"
             return {"read_state": self.state, "stop_sa": self.stopped}.get(name)
@@ -114,6 +117,35 @@ def test_where_an_sa_goes_on(one, stopped):
     tables.state = replace(STATE, bytes=100, packets=1)
     state = asyncio.run(programming.state(found))
     assert (state.bytes, state.packets) == (1600, 16)
+
+
+@pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
+def test_each_new_sa_in_a_place_has_another_generation(one):
+    """Audit `race`: what was classified for the SA before must not be done with the new one."""
+    tables = Tables(replace(GATEWARE, sa_entries=1, dfes=1))
+    programming, seen = Programming(tables), []
+    for spi in range(0x2000, 0x2000 + GENERATIONS):
+        found = asyncio.run(programming.place(replace(one, spi=spi), 0))
+        assert (found.dfe, found.index, found.generation) == (0, 0, tables.generations[0, 0])
+        seen.append(found.generation)
+        asyncio.run(programming.remove(found.sa))
+    assert len(set(seen)) == GENERATIONS and set(seen) <= set(range(GENERATIONS))
+
+
+def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
+    tables = Tables()
+    programming, found = placed(INBOUND, tables)
+    for _ in range(3):
+        asyncio.run(programming.move(found, ROUTE))
+        assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (found.dfe, found.index, found.generation)
+        assert tables.generations[found.dfe, found.index] == found.generation
+    asyncio.run(programming.take_over(found, "why"))
+    asyncio.run(programming.give_back(found, 0))
+    assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation, "it is the same SA"
+    programming, found = placed(OUTBOUND, tables)
+    asyncio.run(programming.move(found, None))
+    (_, rule), = programming._pointing_to(found.dfe, found.index)
+    assert rule.generation == found.generation
 
 
 def test_numbers_end():

@@ -101,7 +101,6 @@ async def reset_erases(dut):
         assert len(erased.out["server"]) == 2
         assert await erased.driver.read_state(0, 0) == SaState() and await erased.driver.attention() == []
         cocotb.log.info("erased %s clocks after the reset, wiped %s clocks later", board.cycle - begun, await erased.wiped(BUSY_CLOCKS))
-    erased.driver._rules.clear()
     await write()
     await board.network.send(tunnels.frame(2, packet(0, 2, rng)))
     await board.network.send(clear)

@@ -9,9 +9,10 @@ from spigate.hdl.net.descriptor import CE_VERSION, CFE_COUNTERS, MAX_DFES, Balan
 from tests.hdl.cfe.tables import cam_index, writes
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
+ANY_VLAN = 1 << 12
 CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
            "miss_drop": 0, "rule_miss": 3,
-           "depth_limit": 2, "miss_interval": 0, "punt_period": 0}
+           "depth_limit": 2, "miss_interval": 0, "punt_period": 0, "network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
@@ -24,6 +25,11 @@ def keeps_its_word(stream):
             assert offered is None or valid and payload == offered, f"{stream!r} took back what it offered"
             offered = payload if valid and not ready else None
     return watch
+
+
+def from_bytes(out_of):
+    """The SA that a packet came out of as the control element's headers have it."""
+    return struct.pack("<HBB", out_of["sa"], 0x80 | out_of["dfe"], out_of["generation"]) if out_of else bytes(4)
 
 
 @dataclass
@@ -69,13 +75,14 @@ class Run:
         self.frames[Port.SERVER] += frames
         return self
 
-    def inject(self, *frames, mode=0, port=Port.NETWORK, depth=0):
-        self.frames[Port.CE] += [bytes([CE_VERSION, mode, port, depth]) + bytes(14) + frame for frame in frames]
+    def inject(self, *frames, mode=0, port=Port.NETWORK, depth=0, out_of=None):
+        head = bytes([CE_VERSION, mode, port, depth]) + from_bytes(out_of)
+        self.frames[Port.CE] += [head + bytes(10) + frame for frame in frames]
         return self
 
-    def recirculate(self, *frames, depth=1):
+    def recirculate(self, *frames, depth=1, out_of=None):
         self.frames[Port.RECIRCULATE] += [b"\0\0" + frame for frame in frames]
-        self.depths += [depth] * len(frames)
+        self.depths += [{"depth": depth, "out_of": out_of or {}}] * len(frames)
         return self
 
     @property
@@ -134,7 +141,7 @@ class Run:
 
         async def egress(ctx):
             await put(ctx, cfe.recirculate_egress,
-                      [{"port": Port.RECIRCULATE, "depth": depth} for depth in self.depths])
+                      [{"port": Port.RECIRCULATE, **facts} for facts in self.depths])
 
         async def time(ctx):
             now = 1000
@@ -188,11 +195,13 @@ class Run:
         def pair():
             while items and frames:
                 item, frame = items.pop(0), frames.pop(0)
-                facts = {"port": item.port, "depth": item.depth}
+                facts = {"port": item.port, "depth": item.depth, **{name: getattr(item, name) for name in (
+                    "protected", "bypassed", "injected")}}
                 if item.port == Port.CE:
-                    assert frame[0] == CE_VERSION and frame[12:16] == bytes(4)
-                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth", "tagged", "time"),
-                                      struct.unpack("<xBBBHBBI4x", frame[:16]), strict=True))
+                    assert frame[0] == CE_VERSION
+                    *values, bits, time, came = struct.unpack("<xBBBHBBI4s", frame[:16])
+                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth"), values, strict=True))
+                    facts |= {"tagged": bits & 1, "rule": bits >> 1 & 0x3f if bits >> 7 else None, "time": time, "from": came}
                     frame = frame[16:]
                 assert frame[:2] == b"\0\0"
                 self.direct.append(Out(frame[2:], facts))

@@ -12,9 +12,21 @@ def checksum_right(header: bytes) -> bool:
     return total == 0xffff
 
 
-def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
+NEVER_FROM = [ipaddress.ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]
+NEVER_TO = [ipaddress.ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "240.0.0.0/4", "224.0.0.0/24")]
+"""RFC 1812 4.2.2.11, 4.2.3.1, 5.3.5.1, 5.3.7; RFC 5771 4."""
+
+
+def martian(source: int, destination: int, group: bool) -> bool:
+    """Whether a packet is never forwarded; ``group``: it came in a link-layer broadcast or multicast."""
+    source, destination = ipaddress.ip_address(source), ipaddress.ip_address(destination)
+    return (any(source in net for net in NEVER_FROM) or any(destination in net for net in NEVER_TO)
+            or group and not destination.is_multicast)
+
+
+def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tuple[Verdict | None, Reason, dict]:
     """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None
-    where tables decide."""
+    where tables decide. ``link``: the frame came over a link; ``vlan`` is that of the port, None any."""
     facts = {"length": len(frame) + 2, "ipv4": 0}
     malformed = (Verdict.DROP, Reason.MALFORMED, facts)
     if len(frame) < 14:
@@ -26,6 +38,8 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
         kind, start = struct.unpack(">H", frame[16:18])[0], 18
     facts["tagged"] = int(start == 18)
     packet = frame[start:]
+    if link and vlan is not None and (int.from_bytes(frame[14:16]) & 0xfff if start == 18 else 0) != vlan:
+        return Verdict.DROP, Reason.VLAN, facts
     if kind == 0x86dd:
         return Verdict.PUNT, Reason.IPV6, facts
     if kind != 0x0800:
@@ -41,6 +55,8 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
     facts |= {"ipv4": 1, "header_words": words, "total_length": total_length, "tos": packet[1], "ttl": packet[8],
               "protocol": protocol, "dont_fragment": flags >> 14 & 1, "source": source, "destination": destination}
     rest = packet[4 * words:total_length]
+    if martian(source, destination, link and bool(frame[0] & 1)):
+        return Verdict.DROP, Reason.MARTIAN, facts
     if flags & 0x3fff:
         return Verdict.PUNT, Reason.FRAGMENT, facts
     if protocol == 51:
@@ -65,13 +81,17 @@ def classify(frame: bytes) -> tuple[Verdict | None, Reason, dict]:
     return None, Reason.NONE, facts
 
 
+OUTCOME = ("action", "dfe", "sa", "generation", "route", "clear")
+
+
 def outcome(rule):
-    """What a rule of ``rule_entry``'s fields leads to: action, DFE, SA, route."""
-    return tuple(rule.get(name, 0) for name in ("action", "dfe", "sa", "route"))
+    """What a rule of ``rule_entry``'s fields leads to, in the order of :data:`OUTCOME`."""
+    return tuple(rule.get(name, 0) for name in OUTCOME)
 
 
 def first_match(table, one):
-    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description."""
+    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description. The rule's index and what
+    it leads to."""
     for index in sorted(table):
         rule = table[index]
         if not rule.get("valid") or not rule.get("ingress", 0) >> one["ingress"] & 1:
@@ -85,5 +105,5 @@ def first_match(table, one):
             allowed = range(rule.get(f"{side}_port_low", 0), rule.get(f"{side}_port_high", 0) + 1)
             matches &= host in network and (one[f"{side}_port"] in allowed if one["ports"] else len(allowed) == 65536)
         if matches:
-            return outcome(rule)
+            return index, *outcome(rule)
     return None

@@ -8,7 +8,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.hdl.net.descriptor import FROM_CFE, Action, Balance, Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
-from tests.hdl.cfe.bench import Run
+from tests.hdl.cfe.bench import Run, from_bytes
 from tests.hdl.streams import PAUSES, put_packets
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
@@ -49,7 +49,7 @@ def test_every_verdict(beat_bytes, pauses):
     bypass = [udp(dst="10.2.0.1", size=at * 5) for at in range(6)]
     discard, punt, none = [udp(dst="10.3.0.1")] * 2, [udp(dst="10.4.0.1", tag=5)], [udp(dst="10.5.0.1")] * 3
     arp, ike, ipv6 = frame(ARP()), udp(sport=500, dport=500), frame(IPv6(), ICMP())
-    natt, ah = udp(dport=4500, size=0), frame(IP(), AH())
+    natt, ah = udp(dport=4500, size=0), frame(IP(src="10.0.0.1", dst="10.1.0.1"), AH())
     run = Run(
         beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"),
         cam=[sa(0x1000, dfe=0, number=7), sa(0x1001, dfe=1, number=300, route=2)],
@@ -105,6 +105,33 @@ def test_every_verdict(beat_bytes, pauses):
     assert counters["clear"] == len(encrypted) + len(bypassed) + 2 + 1
     assert counters["hits"] == len(decrypted) + 1
     assert run.healthy == 0b11
+
+
+def test_what_a_table_says_of_the_sa_goes_with_the_packet():
+    """Generation of entry and rule, index of the rule, whether it may leave in the clear, and which SA it came out of."""
+    out_of = {"sa": 0x1234, "dfe": 5, "valid": 1, "generation": 0xA5}
+    rules = [rule(Action.PUNT, destination=0x0a040000, destination_mask=0xffff0000),
+             rule(Action.PROTECT, destination=0x0a010000, destination_mask=0xffff0000, dfe=1, sa=12, generation=201),
+             rule(Action.BYPASS, destination=0x0a020000, destination_mask=0xffff0000, clear=1),
+             rule(Action.BYPASS, destination=0x0a030000, destination_mask=0xffff0000)]
+    run = Run(cam=[{**sa(0x1000), "generation": 99}], rules=rules, control={"depth_limit": 3})
+    run.recirculate(esp(0x1000), udp(dst="10.1.0.1"), udp(dst="10.2.0.1"), udp(dst="10.3.0.1"), out_of=out_of)
+    run.recirculate(udp(dst="10.4.0.1"), udp(dst="10.5.0.1"), out_of=out_of).server(udp(dst="10.4.0.1"))
+    run.inject(udp(dst="10.4.0.1"), port=Port.RECIRCULATE, depth=1, out_of=out_of).inject(frame(ARP()), mode=1, port=Port.NETWORK)
+    run.run()
+    found = {out.info.verdict if out.info.verdict != Verdict.BYPASS else (Verdict.BYPASS, out.info.clear): out.info for out in run.to_dfe}
+    assert found[Verdict.DECRYPT].generation == 99 and not found[Verdict.DECRYPT].ruled and not found[Verdict.DECRYPT].clear
+    assert (found[Verdict.ENCRYPT].generation, found[Verdict.ENCRYPT].ruled, found[Verdict.ENCRYPT].rule) == (201, 1, 1)
+    assert {key: found[Verdict.BYPASS, key].rule for key in (0, 1)} == {0: 3, 1: 2}
+    assert all({name: getattr(info.out_of, name) for name in out_of} == out_of for info in found.values())
+    came = from_bytes(out_of)
+    punts = Counter((Reason(out.info["reason"]), Port(out.info["ingress"]), out.info["rule"], out.info["from"]) for out in run.direct
+                    if out.info["port"] == Port.CE)
+    assert punts == {(Reason.RULE, Port.RECIRCULATE, 0, came): 2, (Reason.NO_RULE, Port.RECIRCULATE, None, came): 1,
+                     (Reason.RULE, Port.SERVER, 0, bytes(4)): 1}
+    direct, = [out.info for out in run.direct if out.info["port"] != Port.CE]
+    assert (direct["port"], direct["injected"], direct["protected"], direct["bypassed"]) == (Port.NETWORK, 1, 0, 0)
+    assert not any(out.info["injected"] for out in run.direct if out.info["port"] == Port.CE)
 
 
 def test_reports_name_the_packet():

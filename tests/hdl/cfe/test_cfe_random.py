@@ -31,7 +31,7 @@ RULES = [
 
 def fate(frame, port, depth):
     """(verdict, reason, DFE, SA); None for a DFE that the balancer chooses, and for what does not matter."""
-    verdict, reason, facts = classify(frame)
+    verdict, reason, facts = classify(frame, link=port != Port.RECIRCULATE)
     if verdict is not None:
         return verdict, reason, None, None
     if facts["protocol"] == 50:
@@ -47,7 +47,7 @@ def fate(frame, port, depth):
         "ports": "ports" in facts, "source_port": ports[0], "destination_port": ports[1]})
     if found is None:
         return Verdict.PUNT, Reason.NO_RULE, None, None
-    action, dfe, sa, _ = found
+    _, action, dfe, sa, *_ = found
     if action == Action.PROTECT:
         return (Verdict.PUNT, Reason.DFE_DOWN, dfe, sa) if dfe == 2 else (Verdict.ENCRYPT, Reason.NONE, dfe, sa)
     return {Action.BYPASS: (Verdict.BYPASS, Reason.NONE), Action.DISCARD: (Verdict.DROP, Reason.POLICY),

@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 
 from spigate.hdl.csr import rdl
-from spigate.hdl.csr.control import ControlPlane
+from spigate.hdl.csr.control import VERSION, ControlPlane
 from spigate.hdl.net.descriptor import ALL_DFES, CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl, Reason, Table
 from tests.hdl import streams
 from tests.hdl.csr.manager import REGISTERS, address, errors, fields, get, put, read, write
@@ -47,7 +47,7 @@ def test_says_what_the_gateware_has():
         assert {name for name, has in algorithms.items() if has} == {"cipher_aes_gcm", "key_aes128"}
         before = await get(ctx, control.axil, "time")
         assert await get(ctx, control.axil, "time") > before
-        assert (await get(ctx, control.axil, "version")) >> 24 == 1
+        assert (await get(ctx, control.axil, "version")) >> 24 == VERSION["map"]
 
     run(control, check)
 
