@@ -4,6 +4,7 @@ Addresses and fields come from the register map by name. An SA is one burst that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from spigate.firmware_py import rows
@@ -11,9 +12,10 @@ from spigate.firmware_py.bus import Bus, BusError
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import Auth, Cipher, Mode, Sa, Selectors
+from spigate.firmware_py.sa import Address, Auth, Cipher, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
     ANY_VLAN,
+    MISS_SECONDS,
     Attention,
     CamEntry,
     CamKey,
@@ -27,6 +29,7 @@ from spigate.firmware_py.tables import (
     Source,
 )
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass
 
 MAGIC = int.from_bytes(b"SPIG")
 MAP, MAJOR = 2, 0
@@ -43,6 +46,7 @@ DRAIN_CLOCKS = 1 << 17
 """Longer than a DFE is busy without a break, unless it is flooded or dead."""
 
 _REGISTERS = rdl.registers()
+_LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _TABLE = rdl.enum("table_e")
 _ANY_VLAN = 1 << 12
@@ -73,7 +77,8 @@ class Driver:
         self.capabilities = capabilities
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules: list[Rule] = []
+        self._rules: list[Rule | None] = [None] * capabilities.rules
+        self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
@@ -89,7 +94,7 @@ class Driver:
         UnsupportedError
             It is no gateway, or one that this driver does not know; the message says what was found.
         """
-        first, last = _REGISTERS["id"].address, _REGISTERS["event_geometry"].address
+        first, last = _REGISTERS["id"].address, _REGISTERS["clock"].address
         words = await bus.read(first, (last - first) // 4 + 1)
 
         def fields(name: str) -> dict[str, int]:
@@ -112,7 +117,7 @@ class Driver:
             auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
             modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
             **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
-            replay_window=features["replay_window"]))
+            replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
 
     @staticmethod
     async def _ready(bus: Bus) -> None:
@@ -149,7 +154,8 @@ class Driver:
                 for index in range(self._sizes[table]):
                     await self._erase(table, index, dfe)
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules.clear()
+        self._rules = [None] * capabilities.rules
+        self._addresses = frozenset()
         self._sas.clear()
 
     async def configure(self, settings: CfeSettings) -> None:
@@ -159,16 +165,33 @@ class Driver:
             "balance": settings.balance, "enable": settings.enable, "patience": settings.patience,
             "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
             "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
-            "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
+            "miss_interval": self._clocks(MISS_SECONDS) if settings.miss_interval is None else settings.miss_interval,
             **{f"{port}_vlan": _vlan(getattr(settings, f"{port}_vlan")) for port in ("network", "server")},
         }
         for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
             number = int.from_bytes(mac or b"")
             values["station_filter"] = values.get("station_filter", 0) | (mac is not None) << at
             values[f"{port}_mac_low"], values[f"{port}_mac_high"] = number & 0xFFFF_FFFF, number >> 32
-        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack({"value": value}))
-                           for name, value in values.items())
+        packed = {name: {"value": value} for name, value in values.items()} | {
+            f"punt_{kind.name.lower()}": {"period": self._clocks(1 / rate) if rate else 0, "burst": burst}
+            for kind, rate, burst in zip(PuntClass, settings.rates, settings.bursts, strict=True)}
+        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack(fields))
+                           for name, fields in packed.items())
         await self._bus.write(registers[0][0], [word for _, word in registers])
+        await self._own(settings.own)
+
+    def _clocks(self, seconds: float) -> int:
+        """How many clocks that is; no register holds more than the longest period."""
+        return min(max(round(seconds * 1000 * self.capabilities.clock_khz), 1), _LONGEST_PERIOD)
+
+    async def _own(self, addresses: frozenset[Address]) -> None:
+        """Makes the CAM name the gateway's own addresses. Where it is full, IKE to some comes up as any other traffic does."""
+        for address in self._addresses - addresses:
+            await self.remove_cam(CamKey.own(address))
+        for address in sorted(addresses - self._addresses, key=str):
+            with suppress(TableFull):
+                await self.add_cam(CamEntry(CamKey.own(address), 0, 0, 0))
+        self._addresses = addresses
 
     # Tables
 
@@ -239,30 +262,24 @@ class Driver:
             await self._erase(_TABLE.CAM, write.index)
 
     async def add_rule(self, rule: Rule) -> None:
-        if len(self._rules) >= self.capabilities.rules:
+        if None not in self._rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        at = sum(other.order <= rule.order for other in self._rules)
-        # Every rule behind it is copied one further, the last one first, before its old place is overwritten.
-        for index in range(len(self._rules), at, -1):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index - 1]))
+        at = self._rules.index(None)
         await self._write(_TABLE.RULE, at, rows.rule(rule))
-        self._rules.insert(at, rule)
+        self._rules[at] = rule
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         at = self._rules.index(old)
         await self._write(_TABLE.RULE, at, rows.rule(new))
         self._rules[at] = new
 
     async def remove_rule(self, rule: Rule) -> None:
-        if rule not in self._rules:
-            return
-        at = self._rules.index(rule)
-        del self._rules[at]
-        for index in range(at, len(self._rules)):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index]))
-        await self._erase(_TABLE.RULE, len(self._rules))
+        if rule in self._rules:
+            at = self._rules.index(rule)
+            await self._erase(_TABLE.RULE, at)
+            self._rules[at] = None
 
     async def write_route(self, index: int, route: Route | None) -> None:
         if route is None:

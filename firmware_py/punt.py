@@ -9,6 +9,7 @@ from enum import IntEnum
 
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass, class_of
 
 Reason = rdl.enum("reason_e")
 Port = rdl.enum("port_e")
@@ -102,6 +103,11 @@ def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
     header = PuntHeader(_member(Reason, "reason", reason), _member(Port, "ingress", ingress), dfe, sa, depth,
                         bool(bits & 1), time, _place(*place), (bits & ~_VALID) >> 1 if bits & _VALID else None)
     return header, bytes(data[HEADER_BYTES + ALIGN:])
+
+
+def punt_class(data: bytes) -> PuntClass:
+    """The class of a punted frame as it leaves the gateway; of one that is none, the last."""
+    return class_of(data[1]) if len(data) > 1 else PuntClass.REST
 
 
 def pack_inject(header: InjectHeader, frame: bytes) -> bytes:

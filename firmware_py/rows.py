@@ -91,7 +91,7 @@ def _authentication(entry: Sa) -> bytes:
 def cam(entry: CamEntry) -> list[int]:
     """A CAM entry: 8 words."""
     key = entry.key
-    return _words("cam", key={"destination": int(key.destination)},
+    return _words("cam", key={"destination": key.number},
                   value={"spi": key.spi, "protocol": key.protocol, "ipv6": key.destination.version == 6, "valid": 1,
                          "dfe": entry.dfe, "sa": entry.sa, "route": entry.route, "generation": entry.generation})
 

@@ -3,13 +3,15 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from spigate.hdl.csr.punts import REFUSED
 from spigate.hdl.guard import Guard
 from spigate.hdl.net.align import RemoveAlignment
 from spigate.hdl.net.described import DescribedFifo
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, Egress, OutOf, Port, Reason, Report
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, OutOf, Port, Reason, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets
+from spigate.hdl.punts import PuntQueues
 
 COUNTERS = {
     Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
@@ -55,8 +57,11 @@ class Forwarding(wiring.Component):
         Frames with alignment bytes.
     recirculate_egress : Out(stream of Egress)
         One for each of ``recirculate``, in order, offered no later than its first beat.
+    punts : In(array of Policer), spi_open : Out(1)
+        As ``limits`` and ``spi_open`` of :class:`~spigate.hdl.punts.PuntQueues`.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped, GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
+        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.csr.punts.REFUSED`);
+        GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
     counters : Out(FORWARD_COUNTERS)
     """
 
@@ -68,6 +73,7 @@ class Forwarding(wiring.Component):
             "i": In(packets(beat_bytes)).array(sources), "egress": In(stream.Signature(Egress())).array(sources),
             "network": Out(packets(beat_bytes)), "server": Out(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
             "recirculate": Out(packets(beat_bytes)), "recirculate_egress": Out(stream.Signature(Egress())),
+            "punts": In(CfeControl().members["punts"]), "spi_open": Out(1),
             "reports": Out(stream.Signature(Report())), "counters": Out(FORWARD_COUNTERS),
         })
 
@@ -80,11 +86,16 @@ class Forwarding(wiring.Component):
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
                 Described(self._beat_bytes) if described else Beat(self._beat_bytes), count=self._sources,
                 last=(lambda item: item.beat.last) if described else (lambda beat: beat.last))
-            m.submodules[f"{name}_queue"] = queues[port] = DescribedFifo(
-                Described(self._beat_bytes)["item"].shape, beat_bytes=self._beat_bytes, depth=self._depth, items=RECIRCULATING,
-            ) if described else PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True, wipe=port != Port.NETWORK)
+            if described:
+                queue = DescribedFifo(Described(self._beat_bytes)["item"].shape, beat_bytes=self._beat_bytes, depth=self._depth,
+                                      items=RECIRCULATING)
+            elif port is Port.CE:
+                queue = PuntQueues(beat_bytes=self._beat_bytes, depth=self._depth)
+            else:
+                queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True, wipe=port != Port.NETWORK)
+            m.submodules[f"{name}_queue"] = queues[port] = queue
             if not described:
-                connect(m, merges[port].o, queues[port].i)
+                connect(m, merges[port].o, queue.i)
 
         m.submodules.guard = guard = Guard(beat_bytes=self._beat_bytes, sources=self._sources)
         for source in range(self._sources):
@@ -113,6 +124,7 @@ class Forwarding(wiring.Component):
             connect(m, queues[port].o, remove.i)
             connect(m, remove.o, wiring.flipped(output))
         connect(m, queues[Port.CE].o, wiring.flipped(self.punt))
+        m.d.comb += [queues[Port.CE].limits.eq(self.punts), self.spi_open.eq(queues[Port.CE].spi_open)]
         self._recirculate(m, merges[Port.RECIRCULATE].o, queues[Port.RECIRCULATE])
         self._account(m, queues, guard)
         return m
@@ -129,25 +141,35 @@ class Forwarding(wiring.Component):
         connect(m, queue.o, wiring.flipped(self.recirculate))
 
     def _account(self, m, queues, guard):
-        """Counts what is kept and reports what is dropped. Drops look alike: those not yet reported are a number."""
-        pending = Signal(8)
-        room = pending < 2 ** len(pending) - 1 - len(queues)
-        drops = []
+        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers."""
+        losses = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
-            beat, lost = queue.i.payload, queue.dropped.valid & room
-            m.d.comb += queue.dropped.ready.eq(room)
-            drops.append(lost)
-            counter = self.counters[COUNTERS[port]]
-            with m.If(queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~queue.dropped.valid):
+            dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
+            if port is Port.CE:
+                losses |= {reason: [(dropped, dropped.payload == kind)] for kind, reason in REFUSED.items()}
+                kept = queue.kept
+            else:
+                losses[Reason.QUEUE_FULL].append((dropped, 1))
+                beat = queue.i.payload
+                kept = queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~dropped.valid
+            with m.If(kept):
                 m.d.sync += counter.eq(counter + 1)
-        report, full = self.reports, Signal()
-        free = ~report.valid | report.ready
-        m.d.comb += [guard.reports.ready.eq(free), full.eq(free & (pending != 0) & ~guard.reports.valid)]
-        m.d.sync += pending.eq(pending + sum(drops) - full)
+        pending = {reason: Signal(8, name=f"pending_{reason.name.lower()}") for reason in losses}
+        report, free, told = self.reports, Signal(), Signal(len(pending))
+        m.d.comb += [free.eq(~report.valid | report.ready), guard.reports.ready.eq(free)]
         with m.If(free):
-            m.d.sync += [report.valid.eq(full | guard.reports.valid), report.payload.eq(guard.reports.payload)]
-            with m.If(full):
-                m.d.sync += [
-                    report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1), report.payload.dfe.eq(FROM_FORWARDING),
-                    report.payload.sa.eq(0),
-                ]
+            m.d.sync += [report.valid.eq(told.any() | guard.reports.valid), report.payload.eq(guard.reports.payload)]
+            # One at a time: the guard first, then whoever comes first here.
+            with m.If(~guard.reports.valid):
+                m.d.sync += report.payload.eq(Report().const({"dropped": 1, "dfe": FROM_FORWARDING}))
+                for at, (reason, count) in reversed(list(enumerate(pending.items()))):
+                    with m.If(count != 0):
+                        m.d.comb += told.eq(1 << at)
+                        m.d.sync += report.payload.reason.eq(reason)
+        for at, (reason, drops) in enumerate(losses.items()):
+            count, room = pending[reason], Signal(name=f"room_{reason.name.lower()}")
+            m.d.comb += room.eq(count < 2 ** len(count) - 1 - len(drops))
+            for dropped, mine in drops:
+                with m.If(mine):
+                    m.d.comb += dropped.ready.eq(room)
+            m.d.sync += count.eq(count + sum(dropped.valid & mine & room for dropped, mine in drops) - told[at])

@@ -210,6 +210,9 @@ class Board:
     bus : BoardBus
     port : BoardPuntPort
         On ``inject`` and ``punt``.
+
+    Whatever the guard at the network port stops ends the simulation as failed, unless :meth:`expect_guard` says that the test has made
+    tables that are wrong.
     """
 
     def __init__(self, dut):
@@ -245,6 +248,15 @@ class Board:
     async def clocks(self, count: int) -> None:
         """Waits for ``count`` clocks."""
         await self.timer(count)
+
+    def expect_guard(self) -> None:
+        """The guard at the network port may stop packets from now on: the test sends some that must not leave."""
+        self._dut.guard_may_stop.value = 1
+
+    @property
+    def guard_stops(self) -> int:
+        """Packets that the guard has stopped."""
+        return int(self._dut.guard_stops.value)
 
     def check(self) -> None:
         """Raises :class:`Unsound` where the gateway has broken the rules of a port."""

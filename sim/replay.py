@@ -8,7 +8,7 @@ from pathlib import Path
 from spigate.firmware_py import capture
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.settings import Miss, Settings
-from spigate.firmware_py.tables import ANY_VLAN, Balance, CfeSettings
+from spigate.firmware_py.tables import ANY_VLAN, UNLIMITED, Balance, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
@@ -21,10 +21,8 @@ DEFAULT_BALANCE = "flow-hash"
 MISSES = tuple(miss.value for miss in Miss)
 DATAPLANES = ("gateware", "soft")
 PATIENCE = 0xFFFF
-"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay
-because a DFE is slow.
-"""
-CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN)
+"""Clocks in which a DFE finishes a packet, or else counts as dead. All that there are: in a replay none does for being slow."""
+CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN, miss_interval=0, rates=UNLIMITED)
 """A capture does not say of which VLAN a port is: what was captured there was taken."""
 
 

@@ -8,12 +8,13 @@ docs/architecture.md for the packet's way.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.packet import (
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
+    ICMPV6,
     IKE_PORT,
     NATT_PORT,
     TCP,
@@ -53,9 +54,11 @@ VLAN_IDENTIFIER = 0xFFF
 """Of 802.1Q tag control information."""
 MAX_DEPTH = 3
 """Recirculations that headers can count."""
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""ICMPv6 types (RFC 4861 4)."""
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
-FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
+FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.NEIGHBOUR
 
 
 @dataclass(frozen=True)
@@ -211,8 +214,10 @@ class SoftGateway:
                 raise Refused(Reason.OTHER_STATION)
             if vlan != ANY_VLAN and (ethernet.vlan or 0) & VLAN_IDENTIFIER != (vlan or 0):
                 raise Refused(Reason.VLAN)
+        if ethernet.kind == ETHERTYPE_IPV6:
+            raise Refused(self._ipv6(packet))
         if ethernet.kind != ETHERTYPE_IPV4:
-            raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
+            raise Refused(Reason.NOT_IP)
         arrival.ip = ip = Ip.parse(packet, 4)
         if martian(ip, group=group and arrival.ingress != Port.RECIRCULATE):
             raise Refused(Reason.MARTIAN)
@@ -226,11 +231,21 @@ class SoftGateway:
         if ip.protocol == ESP and arrival.spi < FIRST_SPI:
             raise Refused(Reason.RESERVED_SPI)
         if ip.protocol == UDP:
-            marker = packet[ip.header_bytes + 8:ip.header_bytes + 12]
-            if IKE_PORT in ip.ports:
-                raise Refused(Reason.IKE)
-            if ip.ports[1] == NATT_PORT:
-                raise Refused(Reason.IKE if payload >= 12 and not any(marker) else Reason.NATT)
+            own = ip.destination in self._settings.own
+            marked = payload >= 12 and not any(packet[ip.header_bytes + 8:ip.header_bytes + 12])
+            if own and ip.ports[1] in (IKE_PORT, NATT_PORT):
+                raise Refused(Reason.IKE if ip.ports[1] == IKE_PORT or marked else Reason.NATT)
+
+    def _ipv6(self, packet: bytes) -> Reason:
+        """Why IPv6 is punted; it always is."""
+        if len(packet) < 44 or packet[0] >> 4 != 6:
+            return Reason.IPV6
+        if packet[6:8] == bytes([ICMPV6, 255]) and packet[40] in NEIGHBOUR_DISCOVERY:
+            return Reason.NEIGHBOUR
+        port = int.from_bytes(packet[42:44])
+        ike = port == IKE_PORT or port == NATT_PORT and not any(packet[48:52])
+        own = IPv6Address(packet[24:40]) in self._settings.own
+        return Reason.IKE if packet[6] == UDP and len(packet) >= 52 and ike and own else Reason.IPV6
 
     def _look_up(self, arrival: _Arrival) -> CamEntry:
         entry = self._cam.get(CamKey(arrival.ip.destination, arrival.spi))
@@ -392,12 +407,12 @@ class SoftGateway:
     async def add_rule(self, rule: Rule) -> None:
         if len(self._rules) >= self.capabilities.rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self._rules.append(rule)
         self.programmed["rule"] += 1
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         self._rules[self._rules.index(old)] = new
         self.programmed["rule"] += 1
 

@@ -87,17 +87,7 @@ class SoftSa:
             In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
             TTL, POLICY, LIFETIME.
         """
-        self._must_be(Direction.INBOUND)
-        outer = Ip.parse(packet)
-        if outer.fragment:
-            raise Refused(Reason.MALFORMED)
-        taken = self._protocol.take(packet, outer)
-        number = self._window.extend(taken.sequence)
-        if not self._window.fresh(number):
-            raise Refused(Reason.REPLAY)
-        opened = self._protocol.open(taken, self._high(number))
-        if opened is None:
-            raise Refused(Reason.ICV)
+        outer, opened, number = self._open(packet)
         self._window.accept(number)
         payload, next_header = self._protocol.strip(opened)
         alive = self._age(len(payload))
@@ -111,6 +101,25 @@ class SoftSa:
         if not alive:
             raise Refused(Reason.LIFETIME)
         return plain
+
+    def authentic(self, packet: bytes) -> None:
+        """Refused as MALFORMED, REPLAY or ICV where ``packet`` is not a new one of this SA. Nothing is counted, no window moves."""
+        self._open(packet)
+
+    def _open(self, packet: bytes) -> tuple[Ip, bytes, int]:
+        """The header outside, the text and the number of a packet that is authentic and new."""
+        self._must_be(Direction.INBOUND)
+        outer = Ip.parse(packet)
+        if outer.fragment:
+            raise Refused(Reason.MALFORMED)
+        taken = self._protocol.take(packet, outer)
+        number = self._window.extend(taken.sequence)
+        if not self._window.fresh(number):
+            raise Refused(Reason.REPLAY)
+        opened = self._protocol.open(taken, self._high(number))
+        if opened is None:
+            raise Refused(Reason.ICV)
+        return outer, opened, number
 
     def _restore(self, packet: bytes, outer: Ip, payload: bytes, next_header: int) -> bytes:
         """Transport mode: the packet as it was before. What came through a NAT gets the checksum that belongs to

@@ -14,6 +14,8 @@ from spigate.hdl.net.descriptor import (
     FORWARD_COUNTERS,
     MAX_DFES,
     CfeControl,
+    Policer,
+    PuntClass,
     Report,
     SaState,
     StateRequest,
@@ -41,6 +43,8 @@ class ControlPlane(wiring.Component):
         Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of ``cam_entries / 2`` rows.
     replay_window : int
         Sequence numbers in the anti-replay window.
+    clock_khz : int
+        Thousand clocks a second.
     algorithms : iterable of str
         What the engines know, of :data:`ALGORITHMS`.
 
@@ -69,7 +73,7 @@ class ControlPlane(wiring.Component):
 
     def __init__(self, *, dfes: int, reporters: int, beat_bytes: int, lanes: int, sa_entries: int, sources: int,
                  cam_entries: int, rules: int, routes: int, contexts: int = 2, cam_ways: int = 3, replay_window: int = 64,
-                 algorithms=ALGORITHMS):
+                 clock_khz: int = 100_000, algorithms=ALGORITHMS):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes, self._reporters, self._sa_entries = dfes, reporters, sa_entries
@@ -85,7 +89,7 @@ class ControlPlane(wiring.Component):
             "cfe_tables": {"rules": rules, "routes": routes},
             "algorithms": dict.fromkeys(algorithms, 1),
             "features": {"tunnel": 1, "transport": 1, "replay_window": replay_window},
-            "event_geometry": {"depth": DEPTH, "view": VIEW},
+            "event_geometry": {"depth": DEPTH, "view": VIEW}, "clock": {"khz": clock_khz},
         }
         for name, values in self._capabilities.items():
             rdl.registers()[name].pack(values)  # refuses what does not fit
@@ -117,7 +121,11 @@ class ControlPlane(wiring.Component):
             for field in rdl.registers()[name].fields.values():
                 m.d.comb += getattr(bank, member(rdl.registers()[name], field)).eq(values.get(field.name, 0))
         for name in CfeControl().members:
-            m.d.comb += Value.cast(self.cfe[name]).eq(getattr(bank, f"cfe_{name}"))
+            if name != "punts":
+                m.d.comb += Value.cast(self.cfe[name]).eq(getattr(bank, f"cfe_{name}"))
+        for kind in PuntClass:
+            for name in Policer().members:
+                m.d.comb += self.cfe.punts[kind][name].eq(getattr(bank, f"cfe_punt_{kind.name.lower()}_{name}"))
         for name in CFE_COUNTERS.members:
             m.d.comb += getattr(bank, f"cfe_count_{name}").eq(self.cfe_counters[name])
         for name in FORWARD_COUNTERS.members:

@@ -38,6 +38,8 @@ class Dfe(wiring.Component):
         One a packet.
     free : Out(12)
         Beats of room in the queue.
+    busy, gone : Out(1)
+        A packet is inside; for a clock: one has left, or was dropped.
     o : Out(packets)
         With alignment bytes; punts with ``PuntHeader``.
     egress : Out(stream of Egress)
@@ -65,6 +67,7 @@ class Dfe(wiring.Component):
         self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
+            "busy": Out(1), "gone": Out(1),
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
             "tables": In(stream.Signature(TableWrite())),
             "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
@@ -138,7 +141,10 @@ class Dfe(wiring.Component):
         counters, sent = self.counters, commit.sent
         came = self.info.valid & self.info.ready
         inside = Signal(8)
-        m.d.sync += [inside.eq(inside + came - commit.gone), counters.busy_cycles.eq(counters.busy_cycles + (inside != 0))]
+        m.d.sync += [
+            inside.eq(inside + came - commit.gone), self.busy.eq(inside != 0), self.gone.eq(commit.gone),
+            counters.busy_cycles.eq(counters.busy_cycles + (inside != 0)),
+        ]
         with m.If(came):
             m.d.sync += [
                 counters.packets_in.eq(counters.packets_in + 1),

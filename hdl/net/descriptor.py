@@ -3,12 +3,13 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.csr import layout, punts, rdl
 
 Reason = rdl.enum("reason_e")
 Port = rdl.enum("port_e")
 Action = rdl.enum("action_e")
 Table = rdl.enum("table_e")
+PuntClass = punts.PuntClass
 
 MAX_DFES = 8
 MARKS = 32
@@ -24,6 +25,13 @@ FROM_FORWARDING = 14
 Balance = rdl.enum("balance_e")
 
 
+class Policer(data.StructLayout):
+    """A token bucket: ``burst`` tokens, one more every ``period`` clocks. A ``period`` of 0: no limit."""
+
+    def __init__(self):
+        super().__init__({"period": 20, "burst": 6})
+
+
 class CfeControl(data.StructLayout):
     """The CFE's settings, from registers of the same names.
 
@@ -36,7 +44,7 @@ class CfeControl(data.StructLayout):
     weights : array of unsigned(4)
         Packets a turn for ``WEIGHTED``; 0 counts as 1.
     patience : unsigned(16)
-        Clocks that the router waits for room in a DFE's queue before it drops the packet and calls the DFE unhealthy.
+        Clocks after which a DFE that has packets and finishes none is unhealthy.
     miss_drop : unsigned(1)
         An unknown SPI is dropped (``no_sa``) instead of punted.
     rule_miss : unsigned(2)
@@ -45,11 +53,10 @@ class CfeControl(data.StructLayout):
     depth_limit : unsigned(2)
         Recirculations allowed; a packet beyond is dropped (``nested``).
     miss_interval : unsigned(24)
-        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``)
+        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``spi_rate``)
         for that many clocks. 0: never.
-    punt_period : unsigned(16)
-        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no
-        limit. IKE and all other punts are not limited.
+    punts : array of Policer
+        Limits of the classes of punts, by :data:`PuntClass`.
     station_filter : unsigned(2)
         Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
     network_vlan, server_vlan : unsigned(13)
@@ -62,7 +69,7 @@ class CfeControl(data.StructLayout):
     def __init__(self):
         super().__init__({
             "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
-            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
+            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punts": data.ArrayLayout(Policer(), len(PuntClass)),
             "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
             "server_mac_high": 16, "network_vlan": 13, "server_vlan": 13,
         })

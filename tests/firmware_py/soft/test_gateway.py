@@ -2,12 +2,13 @@
 import asyncio
 import random
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP, IPOption
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
@@ -30,6 +31,7 @@ from tests.firmware_py.network import PEER_MAC, SELF_MAC, Bench, frame, mac, sa,
 INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
 ROUTED = Route(Port.SERVER, mac("02:00:00:00:02:10"), mac("02:00:00:00:02:01"), decrement_ttl=True)
 CABLE = Route(Port.SERVER)
+OURS, OURS_6 = "10.2.0.1", "2001:db8::1"
 ETHER = Ether(src=PEER_MAC, dst=SELF_MAC)
 MARTIANS = ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "224.0.0.5", "239.1.1.1", "240.0.0.1", "255.255.255.255")
 
@@ -84,12 +86,19 @@ def ip(**fields):
     (ETHER / ip(proto=50) / bytes(40), Reason.RESERVED_SPI),
     (ETHER / ip(proto=50) / (b"\0\0\0\xff" + bytes(40)), Reason.RESERVED_SPI),
     (ETHER / ip(proto=50) / (b"\0\0\1\0" + bytes(40)), Reason.UNKNOWN_SPI),
-    (ETHER / ip() / UDP(sport=500, dport=9), Reason.IKE), (ETHER / ip() / UDP(sport=9, dport=4500), Reason.NATT),
-    (ETHER / ip() / UDP(sport=9, dport=4500) / bytes(4), Reason.IKE),
+    (ETHER / ip(dst=OURS) / UDP(sport=9, dport=500), Reason.IKE), (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500), Reason.NATT),
+    (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500) / bytes(4), Reason.IKE),
+    # From port 500, and in transit, it is traffic, which rules decide on.
+    (ETHER / ip(dst=OURS, ttl=1) / UDP(sport=500, dport=9), Reason.TTL_EXPIRED),
+    (ETHER / ip(ttl=1) / UDP(sport=500, dport=500), Reason.TTL_EXPIRED),
+    (ETHER / ip(ttl=1) / UDP(sport=4500, dport=4500), Reason.TTL_EXPIRED),
+    (ETHER / IPv6(dst=OURS_6) / UDP(dport=500) / bytes(28), Reason.IKE),
+    (ETHER / IPv6(dst="2001:db8::77") / UDP(dport=500) / bytes(28), Reason.IPV6),
+    (ETHER / IPv6(hlim=255) / ICMPv6ND_NS(), Reason.NEIGHBOUR), (ETHER / IPv6(hlim=64) / ICMPv6ND_NS(), Reason.IPV6),
     (ETHER / ip(ttl=1) / UDP(sport=1, dport=2), Reason.TTL_EXPIRED),
 ])
 def test_bad_and_foreign_frames(sent, expected):
-    made = gateway(network_vlan=ANY_VLAN)
+    made = gateway(network_vlan=ANY_VLAN, own=frozenset({ip_address(OURS), ip_address(OURS_6)}))
     assert reason(outcome(made, sent)) == expected
     assert isinstance(outcome(made, frame(udp("10.1.7.7", "10.2.0.10"))), Sent), "the next packet is unharmed"
 

@@ -12,7 +12,7 @@ from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, t
 ANY_VLAN = 1 << 12
 CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
            "miss_drop": 0, "rule_miss": 3,
-           "depth_limit": 2, "miss_interval": 0, "punt_period": 0, "network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN}
+           "depth_limit": 2, "miss_interval": 0, "network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
@@ -55,6 +55,11 @@ class Run:
     pauses: str = "none"
     free: dict = field(default_factory=dict)
     """Room in the queue of DFEs that are not idle."""
+    own: list = field(default_factory=list)
+    """The gateway's own addresses: an IPv4 one as a number, the last 32 bits of an IPv6 one in (number, True)."""
+    spi_open: int = 1
+    busy: set = field(default_factory=set)
+    """DFEs that have packets inside."""
     size: dict = field(default_factory=dict)
     """``cam_entries``, ``rules``, ``routes``."""
     strict: bool = False
@@ -102,10 +107,12 @@ class Run:
             await put(ctx, cfe.tables, writes("route", index, **route))
         for index, rule in enumerate(self.rules):
             await put(ctx, cfe.tables, writes("rule", index, **rule))
-        for entry in self.cam:
-            index = cam_index(0, destination=entry["destination"], spi=entry["spi"],
-                              entries=self.size.get("cam_entries", 1024))
-            await put(ctx, cfe.tables, writes("cam", index, protocol=50, valid=1, **entry))
+        own = [address if isinstance(address, tuple) else (address, False) for address in self.own]
+        for entry in self.cam + [{"destination": address, "spi": 500, "protocol": 17, "ipv6": ipv6} for address, ipv6 in own]:
+            entry = {"protocol": 50, "ipv6": 0, **entry}
+            index = cam_index(0, destination=entry["destination"], spi=entry["spi"], protocol=entry["protocol"],
+                              ipv6=bool(entry["ipv6"]), entries=self.size.get("cam_entries", 1024))
+            await put(ctx, cfe.tables, writes("cam", index, valid=1, **entry))
 
     def run(self, clocks=50_000, script=None):
         """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)``
@@ -118,6 +125,8 @@ class Run:
             ctx.set(cfe.control, {**CONTROL, **self.control})
             for at in range(self.dfes):
                 ctx.set(cfe.dfe_free[at], self.free.get(at, 2048))
+            ctx.set(cfe.spi_open, self.spi_open)
+            ctx.set(cfe.dfe_busy, sum(1 << at for at in self.busy))
             await self.tables(ctx)
             await ctx.tick().repeat(10)
             ready.append(True)

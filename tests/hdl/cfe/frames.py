@@ -12,6 +12,17 @@ def checksum_right(header: bytes) -> bool:
     return total == 0xffff
 
 
+def own(text: bytes, shortest: int) -> int:
+    """What UDP datagrams are that come to one of the gateway's own addresses: 1 IKE, 2 NAT traversal, 0 nothing particular. Of IPv6
+    nothing is told but IKE."""
+    if len(text) < shortest:
+        return 0
+    port = int.from_bytes(text[2:4])
+    if port == 500 or port == 4500 and len(text) >= 12 and text[8:12] == bytes(4):
+        return 1
+    return 2 if port == 4500 and shortest == 4 else 0
+
+
 NEVER_FROM = [ipaddress.ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4")]
 NEVER_TO = [ipaddress.ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "240.0.0.0/4", "224.0.0.0/24")]
 """RFC 1812 4.2.2.11, 4.2.3.1, 5.3.5.1, 5.3.7; RFC 5771 4."""
@@ -41,6 +52,12 @@ def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tup
     if link and vlan is not None and (int.from_bytes(frame[14:16]) & 0xfff if start == 18 else 0) != vlan:
         return Verdict.DROP, Reason.VLAN, facts
     if kind == 0x86dd:
+        if len(packet) < 40 or packet[0] >> 4 != 6:
+            return Verdict.PUNT, Reason.IPV6, facts
+        next_header, text = packet[6:7], packet[40:]
+        if next_header == b"\x3a" and packet[7] == 255 and len(text) >= 4 and 133 <= text[0] <= 137:
+            return Verdict.PUNT, Reason.NEIGHBOUR, facts
+        facts["own"] = own(text, 12) if next_header == b"\x11" else 0
         return Verdict.PUNT, Reason.IPV6, facts
     if kind != 0x0800:
         return Verdict.PUNT, Reason.NOT_IP, facts
@@ -73,11 +90,7 @@ def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tup
         ports = struct.unpack(">HH", rest[:4])
         facts["ports"] = ports
         if protocol == 17:
-            if 500 in ports:
-                return Verdict.PUNT, Reason.IKE, facts
-            if ports[1] == 4500:
-                ike = len(rest) >= 12 and rest[8:12] == bytes(4)
-                return Verdict.PUNT, Reason.IKE if ike else Reason.NATT, facts
+            facts["own"] = own(rest, 4)
     return None, Reason.NONE, facts
 
 

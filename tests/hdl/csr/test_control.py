@@ -41,6 +41,7 @@ def test_says_what_the_gateware_has():
         assert await fields(ctx, control.axil, "dfe_tables") == {"sa_entries": 256, "sources": 16}
         assert await fields(ctx, control.axil, "cam") == {"cam_entries": 1024, "cam_ways": 3}
         assert await fields(ctx, control.axil, "cfe_tables") == {"rules": 32, "routes": 64}
+        assert await fields(ctx, control.axil, "clock") == {"khz": 100_000}
         features = await fields(ctx, control.axil, "features")
         assert (features["esn"], features["ipv6"], features["replay_window"]) == (0, 0, 64)
         algorithms = await fields(ctx, control.axil, "algorithms")
@@ -54,7 +55,7 @@ def test_says_what_the_gateware_has():
 
 def test_settings_have_sensible_resets_and_reach_the_cfe():
     control = plane()
-    resets = {"enable": 0, "patience": 4096, "depth_limit": 3, "rule_miss": 3, "balance": 0, "miss_drop": 0}
+    resets = {"enable": 0, "patience": 65535, "depth_limit": 3, "rule_miss": 3, "balance": 0, "miss_drop": 0}
 
     async def check(ctx):
         for name, value in resets.items():
@@ -115,7 +116,7 @@ def test_an_address_that_is_not_there_answers_with_an_error_and_changes_nothing(
         assert await write(ctx, control.axil, address("drops", 3), 0xffff_ffff) == 2
         assert await errors(ctx, control.axil) == {"address"}
         assert await errors(ctx, control.axil) == set()
-        assert ctx.get(control.cfe.enable) == 0 and ctx.get(control.cfe.patience) == 4096
+        assert ctx.get(control.cfe.enable) == 0 and ctx.get(control.cfe.patience) == 65535
 
     run(control, check)
 
@@ -128,7 +129,7 @@ def test_writes_whole_words_only():
         assert await write(ctx, control.axil, at, 0x1111, strobe=0b0011) == 2
         assert await errors(ctx, control.axil) == {"strobe"}
         assert await write(ctx, control.axil, at, 0x1111, strobe=0) == 0
-        assert await get(ctx, control.axil, "cfe.patience") == 4096
+        assert await get(ctx, control.axil, "cfe.patience") == 65535
         assert await errors(ctx, control.axil) == set()
 
     run(control, check)
@@ -327,7 +328,7 @@ def test_a_table_that_never_answers_does_not_hang_the_bus():
         assert await get(ctx, control.axil, "table_status") == 1
         assert await write(ctx, control.axil, address("table.index"), 1) == 2
         assert await errors(ctx, control.axil) == {"busy"}
-        assert await get(ctx, control.axil, "cfe.patience") == 4096
+        assert await get(ctx, control.axil, "cfe.patience") == 65535
         # When the table takes the row at last, all goes on.
         await streams.take(ctx, control.tables)
         await put(ctx, control.axil, "table.index", 1)
