@@ -13,12 +13,13 @@ debian = { package=$(1); \
 		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
 	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
-.PHONY: help setup demo test bench fuzz synth registers docs lint clean
+.PHONY: help setup demo test prove bench fuzz synth registers docs lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
 	@echo "make test       all tests"
+	@echo "make prove      what docs/security.md says is proved: searched for counter-examples, each proof against mutations"
 	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
@@ -48,6 +49,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+prove: setup
+	$(BIN)/python -m tests.formal --json build/prove.json
 
 bench: setup
 	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md

@@ -7,6 +7,7 @@ of a stream is late, not lost. What the gateware cannot do at all is done here, 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import ip_network
 from time import monotonic
 
 from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
@@ -19,7 +20,7 @@ from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Network, Sa
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -42,6 +43,8 @@ LOOP_LIMIT = 64
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
+EVERYBODY = (Source(ip_network("0.0.0.0/0"), frozenset({Port.NETWORK, Port.SERVER})),)
+"""Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's made-up addresses can use up."""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -126,10 +129,9 @@ class ControlElement:
         self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
 
     async def start(self) -> None:
-        """Sets up the classifier and, where they are given, the clear sources."""
+        """Sets up the classifier and the clear sources."""
         await self.configure(self._settings.cfe)
-        for source in self._settings.sources or ():
-            await self._programming.allow(source, keep=True)
+        await self._programming.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -234,7 +236,6 @@ class ControlElement:
         if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
             await self._programming.forget_rules()
             await self._assignment.lead_anew()
-            await self._programming.forget_sources()
         else:
             await self._neighbours_changed(before)
 
@@ -422,8 +423,8 @@ class ControlElement:
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if self._settings.sources is None:
-                await self._allow(decision.region.source, ip.source, header.ingress)
+            if not self._programming.lists(decision.region.source, header.ingress):
+                raise TableFull("Some of these sources have no place in the DFEs")
             action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
@@ -432,25 +433,6 @@ class ControlElement:
             at = await (self._programming.route_of_absent() if placed.soft else self._programming.route(route))
             action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
-
-    async def _allow(self, wanted: Network, source: Address, ingress: Port) -> None:
-        """Lets the sources ``wanted``, of which ``source`` is one, speak in the clear at ``ingress``: all that lies behind the same port
-        with it, or, where a policy speaks of more, all of those. Addresses that neither a route nor a policy names get no place, so nobody
-        can use the places up by making addresses up.
-
-        Raises
-        ------
-        TableFull
-            There is no place for them.
-        """
-        behind = self._topology.behind(source, ingress)
-        if self._programming.may_all_speak(wanted, ingress):
-            return
-        if behind is not None and wanted.subnet_of(behind):
-            wanted = behind
-        elif wanted.num_addresses == 1:
-            raise TableFull(f"{source} is not behind this port")
-        await self._programming.allow(Source(wanted, frozenset({ingress})))
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)

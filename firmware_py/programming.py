@@ -1,8 +1,8 @@
 """What the control element has written to the gateway's tables, and where there is room for more."""
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import collapse_addresses
 from time import monotonic
 
 from spigate.firmware_py.decision import Decision
@@ -134,9 +134,8 @@ class Programming:
         self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
         self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
         self._absent_route: int | None = None
-        self._sources: Places[Source] = Places("clear sources", capabilities.sources, clock)
-        self._kept_sources: set[Source] = set()
-        self._ipv6_sources: list[Source] = []
+        self._sources: list[Source] = []
+        self._unlisted: list[Source] = []
 
     # SAs
 
@@ -476,50 +475,29 @@ class Programming:
         """The routes that lead to that Ethernet address."""
         return [route for route in self._routes if (route.egress, route.destination_mac) == (port, mac)]
 
-    async def allow(self, source: Source, *, keep: bool = False) -> None:
-        """Lets ``source`` speak in the clear, in every DFE, if need be in the place of one of which no rule speaks. ``keep``: for good.
+    async def allow(self, sources: Iterable[Source]) -> None:
+        """Lets ``sources`` and nobody else speak in the clear, in every DFE. Once. Neighbouring networks are written as one; for those
+        that find no room, and for IPv6, the control element knows it."""
+        networks: dict[frozenset[Port], list[Network]] = {}
+        for source in sources:
+            networks.setdefault(source.ingress, []).append(source.network)
+            self._sources.append(source)
+        listed = [Source(network, ingress) for ingress, given in networks.items()
+                  for network in collapse_addresses(network for network in given if network.version == 4)]
+        listed.sort(key=lambda source: source.network.prefixlen)
+        for index, source in enumerate(listed[:self.capabilities.sources]):
+            for dfe in range(self.capabilities.dfes):
+                await self._tables.write_source(dfe, index, source)
+            self.programmed["source"] += 1
+        self._unlisted = listed[self.capabilities.sources:]
 
-        Raises
-        ------
-        TableFull
-            All places are needed.
-        """
-        if source.network.version == 6:
-            if source not in self._ipv6_sources:
-                self._ipv6_sources.append(source)
-            return
-        if keep:
-            self._kept_sources.add(source)
-        if self._sources.find(source) is not None:
-            return
-        index, _ = self._sources.take(source, lambda other: other not in self._kept_sources and not self._spoken_of(other))
-        for dfe in range(self.capabilities.dfes):
-            await self._tables.write_source(dfe, index, source)
-        self.programmed["source"] += 1
-
-    async def forget_sources(self) -> None:
-        """Takes the sources back that are not kept; they are learned anew with the rules that need them."""
-        for source in self._sources:
-            if source not in self._kept_sources:
-                index = self._sources.release(source)
-                for dfe in range(self.capabilities.dfes):
-                    await self._tables.write_source(dfe, index, None)
-
-    def _spoken_of(self, source: Source) -> bool:
-        """Whether a rule lets some of ``source`` pass in the clear."""
-        return any(rule.action == Action.BYPASS and rule.ingress & source.ingress and rule.selectors.source.overlaps(source.network)
-                   for rule in self._rules.values())
-
-    def may_all_speak(self, network: Network, ingress: Port) -> bool:
-        """Whether all of ``network`` may speak in the clear at ``ingress``, by one entry. What was in a tunnel did not come in the
-        clear."""
-        return ingress == Port.RECIRCULATE or any(
-            ingress in known.ingress and known.network.version == network.version and network.subnet_of(known.network)
-            for known in [*self._sources, *self._ipv6_sources])
+    def lists(self, network: Network, ingress: Port) -> bool:
+        """Whether the DFEs know of all that may speak in the clear at ``ingress`` and are in ``network``."""
+        return not any(ingress in source.ingress and source.network.overlaps(network) for source in self._unlisted)
 
     def allowed(self, source: Address, ingress: Port) -> bool:
-        """Whether ``source`` may speak in the clear at ``ingress``."""
-        return self.may_all_speak(ip_network(source), ingress)
+        """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
+        return ingress == Port.RECIRCULATE or any(source in known.network and ingress in known.ingress for known in self._sources)
 
 
 def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:

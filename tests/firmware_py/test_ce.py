@@ -51,7 +51,7 @@ def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
         _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
-    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4}
+    assert bench.control.programmed == {"source": 1, "sa": 1, "cam": 1, "rule": 3, "route": 4}
     assert not bench.loop.drops
 
 
@@ -261,14 +261,18 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
         bench.now += RULE_SECONDS
 
 
-def test_protected_flows_go_by_software_when_the_rules_are_full():
+def test_protected_flows_go_by_software_while_the_rules_are_full():
     sas = [sa(0x3000 + n, Direction.OUTBOUND, reqid=n + 1) for n in range(3)]
     policies = [policy(OUT, selectors(HERE, f"10.1.{n}.0/24"), reqid=n + 1) for n in range(3)]
     bench = Bench(sas, policies, replace(GATEWARE, rules=2))
     for n, one in enumerate(sas):
         out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))
         assert len(opened(out, one)) == 1
-    assert list(bench.control.refusals) == sas[2:], "rules stay for a while"
+    assert bench.control.software == {"encrypted": 1} and list(bench.control.refusals) == sas[2:]
+    bench.now += RULE_SECONDS
+    bench.do(bench.control.give_back())
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.2.1")))
+    assert len(opened(out, sas[2])) == 1 and not bench.control.refusals, "then the oldest rule gives way"
 
 
 def test_explicit_sources_are_the_only_ones():

@@ -2,7 +2,10 @@
 import random
 from collections.abc import Callable, Iterable
 
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
+
+from tests.formal.streams import Watched
 
 PERIOD = 1e-8
 Pause = Callable[[], bool]
@@ -91,10 +94,12 @@ def simulate(component, *testbenches, background: Iterable = (), clocks: int = 1
 
     Raises
     ------
+    AssertionError
+        Also where ``component`` breaks the rules of a stream (:func:`tests.formal.streams.keeps_rules`).
     TimeoutError
         They have not ended after ``clocks`` clocks.
     """
-    simulator = Simulator(component)
+    simulator = Simulator(Watched(component) if isinstance(component, wiring.Component) else component)
     simulator.add_clock(PERIOD)
     done = []
 

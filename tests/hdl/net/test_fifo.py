@@ -37,6 +37,7 @@ def test_shows_nothing_before_the_last_beat(beat_bytes):
 
     async def source(ctx):
         ctx.set(fifo.o.ready, 1)
+        ctx.set(fifo.i.payload, {"data": 0, "last": 0, "abort": 0, "count": beat_bytes})
         ctx.set(fifo.i.valid, 1)
         for _ in range(10):
             await ctx.tick()
