@@ -131,7 +131,7 @@ class ControlElement:
     async def start(self) -> None:
         """Sets up the classifier and the clear sources."""
         await self.configure(self._settings.cfe)
-        await self._programming.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
+        await self._programming.ways.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -215,7 +215,7 @@ class ControlElement:
     async def _led_to(self, sa: Sa) -> None:
         """An outbound SA is new: rules of policies that name it are learned anew."""
         if sa.direction == Direction.OUTBOUND:
-            await self._programming.forget_rules(lambda decision: any(
+            await self._programming.ways.forget_rules(lambda decision: any(
                 template.accepts(sa) for policy in decision.policies for template in policy.templates))
 
     async def state(self, sa: Sa) -> SaState:
@@ -234,7 +234,7 @@ class ControlElement:
         if before.local != topology.local:
             await self.configure(self._settings.cfe)
         if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
-            await self._programming.forget_rules()
+            await self._programming.ways.forget_rules()
             await self._assignment.lead_anew()
         else:
             await self._neighbours_changed(before)
@@ -250,7 +250,7 @@ class ControlElement:
         for (port, mac), now in left.items():
             if now == {mac}:
                 continue
-            for route in self._programming.routes_to(port, mac):
+            for route in self._programming.ways.routes_to(port, mac):
                 # Two may have changed their addresses with each other, or have one together now: that is no rewriting.
                 moved = replace(route, destination_mac=next(iter(now))) if len(now) == 1 and None not in now else None
                 if moved is None or not await self._programming.rewrite_route(route, moved):
@@ -273,7 +273,7 @@ class ControlElement:
     async def _policies_changed(self, policy: Policy) -> None:
         """Rules and SAs about packets that ``policy`` is about are learned anew."""
         self._spd, selectors = None, policy.selectors
-        await self._programming.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
+        await self._programming.ways.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
         await self._assignment.policy_changed(policy)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
@@ -407,7 +407,7 @@ class ControlElement:
         try:
             if decision.region is not None:
                 rule = await self._rule(decision, header, ip)
-                await self._programming.install(decision, rule)
+                await self._programming.ways.install(decision, rule)
                 absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
                 action = Action.PUNT if absent else rule.action
         except TableFull:
@@ -423,14 +423,14 @@ class ControlElement:
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if not self._programming.lists(decision.region.source, header.ingress):
+            if not self._programming.ways.lists(decision.region.source, header.ingress):
                 raise TableFull("Some of these sources have no place in the DFEs")
-            action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
+            action, values = Action.BYPASS, {"route": await self._programming.ways.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             route = self._routing.outbound(chain)
-            at = await (self._programming.route_of_absent() if placed.soft else self._programming.route(route))
+            at = await (self._programming.ways.route_of_absent() if placed.soft else self._programming.ways.route(route))
             action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
@@ -455,7 +455,7 @@ class ControlElement:
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
-        if self._settings.sources is not None and not self._programming.allowed(source, ingress):
+        if self._settings.sources is not None and not self._programming.ways.allowed(source, ingress):
             raise Refused(Reason.POLICY)
 
     def tell_host(self, header: PuntHeader, frame: bytes) -> None:

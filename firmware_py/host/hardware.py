@@ -342,7 +342,7 @@ class Hardware:
             active = self._active.get(sa.identity)
             if active is not None and active.told <= over:
                 active.told = over + 1
-                self._hooks.expired(sa.spi, over)
+                self._hooks.expired(sa, over)
         await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))

@@ -6,7 +6,7 @@ model of a DFE, and does what a DFE cannot.
 from collections.abc import Sequence
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.packet import TCP, UDP, Ip, Refused, rewrite, transport_checksum
+from spigate.firmware_py.packet import TCP, UDP, Ip, Refused, martian, rewrite, transport_checksum
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import AH, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.soft import tunnel
@@ -85,7 +85,7 @@ class SoftSa:
         ------
         Refused
             In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
-            TTL, POLICY, LIFETIME.
+            MARTIAN, TTL, POLICY, LIFETIME.
         """
         outer, opened, number = self._open(packet)
         self._window.accept(number)
@@ -134,6 +134,8 @@ class SoftSa:
 
     def _inspect(self, plain: bytes, decrement_ttl: bool) -> bytes:
         inner = Ip.parse(plain)
+        if self.sa.mode == Mode.TUNNEL and martian(inner, group=False):
+            raise Refused(Reason.MARTIAN)
         if decrement_ttl:
             if inner.ttl <= 1:
                 raise Refused(Reason.TTL)

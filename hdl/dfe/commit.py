@@ -34,8 +34,8 @@ class Commit(wiring.Component):
     (:class:`~spigate.hdl.dfe.emit.Emit`). Decisions are made one after the other, so that the anti-replay
     window and the counters are exact over all lanes. In this order:
 
-    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, TTL, POLICY);
-      hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.
+    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, MARTIAN, TTL,
+      POLICY); hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.
     - ENCRYPT: hard lifetimes. Bytes are those of the inner packet (tunnel) or of the payload (transport).
     - All that leaves by RECIRCULATE: no more than :data:`MAX_DEPTH` times (NESTED).
 

@@ -8,6 +8,7 @@ from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, Row
 from spigate.hdl.dfe.selectors import Selectors
 from spigate.hdl.net.descriptor import Reason, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
+from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 
 IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
 """Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
@@ -34,7 +35,7 @@ class Inspection(data.StructLayout):
     -------
     task : Task
     reason : unsigned(6)
-        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, TTL, POLICY.
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, TTL, POLICY.
     counts : unsigned(1)
         Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
     content : unsigned(12)
@@ -297,12 +298,13 @@ class Inspect(wiring.Component):
         m.d.comb += [outer_ecn.eq(Mux(tunnel & control.copy_tos, info.tos, inner_ecn)), ecn.eq(inner_ecn)]
         with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
-        padding, malformed, ttl_over = Signal(), Signal(), Signal()
+        padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             padding.eq(padding_bad | (content < 0)),
             malformed.eq(tunnel & (
                 (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good
                 | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT))),
+            martian.eq(tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))),
             ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
         m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
@@ -315,6 +317,8 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.PADDING)
             with m.Elif(malformed):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)
+            with m.Elif(martian):
+                m.d.comb += o.reason.eq(Reason.MARTIAN)
             with m.Elif(ttl_over):
                 m.d.comb += o.reason.eq(Reason.TTL)
             with m.Elif(control.check_selectors & ~selectors.match):

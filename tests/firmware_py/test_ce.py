@@ -9,12 +9,13 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import NO_ROOM, RULE_SECONDS, SEQUENCE_MARGIN
+from spigate.firmware_py.programming import NO_ROOM, SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import (
     INSIDE_MAC,
     PEER,

@@ -450,6 +450,7 @@ def test_drives_the_registers_of_the_gateware():
         assert [(ctx.get(each.period), ctx.get(each.burst)) for each in control.cfe.punts] == [
             (100_000, 1), (0, 2), (0xFFFFF, 3), (2000, 4), (1, 5)]
         assert ctx.get(control.cfe.miss_interval) == 1_000_000
+        await ctx.tick().repeat(50)  # until the last row is there
         own = [(data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0]
         assert sorted(own) == [7, int(ip_address("192.0.2.2"))]
         values = [rdl.entry("cam")["value"].fields for _ in own]

@@ -8,12 +8,13 @@ from spigate.firmware_py.assignment import INSIDE, QUIET_SECONDS
 from spigate.firmware_py.network import Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import IDLE_SECONDS, NO_ROOM, RULE_SECONDS
+from spigate.firmware_py.programming import IDLE_SECONDS, NO_ROOM
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Encapsulation, Lifetime
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import PEER, SELF, SERVERS, TOPOLOGY, Bench, frame, from_server, policy, sa, selectors, udp
 
 OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD

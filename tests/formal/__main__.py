@@ -41,19 +41,25 @@ def main() -> int:
         print(sentence, file=sys.stderr)
         return 1
 
-    work = []
-    for proof in chosen:
-        for at, mutation in enumerate([None, *(() if arguments.no_mutations else proof.mutations)]):
-            folder = arguments.out / proof.name / (f"mutation_{at}" if mutation else "proof")
-            prepare(proof, folder, mutation)
-            work.append((proof, mutation, folder))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        rows = _results([(proof, mutation, pool.submit(search, folder)) for proof, mutation, folder in work], console)
+    pool = ThreadPoolExecutor(arguments.jobs)
+    try:
+        rows = _results([(proof, mutation, pool.submit(search, folder)) for proof, mutation, folder in _prepared(chosen, arguments)], console)
+    finally:
+        pool.shutdown(cancel_futures=True)
     _show(rows, console)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     return 0 if all(row["passed"] for row in rows) else 1
+
+
+def _prepared(chosen, arguments):
+    """What is to be searched, each ready when it is its turn."""
+    for proof in chosen:
+        for at, mutation in enumerate([None, *(() if arguments.no_mutations else proof.mutations)]):
+            folder = arguments.out / proof.name / (f"mutation_{at}" if mutation else "proof")
+            prepare(proof, folder, mutation)
+            yield proof, mutation, folder
 
 
 def _results(work, console) -> list[dict]:

@@ -121,13 +121,13 @@ class AnyQueue(wiring.Component):
         return m
 
 
-LONGEST = 32
+LONGEST = 16
 
 
 @proof("ingress-accounts",
        "Each packet that comes in at a port goes whole into that port's queue with its origin, or it is reported as dropped once; what is damaged or too "
        "long goes into none.",
-       depth=13, limits=f"Network port and recirculation, frames up to {LONGEST} bytes, from reset. The queue is free (proof packet-queue).",
+       depth=9, limits=f"Network port and recirculation, frames up to {LONGEST} bytes, from reset. The queue is free (proof packet-queue).",
        mutations=(
            Mutation("a frame too long is kept", INGRESS, "bad.eq(over | beat.abort | short)", "bad.eq(beat.abort | short)"),
            Mutation("a damaged frame is kept", INGRESS, "bad.eq(over | beat.abort | short)", "bad.eq(over | short)"),

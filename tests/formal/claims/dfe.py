@@ -6,12 +6,13 @@ from spigate.hdl.dfe import commit
 from spigate.hdl.dfe.emit import Emit
 from spigate.hdl.dfe.inspect import Inspect
 from spigate.hdl.dfe.rewrite import Rewrite
+from spigate.hdl.dfe.share import IN_FLIGHT, ReadShare
 from spigate.hdl.dfe.state import State
 from spigate.hdl.net.descriptor import Verdict
 from tests.formal.proof import AnySeq, Bench, Mutation, proof, replaced
 from tests.formal.streams import keeps_rules
 
-COMMIT, EMIT = "spigate.hdl.dfe.commit", "spigate.hdl.dfe.emit"
+COMMIT, EMIT, SHARE = (f"spigate.hdl.dfe.{name}" for name in ("commit", "emit", "share"))
 LANES, BEAT_BYTES = 2, 16
 ABSTRACT = ("Lanes are free: they hand over any packets, done with any outcome of the crypto, and answer reads with anything. Inspection, accounting "
             "and the new header take any time and come to any result.")
@@ -234,3 +235,52 @@ def lane_order(bench: Bench) -> None:
         Assert(~(follows & dut.gone & (ahead == 0)) | (released == Array([1 << at for at in range(LANES)])[lane]), "another lane's buffer is released"),
         Assert(~dut.gone | (count != 0), "more packets leave than came"),
     ]
+
+
+@proof("read-share",
+       "Each read of a buffer goes to the lane that its reader means, and each answer to the reader that asked. A reader waits for the other one only while "
+       "that one reads from the same lane.",
+       depth=11, limits="2 lanes, from reset. That inspection, which goes first, ends is not shown here: its reads of a packet are bounded.",
+       mutations=(
+           Mutation("answers go to whoever asks now", SHARE, "lane.valid & (owners.r_data == number)", "lane.valid & (winner == number)"),
+           Mutation("the second reader waits for any lane", SHARE, "wants = [reader.enable & (wanted == at)", "wants = [reader.enable & ((wanted == at) | (reader is self.reader[0]))"),
+           Mutation("both are told that they were served", SHARE, "(self.reader_lane[number] == at) & (winner == number)", "self.reader_lane[number] == at"),
+       ))
+def read_share(bench: Bench) -> None:
+    """Of each lane one read, any, is followed from request to answer."""
+    m = bench.m
+    dut = ReadShare(lanes=LANES)
+    bench.block(dut)
+    asking = []
+    for number, reader in enumerate(dut.reader):
+        bench.assume(dut.reader_lane[number] < LANES)
+        asked = Signal(4, name=f"asked_{number}")
+        taken = reader.enable & reader.ready
+        m.d.sync += asked.eq(asked + taken - reader.valid)
+        # A reader stays with a lane until its reads are answered.
+        bench.assume(~bench.started | (asked == 0) | (dut.reader_lane[number] == bench.past(dut.reader_lane[number])))
+        m.d.comb += Assert(~reader.valid | (asked != 0), "an answer that was not asked for")
+        asking.append(taken)
+    for at, lane in enumerate(dut.lane):
+        inside = Signal(5, name=f"inside_{at}")
+        goes = lane.enable & lane.ready
+        m.d.sync += inside.eq(inside + goes - lane.valid)
+        bench.assume(lane.valid == bench.past(goes, 4))  # LanePort: data come 4 clocks after the read
+        mine = [taken & (dut.reader_lane[number] == at) for number, taken in enumerate(asking)]
+        m.d.comb += [Assert(goes == (mine[0] | mine[1]), "a read is lost or made up"), Assert(~(mine[0] & mine[1]), "two reads at a time")]
+        for number, reader in enumerate(dut.reader):
+            m.d.comb += Assert(~mine[number] | (lane.address == reader.address) & (lane.buffer == reader.buffer), "another place is read")
+            other = dut.reader[1 - number]
+            wants = reader.enable & (dut.reader_lane[number] == at)
+            blocked = other.enable & (dut.reader_lane[1 - number] == at)
+            m.d.comb += Assert(~(wants & ~blocked & lane.ready & (inside < IN_FLIGHT)) | reader.ready, "a reader waits for nobody")
+        follows, who, ahead = Signal(name=f"follows_{at}"), Signal(name=f"who_{at}"), Signal(5, name=f"ahead_{at}")
+        with m.If(goes & ~follows & bench.any(1, f"follow_{at}")):
+            m.d.sync += [follows.eq(1), who.eq(mine[1]), ahead.eq(inside - lane.valid)]
+        with m.Elif(follows & lane.valid):
+            m.d.sync += ahead.eq(ahead - 1)
+            with m.If(ahead == 0):
+                m.d.sync += follows.eq(0)
+        due = follows & lane.valid & (ahead == 0)
+        for number, reader in enumerate(dut.reader):
+            m.d.comb += Assert(~(due & (who == number)) | reader.valid & (reader.data == lane.data), "an answer goes to another reader")

@@ -92,7 +92,7 @@ def provenance(bench: Bench) -> None:
 
 @proof("network-port",
        "Whatever is sent to forwarding, with whatever descriptors, in whatever order: each packet at the network port came with leave to go there, whole.",
-       depth=12, limits="2 sources, queues of 16 beats, from reset.",
+       depth=11, limits="2 sources, queues of 16 beats, from reset.",
        mutations=(
            Mutation("the guard is passed by", FORWARD, "enumerate(zip(guard.o, guard.o_egress, strict=True))", "enumerate(zip(self.i, self.egress, strict=True))"),
            Mutation("packets for the server port go to both", FORWARD, "egress.valid & (egress.payload.port == port))",
@@ -122,14 +122,15 @@ def network_port(bench: Bench) -> None:
 
 @proof("punt-classes",
        "No class of punts uses up what IKE has: only IKE takes the tokens of its limit and the room of its queue, so it is refused only where it is beyond its own rate or "
-       "its own queue is full; and it is served first, behind no more than the packet that has begun.",
+       "its own queue is full; and it is served first, behind no more than the packet that has begun. Each packet is kept or told as dropped, once.",
        depth=3, unbounded=True, search=10, limits="Queues are free, but packets leave them without pauses; any limits.",
        mutations=(
            Mutation("all spend IKE's tokens", PUNTS, "policer.spend.eq(spends & (kind == each))", "policer.spend.eq(spends)"),
            Mutation("others go into IKE's queue", PUNTS, "to_ike.eq(kind == PuntClass.IKE)", "to_ike.eq(kind != PuntClass.REST)"),
+           Mutation("a drop is counted as kept", PUNTS, "held.last & ~held.abort & ~full)", "held.last & ~held.abort)"),
            Mutation("IKE goes last", PUNTS, "Mux(inside, chosen, ~ike.o.valid)", "Mux(inside, chosen, queue.o.valid)"),
-           Mutation("IKE's room depends on the other queue", PUNTS, "let.eq(Mux(first, may.bit_select(kind, 1), letting))",
-                    "let.eq(Mux(first, may.bit_select(kind, 1) & queue.i.ready, letting))"),
+           Mutation("IKE depends on the room for unknown SPIs", PUNTS, "let.eq(Mux(first, may.bit_select(kind, 1), letting))",
+                    "let.eq(Mux(first, may.bit_select(kind, 1) & self.spi_open, letting))"),
        ))
 def punt_classes(bench: Bench) -> None:
     """The class of a packet, from its header, against what it takes."""
@@ -145,6 +146,12 @@ def punt_classes(bench: Bench) -> None:
     for queue in (ike, others):
         # A packet in a queue does not pause.
         bench.assume(~bench.past(queue.o.valid & ~(queue.o.ready & queue.o.payload.last)) | queue.o.valid)
+    for queue in (ike, others):
+        # It takes whatever comes; what it drops it tells beside the packet's end (proof packet-queue).
+        ends = queue.i.valid & queue.i.payload.last & ~queue.i.payload.abort
+        bench.assume((queue.i.ready == (~queue.dropped.valid | queue.dropped.ready)) & (~queue.dropped.valid | ends))
+    ended = inside["have"] & inside["moves"] & inside["held"].last & ~inside["held"].abort
+    m.d.comb += Assert(ended == dut.kept + (dut.dropped.valid & dut.dropped.ready), "a packet is neither kept nor dropped, or counted twice")
     reason = dut.i.payload.data[8:16]
     says_ike = Cat(reason == each for each, its in CLASSES.items() if its == PuntClass.IKE).any()
     # The packet whose beat is held.

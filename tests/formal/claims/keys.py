@@ -67,6 +67,10 @@ def keys(bench: Bench) -> None:
     staged = (bus_one.write_address >= first) & (bus_one.write_address < first + rdl.registers()["table.data"].count)
     bench.assume(~bus_one.write | staged | (bus_one.write_data == bus_two.write_data))
 
+    for parts, bus in ((parts_one, bus_one), (parts_two, bus_two)):
+        bank = parts[("bank", "inside")]
+        m.d.comb += Assert(bank.within("IDLE", "write") | bus.write, "invariant: a write that is under way is asked for")
+
     # What may differ: the word on its way, and the row on its way to a table. (The staged rows are a memory.)
     for (path, left), (_, right) in zip(*registers, strict=True):
         left, right = _public(path, left, right, parts_one, parts_two)
@@ -84,8 +88,10 @@ def keys(bench: Bench) -> None:
 
 def _flat(component, found, parts, path=()):
     """The component's module with all its parts made too. Their registers are noted in ``found``, they themselves in ``parts``."""
+    inside = elaborated(component)
+    module = inside.module
     parts[path] = component
-    module = elaborated(component).module
+    parts[(*path, "inside")] = inside
     for name, (part, place) in list(module._named_submodules.items()):
         if isinstance(part, wiring.Component) and type(part).__module__.startswith(("spigate", "tests")):
             module._named_submodules[name] = (_flat(part, found, parts, (*path, name)), place)
