@@ -48,6 +48,7 @@ class Erased:
     async def wiped(self, limit):
         """Waits until nothing of what was erased is left; the clocks that it took."""
         begun = self.board.cycle
+        await self.board.clocks(200)  # The entry is on its way to its DFE.
         while await self.wiping():
             await self.board.clocks(20)
             assert self.board.cycle - begun < limit
@@ -101,7 +102,6 @@ async def reset_erases(dut):
         assert len(erased.out["server"]) == 2
         assert await erased.driver.read_state(0, 0) == SaState() and await erased.driver.attention() == []
         cocotb.log.info("erased %s clocks after the reset, wiped %s clocks later", board.cycle - begun, await erased.wiped(BUSY_CLOCKS))
-    erased.driver._rules.clear()
     await write()
     await board.network.send(tunnels.frame(2, packet(0, 2, rng)))
     await board.network.send(clear)
@@ -167,8 +167,9 @@ async def erasing_harms_nobody(dut):
         passing = Tunnels(list(SUITES)[turn % 4], Direction.INBOUND, count=erased.dfes, dfes=erased.dfes, first=len(lasting) * erased.dfes)
         await passing.write(driver)
         await passing.erase(driver)
-        assert await erased.wiping()
-        longest = max(longest, await erased.wiped(BUSY_CLOCKS))
+        clocks = await erased.wiped(BUSY_CLOCKS)
+        assert clocks > 1000
+        longest = max(longest, clocks)
     busy = False
     for task in tasks:
         await task

@@ -348,11 +348,12 @@ def test_reads_the_state_of_an_sa():
         assert await errors(ctx, control.axil) == {"request"}
         request = await streams.take(ctx, control.state_request)
         assert (request.dfe, request.sa) == (1, 0x12)
-        await streams.put(ctx, control.state, [state])
+        await streams.put(ctx, control.state, [state | {"soft": 0x8000_0001, "hard": 1}])
         assert (await fields(ctx, control.axil, "state.status"))["busy"] == 0
         for name, value in state.items():
             assert await get(ctx, control.axil, f"state.{name}_low") == value & 0xffff_ffff
             assert await get(ctx, control.axil, f"state.{name}_high") == value >> 32
+        assert [await get(ctx, control.axil, f"state.{name}") for name in ("soft", "hard")] == [0x8000_0001, 1]
         for sa, dfe, named in [(256, 0, {"sa"}), (0, 2, {"dfe"}), (0xffff, 15, {"sa", "dfe"})]:
             await put(ctx, control.axil, "state.select", sa=sa, dfe=dfe)
             assert await fields(ctx, control.axil, "state.status") == {"busy": 0, "refused": 1}

@@ -53,13 +53,6 @@ async def leaves_what_it_leaves(dut):
     await write(story["erase"])
     await ClockCycles(dut.clk, 4)
     clocks = 0
-    if story["load"]:
-        beats, infos = story["load"]
-        while int(dut.wiping.value):
-            begun = int(dut.cycles.value) if hasattr(dut, "cycles") else 0
-            await play(beats, infos, len(infos))
-            clocks += 1 + begun
-        await play(beats, infos, len(infos))
     while int(dut.wiping.value):
         await RisingEdge(dut.clk)
         clocks += 1
