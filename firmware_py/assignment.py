@@ -60,7 +60,7 @@ class Assignment:
                                               self._routing.inbound(placed, self._spd()) if inbound else None)
 
     async def lead_anew(self) -> None:
-        """Where packets of SAs go may be another way now."""
+        """Packets of inbound SAs at work may go another way by now."""
         for placed in list(self._programming.placed.values()):
             await self._lead(placed)
 

@@ -7,6 +7,7 @@ of a stream is late, not lost. What the gateware cannot do at all is done here, 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from ipaddress import ip_network
 from time import monotonic
 
 from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
@@ -19,7 +20,7 @@ from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Network, Sa
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -42,6 +43,8 @@ LOOP_LIMIT = 64
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
+EVERYBODY = (Source(ip_network("0.0.0.0/0"), frozenset({Port.NETWORK, Port.SERVER})),)
+"""Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's made-up addresses can use up."""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -126,10 +129,9 @@ class ControlElement:
         self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
 
     async def start(self) -> None:
-        """Sets up the classifier and, where they are given, the clear sources."""
+        """Sets up the classifier and the clear sources."""
         await self.configure(self._settings.cfe)
-        for source in self._settings.sources or ():
-            await self._programming.allow(source, keep=True)
+        await self._programming.ways.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -213,7 +215,7 @@ class ControlElement:
     async def _led_to(self, sa: Sa) -> None:
         """An outbound SA is new: rules of policies that name it are learned anew."""
         if sa.direction == Direction.OUTBOUND:
-            await self._programming.forget_rules(lambda decision: any(
+            await self._programming.ways.forget_rules(lambda decision: any(
                 template.accepts(sa) for policy in decision.policies for template in policy.templates))
 
     async def state(self, sa: Sa) -> SaState:
@@ -232,9 +234,8 @@ class ControlElement:
         if before.local != topology.local:
             await self.configure(self._settings.cfe)
         if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
-            await self._programming.forget_rules()
+            await self._programming.ways.forget_rules()
             await self._assignment.lead_anew()
-            await self._programming.forget_sources()
         else:
             await self._neighbours_changed(before)
 
@@ -249,7 +250,7 @@ class ControlElement:
         for (port, mac), now in left.items():
             if now == {mac}:
                 continue
-            for route in self._programming.routes_to(port, mac):
+            for route in self._programming.ways.routes_to(port, mac):
                 # Two may have changed their addresses with each other, or have one together now: that is no rewriting.
                 moved = replace(route, destination_mac=next(iter(now))) if len(now) == 1 and None not in now else None
                 if moved is None or not await self._programming.rewrite_route(route, moved):
@@ -272,7 +273,7 @@ class ControlElement:
     async def _policies_changed(self, policy: Policy) -> None:
         """Rules and SAs about packets that ``policy`` is about are learned anew."""
         self._spd, selectors = None, policy.selectors
-        await self._programming.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
+        await self._programming.ways.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
         await self._assignment.policy_changed(policy)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
@@ -305,6 +306,14 @@ class ControlElement:
         """The gateway's events since the last call and the software path's, and the SAs that they are about."""
         at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
         return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
+
+    async def worn(self) -> list[tuple[Sa, bool]]:
+        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have few sequence numbers left,
+        and whether they have stopped at a hard one."""
+        placed = list(self._programming.placed.values())
+        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        return [*((at[each.dfe, each.index], each.over) for each in await self._tables.attention() if (each.dfe, each.index) in at),
+                *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over))]
 
     @property
     def policies(self) -> Iterable[Policy]:
@@ -398,7 +407,7 @@ class ControlElement:
         try:
             if decision.region is not None:
                 rule = await self._rule(decision, header, ip)
-                await self._programming.install(decision, rule)
+                await self._programming.ways.install(decision, rule)
                 absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
                 action = Action.PUNT if absent else rule.action
         except TableFull:
@@ -414,35 +423,16 @@ class ControlElement:
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if self._settings.sources is None:
-                await self._allow(decision.region.source, ip.source, header.ingress)
-            action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": decision.clear}
+            if not self._programming.ways.lists(decision.region.source, header.ingress):
+                raise TableFull("Some of these sources have no place in the DFEs")
+            action, values = Action.BYPASS, {"route": await self._programming.ways.route(route), "clear": decision.clear}
         elif decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             route = self._routing.outbound(chain)
-            at = await (self._programming.route_of_absent() if placed.soft else self._programming.route(route))
+            at = await (self._programming.ways.route_of_absent() if placed.soft else self._programming.ways.route(route))
             action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
         return Rule(decision.region, frozenset({decision.ingress}), action, **values)
-
-    async def _allow(self, wanted: Network, source: Address, ingress: Port) -> None:
-        """Lets the sources ``wanted``, of which ``source`` is one, speak in the clear at ``ingress``: all that lies behind the same port
-        with it, or, where a policy speaks of more, all of those. Addresses that neither a route nor a policy names get no place, so nobody
-        can use the places up by making addresses up.
-
-        Raises
-        ------
-        TableFull
-            There is no place for them.
-        """
-        behind = self._topology.behind(source, ingress)
-        if self._programming.may_all_speak(wanted, ingress):
-            return
-        if behind is not None and wanted.subnet_of(behind):
-            wanted = behind
-        elif wanted.num_addresses == 1:
-            raise TableFull(f"{source} is not behind this port")
-        await self._programming.allow(Source(wanted, frozenset({ingress})))
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)
@@ -465,7 +455,7 @@ class ControlElement:
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
-        if self._settings.sources is not None and not self._programming.allowed(source, ingress):
+        if self._settings.sources is not None and not self._programming.ways.allowed(source, ingress):
             raise Refused(Reason.POLICY)
 
     def tell_host(self, header: PuntHeader, frame: bytes) -> None:

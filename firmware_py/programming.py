@@ -1,17 +1,15 @@
-"""What the control element has written to the gateway's tables, and where there is room for more."""
+"""SAs at work: which DFE has which, what leads there, and which are done in software for want of room."""
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from time import monotonic
 
-from spigate.firmware_py.decision import Decision
 from spigate.firmware_py.errors import TableFull
-from spigate.firmware_py.places import Places
-from spigate.firmware_py.punt import Place, Port
-from spigate.firmware_py.sa import Address, Direction, Lifetime, Network, Sa, Selectors
+from spigate.firmware_py.punt import Place
+from spigate.firmware_py.sa import Direction, Lifetime, Sa, Selectors
 from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, SaState, Source, Tables
+from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, SaState, Tables
+from spigate.firmware_py.ways import Ways
 
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
@@ -21,12 +19,8 @@ IDLE_SECONDS = 10.0
 """An SA that had no packet for so long may lose its place in a DFE to one that has some."""
 EVICTION_SECONDS = 0.1
 """So often one loses it at most."""
-RULE_SECONDS = 10.0
-"""So long a rule stays, whoever else would need its place."""
 LOOKED_AT = 4
 """SAs of which the DFEs are asked whether they are idle, each time."""
-ABSENT_ROUTE = Route(Port.SERVER)
-"""Of entries of SAs that no DFE has: no packet goes by it."""
 
 GENERATIONS = 256
 """Numbers that tell the SAs apart that have one place of a DFE one after the other."""
@@ -82,7 +76,7 @@ class Placed:
 
 
 class Programming:
-    """The contents of a gateway's tables.
+    """The SAs that a gateway's tables have, and their entries.
 
     It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull` says which; an SA for which
     there is no room is done in software, and comes into a DFE when there is.
@@ -110,6 +104,8 @@ class Programming:
         Why an SA is done in software.
     of_policy : frozenset of str
         Those of these reasons that go when policies change.
+    ways : Ways
+        Rules, routes and clear sources.
     unfound : set of Placed
         Inbound SAs for which the CAM has no room: their packets are misses.
     """
@@ -129,14 +125,7 @@ class Programming:
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
         self._evicted = -EVICTION_SECONDS
-        self._rules: OrderedDict[tuple, Rule] = OrderedDict()
-        self._decided: dict[tuple, Decision] = {}
-        self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
-        self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
-        self._absent_route: int | None = None
-        self._sources: Places[Source] = Places("clear sources", capabilities.sources, clock)
-        self._kept_sources: set[Source] = set()
-        self._ipv6_sources: list[Source] = []
+        self.ways = Ways(tables, clock, self.programmed, lambda: {placed.route for placed in self.placed.values() if placed.route})
 
     # SAs
 
@@ -175,9 +164,9 @@ class Programming:
         state = await self._withdraw(placed)
         self._do_here(placed, why, state, wanting=wanting)
         if placed.found:
-            await self._add_cam(placed, await self.route_of_absent())
-        for key, rule in self._pointing_to(dfe, index):
-            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
+            await self._add_cam(placed, await self.ways.route_of_absent())
+        for key, rule in self.ways.pointing_to(dfe, index):
+            await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
         self._free[dfe].append(index)
 
     async def give_back(self, placed: Placed, mtu: int, route: Route | None) -> None:
@@ -185,7 +174,7 @@ class Programming:
         Where there is no room it stays here, wanting."""
         placed.wanting, placed.beyond = True, None
         try:
-            at = None if route is None else await self.route(route)
+            at = None if route is None else await self.ways.route(route)
             place = await self._find_place()
         except TableFull as full:
             self.refusals[placed.sa] = str(full)
@@ -243,11 +232,11 @@ class Programming:
         route or in the CAM, it is done here from then on."""
         if not placed.soft:
             try:
-                at = await self.route(route)
+                at = await self.ways.route(route)
             except TableFull as full:
                 await self.take_over(placed, str(full), wanting=True)
         if placed.soft:
-            at = await self.route_of_absent()
+            at = await self.ways.route_of_absent()
         else:
             placed.route = route
         await self._add_cam_or_take_over(placed, at)
@@ -271,13 +260,6 @@ class Programming:
         """Whether that is the place that is never filled."""
         return (dfe, index) == self._absent
 
-    async def route_of_absent(self) -> int:
-        """The route of the entries that lead to nothing, which has a place of its own."""
-        if self._absent_route is None:
-            self._absent_route = self._routes.size
-            await self._tables.write_route(self._absent_route, ABSENT_ROUTE)
-        return self._absent_route
-
     async def move(self, placed: Placed, route: Route | None) -> None:
         """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound one. Where no other DFE has
         room it is done here."""
@@ -291,8 +273,8 @@ class Programming:
         await self._write(placed, state)
         if placed.found:
             await self.find_by(placed, route)
-        for key, rule in self._pointing_to(*old):
-            await self._put_rule(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
+        for key, rule in self.ways.pointing_to(*old):
+            await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
         self._free[old[0]].append(old[1])
 
     async def remove(self, sa: Sa) -> None:
@@ -323,8 +305,8 @@ class Programming:
         if placed.found:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.found, placed.route = False, None
-        for key, rule in () if placed.soft else self._pointing_to(placed.dfe, placed.index):
-            await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
+        for key, rule in () if placed.soft else self.ways.pointing_to(placed.dfe, placed.index):
+            await self.ways.put(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
@@ -375,84 +357,12 @@ class Programming:
                 return dfe
         return None
 
-    # Rules
-
-    async def install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have nothing in common, or the
-        same becomes of what they have in common; so rules have no order."""
-        key = (rule.ingress, rule.selectors)
-        await self._put_rule(key, rule)
-        self._decided[key] = decision
-
-    async def forget_rules(self, about: Callable[[Decision], bool] = lambda decision: True) -> None:
-        """Takes those rules back whose decisions are ``about`` something that has changed."""
-        for key in [key for key, decision in self._decided.items() if about(decision)]:
-            await self._drop_rule(key)
-
-    def _pointing_to(self, dfe: int, index: int) -> list[tuple[tuple, Rule]]:
-        return [(key, rule) for key, rule in self._rules.items()
-                if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)]
-
-    async def _put_rule(self, key: tuple, rule: Rule) -> None:
-        old = self._rules.get(key)
-        if old == rule:
-            return
-        if old:
-            await self._tables.replace_rule(old, rule)
-        else:
-            await self._make_room(key, rule)
-            await self._tables.add_rule(rule)
-        self._rules[key] = rule
-        self.programmed["rule"] += 1
-
-    async def _drop_rule(self, key: tuple) -> None:
-        self._rule_places.release(key)
-        self._decided.pop(key, None)
-        await self._tables.remove_rule(self._rules.pop(key))
-
-    async def _make_room(self, key: tuple, rule: Rule) -> None:
-        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say
-        which rules it uses, so the oldest goes. Rules that discard have half of the places, for whoever is outside makes them."""
-        if rule.action == Action.DISCARD:
-            discards = sum(known.action == Action.DISCARD for known in self._rules.values())
-            if 2 * discards >= self.capabilities.rules:
-                raise TableFull(f"The rules that discard have their share: {discards} entries")
-        _, loser = self._rule_places.take(key)
-        if loser is not None:
-            self._decided.pop(loser, None)
-            await self._tables.remove_rule(self._rules.pop(loser))
-
-    # Routes and clear sources
-
-    async def route(self, route: Route) -> int:
-        """The index of ``route``, which is written if it is new, if need be in the place of one that nothing needs.
-
-        Raises
-        ------
-        TableFull
-            All are needed.
-        """
-        index = self._routes.find(route)
-        if index is None:
-            needed = self._needed_routes() if len(self._routes) == self._routes.size else ()
-            index, _ = self._routes.take(route, lambda other: other not in needed)
-            await self._tables.write_route(index, route)
-            self.programmed["route"] += 1
-        return index
-
-    def _needed_routes(self) -> set[Route]:
-        """Those that an SA or a rule points to."""
-        by_rules = {rule.route for rule in self._rules.values() if rule.action in (Action.BYPASS, Action.PROTECT)}
-        return {route for route in self._routes if self._routes.index(route) in by_rules} | {
-            placed.route for placed in self.placed.values() if placed.route}
+    # Routes
 
     async def rewrite_route(self, old: Route, new: Route) -> bool:
         """Lets all that goes by ``old`` go by ``new``. False, and nothing is changed: there is no ``old``, or there is ``new`` already."""
-        if old not in self._routes or new in self._routes:
+        if not await self.ways.rewrite_route(old, new):
             return False
-        await self._tables.write_route(self._routes.index(old), new)
-        self.programmed["route"] += 1
-        self._routes.rename(old, new)
         for placed in self.placed.values():
             if placed.route == old:
                 placed.route = new
@@ -460,66 +370,10 @@ class Programming:
 
     async def forget_route(self, route: Route, lead: Callable[[Placed], Route]) -> None:
         """Takes ``route`` back. The rules that lead there punt, so that they are learned anew; SAs go by what ``lead`` says."""
-        if route not in self._routes:
-            return
-        index = self._routes.index(route)
-        for key, rule in list(self._rules.items()):
-            if rule.route == index and rule.action in (Action.BYPASS, Action.PROTECT):
-                await self._put_rule(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
+        await self.ways.punt_route(route)
         for placed in [placed for placed in self.placed.values() if placed.route == route]:
             await self.find_by(placed, lead(placed))
-        if route not in self._needed_routes():
-            self._routes.release(route)
-            await self._tables.write_route(index, None)
-
-    def routes_to(self, port: Port, mac: bytes) -> list[Route]:
-        """The routes that lead to that Ethernet address."""
-        return [route for route in self._routes if (route.egress, route.destination_mac) == (port, mac)]
-
-    async def allow(self, source: Source, *, keep: bool = False) -> None:
-        """Lets ``source`` speak in the clear, in every DFE, if need be in the place of one of which no rule speaks. ``keep``: for good.
-
-        Raises
-        ------
-        TableFull
-            All places are needed.
-        """
-        if source.network.version == 6:
-            if source not in self._ipv6_sources:
-                self._ipv6_sources.append(source)
-            return
-        if keep:
-            self._kept_sources.add(source)
-        if self._sources.find(source) is not None:
-            return
-        index, _ = self._sources.take(source, lambda other: other not in self._kept_sources and not self._spoken_of(other))
-        for dfe in range(self.capabilities.dfes):
-            await self._tables.write_source(dfe, index, source)
-        self.programmed["source"] += 1
-
-    async def forget_sources(self) -> None:
-        """Takes the sources back that are not kept; they are learned anew with the rules that need them."""
-        for source in self._sources:
-            if source not in self._kept_sources:
-                index = self._sources.release(source)
-                for dfe in range(self.capabilities.dfes):
-                    await self._tables.write_source(dfe, index, None)
-
-    def _spoken_of(self, source: Source) -> bool:
-        """Whether a rule lets some of ``source`` pass in the clear."""
-        return any(rule.action == Action.BYPASS and rule.ingress & source.ingress and rule.selectors.source.overlaps(source.network)
-                   for rule in self._rules.values())
-
-    def may_all_speak(self, network: Network, ingress: Port) -> bool:
-        """Whether all of ``network`` may speak in the clear at ``ingress``, by one entry. What was in a tunnel did not come in the
-        clear."""
-        return ingress == Port.RECIRCULATE or any(
-            ingress in known.ingress and known.network.version == network.version and network.subnet_of(known.network)
-            for known in [*self._sources, *self._ipv6_sources])
-
-    def allowed(self, source: Address, ingress: Port) -> bool:
-        """Whether ``source`` may speak in the clear at ``ingress``."""
-        return self.may_all_speak(ip_network(source), ingress)
+        await self.ways.drop_route(route)
 
 
 def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:

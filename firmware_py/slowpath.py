@@ -20,6 +20,7 @@ from spigate.firmware_py.packet import (
     Ethernet,
     Ip,
     Refused,
+    martian,
     rewrite,
     spi,
 )
@@ -119,6 +120,8 @@ class SlowPath:
         ip = Ip.parse(packet)
         if header.ingress != Port.RECIRCULATE and is_neighbour_discovery(packet, ip):
             raise Consumed("local")  # without it nobody finds the gateway, whatever the policies say
+        if martian(ip, group=header.ingress != Port.RECIRCULATE and bool(ethernet.destination[0] & 1)):
+            raise Refused(Reason.MARTIAN)
         if ip.fragment and self._owner.spd.wants_whole(Flow.of(ip), header.ingress):
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
             if whole is None:

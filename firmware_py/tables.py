@@ -204,6 +204,16 @@ class SaState:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """SA ``index`` of DFE ``dfe`` has reached a soft byte or packet lifetime, or has few sequence numbers left; ``over``: it has
+    stopped at a hard lifetime, or used its last number."""
+
+    dfe: int
+    index: int
+    over: bool
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that the gateway tells: a packet dropped for an auditable reason, or a soft lifetime over."""
 
@@ -285,10 +295,14 @@ class Tables(Protocol):
         """
 
     async def erase_sa(self, dfe: int, index: int) -> None:
-        """Forgets an SA: all of it, keys first of all, becomes zero."""
+        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md) what it and its packets
+        have left elsewhere. Only an SA that is erased before another one takes its place is forgotten so."""
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
+
+    async def attention(self) -> list[Attention]:
+        """The SAs that have reached a limit. It is their state, told as long as they are there, and no event among others."""
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         """Lets an SA take no more packets, which are punted as if it were not there, and waits until those that it has have left:

@@ -92,7 +92,8 @@ class Forwarding(wiring.Component):
             elif port is Port.CE:
                 queue = PuntQueues(beat_bytes=self._beat_bytes, depth=self._depth)
             else:
-                queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
+                queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True,
+                                   wipe=port != Port.NETWORK)
             m.submodules[f"{name}_queue"] = queues[port] = queue
             if not described:
                 connect(m, merges[port].o, queue.i)

@@ -72,7 +72,8 @@ class Guard(wiring.Component):
                 ]
             with m.Else():
                 m.d.comb += [
-                    out.valid.eq(packet.valid), packet.ready.eq(out.ready),
+                    # Before its descriptor is there, nothing is offered that could have to be taken back.
+                    out.valid.eq(packet.valid & egress.valid), packet.ready.eq(out.ready),
                     out_egress.valid.eq(egress.valid), egress.ready.eq(out_egress.ready),
                 ]
             with m.If(ends[at] & turn):

@@ -54,8 +54,8 @@ class PuntQueues(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = self._depth
-        m.submodules.ike_queue = ike = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True)
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True)
+        m.submodules.ike_queue = ike = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
+        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
 
         # A beat waits here while what its header says is looked up.
         held, have, first = Signal(Beat(self._beat_bytes)), Signal(), Signal()

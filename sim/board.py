@@ -23,7 +23,8 @@ MAX_BYTES = 4096
 """Longest frame that the bus models play or collect."""
 MAX_WORDS = 64
 """Words in one burst of the bus model; longer ones are cut up."""
-FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model")
+FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model",
+          "sent something beyond tkeep")
 
 
 @dataclass(frozen=True)

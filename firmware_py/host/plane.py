@@ -66,7 +66,7 @@ class Plane:
         Called with the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and with its local and
         remote ends.
     on_expired : callable
-        Called with the SPI of an SA that is to be replaced, or (True) that is used up.
+        Called with an SA, as it was installed, that is to be replaced, or (True) that is used up.
     on_wanted : callable
         Called with names of peer and child, and the packet's selectors, where a packet waits for a child SA.
     expects : callable
@@ -90,7 +90,7 @@ class Plane:
         self._active: dict[tuple, Active] = {}
         self.on_alive: Callable[[int], None] = lambda spi: None
         self.on_moved: Callable[[int, Socket, Socket], None] = lambda spi, local, remote: None
-        self.on_expired: Callable[[int, bool], None] = lambda spi, hard: None
+        self.on_expired: Callable[[Sa, bool], None] = lambda sa, hard: None
         self.on_network: Callable[[list[bytes]], None] = lambda packets: None
         self.on_wanted: Callable[[str, str, Selectors], None] = lambda peer, child, packet: None
         self.expects: Callable[[int], bool] = lambda spi: False
@@ -198,7 +198,7 @@ class Plane:
             identification = self._identifications.next(active.sa.source, active.sa.destination)
             sealed.append(self._run(active, partial(active.soft.encapsulate, identification=identification), piece))
         if active.soft.state.sequence == NEARLY_USED_UP and not active.sa.esn:
-            self.on_expired(active.sa.spi, False)
+            self.on_expired(active.sa, False)
         return sealed
 
     def _run(self, active: Active, do: Callable[[bytes], bytes], packet: bytes) -> bytes:
@@ -207,10 +207,10 @@ class Plane:
             done = do(packet)
         except Refused as refusal:
             if refusal.reason in (Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
-                self.on_expired(active.sa.spi, True)
+                self.on_expired(active.sa, True)
             raise
         if active.soft.soft_reached:
-            self.on_expired(active.sa.spi, False)
+            self.on_expired(active.sa, False)
         return done
 
     def _pieces(self, packet: bytes) -> list[bytes]:

@@ -33,6 +33,7 @@ from spigate.firmware_py.tables import (
     AUDITABLE,
     GATEWARE,
     Action,
+    Attention,
     CamEntry,
     CamKey,
     Capabilities,
@@ -386,6 +387,10 @@ class SoftGateway:
     async def read_state(self, dfe: int, index: int) -> SaState:
         held = self._sas[dfe].get(index)
         return held.soft.state if held else SaState()
+
+    async def attention(self) -> list[Attention]:
+        return [Attention(dfe, index, soft.over) for dfe, sas in enumerate(self._sas) for index, soft in sas.items()
+                if soft.worn or soft.over]
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         return True  # nothing comes while the control element is at work

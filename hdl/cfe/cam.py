@@ -28,10 +28,6 @@ FOUND = ("dfe", "sa", "generation", "route")
 """What an entry says, by the names of :class:`CamResult`."""
 
 
-FOUND = ("dfe", "sa", "route")
-"""What an entry says, by the names of :class:`CamResult`."""
-
-
 class Cam(wiring.Component):
     """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.cfe.hashing`), and
     whoever writes the table places it in one of them. A lookup reads all ways and compares whole keys, so it never

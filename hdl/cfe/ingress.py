@@ -141,7 +141,8 @@ class Ingress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes)
+        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes,
+                                                wipe=self._port != Port.NETWORK)
         # All frames of a real port have the same origin.
         varies = self._port in (Port.CE, Port.RECIRCULATE)
         m.submodules.origins = origins = fifo.SyncFIFO(width=Origin().size if varies else 1, depth=QUEUE_PACKETS)

@@ -214,6 +214,19 @@ def frame(port: Port, packet: bytes) -> bytes:
     return MACS[own] + MACS[other] + b"\x08\0" + packet
 
 
+def canonical(world: World, port: Port, one: bytes) -> tuple:
+    """What a frame that left is, whoever made it: port, next hop, the SA that it is protected by (None: none), the clear packet."""
+    if one[23] != 50:
+        return port, one[:6], None, one[14:]
+    return port, one[:6], int.from_bytes(one[34:38]), world.opened(one[14:])
+
+
+def wanted(expected: list[Expected]) -> tuple[Counter, Counter]:
+    """What must leave, as :func:`canonical`, and what the host must get, of several packets, in any order."""
+    return (Counter((each.port, each.next_hop, each.spi, each.counted) for each in expected if each.action in ("protect", "bypass")),
+            Counter(each.packet for each in expected if each.action == "host"))
+
+
 class Wrong(AssertionError):
     """A data plane did something else than the text says."""
 

@@ -9,12 +9,13 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import NO_ROOM, RULE_SECONDS, SEQUENCE_MARGIN
+from spigate.firmware_py.programming import NO_ROOM, SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import (
     INSIDE_MAC,
     PEER,
@@ -51,7 +52,7 @@ def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
         _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
-    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4}
+    assert bench.control.programmed == {"source": 1, "sa": 1, "cam": 1, "rule": 3, "route": 4}
     assert not bench.loop.drops
 
 
@@ -261,14 +262,18 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
         bench.now += RULE_SECONDS
 
 
-def test_protected_flows_go_by_software_when_the_rules_are_full():
+def test_protected_flows_go_by_software_while_the_rules_are_full():
     sas = [sa(0x3000 + n, Direction.OUTBOUND, reqid=n + 1) for n in range(3)]
     policies = [policy(OUT, selectors(HERE, f"10.1.{n}.0/24"), reqid=n + 1) for n in range(3)]
     bench = Bench(sas, policies, replace(GATEWARE, rules=2))
     for n, one in enumerate(sas):
         out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))
         assert len(opened(out, one)) == 1
-    assert list(bench.control.refusals) == sas[2:], "rules stay for a while"
+    assert bench.control.software == {"encrypted": 1} and list(bench.control.refusals) == sas[2:]
+    bench.now += RULE_SECONDS
+    bench.do(bench.control.give_back())
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.2.1")))
+    assert len(opened(out, sas[2])) == 1 and not bench.control.refusals, "then the oldest rule gives way"
 
 
 def test_explicit_sources_are_the_only_ones():
@@ -309,6 +314,22 @@ def test_hard_lifetime_in_seconds():
     assert [one.spi for one in bench.do(bench.control.expire())] == [0x1000]
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     assert bench.loop.drops == {Reason.NO_SA: 1}
+
+
+def test_limits_that_were_reached_are_told_as_long_as_the_sa_is_there():
+    """Whatever else happens, however often it is asked (audit row 12); in a DFE and in software."""
+    for elsewhere in ({}, {"esn": True}):
+        one = replace(INBOUND, **elsewhere)
+        limited = replace(one, soft=Lifetime(packets=2), hard=Lifetime(packets=3))
+        bench = Bench([limited], POLICIES)
+        for worn in ([], [(limited, False)], [(limited, False)], [(limited, True)]):
+            bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.10", "10.2.0.10")))
+            for _ in range(2):
+                bench.do(bench.control.poll())
+                assert bench.do(bench.control.worn()) == worn
+        assert bool(bench.control.placed(limited).soft) == bool(elsewhere)
+        bench.do(bench.control.remove_sa(limited))
+        assert bench.do(bench.control.worn()) == []
 
 
 def test_events_name_their_sa():

@@ -55,7 +55,7 @@ def packet_of(flow):
     return flow.source, flow.destination, flow.protocol, flow.ports
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(spds, locals_, defaults, st.lists(flows, min_size=1, max_size=8), st.sampled_from(list(PORTS)), st.sampled_from([(), *((one,) for one in INBOUND)]))
 def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingress, through):
     through = through if ingress == "recirculate" else ()
@@ -72,7 +72,7 @@ def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingr
         assert decided.clear == (action == "bypass" and side(flow.destination) == "network")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, locals_, defaults, st.sampled_from([Port.NETWORK, Port.SERVER, Port.RECIRCULATE]))
 def test_boxes_are_disjoint_and_have_one_decision(given_policies, local, default, ingress):
     """Each flow's box has that flow; of all other flows in it the same becomes, by the same next hop; and two boxes are the same, or
@@ -97,7 +97,7 @@ def admitted(spd, one):
     return {flow for flow in EVERY_FLOW if spd.admits(flow, (one,)) and (one.selectors is None or flow.matches(one.selectors))}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, st.one_of(st.none(), selections))
 def test_the_boxes_of_an_sa_are_what_policy_lets_out_of_it(given_policies, own):
     spd = Spd(PolicyDatabase(given_policies))
@@ -107,7 +107,7 @@ def test_the_boxes_of_an_sa_are_what_policy_lets_out_of_it(given_policies, own):
         assert {flow for flow in EVERY_FLOW if any(flow.matches(box) for box in boxes)} == admitted(spd, one)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(spds, locals_, selections)
 def test_straight_is_what_every_packet_would_go(given_policies, local, box):
     spd = Spd(PolicyDatabase(given_policies), PolicyAction.DISCARD, local, way)
@@ -154,6 +154,20 @@ def test_the_sas_really_used_are_those_that_policy_asks_for(given_policies, thro
     spd = Spd(PolicyDatabase(given_policies))
     assert spd.admits(INNER, through) == admitted
     assert rfc4301.Gateway(given_policies, "discard").inbound(packet_of(INNER), through) == admitted
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(st.sampled_from([1, 2, 9]), st.booleans()), min_size=1, max_size=3)), max_size=4),
+       st.lists(st.sampled_from([*INBOUND, OUTER]), max_size=3))
+def test_chains_are_those_of_the_text(drawn, through):
+    """Templates in any number, also of policies about the packets of SAs themselves."""
+    made = []
+    for between, chain in drawn:
+        templates = tuple(Template(source=ip_address("0.0.0.0"), destination=ip_address("0.0.0.0"), mode=Mode.TUNNEL, reqid=reqid,
+                                   protocol=AH if reqid == 9 else 50, optional=optional) for reqid, optional in chain)
+        what = selectors("192.0.2.1/32", "192.0.2.2/32") if between else selectors(THERE, HERE)
+        made.append(Policy(selectors=what, direction=IN, action=PolicyAction.PROTECT, templates=templates, priority=len(made) % 2))
+    assert Spd(PolicyDatabase(made)).admits(INNER, through) == rfc4301.Gateway(made, "discard").inbound(packet_of(INNER), through)
 
 
 # What goes on

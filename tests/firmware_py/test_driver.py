@@ -10,7 +10,7 @@ from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.tables import ANY_VLAN, Action, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
+from spigate.firmware_py.tables import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
 from spigate.hdl.csr import rdl
 from spigate.hdl.csr.control import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.csr.control import VERSION, ControlPlane
@@ -437,7 +437,7 @@ def test_drives_the_registers_of_the_gateware():
         while True:
             request = await take(ctx, control.state_request)
             await put(ctx, control.state, [{"sequence": request.sa, "window": 1 << 63 | request.dfe, "bytes": 1 << 32,
-                                            "packets": 9}])
+                                            "packets": 9, "soft": 1 << 8 | 1 << 9 | 1 << 11, "hard": 1 << 9}])
 
     async def check(ctx):
         bus = SimulatedBus(ctx, control.axil)
@@ -461,6 +461,7 @@ def test_drives_the_registers_of_the_gateware():
         assert ctx.get(control.cfe.weights[1]) == 2
         await driver.write_sa(1, 200, GCM, HOSTS)
         await driver.erase_sa(1, 200)
+        assert await driver.attention() == []
         await driver.add_rule(Rule(HOSTS, frozenset({Port.SERVER}), Action.PUNT))
         assert await driver.read_state(1, 200) == SaState(200, 1 << 63 | 1, 1 << 32, 9)
         await driver.check()
@@ -483,5 +484,8 @@ def test_drives_the_registers_of_the_gateware():
         with pytest.raises(BusError, match="refused an index beyond its table"):
             await driver.check()
         await driver.check()
+        for index in range(200, 203):  # 203 is no SA of this driver's.
+            await driver.write_sa(0, index, GCM, HOSTS)
+        assert await driver.attention() == [Attention(0, 200, False), Attention(0, 201, True)]
 
     simulate(control, check, background=[collect, answer], clocks=60_000)

@@ -8,12 +8,13 @@ from spigate.firmware_py.assignment import INSIDE, QUIET_SECONDS
 from spigate.firmware_py.network import Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import IDLE_SECONDS, NO_ROOM, RULE_SECONDS
+from spigate.firmware_py.programming import IDLE_SECONDS, NO_ROOM
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Encapsulation, Lifetime
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
-from spigate.firmware_py.tables import GATEWARE, CfeSettings
+from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import PEER, SELF, SERVERS, TOPOLOGY, Bench, frame, from_server, policy, sa, selectors, udp
 
 OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD
@@ -190,8 +191,9 @@ def test_a_full_cam_lifts_the_limit_on_misses():
 
 @pytest.mark.parametrize("pairs", [20, 31, 33, 40])
 def test_flows_do_not_push_each_others_rules_out(pairs):
-    """p08_thrash: what finds no room goes by software, and gets its turn later."""
-    bench = Bench(policies=[policy(FORWARD, selectors(f"10.1.0.{k + 1}/32", HERE), PolicyAction.BYPASS) for k in range(pairs)])
+    """What finds no room goes by software, and gets its turn later. A policy for each flow: nothing wider may be written."""
+    policies = [policy(OUT, selectors(f"10.1.0.{k + 1}/32", f"{server}/32"), PolicyAction.BYPASS) for k in range(pairs) for server in SERVERS]
+    bench = Bench(policies=policies)
     flows = [frame(udp(f"10.1.0.{k + 1}", "10.2.0.10")) for k in range(pairs)]
     for _ in range(6):
         for one in flows:
@@ -205,40 +207,52 @@ def test_flows_do_not_push_each_others_rules_out(pairs):
     assert bench.control.programmed["rule"] == pairs - over + (over > 0) and not bench.loop.drops
 
 
+@pytest.mark.parametrize("pairs", [20, 40])
+def test_pairs_of_hosts_through_one_sa_need_few_rules(pairs):
+    """p08_thrash."""
+    one = sa(0x1000)
+    bench = Bench([one], [policy(FORWARD, selectors("10.1.0.0/24", HERE))])
+    for _ in range(6):
+        for k in range(pairs):
+            bench.now += 0.001
+            packet = bench.sealed(one, udp(f"10.1.0.{k + 1}", f"10.2.0.{10 + k % 2}"))
+            assert len(bench.feed(Port.NETWORK, packet)[1]) == 1
+    assert bench.control.programmed["rule"] == 2 and not bench.loop.drops
+
+
 def test_addresses_that_somebody_makes_up_take_no_place_of_a_clear_source():
-    """p09_sources: where the default lets everybody speak, the box that it speaks of has one for all."""
+    """p09_sources: nobody has to be listed where policy alone says who may speak."""
     routes = [*TOPOLOGY.routes, NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ip_address(PEER))]
     known = Topology(TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), routes)
     bench = Bench(topology=known)
-    for n in range(40):
-        out, _ = bench.feed(Port.SERVER, from_server(udp(f"198.18.{n}.1", "10.1.0.10")))
-        assert len(out) == 1
-    assert len(bench.gateway._sources[0]) == bench.control.programmed["rule"] == 1
+    made_up = [f"{n}.7.{n}.1" for n in range(1, 220, 5) if n not in (10, 126)]
+    for source in made_up:
+        out, _ = bench.feed(Port.SERVER, from_server(udp(source, "10.1.0.10")))
+        assert len(out) == 1, source
+    bench.now += RULE_SECONDS
     for _ in range(2):
         at = len(bench.loop.punted)
         assert len(bench.feed(Port.NETWORK, frame(udp("203.0.113.5", "10.2.0.10")))[1]) == 1
         assert len(bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "203.0.113.5")))[0]) == 1
-    assert len(bench.loop.punted) == at, "rules and sources are there"
-    assert len(bench.gateway._sources[0]) == 3
+    assert len(bench.loop.punted) == at, "they are done by DFEs"
+    assert bench.control.programmed["source"] == 1 and not bench.loop.drops
 
 
-def test_clear_sources_are_given_back_when_no_rule_speaks_of_them():
-    routes = [NetworkRoute(ip_network(f"10.9.{n}.0/24"), Port.NETWORK, ip_address(PEER)) for n in range(6)]
-    known = Topology(TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), routes)
-    policies = [policy(FORWARD, selectors(f"10.9.{n}.0/24", HERE), PolicyAction.BYPASS) for n in range(6)]
-    bench = Bench(policies=policies, capabilities=replace(GATEWARE, sources=2, rules=4), topology=known)
-    for n in range(4):
-        assert len(bench.feed(Port.NETWORK, frame(udp(f"10.9.{n}.1", "10.2.0.10")))[1]) == 1
-    assert bench.control.programmed["source"] == 2 and bench.control.software == {"bypassed": 2}
-    sent = policy(FORWARD, selectors("10.9.0.0/16", HERE), PolicyAction.BYPASS)
-    bench.do(bench.control.add_policy(sent))  # rules are learned anew
-    bench.do(bench.control.remove_policy(sent))
-    assert len(bench.feed(Port.NETWORK, frame(udp("10.9.5.1", "10.2.0.10")))[1]) == 1
-    assert bench.control.programmed["source"] == 3 and bench.control.software == {"bypassed": 2} and not bench.loop.drops
+def test_sources_that_are_configured_and_find_no_place_go_by_software():
+    """Neighbouring ones are one; the others are slower, and nobody else may speak."""
+    ingress = frozenset({Port.NETWORK})
+    sources = tuple(Source(ip_network(f"10.1.{n}.0/24"), ingress) for n in (0, 1, 4, 8, 12))
+    bench = Bench(capabilities=replace(GATEWARE, sources=2), settings=Settings(sources=sources))
+    assert bench.gateway.programmed["source"] == 2 * GATEWARE.dfes
+    for _ in range(2):
+        for n in (0, 1, 4, 8, 12):
+            assert len(bench.feed(Port.NETWORK, frame(udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
+    assert bench.feed(Port.NETWORK, frame(udp("10.1.2.1", "10.2.0.10"))) == ([], [])
+    assert bench.loop.drops == {Reason.POLICY: 1}
 
 
-def test_a_policy_that_lets_more_pass_than_lies_behind_one_route_costs_one_place():
-    """All that it speaks of may speak: not only the network of whoever came first."""
+def test_all_that_a_policy_lets_pass_may_speak():
+    """Not only the network of whoever came first."""
     sent = [policy(direction, selectors("10.0.0.0/8", HERE), PolicyAction.BYPASS) for direction in (FORWARD, OUT)]
     bench = Bench(policies=sent, settings=Settings(default=PolicyAction.DISCARD))
     for source in ("10.1.0.1", "10.77.0.1"):

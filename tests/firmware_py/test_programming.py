@@ -50,8 +50,8 @@ def placed(one, tables):
         if one.direction == Direction.INBOUND:
             await programming.find_by(found, ROUTE)
         else:
-            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, found.dfe, found.index, await programming.route(ROUTE))
-            await programming.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
+            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, found.dfe, found.index, await programming.ways.route(ROUTE))
+            await programming.ways.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
         return found
 
     found = asyncio.run(run())
@@ -188,7 +188,7 @@ def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
     assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation
     programming, found = placed(OUTBOUND, tables)
     asyncio.run(programming.move(found, None))
-    (_, rule), = programming._pointing_to(found.dfe, found.index)
+    (_, rule), = programming.ways.pointing_to(found.dfe, found.index)
     assert rule.generation == found.generation
 
 
@@ -213,9 +213,9 @@ def test_places_are_given_back():
             asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
             assert not found.soft
         with pytest.raises(TableFull, match="The routes are full: 1 entries"):
-            asyncio.run(programming.route(Route(Port.NETWORK)))
+            asyncio.run(programming.ways.route(Route(Port.NETWORK)))
         asyncio.run(programming.remove(one))
-        asyncio.run(programming.forget_rules())
+        asyncio.run(programming.ways.forget_rules())
         again = [asyncio.run(programming.place(replace(one, spi=0x3000 + n), 0)) for n in range(4)]
         assert [bool(each.soft) for each in again] == [False, False, False, True], "one place is never filled"
-        assert asyncio.run(programming.route(Route(Port.NETWORK))) == 0
+        assert asyncio.run(programming.ways.route(Route(Port.NETWORK))) == 0

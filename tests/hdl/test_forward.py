@@ -58,7 +58,7 @@ class Bench:
     def _sink(self, port, pause):
         async def sink(ctx):
             while True:
-                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause))
+                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause, trimmed=True))
         return sink
 
     def _depth(self, pause):

@@ -5,10 +5,13 @@ module loopback_pipe #(parameter BEAT_BYTES = 8) (
     input wire [8*BEAT_BYTES-1:0] s_tdata, input wire [BEAT_BYTES-1:0] s_tkeep, input wire s_tvalid, input wire s_tlast, output wire s_tready,
     output reg [8*BEAT_BYTES-1:0] m_tdata, output reg [BEAT_BYTES-1:0] m_tkeep, output reg m_tvalid, output reg m_tlast, input wire m_tready
 );
+    integer at;
     assign s_tready = !m_tvalid || m_tready;
     always @(posedge clk) begin
         if (s_tready) begin
-            m_tvalid <= s_tvalid; m_tdata <= s_tdata; m_tkeep <= s_tkeep; m_tlast <= s_tlast;
+            m_tvalid <= s_tvalid; m_tkeep <= s_tkeep; m_tlast <= s_tlast;
+            for (at = 0; at < BEAT_BYTES; at = at + 1)
+                m_tdata[8*at +: 8] <= s_tkeep[at] ? s_tdata[8*at +: 8] : 8'h00;
         end
         if (rst) m_tvalid <= 0;
     end

@@ -39,7 +39,7 @@ class Pair:
         self.a, self.b = Plane(pad or Pad(), on_traffic, policies, mtu=mtu, clock=lambda: self.now), Plane(Pad(), clock=lambda: self.now)
         for plane in (self.a, self.b):
             plane.on_alive = lambda spi: self.told.append(("alive", spi))
-            plane.on_expired = lambda spi, hard: self.told.append(("expired", spi, hard))
+            plane.on_expired = lambda sa, hard: self.told.append(("expired", sa.spi, hard))
             plane.on_wanted = lambda *what: self.told.append(("wanted", *what))
         self.ports, self.fields = ports or {}, fields
 

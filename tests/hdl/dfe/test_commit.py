@@ -24,6 +24,7 @@ from tests.hdl.dfe.lanes import (
 )
 from tests.hdl.dfe.test_state import entry, limits
 from tests.hdl.streams import never, put, simulate, sometimes, take, take_packet
+from tests.rfc6040 import DECAPSULATION, ENCAPSULATION
 
 DontFragment = rdl.enum("df_e")
 MACS = {"destination_mac": 0x02aabbccdd11, "source_mac": 0x02aabbccdd12}
@@ -240,12 +241,23 @@ def test_padding_for_traffic_flow_confidentiality_is_cut_and_so_is_that_of_ether
 
 
 def test_congestion_is_carried_over():
-    packet = packet_of(20, tos=0x2a)
-    outer = IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=3)
-    info = {"control": {"copy_tos": 1}}
-    run([tunnel_in(packet, outer=outer, info=info, out=changed(packet, tos=0x2b)),
-         tunnel_in(packet, outer=outer, info=info, out=changed(packet, tos=0x2b, ttl=63), route={"decrement_ttl": 1}),
-         tunnel_in(packet, outer=outer)])
+    cases = []
+    for (inner, outer), after in DECAPSULATION.items():
+        packet = packet_of(20, tos=0x28 | inner)
+        around = IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=outer)
+        cases.append(tunnel_in(packet, outer=around))
+        if after is not None:
+            out = {"tos": 0x28 | after}
+            cases.append(tunnel_in(packet, outer=around, info={"control": {"copy_tos": 1}}, out=changed(packet, **out)))
+            cases.append(tunnel_in(packet, outer=around, info={"control": {"copy_tos": 1}}, route={"decrement_ttl": 1},
+                                   out=changed(packet, **out, ttl=63)))
+    run(cases)
+
+
+def test_congestion_marks_outside():
+    """RFC 6040 4.1: the outer header gets the inner one's."""
+    run([protected(packet_of(20, tos=0x28 | inner), 1, "gcm", control={"copy_tos": 1}) for inner in ENCAPSULATION])
+    assert all(inner == outer for inner, outer in ENCAPSULATION.items())
 
 
 def test_checksums_that_carry():
