@@ -61,11 +61,16 @@ def test_settings_have_sensible_resets_and_reach_the_cfe():
         for name, value in resets.items():
             assert await get(ctx, control.axil, f"cfe.{name}") == value, name
             assert ctx.get(control.cfe[name]) == value
-        for name in CfeControl().members:
+        for name in set(CfeControl().members) - {"punts"}:
             field = REGISTERS[f"cfe.{name}"].fields["value"]
             value = random.Random(name).getrandbits(field.width)
             await put(ctx, control.axil, f"cfe.{name}", value | 1 << 31)
             assert await get(ctx, control.axil, f"cfe.{name}") == (value | 1 << 31) & (1 << field.width) - 1
+        for at, name in enumerate(("ike", "link", "exception", "spi", "rest")):
+            at_reset = await fields(ctx, control.axil, f"cfe.punt_{name}")
+            assert at_reset["period"] and at_reset["burst"], "no class is without a limit"
+            await put(ctx, control.axil, f"cfe.punt_{name}", period=1000 + at, burst=at)
+            assert (ctx.get(control.cfe.punts[at].period), ctx.get(control.cfe.punts[at].burst)) == (1000 + at, at)
         await put(ctx, control.axil, "cfe.weights", 0x8765_4321)
         assert [ctx.get(control.cfe.weights[n]) for n in range(8)] == list(range(1, 9))
         assert ctx.get(control.cfe.miss_interval) == await get(ctx, control.axil, "cfe.miss_interval")
