@@ -13,17 +13,19 @@ debian = { package=$(1); \
 		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
 	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
-.PHONY: help setup demo test bench fuzz synth registers docs lint clean
+.PHONY: help setup demo test prove bench fuzz synth registers docs lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
 	@echo "make test       all tests"
+	@echo "make prove      what docs/security.md says is proved: searched for counter-examples, each proof against mutations"
 	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make docs       docs/configuration.md, from the schemas"
-	@echo "make fuzz       a million mutated packets, IKE messages, and IKE messages of peers and of strangers to endpoints at work (FUZZ=n: n of each)"
+	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated packets, IKE messages, and IKE messages"
+	@echo "                of peers and of strangers to endpoints at work (FUZZ=n: n of each)"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
 
@@ -49,6 +51,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+prove: setup
+	$(BIN)/python -m tests.formal --json build/prove.json
+
 bench: setup
 	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md
 	$(BIN)/spigate bench --soft --json build/bench-soft.json --markdown build/bench-soft.md
@@ -64,6 +69,7 @@ docs: setup
 	$(BIN)/python -m spigate.firmware_py.host.reference > docs/configuration.md
 
 fuzz: setup
+	$(BIN)/python -m tests.firmware_py.differential --count $(FUZZ)
 	$(BIN)/python -m tests.firmware_py.fuzz_packets --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz_endpoint --count $(FUZZ)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.firmware_py.punt import PuntHeader
+from spigate.firmware_py.punt import Place, PuntHeader
 
 
 class BusError(SpigateError):
@@ -31,7 +31,7 @@ class PacketPort(Protocol):
     async def receive(self) -> tuple[PuntHeader, bytes]:
         """The next punted frame; waits for one."""
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends ``frame`` down with an :class:`~spigate.firmware_py.punt.InjectHeader`; injected frames keep
         their order."""
 

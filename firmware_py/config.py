@@ -8,11 +8,11 @@
     balance = "round_robin"         # weighted, least_loaded, flow_hash
     enable = [0, 1]                 # DFEs; all where it is not given
     weights = [1, 1]
-    patience = 4096
+    patience = 65535
     unknown_spi = "punt"            # or drop
     depth_limit = 3
-    miss_interval = 0
-    punt_period = 0
+    miss_interval = 1000000         # clocks; 10 ms where it is not given
+    punt_rates = [10000, 2000, 5000, 2000, 2000]   # a second: IKE, link, exceptions, unknown SPIs, the rest; 0: no limit
 
     [port.network]
     mac = "02:00:00:00:00:02"
@@ -70,7 +70,7 @@ from spigate.firmware_py.sa import (
     Selectors,
 )
 from spigate.firmware_py.settings import Miss, Settings
-from spigate.firmware_py.tables import Action, Balance, CfeSettings, Source
+from spigate.firmware_py.tables import RATES_ARE, Action, Balance, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import LARGEST, Table, integer, list_of, string
 
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
@@ -155,10 +155,10 @@ def _settings(table: Table, sources: tuple[Source, ...] | None) -> Settings:
     unknown = table.take("unknown_spi", "punt or drop", lambda value: {"punt": False, "drop": True}[value], False)
     cfe = CfeSettings(
         balance=table.choice("balance", Balance, Balance.ROUND_ROBIN), enable=sum(1 << dfe for dfe in set(enable)),
-        weights=tuple(weights), patience=table.number("patience", 0, 0xFFFF, 4096), miss_drop=unknown,
+        weights=tuple(weights), patience=table.number("patience", 0, 0xFFFF, CfeSettings.patience), miss_drop=unknown,
         rule_miss=Action.PUNT, depth_limit=table.number("depth_limit", 0, 3, 3),
-        miss_interval=table.number("miss_interval", 0, 0xFF_FFFF, 0),
-        punt_period=table.number("punt_period", 0, 0xFFFF, 0))
+        miss_interval=table.number("miss_interval", 0, 0xFF_FFFF, None),
+        rates=table.take("punt_rates", RATES_ARE, punt_rates, CfeSettings.rates))
     default = table.choice("default", (PolicyAction.BYPASS, PolicyAction.DISCARD), PolicyAction.BYPASS)
     miss = table.choice("miss", Miss, Miss.INJECT)
     return table.build(Settings, default=default, miss=miss, sources=sources, cfe=cfe)
@@ -198,7 +198,8 @@ def _sa(table: Table) -> Sa:
     if table.has("encapsulation"):
         ports = table.table("encapsulation")
         encapsulation = ports.build(Encapsulation, source_port=ports.number("source_port", 0, 0xFFFF),
-                                    destination_port=ports.number("destination_port", 0, 0xFFFF))
+                                    destination_port=ports.number("destination_port", 0, 0xFFFF),
+                                    zero_checksum=ports.flag("zero_checksum", False))
     return table.build(
         Sa, direction=table.choice("direction", Direction), spi=table.number("spi", 256, 0xFFFF_FFFF),
         source=table.address("source"), destination=table.address("destination"), mode=table.choice("mode", Mode),

@@ -4,6 +4,7 @@ Addresses and fields come from the register map by name. An SA is one burst that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 from spigate.firmware_py import rows
@@ -11,8 +12,11 @@ from spigate.firmware_py.bus import Bus, BusError
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import Auth, Cipher, Mode, Sa, Selectors
+from spigate.firmware_py.sa import Address, Auth, Cipher, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
+    ANY_VLAN,
+    MISS_SECONDS,
+    Attention,
     CamEntry,
     CamKey,
     Capabilities,
@@ -25,20 +29,27 @@ from spigate.firmware_py.tables import (
     Source,
 )
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass
 
 MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 1, 0
+MAP, MAJOR = 2, 0
 """The register map and the major version that this driver is written for."""
+MARKS = 32
+"""SAs of which a word tells what they have reached."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
+STATUS_READS = 1 << 16
+"""How often the gateway is asked whether its tables are empty after a reset, before that counts as failed."""
 WRITE_CLOCKS = 1 << 10
 """Longer than an entry is on its way to its DFE."""
 DRAIN_CLOCKS = 1 << 17
 """Longer than a DFE is busy without a break, unless it is flooded or dead."""
 
 _REGISTERS = rdl.registers()
+_LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _TABLE = rdl.enum("table_e")
+_ANY_VLAN = 1 << 12
 _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
@@ -66,7 +77,9 @@ class Driver:
         self.capabilities = capabilities
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules: list[Rule] = []
+        self._rules: list[Rule | None] = [None] * capabilities.rules
+        self._addresses: frozenset[Address] = frozenset()
+        self._sas: set[tuple[int, int]] = set()
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
             _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
@@ -81,7 +94,7 @@ class Driver:
         UnsupportedError
             It is no gateway, or one that this driver does not know; the message says what was found.
         """
-        first, last = _REGISTERS["id"].address, _REGISTERS["event_geometry"].address
+        first, last = _REGISTERS["id"].address, _REGISTERS["clock"].address
         words = await bus.read(first, (last - first) // 4 + 1)
 
         def fields(name: str) -> dict[str, int]:
@@ -95,6 +108,7 @@ class Driver:
                                    f"with register map {version['map']}; this driver is for version {MAJOR} "
                                    f"with register map {MAP}")
         geometry, features, algorithms = fields("geometry"), fields("features"), fields("algorithms")
+        await cls._ready(bus)
         return cls(bus, Capabilities(
             **{name: geometry[name] for name in ("dfes", "lanes", "beat_bytes")}, **fields("dfe_tables"),
             **fields("cam"), **fields("cfe_tables"),
@@ -103,7 +117,16 @@ class Driver:
             auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
             modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
             **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
-            replay_window=features["replay_window"]))
+            replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
+
+    @staticmethod
+    async def _ready(bus: Bus) -> None:
+        """Waits while the gateway erases what was in its tables before a reset."""
+        register = _REGISTERS["table_status"]
+        for _ in range(STATUS_READS):
+            if not register.unpack((await bus.read(register.address))[0])["busy"]:
+                return
+        raise BusError("The gateway does not end to erase its tables")
 
     async def check(self) -> None:
         """Asks whether the gateway refused anything since the last time.
@@ -131,7 +154,9 @@ class Driver:
                 for index in range(self._sizes[table]):
                     await self._erase(table, index, dfe)
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules.clear()
+        self._rules = [None] * capabilities.rules
+        self._addresses = frozenset()
+        self._sas.clear()
 
     async def configure(self, settings: CfeSettings) -> None:
         if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
@@ -140,39 +165,71 @@ class Driver:
             "balance": settings.balance, "enable": settings.enable, "patience": settings.patience,
             "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
             "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
-            "miss_interval": settings.miss_interval, "punt_period": settings.punt_period,
+            "miss_interval": self._clocks(MISS_SECONDS) if settings.miss_interval is None else settings.miss_interval,
+            **{f"{port}_vlan": _vlan(getattr(settings, f"{port}_vlan")) for port in ("network", "server")},
         }
         for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
             number = int.from_bytes(mac or b"")
             values["station_filter"] = values.get("station_filter", 0) | (mac is not None) << at
             values[f"{port}_mac_low"], values[f"{port}_mac_high"] = number & 0xFFFF_FFFF, number >> 32
-        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack({"value": value}))
-                           for name, value in values.items())
+        packed = {name: {"value": value} for name, value in values.items()} | {
+            f"punt_{kind.name.lower()}": {"period": self._clocks(1 / rate) if rate else 0, "burst": burst}
+            for kind, rate, burst in zip(PuntClass, settings.rates, settings.bursts, strict=True)}
+        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack(fields))
+                           for name, fields in packed.items())
         await self._bus.write(registers[0][0], [word for _, word in registers])
+        await self._own(settings.own)
+
+    def _clocks(self, seconds: float) -> int:
+        """How many clocks that is; no register holds more than the longest period."""
+        return min(max(round(seconds * 1000 * self.capabilities.clock_khz), 1), _LONGEST_PERIOD)
+
+    async def _own(self, addresses: frozenset[Address]) -> None:
+        """Makes the CAM name the gateway's own addresses. Where it is full, IKE to some comes up as any other traffic does."""
+        for address in self._addresses - addresses:
+            await self.remove_cam(CamKey.own(address))
+        for address in sorted(addresses - self._addresses, key=str):
+            with suppress(TableFull):
+                await self.add_cam(CamEntry(CamKey.own(address), 0, 0, 0))
+        self._addresses = addresses
 
     # Tables
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
-        await self._write(_TABLE.SA, index, rows.sa(sa, selectors), dfe)
+        await self._write(_TABLE.SA, index, rows.sa(sa, selectors, generation), dfe)
+        self._sas.add((dfe, index))
 
     async def erase_sa(self, dfe: int, index: int) -> None:
         await self._erase(_TABLE.SA, index, dfe)
+        self._sas.discard((dfe, index))
+
+    async def attention(self) -> list[Attention]:
+        found = []
+        for dfe, group in sorted({(dfe, index // MARKS) for dfe, index in self._sas}):
+            _, soft, hard = await self._select(dfe, group * MARKS)
+            found += [Attention(dfe, index, bool(hard >> index % MARKS & 1)) for index in range(group * MARKS, (group + 1) * MARKS)
+                      if (dfe, index) in self._sas and (soft | hard) >> index % MARKS & 1]
+        return found
 
     async def read_state(self, dfe: int, index: int) -> SaState:
+        return (await self._select(dfe, index))[0]
+
+    async def _select(self, dfe: int, index: int) -> tuple[SaState, int, int]:
+        """State of an SA, and the words that say which of those around it have reached soft and hard limits."""
         await self._bus.write(_REGISTERS["state.select"].address,
                               [_REGISTERS["state.select"].pack({"sa": index, "dfe": dfe})])
         status = _REGISTERS["state.status"]
         for _ in range(STATE_READS):
-            word, *halves = await self._bus.read(status.address, 9)
+            word, *halves, soft, hard = await self._bus.read(status.address, 11)
             fields = status.unpack(word)
             if fields["refused"]:
                 await self.check()
                 raise BusError(f"The gateway refused to tell the state of SA {index} of DFE {dfe}")
             if not fields["busy"]:
-                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
+                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True))), soft, hard
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
@@ -205,30 +262,24 @@ class Driver:
             await self._erase(_TABLE.CAM, write.index)
 
     async def add_rule(self, rule: Rule) -> None:
-        if len(self._rules) >= self.capabilities.rules:
+        if None not in self._rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        at = sum(other.order <= rule.order for other in self._rules)
-        # Every rule behind it is copied one further, the last one first, before its old place is overwritten.
-        for index in range(len(self._rules), at, -1):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index - 1]))
+        at = self._rules.index(None)
         await self._write(_TABLE.RULE, at, rows.rule(rule))
-        self._rules.insert(at, rule)
+        self._rules[at] = rule
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         at = self._rules.index(old)
         await self._write(_TABLE.RULE, at, rows.rule(new))
         self._rules[at] = new
 
     async def remove_rule(self, rule: Rule) -> None:
-        if rule not in self._rules:
-            return
-        at = self._rules.index(rule)
-        del self._rules[at]
-        for index in range(at, len(self._rules)):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index]))
-        await self._erase(_TABLE.RULE, len(self._rules))
+        if rule in self._rules:
+            at = self._rules.index(rule)
+            await self._erase(_TABLE.RULE, at)
+            self._rules[at] = None
 
     async def write_route(self, index: int, route: Route | None) -> None:
         if route is None:
@@ -299,6 +350,10 @@ class Driver:
                 found.append(_event(await self._bus.read(what.at(at), _EVENT_WORDS)))
             await self._bus.write(_REGISTERS["event_pop"].address, [taken])
         return found
+
+
+def _vlan(vlan: int | str | None) -> int:
+    return _ANY_VLAN if vlan == ANY_VLAN else vlan or 0
 
 
 def _event(words: list[int]) -> Event:

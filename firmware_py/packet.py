@@ -171,6 +171,20 @@ class Ip:
                    protocol_at, offset, bool(more), identification, fragment_at, unfragmentable)
 
 
+def martian(ip: Ip, *, group: bool) -> bool:
+    """Whether a packet is never forwarded, for one of its addresses, or because it came in a link-layer broadcast or multicast
+    (``group``) and is for one host. IPv4: RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1, 5.3.4 and RFC 5771 4 (224.0.0.0/24 stays on its link);
+    IPv6: RFC 4291 2.5.2, 2.5.3, 2.7."""
+    if ip.version == 6:
+        source, destination = ip.source, ip.destination
+        return (source.is_multicast or source.is_loopback or destination.is_loopback or destination.is_unspecified
+                or (source.is_unspecified or group) and not destination.is_multicast)
+    source, destination = int(ip.source) >> 24, int(ip.destination) >> 24
+    multicast = 224 <= destination < 240
+    return (source in (0, 127) or source >= 224 or destination in (0, 127) or destination >= 240
+            or int(ip.destination) >> 8 == 0xE00000 or group and not multicast)
+
+
 def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tuple[int, int] | None:
     if protocol not in (TCP, UDP) or offset or end < at + 4:
         return None

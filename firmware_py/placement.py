@@ -55,7 +55,7 @@ class Placement:
 
     def slots(self, key: CamKey) -> list[int]:
         """The slots in which ``key`` may be, one a way."""
-        number = hashing.cam_key(destination=int(key.destination), protocol=key.protocol, spi=key.spi,
+        number = hashing.cam_key(destination=key.number, protocol=key.protocol, spi=key.spi,
                                  ipv6=key.destination.version == 6)
         return [way * self.rows + hashing.cam_row(way, number, self.rows) for way in range(hashing.WAYS)]
 

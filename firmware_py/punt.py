@@ -4,11 +4,12 @@ They restate ``PuntHeader`` and ``InjectHeader`` of :mod:`spigate.hdl.net.descri
 gateware tools; a test compares the two. Behind the header come two alignment bytes, then the frame.
 """
 import struct
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass, class_of
 
 Reason = rdl.enum("reason_e")
 Port = rdl.enum("port_e")
@@ -16,8 +17,10 @@ Port = rdl.enum("port_e")
 VERSION = 1
 HEADER_BYTES = 16
 ALIGN = 2
-_PUNT = struct.Struct("<BBBBHBBI4x")
-_INJECT = struct.Struct("<BBBB12x")
+_PUNT = struct.Struct("<BBBBHBBIHBB")
+_INJECT = struct.Struct("<BBBBHBB8x")
+_VALID = 0x80
+"""Says in the byte of a DFE or of a rule that there is one."""
 
 
 class InjectMode(IntEnum):
@@ -30,9 +33,34 @@ class InjectMode(IntEnum):
 
 
 @dataclass(frozen=True)
+class Place:
+    """An SA of a DFE: its index there, and its generation, which tells it from those that had the place before."""
+
+    dfe: int
+    sa: int
+    generation: int
+
+
+@dataclass(frozen=True)
 class PuntHeader:
-    """Why and from where a frame comes up. ``dfe`` is the DFE that punts; for a miss the balancer's choice
-    for the SA to come."""
+    """Why and from where a frame comes up.
+
+    Members
+    -------
+    reason : Reason
+    ingress : Port
+    dfe, sa : int
+        The DFE that punts, or has the SA that the entry names, and the SA's index; for a miss the balancer's choice for the SA to come.
+    depth : int
+        Recirculations.
+    tagged : bool
+    time : int
+        Clocks.
+    out_of : Place or None
+        The SA that the packet was decrypted by, the last one, where it comes from a DFE (ingress RECIRCULATE).
+    rule : int or None
+        Index of the rule that decided.
+    """
 
     reason: Reason
     ingress: Port
@@ -41,20 +69,25 @@ class PuntHeader:
     depth: int = 0
     tagged: bool = False
     time: int = 0
+    out_of: Place | None = None
+    rule: int | None = None
 
 
 @dataclass(frozen=True)
 class InjectHeader:
-    """What is to become of a frame that goes down."""
+    """What is to become of a frame that goes down. ``out_of`` is that of the punt that it answers."""
 
     mode: InjectMode
     port: Port
     depth: int = 0
+    out_of: Place | None = None
 
 
 def pack_punt(header: PuntHeader, frame: bytes) -> bytes:
     """A punted frame as it leaves the gateway."""
-    return _PUNT.pack(VERSION, *astuple(header)) + bytes(ALIGN) + frame
+    bits = header.tagged | (0 if header.rule is None else _VALID | header.rule << 1)
+    return _PUNT.pack(VERSION, header.reason, header.ingress, header.dfe, header.sa, header.depth, bits, header.time,
+                      *_pack_place(header.out_of)) + bytes(ALIGN) + frame
 
 
 def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
@@ -65,24 +98,38 @@ def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
     InputError
         Too short, another version, or a reason or port that does not exist.
     """
-    version, reason, ingress, dfe, sa, depth, tagged, time = _PUNT.unpack(_head(data))
+    version, reason, ingress, dfe, sa, depth, bits, time, *place = _PUNT.unpack(_head(data))
     _check_version(version)
     header = PuntHeader(_member(Reason, "reason", reason), _member(Port, "ingress", ingress), dfe, sa, depth,
-                        bool(tagged), time)
+                        bool(bits & 1), time, _place(*place), (bits & ~_VALID) >> 1 if bits & _VALID else None)
     return header, bytes(data[HEADER_BYTES + ALIGN:])
+
+
+def punt_class(data: bytes) -> PuntClass:
+    """The class of a punted frame as it leaves the gateway; of one that is none, the last."""
+    return class_of(data[1]) if len(data) > 1 else PuntClass.REST
 
 
 def pack_inject(header: InjectHeader, frame: bytes) -> bytes:
     """A frame as it goes down to the gateway."""
-    return _INJECT.pack(VERSION, header.mode, header.port, header.depth) + bytes(ALIGN) + frame
+    return _INJECT.pack(VERSION, header.mode, header.port, header.depth, *_pack_place(header.out_of)) + bytes(ALIGN) + frame
 
 
 def unpack_inject(data: bytes) -> tuple[InjectHeader, bytes]:
     """Header and frame of what goes down; errors as :func:`unpack_punt`."""
-    version, mode, port, depth = _INJECT.unpack(_head(data))
+    version, mode, port, depth, *place = _INJECT.unpack(_head(data))
     _check_version(version)
-    return (InjectHeader(_member(InjectMode, "mode", mode), _member(Port, "port", port), depth),
+    return (InjectHeader(_member(InjectMode, "mode", mode), _member(Port, "port", port), depth, _place(*place)),
             bytes(data[HEADER_BYTES + ALIGN:]))
+
+
+def _pack_place(place: Place | None) -> tuple[int, int, int]:
+    """SA, DFE with the bit that says that there is one, generation."""
+    return (0, 0, 0) if place is None else (place.sa, _VALID | place.dfe, place.generation)
+
+
+def _place(sa: int, dfe: int, generation: int) -> Place | None:
+    return Place(dfe & 0xF, sa, generation) if dfe & _VALID else None
 
 
 def _head(data: bytes) -> bytes:

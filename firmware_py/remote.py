@@ -18,20 +18,20 @@ PUNT    none                       body: header and frame, without a request
 """
 import asyncio
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from spigate.firmware_py.bus import BusError, check_burst
+from spigate.firmware_py.classes import Classes
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.punt import InjectHeader, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.punt import InjectHeader, Place, PuntHeader, pack_inject, punt_class, unpack_punt
+from spigate.hdl.csr.punts import PuntClass
 
 GREETING = b"spigate1"
 SCHEME = "unix:"
 MAX_BODY = 1 << 16
-MAX_PUNTS = 1024
-"""Punted frames that wait here; what comes then is lost, and counted."""
 ANSWER_SECONDS = 30.0
 """So long a gateway may take for one burst, and to take what waits for it."""
 _HEADER = struct.Struct("<BBHI")
@@ -111,9 +111,9 @@ class RemoteGateway:
     def __init__(self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._url, self._reader, self._writer = url, reader, writer
         self._answers: deque[asyncio.Future[Message]] = deque()
-        self._punts: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._punts: Classes[bytes] = Classes()
+        self._came = asyncio.Event()
         self._failure: BusError | None = None
-        self._lost = 0
         self._task = asyncio.create_task(self._read())
 
     @classmethod
@@ -159,21 +159,21 @@ class RemoteGateway:
         await self._ask(Message(Kind.WRITE, pack_words(words), address))
 
     async def receive(self) -> tuple[PuntHeader, bytes]:
-        """The next punted frame; waits for one. Raises :class:`BusError` where none can come any more."""
-        data = await self._punts.get()
-        if data is None:
-            self._punts.put_nowait(None)
-            raise self._failure or BusError(f"{self._url}: closed")
-        return unpack_punt(data)
+        """The next punted frame, by the turns of their classes; waits for one. Raises :class:`BusError` where none can come any more."""
+        while not self._punts:
+            if self._failure:
+                raise self._failure
+            self._came.clear()
+            await self._came.wait()
+        return unpack_punt(self._punts.pop()[1])
 
-    def take_lost(self) -> int:
+    def take_lost(self) -> Counter[PuntClass]:
         """Punted frames that nobody took in time, since the last call."""
-        lost, self._lost = self._lost, 0
-        return lost
+        return self._punts.take_lost()
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends ``frame`` down. Raises :class:`BusError`."""
-        await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth), frame)))
+        await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth, out_of), frame)))
 
     async def _send(self, message: Message) -> None:
         if self._failure:
@@ -216,10 +216,8 @@ class RemoteGateway:
 
     def _take(self, message: Message) -> None:
         if message.kind == Kind.PUNT:
-            if self._punts.qsize() >= MAX_PUNTS:
-                self._lost += 1
-            else:
-                self._punts.put_nowait(message.body)
+            self._punts.push(punt_class(message.body), message.body)
+            self._came.set()
             return
         if not self._answers:
             raise InputError("answered what was not asked")
@@ -231,7 +229,7 @@ class RemoteGateway:
         """From now on nothing can be asked any more: whoever waits hears ``why``."""
         if self._failure is None:
             self._failure = BusError(f"{self._url}: the gateway {why}")
-            self._punts.put_nowait(None)
+            self._came.set()
             for answer in self._answers:
                 if not answer.done():
                     answer.set_exception(self._failure)

@@ -52,7 +52,7 @@ def _lifetime(soft: Lifetime, hard: Lifetime, unit: str) -> dict[str, int]:
             for name, limit in (("soft", soft), ("hard", hard))}
 
 
-def sa(entry: Sa, selectors: Selectors | None) -> list[int]:
+def sa(entry: Sa, selectors: Selectors | None, generation: int = 0) -> list[int]:
     """An SA: 52 words. What it decrypts must match ``selectors``.
 
     Keys become what the engines use: GCM's hash subkey H (NIST SP 800-38D 6.3), and HMAC's midstates.
@@ -64,7 +64,7 @@ def sa(entry: Sa, selectors: Selectors | None) -> list[int]:
         "check_selectors": inbound and selectors is not None, "copy_tos": entry.copy_tos, "df": entry.df,
         "cipher": _CIPHERS[entry.cipher], "key_size": _KEY_SIZES[len(entry.key)], "auth": _AUTHS[entry.auth],
         "outer_ttl": entry.outer_ttl, "outer_tos": entry.outer_tos, "spi": entry.spi, "salt": _text(entry.salt),
-        "mtu": entry.mtu,
+        "mtu": entry.mtu, "generation": generation,
     }
     authentication = _authentication(entry)
     tunnel = {"source": int(entry.source), "destination": int(entry.destination)} if entry.mode == Mode.TUNNEL else {}
@@ -91,16 +91,17 @@ def _authentication(entry: Sa) -> bytes:
 def cam(entry: CamEntry) -> list[int]:
     """A CAM entry: 8 words."""
     key = entry.key
-    return _words("cam", key={"destination": int(key.destination)},
+    return _words("cam", key={"destination": key.number},
                   value={"spi": key.spi, "protocol": key.protocol, "ipv6": key.destination.version == 6, "valid": 1,
-                         "dfe": entry.dfe, "sa": entry.sa, "route": entry.route})
+                         "dfe": entry.dfe, "sa": entry.sa, "route": entry.route, "generation": entry.generation})
 
 
 def rule(entry: Rule) -> list[int]:
     """A rule: 8 words."""
     return _words("rule", addresses=_addresses(entry.selectors),
                   value={**_ports(entry.selectors), "ingress": _ingress(entry.ingress), "valid": 1,
-                         "action": entry.action, "dfe": entry.dfe, "sa": entry.sa, "route": entry.route})
+                         "action": entry.action, "dfe": entry.dfe, "sa": entry.sa, "route": entry.route,
+                         "generation": entry.generation, "clear": entry.clear})
 
 
 def route(entry: Route) -> list[int]:

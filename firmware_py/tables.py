@@ -9,21 +9,41 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.packet import IKE_PORT, UDP
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import AH, ESP, Address, Auth, Cipher, Direction, Mode, Network, Sa, Selectors
+from spigate.firmware_py.toml import integer, list_of
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass
 
 Action = rdl.enum("action_e")
 Balance = rdl.enum("balance_e")
+UNLIMITED = (0,) * len(PuntClass)
+"""As ``rates`` of :class:`CfeSettings`: for hosts that a simulated gateway waits for."""
+RATES_ARE = f"a list of {len(PuntClass)} numbers, 0 to 1000000"
+
+
+def punt_rates(value: object) -> tuple[int, ...]:
+    """The ``rates`` of :class:`CfeSettings` in a configuration. ValueError where it is something else."""
+    rates = list_of(integer(0, 1_000_000))(value)
+    if len(rates) != len(PuntClass):
+        raise ValueError
+    return tuple(rates)
+
+
+MISS_SECONDS = 0.01
 
 AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
-                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI})
-"""Reasons of drops that RFC 4301 to 4303 want told."""
+                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI, Reason.GUARD})
+"""Reasons of drops that are told: those that RFC 4301 to 4303 want told, and what the guard at the network port stops."""
+ANY_VLAN = "any"
+"""A port that takes frames of all VLANs, and untagged ones."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a gateway has and can do. ``frame_bytes``: the longest frame that it takes."""
+    """What a gateway has and can do. ``frame_bytes``: the longest frame that it takes; ``clock_khz``: thousand clocks
+    a second."""
 
     dfes: int
     lanes: int
@@ -40,6 +60,7 @@ class Capabilities:
     modes: frozenset[Mode]
     icvs: frozenset[int] = frozenset({16})
     frame_bytes: int = 1918
+    clock_khz: int = 100_000
     replay_window: int = 64
     esn: bool = False
     ipv6: bool = False
@@ -79,37 +100,51 @@ SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=fr
 
 @dataclass(frozen=True)
 class CamKey:
-    """What an encrypted packet is found by."""
+    """What an encrypted packet is found by; and one of the gateway's own addresses, with :meth:`own`."""
 
     destination: Address
     spi: int
     protocol: int = ESP
 
+    @classmethod
+    def own(cls, address: Address) -> "CamKey":
+        """Says that ``address`` is one of the gateway's own, where IKE may come."""
+        return cls(address, IKE_PORT, UDP)
+
+    @property
+    def number(self) -> int:
+        """The destination as the CAM compares it: of an own address of IPv6 the last 32 bits alone."""
+        return int(self.destination) & (0xFFFF_FFFF if self.protocol == UDP else -1)
+
 
 @dataclass(frozen=True)
 class CamEntry:
-    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, then by route ``route``."""
+    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, if that is still of ``generation``, then by route
+    ``route``."""
 
     key: CamKey
     dfe: int
     sa: int
     route: int
+    generation: int = 0
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
-
-    ``order`` is the rule's place among the others: the lowest is tried first; among equals the first added.
+    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``. Where two rules have
+    packets in common they do the same to them, so it does not matter which is tried first. ``generation`` is that of the SA.
+    ``clear`` says that policy bypasses towards the network port all that the rule matches: nothing else that a rule bypasses
+    leaves there.
     """
 
     selectors: Selectors
     ingress: frozenset[Port]
     action: Action
-    order: tuple[int, ...] = ()
     dfe: int = 0
     sa: int = 0
     route: int = 0
+    generation: int = 0
+    clear: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +204,16 @@ class SaState:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """SA ``index`` of DFE ``dfe`` has reached a soft byte or packet lifetime, or has few sequence numbers left; ``over``: it has
+    stopped at a hard lifetime, or used its last number."""
+
+    dfe: int
+    index: int
+    over: bool
+
+
+@dataclass(frozen=True)
 class Event:
     """Something that the gateway tells: a packet dropped for an auditable reason, or a soft lifetime over."""
 
@@ -191,15 +236,30 @@ class CfeSettings:
     balance: Balance = Balance.ROUND_ROBIN
     enable: int = 0xFF
     weights: tuple[int, ...] = (1,) * 8
-    patience: int = 4096
+    patience: int = 0xFFFF
     miss_drop: bool = False
     rule_miss: Action = Action.PUNT
     depth_limit: int = 3
-    miss_interval: int = 0
-    punt_period: int = 0
+    miss_interval: int | None = None
+    """In clocks. None: as many as :data:`MISS_SECONDS` have."""
+    rates: tuple[float, ...] = (10_000, 2_000, 5_000, 2_000, 2_000)
+    """Frames a second that come up at the most, by :data:`PuntClass`. 0: no limit."""
+    bursts: tuple[int, ...] = (63, 32, 63, 32, 32)
+    """How many of each class may come up at once."""
+    own: frozenset[Address] = frozenset()
+    """The gateway's own addresses: where IKE comes to it. To others it is traffic like any other."""
     network_mac: bytes | None = None
     server_mac: bytes | None = None
     """Ethernet addresses of ports that take only their own frames, as a router does. None: the port takes all."""
+    network_vlan: int | str | None = None
+    server_vlan: int | str | None = None
+    """The VLANs whose frames the ports take, 1 to 4094. None: only untagged frames. :data:`ANY_VLAN`: all."""
+
+    def __post_init__(self):
+        for name in ("network_vlan", "server_vlan"):
+            vlan = getattr(self, name)
+            if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan <= 4094):
+                raise InputError(f"{name} must be 1 to 4094, {ANY_VLAN!r} or None, not {vlan!r}")
 
 
 @dataclass(frozen=True)
@@ -224,8 +284,9 @@ class Tables(Protocol):
     async def configure(self, settings: CfeSettings) -> None:
         """Sets up the classifier."""
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
-        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``.
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
+        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``. Only CAM entries and
+        rules of the same ``generation`` (0 to 255) lead to it.
 
         Raises
         ------
@@ -234,10 +295,14 @@ class Tables(Protocol):
         """
 
     async def erase_sa(self, dfe: int, index: int) -> None:
-        """Forgets an SA: all of it, keys first of all, becomes zero."""
+        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md) what it and its packets
+        have left elsewhere. Only an SA that is erased before another one takes its place is forgotten so."""
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
+
+    async def attention(self) -> list[Attention]:
+        """The SAs that have reached a limit. It is their state, told as long as they are there, and no event among others."""
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         """Lets an SA take no more packets, which are punted as if it were not there, and waits until those that it has have left:
@@ -256,7 +321,7 @@ class Tables(Protocol):
         """Removes an entry; nothing happens where there is none."""
 
     async def add_rule(self, rule: Rule) -> None:
-        """Adds a rule at its place in the order. Meanwhile packets see all other rules in order.
+        """Adds a rule.
 
         Raises
         ------
@@ -265,12 +330,12 @@ class Tables(Protocol):
         """
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        """Puts ``new``, of the same order, in the place of ``old``; packets see the one or the other.
+        """Puts ``new`` in the place of ``old``; packets see the one or the other.
 
         Raises
         ------
         InputError
-            ``old`` is not there, or ``new`` has another order.
+            ``old`` is not there.
         """
 
     async def remove_rule(self, rule: Rule) -> None:

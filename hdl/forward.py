@@ -1,18 +1,31 @@
 """The forwarding element: each packet to the egress queue that its descriptor names."""
 from amaranth.hdl import Array, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from spigate.hdl.csr.punts import REFUSED
+from spigate.hdl.guard import Guard
 from spigate.hdl.net.align import RemoveAlignment
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, Egress, Port, Reason, Report
+from spigate.hdl.net.described import DescribedFifo
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, OutOf, Port, Reason, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
-from spigate.hdl.net.packet import ALIGN, Beat, packets
+from spigate.hdl.net.packet import Beat, packets
+from spigate.hdl.punts import PuntQueues
 
 COUNTERS = {
     Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
 }
 """Members of ``FORWARD_COUNTERS`` by port."""
+RECIRCULATING = 32
+"""Packets that the queue to the classifier holds, however short."""
+
+
+class Described(data.StructLayout):
+    """A beat on its way to the classifier, and what stands beside its packet."""
+
+    def __init__(self, beat_bytes: int):
+        super().__init__({"beat": Beat(beat_bytes), "item": data.StructLayout({"depth": 2, "out_of": OutOf()})})
 
 
 class Forwarding(wiring.Component):
@@ -43,10 +56,12 @@ class Forwarding(wiring.Component):
     recirculate : Out(packets)
         Frames with alignment bytes.
     recirculate_egress : Out(stream of Egress)
-        One for each of ``recirculate``, offered no later than its first beat. The packet behind waits until it is
-        taken.
+        One for each of ``recirculate``, in order, offered no later than its first beat.
+    punts : In(array of Policer), spi_open : Out(1)
+        As ``limits`` and ``spi_open`` of :class:`~spigate.hdl.punts.PuntQueues`.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped.
+        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.csr.punts.REFUSED`);
+        GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
     counters : Out(FORWARD_COUNTERS)
     """
 
@@ -58,6 +73,7 @@ class Forwarding(wiring.Component):
             "i": In(packets(beat_bytes)).array(sources), "egress": In(stream.Signature(Egress())).array(sources),
             "network": Out(packets(beat_bytes)), "server": Out(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
             "recirculate": Out(packets(beat_bytes)), "recirculate_egress": Out(stream.Signature(Egress())),
+            "punts": In(CfeControl().members["punts"]), "spi_open": Out(1),
             "reports": Out(stream.Signature(Report())), "counters": Out(FORWARD_COUNTERS),
         })
 
@@ -66,78 +82,95 @@ class Forwarding(wiring.Component):
         merges, queues = {}, {}
         for port in Port:
             name = port.name.lower()
+            described = port is Port.RECIRCULATE
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
-                Beat(self._beat_bytes), count=self._sources, last=lambda beat: beat.last)
-            m.submodules[f"{name}_queue"] = queues[port] = PacketFifo(
-                beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
-            connect(m, merges[port].o, queues[port].i)
+                Described(self._beat_bytes) if described else Beat(self._beat_bytes), count=self._sources,
+                last=(lambda item: item.beat.last) if described else (lambda beat: beat.last))
+            if described:
+                queue = DescribedFifo(Described(self._beat_bytes)["item"].shape, beat_bytes=self._beat_bytes, depth=self._depth,
+                                      items=RECIRCULATING)
+            elif port is Port.CE:
+                queue = PuntQueues(beat_bytes=self._beat_bytes, depth=self._depth)
+            else:
+                queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True,
+                                   wipe=port != Port.NETWORK)
+            m.submodules[f"{name}_queue"] = queues[port] = queue
+            if not described:
+                connect(m, merges[port].o, queue.i)
 
-        for source, (packet, egress) in enumerate(zip(self.i, self.egress, strict=True)):
+        m.submodules.guard = guard = Guard(beat_bytes=self._beat_bytes, sources=self._sources)
+        for source in range(self._sources):
+            connect(m, wiring.flipped(self.i[source]), guard.i[source])
+            connect(m, wiring.flipped(self.egress[source]), guard.egress[source])
+        for source, (packet, egress) in enumerate(zip(guard.o, guard.o_egress, strict=True)):
             taking = Array(merges[port].i[source].ready for port in Port)
             m.d.comb += [
                 packet.ready.eq(egress.valid & taking[egress.payload.port]),
                 egress.ready.eq(packet.valid & packet.ready & packet.payload.last),
             ]
-            # The depth rides in the first of the alignment bytes.
-            first = Signal(init=1, name=f"first{source}")
-            with m.If(packet.valid & packet.ready):
-                m.d.sync += first.eq(packet.payload.last)
             for port, merge in merges.items():
                 lane = merge.i[source]
-                m.d.comb += [
-                    lane.valid.eq(packet.valid & egress.valid & (egress.payload.port == port)),
-                    lane.payload.eq(packet.payload),
-                ]
+                m.d.comb += lane.valid.eq(packet.valid & egress.valid & (egress.payload.port == port))
                 if port is Port.RECIRCULATE:
-                    with m.If(first):
-                        m.d.comb += lane.payload.data[:8].eq(egress.payload.depth)
+                    item = lane.payload.item
+                    m.d.comb += [
+                        lane.payload.beat.eq(packet.payload), item.depth.eq(egress.payload.depth),
+                        item.out_of.eq(egress.payload.out_of),
+                    ]
+                else:
+                    m.d.comb += lane.payload.eq(packet.payload)
 
         for port, output in ((Port.NETWORK, self.network), (Port.SERVER, self.server)):
             m.submodules[f"{port.name.lower()}_remove"] = remove = RemoveAlignment(self._beat_bytes)
             connect(m, queues[port].o, remove.i)
             connect(m, remove.o, wiring.flipped(output))
         connect(m, queues[Port.CE].o, wiring.flipped(self.punt))
-        self._recirculate(m, queues[Port.RECIRCULATE].o)
-        self._account(m, queues)
+        m.d.comb += [queues[Port.CE].limits.eq(self.punts), self.spi_open.eq(queues[Port.CE].spi_open)]
+        self._recirculate(m, merges[Port.RECIRCULATE].o, queues[Port.RECIRCULATE])
+        self._account(m, queues, guard)
         return m
 
-    def _recirculate(self, m, queue):
-        """Takes the depth out of the alignment bytes and offers it beside the packet."""
-        first = Signal(init=1)
-        offered = Signal()
-        item = self.recirculate_egress
+    def _recirculate(self, m, merged, queue):
+        """To the classifier, with what is known of each packet beside it."""
+        item, egress = queue.items.payload, self.recirculate_egress.payload
         m.d.comb += [
-            self.recirculate.valid.eq(queue.valid & offered), queue.ready.eq(self.recirculate.ready & offered),
-            self.recirculate.payload.eq(queue.payload),
+            queue.i.payload.eq(merged.payload.beat), queue.item.eq(merged.payload.item),
+            queue.i.valid.eq(merged.valid), merged.ready.eq(queue.i.ready),
+            egress.port.eq(Port.RECIRCULATE), egress.depth.eq(item.depth), egress.out_of.eq(item.out_of),
+            self.recirculate_egress.valid.eq(queue.items.valid), queue.items.ready.eq(self.recirculate_egress.ready),
         ]
-        with m.If(first):
-            m.d.comb += self.recirculate.payload.data[:8 * ALIGN].eq(0)
-        with m.If(item.ready):
-            m.d.sync += item.valid.eq(0)
-        with m.If(queue.valid & queue.ready):
-            m.d.sync += [first.eq(queue.payload.last), offered.eq(~queue.payload.last)]
-        with m.If(queue.valid & ~offered & (~item.valid | item.ready)):
-            m.d.sync += [
-                offered.eq(1), item.valid.eq(1), item.payload.port.eq(Port.RECIRCULATE),
-                item.payload.depth.eq(queue.payload.data),
-            ]
+        connect(m, queue.o, wiring.flipped(self.recirculate))
 
-    def _account(self, m, queues):
-        """Counts what is kept and reports what is dropped. Drops look alike: those not yet reported are a number."""
-        pending = Signal(8)
-        room = pending < 2 ** len(pending) - 1 - len(queues)
-        drops = []
+    def _account(self, m, queues, guard):
+        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers."""
+        losses = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
-            beat, lost = queue.i.payload, queue.dropped.valid & room
-            m.d.comb += queue.dropped.ready.eq(room)
-            drops.append(lost)
-            counter = self.counters[COUNTERS[port]]
-            with m.If(queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~queue.dropped.valid):
+            dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
+            if port is Port.CE:
+                losses |= {reason: [(dropped, dropped.payload == kind)] for kind, reason in REFUSED.items()}
+                kept = queue.kept
+            else:
+                losses[Reason.QUEUE_FULL].append((dropped, 1))
+                beat = queue.i.payload
+                kept = queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~dropped.valid
+            with m.If(kept):
                 m.d.sync += counter.eq(counter + 1)
-        report = self.reports
-        m.d.comb += [
-            report.valid.eq(pending != 0),
-            report.payload.reason.eq(Reason.QUEUE_FULL), report.payload.dropped.eq(1),
-            report.payload.dfe.eq(FROM_FORWARDING),
-        ]
-        m.d.sync += pending.eq(pending + sum(drops) - (report.valid & report.ready))
+        pending = {reason: Signal(8, name=f"pending_{reason.name.lower()}") for reason in losses}
+        report, free, told = self.reports, Signal(), Signal(len(pending))
+        m.d.comb += [free.eq(~report.valid | report.ready), guard.reports.ready.eq(free)]
+        with m.If(free):
+            m.d.sync += [report.valid.eq(told.any() | guard.reports.valid), report.payload.eq(guard.reports.payload)]
+            # One at a time: the guard first, then whoever comes first here.
+            with m.If(~guard.reports.valid):
+                m.d.sync += report.payload.eq(Report().const({"dropped": 1, "dfe": FROM_FORWARDING}))
+                for at, (reason, count) in reversed(list(enumerate(pending.items()))):
+                    with m.If(count != 0):
+                        m.d.comb += told.eq(1 << at)
+                        m.d.sync += report.payload.reason.eq(reason)
+        for at, (reason, drops) in enumerate(losses.items()):
+            count, room = pending[reason], Signal(name=f"room_{reason.name.lower()}")
+            m.d.comb += room.eq(count < 2 ** len(count) - 1 - len(drops))
+            for dropped, mine in drops:
+                with m.If(mine):
+                    m.d.comb += dropped.ready.eq(room)
+            m.d.sync += count.eq(count + sum(dropped.valid & mine & room for dropped, mine in drops) - told[at])

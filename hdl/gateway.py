@@ -10,7 +10,7 @@ from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
-from spigate.hdl.net.descriptor import MAX_DFES, SaState, StateRequest, Table, TableWrite
+from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, Table, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 
@@ -36,6 +36,8 @@ class Gateway(wiring.Component):
         SAs of each DFE, a power of two, 256 or more.
     sources : int
         Prefixes that may speak in the clear, in each DFE.
+    clock_khz : int
+        Thousand clocks a second, which the register ``clock`` tells the host.
     engine : callable
         Makes a lane's engine (:class:`~spigate.hdl.crypto.interface.EngineSignature`).
 
@@ -50,14 +52,15 @@ class Gateway(wiring.Component):
     """
 
     def __init__(self, *, beat_bytes: int = 16, dfes: int = 2, lanes: int = 1, cam_entries: int = 1024, rules: int = 32,
-                 routes: int = 64, sa_entries: int = 256, sources: int = 16, engine=CompactEngine):
+                 routes: int = 64, sa_entries: int = 256, sources: int = 16, clock_khz: int = 100_000,
+                 engine=CompactEngine):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         if not 1 <= lanes <= 4:
             raise ValueError(f"lanes must be 1 to 4, not {lanes!r}")
         self.beat_bytes, self.dfes, self.lanes = beat_bytes, dfes, lanes
         self.cam_entries, self.rules, self.routes = cam_entries, rules, routes
-        self.sa_entries, self.sources, self.engine = sa_entries, sources, engine
+        self.sa_entries, self.sources, self.clock_khz, self.engine = sa_entries, sources, clock_khz, engine
         super().__init__({
             "network_i": In(packets(beat_bytes)), "network_o": Out(packets(beat_bytes)),
             "server_i": In(packets(beat_bytes)), "server_o": Out(packets(beat_bytes)),
@@ -75,13 +78,16 @@ class Gateway(wiring.Component):
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
         control = ControlPlane(dfes=self.dfes, reporters=self.dfes + 2, beat_bytes=self.beat_bytes, lanes=self.lanes,
                                sa_entries=self.sa_entries, sources=self.sources, cam_entries=self.cam_entries,
-                               rules=self.rules, routes=self.routes)
+                               rules=self.rules, routes=self.routes, clock_khz=self.clock_khz)
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
         # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
-        connect(m, wiring.flipped(self.network_i), cfe.network)
-        connect(m, wiring.flipped(self.server_i), cfe.server)
-        connect(m, wiring.flipped(self.inject), cfe.inject)
+        # After a reset nothing comes in before all tables are empty.
+        for port, inner in ((self.network_i, cfe.network), (self.server_i, cfe.server), (self.inject, cfe.inject)):
+            m.d.comb += [
+                inner.payload.eq(port.payload), inner.valid.eq(port.valid & ~control.closed),
+                port.ready.eq(inner.ready & ~control.closed),
+            ]
         across(m, "direct", cfe.direct, forwarding.i[self.dfes])
         across(m, "direct_egress", cfe.direct_egress, forwarding.egress[self.dfes])
         for index, dfe in enumerate(dfes):
@@ -90,7 +96,10 @@ class Gateway(wiring.Component):
             across(m, f"dfe_{index}_info", cfe.dfe_info[index], dfe.info, half=True)
             across(m, f"dfe_{index}_o", dfe.o, forwarding.i[index])
             across(m, f"dfe_{index}_egress", dfe.egress, forwarding.egress[index])
-            m.d.comb += [cfe.dfe_free[index].eq(dfe.free), dfe.index.eq(index), dfe.time.eq(control.time)]
+            m.d.comb += [
+                cfe.dfe_free[index].eq(dfe.free), cfe.dfe_busy[index].eq(dfe.busy), cfe.dfe_gone[index].eq(dfe.gone),
+                dfe.index.eq(index), dfe.time.eq(control.time),
+            ]
         connect(m, forwarding.network, wiring.flipped(self.network_o))
         connect(m, forwarding.server, wiring.flipped(self.server_o))
         connect(m, forwarding.punt, wiring.flipped(self.punt))
@@ -113,7 +122,9 @@ class Gateway(wiring.Component):
             connect(m, dfe.state, states.dfe_state[index])
             m.d.comb += control.dfe_counters[index].eq(dfe.counters)
         m.d.comb += [
-            cfe.control.eq(control.cfe), cfe.time.eq(control.time), control.healthy.eq(cfe.healthy),
+            cfe.control.eq(control.cfe), cfe.time.eq(control.time), cfe.spi_open.eq(forwarding.spi_open),
+            forwarding.punts.eq(control.cfe.punts), control.healthy.eq(cfe.healthy),
+            control.wiping.eq(Cat(dfe.wiping for dfe in dfes).any()),
             control.cfe_counters.eq(cfe.counters), control.forward_counters.eq(forwarding.counters),
         ]
         return m
@@ -148,7 +159,7 @@ class TableRoutes(wiring.Component):
             with m.If(self.i.valid & ~of_dfe):
                 m.d.sync += self.cfe.valid.eq(1)
             for index, target in enumerate(self.dfe):
-                with m.If(self.i.valid & of_dfe & (write.dfe == index)):
+                with m.If(self.i.valid & of_dfe & ((write.dfe == index) | (write.dfe == ALL_DFES))):
                     m.d.sync += target.valid.eq(1)
         return m
 

@@ -6,15 +6,17 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import cocotb
+from cocotb.triggers import Event
 
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.packet import UDP
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import ESP, Direction, Selectors
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, SENDER, Tunnels, behind, ipv4, misplaced
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
+from spigate.sim.session import holds
 
 SMALLEST = 64
 """Bytes of the frames for the CFE."""
@@ -46,20 +48,34 @@ class Bench:
         await tunnels.write(self.driver)
         plain = [tunnels.clear(job["size"], number) for number in range(job["packets"])]
         frames = [tunnels.frame(number, packet) for number, packet in enumerate(plain)]
-        sent = []
+        sent, place = [], []
         for number, frame in enumerate(frames):
+            place.append(len(sent))
             sent.append(frame)
             if job.get("repeat") and number % job["repeat"] == 2:
                 sent.append(frames[number - 2])
         before = (await self.driver.counters()).drops
 
+        # As many are inside as there is room for, those behind the one that left last counted: what does not fit is dropped.
+        window = self.dfes * holds(max(map(len, frames)), lanes=self.driver.capabilities.lanes)
+        first, progress, keep = sink.received, Event(), sink.on_arrival
+
+        def arrive(arrival):
+            keep(arrival)
+            progress.set()
+
         async def feed():
-            for frame in sent:
+            for number, frame in enumerate(sent):
+                while number - place[min(sink.received - first, len(place) - 1)] >= window:
+                    progress.clear()
+                    await progress.wait()
                 await source.send(frame)
 
+        sink.on_arrival = arrive
         task = cocotb.start_soon(feed())
         arrived = [await sink.receive() for _ in plain]
         await task
+        sink.on_arrival = keep
         await self.board.clocks(SETTLE)
         after = (await self.driver.counters()).drops
         replays = after.get(Reason.REPLAY, 0) - before.get(Reason.REPLAY, 0)
@@ -99,7 +115,8 @@ class Bench:
         """
         board, driver, dfes = self.board, self.driver, range(self.dfes)
         keys = [CamKey(OURS, FIRST_SPI + dfe) for dfe in dfes]
-        rules = [Rule(Selectors(PROTECTED, ip_network(behind(dfe))), frozenset({Port.SERVER}), Action.BYPASS, dfe=dfe) for dfe in dfes]
+        rules = [Rule(Selectors(PROTECTED, ip_network(behind(dfe))), frozenset({Port.SERVER}), Action.BYPASS, dfe=dfe, clear=True)
+                 for dfe in dfes]
         await driver.write_route(0, Route(Port.NETWORK))
         for dfe in dfes:
             await driver.write_source(dfe, 0, Source(PROTECTED, frozenset({Port.SERVER})))
@@ -117,7 +134,9 @@ class Bench:
                 start = source.started
             await source.send(ETHERNET + packets[number % self.dfes])
         clocks = (source.started - start) / COUNTED
-        for _ in range(WARM_UP + COUNTED + 1):
+        # Where the DFEs are slower than the CFE, not all come out.
+        await board.clocks(SETTLE)
+        while sink.waiting():
             await sink.receive()
         for dfe in dfes:
             await driver.write_source(dfe, 0, None)
@@ -132,7 +151,7 @@ async def measure(dut):
     board = Board(dut)
     await board.start()
     driver = await Driver.open(board.bus)
-    await driver.configure(CfeSettings(enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF))
+    await driver.configure(CfeSettings(enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF, miss_interval=0, rates=UNLIMITED))
     bench = Bench(board, driver, given["stand_in"])
     found = {}
     for name, job in given["jobs"].items():

@@ -15,7 +15,7 @@ from cocotb.triggers import Lock, Timer
 
 from spigate.firmware_py.bus import BusError, check_burst
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.punt import InjectHeader, InjectMode, Place, Port, PuntHeader, pack_inject, unpack_punt
 from spigate.sim import build
 
 PERIOD_NS = 10
@@ -23,7 +23,8 @@ MAX_BYTES = 4096
 """Longest frame that the bus models play or collect."""
 MAX_WORDS = 64
 """Words in one burst of the bus model; longer ones are cut up."""
-FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model")
+FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model",
+          "sent something beyond tkeep")
 
 
 @dataclass(frozen=True)
@@ -194,9 +195,9 @@ class BoardPuntPort:
         """The next punted frame; waits for one."""
         return unpack_punt((await self._sink.receive()).frame)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
         """Sends ``frame`` down."""
-        await self._source.send(pack_inject(InjectHeader(mode, port, depth), frame))
+        await self._source.send(pack_inject(InjectHeader(mode, port, depth, out_of), frame))
 
 
 class Board:
@@ -209,6 +210,9 @@ class Board:
     bus : BoardBus
     port : BoardPuntPort
         On ``inject`` and ``punt``.
+
+    Whatever the guard at the network port stops ends the simulation as failed, unless :meth:`expect_guard` says that the test has made
+    tables that are wrong.
     """
 
     def __init__(self, dut):
@@ -244,6 +248,15 @@ class Board:
     async def clocks(self, count: int) -> None:
         """Waits for ``count`` clocks."""
         await self.timer(count)
+
+    def expect_guard(self) -> None:
+        """The guard at the network port may stop packets from now on: the test sends some that must not leave."""
+        self._dut.guard_may_stop.value = 1
+
+    @property
+    def guard_stops(self) -> int:
+        """Packets that the guard has stopped."""
+        return int(self._dut.guard_stops.value)
 
     def check(self) -> None:
         """Raises :class:`Unsound` where the gateway has broken the rules of a port."""

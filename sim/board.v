@@ -8,6 +8,18 @@ module board #(
     initial begin clk = 0; rst = 1; cycle = 0; end
     always @(posedge clk) cycle <= cycle + 1;
 
+    // The guard at the network port never stops anything, unless a test has made tables that are wrong and says so.
+    reg guard_may_stop;
+    reg [31:0] guard_stops;
+    initial begin guard_may_stop = 0; guard_stops = 0; end
+    always @(posedge clk) if (!rst && gateway.gateway.forwarding.guard.stopped) begin
+        guard_stops <= guard_stops + 1;
+        if (!guard_may_stop) begin
+            $display("Clock %0d: a packet without a reason to leave was stopped at the network port", cycle);
+            $finish;
+        end
+    end
+
     wire [8*BEAT_BYTES-1:0] network_in_data, server_in_data, inject_data, network_out_data, server_out_data, punt_data;
     wire [BEAT_BYTES-1:0] network_in_keep, server_in_keep, inject_keep, network_out_keep, server_out_keep, punt_keep;
     wire network_in_valid, server_in_valid, inject_valid, network_out_valid, server_out_valid, punt_valid;

@@ -15,12 +15,15 @@ class Configuration:
     stand_in : bool
         Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is left
         is what stands around it.
+    clock_khz : int
+        What the gateway tells of its clock: about as fast as a simulated one runs.
     """
 
     beat_bytes: int = 16
     dfes: int = 2
     lanes: int = 1
     stand_in: bool = False
+    clock_khz: int = 50
 
     def gateway(self):
         """The gateway.

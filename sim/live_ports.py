@@ -13,8 +13,10 @@ import cocotb
 from cocotb.triggers import Event
 
 from spigate.firmware_py.bus import BusError
+from spigate.firmware_py.classes import Classes
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host.links import Tap
+from spigate.firmware_py.punt import punt_class
 from spigate.firmware_py.remote import GREETING, Kind, Message, Messages, pack_words, unpack_words
 from spigate.sim.board import MAX_BYTES, Arrival, Board, Sink, Source
 
@@ -29,7 +31,9 @@ MAX_WAITING = 4
 MAX_REQUESTS = 16
 """Requests that wait before no more is read."""
 MAX_OUTPUT = 1 << 20
-"""Bytes that wait for a control element that does not read; beyond, punts are dropped and requests wait."""
+"""Bytes that wait for a control element that does not read; beyond, requests wait."""
+PUNT_OUTPUT = 1 << 16
+"""The same, beyond which punts wait, by class; what finds its class full is dropped."""
 _RECEIVE_BYTES = 1 << 16
 
 
@@ -45,6 +49,7 @@ class Client:
     def __init__(self):
         self._messages = Messages()
         self._requests: deque[Message] = deque()
+        self._punts: Classes[bytes] = Classes()
         self.output = bytearray(GREETING)
 
     @property
@@ -70,10 +75,18 @@ class Client:
 
     def punt(self, data: bytes) -> bool:
         """Tells a punted frame; False where there is no room for it."""
-        if len(self.output) >= MAX_OUTPUT:
-            return False
-        self.output += Message(Kind.PUNT, data).pack()
-        return True
+        told = self._punts.push(punt_class(data), data)
+        self._fill()
+        return told
+
+    def sent(self, count: int) -> None:
+        """So many bytes of ``output`` have been sent."""
+        del self.output[:count]
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._punts and len(self.output) < PUNT_OUTPUT:
+            self.output += Message(Kind.PUNT, self._punts.pop()[1]).pack()
 
 
 class _Device:
@@ -232,7 +245,7 @@ class Live:
     def _flush(self) -> None:
         output = self._client.output
         try:
-            del output[:self._connection.send(output, socket.MSG_NOSIGNAL)]
+            self._client.sent(self._connection.send(output, socket.MSG_NOSIGNAL))
         except BlockingIOError:
             return
         except OSError:

@@ -108,8 +108,9 @@ module packet_sink #(
     reg [15:0] length;
     reg [63:0] first, last;
     reg [31:0] frames;
-    // What the port did wrong: bit 0 took a beat back or changed it while it waited, 1 a hole in tkeep, 2 a frame too long for this model.
-    reg [2:0] faults;
+    // What the port did wrong: bit 0 took a beat back or changed it while it waited, 1 a hole in tkeep, 2 a frame too long for this model,
+    // 3 something in tdata beyond tkeep.
+    reg [3:0] faults;
 
     reg [15:0] index, bytes, noise;
     reg waiting;
@@ -117,7 +118,6 @@ module packet_sink #(
     integer lane;
     genvar byte_lane;
 
-    // Bytes that are not kept may be undefined.
     wire [8*BEAT_BYTES-1:0] kept;
     generate
         for (byte_lane = 0; byte_lane < BEAT_BYTES; byte_lane = byte_lane + 1) begin : keep
@@ -140,6 +140,7 @@ module packet_sink #(
         if (waiting && (!tvalid || offer != offered)) faults[0] <= 1;
         if (tvalid && tready && !rst) begin
             if (holes != 0 || tkeep == 0 || !tlast && tkeep != {BEAT_BYTES{1'b1}}) faults[1] <= 1;
+            if (tdata !== kept) faults[3] <= 1;
             if (index == BEATS) faults[2] <= 1;
             else frame[8*BEAT_BYTES*index +: 8*BEAT_BYTES] <= kept;
             if (index == 0) first <= cycle;

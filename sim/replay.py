@@ -7,8 +7,9 @@ from pathlib import Path
 
 from spigate.firmware_py import capture
 from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Miss, Settings
-from spigate.firmware_py.tables import Balance
+from spigate.firmware_py.tables import ANY_VLAN, UNLIMITED, Balance, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
@@ -21,9 +22,9 @@ DEFAULT_BALANCE = "flow-hash"
 MISSES = tuple(miss.value for miss in Miss)
 DATAPLANES = ("gateware", "soft")
 PATIENCE = 0xFFFF
-"""Clocks that a packet may wait for room in a DFE's queue. All that there is, for nothing is lost in a replay
-because a DFE is slow.
-"""
+"""Clocks in which a DFE finishes a packet, or else counts as dead. All that there are: in a replay none does for being slow."""
+CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN, miss_interval=0, rates=UNLIMITED)
+"""A capture does not say of which VLAN a port is: what was captured there was taken."""
 
 
 def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
@@ -59,7 +60,7 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
-        return software.play(given, Settings(miss=Miss(miss)), out)
+        return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(TESTBENCH, waveform=waveform, parameters={
         "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})

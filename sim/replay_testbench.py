@@ -1,19 +1,21 @@
 """Inside the simulator: what :func:`spigate.sim.replay.replay` starts."""
+from dataclasses import replace
 from pathlib import Path
 
 import cocotb
 
 from spigate.firmware_py import capture
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Miss, Settings
-from spigate.firmware_py.tables import Balance, CfeSettings
+from spigate.firmware_py.tables import Balance
 from spigate.sim.build import parameters
 from spigate.sim.play import play
-from spigate.sim.replay import PATIENCE
+from spigate.sim.replay import CFE, PATIENCE
 
 
 @cocotb.test()
 async def replay(dut):
     given = parameters()
     balance = Balance[given["balance"].upper().replace("-", "_")]
-    settings = Settings(miss=Miss(given["miss"]), cfe=CfeSettings(balance=balance, patience=PATIENCE))
+    settings = Settings(default=PolicyAction.BYPASS, miss=Miss(given["miss"]), cfe=replace(CFE, balance=balance, patience=PATIENCE))
     await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))

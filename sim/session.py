@@ -10,6 +10,9 @@ from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.punt import Port, PuntHeader, Reason, unpack_punt
 from spigate.hdl.csr import rdl
+from spigate.hdl.dfe.fill import QUEUE_BYTES, QUEUE_PACKETS
+from spigate.hdl.dfe.job import BUFFERS
+from spigate.hdl.net.packet import ALIGN
 from spigate.sim.board import Arrival, Board
 from spigate.sim.report import DROPS, LAST_DROP, report
 
@@ -19,10 +22,19 @@ STALLED = 40_000
 """Clocks without anything coming of the frames inside after which the gateway counts as hung."""
 
 
+def holds(frame_bytes: int, *, lanes: int = 1) -> int:
+    """Frames of that length that may be inside, all on their way through one DFE, without one being dropped for want of room:
+    those in its lanes' buffers and those in its queue."""
+    longest_beat = 16
+    beats = -(-(frame_bytes + ALIGN) // longest_beat)
+    return BUFFERS * lanes + min(QUEUE_PACKETS, QUEUE_BYTES // (beats * longest_beat)) - 1
+
+
 class Session:
     """Feeds frames to a gateway and lets its control element answer punts.
 
-    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work. Where a punt comes up,
+    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work, but not more than one DFE
+    has room for: the gateway drops what does not fit. Where a punt comes up,
     no frame follows before all that are inside are accounted for (out, punted, dropped) and the control element
     has answered the punts in their order; so no packet of a flow overtakes an earlier one that had to go round
     by the control element.
@@ -52,6 +64,7 @@ class Session:
         self.punted: list[tuple[PuntHeader, bytes]] = []
         self.dropped: Counter[Reason] = Counter()
         self._punts: deque[tuple[PuntHeader, bytes]] = deque()
+        self._longest = 0
         self._arrived = Event()
         self._begun, self.ended = board.cycle, board.cycle
         board.network_out.on_arrival = lambda arrival: self._leave(Port.NETWORK, arrival)
@@ -87,7 +100,9 @@ class Session:
         """Lets ``frame`` come in at NETWORK or SERVER."""
         if self._punts:
             await self.settle()
-        while self.inside >= self._window:
+        # The longest frame that may still be inside.
+        self._longest = max(self._longest if self.inside else 0, len(frame))
+        while self.inside >= min(self._window, holds(self._longest)):
             await self._wait()
         source = self._board.network if port == Port.NETWORK else self._board.server
         await source.send(frame, damaged=damaged)

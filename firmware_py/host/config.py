@@ -15,7 +15,7 @@ from spigate.firmware_py.network import Interface, NetworkRoute, parse_mac
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Address, Selectors
-from spigate.firmware_py.tables import Balance, CfeSettings, Source
+from spigate.firmware_py.tables import RATES_ARE, Balance, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 
 
@@ -95,10 +95,14 @@ GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
                 "`flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
     Key("enable", f"a list of DFEs, 0 to {DFES - 1}", list_of(integer(0, DFES - 1)), "DFEs that get work.", list(range(DFES)), "all"),
     Key("weights", f"a list of at most {DFES} numbers, 0 to 15", _weights, "Of the DFEs, for `weighted`.", [1] * DFES, "1 each"),
-    toml.number("patience", 0, 0xFFFF, "Clocks that a packet waits for a DFE without room, before that one counts as dead.", 0xFFFF),
+    toml.number("patience", 0, 0xFFFF, "Clocks within which a DFE that has packets finishes one; otherwise its SAs move, until it does. "
+                "Longer than any packet takes, which is below 16384.", 0xFFFF),
     toml.number("depth_limit", 0, 3, "Layers of IPsec, one inside the other, behind the first.", 3),
-    toml.number("miss_interval", 0, 0xFF_FFFF, "Clocks within which packets of one unknown SPI come up to this host once; 0: all do.", 0),
-    toml.number("punt_period", 0, 0xFFFF, "Clocks for each packet that comes up, where many do; 0: no limit.", 0),
+    Key("miss_interval", f"a number, 0 to {0xFF_FFFF}", toml.integer(0, 0xFF_FFFF), "Clocks within which packets of one unknown SPI come "
+        "up to this host once; 0: all do.", None, "10 ms"),
+    Key("punt_rates", RATES_ARE, punt_rates, "Frames a second that come up to this host at the most, of each class: IKE to an address of "
+        "its own; ARP, neighbour discovery and what is not IP; packets of SAs that the hardware cannot do alone, and of those that this "
+        "host does; unknown SPIs; all others. 0: no limit.", list(CfeSettings.rates)),
 ))
 POLICY = Schema("policy", "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
                           "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
@@ -216,5 +220,5 @@ def _source(table: Table) -> Source:
 
 def _cfe(table: Table) -> CfeSettings:
     values = GATEWAY.read(table)
-    enable, weights = values.pop("enable"), tuple(values.pop("weights"))
-    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, **values)
+    enable, weights, rates = values.pop("enable"), tuple(values.pop("weights")), tuple(values.pop("punt_rates"))
+    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, rates=rates, **values)

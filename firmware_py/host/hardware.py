@@ -2,7 +2,8 @@
 packets ask for it.
 
 One task does it all, one thing after the other: first what IKE wants, then frames. So a policy is there before a packet is looked at
-that it is about. Frames of the host's (IKE, ARP, what it sends) and others take turns, so that no flood of the one keeps the other waiting.
+that it is about. What the host sends and what came up take turns, and what came up does so by class (:mod:`spigate.firmware_py.classes`),
+so that no flood of the one keeps the other waiting.
 """
 import asyncio
 import logging
@@ -14,12 +15,12 @@ from functools import partial
 
 from spigate.firmware_py.bus import BusError
 from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.classes import Classes
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.counting import Counting
 from spigate.firmware_py.host.dataplane import (
-    NEARLY_USED_UP,
     Hooks,
     Metric,
     SaOrPolicy,
@@ -31,14 +32,14 @@ from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
-from spigate.firmware_py.ike.selectors import reverse
 from spigate.firmware_py.packet import Ip
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
-from spigate.firmware_py.punt import Port, PuntHeader, Reason
+from spigate.firmware_py.policy import Policy, PolicyAction, exceptions
+from spigate.firmware_py.punt import Port, PuntHeader
 from spigate.firmware_py.remote import RemoteGateway
-from spigate.firmware_py.sa import Address, Direction, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Sa
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import SaState
+from spigate.hdl.csr.punts import PuntClass, class_of
 
 POLL_SECONDS = 1.0
 """So often the hardware is asked for events, counters and how far SAs are."""
@@ -46,8 +47,8 @@ STATES = 64
 """SAs that are asked each time; where there are more, they take turns."""
 CONFIRM_POLLS = 30
 """Neighbours are asked again with every so manieth."""
-MAX_PUNTS = 1024
-"""Frames that wait, of the host's and of others; what comes then is dropped."""
+MAX_HOSTS = 1024
+"""Frames that wait of those that the host sends; what comes then is dropped."""
 NEIGHBOUR_SECONDS = 0.02
 """So long changes of neighbours are gathered, at least."""
 
@@ -62,7 +63,8 @@ class Active:
     since: float
     state: SaState
     where: str = ""
-    told: bool = False
+    told: int = 0
+    """What IKE was told: 1 that it is to be replaced, 2 that it has stopped."""
 
 
 class Hardware:
@@ -82,7 +84,8 @@ class Hardware:
         self._active: OrderedDict[tuple, Active] = OrderedDict()
         self._spis: set[int] = set()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
-        self._punts: deque[Punt] = deque()
+        self._punts: Classes[Punt] = Classes()
+        self._waited: deque[Punt] = deque()
         self._hosts: deque[Callable[[], Awaitable[None]]] = deque()
         self._wake = asyncio.Event()
         self._polls, self._polling = 0, False
@@ -126,9 +129,9 @@ class Hardware:
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
-            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
+            policies=[*(policy for exception in config.policies for policy in exceptions(*exception)), *traps],
             settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
-        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
+        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
@@ -169,25 +172,21 @@ class Hardware:
             except InputError:  # a header that nobody here knows
                 self._drops["malformed"] += 1
                 continue
-            if punt[0].reason in (Reason.IKE, Reason.NOT_IP):
-                self._of_host(self._control.handle, *punt)
-            elif len(self._punts) >= MAX_PUNTS:
-                self._drops["punt_queue"] += 1
-            else:
-                self._punts.append(punt)
-                self._wake.set()
+            self._punts.push(class_of(punt[0].reason), punt)
+            self._wake.set()
 
     async def _work(self) -> None:
         turn = False
         while True:
             if self._wanted:
                 await self._try(self._wanted.popleft())
-            elif self._hosts and (turn or not self._punts):
+            elif self._hosts and (turn or not self._waited and not self._punts):
                 turn = False
                 await self._try(self._hosts.popleft())
-            elif self._punts:
+            elif self._waited or self._punts:
                 turn = True
-                await self._try(partial(self._punted, *self._punts.popleft()))
+                punt = self._waited.popleft() if self._waited else self._punts.pop()[1]
+                await self._try(partial(self._punted, *punt))
             else:
                 self._wake.clear()
                 await self._wake.wait()
@@ -218,9 +217,9 @@ class Hardware:
         self._wake.set()
 
     def _of_host(self, do: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """The same for a frame that the host gets or sends."""
-        if len(self._hosts) >= MAX_PUNTS:
-            self._drops["punt_queue"] += 1
+        """The same for a frame that the host sends."""
+        if len(self._hosts) >= MAX_HOSTS:
+            self._drops["host_queue"] += 1
             return
         self._hosts.append(partial(do, *arguments))
         self._wake.set()
@@ -273,12 +272,13 @@ class Hardware:
     # Punts
 
     async def _punted(self, header: PuntHeader, frame: bytes) -> None:
-        if not self._waiting.waits(header, frame, self._spis.__contains__):
+        local = class_of(header.reason) in (PuntClass.IKE, PuntClass.LINK)
+        if local or not self._waiting.waits(header, frame, self._spis.__contains__):
             await self._control.handle(header, frame)
 
     def _again(self, punts: Iterable[Punt]) -> None:
         """What waited is done before what came later."""
-        self._punts.extendleft(reversed(list(punts)))
+        self._waited.extendleft(reversed(list(punts)))
         self._wake.set()
 
     # The host at the ports
@@ -337,15 +337,19 @@ class Hardware:
 
     async def _poll(self) -> None:
         self._polls, self._polling = self._polls + 1, False
-        for event, sa in await self._control.poll():
-            if sa is not None and event.reason in (Reason.SOFT_LIFETIME, Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
-                self._hooks.expired(sa, event.dropped)
+        await self._control.poll()  # Nobody else takes the events.
+        for sa, over in await self._control.worn():
+            active = self._active.get(sa.identity)
+            if active is not None and active.told <= over:
+                active.told = over + 1
+                self._hooks.expired(sa, over)
         await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))
             await self._look(next(reversed(self._active.values())))
         await self._counting.look()
-        self._drops["punt_queue"] += self._gateway.take_lost()
+        for kind, count in (self._gateway.take_lost() + self._punts.take_lost()).items():
+            self._drops[f"{kind.name.lower()}_queue"] += count
         self._waiting.tick(self._clock())
         if self._polls % CONFIRM_POLLS == 0:
             self._ports.confirm()
@@ -361,21 +365,8 @@ class Hardware:
         active.where = f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
         if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)
-        if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
-            active.told = True
-            self._hooks.expired(sa, False)
 
 
 def _renamed(active: Active, new: Sa) -> Active:
     active.sa = new
     return active
-
-
-def _policies(action: PolicyAction, traffic: Selectors) -> Iterable[Policy]:
-    """What passes in the clear passes both ways; what does not, neither way."""
-    back = reverse([traffic])[0]
-    yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action)
-    yield Policy(selectors=back, direction=PolicyDirection.IN, action=action)
-    if action == PolicyAction.BYPASS:
-        # What came in at the network port goes on by the outbound policies.
-        yield Policy(selectors=back, direction=PolicyDirection.OUT, action=action)

@@ -135,7 +135,13 @@ class ChildSa:
                   protocol=ip_protocol(suite.protocol), cipher=suite.cipher, key=keys.key, salt=keys.salt,
                   icv_bytes=suite.icv_bytes, auth=suite.auth, auth_key=keys.auth_key, esn=suite.esn,
                   replay_window=config.replay_window, soft=soft, hard=config.hard, mtu=config.mtu, reqid=self.reqid,
-                  encapsulation=_encapsulation(direction, path))
+                  encapsulation=self._encapsulation(direction, path))
+
+    def _encapsulation(self, direction: Direction, path: Path) -> Encapsulation | None:
+        outbound = path.encapsulation()
+        if outbound is None or direction == Direction.OUTBOUND:
+            return outbound
+        return Encapsulation(outbound.destination_port, outbound.source_port, self.ike.peer.zero_checksum)
 
     def install(self, now: float, *, outbound: bool) -> None:
         """Begins to receive, and, with ``outbound``, to send on it."""
@@ -205,7 +211,7 @@ class ChildSa:
             old = getattr(self, name)
             ends = (path.local.address, path.remote.address)
             source, destination = ends if direction == Direction.OUTBOUND else reversed(ends)
-            new = replace(old, source=source, destination=destination, encapsulation=_encapsulation(direction, path))
+            new = replace(old, source=source, destination=destination, encapsulation=self._encapsulation(direction, path))
             setattr(self, name, new)
             if new != old and (direction == Direction.INBOUND or self._outbound_in_use):
                 self.ike.context.emit(MoveSa(old, new))
@@ -256,13 +262,6 @@ class ChildSa:
     def __str__(self):
         return (f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
                 f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}")
-
-
-def _encapsulation(direction: Direction, path: Path) -> Encapsulation | None:
-    outbound = path.encapsulation()
-    if outbound is None or direction == Direction.OUTBOUND:
-        return outbound
-    return Encapsulation(outbound.destination_port, outbound.source_port)
 
 
 def _policies(agreement: Agreement, reqid: int) -> Sequence[Policy]:

@@ -117,6 +117,7 @@ PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
     Key("retransmission", "a table", toml.dictionary, "See [retransmission](#retransmission).", {}, "its defaults"),
     toml.number("fragment_bytes", 576, 0xFFFF, "Largest IKE datagram; longer messages go in fragments (RFC 7383).", 1280),
     toml.flag("force_encapsulation", "ESP in UDP even without a NAT.", False),
+    toml.flag("zero_checksum", "ESP in UDP over IPv6 is taken without a UDP checksum too (RFC 6935, 6936).", False),
     toml.seconds("retry_seconds", "So long after a failure it is tried again.", 10),
     Key("child", "tables, [peer.NAME.child.NAME]", toml.dictionary, "See [peer.NAME.child.NAME](#peernamechildname).", {}, "none"),
 ))

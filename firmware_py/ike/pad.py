@@ -191,6 +191,8 @@ class Peer:
         Largest IKE datagram; longer messages go in fragments, where the peer can (RFC 7383).
     force_encapsulation : bool
         ESP in UDP even without a NAT.
+    zero_checksum : bool
+        ESP in UDP over IPv6 is taken without a UDP checksum too (RFC 6935, 6936).
     initiate : bool
         Started with the endpoint, and again whenever it ends otherwise than by the operator.
     retry_seconds : float
@@ -215,6 +217,7 @@ class Peer:
     retransmission: Retransmission = Retransmission()
     fragment_bytes: int = 1280
     force_encapsulation: bool = False
+    zero_checksum: bool = False
     initiate: bool = False
     retry_seconds: float = 10
 

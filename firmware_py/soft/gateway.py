@@ -8,12 +8,13 @@ docs/architecture.md for the packet's way.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.packet import (
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
+    ICMPV6,
     IKE_PORT,
     NATT_PORT,
     TCP,
@@ -21,15 +22,18 @@ from spigate.firmware_py.packet import (
     Ethernet,
     Ip,
     Refused,
+    martian,
     rewrite,
 )
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Sa, Selectors
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import (
+    ANY_VLAN,
     AUDITABLE,
     GATEWARE,
     Action,
+    Attention,
     CamEntry,
     CamKey,
     Capabilities,
@@ -44,11 +48,17 @@ from spigate.firmware_py.tables import (
 
 FROM_CFE = 15
 """The DFE of a punt with which no DFE has to do."""
+FROM_FORWARDING = 14
+"""The DFE of an event of the forwarding element's."""
+VLAN_IDENTIFIER = 0xFFF
+"""Of 802.1Q tag control information."""
 MAX_DEPTH = 3
 """Recirculations that headers can count."""
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""ICMPv6 types (RFC 4861 4)."""
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
-FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.TOO_BIG
+FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.NEIGHBOUR
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,14 @@ Outcome = Sent | Punted | Dropped
 
 
 @dataclass(frozen=True)
+class Held:
+    """An SA of a DFE."""
+
+    soft: SoftSa
+    generation: int
+
+
+@dataclass
 class _Arrival:
     """A frame on its way through, parsed as far as it is sound."""
 
@@ -85,9 +103,10 @@ class _Arrival:
     ingress: Port
     depth: int
     injected: bool
-    ethernet: Ethernet
-    packet: bytes
-    ip: Ip | None
+    out_of: Place | None
+    ethernet: Ethernet | None = None
+    packet: bytes = b""
+    ip: Ip | None = None
 
     @property
     def spi(self) -> int:
@@ -122,8 +141,9 @@ class SoftGateway:
         self._clock = clock
         self._settings = CfeSettings()
         self._stations: dict[Port, bytes | None] = {}
+        self._vlans: dict[Port, int | str | None] = {}
         self._turn = 0
-        self._sas: list[dict[int, SoftSa]] = [{} for _ in range(capabilities.dfes)]
+        self._sas: list[dict[int, Held]] = [{} for _ in range(capabilities.dfes)]
         self._sources: list[dict[int, Source]] = [{} for _ in range(capabilities.dfes)]
         self._cam: dict[CamKey, CamEntry] = {}
         self._rules: list[Rule] = []
@@ -141,24 +161,27 @@ class SoftGateway:
         self._cfe["network_in" if port == Port.NETWORK else "server_in"] += 1
         return [self._classify(frame, port, 0)]
 
-    def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes) -> list[Outcome]:
+    def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> list[Outcome]:
         """What becomes of a frame that the control element sends down."""
         self._cfe["inject_in"] += 1
         if mode == InjectMode.DIRECT:
-            return [self._leave(port, frame, depth)]
-        return [self._classify(frame, port, depth, injected=True)]
+            return [self._leave(port, frame, depth, may_leave=True)]
+        return [self._classify(frame, port, depth, injected=True, out_of=out_of)]
 
-    def _classify(self, frame: bytes, ingress: Port, depth: int, injected: bool = False) -> Outcome:
-        dfe, sa = FROM_CFE, 0
-        arrival = None
+    def _classify(self, frame: bytes, ingress: Port, depth: int, injected: bool = False, out_of: Place | None = None) -> Outcome:
+        dfe, sa, rule = FROM_CFE, 0, None
+        arrival = _Arrival(frame, ingress, depth, injected, out_of)
         try:
-            arrival = _parse(frame, ingress, depth, injected, self._stations.get(ingress))
+            self._parse(arrival)
             action = None
             if arrival.ip.protocol == ESP:
                 entry = self._look_up(arrival)
             else:
-                entry = self._match(arrival)
+                rule = self._match(arrival)
+                entry = self._rules[rule]
                 action = entry.action
+                if action in (Action.DISCARD, Action.PUNT):
+                    raise Refused(Reason.POLICY if action == Action.DISCARD else Reason.RULE)
             route = self._routes[entry.route]
             if route.egress == Port.RECIRCULATE and depth == MAX_DEPTH:
                 raise Refused(Reason.NESTED)
@@ -172,32 +195,75 @@ class SoftGateway:
                     raise Refused(Reason.NESTED)
                 if not self._settings.enable >> dfe & 1:
                     raise Refused(Reason.DFE_DOWN)
-            return self._run_dfe(arrival, dfe, sa, action, route)
+            return self._run_dfe(arrival, dfe, entry, route)
         except Refused as refusal:
             reason = refusal.reason
             if reason in (Reason.UNKNOWN_SPI, Reason.NO_RULE):
                 dfe = self._balance()
                 reason = Reason.NO_DFE if dfe == FROM_CFE else reason
-            return self._refuse(reason, frame, ingress, depth, dfe, sa, arrival)
+            return self._refuse(reason, arrival, dfe, sa, rule)
+
+    def _parse(self, arrival: _Arrival) -> None:
+        """Adds what the headers say; refused where that alone decides."""
+        frame = arrival.frame
+        arrival.ethernet, arrival.packet = ethernet, packet = Ethernet.parse(frame)
+        group = bool(frame[0] & 1)
+        if arrival.ingress in (Port.NETWORK, Port.SERVER) and not arrival.injected:
+            station, vlan = self._stations.get(arrival.ingress), self._vlans.get(arrival.ingress)
+            if station and not group and frame[:6] != station:
+                raise Refused(Reason.OTHER_STATION)
+            if vlan != ANY_VLAN and (ethernet.vlan or 0) & VLAN_IDENTIFIER != (vlan or 0):
+                raise Refused(Reason.VLAN)
+        if ethernet.kind == ETHERTYPE_IPV6:
+            raise Refused(self._ipv6(packet))
+        if ethernet.kind != ETHERTYPE_IPV4:
+            raise Refused(Reason.NOT_IP)
+        arrival.ip = ip = Ip.parse(packet, 4)
+        if martian(ip, group=group and arrival.ingress != Port.RECIRCULATE):
+            raise Refused(Reason.MARTIAN)
+        if ip.fragment:
+            raise Refused(Reason.FRAGMENT)
+        if ip.protocol == AH:
+            raise Refused(Reason.AH)
+        payload = ip.total_length - ip.header_bytes
+        if (ip.protocol == ESP and payload < 8) or (ip.protocol in (TCP, UDP) and ip.ports is None):
+            raise Refused(Reason.MALFORMED)
+        if ip.protocol == ESP and arrival.spi < FIRST_SPI:
+            raise Refused(Reason.RESERVED_SPI)
+        if ip.protocol == UDP:
+            own = ip.destination in self._settings.own
+            marked = payload >= 12 and not any(packet[ip.header_bytes + 8:ip.header_bytes + 12])
+            if own and ip.ports[1] in (IKE_PORT, NATT_PORT):
+                raise Refused(Reason.IKE if ip.ports[1] == IKE_PORT or marked else Reason.NATT)
+
+    def _ipv6(self, packet: bytes) -> Reason:
+        """Why IPv6 is punted; it always is."""
+        if len(packet) < 44 or packet[0] >> 4 != 6:
+            return Reason.IPV6
+        if packet[6:8] == bytes([ICMPV6, 255]) and packet[40] in NEIGHBOUR_DISCOVERY:
+            return Reason.NEIGHBOUR
+        port = int.from_bytes(packet[42:44])
+        ike = port == IKE_PORT or port == NATT_PORT and not any(packet[48:52])
+        own = IPv6Address(packet[24:40]) in self._settings.own
+        return Reason.IKE if packet[6] == UDP and len(packet) >= 52 and ike and own else Reason.IPV6
 
     def _look_up(self, arrival: _Arrival) -> CamEntry:
-        self._cfe["hits"] += 1
         entry = self._cam.get(CamKey(arrival.ip.destination, arrival.spi))
-        if entry:
+        if entry and entry.route in self._routes:
+            self._cfe["hits"] += 1
             return entry
-        self._cfe["hits"] -= 1
         self._cfe["misses"] += 1
         raise Refused(Reason.NO_SA if self._settings.miss_drop else Reason.UNKNOWN_SPI)
 
-    def _match(self, arrival: _Arrival) -> Rule:
-        self._cfe["clear"] += 1
+    def _match(self, arrival: _Arrival) -> int:
+        """The index of the first rule that matches. One whose route is not there leads nowhere."""
         ip = arrival.ip
-        for rule in self._rules:
-            hit = rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports)
-            if hit and arrival.ingress in rule.ingress:
-                if rule.action in (Action.DISCARD, Action.PUNT):
-                    raise Refused(Reason.POLICY if rule.action == Action.DISCARD else Reason.RULE)
-                return rule
+        for index, rule in enumerate(self._rules):
+            if rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports) and arrival.ingress in rule.ingress:
+                if rule.action in (Action.DISCARD, Action.PUNT) or rule.route in self._routes:
+                    self._cfe["clear"] += 1
+                    return index
+                break
         self._cfe["misses"] += 1
         raise Refused(Reason.POLICY if self._settings.rule_miss == Action.DISCARD else Reason.NO_RULE)
 
@@ -208,24 +274,28 @@ class SoftGateway:
                 return self._turn
         return FROM_CFE
 
-    def _run_dfe(self, arrival: _Arrival, dfe: int, sa: int, action: Action | None, route: Route) -> Outcome:
+    def _run_dfe(self, arrival: _Arrival, dfe: int, entry: CamEntry | Rule, route: Route) -> Outcome:
         counts = self._dfes[dfe]
         counts["packets_in"] += 1
         counts["bytes_in"] += len(arrival.frame)
-        if action == Action.BYPASS:
-            packet, kind = self._bypass(arrival, dfe, route), "bypassed"
+        out_of, may_leave = None, False
+        if isinstance(entry, CamEntry):
+            packet, kind = self._decrypt(arrival, dfe, entry, route), "decrypted"
+            out_of = Place(dfe, entry.sa, entry.generation)
+        elif entry.action == Action.PROTECT:
+            packet, kind, may_leave = self._encrypt(arrival, dfe, entry, route), "encrypted", True
         else:
-            packet, kind = self._protect(arrival, dfe, sa, action, route)
+            packet, kind, may_leave = self._bypass(arrival, dfe, route), "bypassed", entry.clear
         frame = _ethernet(arrival, route) + packet
         counts[kind] += 1
         counts["packets_out"] += 1
         counts["bytes_out"] += len(frame)
-        return self._leave(route.egress, frame, arrival.depth + 1)
+        return self._leave(route.egress, frame, arrival.depth + 1, out_of=out_of, may_leave=may_leave)
 
     def _bypass(self, arrival: _Arrival, dfe: int, route: Route) -> bytes:
         listed = any(arrival.ip.source in source.network and arrival.ingress in source.ingress
                      for source in self._sources[dfe].values())
-        if not (listed or arrival.injected or arrival.depth):
+        if not listed and arrival.ingress != Port.RECIRCULATE:
             raise Refused(Reason.POLICY)
         packet = arrival.packet[:arrival.ip.total_length]
         if not route.decrement_ttl:
@@ -234,38 +304,53 @@ class SoftGateway:
             raise Refused(Reason.TTL_EXPIRED)
         return rewrite(packet, arrival.ip.header_bytes, ttl=arrival.ip.ttl - 1)
 
-    def _protect(self, arrival: _Arrival, dfe: int, index: int, action: Action | None,
-                 route: Route) -> tuple[bytes, str]:
-        soft = self._sas[dfe].get(index)
-        direction = Direction.OUTBOUND if action == Action.PROTECT else Direction.INBOUND
-        if not soft or soft.sa.direction != direction or (action is None and soft.sa.spi != arrival.spi):
-            raise Refused(Reason.SA_ABSENT)
-        if action == Action.PROTECT:
-            packet, kind = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl), "encrypted"
-        else:
-            packet, kind = soft.decapsulate(arrival.packet, decrement_ttl=route.decrement_ttl), "decrypted"
+    def _encrypt(self, arrival: _Arrival, dfe: int, rule: Rule, route: Route) -> bytes:
+        soft = self._sa(dfe, rule, Direction.OUTBOUND)
+        packet = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl)
         if soft.soft_reached:
-            self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, index)
-        return packet, kind
+            self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, rule.sa)
+        return packet
 
-    def _leave(self, port: Port, frame: bytes, depth: int) -> Outcome:
+    def _decrypt(self, arrival: _Arrival, dfe: int, entry: CamEntry, route: Route) -> bytes:
+        soft = self._sa(dfe, entry, Direction.INBOUND)
+        if soft.sa.spi != arrival.spi:
+            raise Refused(Reason.SA_ABSENT)
+        packet = soft.decapsulate(arrival.packet, decrement_ttl=route.decrement_ttl)
+        if soft.soft_reached:
+            self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, entry.sa)
+        return packet
+
+    def _sa(self, dfe: int, entry: CamEntry | Rule, direction: Direction) -> SoftSa:
+        """The SA that an entry leads to, if that is still the one that was meant."""
+        held = self._sas[dfe].get(entry.sa)
+        if not held or held.generation != entry.generation or held.soft.sa.direction != direction:
+            raise Refused(Reason.SA_ABSENT)
+        return held.soft
+
+    def _leave(self, port: Port, frame: bytes, depth: int, *, out_of: Place | None = None, may_leave: bool = False) -> Outcome:
+        """``may_leave``: a DFE has encrypted it, a rule lets it pass in the clear, or the control element sent it. Nothing else leaves
+        at the network port."""
         if port == Port.RECIRCULATE:
             self._forward["recirculated"] += 1
             self._cfe["recirculate_in"] += 1
-            return self._classify(frame, port, depth)
+            return self._classify(frame, port, depth, out_of=out_of)
+        if port == Port.NETWORK and not may_leave:
+            self.drops[Reason.GUARD] += 1
+            self._tell(Reason.GUARD, True, None, *((out_of.dfe, out_of.sa) if out_of else (FROM_FORWARDING, 0)))
+            return Dropped(Reason.GUARD)
         self._forward["network_out" if port == Port.NETWORK else "server_out"] += 1
         return Sent(port, frame)
 
-    def _refuse(self, reason: Reason, frame: bytes, ingress: Port, depth: int, dfe: int, sa: int,
-                arrival: _Arrival | None) -> Outcome:
+    def _refuse(self, reason: Reason, arrival: _Arrival, dfe: int, sa: int, rule: int | None) -> Outcome:
         if FIRST_PUNT <= reason <= LAST_PUNT:
             if dfe == FROM_CFE:
                 self._cfe["punts"] += 1
             else:
                 self._dfes[dfe]["punts"] += 1
             self._forward["punt_out"] += 1
-            tagged = frame[12:14] == b"\x81\x00"
-            return Punted(PuntHeader(reason, ingress, dfe, sa, depth, tagged, self._clock()), frame)
+            tagged = arrival.frame[12:14] == b"\x81\x00"
+            return Punted(PuntHeader(reason, arrival.ingress, dfe, sa, arrival.depth, tagged, self._clock(), arrival.out_of, rule),
+                          arrival.frame)
         self.drops[reason] += 1
         self._tell(reason, True, arrival, dfe, sa)
         return Dropped(reason)
@@ -275,7 +360,7 @@ class SoftGateway:
             return
         ip = arrival.ip if arrival else None
         nowhere = IPv4Address(0)
-        encrypted = ip is not None and ip.protocol == ESP and not ip.fragment
+        encrypted = ip is not None and ip.protocol == ESP and not ip.fragment and len(arrival.packet) >= ip.header_bytes + 8
         sequence = int.from_bytes(arrival.packet[ip.header_bytes + 4:ip.header_bytes + 8]) if encrypted else 0
         self._events.append(Event(
             reason, dropped, arrival.ingress if arrival else Port.NETWORK, dfe, sa, arrival.spi if encrypted else 0,
@@ -286,21 +371,26 @@ class SoftGateway:
     async def configure(self, settings: CfeSettings) -> None:
         self._settings = settings
         self._stations = {Port.NETWORK: settings.network_mac, Port.SERVER: settings.server_mac}
+        self._vlans = {Port.NETWORK: settings.network_vlan, Port.SERVER: settings.server_vlan}
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None) -> None:
+    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         self._in_range("sa", index, self.capabilities.sa_entries)
-        self._sas[dfe][index] = SoftSa(sa, [selectors or ANY_IPV4])
+        self._sas[dfe][index] = Held(SoftSa(sa, [selectors or ANY_IPV4]), generation)
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:
         self._sas[dfe].pop(index, None)
 
     async def read_state(self, dfe: int, index: int) -> SaState:
-        soft = self._sas[dfe].get(index)
-        return soft.state if soft else SaState()
+        held = self._sas[dfe].get(index)
+        return held.soft.state if held else SaState()
+
+    async def attention(self) -> list[Attention]:
+        return [Attention(dfe, index, soft.over) for dfe, sas in enumerate(self._sas) for index, soft in sas.items()
+                if soft.worn or soft.over]
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         return True  # nothing comes while the control element is at work
@@ -317,12 +407,12 @@ class SoftGateway:
     async def add_rule(self, rule: Rule) -> None:
         if len(self._rules) >= self.capabilities.rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self._rules.append(rule)
         self.programmed["rule"] += 1
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         self._rules[self._rules.index(old)] = new
         self.programmed["rule"] += 1
 
@@ -355,32 +445,6 @@ class SoftGateway:
     async def events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-
-def _parse(frame: bytes, ingress: Port, depth: int, injected: bool, station: bytes | None) -> _Arrival:
-    ethernet, packet = Ethernet.parse(frame)
-    if station and not injected and not frame[0] & 1 and frame[:6] != station:
-        raise Refused(Reason.OTHER_STATION)
-    if ethernet.kind != ETHERTYPE_IPV4:
-        raise Refused(Reason.IPV6 if ethernet.kind == ETHERTYPE_IPV6 else Reason.NOT_IP)
-    ip = Ip.parse(packet, 4)
-    arrival = _Arrival(frame, ingress, depth, injected, ethernet, packet, ip)
-    if ip.fragment:
-        raise Refused(Reason.FRAGMENT)
-    if ip.protocol == AH:
-        raise Refused(Reason.AH)
-    payload = ip.total_length - ip.header_bytes
-    if (ip.protocol == ESP and payload < 8) or (ip.protocol in (TCP, UDP) and ip.ports is None):
-        raise Refused(Reason.MALFORMED)
-    if ip.protocol == ESP and arrival.spi < FIRST_SPI:
-        raise Refused(Reason.RESERVED_SPI)
-    if ip.protocol == UDP:
-        marker = packet[ip.header_bytes + 8:ip.header_bytes + 12]
-        if IKE_PORT in ip.ports:
-            raise Refused(Reason.IKE)
-        if ip.ports[1] == NATT_PORT:
-            raise Refused(Reason.IKE if payload >= 12 and not any(marker) else Reason.NATT)
-    return arrival
 
 
 def _ethernet(arrival: _Arrival, route: Route) -> bytes:

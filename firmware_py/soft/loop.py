@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from spigate.firmware_py.bus import BusError
 from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.punt import InjectMode, Port, PuntHeader
+from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader
 from spigate.firmware_py.soft.gateway import Dropped, Outcome, Punted, Sent, SoftGateway
 
 
@@ -30,8 +30,8 @@ class SoftPort:
         punt = self.punts.popleft()
         return punt.header, punt.frame
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes) -> None:
-        self.outcomes.extend(self._gateway.inject(InjectMode(mode), Port(port), depth, frame))
+    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+        self.outcomes.extend(self._gateway.inject(InjectMode(mode), Port(port), depth, frame, out_of))
 
 
 @dataclass

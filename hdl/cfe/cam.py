@@ -18,10 +18,14 @@ class CamKey(data.StructLayout):
 
 
 class CamResult(data.StructLayout):
-    """``hit``, and of the entry found: its ``dfe``, ``sa`` and ``route``."""
+    """``hit``, and of the entry found: its ``dfe``, ``sa``, ``generation`` and ``route``."""
 
     def __init__(self):
-        super().__init__({"hit": 1, "dfe": 4, "sa": 16, "route": 8})
+        super().__init__({"hit": 1, "dfe": 4, "sa": 16, "generation": 8, "route": 8})
+
+
+FOUND = ("dfe", "sa", "generation", "route")
+"""What an entry says, by the names of :class:`CamResult`."""
 
 
 class Cam(wiring.Component):
@@ -63,7 +67,7 @@ class Cam(wiring.Component):
         m = Module()
         rows, value_layout = self._rows, layout.row("cam", "value")
         stored = data.StructLayout({
-            "key": CamKey(), "valid": 1, "result": data.StructLayout({"dfe": 4, "sa": 16, "route": 8})})
+            "key": CamKey(), "valid": 1, "result": data.StructLayout({name: CamResult()[name].shape for name in FOUND})})
 
         entry = self.write.payload
         value = value_layout(entry.rows[1])
@@ -71,7 +75,7 @@ class Cam(wiring.Component):
         m.d.comb += [
             new.key.destination.eq(entry.rows[0]), new.key.spi.eq(value.spi), new.key.protocol.eq(value.protocol),
             new.key.ipv6.eq(value.ipv6), new.valid.eq(value.valid),
-            new.result.dfe.eq(value.dfe), new.result.sa.eq(value.sa), new.result.route.eq(value.route),
+            *(new.result[name].eq(value[name]) for name in FOUND),
         ]
 
         # Clock 1: row numbers. 2, 3: memory. 4: compare 24 bits at a time. 5: select.
@@ -105,6 +109,5 @@ class Cam(wiring.Component):
         m.d.sync += self.result.eq(0)
         for hit, result in reversed(list(zip(hits, found, strict=True))):
             with m.If(hit):
-                m.d.sync += [self.result.hit.eq(1), self.result.dfe.eq(result.dfe), self.result.sa.eq(result.sa),
-                             self.result.route.eq(result.route)]
+                m.d.sync += [self.result.hit.eq(1), *(self.result[name].eq(result[name]) for name in FOUND)]
         return m

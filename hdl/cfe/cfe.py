@@ -5,6 +5,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.classify import Classifier
 from spigate.hdl.cfe.entry import EntryCollector
+from spigate.hdl.cfe.health import Health
 from spigate.hdl.cfe.ingress import QUEUE_BYTES, Ingress, Origin
 from spigate.hdl.cfe.parser import Parser
 from spigate.hdl.cfe.router import Router
@@ -40,7 +41,9 @@ class Cfe(wiring.Component):
     dfe : Out(packets).array(dfes), dfe_info : Out(stream of PacketInfo).array(dfes)
         Frames with alignment, and what is known and decided about each.
     dfe_free : In(12).array(dfes)
-        Beats of room in that DFE's queue. A packet is sent only when it fits.
+        Beats of room in that DFE's queue. A packet that does not fit is dropped.
+    dfe_busy, dfe_gone : In(dfes)
+        As in :class:`~spigate.hdl.cfe.health.Health`.
     direct : Out(packets), direct_egress : Out(stream of Egress)
         What leaves without a DFE: punts behind ``PuntHeader``, for the port CE, and injected frames for a port.
     reports : Out(stream of Report)
@@ -50,6 +53,8 @@ class Cfe(wiring.Component):
     control : In(CfeControl)
     counters : Out(CFE_COUNTERS)
     healthy : Out(MAX_DFES)
+    spi_open : In(1)
+        Of :class:`~spigate.hdl.punts.PuntQueues`.
     time : In(32)
         Free-running clock count.
     """
@@ -61,10 +66,11 @@ class Cfe(wiring.Component):
             "network": In(packets(beat_bytes)), "server": In(packets(beat_bytes)), "inject": In(packets(beat_bytes)),
             "recirculate": In(packets(beat_bytes)), "recirculate_egress": In(stream.Signature(Egress())),
             "dfe": Out(packets(beat_bytes)).array(dfes), "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
-            "dfe_free": In(12).array(dfes),
+            "dfe_free": In(12).array(dfes), "dfe_busy": In(dfes), "dfe_gone": In(dfes),
             "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
             "reports": Out(stream.Signature(Report())), "tables": In(stream.Signature(TableWrite())),
             "control": In(CfeControl()), "counters": Out(CFE_COUNTERS), "healthy": Out(MAX_DFES), "time": In(32),
+            "spi_open": In(1, init=1),
         })
 
     def elaborate(self, platform):
@@ -73,13 +79,14 @@ class Cfe(wiring.Component):
         m.submodules.classifier = classifier = self._classifier
         m.submodules.parser = parser = Parser(beat_bytes=beat_bytes)
         m.submodules.router = router = Router(beat_bytes=beat_bytes, dfes=self._dfes)
+        m.submodules.health = health = Health(dfes=self._dfes)
 
         # Four ways in, one after the other.
         ports = {Port.NETWORK: self.network, Port.SERVER: self.server, Port.CE: self.inject,
                  Port.RECIRCULATE: self.recirculate}
         located = data.StructLayout({"beat": Beat(beat_bytes), "origin": Origin()})
         m.submodules.arbiter = arbiter = Merge(located, count=len(ports), last=lambda payload: payload.beat.last)
-        m.submodules.reports = reports = Merge(Report(), count=len(ports) + 1)
+        m.submodules.reports = reports = Merge(Report(), count=len(ports) + 2)
         for index, (port, frames) in enumerate(ports.items()):
             m.submodules[f"ingress_{port.name.lower()}"] = ingress = Ingress(beat_bytes=beat_bytes, port=port)
             connect(m, wiring.flipped(frames), ingress.i)
@@ -93,6 +100,7 @@ class Cfe(wiring.Component):
                 ingress.origin.ready.eq(item.valid & item.ready & item.payload.beat.last),
             ]
         connect(m, router.reports, reports.i[len(ports)])
+        connect(m, health.reports, reports.i[len(ports) + 1])
         connect(m, reports.o, wiring.flipped(self.reports))
 
         # The parser looks on while packets go to wait for their verdict.
@@ -119,11 +127,12 @@ class Cfe(wiring.Component):
         connect(m, wiring.flipped(self.tables), collector.i)
         connect(m, collector.o, classifier.write)
         eligible = Signal(self._dfes)
-        m.d.sync += eligible.eq(self.control.enable & router.healthy)
+        m.d.sync += eligible.eq(self.control.enable & health.healthy)
         m.d.comb += [
-            classifier.control.eq(self.control), classifier.time.eq(self.time), classifier.eligible.eq(eligible),
-            router.patience.eq(self.control.patience), router.enable.eq(self.control.enable), router.time.eq(self.time),
-            self.healthy.eq(router.healthy),
+            classifier.control.eq(self.control), classifier.time.eq(self.time), classifier.spi_open.eq(self.spi_open),
+            classifier.eligible.eq(eligible),
+            health.patience.eq(self.control.patience), health.enable.eq(self.control.enable), router.time.eq(self.time),
+            health.busy.eq(self.dfe_busy), health.gone.eq(self.dfe_gone), self.healthy.eq(health.healthy),
         ]
 
         taken = {name: frames.valid & frames.ready & frames.payload.last for name, frames in zip(

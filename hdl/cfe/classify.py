@@ -5,15 +5,15 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.balancer import FLOW_BITS, Balancer
-from spigate.hdl.cfe.cam import Cam
+from spigate.hdl.cfe.cam import FOUND, Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
-from spigate.hdl.cfe.parser import Parsed
+from spigate.hdl.cfe.parser import Own, Parsed
 from spigate.hdl.cfe.rules import RuleResult, Rules
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import FROM_CFE, Action, CfeControl, PacketInfo, Port, Reason, Table, Verdict
-from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.net.headers import ESP_PROTOCOL, IKE_PORT, UDP_PROTOCOL
 from spigate.hdl.net.memory import BlockMemory
 
 MAX_DEPTH = 3
@@ -23,7 +23,8 @@ MAX_DEPTH = 3
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
-    1. Rules are scanned for a packet that is not ESP. 2. The result of the scan, or of the CAM, is awaited. 3. The
+    1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one that may be for the gateway
+    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The
     route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
     route is not valid is a miss.
 
@@ -42,6 +43,8 @@ class Classifier(wiring.Component):
     eligible : In(dfes)
         DFEs that may get packets.
     free : In(12).array(dfes)
+    spi_open : In(1)
+        The control element has room and time for an unknown SPI.
     time : In(32)
     clear, hit, miss : Out(1)
         For a clock: a packet was decided by a rule, found in the CAM, found in neither.
@@ -55,7 +58,7 @@ class Classifier(wiring.Component):
             "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())),
             "o": Out(stream.Signature(PacketInfo())),
             "control": In(CfeControl()), "eligible": In(dfes), "free": In(12).array(dfes), "time": In(32),
-            "clear": Out(1), "hit": Out(1), "miss": Out(1),
+            "spi_open": In(1, init=1), "clear": Out(1), "hit": Out(1), "miss": Out(1),
         })
 
     def elaborate(self, platform):
@@ -69,7 +72,7 @@ class Classifier(wiring.Component):
 
         # 1: ask. Decided packets only pass.
         asked, asking, scanned = Signal(Parsed()), Signal(), Signal()
-        waiting, await_room = Signal(), Signal()
+        waiting, await_room, maybe_own = Signal(), Signal(), Signal()
         is_esp, ask_rules, moves = Signal(), Signal(), Signal()
         info = asked.info
         m.d.comb += [
@@ -80,8 +83,11 @@ class Classifier(wiring.Component):
             rules.i.payload.ports.eq(asked.ports), rules.i.payload.protocol.eq(info.protocol),
             rules.i.payload.ingress.eq(info.ingress),
             moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
-            cam.start.eq(moves & ~asked.decided & is_esp),
-            cam.key.destination.eq(info.destination), cam.key.spi.eq(info.spi), cam.key.protocol.eq(ESP_PROTOCOL),
+            # What may be for the gateway itself is looked up besides: its own addresses stand in the CAM as if they had an SA for IKE.
+            maybe_own.eq(asked.own != Own.NONE),
+            cam.start.eq(moves & (maybe_own | ~asked.decided & is_esp)),
+            cam.key.destination.eq(info.destination), cam.key.ipv6.eq(maybe_own & asked.ipv6),
+            cam.key.spi.eq(Mux(maybe_own, IKE_PORT, info.spi)), cam.key.protocol.eq(Mux(maybe_own, UDP_PROTOCOL, ESP_PROTOCOL)),
             self.i.ready.eq(~asking | moves),
         ]
         with m.If(moves):
@@ -93,20 +99,29 @@ class Classifier(wiring.Component):
 
         # 2: await the answer, in the form in which rules give it.
         awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
-        resolve_room, leaves, of_cam = Signal(), Signal(), Signal()
+        resolve_room, leaves, of_cam, looking = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            leaves.eq(waiting & answered & resolve_room), await_room.eq(~waiting | leaves),
+            leaves.eq(waiting & answered & ~looking & resolve_room), await_room.eq(~waiting | leaves),
             rules.o.ready.eq(waiting & ~answered & ~of_cam),
         ]
         with m.If(rules.o.valid & rules.o.ready):
             m.d.sync += [answered.eq(1), found.eq(rules.o.payload)]
         with m.If(cam.done):
-            m.d.sync += [answered.eq(1), found.eq(0),
-                         *(found[name].eq(cam.result[name]) for name in ("hit", "dfe", "sa", "route"))]
+            m.d.sync += looking.eq(0)
+            with m.If(of_cam):
+                m.d.sync += [answered.eq(1), found.hit.eq(cam.result.hit), *(found.outcome[name].eq(cam.result[name]) for name in FOUND)]
+            with m.Elif(cam.result.hit):
+                m.d.sync += [
+                    awaiting.decided.eq(1), awaiting.info.verdict.eq(Verdict.PUNT),
+                    awaiting.info.reason.eq(Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT)),
+                ]
         with m.If(leaves):
             m.d.sync += waiting.eq(0)
         with m.If(moves):
-            m.d.sync += [waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp), answered.eq(asked.decided)]
+            m.d.sync += [
+                waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp & ~asked.decided), answered.eq(asked.decided),
+                looking.eq(cam.start),
+            ]
 
         self._resolve(m, awaiting, found, of_cam, leaves, resolve_room, routes, hop, reads_route)
         return m
@@ -134,7 +149,8 @@ class Classifier(wiring.Component):
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, entry, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
+        parsed, result, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
+        entry = result.outcome
         info, out = parsed.info, self.o.payload
         route = hop(routes.read_data)
         flow = Cat(info.source, info.destination, info.protocol, Mux(is_esp | parsed.ports, info.spi, 0))
@@ -144,18 +160,17 @@ class Classifier(wiring.Component):
             balancer.balance.eq(control.balance), balancer.weights.eq(control.weights),
             balancer.eligible.eq(self.eligible),
             *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval), misses.period.eq(control.punt_period),
-            misses.time.eq(self.time), misses.keyed.eq(is_esp),
+            misses.interval.eq(control.miss_interval), misses.open.eq(self.spi_open), misses.time.eq(self.time),
             misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
-            m.d.sync += [parsed.eq(awaiting), entry.eq(found), is_esp.eq(of_cam)]
+            m.d.sync += [parsed.eq(awaiting), result.eq(found), is_esp.eq(of_cam)]
 
         down, known, needs_route = Signal(), Signal(), Signal()
         m.d.comb += [
             down.eq(~self.eligible.bit_select(entry.dfe, 1)),
             needs_route.eq(is_esp | (entry.action == Action.PROTECT) | (entry.action == Action.BYPASS)),
-            known.eq(entry.hit & (route.valid | ~needs_route)),
+            known.eq(result.hit & (route.valid | ~needs_route)),
         ]
 
         def decide(verdict, reason=Reason.NONE):
@@ -183,7 +198,10 @@ class Classifier(wiring.Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.next = "OFFER"
-                m.d.sync += out.route.eq(route)
+                m.d.sync += [
+                    out.route.eq(route), out.generation.eq(entry.generation), out.clear.eq(entry.clear & ~is_esp), out.rule.eq(result.rule),
+                    out.ruled.eq(known & ~is_esp),
+                ]
                 m.d.comb += [self.hit.eq(known & is_esp), self.clear.eq(known & ~is_esp), self.miss.eq(~known)]
                 with m.If(~known):
                     decide(Verdict.PUNT, Mux(is_esp, Reason.UNKNOWN_SPI, Reason.NO_RULE))
@@ -192,10 +210,10 @@ class Classifier(wiring.Component):
                     with m.Elif(~is_esp & (control.rule_miss == Action.DISCARD)):
                         decide(Verdict.DROP, Reason.POLICY)
                     with m.Else():
-                        m.d.comb += [balancer.start.eq(1), misses.start.eq(self.eligible.any())]
-                        m.next = "MISS"
-                        with m.If(~self.eligible.any()):
-                            m.next = "BALANCE"
+                        m.d.comb += [balancer.start.eq(1), misses.start.eq(is_esp & self.eligible.any())]
+                        m.next = "BALANCE"
+                        with m.If(is_esp & self.eligible.any()):
+                            m.next = "MISS"
                 with m.Elif(needs_route & (route.egress == Port.RECIRCULATE) & (info.depth == MAX_DEPTH)):
                     decide(Verdict.DROP, Reason.NESTED)
                 with m.Elif(is_esp):
@@ -234,7 +252,7 @@ class Classifier(wiring.Component):
                         m.d.sync += out.dfe.eq(FROM_CFE)
                         decide(Verdict.DROP, Reason.NO_DFE)
                     with m.Elif(~misses.allowed):
-                        decide(Verdict.DROP, Reason.PUNT_RATE)
+                        decide(Verdict.DROP, Reason.SPI_RATE)
                     m.next = "OFFER"
             with m.State("OFFER"):
                 m.d.comb += [self.o.valid.eq(1), room.eq(self.o.ready)]

@@ -4,7 +4,17 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.net.align import AddAlignment
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, InjectHeader, Port, Reason, Report
+from spigate.hdl.net.descriptor import (
+    CE_HEADER_BYTES,
+    CE_VERSION,
+    FROM_CFE,
+    Egress,
+    InjectHeader,
+    OutOf,
+    Port,
+    Reason,
+    Report,
+)
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.headers import ETHERNET
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME, packets
@@ -27,10 +37,12 @@ class Origin(data.StructLayout):
         Recirculations.
     injected, direct : unsigned(1)
         The CE sent it; the CE sent it to leave as it is.
+    out_of : OutOf
+        For port RECIRCULATE.
     """
 
     def __init__(self):
-        super().__init__({"port": 2, "depth": 2, "injected": 1, "direct": 1})
+        super().__init__({"port": 2, "depth": 2, "injected": 1, "direct": 1, "out_of": OutOf()})
 
 
 class InjectParser(wiring.Component):
@@ -80,6 +92,7 @@ class InjectParser(wiring.Component):
                 m.d.sync += [
                     self.origin.port.eq(header.port), self.origin.depth.eq(header.depth),
                     self.origin.injected.eq(1), self.origin.direct.eq(header.mode[0]),
+                    *(self.origin.out_of[name].eq(header[f"from_{name}"]) for name in OutOf().members),
                     # A recirculated packet that was punted comes back as one; to send there makes no sense.
                     known.eq((header.version == CE_VERSION) & (header.mode < 2) & (header.depth < 4) & (
                         (header.port == Port.NETWORK) | (header.port == Port.SERVER)
@@ -107,7 +120,7 @@ class Ingress(wiring.Component):
     i : In(packets)
         Waits for room; never for anything but the queue, ``egress`` and ``reports``.
     egress : In(stream of Egress)
-        Only RECIRCULATE: one a packet, in order; its ``depth`` counts. A packet's last beat waits for it.
+        Only RECIRCULATE: one a packet, in order; its ``depth`` and ``out_of`` count. A packet's last beat waits for it.
     o : Out(packets)
         Whole packets; never aborted.
     origin : Out(stream of Origin)
@@ -128,8 +141,11 @@ class Ingress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes)
-        m.submodules.origins = origins = fifo.SyncFIFO(width=Origin().size, depth=QUEUE_PACKETS)
+        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes,
+                                                wipe=self._port != Port.NETWORK)
+        # All frames of a real port have the same origin.
+        varies = self._port in (Port.CE, Port.RECIRCULATE)
+        m.submodules.origins = origins = fifo.SyncFIFO(width=Origin().size if varies else 1, depth=QUEUE_PACKETS)
 
         frames, origin, sound = self.i, Origin().const({"port": self._port}), Const(1)
         given = Const(1)
@@ -143,7 +159,9 @@ class Ingress(wiring.Component):
             frames, origin, sound = parser.o, parser.origin, parser.sound
         else:
             origin = Signal(Origin())
-            m.d.comb += [origin.port.eq(self._port), origin.depth.eq(self.egress.payload.depth)]
+            m.d.comb += [
+                origin.port.eq(self._port), origin.depth.eq(self.egress.payload.depth), origin.out_of.eq(self.egress.payload.out_of),
+            ]
             given = self.egress.valid
 
         # The longest frame is whole beats, and so is the shortest injected one: counting beats is enough.
@@ -174,8 +192,8 @@ class Ingress(wiring.Component):
             queue.i.payload.eq(beat), queue.i.payload.abort.eq(beat.last & bad),
             queue.i.valid.eq(frames.valid & passing),
             frames.ready.eq(ready & (queue.i.ready | ~beat.last & over)),
-            origins.w_data.eq(origin), origins.w_en.eq(ends & ~bad),
-            self.origin.payload.eq(origins.r_data), self.origin.valid.eq(origins.r_rdy),
+            origins.w_data.eq(origin if varies else 0), origins.w_en.eq(ends & ~bad),
+            self.origin.payload.eq(origins.r_data if varies else origin), self.origin.valid.eq(origins.r_rdy),
             origins.r_en.eq(self.origin.ready),
         ]
         if self._port == Port.RECIRCULATE:

@@ -1,4 +1,4 @@
-"""Limits how many packets that no table knows go to the control element, so that a flood of them cannot drown IKE."""
+"""Limits how often one unknown SPI comes up to the control element."""
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -6,9 +6,6 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.net.memory import BlockMemory
-
-BURST = 16
-"""Punts that may follow one another without a pause."""
 
 
 class MissKey(data.StructLayout):
@@ -19,8 +16,8 @@ class MissKey(data.StructLayout):
 
 
 class MissLimiter(wiring.Component):
-    """Two limits: one punt per {destination, SPI} in ``interval`` clocks, and one punt in ``period`` clocks on
-    average over all.
+    """One punt per {destination, SPI} in ``interval`` clocks. A punt for which its class has no room is refused too, and begins no
+    interval: the control element has not seen it.
 
     A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the
     other, which then may be punted again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
@@ -32,14 +29,16 @@ class MissLimiter(wiring.Component):
 
     Members
     -------
-    interval : In(24), period : In(16)
-        ``miss_interval`` and ``punt_period`` of :class:`spigate.hdl.net.descriptor.CfeControl`.
+    interval : In(24)
+        ``miss_interval`` of :class:`spigate.hdl.net.descriptor.CfeControl`.
+    open : In(1)
+        The class SPI has a token and room.
     time : In(32)
         Free-running clock count.
     start : In(1)
         Asks for a punt. Not again before ``done``.
-    keyed : In(1), key : In(MissKey)
-        With ``start`` and until ``done``: the packet has an SPI, and which.
+    key : In(MissKey)
+        With ``start`` and until ``done``.
     done : Out(1), allowed : Out(1)
         :data:`LATENCY` clocks after ``start``.
     """
@@ -51,7 +50,7 @@ class MissLimiter(wiring.Component):
             raise ValueError(f"rows must be a power of two, not {rows!r}")
         self._rows = rows
         super().__init__({
-            "interval": In(24), "period": In(16), "time": In(32), "start": In(1), "keyed": In(1), "key": In(MissKey()),
+            "interval": In(24), "open": In(1), "time": In(32), "start": In(1), "key": In(MissKey()),
             "done": Out(1), "allowed": Out(1),
         })
 
@@ -71,27 +70,14 @@ class MissLimiter(wiring.Component):
             age.eq(self.time - found.time),
             same[0].eq((found.key.destination == self.key.destination) & found.valid),
             same[1].eq(found.key.spi == self.key.spi),
-            recent.eq(same.all() & self.keyed & (age[24:] == 0) & (age[:24] < self.interval)),
+            recent.eq(same.all() & (age[24:] == 0) & (age[:24] < self.interval)),
         ]
 
-        tokens, timer = Signal(range(BURST + 1), init=BURST), Signal(16)
-        refill, spend = Signal(), Signal()
-        unlimited = self.period == 0
-        m.d.comb += [
-            refill.eq(timer >= self.period), spend.eq(running[4] & ~recent & (tokens != 0) & ~unlimited),
-        ]
-        m.d.sync += timer.eq(timer + 1)
-        with m.If(refill):
-            m.d.sync += timer.eq(1)
-        with m.If(spend & ~refill):
-            m.d.sync += tokens.eq(tokens - 1)
-        with m.Elif(~spend & refill & (tokens != BURST)):
-            m.d.sync += tokens.eq(tokens + 1)
-        m.d.sync += self.allowed.eq(~recent & (unlimited | (tokens != 0)))
+        m.d.sync += self.allowed.eq(~recent & self.open)
         m.d.comb += [
             self.done.eq(running[-1]),
             last.key.eq(self.key), last.valid.eq(1), last.time.eq(self.time),
             memory.read_address.eq(row), memory.write_address.eq(row), memory.write_data.eq(last),
-            memory.write_enable.eq(self.done & self.allowed & self.keyed),
+            memory.write_enable.eq(self.done & self.allowed),
         ]
         return m

@@ -1,4 +1,6 @@
 """The classifier's parser: every frame gets exactly one result, from a stream of beats, a beat a clock."""
+from enum import IntEnum
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,10 +14,13 @@ from spigate.hdl.net.headers import (
     ESP_PROTOCOL,
     FRAME,
     GROUP_BIT,
+    ICMPV6_PROTOCOL,
     IKE_PORT,
     IP_WORD,
     IPV4,
+    IPV6,
     NATT_PORT,
+    NEIGHBOUR_DISCOVERY,
     PORTS,
     TCP_PROTOCOL,
     TYPE_IPV4,
@@ -25,14 +30,25 @@ from spigate.hdl.net.headers import (
     UDP_PROTOCOL,
     VLAN,
 )
+from spigate.hdl.net.martian import destination_is_martian, is_multicast, source_is_martian
 from spigate.hdl.net.packet import packets
 
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
 LONGEST_HEADER = 15
 """Words of an IPv4 header."""
+VLAN_BITS = 12
+"""Of an 802.1Q tag's control information, those that name the VLAN."""
 MARKER_BYTES = 4
 """Zero bytes that tell IKE from ESP on port 4500 (RFC 3948 2.2)."""
+
+
+class Own(IntEnum):
+    """What may be for the gateway itself."""
+
+    NONE = 0
+    IKE = 1
+    NATT = 2
 
 
 class Parsed(data.StructLayout):
@@ -41,16 +57,20 @@ class Parsed(data.StructLayout):
     Members
     -------
     info : PacketInfo
-        Everything but ``dfe``, ``sa`` and ``route``. ``spi`` is the first word behind the IPv4 header: the SPI, or
+        Everything but ``dfe``, ``sa``, ``route``, and what an entry says. ``spi`` is the first word behind the IPv4 header: the SPI, or
         the ports. ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
     decided : unsigned(1)
-        No table needs to be asked.
+        No table needs to be asked, but for ``own``.
+    own : Own
+        What the packet is if its destination is one of the gateway's own addresses, which the CAM knows.
+    ipv6 : unsigned(1)
+        It is IPv6, and the last 32 bits of its destination are in ``destination``.
     ports : unsigned(1)
         TCP or UDP, and ``spi`` is source and destination port.
     """
 
     def __init__(self):
-        super().__init__({"info": PacketInfo(), "decided": 1, "ports": 1})
+        super().__init__({"info": PacketInfo(), "decided": 1, "own": Own, "ipv6": 1, "ports": 1})
 
 
 class Parser(wiring.Component):
@@ -58,18 +78,27 @@ class Parser(wiring.Component):
 
     ================================================ ==================================
     shorter than its Ethernet header, or unsound      DROP MALFORMED
-    IPv6; neither IPv4 nor IPv6                       PUNT IPV6; NOT_IP
+    IPv6 neighbour or router discovery                PUNT NEIGHBOUR
+    other IPv6; neither IPv4 nor IPv6                 PUNT IPV6; NOT_IP
+    an address that is never forwarded, or a group    DROP MARTIAN
+    frame with a packet for one host
     fragment; AH                                      PUNT FRAGMENT; AH
     ESP with an SPI below 256                         DROP RESERVED_SPI
-    UDP port 500, or to 4500 with non-ESP marker      PUNT IKE
-    other UDP to 4500                                 PUNT NATT
     ESP, TCP or UDP too short for SPI and sequence
     number, or ports                                  DROP MALFORMED
     injected to leave as it is                        DIRECT
     everything else                                   undecided
     ================================================ ==================================
 
-    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION.
+    UDP to port 500, or to 4500 with the non-ESP marker, is ``own`` IKE, with IPv6 too where no extension header comes between; other UDP
+    of IPv4 to 4500 is NATT.
+
+    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION, one of another VLAN than the
+    port's DROP VLAN.
+
+    Never forwarded (RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1; RFC 5771 4): from 0/8, 127/8 and from 224/3; to 0/8, 127/8, 224.0.0/24 and
+    240/4. What came in a link-layer broadcast or multicast must be for an IP multicast group (RFC 1812 5.3.4). A frame that came out
+    of a DFE has no link layer of its own.
 
     Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the
     header and that the frame contains, the header's checksum right.
@@ -85,7 +114,7 @@ class Parser(wiring.Component):
     origin : In(Origin)
         Of the packet whose last beat is at ``i``.
     control : In(CfeControl)
-        ``station_filter`` and the ports' Ethernet addresses.
+        ``station_filter``, the ports' Ethernet addresses and VLANs.
     o : Out(stream of Parsed)
     """
 
@@ -120,6 +149,7 @@ class Parser(wiring.Component):
         # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the IP header.
         tagged, origin = Signal(), Signal(Origin())
         outer_type, inner_type, length = Signal(16), Signal(16), Signal(12)
+        tag_vlan = Signal(VLAN_BITS)
         ip = [Signal(32, name=f"ip_{word}") for word in range(IPV4.length // 4)]
         l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
         marker = Signal()
@@ -128,6 +158,9 @@ class Parser(wiring.Component):
                   for word in range(marker_word + 1)]
 
         station = Signal(48)
+        # By the time that the last words of an IPv6 header come, this is right.
+        looks_ipv6, ipv6_end = Signal(), IPV6.length // 4
+        m.d.sync += looks_ipv6.eq(Mux(tagged, inner_type, outer_type) == TYPE_IPV6)
         type_word, tag_word = FRAME["type"].word, FRAME["type"].word + 1
         with m.If(taken):
             m.d.sync += [
@@ -140,15 +173,22 @@ class Parser(wiring.Component):
                 ethernet_type = FRAME.get("type", words[type_word % lanes], word=type_word)
                 m.d.sync += [outer_type.eq(ethernet_type), tagged.eq(ethernet_type == TYPE_VLAN)]
             with m.If(at == tag_word // lanes):
-                m.d.sync += inner_type.eq(VLAN.get("type", words[tag_word % lanes]))
+                m.d.sync += [
+                    inner_type.eq(VLAN.get("type", words[tag_word % lanes])), tag_vlan.eq(VLAN.get("id", words[tag_word % lanes])),
+                ]
             for tag in (0, 1):
                 for word, register in enumerate(ip):
                     place = IP_WORD + tag + word
                     with m.If((at == place // lanes) & (tagged == tag)):
                         m.d.sync += register.eq(words[place % lanes])
                         if word == 0:
-                            behind = IPV4.get("header_words", words[place % lanes]) + (IP_WORD + tag)
+                            version_6 = IPV4.get("version", words[place % lanes]) == 6
+                            behind = Mux(version_6, ipv6_end, IPV4.get("header_words", words[place % lanes])) + (IP_WORD + tag)
                             m.d.sync += [behind_word.eq(behind + more) for more, behind_word in enumerate(places)]
+                # What is kept of an IPv6 destination, its last word, lies where the IPv4 one does.
+                place = IP_WORD + tag + ipv6_end - 1
+                with m.If((at == place // lanes) & (tagged == tag) & looks_ipv6):
+                    m.d.sync += ip[-1].eq(words[place % lanes])
             for lane, word in enumerate(words):
                 # A place is a beat, and a word in it.
                 here = [(place[split:] == at) & (place[:split] == lane) for place in places]
@@ -179,15 +219,18 @@ class Parser(wiring.Component):
         parsed, info = self.o.payload, self.o.payload.info
         header, begin = Cat(ip), Cat(l4)
         more_fragments, fragment_offset, version = Signal(), Signal(13), Signal(4)
-        frame_type, direct, zero_marker = Signal(16), Signal(), Signal()
+        frame_type, direct, zero_marker, udp6, icmp6 = Signal(16), Signal(), Signal(), Signal(), Signal()
         # A frame that the control element sends down again has passed the filter, one that recirculates has no station.
         filtered, address, own = Signal(), Signal(48), Signal(48)
+        outside, vlan, own_vlan, own_link = Signal(), Signal(VLAN_BITS), Signal(VLAN_BITS + 1), Signal()
         control = self.control
         with m.If(step[0]):
             m.d.sync += [
                 info.length.eq(length), info.tagged.eq(tagged), frame_type.eq(Mux(tagged, inner_type, outer_type)),
                 info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
-                direct.eq(origin.direct),
+                info.out_of.eq(origin.out_of), direct.eq(origin.direct),
+                outside.eq(~origin.injected & ~origin.port[1]), own_link.eq(~origin.port[1]),
+                vlan.eq(Mux(tagged, tag_vlan, 0)), own_vlan.eq(Mux(origin.port[0], control.server_vlan, control.network_vlan)),
                 filtered.eq(~origin.injected & (control.station_filter.bit_select(origin.port[0], 1) & ~origin.port[1])),
                 address.eq(station),
                 own.eq(Mux(origin.port[0], Cat(control.server_mac_low, control.server_mac_high),
@@ -198,7 +241,8 @@ class Parser(wiring.Component):
                 version.eq(IPV4.get("version", header)), more_fragments.eq(IPV4.get("more_fragments", header)),
                 fragment_offset.eq(IPV4.get("fragment_offset", header)),
                 info.spi.eq(ESP.get("spi", begin)), info.sequence.eq(ESP.get("sequence", begin)),
-                zero_marker.eq(marker),
+                zero_marker.eq(marker), udp6.eq(IPV6.get("next_header", header) == UDP_PROTOCOL),
+                icmp6.eq((IPV6.get("next_header", header) == ICMPV6_PROTOCOL) & (IPV6.get("hop_limit", header) == 255)),
             ]
 
         # 2: how many bytes there are.
@@ -206,8 +250,9 @@ class Parser(wiring.Component):
         is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
         protocols = {number: Signal(name=f"protocol_{number}")
                      for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
-        to_ike, to_natt, reserved, foreign = Signal(), Signal(), Signal(), Signal()
-        source_port, destination_port = info.spi[16:], info.spi[:16]
+        to_ike, to_natt, reserved, foreign, other_vlan, discovers = Signal(), Signal(), Signal(), Signal(), Signal(), Signal()
+        from_martian, to_martian, in_group = Signal(), Signal(), Signal()
+        destination_port, icmp_type = info.spi[:16], info.spi[24:]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
             l4_bytes.eq(info.total_length - (info.header_words << 2)),
@@ -215,12 +260,17 @@ class Parser(wiring.Component):
             fragment.eq(more_fragments | fragment_offset.any()),
             version_right.eq((version == 4) & (info.header_words >= 5)),
             *(found.eq(info.protocol == number) for number, found in protocols.items()),
-            to_ike.eq((source_port == IKE_PORT) | (destination_port == IKE_PORT)),
+            to_ike.eq(destination_port == IKE_PORT),
+            discovers.eq((icmp_type >= NEIGHBOUR_DISCOVERY[0]) & (icmp_type <= NEIGHBOUR_DISCOVERY[-1])),
             foreign.eq(filtered & ~address[GROUP_BIT] & (address != own)),
+            other_vlan.eq(outside & ~own_vlan[-1] & (vlan != own_vlan[:-1])),
+            from_martian.eq(source_is_martian(info.source)), to_martian.eq(destination_is_martian(info.destination)),
+            in_group.eq(own_link & address[GROUP_BIT] & ~is_multicast(info.destination)),
             to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
         short, sound, ports_there, esp_there, marker_there = Signal(), Signal(), Signal(), Signal(), Signal()
+        udp6_there, icmp6_there = Signal(), Signal()
 
         def l4_holds(count):
             return ~l4_bytes[-1] & (l4_bytes >= count)
@@ -229,9 +279,12 @@ class Parser(wiring.Component):
             short.eq(room[-1]), sound.eq(version_right & ~l4_bytes[-1] & (info.total_length <= room)),
             ports_there.eq(l4_holds(PORTS.length)), esp_there.eq(l4_holds(ESP.length)),
             marker_there.eq(l4_holds(UDP.length + MARKER_BYTES)),
+            udp6_there.eq(udp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + UDP.length + MARKER_BYTES)),
+            icmp6_there.eq(icmp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + PORTS.length)),
         ]
         # Then, as soon as the checksum is known: decide.
         verdict, reason, decided, is_sound = Signal(Verdict), Signal(Reason), Signal(), Signal()
+        own_kind = Signal(Own)
         has_ports = protocols[TCP_PROTOCOL] | protocols[UDP_PROTOCOL]
         m.d.comb += [is_sound.eq(is_ipv4 & sound & checksum.right & ~short), decided.eq(1)]
 
@@ -244,12 +297,20 @@ class Parser(wiring.Component):
             decide(Verdict.DROP, Reason.MALFORMED)
         with m.Elif(foreign):
             decide(Verdict.DROP, Reason.OTHER_STATION)
+        with m.Elif(other_vlan):
+            decide(Verdict.DROP, Reason.VLAN)
+        with m.Elif(is_ipv6 & icmp6_there & discovers):
+            decide(Verdict.PUNT, Reason.NEIGHBOUR)
         with m.Elif(is_ipv6):
             decide(Verdict.PUNT, Reason.IPV6)
+            with m.If(udp6_there & (to_ike | to_natt & zero_marker)):
+                m.d.comb += own_kind.eq(Own.IKE)
         with m.Elif(~is_ipv4):
             decide(Verdict.PUNT, Reason.NOT_IP)
         with m.Elif(~is_sound):
             decide(Verdict.DROP, Reason.MALFORMED)
+        with m.Elif(from_martian | to_martian | in_group):
+            decide(Verdict.DROP, Reason.MARTIAN)
         with m.Elif(fragment):
             decide(Verdict.PUNT, Reason.FRAGMENT)
         with m.Elif(protocols[AH_PROTOCOL]):
@@ -258,17 +319,18 @@ class Parser(wiring.Component):
             decide(Verdict.DROP, Reason.MALFORMED)
         with m.Elif(protocols[ESP_PROTOCOL] & reserved):
             decide(Verdict.DROP, Reason.RESERVED_SPI)
-        with m.Elif(protocols[UDP_PROTOCOL] & (to_ike | to_natt & marker_there & zero_marker)):
-            decide(Verdict.PUNT, Reason.IKE)
-        with m.Elif(protocols[UDP_PROTOCOL] & to_natt):
-            decide(Verdict.PUNT, Reason.NATT)
         with m.Else():
             m.d.comb += decided.eq(0)
+            with m.If(protocols[UDP_PROTOCOL] & (to_ike | to_natt & marker_there & zero_marker)):
+                m.d.comb += own_kind.eq(Own.IKE)
+            with m.Elif(protocols[UDP_PROTOCOL] & to_natt):
+                m.d.comb += own_kind.eq(Own.NATT)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(step[-1]):
             m.d.sync += [
                 self.o.valid.eq(1), info.ipv4.eq(is_sound), info.verdict.eq(verdict), info.reason.eq(reason),
-                parsed.decided.eq(decided), parsed.ports.eq(is_sound & has_ports & ports_there & ~fragment),
+                parsed.decided.eq(decided), parsed.own.eq(own_kind), parsed.ipv6.eq(is_ipv6),
+                parsed.ports.eq(is_sound & has_ports & ports_there & ~fragment),
             ]
         return m

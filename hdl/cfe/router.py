@@ -8,6 +8,7 @@ from spigate.hdl.net.descriptor import (
     CE_VERSION,
     FROM_CFE,
     Egress,
+    OutOf,
     PacketInfo,
     Port,
     PuntHeader,
@@ -23,15 +24,14 @@ class Router(wiring.Component):
     """Carries out verdicts, in order.
 
     ============================================ ==========================================================
-    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, once its queue holds all of it
+    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, if its queue has room for all of it
     PUNT                                         to ``direct``, behind a :class:`PuntHeader`: all in order
     DIRECT                                       to ``direct``, as it is
     DROP                                         nowhere; reported
     ============================================ ==========================================================
 
-    A DFE that has no room for ``patience`` clocks becomes unhealthy and gets nothing until it is enabled anew: the
-    packet that waited, and those for it that were decided before, are dropped as QUEUE_FULL, and a DFE_STALLED is
-    told, whose ``dfe`` is that DFE.
+    It never waits for a DFE: where there is no room for a packet, or for its descriptor, the packet is dropped at once as
+    QUEUE_FULL. So a slow, flooded or dead DFE holds up no packet of another one, and none that goes to the control element.
 
     Parameters
     ----------
@@ -44,12 +44,11 @@ class Router(wiring.Component):
     dfe : Out(packets).array(dfes), dfe_info : Out(stream of PacketInfo).array(dfes)
         Offered at the same time, taken independently.
     dfe_free : In(12).array(dfes)
-        Beats for which there is room; a packet once offered is taken without fail.
+        Beats for which there is room, what was sent three clocks ago counted; a packet once offered is taken without fail.
     direct : Out(packets), direct_egress : Out(stream of Egress)
+        Must be taken without regard to where they lead: it is the one way for all ports.
     reports : Out(stream of Report)
-    patience : In(16), enable : In(dfes), time : In(32)
-    healthy : Out(dfes)
-        At first, all are.
+    time : In(32)
     punted : Out(1)
         For a clock: a packet goes to the control element directly.
     """
@@ -62,8 +61,7 @@ class Router(wiring.Component):
             "dfe_free": In(12).array(dfes),
             "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
             "reports": Out(stream.Signature(Report())),
-            "patience": In(16), "enable": In(dfes), "time": In(32),
-            "healthy": Out(dfes, init=(1 << dfes) - 1), "punted": Out(1),
+            "time": In(32), "punted": Out(1),
         })
 
     def elaborate(self, platform):
@@ -74,21 +72,13 @@ class Router(wiring.Component):
         target = Signal(self._dfes)
         beat = self.i.payload
 
-        enabled = Signal(self._dfes)
-        m.d.sync += [enabled.eq(self.enable), self.healthy.eq(self.healthy | self.enable & ~enabled)]
-
         # Room in the target's queue, always being looked up: right two clocks behind a new target.
-        room, fits, slot, well = Signal(12), Signal(), Signal(), Signal()
-        m.d.sync += [
-            fits.eq(room >= beats),
-        ]
+        room, fits, slot = Signal(12), Signal(), Signal()
+        m.d.sync += fits.eq(room >= beats)
         for at, free in enumerate(self.dfe_free):
             with m.If(target[at]):
                 m.d.sync += room.eq(free)
-        m.d.comb += [
-            slot.eq(~(target & Cat(port.valid for port in self.dfe_info)).any()),
-            well.eq((target & self.healthy).any()),
-        ]
+        m.d.comb += slot.eq((target & ~Cat(port.valid for port in self.dfe_info)).any())
         for port in [*self.dfe_info, self.direct_egress]:
             with m.If(port.ready):
                 m.d.sync += port.valid.eq(0)
@@ -98,13 +88,13 @@ class Router(wiring.Component):
         header, stamp = Signal(PuntHeader()), Signal(32)
         header_beats = CE_HEADER_BYTES // self._beat_bytes
         at = Signal(range(max(header_beats, 2)))
-        waited = Signal(16)
-        reason, stalled = Signal(Reason), Signal()
+        reason = Signal(Reason)
         is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
         m.d.comb += [
             header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress),
             header.dfe.eq(info.dfe), header.sa.eq(info.sa), header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged), header.time.eq(stamp),
+            header.tagged.eq(info.tagged), header.time.eq(stamp), header.rule.eq(info.rule), header.ruled.eq(info.ruled),
+            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
         ]
         report = self.reports.payload
 
@@ -116,7 +106,7 @@ class Router(wiring.Component):
                 m.d.comb += self.info.ready.eq(1)
                 m.d.sync += [
                     info.eq(new), beats.eq((new.length + self._beat_bytes - 1) >> width), reason.eq(new.reason),
-                    target.eq(0), waited.eq(0), stalled.eq(0),
+                    target.eq(0),
                 ]
                 with m.If(self.info.valid):
                     with m.If(new.verdict == Verdict.DROP):
@@ -129,19 +119,16 @@ class Router(wiring.Component):
             with m.State("LOOK"):
                 m.next = "COMPARE"
             with m.State("COMPARE"):
-                m.next = "WAIT"
-            with m.State("WAIT"):
-                m.d.sync += waited.eq(waited + 1)
-                with m.If(~well):
-                    m.d.sync += reason.eq(Reason.QUEUE_FULL)
-                    m.next = "DROP"
-                with m.Elif(fits & slot):
+                m.next = "TRY"
+            with m.State("TRY"):
+                # A DFE that does not exist has no room either.
+                with m.If(fits & slot):
                     for port, chosen in zip(self.dfe_info, target, strict=True):
                         with m.If(chosen):
                             m.d.sync += [port.valid.eq(1), port.payload.eq(info)]
                     m.next = "SEND"
-                with m.Elif(waited >= self.patience):
-                    m.d.sync += [reason.eq(Reason.QUEUE_FULL), stalled.eq(1), self.healthy.eq(self.healthy & ~target)]
+                with m.Else():
+                    m.d.sync += reason.eq(Reason.QUEUE_FULL)
                     m.next = "DROP"
             with m.State("SEND"):
                 for port, chosen in zip(self.dfe, target, strict=True):
@@ -153,6 +140,7 @@ class Router(wiring.Component):
                 m.d.sync += stamp.eq(self.time)
                 with m.If(~self.direct_egress.valid):
                     m.d.sync += [self.direct_egress.valid.eq(1), self.direct_egress.payload.depth.eq(info.depth)]
+                    m.d.sync += self.direct_egress.payload.injected.eq(info.verdict == Verdict.DIRECT)
                     with m.If(info.verdict == Verdict.DIRECT):
                         m.d.sync += self.direct_egress.payload.port.eq(info.route.egress)
                         m.next = "SEND DIRECT"
@@ -188,12 +176,6 @@ class Router(wiring.Component):
                     m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]
                 with m.If(is_esp):
                     m.d.comb += [report.spi.eq(info.spi), report.sequence.eq(info.sequence)]
-                with m.If(self.reports.ready):
-                    m.next = "IDLE"
-                    with m.If(stalled):
-                        m.next = "TELL"
-            with m.State("TELL"):
-                m.d.comb += [self.reports.valid.eq(1), report.reason.eq(Reason.DFE_STALLED), report.dfe.eq(info.dfe)]
                 with m.If(self.reports.ready):
                     m.next = "IDLE"
         return m

@@ -19,11 +19,18 @@ class RuleKey(data.StructLayout):
                           "protocol": 8, "ingress": 2})
 
 
-class RuleResult(data.StructLayout):
-    """``hit``, and of the first rule that matches: its ``action``, ``dfe``, ``sa`` and ``route``."""
+class Outcome(data.StructLayout):
+    """What a rule leads to."""
 
     def __init__(self):
-        super().__init__({"hit": 1, "action": Action, "dfe": 4, "sa": 16, "route": 8})
+        super().__init__({"action": Action, "dfe": 4, "sa": 16, "generation": 8, "route": 8, "clear": 1})
+
+
+class RuleResult(data.StructLayout):
+    """``hit``, and of the first rule that matches: its index (``rule``) and its ``outcome``, which mean nothing without."""
+
+    def __init__(self):
+        super().__init__({"hit": 1, "rule": 6, "outcome": Outcome()})
 
 
 class Criteria(data.StructLayout):
@@ -71,7 +78,7 @@ class Rules(wiring.Component):
 
         entry = self.write.payload
         addresses, value = layout.row("rule", "addresses")(entry.rows[0]), layout.row("rule", "value")(entry.rows[1])
-        new, outcome = Signal(Criteria()), Signal(RuleResult())
+        new, outcome = Signal(Criteria()), Signal(Outcome())
         for name in ("source", "source_mask", "destination", "destination_mask"):
             m.d.comb += new[name].eq(addresses[name])
         for name in ("source_port_low", "source_port_high", "destination_port_low", "destination_port_high", "protocol",
@@ -80,8 +87,7 @@ class Rules(wiring.Component):
         m.d.comb += [
             new.all_ports.eq((value.source_port_low == 0) & value.source_port_high.all()
                              & (value.destination_port_low == 0) & value.destination_port_high.all()),
-            outcome.hit.eq(1), outcome.action.eq(value.action), outcome.dfe.eq(value.dfe), outcome.sa.eq(value.sa),
-            outcome.route.eq(value.route),
+            *(outcome[name].eq(value[name]) for name in Outcome().members),
         ]
 
         # A scan: clock 0 group number, 1 criteria read, 2 compared in parts, 3 matches, 4 first match, 5 result.
@@ -149,7 +155,8 @@ class Rules(wiring.Component):
         arrives = Signal()
         result = Signal(RuleResult())
         m.d.comb += [
-            arrives.eq(stages[3].valid & stages[3].last), result.eq(Mux(found, read.data, 0)),
+            arrives.eq(stages[3].valid & stages[3].last),
+            result.hit.eq(found), result.rule.eq(index), result.outcome.eq(read.data),
             self.o.valid.eq(full[0]), self.o.payload.eq(results[0]),
         ]
         with m.If(take):

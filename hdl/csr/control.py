@@ -14,6 +14,8 @@ from spigate.hdl.net.descriptor import (
     FORWARD_COUNTERS,
     MAX_DFES,
     CfeControl,
+    Policer,
+    PuntClass,
     Report,
     SaState,
     StateRequest,
@@ -22,7 +24,7 @@ from spigate.hdl.net.descriptor import (
 )
 
 MAGIC = 0x5350_4947
-VERSION = {"map": 1, "major": 0, "minor": 1, "patch": 0}
+VERSION = {"map": 2, "major": 0, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
 ALGORITHMS = tuple(rdl.registers()["algorithms"].fields)
 """Names of what an engine may know, as in the register ``algorithms``."""
@@ -41,6 +43,8 @@ class ControlPlane(wiring.Component):
         Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of ``cam_entries / 2`` rows.
     replay_window : int
         Sequence numbers in the anti-replay window.
+    clock_khz : int
+        Thousand clocks a second.
     algorithms : iterable of str
         What the engines know, of :data:`ALGORITHMS`.
 
@@ -59,13 +63,17 @@ class ControlPlane(wiring.Component):
     dfe_counters : In(DFE_COUNTERS).array(dfes)
     forward_counters : In(FORWARD_COUNTERS)
     healthy : In(MAX_DFES)
+    wiping : In(1)
+        Something of an SA that was erased is still in a DFE.
+    closed : Out(1)
+        The gateway takes no packets yet.
     time : Out(32)
         Clocks since reset.
     """
 
     def __init__(self, *, dfes: int, reporters: int, beat_bytes: int, lanes: int, sa_entries: int, sources: int,
                  cam_entries: int, rules: int, routes: int, contexts: int = 2, cam_ways: int = 3, replay_window: int = 64,
-                 algorithms=ALGORITHMS):
+                 clock_khz: int = 100_000, algorithms=ALGORITHMS):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes, self._reporters, self._sa_entries = dfes, reporters, sa_entries
@@ -81,7 +89,7 @@ class ControlPlane(wiring.Component):
             "cfe_tables": {"rules": rules, "routes": routes},
             "algorithms": dict.fromkeys(algorithms, 1),
             "features": {"tunnel": 1, "transport": 1, "replay_window": replay_window},
-            "event_geometry": {"depth": DEPTH, "view": VIEW},
+            "event_geometry": {"depth": DEPTH, "view": VIEW}, "clock": {"khz": clock_khz},
         }
         for name, values in self._capabilities.items():
             rdl.registers()[name].pack(values)  # refuses what does not fit
@@ -91,7 +99,7 @@ class ControlPlane(wiring.Component):
             "state_request": Out(stream.Signature(StateRequest())), "state": In(stream.Signature(SaState())),
             "reports": In(stream.Signature(Report())).array(reporters),
             "cfe": Out(CfeControl()), "cfe_counters": In(CFE_COUNTERS), "dfe_counters": In(DFE_COUNTERS).array(dfes),
-            "forward_counters": In(FORWARD_COUNTERS), "healthy": In(MAX_DFES), "time": Out(32),
+            "forward_counters": In(FORWARD_COUNTERS), "healthy": In(MAX_DFES), "wiping": In(1), "closed": Out(1), "time": Out(32),
         })
 
     def elaborate(self, platform):
@@ -113,7 +121,11 @@ class ControlPlane(wiring.Component):
             for field in rdl.registers()[name].fields.values():
                 m.d.comb += getattr(bank, member(rdl.registers()[name], field)).eq(values.get(field.name, 0))
         for name in CfeControl().members:
-            m.d.comb += Value.cast(self.cfe[name]).eq(getattr(bank, f"cfe_{name}"))
+            if name != "punts":
+                m.d.comb += Value.cast(self.cfe[name]).eq(getattr(bank, f"cfe_{name}"))
+        for kind in PuntClass:
+            for name in Policer().members:
+                m.d.comb += self.cfe.punts[kind][name].eq(getattr(bank, f"cfe_punt_{kind.name.lower()}_{name}"))
         for name in CFE_COUNTERS.members:
             m.d.comb += getattr(bank, f"cfe_count_{name}").eq(self.cfe_counters[name])
         for name in FORWARD_COUNTERS.members:
@@ -124,6 +136,7 @@ class ControlPlane(wiring.Component):
         m.d.sync += self.time.eq(self.time + 1)
         m.d.comb += [
             bank.time.eq(self.time), bank.healthy.eq(self.healthy), bank.table_status_busy.eq(window.busy),
+            bank.table_status_wiping.eq(self.wiping), self.closed.eq(window.closed),
             events.mask.eq(Cat(bank.event_mask_low, bank.event_mask_high)), events.time.eq(self.time),
             events.pop.eq(bank.event_pop), events.pop_written.eq(bank.event_pop_written),
             bank.event_pending.eq(events.pending), bank.event_lost.eq(events.lost),
@@ -146,7 +159,8 @@ class ControlPlane(wiring.Component):
         busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
         kept = Signal(SaState())
         m.d.comb += [bank.state_status_busy.eq(busy), bank.state_status_refused.eq(refused), self.state.ready.eq(1)]
-        for name in SaState().members:
+        m.d.comb += [bank.state_soft.eq(kept.soft), bank.state_hard.eq(kept.hard)]
+        for name in ("sequence", "window", "bytes", "packets"):
             low, high = getattr(bank, f"state_{name}_low"), getattr(bank, f"state_{name}_high")
             m.d.comb += Cat(low, high).eq(kept[name])
         with m.If(bank.state_select_written):

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
+from spigate.hdl.dfe.job import BUFFERS
 from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import ALIGN, packets
 
@@ -37,6 +38,8 @@ class Dfe(wiring.Component):
         One a packet.
     free : Out(12)
         Beats of room in the queue.
+    busy, gone : Out(1)
+        A packet is inside; for a clock: one has left, or was dropped.
     o : Out(packets)
         With alignment bytes; punts with ``PuntHeader``.
     egress : Out(stream of Egress)
@@ -52,6 +55,8 @@ class Dfe(wiring.Component):
     counters : Out(DFE_COUNTERS)
         ``packets_out`` and ``bytes_out`` without punts. Each packet in is in time one of out, punted, or
         reported as dropped.
+    wiping : Out(1)
+        Something of an SA that was erased, or of its packets, is still here.
     index : In(4)
         This DFE's number.
     time : In(32)
@@ -62,10 +67,11 @@ class Dfe(wiring.Component):
         self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
+            "busy": Out(1), "gone": Out(1),
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
             "tables": In(stream.Signature(TableWrite())),
             "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-            "counters": Out(DFE_COUNTERS), "index": In(4), "time": In(32),
+            "counters": Out(DFE_COUNTERS), "wiping": Out(1), "index": In(4), "time": In(32),
         })
 
     def elaborate(self, platform):
@@ -84,6 +90,8 @@ class Dfe(wiring.Component):
         self._tables(m, fill, commit)
         self._state(m, fill, commit)
         self._count(m, commit)
+        wipes = Signal(range(BUFFERS * self._lanes + 1))
+        m.d.sync += [wipes.eq(wipes + fill.wipes - commit.wiped), self.wiping.eq(fill.unclean | (wipes != 0))]
         return m
 
     def _tables(self, m, fill, commit):
@@ -133,7 +141,10 @@ class Dfe(wiring.Component):
         counters, sent = self.counters, commit.sent
         came = self.info.valid & self.info.ready
         inside = Signal(8)
-        m.d.sync += [inside.eq(inside + came - commit.gone), counters.busy_cycles.eq(counters.busy_cycles + (inside != 0))]
+        m.d.sync += [
+            inside.eq(inside + came - commit.gone), self.busy.eq(inside != 0), self.gone.eq(commit.gone),
+            counters.busy_cycles.eq(counters.busy_cycles + (inside != 0)),
+        ]
         with m.If(came):
             m.d.sync += [
                 counters.packets_in.eq(counters.packets_in + 1),

@@ -3,12 +3,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.csr import rdl
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, Port, PuntHeader, Verdict
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, OutOf, Port, PuntHeader, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
 from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
 
+Direction = rdl.enum("direction_e")
 IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS
 """Words in front of the run, at most: tagged Ethernet header and IP header."""
@@ -17,6 +19,8 @@ OWN_WORDS = 8
 behind them.
 """
 READ_WORDS = STORE_BYTES // 4
+WIPE_BYTES = 256
+"""Read of a buffer of zeros: more than the queue holds."""
 QUEUE = 8
 """Reads ahead, more than the clocks from one to its first beat at ``o``."""
 
@@ -42,9 +46,9 @@ class Departure(data.StructLayout):
 class Emit(wiring.Component):
     """Sends packets out of their buffers, a beat a clock as long as the buffer can be read and ``o`` is taken.
 
-    PUNT: a ``PuntHeader`` and the frame as it came in. All others: two alignment bytes, an Ethernet header (the
-    route's, where it rewrites, else the frame's own, tag included), and the IP packet, without what an Ethernet
-    frame may have had behind it.
+    PUNT: a ``PuntHeader`` and the frame as it came in. WIPE: is read and queued, but does not leave. All others: two
+    alignment bytes, an Ethernet header (the route's, where it rewrites, else the frame's own, tag included), and the
+    IP packet, without what an Ethernet frame may have had behind it.
 
     Parameters
     ----------
@@ -61,6 +65,8 @@ class Emit(wiring.Component):
     read : Out(BufferRead)
     release : Out(1)
         A strobe: the packet's buffer is free.
+    wiped : Out(1)
+        With ``release``: that was a WIPE.
     sent : Out(1)
         A strobe, beside ``release`` or before it: the packet left, as ``verdict`` says, in ``bytes`` bytes
         (with alignment, and a punt's header).
@@ -76,7 +82,7 @@ class Emit(wiring.Component):
         self._beat_bytes = beat_bytes
         super().__init__({
             "i": In(stream.Signature(Departure())), "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())),
-            "lane": Out(3), "read": Out(BufferRead()), "release": Out(1),
+            "lane": Out(3), "read": Out(BufferRead()), "release": Out(1), "wiped": Out(1),
             "sent": Out(1), "verdict": Out(3), "bytes": Out(12), "index": In(4), "time": In(32),
         })
 
@@ -86,10 +92,11 @@ class Emit(wiring.Component):
         # The next packet's plan is made while the present one is sent.
         departure = self.i.payload
         job, info, route = departure.task.done.job, departure.task.done.job.info, departure.task.done.job.info.route
-        punt, tunnel, keeps_header = Signal(), Signal(), Signal()
+        punt, wipe, tunnel, keeps_header = Signal(), Signal(), Signal(), Signal()
         ethernet, own_ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged), IP_WORD + info.tagged
         m.d.comb += [
-            punt.eq(info.verdict == Verdict.PUNT), tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
+            punt.eq(info.verdict == Verdict.PUNT), wipe.eq(info.verdict == Verdict.WIPE),
+            tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
             keeps_header.eq(~((info.verdict == Verdict.ENCRYPT) & tunnel)),
         ]
         planned, bytes_planned, run_planned = Signal(), Signal(12), Signal(range(BUFFER_WORDS))
@@ -97,6 +104,10 @@ class Emit(wiring.Component):
         m.d.sync += [
             planned.eq(self.i.valid & ~self.i.ready),
             bytes_planned.eq(Mux(punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)),
+        ]
+        with m.If(wipe):
+            m.d.sync += bytes_planned.eq(WIPE_BYTES)
+        m.d.sync += [
             # The run begins behind the header that was read, at `ethernet + IP_WORDS` words from the frame's start.
             run_planned.eq(Mux(tunnel, job.esp, own_ethernet) + (Mux(keeps_header, IP_WORDS, 0) + (OWN_WORDS - IP_WORDS) - ethernet)),
         ]
@@ -108,7 +119,8 @@ class Emit(wiring.Component):
         word = Signal(range(OWN_WORDS + 1))
         to_read, to_come, final = Signal(12), Signal(12), Signal()
         reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
-        queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1)})
+        void = Signal()
+        queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1), "void": 1})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
         ahead = Signal(range(QUEUE + 1))
         entry = Signal(queued)
@@ -144,15 +156,18 @@ class Emit(wiring.Component):
                 self.verdict.eq(info.verdict), self.bytes.eq(bytes_planned), to_read.eq(bytes_planned), to_come.eq(bytes_planned),
                 final.eq(0),  # no frame is as short as one read
                 overlay.eq(overlay_planned), mask.eq(mask_planned), word.eq(0), runs.eq(~punt), run.eq(run_planned),
-                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop), self.egress.valid.eq(~departure.drop),
+                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop),
+                self.egress.valid.eq(~departure.drop & ~wipe), void.eq(wipe),
                 self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
                 self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
+                *self._provenance(job),
             ]
 
         # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
         sending, ended, ends = Signal(), Signal(), Signal()
         m.d.comb += [
-            ends.eq(sending & arrived & entry.last), self.sent.eq(ends), self.release.eq((ended | ends) & ~self.egress.valid),
+            ends.eq(sending & arrived & entry.last), self.sent.eq(ends & ~void),
+            self.release.eq((ended | ends) & ~self.egress.valid), self.wiped.eq(void),
             load.eq(planned & ~(sending | ended)),
         ]
         with m.If(load):
@@ -164,24 +179,34 @@ class Emit(wiring.Component):
 
         m.d.comb += [
             entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(READ_WORDS))),
-            entry.last.eq(final), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
+            entry.last.eq(final), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)), entry.void.eq(void),
             queue.w_en.eq(arrived), queue.w_data.eq(entry),
         ]
         self._send(m, queue, queued)
         return m
 
+    def _provenance(self, job):
+        """What has really become of a packet: not what was wished for, but which SA it went through."""
+        info, control, egress = job.info, job.control, self.egress.payload
+        return [
+            egress.protected.eq((info.verdict == Verdict.ENCRYPT) & control.valid & (control.direction == Direction.OUTBOUND)),
+            egress.bypassed.eq((info.verdict == Verdict.BYPASS) & info.clear), egress.injected.eq(0),
+            egress.out_of.valid.eq(info.verdict == Verdict.DECRYPT), egress.out_of.dfe.eq(self.index), egress.out_of.sa.eq(info.sa),
+            egress.out_of.generation.eq(control.generation),
+        ]
+
     def _send(self, m, queue, queued):
         """What was read goes out in beats, one or two of them."""
         head, size = queued(queue.r_data), self._beat_bytes
         parts = STORE_BYTES // size
-        part, ends = Signal(range(parts)), Signal()
+        part, ends, step = Signal(range(parts)), Signal(), Signal()
         m.d.comb += [
-            ends.eq(head.count <= (part + 1) * size), queue.r_en.eq(self.o.ready & ends),
-            self.o.valid.eq(queue.r_rdy), self.o.payload.data.eq(head.data.word_select(part, 8 * size)),
+            ends.eq(head.count <= (part + 1) * size), step.eq(self.o.ready | head.void), queue.r_en.eq(step & ends),
+            self.o.valid.eq(queue.r_rdy & ~head.void), self.o.payload.data.eq(head.data.word_select(part, 8 * size)),
             self.o.payload.last.eq(head.last & ends), self.o.payload.count.eq(Mux(ends, head.count - part * size, size)),
         ]
         if parts > 1:
-            with m.If(self.o.valid & self.o.ready):
+            with m.If(queue.r_rdy & step):
                 m.d.sync += part.eq(Mux(ends, 0, part + 1))
 
     def _headers(self, m, departure, punt):
@@ -192,6 +217,8 @@ class Emit(wiring.Component):
         m.d.comb += [
             header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress), header.dfe.eq(self.index),
             header.sa.eq(info.sa), header.depth.eq(info.depth), header.tagged.eq(info.tagged), header.time.eq(self.time),
+            header.rule.eq(info.rule), header.ruled.eq(info.ruled),
+            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
         ]
         addresses = Cat(Const(0, 8 * ALIGN), swap_bytes(route.destination_mac), swap_bytes(route.source_mac))
         ip_type, tag_type = (swap_bytes(Const(value, 16)) for value in (TYPE_IPV4, TYPE_VLAN))

@@ -8,11 +8,12 @@ from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, Row
 from spigate.hdl.dfe.selectors import Selectors
 from spigate.hdl.net.descriptor import Reason, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
+from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 
 IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
 """Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
-CONGESTION_EXPERIENCED = 3
-"""ECN field (RFC 3168 5); 0 is Not-ECT."""
+NOT_ECT, ECT_1, ECT_0, CONGESTION_EXPERIENCED = range(4)
+"""The ECN field (RFC 3168 5)."""
 BEAT_WORDS = STORE_BYTES // 4
 HEADER_BEATS = 2
 """Beats that are read of an IP header in any case: five words, and the ports behind them."""
@@ -34,7 +35,7 @@ class Inspection(data.StructLayout):
     -------
     task : Task
     reason : unsigned(6)
-        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, TTL, POLICY.
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, TTL, POLICY.
     counts : unsigned(1)
         Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
     content : unsigned(12)
@@ -43,13 +44,13 @@ class Inspection(data.StructLayout):
         DECRYPT: of the trailer.
     header : unsigned(160)
         Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own.
-        Undefined for ENCRYPT in tunnel mode, PUNT and DROP.
-    congested : unsigned(1)
-        The inner header's ECN field is to become CE.
+        Undefined for ENCRYPT in tunnel mode, PUNT and DROP. WIPE: zeros, which are read as a packet is.
+    ecn : unsigned(2)
+        The ECN field that ``header`` is to leave with.
     """
 
     def __init__(self):
-        super().__init__({"task": Task(), "reason": 6, "counts": 1, "content": 12, "next_header": 8, "header": 160, "congested": 1})
+        super().__init__({"task": Task(), "reason": 6, "counts": 1, "content": 12, "next_header": 8, "header": 160, "ecn": 2})
 
 
 class Inspect(wiring.Component):
@@ -94,7 +95,7 @@ class Inspect(wiring.Component):
         verdict = done.job.info.verdict
         m.d.comb += [
             tunnel.eq(done.job.control.mode), decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
-            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel),
+            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel | (verdict == Verdict.WIPE)),
             self.lane.eq(task.lane), self.o.payload.task.eq(task),
         ]
         words = self._fetch(m, task, tunnel, decrypt, plain)
@@ -228,6 +229,8 @@ class Inspect(wiring.Component):
         header, ports = Signal(160), Signal(32)
         header_words = words.header_words
         m.d.comb += o.header.eq(header)
+        with m.If(words.start):
+            m.d.sync += ports.eq(0)
         with m.If(words.is_header):
             for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
@@ -290,16 +293,21 @@ class Inspect(wiring.Component):
         ]
 
         # The verdicts.
-        ecn, congested = IPV4.get("tos", header)[:2], Signal()
-        m.d.comb += congested.eq(tunnel & control.copy_tos & (info.tos[:2] == CONGESTION_EXPERIENCED))
-        padding, malformed, ttl_over = Signal(), Signal(), Signal()
+        # RFC 6040 4.2, figure 4. Where no tunnel ends, the outer field is the inner one.
+        inner_ecn, outer_ecn, ecn = IPV4.get("tos", header)[:2], Signal(2), Signal(2)
+        m.d.comb += [outer_ecn.eq(Mux(tunnel & control.copy_tos, info.tos, inner_ecn)), ecn.eq(inner_ecn)]
+        with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
+            m.d.comb += ecn.eq(outer_ecn)
+        padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             padding.eq(padding_bad | (content < 0)),
             malformed.eq(tunnel & (
-                (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good | congested & (ecn == 0))),
+                (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good
+                | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT))),
+            martian.eq(tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))),
             ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
-        m.d.comb += [o.reason.eq(Reason.NONE), o.congested.eq(congested), o.counts.eq(~padding)]
+        m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
         with m.If(decrypt):
             with m.If(padding):
                 m.d.comb += o.reason.eq(Reason.PADDING)
@@ -309,6 +317,8 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.PADDING)
             with m.Elif(malformed):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)
+            with m.Elif(martian):
+                m.d.comb += o.reason.eq(Reason.MARTIAN)
             with m.Elif(ttl_over):
                 m.d.comb += o.reason.eq(Reason.TTL)
             with m.Elif(control.check_selectors & ~selectors.match):

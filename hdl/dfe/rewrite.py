@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto.interface import Auth, Cipher
 from spigate.hdl.csr import rdl
-from spigate.hdl.dfe.inspect import CONGESTION_EXPERIENCED, Inspection
+from spigate.hdl.dfe.inspect import Inspection
 from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.headers import ESP, ESP_PROTOCOL, IPV4
 from spigate.hdl.net.packet import swap_bytes
@@ -33,7 +33,7 @@ class Rewrite(wiring.Component):
                                    sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses
                                    from the SA
     ENCRYPT, transport             own: total length, protocol 50
-    DECRYPT, tunnel                inner: CE marked where the outer header had it (RFC 6040), TTL
+    DECRYPT, tunnel                inner: ECN as RFC 6040 has it, TTL
     DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
     BYPASS                         own
     ============================== ==========================================================================================
@@ -90,7 +90,7 @@ class Rewrite(wiring.Component):
             with m.Default():
                 m.d.comb += dont_fragment.eq(1)
         m.d.sync += [
-            tos.eq(field["tos"] | Mux(inspection.congested, CONGESTION_EXPERIENCED, 0)),
+            tos.eq(Cat(inspection.ecn, field["tos"][2:])),
             ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))), protocol.eq(field["protocol"]),
         ]
         with m.If(encrypt | ~tunnel & (info.verdict == Verdict.DECRYPT)):

@@ -64,7 +64,7 @@ class RemoveAlignment(wiring.Component):
     i : In(packets)
         Frames with alignment, longer than it.
     o : Out(packets)
-        Frames as on the wire. An aborted frame ends aborted.
+        Frames as on the wire. An aborted frame ends aborted. Bytes beyond a frame's end are zero where they are at ``i``.
     """
 
     def __init__(self, beat_bytes: int):
@@ -86,7 +86,7 @@ class RemoveAlignment(wiring.Component):
 
         m.d.comb += [
             self.o.valid.eq(held & (tail | self.i.valid)), self.i.ready.eq(~held | self.o.ready),
-            out.data.eq(Cat(rest, beat.data[:8 * ALIGN])),
+            out.data.eq(Cat(rest, Mux(tail, 0, beat.data[:8 * ALIGN]))),
         ]
         with m.If(tail):
             m.d.comb += [out.last.eq(1), out.abort.eq(tail_abort), out.count.eq(tail_count)]
@@ -96,7 +96,7 @@ class RemoveAlignment(wiring.Component):
                 out.count.eq(Mux(ends, beat.count + kept, self._beat_bytes)),
             ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [held.eq(0), tail.eq(0)]
+            m.d.sync += [held.eq(0), tail.eq(0), rest.eq(0)]
         with m.If(self.i.valid & self.i.ready & (~held | tail | ~ends)):
             m.d.sync += [
                 held.eq(1), rest.eq(beat.data[8 * ALIGN:]),

@@ -3,14 +3,19 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.csr import layout, punts, rdl
 
 Reason = rdl.enum("reason_e")
 Port = rdl.enum("port_e")
 Action = rdl.enum("action_e")
 Table = rdl.enum("table_e")
+PuntClass = punts.PuntClass
 
 MAX_DFES = 8
+MARKS = 32
+"""SAs of which a word tells what they have reached."""
+ALL_DFES = 15
+"""Value of ``TableWrite.dfe`` for all of them at once."""
 FROM_CFE = 15
 """Value of ``Report.dfe`` for what the CFE reports."""
 FROM_FORWARDING = 14
@@ -18,6 +23,13 @@ FROM_FORWARDING = 14
 
 
 Balance = rdl.enum("balance_e")
+
+
+class Policer(data.StructLayout):
+    """A token bucket: ``burst`` tokens, one more every ``period`` clocks. A ``period`` of 0: no limit."""
+
+    def __init__(self):
+        super().__init__({"period": 20, "burst": 6})
 
 
 class CfeControl(data.StructLayout):
@@ -32,7 +44,7 @@ class CfeControl(data.StructLayout):
     weights : array of unsigned(4)
         Packets a turn for ``WEIGHTED``; 0 counts as 1.
     patience : unsigned(16)
-        Clocks that the router waits for room in a DFE's queue before it drops the packet and calls the DFE unhealthy.
+        Clocks after which a DFE that has packets and finishes none is unhealthy.
     miss_drop : unsigned(1)
         An unknown SPI is dropped (``no_sa``) instead of punted.
     rule_miss : unsigned(2)
@@ -41,13 +53,14 @@ class CfeControl(data.StructLayout):
     depth_limit : unsigned(2)
         Recirculations allowed; a packet beyond is dropped (``nested``).
     miss_interval : unsigned(24)
-        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``punt_rate``)
+        After a punt for an unknown SPI, packets with the same {destination, SPI} are dropped (``spi_rate``)
         for that many clocks. 0: never.
-    punt_period : unsigned(16)
-        At most one punt for a miss (of CAM or rules) in that many clocks on average, with bursts of 16. 0: no
-        limit. IKE and all other punts are not limited.
+    punts : array of Policer
+        Limits of the classes of punts, by :data:`PuntClass`.
     station_filter : unsigned(2)
         Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
+    network_vlan, server_vlan : unsigned(13)
+        The VLAN of each port: identifier (11:0), 0 for untagged frames alone; any of them and none (12).
     network_mac_low, server_mac_low : unsigned(32)
     network_mac_high, server_mac_high : unsigned(16)
         Those addresses, as numbers.
@@ -56,9 +69,9 @@ class CfeControl(data.StructLayout):
     def __init__(self):
         super().__init__({
             "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
-            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punt_period": 16,
+            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punts": data.ArrayLayout(Policer(), len(PuntClass)),
             "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
-            "server_mac_high": 16,
+            "server_mac_high": 16, "network_vlan": 13, "server_vlan": 13,
         })
 
 
@@ -72,6 +85,17 @@ class Verdict(IntEnum):
     ENCRYPT = 4
     DIRECT = 5
     """Injected by the CE for a port: leaves as it is."""
+    WIPE = 6
+    """Inside a DFE: no packet, but zeros in the place of one, so that nothing of those before it stays."""
+
+
+class OutOf(data.StructLayout):
+    """The SA that a packet was decrypted by, the last one: ``dfe`` and ``sa`` say where it is, ``generation`` that no other one is meant
+    that came to be there since. ``valid``: there was one.
+    """
+
+    def __init__(self):
+        super().__init__({"sa": 16, "dfe": 4, "valid": 1, "generation": 8})
 
 
 class PacketInfo(data.StructLayout):
@@ -106,6 +130,14 @@ class PacketInfo(data.StructLayout):
         The DFE chosen. For a punt because of a miss it is the balancer's choice for the SA to come.
     sa : unsigned(16)
         Index in the DFE's SAD, for DECRYPT and ENCRYPT.
+    generation : unsigned(8)
+        What the SA's must be, for DECRYPT and ENCRYPT.
+    ruled, rule : unsigned(1), unsigned(6)
+        A rule decided, and its index.
+    clear : unsigned(1)
+        The rule lets what it bypasses leave at the network port.
+    out_of : OutOf
+        For ingress RECIRCULATE.
     route : route row
         Of CAM or rule entry, for BYPASS, DECRYPT and ENCRYPT; for DIRECT only its ``egress``.
     """
@@ -115,15 +147,32 @@ class PacketInfo(data.StructLayout):
             "length": 12, "ingress": 2, "depth": 2, "injected": 1, "tagged": 1, "ipv4": 1,
             "header_words": 4, "total_length": 16, "tos": 8, "ttl": 8, "dont_fragment": 1, "protocol": 8,
             "source": 32, "destination": 32, "spi": 32, "sequence": 32,
-            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "route": layout.row("route", "hop"),
+            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "generation": 8, "ruled": 1, "rule": 6, "clear": 1,
+            "out_of": OutOf(), "route": layout.row("route", "hop"),
         })
 
 
 class Egress(data.StructLayout):
-    """Where a packet leaves a DFE or the CFE: ``port`` (:data:`Port`), and ``depth`` for one that recirculates."""
+    """Where a packet leaves a DFE or the CFE, and why it may.
+
+    Members
+    -------
+    port : unsigned(2)
+        A :data:`Port`.
+    depth : unsigned(2)
+        For one that recirculates.
+    protected : unsigned(1)
+        A DFE has encrypted it for an outbound SA.
+    bypassed : unsigned(1)
+        A rule bypassed it that lets such packets leave at the network port in the clear.
+    injected : unsigned(1)
+        The CE sent it to leave as it is.
+    out_of : OutOf
+        For one that recirculates.
+    """
 
     def __init__(self):
-        super().__init__({"port": 2, "depth": 2})
+        super().__init__({"port": 2, "depth": 2, "protected": 1, "bypassed": 1, "injected": 1, "out_of": OutOf()})
 
 
 class Report(data.StructLayout):
@@ -141,7 +190,8 @@ class Report(data.StructLayout):
 class TableWrite(data.StructLayout):
     """One row of a table entry on its way to the table. The rows of one entry follow one another without rows
     of another between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with
-    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables.
+    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables;
+    :data:`ALL_DFES` are all of them.
     """
 
     def __init__(self):
@@ -157,11 +207,12 @@ class StateRequest(data.StructLayout):
 
 class SaState(data.StructLayout):
     """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets
-    so far.
+    so far. ``soft``, ``hard``: which of the 32 SAs around it, those whose index differs in the low five bits, have
+    reached a soft or passed a hard limit; bit n is that of the n-th.
     """
 
     def __init__(self):
-        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64})
+        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64, "soft": MARKS, "hard": MARKS})
 
 
 CE_HEADER_BYTES = 16
@@ -171,24 +222,26 @@ CE_HEADER_BYTES = 16
 
 
 class PuntHeader(data.StructLayout):
-    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian.
+    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian. ``rule`` is the rule that
+    decided, where ``ruled``; ``from_sa`` to ``from_generation`` are ``out_of`` of :class:`PacketInfo`.
 
     On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at byte 18.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 8,
-                          "time": 32, "reserved": 32})
+        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 1, "rule": 6, "ruled": 1,
+                          "time": 32, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1, "from_generation": 8})
 
 
 class InjectHeader(data.StructLayout):
     """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1:
-    send it out at ``port`` as it is. ``depth`` as in the punt it answers. Two alignment bytes follow, then the
-    frame.
+    send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it answers. Two alignment
+    bytes follow, then the frame.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "reserved": 96})
+        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1,
+                          "from_generation": 8, "unused": 64})
 
 
 CE_VERSION = 1

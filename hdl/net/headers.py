@@ -85,6 +85,9 @@ IPV4 = Header("IPv4", version=4, header_words=4, tos=8, total_length=16,
               identification=16, reserved=1, dont_fragment=1, more_fragments=1, fragment_offset=13,
               ttl=8, protocol=8, checksum=16, source=32, destination=32)
 """RFC 791 3.1, without options."""
+IPV6 = Header("IPv6", version=4, traffic_class=8, flow_label=20, payload_length=16, next_header=8, hop_limit=8, source=128,
+              destination=128)
+"""RFC 8200 3."""
 PORTS = Header("ports", source=16, destination=16)
 """What TCP (RFC 9293 3.1) and UDP begin with."""
 UDP = Header("UDP", source=16, destination=16, length=16, checksum=16)
@@ -93,8 +96,10 @@ ESP = Header("ESP", spi=32, sequence=32)
 """RFC 4303 2, up to the payload."""
 
 TYPE_IPV4, TYPE_IPV6, TYPE_VLAN = 0x0800, 0x86dd, 0x8100
-TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL = 6, 17, 50, 51
+TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL, ICMPV6_PROTOCOL = 6, 17, 50, 51, 58
 IKE_PORT, NATT_PORT = 500, 4500
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""ICMPv6 types (RFC 4861 4)."""
 
 GROUP_BIT = 40
 """Of an Ethernet address as a number: set in group addresses (IEEE 802.3 3.2.3)."""

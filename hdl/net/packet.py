@@ -41,7 +41,7 @@ class Beat(data.StructLayout):
         Only with ``last``: the packet ends here and must vanish, with all that was taken of it.
     count : range(beat_bytes + 1)
         Valid bytes in the beat: ``beat_bytes`` but for the last beat, where it is 1 to ``beat_bytes``. Bytes beyond are
-        undefined. With ``abort`` it means nothing.
+        undefined inside the gateway and zero where it sends. With ``abort`` it means nothing.
     """
 
     def __init__(self, beat_bytes: int):

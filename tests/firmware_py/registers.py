@@ -1,11 +1,13 @@
 """A gateway in software behind the registers of the gateware: it knows only what is written to the table window."""
-from ipaddress import IPv4Address, ip_network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from spigate.firmware_py.bus import MemoryBus
 from spigate.firmware_py.midstate import hmac_midstates
+from spigate.firmware_py.packet import UDP
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, AUTHS, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.gateway import Held, SoftGateway
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.cfe import hashing
@@ -69,6 +71,8 @@ class RegisterGateway(SoftGateway, MemoryBus):
                       TABLE.SA: self._soft_sa, TABLE.SOURCE: self._source}[table]
             where[index] = decode()
         self._rules = [self._rule_rows[row] for row in sorted(self._rule_rows)]
+        own = frozenset(entry.key.destination for entry in self._slots.values() if entry.key.protocol == UDP)
+        self._settings = replace(self._settings, own=own)
 
     def _look_up(self, arrival):
         """As the CAM does: one slot a way, found by its hash, the whole key compared."""
@@ -81,15 +85,17 @@ class RegisterGateway(SoftGateway, MemoryBus):
 
     def _cam_entry(self):
         key, value = self._fields("cam", "key"), self._fields("cam", "value")
-        assert value["valid"] and not value["ipv6"]
-        return CamEntry(CamKey(IPv4Address(key["destination"]), value["spi"], value["protocol"]), value["dfe"],
-                        value["sa"], value["route"])
+        assert value["valid"] and (not value["ipv6"] or value["protocol"] == UDP)
+        address = (IPv6Address if value["ipv6"] else IPv4Address)(key["destination"])
+        return CamEntry(CamKey(address, value["spi"], value["protocol"]), value["dfe"],
+                        value["sa"], value["route"], value["generation"])
 
     def _rule(self):
         value = self._fields("rule", "value")
         assert value["valid"]
         return Rule(_selectors(self._fields("rule", "addresses"), value), _ports(value["ingress"]),
-                    Action(value["action"]), (), value["dfe"], value["sa"], value["route"])
+                    Action(value["action"]), value["dfe"], value["sa"], value["route"],
+                    value["generation"], bool(value["clear"]))
 
     def _route(self):
         hop = self._fields("route", "hop")
@@ -124,7 +130,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
         permitted = [ANY_IPV4]
         if control["check_selectors"]:
             permitted = [_selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))]
-        return SoftSa(sa, permitted)
+        return Held(SoftSa(sa, permitted), control["generation"])
 
 
 def _network(address, mask):

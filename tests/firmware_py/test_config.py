@@ -39,7 +39,7 @@ def test_reads_its_own_example():
     ('key = "0011', 'key = "zz11', r"key sa\[0\].key: expected hexadecimal digits, two a byte, not 'what stands"),
     ('salt = "01020304"', 'salt = "01"', r"key sa\[0\]: salt must be 4 bytes for aes-gcm, not '1 bytes'"),
     ('miss = "inject"', 'miss = "lose"', r"key gateway.miss: expected inject or drop, not 'lose'"),
-    ("patience = 4096", "patience = true", r"key gateway.patience: expected a number, 0 to 65535, not True"),
+    ("patience = 65535", "patience = true", r"key gateway.patience: expected a number, 0 to 65535, not True"),
     ("depth_limit = 3", "depth_limits = 3", r"key gateway.depth_limits: expected one of enable, .*, not 'depth_"),
     ('direction = "fwd"', 'direction = "up"', r"key policy\[0\].direction: expected out or in or fwd, not 'up'"),
     ("[53, 53]", "[53]", r"key policy\[0\].selectors.destination_ports: expected two port numbers, in order"),

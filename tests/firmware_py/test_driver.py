@@ -10,7 +10,7 @@ from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.midstate import hmac_midstates
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, Auth, Cipher, Direction, Lifetime, Mode, Sa, Selectors
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
+from spigate.firmware_py.tables import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, SaState, Source
 from spigate.hdl.csr import rdl
 from spigate.hdl.csr.control import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.csr.control import VERSION, ControlPlane
@@ -95,7 +95,7 @@ def test_numbers_are_those_of_the_gateware():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"id": {"value": 0x1234}}, "No spigate: id reads 0x00001234, not 0x53504947"),
-    ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 1"),
+    ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 2"),
     ({"version": {"major": 3}}, "version 3.0.0"),
 ])
 def test_refuses_what_it_does_not_know(changes, message):
@@ -169,9 +169,9 @@ def test_writes_midstates_lifetimes_and_state():
     with_driver(check)
 
 
-def test_rules_keep_their_order_and_none_is_ever_missed():
+def test_rules_keep_their_places_and_none_is_ever_missed():
     def rule(number):
-        return Rule(replace(HOSTS, source_ports=(number, number)), frozenset({Port.SERVER}), Action.PROTECT, (number,))
+        return Rule(replace(HOSTS, source_ports=(number, number)), frozenset({Port.SERVER}), Action.PROTECT)
 
     async def check(driver, bus):
         tables = Entries(bus)
@@ -184,12 +184,13 @@ def test_rules_keep_their_order_and_none_is_ever_missed():
             await driver.remove_rule(rule(number))
             _all_seen(tables, present, {number})
             present.remove(number)
-        assert _numbers(tables.entries) == [2, 3, 7]
+        assert _numbers(tables.entries) == [3, 7, 2]
+        await driver.add_rule(rule(4))
         await driver.replace_rule(rule(3), replace(rule(3), sa=77))
-        assert _numbers(tables.update()) == [2, 3, 7]
-        assert field(tables.entries[(Table.RULE, 0, 1)], "rule", "value", "sa") == 77
+        assert _numbers(tables.update()) == [4, 3, 7, 2]
+        assert field(tables.entries[(Table.RULE, 0, 3)], "rule", "value", "sa") == 77
         with pytest.raises(InputError, match="must be there"):
-            await driver.replace_rule(rule(3), replace(rule(3), order=(8,)))
+            await driver.replace_rule(rule(3), rule(8))
 
     with_driver(check)
 
@@ -200,13 +201,12 @@ def _numbers(entries):
 
 
 def _all_seen(tables, present, moving):
-    """After every single write, all rules that were there and stay are there, in order."""
+    """After every single write, all rules that were there and stay are there."""
     seen = len(tables.history)
     tables.update()
     for entries in tables.history[seen:]:
         numbers = _numbers(entries)
         assert set(present) - moving <= set(numbers) <= set(present) | moving
-        assert numbers == sorted(numbers)
 
 
 def test_stations():
@@ -227,10 +227,38 @@ def test_stations():
     with_driver(check)
 
 
+def test_vlans():
+    async def check(driver, bus):
+        for vlan, word in ((None, 0), (1, 1), (4094, 4094), (ANY_VLAN, 1 << 12)):
+            for name in ("network_vlan", "server_vlan"):
+                await driver.configure(CfeSettings(**{name: vlan}))
+                assert {each: (await bus.read(REGISTERS[f"cfe.{each}"].address, 1))[0] for each in ("network_vlan", "server_vlan")} == {
+                    "network_vlan": 0, "server_vlan": 0, name: word}
+
+    with_driver(check)
+
+
+def test_generations_and_the_clear_bit():
+    async def check(driver, bus):
+        tables = Entries(bus)
+        await driver.write_sa(1, 9, GCM, None, generation=0xA5)
+        await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 9, 3, 0xA6))
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.PROTECT, dfe=1, sa=9, generation=0xA7))
+        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.BYPASS, clear=True))
+        entries = tables.update()
+        assert field(entries[(Table.SA, 1, 9)], "sa", "control", "generation") == 0xA5
+        slot, = [key for key in entries if key[0] == Table.CAM]
+        assert field(entries[slot], "cam", "value", "generation") == 0xA6
+        for name, values in (("generation", [0xA7, 0]), ("clear", [0, 1])):
+            assert [field(entries[(Table.RULE, 0, at)], "rule", "value", name) for at in (0, 1)] == values
+
+    with_driver(check)
+
+
 def test_tables_have_ends():
     async def check(driver, bus):
         for number in range(32):
-            await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS, (number,)))
+            await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS, sa=number))
         with pytest.raises(TableFull, match="The rules are full: 32 entries"):
             await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS))
         with pytest.raises(InputError, match="sa index must be 0 to 255, not 256"):
@@ -409,18 +437,31 @@ def test_drives_the_registers_of_the_gateware():
         while True:
             request = await take(ctx, control.state_request)
             await put(ctx, control.state, [{"sequence": request.sa, "window": 1 << 63 | request.dfe, "bytes": 1 << 32,
-                                            "packets": 9}])
+                                            "packets": 9, "soft": 1 << 8 | 1 << 9 | 1 << 11, "hard": 1 << 9}])
 
     async def check(ctx):
         bus = SimulatedBus(ctx, control.axil)
         driver = await Driver.open(bus)
         assert (driver.capabilities.dfes, driver.capabilities.lanes, driver.capabilities.beat_bytes) == (2, 3, 8)
         assert driver.capabilities.rules == 32 and Cipher.AES_GCM in driver.capabilities.ciphers
-        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2)))
+        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2), rates=(1000, 0, 1, 50_000, 2.5e8), bursts=(1, 2, 3, 4, 5),
+                                           own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8::7")})))
+        # Clocks of 100 MHz; the longest period is 2^20 - 1.
+        assert [(ctx.get(each.period), ctx.get(each.burst)) for each in control.cfe.punts] == [
+            (100_000, 1), (0, 2), (0xFFFFF, 3), (2000, 4), (1, 5)]
+        assert ctx.get(control.cfe.miss_interval) == 1_000_000
+        await ctx.tick().repeat(50)  # until the last row is there
+        own = [(data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0]
+        assert sorted(own) == [7, int(ip_address("192.0.2.2"))]
+        values = [rdl.entry("cam")["value"].fields for _ in own]
+        assert all(data >> fields["protocol"].low & 0xFF == 17 and data & 0xFFFFFFFF == 500 for fields, data in zip(
+            values, [data for table, _, _, row, data in writes if table == Table.CAM and row == 1], strict=True))
+        writes.clear()
         assert ctx.get(control.cfe.enable) == 3 and ctx.get(control.cfe.patience) == 77
         assert ctx.get(control.cfe.weights[1]) == 2
         await driver.write_sa(1, 200, GCM, HOSTS)
         await driver.erase_sa(1, 200)
+        assert await driver.attention() == []
         await driver.add_rule(Rule(HOSTS, frozenset({Port.SERVER}), Action.PUNT))
         assert await driver.read_state(1, 200) == SaState(200, 1 << 63 | 1, 1 << 32, 9)
         await driver.check()
@@ -443,5 +484,8 @@ def test_drives_the_registers_of_the_gateware():
         with pytest.raises(BusError, match="refused an index beyond its table"):
             await driver.check()
         await driver.check()
+        for index in range(200, 203):  # 203 is no SA of this driver's.
+            await driver.write_sa(0, index, GCM, HOSTS)
+        assert await driver.attention() == [Attention(0, 200, False), Attention(0, 201, True)]
 
     simulate(control, check, background=[collect, answer], clocks=60_000)

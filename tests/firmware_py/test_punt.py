@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from spigate.firmware_py import punt
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, Reason
+from spigate.firmware_py.punt import InjectHeader, InjectMode, Place, Port, PuntHeader, Reason
 from spigate.hdl.net import descriptor
 from spigate.hdl.net.packet import ALIGN
 
@@ -22,21 +22,32 @@ def test_sizes_are_those_of_the_gateware():
 
 
 def test_punt_header_is_that_of_the_gateware():
-    header = PuntHeader(Reason.NO_RULE, Port.SERVER, 3, 0x1234, 2, True, 0x89ABCDEF)
+    header = PuntHeader(Reason.NO_RULE, Port.SERVER, 3, 0x1234, 2, True, 0x89ABCDEF, Place(7, 0x5678, 0x9A), 45)
     packed = punt.pack_punt(header, FRAME)
     assert as_hardware_sees(descriptor.PuntHeader(), packed) == {
         "version": 1, "reason": Reason.NO_RULE, "ingress": Port.SERVER, "dfe": 3, "sa": 0x1234, "depth": 2, "tagged": 1,
-        "time": 0x89ABCDEF, "reserved": 0}
+        "rule": 45, "ruled": 1, "time": 0x89ABCDEF, "from_sa": 0x5678, "from_dfe": 7, "from_valid": 1, "from_generation": 0x9A,
+        "reserved": 0}
     assert packed[16:] == bytes(2) + FRAME
     assert punt.unpack_punt(packed) == (header, FRAME)
 
 
 def test_inject_header_is_that_of_the_gateware():
-    header = InjectHeader(InjectMode.DIRECT, Port.SERVER, 2)
+    header = InjectHeader(InjectMode.DIRECT, Port.SERVER, 2, Place(7, 0x5678, 0x9A))
     packed = punt.pack_inject(header, FRAME)
     assert as_hardware_sees(descriptor.InjectHeader(), packed) == {
-        "version": 1, "mode": 1, "port": Port.SERVER, "depth": 2, "reserved": 0}
+        "version": 1, "mode": 1, "port": Port.SERVER, "depth": 2, "from_sa": 0x5678, "from_dfe": 7, "from_valid": 1,
+        "from_generation": 0x9A, "reserved": 0, "unused": 0}
     assert punt.unpack_inject(packed) == (header, FRAME)
+
+
+@pytest.mark.parametrize("place", [None, Place(0, 0, 0), Place(7, 0xFFFF, 0xFF)])
+@pytest.mark.parametrize("rule", [None, 0, 63])
+def test_what_there_is_not_is_told_from_the_first_one(place, rule):
+    header = PuntHeader(Reason.RULE, Port.RECIRCULATE, out_of=place, rule=rule)
+    assert punt.unpack_punt(punt.pack_punt(header, FRAME))[0] == header
+    header = InjectHeader(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, place)
+    assert punt.unpack_inject(punt.pack_inject(header, FRAME))[0] == header
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from spigate.firmware_py import remote
 from spigate.firmware_py.bus import BusError
+from spigate.firmware_py.classes import ROOM
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason, pack_punt, unpack_inject
 from spigate.firmware_py.remote import (
     GREETING,
     MAX_BODY,
-    MAX_PUNTS,
     Kind,
     Message,
     Messages,
@@ -21,6 +21,7 @@ from spigate.firmware_py.remote import (
     path_of,
     unpack_words,
 )
+from spigate.hdl.csr.punts import PuntClass
 
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(Kind), st.binary(max_size=40), st.integers(0, 0xFFFF), st.booleans()), max_size=5)
 
@@ -167,14 +168,14 @@ def test_bursts_and_frames(tmp_path):
 
 def test_punts_that_nobody_takes_are_lost_and_counted(tmp_path):
     async def flood(reader, writer):
-        for number in range(MAX_PUNTS + 7):
+        for number in range(ROOM[PuntClass.REST] + 7):
             writer.write(Message(Kind.PUNT, pack_punt(PuntHeader(Reason.NO_RULE, Port.SERVER, sa=number), b"frame")).pack())
         await memory(reader, writer)
 
     async def work(gateway):
         await gateway.read(0)
-        assert (gateway.take_lost(), gateway.take_lost()) == (7, 0)
-        assert [(await gateway.receive())[0].sa for _ in range(MAX_PUNTS)] == list(range(MAX_PUNTS))
+        assert (gateway.take_lost(), gateway.take_lost()) == ({PuntClass.REST: 7}, {})
+        assert [(await gateway.receive())[0].sa for _ in range(ROOM[PuntClass.REST])] == list(range(ROOM[PuntClass.REST]))
 
     played(tmp_path, flood, work)
 

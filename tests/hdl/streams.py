@@ -2,7 +2,10 @@
 import random
 from collections.abc import Callable, Iterable
 
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
+
+from tests.formal.streams import Watched
 
 PERIOD = 1e-8
 Pause = Callable[[], bool]
@@ -73,13 +76,14 @@ async def put_packets(ctx, stream, packets: Iterable[bytes], pause: Pause = neve
         await put(ctx, stream, beats(packet, beat_bytes, abort(at)), pause)
 
 
-async def take_packet(ctx, stream, pause: Pause = never) -> bytes | None:
-    """The next packet of ``stream``; None where it was aborted."""
+async def take_packet(ctx, stream, pause: Pause = never, *, trimmed: bool = False) -> bytes | None:
+    """The next packet of ``stream``; None where it was aborted. ``trimmed``: what lies beyond its end must be zero."""
     beat_bytes = len(stream.payload.data) // 8
     packet = bytearray()
     while True:
         beat = await take(ctx, stream, pause)
         count = beat.count if beat.last else beat_bytes
+        assert not trimmed or beat.data >> 8 * count == 0
         packet += beat.data.to_bytes(beat_bytes, "little")[:count]
         if beat.last:
             return None if beat.abort else bytes(packet)
@@ -90,10 +94,12 @@ def simulate(component, *testbenches, background: Iterable = (), clocks: int = 1
 
     Raises
     ------
+    AssertionError
+        Also where ``component`` breaks the rules of a stream (:func:`tests.formal.streams.keeps_rules`).
     TimeoutError
         They have not ended after ``clocks`` clocks.
     """
-    simulator = Simulator(component)
+    simulator = Simulator(Watched(component) if isinstance(component, wiring.Component) else component)
     simulator.add_clock(PERIOD)
     done = []
 

@@ -3,8 +3,8 @@ from collections import defaultdict
 
 import pytest
 
-from spigate.hdl.forward import COUNTERS, Forwarding
-from spigate.hdl.net.descriptor import FROM_FORWARDING, Port, Reason
+from spigate.hdl.forward import COUNTERS, RECIRCULATING, Forwarding
+from spigate.hdl.net.descriptor import CE_VERSION, FROM_FORWARDING, Port, Reason
 from spigate.hdl.net.packet import ALIGN, BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, sometimes, take, take_packet
 
@@ -13,17 +13,32 @@ OUTPUTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "punt", Port
 
 def frame(source, serial, length, port, rng):
     """A frame with alignment that names its source and its place there. The CE's begin with a header instead."""
-    head = bytes(ALIGN) if port is not Port.CE else rng.randbytes(ALIGN)
+    head = bytes(ALIGN) if port is not Port.CE else bytes([CE_VERSION, Reason.NO_RULE])
     return head + bytes([source, serial >> 8, serial & 255]) + rng.randbytes(length)
+
+
+def out_of(frame):
+    """An SA for a frame to have come out of, of its own."""
+    return {"sa": frame[-1] << 8 | frame[-2], "dfe": frame[-3] % 8, "valid": frame[-3] >> 7, "generation": frame[-4]}
+
+
+def egress(port, depth, frame, **why):
+    """Where a frame goes, and, if nothing else is said, a good reason why it may."""
+    return {"port": port, "depth": depth, "out_of": out_of(frame)} | (why or {WHY[frame[-1] % 3]: 1})
+
+
+WHY = ("protected", "bypassed", "injected")
 
 
 class Bench:
     """Sources that send what they are given, and sinks that collect what comes out."""
 
-    def __init__(self, block, sent, pauses=(never, never), abort=lambda source, at: False, stuck=None):
-        """``sent``: for each source its packets, as (port, depth, frame). ``stuck``: a port that takes nothing."""
+    def __init__(self, block, sent, pauses=(never, never), abort=lambda source, at: False, stuck=None, why=None):
+        """``sent``: for each source its packets, as (port, depth, frame). ``stuck``: a port that takes nothing. ``why``: why all may
+        leave; a good reason each, if it is not given."""
+        self.why = why or {}
         self.block, self.sent, self.received, self.reports = block, sent, defaultdict(list), []
-        self.depths, self.stuck = [], stuck
+        self.depths, self.out_of, self.stuck = [], [], stuck
         source_pause, sink_pause = pauses
         self.sources = []
         for source, packets in enumerate(sent):
@@ -36,15 +51,14 @@ class Bench:
             await put_packets(ctx, self.block.i[source], [frame for _, _, frame in packets], pause,
                               abort=lambda at: abort(source, at))
 
-        async def egress(ctx):
-            await put(ctx, self.block.egress[source],
-                      [{"port": port, "depth": depth} for port, depth, _ in packets], pause)
-        return frames, egress
+        async def facts(ctx):
+            await put(ctx, self.block.egress[source], [egress(port, depth, frame, **self.why) for port, depth, frame in packets], pause)
+        return frames, facts
 
     def _sink(self, port, pause):
         async def sink(ctx):
             while True:
-                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause))
+                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause, trimmed=True))
         return sink
 
     def _depth(self, pause):
@@ -53,13 +67,15 @@ class Bench:
                 egress = await take(ctx, self.block.recirculate_egress, pause)
                 assert egress.port == Port.RECIRCULATE
                 self.depths.append(egress.depth)
+                self.out_of.append({name: getattr(egress.out_of, name) for name in ("sa", "dfe", "valid", "generation")})
         return sink
 
     def _report(self, pause):
         async def sink(ctx):
             while True:
                 report = await take(ctx, self.block.reports, pause)
-                assert (report.reason, report.dropped, report.dfe) == (Reason.QUEUE_FULL, 1, FROM_FORWARDING)
+                assert (report.dropped, report.dfe) == (1, FROM_FORWARDING)
+                assert report.reason in (Reason.QUEUE_FULL, Reason.PUNT_RATE)
                 self.reports.append(report)
         return sink
 
@@ -112,6 +128,7 @@ def test_every_source_reaches_every_port_in_order(beat_bytes, pauses):
     # The depths come in the order of their packets.
     depth_of = {frame: depth for packets in sent for port, depth, frame in packets if port == Port.RECIRCULATE}
     assert bench.depths == [depth_of[packet] for packet in bench.received[Port.RECIRCULATE]]
+    assert bench.out_of == [out_of(packet) for packet in bench.received[Port.RECIRCULATE]]
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
@@ -148,7 +165,7 @@ def test_a_port_that_takes_nothing_blocks_no_other_one():
     found = bench.by_source(Port.NETWORK)
     assert all(found[source] == bench.expected(Port.NETWORK, source) for source in range(2))
     # What the stuck queue keeps, and what it cannot.
-    assert 10 < bench.counters[Port.CE] < 2 * count
+    assert 8 < bench.counters[Port.CE] < 2 * count
     assert bench.counters[Port.CE] + len(bench.reports) == 2 * count
 
 
@@ -218,3 +235,50 @@ def test_an_aborted_packet_vanishes_uncounted(port):
 def test_refuses_no_sources():
     with pytest.raises(ValueError, match="sources must be 1 or more, not 0"):
         Forwarding(beat_bytes=8, sources=0)
+
+
+def test_nothing_leaves_at_the_network_port_without_a_reason():
+    """What :mod:`tests.hdl.test_guard` says of the guard, in its place."""
+    rng = random.Random(9)
+    block = Forwarding(beat_bytes=8, sources=3)
+    facts = [{"port": Port.NETWORK, "out_of": {"sa": 0x1234, "dfe": 5, "valid": 1}}, {"port": Port.NETWORK, "protected": 1},
+             {"port": Port.SERVER}]
+    sent = [[(each["port"], 0, frame(source, serial, 40, Port.NETWORK, rng)) for serial in range(3)] for source, each in enumerate(facts)]
+    bench = Bench(block, sent)
+    reports = []
+
+    def egress_of(source):
+        async def run(ctx):
+            await put(ctx, block.egress[source], [facts[source]] * 3)
+        return run
+
+    async def report(ctx):
+        while True:
+            reports.append(await take(ctx, block.reports))
+
+    bench.sources = [each for source in range(3) for each in (bench.sources[2 * source], egress_of(source))]
+    bench.sinks[-1] = report
+    bench.run()
+    found = bench.by_source(Port.NETWORK)
+    assert not found[0] and found[1] == bench.expected(Port.NETWORK, 1)
+    assert bench.by_source(Port.SERVER)[2] == bench.expected(Port.SERVER, 2)
+    assert [(report.reason, report.dropped, report.dfe, report.sa) for report in reports] == [(Reason.GUARD, 1, 5, 0x1234)] * 3
+    assert (bench.counters[Port.NETWORK], bench.counters[Port.SERVER]) == (3, 3)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_more_short_packets_than_the_classifier_can_be_told_of(beat_bytes):
+    """Those for which there is no item are dropped whole, told, and what is kept has its own item."""
+    rng = random.Random(11)
+    count = 3 * RECIRCULATING
+    sent = [[(Port.RECIRCULATE, serial % 4, frame(source, serial, 8, Port.RECIRCULATE, rng)) for serial in range(count)]
+            for source in range(2)]
+    bench = Bench(Forwarding(beat_bytes=beat_bytes, sources=2), sent, (never, sometimes(3, 0.97)))
+    bench.sinks[-1] = bench._report(never)
+    bench.run()
+    kept = bench.received[Port.RECIRCULATE]
+    assert len(bench.reports) + len(kept) == 2 * count and len(bench.reports) > 20 and len(kept) >= RECIRCULATING
+    assert bench.counters[Port.RECIRCULATE] == len(kept)
+    assert bench.out_of == [out_of(packet) for packet in kept]
+    depth_of = {packet: depth for packets in sent for _, depth, packet in packets}
+    assert bench.depths == [depth_of[packet] for packet in kept]

@@ -15,17 +15,19 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py.bus import BusError
+from spigate.firmware_py.classes import ROOM
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, Reason, pack_inject
+from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, Reason, pack_inject, pack_punt
 from spigate.firmware_py.remote import GREETING, Kind, Message, Messages, RemoteGateway, pack_words, unpack_words
 from spigate.firmware_py.sa import ANY_IPV4, Direction
 from spigate.firmware_py.tables import Action, CfeSettings, Route, Rule, Source
 from spigate.hdl.csr import rdl
+from spigate.hdl.csr.punts import PuntClass
 from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
 from spigate.sim.board import model
 from spigate.sim.gateway import Configuration
-from spigate.sim.live_ports import MAX_OUTPUT, MAX_REQUESTS, Client
+from spigate.sim.live_ports import MAX_OUTPUT, MAX_REQUESTS, PUNT_OUTPUT, Client
 from tests.firmware_py.ike.hosts import ip, need
 from tests.sim.live_hosts import simulation
 
@@ -257,7 +259,9 @@ def test_a_control_element_that_reads_nothing_stops_no_packet(fresh):
     code, out, _ = fresh.end(signal.SIGINT)
     assert code == 0
     dropped = int(out.partition("dropped: ")[2].partition(" punts")[0])
-    assert 0.2 * MAX_OUTPUT < dropped * len(punted) < MAX_OUTPUT
+    # What did not find room in its class, in what waits to be sent, and in the socket.
+    sent = 2 * MAX_OUTPUT // len(punted)
+    assert sent // 2 < dropped < sent - ROOM[PuntClass.LINK]
 
 
 def test_frames_without_a_control_element_or_a_device_that_is_up_are_lost(fresh):
@@ -389,10 +393,22 @@ def test_a_client_takes_few_requests_at_a_time_and_none_without_room_for_its_ans
     client.feed(request.pack())
     assert not client.listening and client.next() == request and client.listening
     client.answer(request, bytes(MAX_OUTPUT))
-    assert client.next() is None and not client.punt(b"frame")
-    del client.output[:]
-    assert client.next() == request and client.punt(b"frame")
-    assert Messages().feed(bytes(client.output)) == [Message(Kind.PUNT, b"frame")]
+    assert client.next() is None
+    client.sent(len(client.output))
+    assert client.next() == request
+
+
+def test_a_client_that_does_not_read_hears_ike_nevertheless():
+    """What finds its class full is dropped, nothing for another class's sake; what comes up is told by turns."""
+    client = Client()
+    client.sent(len(GREETING))
+    junk, ike = (pack_punt(PuntHeader(reason, Port.NETWORK), bytes(1000)) for reason in (Reason.NO_RULE, Reason.IKE))
+    told = [client.punt(junk) for _ in range(1000)]
+    assert 500 < sum(told) < 700 and told == sorted(told, reverse=True)
+    assert all(client.punt(ike) for _ in range(50)) and len(client.output) < PUNT_OUTPUT + 2000
+    client.sent(len(client.output))
+    heard = [message.body for message in Messages().feed(bytes(client.output))]
+    assert heard.count(ike) == 50
 
 
 def test_a_client_s_inject_is_the_frame_as_it_is():

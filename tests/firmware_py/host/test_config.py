@@ -6,13 +6,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import config, plane, reference
+from spigate.firmware_py.host import config, reference
 from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.network import NetworkRoute
-from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.policy import PolicyAction, exceptions
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Lifetime, Mode
 from spigate.firmware_py.tables import Balance, CfeSettings, Source
@@ -133,8 +133,8 @@ def test_everything_else_of_a_child(read):
 
 def test_policies_are_for_both_ways(read):
     made = read('[[policy]]\naction = "bypass"\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\nremote_ports = [53, 53]\nprotocol = 17\n')
-    out, back = plane.exceptions(*made.policies[0])
-    assert (out.action, back.action) == (PolicyAction.BYPASS, PolicyAction.DISCARD)
+    out, back = exceptions(*made.policies[0])
+    assert out.action == back.action == PolicyAction.BYPASS
     assert back.selectors.source == out.selectors.destination and back.selectors.source_ports == (53, 53)
 
 
@@ -180,9 +180,9 @@ def test_routes_of_hardware(read):
 def test_how_hardware_goes_about_it(read):
     assert read("").cfe == CfeSettings(balance=Balance.FLOW_HASH, patience=0xFFFF)
     made = read('[gateway]\nbalance = "weighted"\nenable = [0, 2, 2]\nweights = [3, 0]\npatience = 9\ndepth_limit = 1\n'
-                "miss_interval = 100\npunt_period = 200\n").cfe
+                "miss_interval = 100\npunt_rates = [1, 2, 0, 4, 5]\n").cfe
     assert made == CfeSettings(balance=Balance.WEIGHTED, enable=0b101, weights=(3, 0), patience=9, depth_limit=1, miss_interval=100,
-                               punt_period=200)
+                               rates=(1, 2, 0, 4, 5))
 
 
 def test_sources_of_hardware(read):
@@ -234,7 +234,7 @@ def hardware_mistakes():
         "patience": ("[gateway]\npatience = 65536", "key gateway.patience: expected a number, 0 to 65535, not 65536"),
         "depth": ("[gateway]\ndepth_limit = 4", "key gateway.depth_limit: expected a number, 0 to 3, not 4"),
         "interval": ("[gateway]\nmiss_interval = -1", "key gateway.miss_interval: expected a number, 0 to 16777215, not -1"),
-        "period": ("[gateway]\npunt_period = true", "key gateway.punt_period: expected a number, 0 to 65535, not True"),
+        "rates": ("[gateway]\npunt_rates = [1, 2]", r"key gateway.punt_rates: expected a list of 5 numbers, 0 to 1000000, not \[1, 2\]"),
         "gateway's unknown key": ("[gateway]\ndefault = 1", "key gateway.default: expected one of balance, "),
     }
 

@@ -6,10 +6,12 @@ from functools import partial
 from ipaddress import ip_address
 from types import SimpleNamespace
 
-from spigate.firmware_py.host.hardware import MAX_PUNTS, NEIGHBOUR_SECONDS, Hardware
+from spigate.firmware_py.classes import ROOM
+from spigate.firmware_py.host.hardware import NEIGHBOUR_SECONDS, Hardware
 from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.sa import Direction, Encapsulation
+from spigate.hdl.csr.punts import class_of
 from tests.firmware_py import network
 from tests.firmware_py.network import sa
 
@@ -48,15 +50,16 @@ class Bench:
 
 def test_a_flood_of_one_kind_does_not_keep_the_other_waiting_and_has_an_end():
     for flood, other in ((Reason.IKE, Reason.NO_RULE), (Reason.NOT_IP, Reason.UNKNOWN_SPI), (Reason.NO_RULE, Reason.IKE)):
-        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * MAX_PUNTS) + [(PuntHeader(other, Port.NETWORK), b"one")]
+        room = ROOM[class_of(flood)]
+        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * room) + [(PuntHeader(other, Port.NETWORK), b"one")]
 
         async def run(punts=punts):
             bench = Bench(punts)
-            return await bench.run(), bench.plane._drops
+            return await bench.run(), bench.plane._punts.lost
 
-        handled, drops = asyncio.run(run())
+        handled, lost = asyncio.run(run())
         assert (other, b"one") in handled[:3]
-        assert MAX_PUNTS <= len(handled) - 1 <= MAX_PUNTS + 1 and drops["punt_queue"] == len(punts) - len(handled)
+        assert room <= len(handled) - 1 <= room + 1 and lost == {class_of(flood): len(punts) - len(handled)}
 
 
 def test_what_ike_wants_comes_first():

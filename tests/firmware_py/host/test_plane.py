@@ -7,7 +7,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP, defragment, fragment
 from scapy.packet import Raw
 
-from spigate.firmware_py.host.plane import HELD_PACKETS, Plane
+from spigate.firmware_py.host.dataplane import HELD_PACKETS
+from spigate.firmware_py.host.plane import Plane
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template

@@ -9,9 +9,10 @@ from spigate.hdl.net.descriptor import CE_VERSION, CFE_COUNTERS, MAX_DFES, Balan
 from tests.hdl.cfe.tables import cam_index, writes
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
+ANY_VLAN = 1 << 12
 CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
            "miss_drop": 0, "rule_miss": 3,
-           "depth_limit": 2, "miss_interval": 0, "punt_period": 0}
+           "depth_limit": 2, "miss_interval": 0, "network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
@@ -24,6 +25,11 @@ def keeps_its_word(stream):
             assert offered is None or valid and payload == offered, f"{stream!r} took back what it offered"
             offered = payload if valid and not ready else None
     return watch
+
+
+def from_bytes(out_of):
+    """The SA that a packet came out of as the control element's headers have it."""
+    return struct.pack("<HBB", out_of["sa"], 0x80 | out_of["dfe"], out_of["generation"]) if out_of else bytes(4)
 
 
 @dataclass
@@ -49,6 +55,11 @@ class Run:
     pauses: str = "none"
     free: dict = field(default_factory=dict)
     """Room in the queue of DFEs that are not idle."""
+    own: list = field(default_factory=list)
+    """The gateway's own addresses: an IPv4 one as a number, the last 32 bits of an IPv6 one in (number, True)."""
+    spi_open: int = 1
+    busy: set = field(default_factory=set)
+    """DFEs that have packets inside."""
     size: dict = field(default_factory=dict)
     """``cam_entries``, ``rules``, ``routes``."""
     strict: bool = False
@@ -69,13 +80,14 @@ class Run:
         self.frames[Port.SERVER] += frames
         return self
 
-    def inject(self, *frames, mode=0, port=Port.NETWORK, depth=0):
-        self.frames[Port.CE] += [bytes([CE_VERSION, mode, port, depth]) + bytes(14) + frame for frame in frames]
+    def inject(self, *frames, mode=0, port=Port.NETWORK, depth=0, out_of=None):
+        head = bytes([CE_VERSION, mode, port, depth]) + from_bytes(out_of)
+        self.frames[Port.CE] += [head + bytes(10) + frame for frame in frames]
         return self
 
-    def recirculate(self, *frames, depth=1):
+    def recirculate(self, *frames, depth=1, out_of=None):
         self.frames[Port.RECIRCULATE] += [b"\0\0" + frame for frame in frames]
-        self.depths += [depth] * len(frames)
+        self.depths += [{"depth": depth, "out_of": out_of or {}}] * len(frames)
         return self
 
     @property
@@ -95,10 +107,12 @@ class Run:
             await put(ctx, cfe.tables, writes("route", index, **route))
         for index, rule in enumerate(self.rules):
             await put(ctx, cfe.tables, writes("rule", index, **rule))
-        for entry in self.cam:
-            index = cam_index(0, destination=entry["destination"], spi=entry["spi"],
-                              entries=self.size.get("cam_entries", 1024))
-            await put(ctx, cfe.tables, writes("cam", index, protocol=50, valid=1, **entry))
+        own = [address if isinstance(address, tuple) else (address, False) for address in self.own]
+        for entry in self.cam + [{"destination": address, "spi": 500, "protocol": 17, "ipv6": ipv6} for address, ipv6 in own]:
+            entry = {"protocol": 50, "ipv6": 0, **entry}
+            index = cam_index(0, destination=entry["destination"], spi=entry["spi"], protocol=entry["protocol"],
+                              ipv6=bool(entry["ipv6"]), entries=self.size.get("cam_entries", 1024))
+            await put(ctx, cfe.tables, writes("cam", index, valid=1, **entry))
 
     def run(self, clocks=50_000, script=None):
         """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)``
@@ -111,6 +125,8 @@ class Run:
             ctx.set(cfe.control, {**CONTROL, **self.control})
             for at in range(self.dfes):
                 ctx.set(cfe.dfe_free[at], self.free.get(at, 2048))
+            ctx.set(cfe.spi_open, self.spi_open)
+            ctx.set(cfe.dfe_busy, sum(1 << at for at in self.busy))
             await self.tables(ctx)
             await ctx.tick().repeat(10)
             ready.append(True)
@@ -134,7 +150,7 @@ class Run:
 
         async def egress(ctx):
             await put(ctx, cfe.recirculate_egress,
-                      [{"port": Port.RECIRCULATE, "depth": depth} for depth in self.depths])
+                      [{"port": Port.RECIRCULATE, **facts} for facts in self.depths])
 
         async def time(ctx):
             now = 1000
@@ -188,11 +204,13 @@ class Run:
         def pair():
             while items and frames:
                 item, frame = items.pop(0), frames.pop(0)
-                facts = {"port": item.port, "depth": item.depth}
+                facts = {"port": item.port, "depth": item.depth, **{name: getattr(item, name) for name in (
+                    "protected", "bypassed", "injected")}}
                 if item.port == Port.CE:
-                    assert frame[0] == CE_VERSION and frame[12:16] == bytes(4)
-                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth", "tagged", "time"),
-                                      struct.unpack("<xBBBHBBI4x", frame[:16]), strict=True))
+                    assert frame[0] == CE_VERSION
+                    *values, bits, time, came = struct.unpack("<xBBBHBBI4s", frame[:16])
+                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth"), values, strict=True))
+                    facts |= {"tagged": bits & 1, "rule": bits >> 1 & 0x3f if bits >> 7 else None, "time": time, "from": came}
                     frame = frame[16:]
                 assert frame[:2] == b"\0\0"
                 self.direct.append(Out(frame[2:], facts))

@@ -8,6 +8,7 @@ from tests.hdl.cfe.tables import cam_index, entry
 from tests.hdl.streams import simulate
 
 ENTRIES = 1024
+FOUND = ("dfe", "sa", "generation", "route")
 SLOTS = hashing.WAYS * hashing.cam_rows(ENTRIES)
 
 
@@ -16,7 +17,7 @@ def key(destination, spi, protocol=50, ipv6=0):
 
 
 def read(result):
-    return (result.dfe, result.sa, result.route) if result.hit else None
+    return tuple(getattr(result, name) for name in FOUND) if result.hit else None
 
 
 async def write(ctx, cam, index, valid=1, **values):
@@ -54,11 +55,11 @@ def place(keys, entries=ENTRIES):
 
 
 def result_of(at):
-    return (at % 8, at * 7 % 65536, at % 256)
+    return (at % 8, at * 7 % 65536, at * 11 % 256, at % 256)
 
 
 def values_of(at):
-    return dict(zip(("dfe", "sa", "route"), result_of(at), strict=True))
+    return dict(zip(FOUND, result_of(at), strict=True))
 
 
 def test_finds_every_entry_and_nothing_else():
@@ -154,10 +155,10 @@ def test_update_under_lookup_shows_the_old_or_the_new_entry(others):
 
     async def writer(ctx):
         for at in range(150):
-            result = (at % 8, at * 257 % 65536, at * 3 % 256)
+            result = (at % 8, at * 257 % 65536, at * 5 % 256, at * 3 % 256)
             spi = 0x1234 if at % 3 else 0x4321
             ctx.set(cam.write.payload, entry("cam", index, valid=1, destination=0xc0000201, protocol=50, spi=spi,
-                                             **dict(zip(("dfe", "sa", "route"), result, strict=True))))
+                                             **dict(zip(FOUND, result, strict=True))))
             ctx.set(cam.write.valid, 1)
             ready = False
             while not ready:

@@ -1,15 +1,16 @@
+import random
 from collections import Counter
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.hdl.net.descriptor import FROM_CFE, Action, Balance, Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
-from tests.hdl.cfe.bench import Run
-from tests.hdl.streams import PAUSES, put_packets
+from tests.hdl.cfe.bench import Run, from_bytes
+from tests.hdl.streams import PAUSES
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
 HERE, PEER = 0xc0000201, 0xc6336407
@@ -48,10 +49,10 @@ def test_every_verdict(beat_bytes, pauses):
     protect = [udp(dst="10.1.0.1", size=at * 9) for at in range(4)]
     bypass = [udp(dst="10.2.0.1", size=at * 5) for at in range(6)]
     discard, punt, none = [udp(dst="10.3.0.1")] * 2, [udp(dst="10.4.0.1", tag=5)], [udp(dst="10.5.0.1")] * 3
-    arp, ike, ipv6 = frame(ARP()), udp(sport=500, dport=500), frame(IPv6(), ICMP())
-    natt, ah = udp(dport=4500, size=0), frame(IP(), AH())
+    arp, ike, ipv6 = frame(ARP()), udp(dst="192.0.2.1", dport=500), frame(IPv6(), ICMP())
+    natt, ah = udp(dst="192.0.2.1", dport=4500, size=0), frame(IP(src="10.0.0.1", dst="10.1.0.1"), AH())
     run = Run(
-        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"),
+        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"), own=[HERE],
         cam=[sa(0x1000, dfe=0, number=7), sa(0x1001, dfe=1, number=300, route=2)],
         routes={1: {"valid": 1, "egress": Port.SERVER, "destination_mac": 0x020304050607},
                 2: {"valid": 1, "egress": Port.NETWORK, "vlan_tci": 0x123, "tagged": 1, "rewrite": 1,
@@ -107,6 +108,33 @@ def test_every_verdict(beat_bytes, pauses):
     assert run.healthy == 0b11
 
 
+def test_what_a_table_says_of_the_sa_goes_with_the_packet():
+    """Generation of entry and rule, index of the rule, whether it may leave in the clear, and which SA it came out of."""
+    out_of = {"sa": 0x1234, "dfe": 5, "valid": 1, "generation": 0xA5}
+    rules = [rule(Action.PUNT, destination=0x0a040000, destination_mask=0xffff0000),
+             rule(Action.PROTECT, destination=0x0a010000, destination_mask=0xffff0000, dfe=1, sa=12, generation=201),
+             rule(Action.BYPASS, destination=0x0a020000, destination_mask=0xffff0000, clear=1),
+             rule(Action.BYPASS, destination=0x0a030000, destination_mask=0xffff0000)]
+    run = Run(cam=[{**sa(0x1000), "generation": 99}], rules=rules, control={"depth_limit": 3})
+    run.recirculate(esp(0x1000), udp(dst="10.1.0.1"), udp(dst="10.2.0.1"), udp(dst="10.3.0.1"), out_of=out_of)
+    run.recirculate(udp(dst="10.4.0.1"), udp(dst="10.5.0.1"), out_of=out_of).server(udp(dst="10.4.0.1"))
+    run.inject(udp(dst="10.4.0.1"), port=Port.RECIRCULATE, depth=1, out_of=out_of).inject(frame(ARP()), mode=1, port=Port.NETWORK)
+    run.run()
+    found = {out.info.verdict if out.info.verdict != Verdict.BYPASS else (Verdict.BYPASS, out.info.clear): out.info for out in run.to_dfe}
+    assert found[Verdict.DECRYPT].generation == 99 and not found[Verdict.DECRYPT].ruled and not found[Verdict.DECRYPT].clear
+    assert (found[Verdict.ENCRYPT].generation, found[Verdict.ENCRYPT].ruled, found[Verdict.ENCRYPT].rule) == (201, 1, 1)
+    assert {key: found[Verdict.BYPASS, key].rule for key in (0, 1)} == {0: 3, 1: 2}
+    assert all({name: getattr(info.out_of, name) for name in out_of} == out_of for info in found.values())
+    came = from_bytes(out_of)
+    punts = Counter((Reason(out.info["reason"]), Port(out.info["ingress"]), out.info["rule"], out.info["from"]) for out in run.direct
+                    if out.info["port"] == Port.CE)
+    assert punts == {(Reason.RULE, Port.RECIRCULATE, 0, came): 2, (Reason.NO_RULE, Port.RECIRCULATE, None, came): 1,
+                     (Reason.RULE, Port.SERVER, 0, bytes(4)): 1}
+    direct, = [out.info for out in run.direct if out.info["port"] != Port.CE]
+    assert (direct["port"], direct["injected"], direct["protected"], direct["bypassed"]) == (Port.NETWORK, 1, 0, 0)
+    assert not any(out.info["injected"] for out in run.direct if out.info["port"] == Port.CE)
+
+
 def test_reports_name_the_packet():
     run = Run(control={"miss_drop": 1}).network(esp(0x4321, seq=77), esp(9, seq=3), b"x").run()
     found = {Reason(report.reason): report for report in run.reports}
@@ -123,8 +151,7 @@ def test_reports_name_the_packet():
     ({"rule_miss": Action.BYPASS}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
     ({"rule_miss": Action.PROTECT}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
     ({"enable": 0}, {Reason.NO_DFE: 7}, {}),
-    ({"miss_interval": 10000}, {Reason.PUNT_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
-    ({"punt_period": 60000}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
+    ({"miss_interval": 10000}, {Reason.SPI_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
 ])
 def test_misses(settings, dropped, punted):
     run = Run(control=settings).network(*[esp(0x1000)] * 3).server(*[udp()] * 4).run()
@@ -145,10 +172,43 @@ def test_a_stalled_dfe_keeps_no_miss_from_coming_up():
     assert run.punted == {Reason.UNKNOWN_SPI: 20} and run.healthy == 0b11
 
 
-def test_rate_of_punts_does_not_touch_ike():
-    run = Run(control={"punt_period": 60000}).network(*[esp(0x1000 + at) for at in range(20)])
-    run.server(*[udp(dport=500)] * 20).run()
-    assert run.dropped == {Reason.PUNT_RATE: 4} and run.punted == {Reason.IKE: 20, Reason.UNKNOWN_SPI: 16}
+def test_unknown_spis_for_which_there_is_no_room():
+    """They go nowhere; others come up as before."""
+    run = Run(spi_open=0, own=[HERE]).network(*[esp(0x1000 + at) for at in range(20)])
+    run.server(*[udp(dst="192.0.2.1", dport=500)] * 5, *[udp()] * 5).run()
+    assert run.dropped == {Reason.SPI_RATE: 20} and run.punted == {Reason.IKE: 5, Reason.NO_RULE: 5}
+
+
+OURS_6, OTHER_6 = "2001:db8::1", "2001:db8::2"
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("pauses", ["none", "both"])
+def test_ike_is_what_comes_to_an_own_address(beat_bytes, pauses):
+    """From port 500, or to another address, it is traffic that rules decide on; one after the other, in every order."""
+    own, marked = "192.0.2.1", UDP(sport=7, dport=4500) / (bytes(4) + b"x" * 20)
+    cases = [
+        (udp(dst=own, sport=7, dport=500), Reason.IKE), (frame(IP(src="10.0.0.1", dst=own), marked), Reason.IKE),
+        (udp(dst=own, dport=4500, size=1), Reason.NATT),
+        (udp(dst=own, sport=500, dport=53), Reason.RULE), (udp(dst="10.9.0.1", sport=500, dport=500), Reason.RULE),
+        (frame(IP(src="10.0.0.1", dst="10.9.0.1"), marked), Reason.RULE), (udp(dst="10.9.0.1", dport=4500, size=1), Reason.RULE),
+        (udp(dst="192.0.2.2", dport=500), Reason.RULE), (udp(dst="10.8.0.1", dport=500), Reason.NO_RULE),
+        (frame(IP(dst=own, flags="MF"), UDP(dport=500), bytes(40)), Reason.FRAGMENT),
+        (frame(IPv6(dst=OURS_6), UDP(dport=500), bytes(28)), Reason.IKE),
+        (frame(IPv6(dst=OURS_6), UDP(dport=4500), bytes(28), tag=7), Reason.IKE),
+        (frame(IPv6(dst=OTHER_6), UDP(dport=500), bytes(28)), Reason.IPV6),
+        (frame(IPv6(dst=OURS_6), UDP(sport=500, dport=53), bytes(28)), Reason.IPV6),
+        (frame(IPv6(dst=OURS_6), UDP(dport=4500), b"x" * 28), Reason.IPV6),
+        (frame(IPv6(dst="ff02::1", hlim=255), ICMPv6ND_NS(tgt=OURS_6)), Reason.NEIGHBOUR),
+        (esp(0x1000), None), (esp(0x5000), Reason.UNKNOWN_SPI), (frame(ARP()), Reason.NOT_IP),
+    ]
+    order = random.Random(7).choices(cases, k=150)
+    run = Run(beat_bytes=beat_bytes, pauses=pauses, cam=[sa(0x1000)], own=[HERE, (1, True)],
+              rules=[rule(Action.PUNT, destination=0x0a090000, destination_mask=0xffff0000),
+                     rule(Action.PUNT, destination=HERE & ~3, destination_mask=0xfffffffc)])
+    run.network(*[sent for sent, _ in order]).run()
+    assert [(out.frame, out.info["reason"]) for out in run.direct] == [each for each in order if each[1] is not None]
+    assert not run.dropped and len(run.verdicts(Verdict.DECRYPT)) == sum(reason is None for _, reason in order)
 
 
 @pytest.mark.parametrize("dfe", [1, 2, 15])
@@ -205,40 +265,35 @@ def test_balance(balance):
 
 
 def test_a_dead_dfe_does_not_stop_the_others():
-    """DFE 1 never has room: its packets are lost after `patience`, once for all, and then its entries are punted."""
-    run = Run(free={1: 0}, control={"patience": 300}, cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)],
+    """DFE 1 never has room: its packets are lost at once until its patience is over, and then its entries are punted."""
+    run = Run(free={1: 0}, busy={1}, control={"patience": 300}, cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)],
               rules=[rule(Action.BYPASS)])
-    run.network(*[esp(0x1000 + at % 2) for at in range(40)]).server(*[udp()] * 20, frame(ARP())).run()
+    run.network(*[esp(0x1000 + at % 2) for at in range(80)]).server(*[udp()] * 40, frame(ARP())).run()
     assert run.healthy == 0b01
-    assert len(run.verdicts(Verdict.BYPASS)) + run.dropped[Reason.QUEUE_FULL] + run.punted[Reason.DFE_DOWN] == 40
-    assert len(run.verdicts(Verdict.DECRYPT)) == 20 and run.punted[Reason.NOT_IP] == 1
-    assert 1 <= run.dropped[Reason.QUEUE_FULL] <= 6 and run.punted[Reason.DFE_DOWN] >= 15
+    assert len(run.verdicts(Verdict.BYPASS)) + run.dropped[Reason.QUEUE_FULL] + run.punted[Reason.DFE_DOWN] == 80
+    assert len(run.verdicts(Verdict.DECRYPT)) == 40 and run.punted[Reason.NOT_IP] == 1
+    assert run.dropped[Reason.QUEUE_FULL] and run.punted[Reason.DFE_DOWN] >= 15
     told = [report for report in run.reports if not report.dropped]
     assert [(report.reason, report.dfe) for report in told] == [(Reason.DFE_STALLED, 1)]
-    assert run.clocks < 300 + 61 * 20
+    assert run.clocks < 121 * 20
 
 
-def test_a_dfe_comes_back_when_it_is_enabled_anew():
-    run = Run(free={1: 0}, control={"patience": 50}, cam=[sa(0x1001, dfe=1)]).network(*[esp(0x1001)] * 8)
+def test_a_full_dfe_is_not_a_dead_one():
+    """DFE 1 has no room, but finishes a packet now and then: nothing is punted, nothing told, and others do not wait."""
+    run = Run(free={1: 0}, busy={1}, control={"patience": 100}, cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)])
+    run.network(*[esp(0x1000 + at % 2) for at in range(80)])
 
-    async def revive(ctx):
-        cfe = run.cfe
-        while len(run.reports) + len(run.direct) < 9:
+    async def slow(ctx):
+        while run.accounted() < 80:
+            await ctx.tick().repeat(80)
+            ctx.set(run.cfe.dfe_gone, 0b10)
             await ctx.tick()
-        await ctx.tick().repeat(100)
-        assert ctx.get(cfe.healthy) == 0b01
-        ctx.set(cfe.dfe_free[1], 2000)
-        ctx.set(cfe.control.enable, 0b01)
-        await ctx.tick().repeat(3)
-        assert ctx.get(cfe.healthy) == 0b01
-        ctx.set(cfe.control.enable, 0b11)
-        await ctx.tick().repeat(3)
-        assert ctx.get(cfe.healthy) == 0b11
-        await put_packets(ctx, cfe.server, [esp(0x1001)] * 3)
-        await ctx.tick().repeat(200)
-        assert len(run.verdicts(Verdict.DECRYPT)) == 3
+            ctx.set(run.cfe.dfe_gone, 0)
 
-    run.run(script=revive)
+    run.run(script=slow)
+    assert run.healthy == 0b11 and not run.direct
+    assert len(run.verdicts(Verdict.DECRYPT)) == 40 and run.dropped == {Reason.QUEUE_FULL: 40}
+    assert run.clocks < 80 * 20
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)

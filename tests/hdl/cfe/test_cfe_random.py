@@ -31,7 +31,9 @@ RULES = [
 
 def fate(frame, port, depth):
     """(verdict, reason, DFE, SA); None for a DFE that the balancer chooses, and for what does not matter."""
-    verdict, reason, facts = classify(frame)
+    verdict, reason, facts = classify(frame, link=port != Port.RECIRCULATE)
+    if verdict != Verdict.DROP and facts.get("own") and facts.get("destination") == HERE:
+        return Verdict.PUNT, (Reason.IKE, Reason.NATT)[facts["own"] - 1], None, None
     if verdict is not None:
         return verdict, reason, None, None
     if facts["protocol"] == 50:
@@ -47,7 +49,7 @@ def fate(frame, port, depth):
         "ports": "ports" in facts, "source_port": ports[0], "destination_port": ports[1]})
     if found is None:
         return Verdict.PUNT, Reason.NO_RULE, None, None
-    action, dfe, sa, _ = found
+    _, action, dfe, sa, *_ = found
     if action == Action.PROTECT:
         return (Verdict.PUNT, Reason.DFE_DOWN, dfe, sa) if dfe == 2 else (Verdict.ENCRYPT, Reason.NONE, dfe, sa)
     return {Action.BYPASS: (Verdict.BYPASS, Reason.NONE), Action.DISCARD: (Verdict.DROP, Reason.POLICY),
@@ -62,7 +64,7 @@ def test_every_frame_has_the_fate_it_should(beat_bytes, pauses, seed):
     rng = random.Random(f"{seed} {beat_bytes} {pauses}")
     cases = [frame for _, frame, _ in frames()]
     cam = [{"destination": HERE, "spi": spi, "dfe": dfe, "sa": sa, "route": 1} for spi, (dfe, sa) in KNOWN.items()]
-    run = Run(beat_bytes=beat_bytes, dfes=3, pauses=pauses, control={"enable": 0b011}, rules=RULES, cam=cam)
+    run = Run(beat_bytes=beat_bytes, dfes=3, pauses=pauses, control={"enable": 0b011}, rules=RULES, cam=cam, own=[HERE])
     expected = []
     for _ in range(500 if pauses == "none" else 200):
         frame = mutated(rng, cases) if rng.random() < 0.7 else rng.choice(cases)

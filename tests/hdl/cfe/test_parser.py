@@ -1,22 +1,26 @@
 import random
 
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import ESP
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.hdl.cfe.parser import Parser
 from spigate.hdl.net.descriptor import Port, Reason, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
+from tests.hdl.cfe.bench import ANY_VLAN
 from tests.hdl.cfe.frames import classify
 from tests.hdl.cfe.traffic import ETHER, frames, ip, mutated
 from tests.hdl.streams import PAUSES, beats, put, put_packets, simulate, take
 
 
-def check(frame, parsed, name=""):
-    verdict, reason, facts = classify(frame)
+def check(frame, parsed, name="", **where):
+    verdict, reason, facts = classify(frame, **where)
     info = parsed.info
     got = (Verdict(info.verdict), Reason(info.reason)) if parsed.decided else (None, Reason.NONE)
     assert got == (verdict, reason), (name, frame.hex())
+    assert parsed.own == facts.pop("own", 0), (name, frame.hex())
     ports = facts.pop("ports", None)
     if verdict is None:
         assert parsed.ports == (ports is not None), (name, frame.hex())
@@ -34,8 +38,7 @@ def parse(wire, beat_bytes, pauses="none", origin=None, control=None):
     async def source(ctx):
         if origin:
             ctx.set(parser.origin, origin)
-        if control:
-            ctx.set(parser.control, control)
+        ctx.set(parser.control, {"network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN} | (control or {}))
         await put_packets(ctx, parser.i, [b"\0\0" + frame for frame in wire], source_pause)
 
     async def sink(ctx):
@@ -59,7 +62,8 @@ def test_scapys_frames(beat_bytes, pauses):
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_every_length_of_truncated_frames(beat_bytes):
-    names = ["esp", "esp, all options, tagged", "nat-t, tagged", "ike, marker, options", "udp", "ipv6", "arp, tagged"]
+    names = ["esp", "esp, all options, tagged", "nat-t, tagged", "ike, marker, options", "udp", "ipv6, ike", "ipv6, marker, tagged",
+             "ipv6, neighbour", "arp, tagged"]
     cut = [frame[:size] for name, frame, _ in frames() if name in names for size in range(1, len(frame) + 1)]
     for frame, parsed in zip(cut, parse(cut, beat_bytes), strict=True):
         check(frame, parsed)
@@ -70,7 +74,7 @@ def test_mutated_frames(beat_bytes):
     rng = random.Random(beat_bytes)
     cases = [frame for _, frame, _ in frames()]
     broken = [mutated(rng, cases) for _ in range(800)]
-    assert len({classify(frame)[1] for frame in broken}) >= 9
+    assert len({classify(frame)[1] for frame in broken}) >= 8
     for frame, parsed in zip(broken, parse(broken, beat_bytes), strict=True):
         check(frame, parsed)
 
@@ -129,6 +133,45 @@ def test_only_ports_filter_stations(origin):
     frame = addressed(SERVER_MAC)
     parsed, = parse([frame], 16, origin=origin, control={"station_filter": 3, **STATIONS})
     check(frame, parsed)
+
+
+ADDRESSES = ("0.0.0.0", "0.255.0.1", "1.0.0.0", "10.0.0.1", "126.255.255.255", "127.0.0.1", "127.255.255.255", "128.0.0.0",
+             "223.255.255.255", "224.0.0.0", "224.0.0.255", "224.0.1.0", "239.255.255.255", "240.0.0.0", "255.255.255.254", "255.255.255.255")
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("origin", [{"port": Port.NETWORK}, {"port": Port.SERVER, "injected": 1}, {"port": Port.RECIRCULATE, "depth": 1}])
+def test_martians(beat_bytes, origin):
+    """RFC 1812 5.3.7 and 5.3.4, on either side of every limit, in frames for one station, for all, and for a group; fragments too."""
+    stations = ("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01")
+    cases = [bytes(Ether(src="02:00:00:00:00:02", dst=station) / IP(src=source, dst=destination, frag=at % 2) / UDP(sport=1, dport=2))
+             for station in stations for at, (source, destination) in enumerate((one, other) for one in ADDRESSES for other in ADDRESSES)]
+    link = origin["port"] != Port.RECIRCULATE
+    found = [parsed.info.reason for parsed in parse(cases, beat_bytes, origin=origin)]
+    assert found == [classify(frame, link=link)[1] for frame in cases]
+    assert found.count(Reason.MARTIAN) > len(cases) / 2 and found.count(Reason.NONE) > 20
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("port", [Port.NETWORK, Port.SERVER])
+def test_vlans(beat_bytes, port):
+    """A port takes untagged frames and those with identifier 0 alone, or those of its VLAN alone; whatever they carry."""
+    heads = [ETHER, *(ETHER / Dot1Q(vlan=vlan, prio=prio) for vlan in (0, 1, 2, 0x800, 0xffe, 0xfff) for prio in (0, 7))]
+    cases = [bytes(head / payload) for head in heads for payload in (ip() / UDP(sport=1, dport=2), ARP(), IPv6())]
+    name, other = ("network_vlan", "server_vlan") if port == Port.NETWORK else ("server_vlan", "network_vlan")
+    for vlan in (0, 2, 0x800, 0xffe):
+        for origin in ({"port": port}, {"port": port, "injected": 1}, {"port": Port.RECIRCULATE}):
+            results = parse(cases, beat_bytes, origin=origin, control={name: vlan, other: 77})
+            outside = origin == {"port": port}
+            assert [parsed.info.reason for parsed in results] == [
+                classify(frame, vlan=vlan if outside else None)[1] for frame in cases]
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_which_sa_it_came_out_of_goes_with_it(beat_bytes):
+    out_of = {"sa": 0xA55A, "dfe": 6, "valid": 1, "generation": 0xC3}
+    parsed, = parse([bytes(ETHER / ip() / UDP())], beat_bytes, origin={"port": Port.RECIRCULATE, "depth": 1, "out_of": out_of})
+    assert {name: getattr(parsed.info.out_of, name) for name in out_of} == out_of
 
 
 def test_clocks_a_short_frame():

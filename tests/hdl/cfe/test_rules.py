@@ -5,7 +5,7 @@ import pytest
 
 from spigate.hdl.cfe.rules import Rules
 from spigate.hdl.net.descriptor import Action, Port
-from tests.hdl.cfe.frames import first_match, outcome
+from tests.hdl.cfe.frames import OUTCOME, first_match, outcome
 from tests.hdl.cfe.tables import entry
 from tests.hdl.streams import PAUSES, put, simulate, take
 
@@ -30,6 +30,10 @@ def key(source="192.0.2.1", destination="198.51.100.7", protocol=17, source_port
             "destination_port": destination_port if ports else 0x5678}
 
 
+def read(result):
+    return (result.rule, *(getattr(result.outcome, name) for name in OUTCOME)) if result.hit else None
+
+
 def run(count, table, keys, pauses="none"):
     rules = Rules(count=count)
     source_pause, sink_pause = PAUSES[pauses]()
@@ -42,14 +46,15 @@ def run(count, table, keys, pauses="none"):
     async def sink(ctx):
         for _ in keys:
             result = await take(ctx, rules.o, sink_pause)
-            results.append((result.action, result.dfe, result.sa, result.route) if result.hit else None)
+            results.append(read(result))
 
     simulate(rules, source, sink)
     return results
 
 
 def rule(at, **fields):
-    return {**ANY, "action": at % 4, "dfe": at % 16, "sa": at * 1021 % 65536, "route": at * 5 % 256, **fields}
+    return {**ANY, "action": at % 4, "dfe": at % 16, "sa": at * 1021 % 65536, "route": at * 5 % 256,
+            "generation": at * 7 % 256, "clear": at % 2, **fields}
 
 
 @pytest.mark.parametrize("count", [4, 32, 64])
@@ -152,7 +157,7 @@ def test_a_lookup_sees_the_table_before_or_after_a_write():
     async def sink(ctx):
         for _ in range(100):
             result = await take(ctx, rules.o)
-            seen.add((result.hit, result.action, result.dfe, result.sa, result.route))
+            seen.add(read(result))
 
     simulate(rules, writer, source, sink)
     assert seen == {(1, *outcome(first)), (1, *outcome(second))}

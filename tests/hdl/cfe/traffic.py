@@ -2,7 +2,7 @@
 import random
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Timestamp
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RS, IPv6
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
@@ -40,17 +40,17 @@ PACKETS = {
     "icmp": (ip() / ICMP(), None),
     "nothing": (ip(proto=59), None),
     "icmp, one byte": (ip(proto=1) / Raw(b"a"), None),
-    "ike": (ip() / UDP(sport=500, dport=500) / TEXT, Reason.IKE),
-    "ike from 500": (ip() / UDP(sport=500, dport=1000) / TEXT, Reason.IKE),
-    "ike to 500": (ip(options=options(2)) / UDP(sport=1000, dport=500) / TEXT, Reason.IKE),
+    "ike": (ip() / UDP(sport=500, dport=500) / TEXT, None),
+    "ike from 500": (ip() / UDP(sport=500, dport=1000) / TEXT, None),
+    "ike to 500": (ip(options=options(2)) / UDP(sport=1000, dport=500) / TEXT, None),
     "tcp 500": (ip() / TCP(sport=500, dport=500), None),
-    "ike, marker": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(4) + b"x"), Reason.IKE),
-    "ike, marker, options": (ip(options=options(9)) / UDP(sport=1, dport=4500) / Raw(bytes(4)), Reason.IKE),
-    "nat-t": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\0\0\1\0" + bytes(20)), Reason.NATT),
+    "ike, marker": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(4) + b"x"), None),
+    "ike, marker, options": (ip(options=options(9)) / UDP(sport=1, dport=4500) / Raw(bytes(4)), None),
+    "nat-t": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\0\0\1\0" + bytes(20)), None),
     "nat-t, options": (
-        ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)), Reason.NATT),
-    "nat-t keep-alive": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\xff"), Reason.NATT),
-    "nat-t, three zeros": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(3)), Reason.NATT),
+        ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)), None),
+    "nat-t keep-alive": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\xff"), None),
+    "nat-t, three zeros": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(3)), None),
     "from 4500": (ip() / UDP(sport=4500, dport=4501) / TEXT, None),
     "ah": (ip() / AH(spi=0x1000, seq=1), Reason.AH),
     "first fragment": (ip(flags="MF") / UDP(dport=500) / TEXT, Reason.FRAGMENT),
@@ -68,7 +68,16 @@ PACKETS = {
 }
 OTHERS = {
     "arp": (ETHER / ARP(), Reason.NOT_IP),
-    "ipv6": (ETHER / IPv6() / UDP(dport=500), Reason.IPV6),
+    "ipv6": (ETHER / IPv6() / UDP(dport=5000), Reason.IPV6),
+    "ipv6, ike": (ETHER / IPv6(dst="2001:db8::1") / UDP(sport=500, dport=500) / TEXT, Reason.IPV6),
+    "ipv6, from 500": (ETHER / IPv6(dst="2001:db8::1") / UDP(sport=500, dport=501) / TEXT, Reason.IPV6),
+    "ipv6, marker, tagged": (ETHER / Dot1Q(vlan=5) / IPv6() / UDP(dport=4500) / Raw(bytes(4) + b"x"), Reason.IPV6),
+    "ipv6, no marker": (ETHER / IPv6() / UDP(dport=4500) / TEXT, Reason.IPV6),
+    "ipv6, tcp": (ETHER / IPv6() / TCP(sport=500, dport=500), Reason.IPV6),
+    "ipv6, neighbour": (ETHER / IPv6(dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1"), Reason.NEIGHBOUR),
+    "ipv6, router, tagged": (ETHER / Dot1Q(vlan=5) / IPv6(hlim=255) / ICMPv6ND_RS(), Reason.NEIGHBOUR),
+    "ipv6, neighbour from afar": (ETHER / IPv6(hlim=254) / ICMPv6ND_NA(), Reason.IPV6),
+    "ipv6, ping": (ETHER / IPv6(hlim=255) / ICMPv6EchoRequest(), Reason.IPV6),
     "ipv6, tagged": (ETHER / Dot1Q(vlan=5) / IPv6() / UDP(), Reason.IPV6),
     "arp, tagged": (ETHER / Dot1Q(vlan=5) / ARP(), Reason.NOT_IP),
     "two tags": (ETHER / Dot1Q(vlan=5) / Dot1Q(vlan=6) / ip() / UDP(), Reason.NOT_IP),

@@ -1,10 +1,11 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 
 from spigate.hdl.csr import rdl
-from spigate.hdl.csr.control import ControlPlane
-from spigate.hdl.net.descriptor import CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl, Reason, Table
+from spigate.hdl.csr.control import VERSION, ControlPlane
+from spigate.hdl.net.descriptor import ALL_DFES, CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl, Reason, Table
 from tests.hdl import streams
 from tests.hdl.csr.manager import REGISTERS, address, errors, fields, get, put, read, write
 from tests.hdl.streams import never, simulate, sometimes
@@ -40,20 +41,21 @@ def test_says_what_the_gateware_has():
         assert await fields(ctx, control.axil, "dfe_tables") == {"sa_entries": 256, "sources": 16}
         assert await fields(ctx, control.axil, "cam") == {"cam_entries": 1024, "cam_ways": 3}
         assert await fields(ctx, control.axil, "cfe_tables") == {"rules": 32, "routes": 64}
+        assert await fields(ctx, control.axil, "clock") == {"khz": 100_000}
         features = await fields(ctx, control.axil, "features")
         assert (features["esn"], features["ipv6"], features["replay_window"]) == (0, 0, 64)
         algorithms = await fields(ctx, control.axil, "algorithms")
         assert {name for name, has in algorithms.items() if has} == {"cipher_aes_gcm", "key_aes128"}
         before = await get(ctx, control.axil, "time")
         assert await get(ctx, control.axil, "time") > before
-        assert (await get(ctx, control.axil, "version")) >> 24 == 1
+        assert (await get(ctx, control.axil, "version")) >> 24 == VERSION["map"]
 
     run(control, check)
 
 
 def test_settings_have_sensible_resets_and_reach_the_cfe():
     control = plane()
-    resets = {"enable": 0, "patience": 4096, "depth_limit": 3, "rule_miss": 3, "balance": 0, "miss_drop": 0}
+    resets = {"enable": 0, "patience": 65535, "depth_limit": 3, "rule_miss": 3, "balance": 0, "miss_drop": 0}
 
     async def check(ctx):
         for name, value in resets.items():
@@ -114,7 +116,7 @@ def test_an_address_that_is_not_there_answers_with_an_error_and_changes_nothing(
         assert await write(ctx, control.axil, address("drops", 3), 0xffff_ffff) == 2
         assert await errors(ctx, control.axil) == {"address"}
         assert await errors(ctx, control.axil) == set()
-        assert ctx.get(control.cfe.enable) == 0 and ctx.get(control.cfe.patience) == 4096
+        assert ctx.get(control.cfe.enable) == 0 and ctx.get(control.cfe.patience) == 65535
 
     run(control, check)
 
@@ -127,7 +129,7 @@ def test_writes_whole_words_only():
         assert await write(ctx, control.axil, at, 0x1111, strobe=0b0011) == 2
         assert await errors(ctx, control.axil) == {"strobe"}
         assert await write(ctx, control.axil, at, 0x1111, strobe=0) == 0
-        assert await get(ctx, control.axil, "cfe.patience") == 4096
+        assert await get(ctx, control.axil, "cfe.patience") == 65535
         assert await errors(ctx, control.axil) == set()
 
     run(control, check)
@@ -271,6 +273,53 @@ def test_takes_the_last_index_of_each_table(table, last):
     run(control, check, tables)
 
 
+def test_a_reset_erases_what_was_written():
+    """Every row of every entry, in all DFEs, keys first; until then the gateway is closed (audit row 8)."""
+    control, again, writes = plane(sa_entries=4, sources=3, cam_entries=64, rules=4, routes=2), Signal(), []
+
+    async def reset(ctx):
+        ctx.set(again, 1)
+        await ctx.tick()
+        ctx.set(again, 0)
+        writes.clear()
+        clocks = 0
+        while ctx.get(control.closed) or (await fields(ctx, control.axil, "table_status"))["busy"]:
+            await ctx.tick()
+            clocks += 1
+        return clocks
+
+    async def check(ctx):
+        assert await reset(ctx) < 100 and not writes  # There is nothing to be erased.
+        await put(ctx, control.axil, "table.index", 1)
+        await put(ctx, control.axil, "table.command", table=Table.ROUTE, count=1)
+        for _ in range(3):
+            await reset(ctx)
+            sizes = {Table.SA: (4, 13), Table.SOURCE: (3, 1), Table.CAM: (96, 2), Table.RULE: (4, 2), Table.ROUTE: (2, 1)}
+            assert [(write["table"], write["index"], write["row"]) for write in writes] == [
+                (table, index, row) for table, (entries, rows) in sizes.items() for index in range(entries) for row in range(rows)]
+            assert {(write["dfe"], write["data"]) for write in writes} == {(ALL_DFES, 0)}
+            assert all(write["first"] == (write["row"] == 0) for write in writes)
+            assert await errors(ctx, control.axil) == set()
+        await put(ctx, control.axil, "table.index", 1)
+        assert await get(ctx, control.axil, "table_status") == 0
+
+    async def tables(ctx):
+        await table_writes(ctx, control, writes)
+
+    simulate(ResetInserter(again)(control), check, background=[tables])
+
+
+def test_says_that_something_of_an_sa_is_still_there():
+    control = plane()
+
+    async def check(ctx):
+        ctx.set(control.wiping, 1)
+        await ctx.tick().repeat(40)
+        assert await fields(ctx, control.axil, "table_status") == {"busy": 0, "wiping": 1}
+
+    run(control, check)
+
+
 def test_a_table_that_never_answers_does_not_hang_the_bus():
     control = plane()
 
@@ -279,7 +328,7 @@ def test_a_table_that_never_answers_does_not_hang_the_bus():
         assert await get(ctx, control.axil, "table_status") == 1
         assert await write(ctx, control.axil, address("table.index"), 1) == 2
         assert await errors(ctx, control.axil) == {"busy"}
-        assert await get(ctx, control.axil, "cfe.patience") == 4096
+        assert await get(ctx, control.axil, "cfe.patience") == 65535
         # When the table takes the row at last, all goes on.
         await streams.take(ctx, control.tables)
         await put(ctx, control.axil, "table.index", 1)

@@ -30,6 +30,7 @@ class Sa:
     valid: bool = True
     mtu: int = 0
     seed: int = 0
+    generation: int = 0
 
     @property
     def icv_bytes(self) -> int:
@@ -48,7 +49,7 @@ class Sa:
     def rows(self) -> dict[int, int]:
         rows = {row: random.Random(f"{self.seed} {row}").getrandbits(128) for row in range(1, 10)}
         rows[0] = number("sa", "control", valid=self.valid, direction=self.outbound, mode=self.tunnel, cipher=self.cipher,
-                         auth=self.auth, key_size=self.key_size, salt=self.salt, spi=self.spi, mtu=self.mtu, outer_ttl=64)
+                         auth=self.auth, key_size=self.key_size, salt=self.salt, spi=self.spi, mtu=self.mtu, outer_ttl=64, generation=self.generation)
         return rows
 
     def icv(self, authenticated: bytes) -> bytes:
@@ -111,13 +112,14 @@ def inbound(sa: Sa, index: int, text: bytes, sequence: int = 1, damaged: bool = 
     icv = bytearray(sa.icv(body))
     if damaged:
         icv[sequence % len(icv)] ^= 1
-    packet = frame(body + bytes(icv), protocol=ESP, verdict=Verdict.DECRYPT, sa=index, spi=sa.spi, sequence=sequence, **options)
+    packet = frame(body + bytes(icv), protocol=ESP, **{"verdict": Verdict.DECRYPT, "sa": index, "spi": sa.spi, "sequence": sequence,
+                                                       "generation": sa.generation} | options)
     return replace(packet, sa=sa, text=text, ok=not damaged)
 
 
 def outbound(sa: Sa, index: int, payload: bytes, **options) -> Packet:
     """A clear packet that is to be encrypted on ``sa``."""
-    return replace(frame(payload, verdict=Verdict.ENCRYPT, sa=index, **options), sa=sa)
+    return replace(frame(payload, **{"verdict": Verdict.ENCRYPT, "sa": index, "generation": sa.generation} | options), sa=sa)
 
 
 @dataclass

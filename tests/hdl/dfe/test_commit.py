@@ -24,6 +24,7 @@ from tests.hdl.dfe.lanes import (
 )
 from tests.hdl.dfe.test_state import entry, limits
 from tests.hdl.streams import never, put, simulate, sometimes, take, take_packet
+from tests.rfc6040 import DECAPSULATION, ENCAPSULATION
 
 DontFragment = rdl.enum("df_e")
 MACS = {"destination_mac": 0x02aabbccdd11, "source_mac": 0x02aabbccdd12}
@@ -53,6 +54,8 @@ class Case:
     lane: int = 0
     soft: bool = False
     depth: int = 0
+    why: tuple = (0, 0, 0)
+    """Why it may leave at the network port: protected, bypassed, injected."""
 
 
 def run(cases, beat_bytes=16, lanes=1, pause=lambda seed: never, tables=()):
@@ -74,6 +77,13 @@ def run(cases, beat_bytes=16, lanes=1, pause=lambda seed: never, tables=()):
             if case.frame is not None:
                 got = await take(ctx, commit.egress, pause(301))
                 assert (Port(got.port), got.depth) == (case.port, case.depth)
+                out_of = got.out_of
+                assert (got.protected, got.bypassed, got.injected) == case.why
+                if case.done["job"]["info"]["verdict"] == Verdict.DECRYPT:
+                    generation = case.done["job"]["control"].get("generation", 0)
+                    assert (out_of.valid, out_of.dfe, out_of.sa, out_of.generation) == (1, 3, case.done["job"]["info"].get("sa", 0), generation)
+                else:
+                    assert not out_of.valid
 
     async def settings(ctx):
         await put(ctx, commit.tables, [*entry(0), *tables])
@@ -139,7 +149,7 @@ def transport_in(payload, *, route=(), new=None, ethernet=ETHERNET, align=4, opt
 def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, control=(), sequence=9, **more):
     """A packet that was encrypted: the buffer holds random bytes where the crypto put its own."""
     control_suite, iv, icv, align = SUITES[suite]
-    control = {"direction": 1, "mode": mode, "spi": 0x1000, "outer_ttl": 33, "outer_tos": 0x88} | control_suite | dict(control)
+    control = {"valid": 1, "direction": 1, "mode": mode, "spi": 0x1000, "outer_ttl": 33, "outer_tos": 0x88} | control_suite | dict(control)
     route = {"egress": Port.NETWORK} | dict(route)
     ip = IP(packet)
     text = trailer(packet if mode else packet[4 * ip.ihl:], 4, align)
@@ -158,7 +168,7 @@ def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, con
         job["esp"] = (len(ethernet) + len(header)) // 4
         content = ethernet + header + esp
         out = changed(packet[:4 * ip.ihl], proto=50, len=len(header) + len(esp)) + esp
-    return Case({"job": job, "ok": 1}, content, (new or ethernet) + out, port=Port.NETWORK, **more)
+    return Case({"job": job, "ok": 1}, content, (new or ethernet) + out, **{"port": Port.NETWORK, "why": (1, 0, 0)} | more)
 
 
 def packet_of(size, **fields):
@@ -231,12 +241,23 @@ def test_padding_for_traffic_flow_confidentiality_is_cut_and_so_is_that_of_ether
 
 
 def test_congestion_is_carried_over():
-    packet = packet_of(20, tos=0x2a)
-    outer = IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=3)
-    info = {"control": {"copy_tos": 1}}
-    run([tunnel_in(packet, outer=outer, info=info, out=changed(packet, tos=0x2b)),
-         tunnel_in(packet, outer=outer, info=info, out=changed(packet, tos=0x2b, ttl=63), route={"decrement_ttl": 1}),
-         tunnel_in(packet, outer=outer)])
+    cases = []
+    for (inner, outer), after in DECAPSULATION.items():
+        packet = packet_of(20, tos=0x28 | inner)
+        around = IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=outer)
+        cases.append(tunnel_in(packet, outer=around))
+        if after is not None:
+            out = {"tos": 0x28 | after}
+            cases.append(tunnel_in(packet, outer=around, info={"control": {"copy_tos": 1}}, out=changed(packet, **out)))
+            cases.append(tunnel_in(packet, outer=around, info={"control": {"copy_tos": 1}}, route={"decrement_ttl": 1},
+                                   out=changed(packet, **out, ttl=63)))
+    run(cases)
+
+
+def test_congestion_marks_outside():
+    """RFC 6040 4.1: the outer header gets the inner one's."""
+    run([protected(packet_of(20, tos=0x28 | inner), 1, "gcm", control={"copy_tos": 1}) for inner in ENCAPSULATION])
+    assert all(inner == outer for inner, outer in ENCAPSULATION.items())
 
 
 def test_checksums_that_carry():
@@ -255,9 +276,14 @@ def test_checksums_that_carry():
     run(cases)
 
 
+OUT_OF = {"sa": 0xA55A, "dfe": 6, "valid": 1, "generation": 0xC3}
+
+
 def punt(packet, reason, *, ethernet=ETHERNET, depth=0, sa=0x123, padding=b""):
-    info = {"reason": reason, "sa": sa, "depth": depth, "ingress": 1}
-    header = bytes([1, reason, 1, 3, sa & 255, sa >> 8, depth, ethernet == TAGGED, 4, 3, 2, 1, 0, 0, 0, 0])
+    ruled = depth & 1
+    info = {"reason": reason, "sa": sa, "depth": depth, "ingress": 1, "ruled": ruled, "rule": 45 * ruled, "out_of": OUT_OF if depth else {}}
+    bits, came = (ethernet == TAGGED) | ruled * (0x80 | 45 << 1), [0x5A, 0xA5, 0x86, 0xC3] if depth else [0] * 4
+    header = bytes([1, reason, 1, 3, sa & 255, sa >> 8, depth, bits, 4, 3, 2, 1, *came])
     return Case(*plain(packet, Verdict.PUNT, ethernet=ethernet, padding=padding, **info), frame=header + ethernet + packet + padding,
                 port=Port.CE, depth=depth)
 
@@ -267,6 +293,23 @@ def test_punts_leave_as_they_came(beat_bytes):
     run([punt(packet_of(size), reason, ethernet=ethernet, depth=size % 4, padding=bytes(size % 7))
          for size, reason in zip([*range(20), 1400], [Reason.IKE, Reason.UNKNOWN_SPI, Reason.FRAGMENT] * 7, strict=False) for ethernet in (ETHERNET, TAGGED)],
         beat_bytes, pause=paused)
+
+
+def test_says_what_was_done_to_a_packet_not_what_was_wished_for():
+    """A packet is protected where an outbound SA has encrypted it, and bypassed where its rule says that it may leave in the clear. What
+    was decrypted is neither, wherever its route leads."""
+    packet = packet_of(30)
+    out = {"egress": Port.NETWORK}
+    cases = [tunnel_in(packet, route=out, port=Port.NETWORK), transport_in(packet[20:], route=out, port=Port.NETWORK),
+             bypass(packet, route=out, port=Port.NETWORK), protected(packet, 1, "gcm", control={"df": 1})]
+    allowed = bypass(packet, route=out, port=Port.NETWORK, why=(0, 1, 0))
+    allowed.done["job"]["info"]["clear"] = 1
+    # The clear bit of a rule does not help what was decrypted, nor a row of another direction, or of none, what should be encrypted.
+    wrong = tunnel_in(packet, route=out, port=Port.NETWORK, info={"clear": 1, "sa": 9})
+    wrong.done["job"]["control"]["generation"] = 0x77
+    for control in ({"direction": 0}, {"valid": 0}):
+        cases.append(protected(packet, 1, "gcm", control={"df": 1} | control, why=(0, 0, 0)))
+    run([*cases, allowed, wrong])
 
 
 def test_recirculation_counts_its_depth_and_ends():

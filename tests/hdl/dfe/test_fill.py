@@ -8,7 +8,7 @@ from scapy.utils import checksum as scapy_checksum
 from spigate.hdl.crypto.interface import Auth, Cipher
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS, ROWS, STORE_BYTES
-from spigate.hdl.net.descriptor import Reason, Table, Verdict
+from spigate.hdl.net.descriptor import Port, Reason, Table, Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.dfe.engine import StandIn
 from tests.hdl.dfe.frames import (
@@ -66,8 +66,8 @@ async def commit(ctx, fill: Fill, packet: Packet, expected: Outcome, pause: Paus
     job = done.job
     assert (job.info.verdict, job.info.reason, done.ok) == (expected.verdict, expected.reason, expected.ok)
     unchanged_info = packet.info | {"verdict": expected.verdict, "reason": expected.reason}
-    assert {name: getattr(job.info, name) for name in unchanged_info if name != "route"} == {
-        name: value for name, value in unchanged_info.items() if name != "route"}
+    assert {name: getattr(job.info, name) for name in unchanged_info if name not in ("route", "generation")} == {
+        name: value for name, value in unchanged_info.items() if name not in ("route", "generation")}
     assert {name: getattr(job, name) for name in expected.job} == expected.job
     beat_bytes = len(port.read.data) // 8
     for at, piece in expected.pieces.items():
@@ -127,10 +127,10 @@ def mixture(sas: dict[int, Sa], seed: int, count: int) -> list[tuple[Packet, Out
         sa, size = sas[index], source.choice([*range(0, 40), 100, 257])
         payload = source.randbytes(size)
         if kind < 0.1:
-            packet = frame(payload, verdict=Verdict.BYPASS, injected=1, ttl=1, route={"decrement_ttl": 1}, **options)
+            packet = frame(payload, verdict=Verdict.BYPASS, ttl=1, route={"decrement_ttl": 1}, **options | {"ingress": Port.RECIRCULATE})
             cases.append((packet, unchanged(packet, reason=Reason.TTL_EXPIRED)))
         elif kind < 0.2:
-            packet = frame(payload, verdict=Verdict.BYPASS, injected=1, **options)
+            packet = frame(payload, verdict=Verdict.BYPASS, **options | {"ingress": Port.RECIRCULATE})
             cases.append((packet, bypassed(packet)))
         elif kind < 0.25:
             packet = frame(payload, verdict=Verdict.DROP, reason=Reason.POLICY, **options)
@@ -209,8 +209,10 @@ def test_only_known_sources_speak_in_the_clear():
     cases = []
     for source, ingress, extra, allowed in (
             ("10.0.1.7", 1, {}, True), ("10.0.1.7", 0, {}, False), ("10.0.2.7", 1, {}, False), ("10.0.0.1", 0, {}, True),
-            ("10.0.0.1", 3, {}, True), ("10.0.0.1", 1, {}, False), ("10.0.0.2", 0, {}, False), ("10.0.0.2", 0, {"injected": 1}, True),
-            ("10.0.0.2", 3, {"depth": 1}, True)):
+            ("10.0.0.1", 3, {}, True), ("10.0.0.1", 1, {}, False), ("10.0.0.2", 0, {}, False),
+            # What the control element put together from fragments, and what came to be this deep, came in the clear all the same.
+            ("10.0.0.2", 0, {"injected": 1}, False), ("10.0.0.2", 1, {"injected": 1, "depth": 1}, False), ("10.0.0.2", 1, {"depth": 2}, False),
+            ("10.0.0.2", 3, {"depth": 1}, True), ("10.0.0.2", 3, {}, True)):
         packet = frame(b"clear text", verdict=Verdict.BYPASS, source=source, ingress=ingress, **extra)
         cases.append((packet, bypassed(packet) if allowed else Outcome(Verdict.DROP, Reason.POLICY)))
     run(fill, cases, setup)
@@ -223,9 +225,9 @@ def test_counts_time_to_live_down_and_mends_the_checksum(beat_bytes):
     cases, sequences = [], {0: 0, 1: 0}
     for ttl in (0, 1, 2, 255):
         for tagged in (0, 1):
-            packet = frame(b"abc", verdict=Verdict.BYPASS, injected=1, ttl=ttl, tagged=tagged, route={"decrement_ttl": 1})
+            packet = frame(b"abc", verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE, ttl=ttl, tagged=tagged, route={"decrement_ttl": 1})
             cases.append((packet, bypassed(packet, True) if ttl > 1 else unchanged(packet, reason=Reason.TTL_EXPIRED)))
-            packet = frame(b"abc", verdict=Verdict.BYPASS, injected=1, ttl=ttl, tagged=tagged)
+            packet = frame(b"abc", verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE, ttl=ttl, tagged=tagged)
             cases.append((packet, bypassed(packet)))
             for index, sa in sas.items():
                 packet = outbound(sa, index, b"abc", ttl=ttl, tagged=tagged, route={"decrement_ttl": 1})
@@ -236,7 +238,7 @@ def test_counts_time_to_live_down_and_mends_the_checksum(beat_bytes):
                     cases.append((packet, unchanged(packet, reason=Reason.TTL_EXPIRED)))
     # Checksums around the carry: the identification field makes the sum what it shall be.
     for checksum in (0xFEFE, 0xFEFF, 0xFF00, 0xFFFE, 0x0000, 0x00FF):
-        packet = with_checksum(frame(b"", verdict=Verdict.BYPASS, injected=1, route={"decrement_ttl": 1}), checksum)
+        packet = with_checksum(frame(b"", verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE, route={"decrement_ttl": 1}), checksum)
         cases.append((packet, bypassed(packet, True)))
     run(fill, cases, lambda ctx: program(ctx, fill, sas))
 
@@ -281,6 +283,24 @@ def test_punts_unchanged_what_an_outbound_sa_cannot_take():
 
     run(fill, cases, setup, background=[states])
     assert sorted(set(answers)) == answers[:1] + [last - 2, last - 1, last] and answers == sorted(answers)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_packet_of_another_generation_finds_no_sa(lanes):
+    """Audit `race`: its place has another SA since it was classified. In both directions, whichever bit differs."""
+    fill = make(8, lanes=lanes)
+    sas = {0: Sa(spi=300, seed=1, generation=0xA5), 1: Sa(spi=301, outbound=True, seed=2, generation=0x5A)}
+    cases, sequence = [], 0
+    for other in (None, *range(8), None):
+        into, out = inbound(sas[0], 0, bytes(16), len(cases) + 1), outbound(sas[1], 1, b"text")
+        if other is None:
+            sequence += 1
+            cases += [(into, decrypted(into)), (out, encrypted(out, sequence))]
+            continue
+        for packet in (into, out):
+            packet = replace(packet, info=packet.info | {"generation": packet.info["generation"] ^ 1 << other})
+            cases.append((packet, unchanged(packet, reason=Reason.SA_ABSENT)))
+    run(fill, cases, lambda ctx: program(ctx, fill, sas))
 
 
 @pytest.mark.parametrize("cipher,auth", SUITES)
@@ -343,7 +363,7 @@ def test_a_new_entry_counts_as_a_whole_while_packets_run():
 
 def test_the_queue_says_what_fits():
     fill = make(8)
-    packet = frame(bytes(200), verdict=Verdict.BYPASS, injected=1)
+    packet = frame(bytes(200), verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE)
     beats = -(-len(packet.frame) // 8)
 
     async def run(ctx):
@@ -397,9 +417,9 @@ def clocks_a_packet(fill: Fill, packets: list[Packet], setup) -> float:
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_a_packet_costs_few_clocks(beat_bytes):
     sas = {0: Sa(spi=300, seed=1), 1: Sa(spi=301, outbound=True, seed=2)}
-    small = {"bypass": [frame(bytes(18), verdict=Verdict.BYPASS, injected=1)] * 20,
+    small = {"bypass": [frame(bytes(18), verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE)] * 20,
              "decrypt": [inbound(sas[0], 0, bytes(20), at) for at in range(20)], "encrypt": [outbound(sas[1], 1, bytes(18))] * 20}
-    large = [frame(bytes(400), verdict=Verdict.BYPASS, injected=1)] * 12
+    large = [frame(bytes(400), verdict=Verdict.BYPASS, ingress=Port.RECIRCULATE)] * 12
     for name, packets, limit in (("bypass", small["bypass"], 14), ("large", large, -(-len(large[0].frame) // beat_bytes) + 4),
                                  ("decrypt", small["decrypt"], 24), ("encrypt", small["encrypt"], 24)):
         fill = make(beat_bytes, word_bytes=16)

@@ -1,4 +1,5 @@
 import random
+from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
@@ -6,8 +7,10 @@ from scapy.packet import Raw
 
 from spigate.hdl.dfe.inspect import Inspect
 from spigate.hdl.net.descriptor import Reason, Verdict
+from tests.hdl.cfe.frames import martian
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take
+from tests.rfc6040 import DECAPSULATION
 
 INNER = IP(src="10.1.0.7", dst="10.2.0.9", ttl=64, tos=0)
 
@@ -59,7 +62,7 @@ def test_sound_packets(pauses):
         packet = inner(size)
         for align in (4, 16):
             cases.append(case(trailer(packet, 4, align), facts={
-                "content": len(packet), "next_header": 4, "header": header_of(packet), "counts": 1, "congested": 0}))
+                "content": len(packet), "next_header": 4, "header": header_of(packet), "counts": 1, "ecn": 0}))
     run(cases, PAUSES[pauses](), never if pauses == "none" else sometimes(9, 0.4))
 
 
@@ -159,15 +162,13 @@ def test_congestion():
         return IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=9, tos=0xb8 | ecn)
 
     cases = []
-    for outer_ecn in range(4):
-        for inner_ecn in range(4):
-            for copy in (0, 1):
-                text = trailer(inner(tos=0x28 | inner_ecn), 4)
-                experienced = outer_ecn == 3 and copy
-                cases.append(case(
-                    text, Reason.MALFORMED if experienced and inner_ecn == 0 else Reason.NONE, outer=outer(outer_ecn),
-                    control={"copy_tos": copy}, facts={"congested": experienced}))
-        cases.append(case(trailer(b"1234", 17), outer=outer(outer_ecn), control={"copy_tos": 1}, mode=0, facts={"congested": 0}))
+    for (inner_ecn, outer_ecn), after in DECAPSULATION.items():
+        text = trailer(inner(tos=0x28 | inner_ecn), 4)
+        cases.append(case(text, Reason.MALFORMED, outer=outer(outer_ecn), control={"copy_tos": 1}) if after is None else
+                     case(text, outer=outer(outer_ecn), control={"copy_tos": 1}, facts={"ecn": after}))
+        cases.append(case(text, outer=outer(outer_ecn), control={"copy_tos": 0}, facts={"ecn": inner_ecn}))
+    for ecn in range(4):
+        cases.append(case(trailer(b"1234", 17), outer=outer(ecn), control={"copy_tos": 1}, mode=0, facts={"ecn": ecn}))
     run(cases)
 
 
@@ -235,6 +236,21 @@ def test_selectors_of_transport_mode():
         for ethernet in ({}, {"ethernet": TAGGED}):
             run([case(trailer(payload, 17), Reason.NONE if matches else Reason.POLICY, rows=rows, outer=outer, mode=0,
                       control={"check_selectors": 1}, **ethernet)])
+
+
+def test_martians_inside():
+    """What is never forwarded is not forwarded either because it was encrypted (RFC 1812 5.3.7), whatever the SA may carry."""
+    addresses = ("0.0.0.1", "1.0.0.0", "126.0.0.1", "127.0.0.1", "128.0.0.1", "223.0.0.1", "224.0.0.5", "224.0.1.0", "239.0.0.1", "240.0.0.1",
+                 "255.255.255.255")
+    cases = []
+    for source, destination in [("10.1.0.7", address) for address in addresses] + [(address, "10.2.0.9") for address in addresses]:
+        packet = bytes(IP(src=source, dst=destination) / UDP(sport=1000, dport=2000))
+        bad = martian(int(ip_address(source)), int(ip_address(destination)), False)
+        cases.append(case(trailer(packet, 4), Reason.MARTIAN if bad else Reason.NONE, rows=EVERYTHING, control={"check_selectors": 1}))
+    run(cases)
+    # In transport mode the addresses are those of the packet that came, which the parser has looked at.
+    outer = IP(src="10.1.0.7", dst="239.0.0.1", proto=50)
+    run([case(trailer(UDP_PACKET[20:], 17), rows=EVERYTHING, outer=outer, mode=0, control={"check_selectors": 1})])
 
 
 def test_what_was_not_decrypted_passes():

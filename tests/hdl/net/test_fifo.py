@@ -1,11 +1,13 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
+from amaranth.lib import memory
 
 from spigate.hdl.net.descriptor import Reason
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import BEAT_BYTES
-from tests.hdl.streams import PAUSES, never, put_packets, simulate, take, take_packet
+from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
 
 def lengths(beat_bytes):
@@ -35,6 +37,7 @@ def test_shows_nothing_before_the_last_beat(beat_bytes):
 
     async def source(ctx):
         ctx.set(fifo.o.ready, 1)
+        ctx.set(fifo.i.payload, {"data": 0, "last": 0, "abort": 0, "count": beat_bytes})
         ctx.set(fifo.i.valid, 1)
         for _ in range(10):
             await ctx.tick()
@@ -102,3 +105,64 @@ def test_drops_whole_packets_for_want_of_room(beat_bytes):
 def test_refuses_a_depth_that_is_no_power_of_two():
     with pytest.raises(ValueError, match="depth must be a power of two, 16 or more, not 24"):
         PacketFifo(beat_bytes=8, depth=24)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+def test_bytes_beyond_the_end_are_zero(beat_bytes):
+    """Whatever comes with them: what stands there may be another packet's (audit row 10)."""
+    fifo = PacketFifo(beat_bytes=beat_bytes, depth=16, trim=True)
+    full = (1 << 8 * beat_bytes) - 1
+
+    async def source(ctx):
+        for count in range(1, beat_bytes + 1):
+            await put(ctx, fifo.i, [{"data": full, "last": last, "count": count if last else beat_bytes, "abort": 0} for last in (0, 1)])
+
+    async def sink(ctx):
+        for count in range(1, beat_bytes + 1):
+            assert (await take(ctx, fifo.o)).data == full
+            assert (await take(ctx, fifo.o)).data == full & (1 << 8 * count) - 1
+
+    simulate(fifo, source, sink)
+
+
+@pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
+@pytest.mark.parametrize("drop", [False, True])
+def test_nothing_of_a_packet_stays(beat_bytes, drop, monkeypatch):
+    """Read, aborted, dropped, or there before a reset: it is gone ``depth`` + 2 clocks later (audit row 9)."""
+    depth, rng, made, init = 16, random.Random(beat_bytes), [], memory.Memory.__init__
+    monkeypatch.setattr(memory.Memory, "__init__", lambda self, *args, **options: made.append(self) or init(self, *args, **options))
+    again, fifo = Signal(), PacketFifo(beat_bytes=beat_bytes, depth=depth, drop=drop)
+
+    async def source(ctx):
+        ctx.set(fifo.i.payload.data, (1 << 8 * beat_bytes) - 1)
+        ctx.set(fifo.dropped.ready, 1)
+        for turn in range(60):
+            for _ in range(rng.randrange(1, 40)):
+                for name, share in (("last", 0.3), ("abort", 0.5)):
+                    ctx.set(fifo.i.payload[name], rng.random() < share)
+                ctx.set(fifo.i.payload.count, rng.randrange(1, beat_bytes + 1) if ctx.get(fifo.i.payload.last) else beat_bytes)
+                ctx.set(fifo.i.valid, rng.random() < 0.7)
+                ctx.set(fifo.o.ready, rng.random() < 0.4)
+                await ctx.tick()
+            if turn % 3 == 0:
+                ctx.set(again, 1)
+                ctx.set(fifo.i.valid, 0)
+                await ctx.tick()
+                ctx.set(again, 0)
+            else:
+                # The packet in the making ends, and what waits is read.
+                ctx.set(fifo.o.ready, 1)
+                ctx.set(fifo.i.payload, {"data": 1, "last": 1, "abort": turn % 2, "count": 1})
+                ctx.set(fifo.i.valid, 1)
+                taken = False
+                while not taken:
+                    _, _, taken = await ctx.tick().sample(fifo.i.ready)
+                ctx.set(fifo.i.valid, 0)
+                while ctx.get(fifo.free) != depth:
+                    await ctx.tick()
+            for _ in range(depth + 4):
+                await ctx.tick()
+            assert [ctx.get(made[0].data[row]) for row in range(depth)] == [0] * depth
+            assert ctx.get(fifo.o.payload.data) == 0
+
+    simulate(ResetInserter(again)(fifo), source)
