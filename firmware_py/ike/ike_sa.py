@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike import create_child, creating, informational, rekey_ike
+from spigate.firmware_py.ike.attempt import Attempt
 from spigate.firmware_py.ike.context import Context
-from spigate.firmware_py.ike.dialogue import Dialogue
 from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic, PeerError
 from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
@@ -26,18 +26,12 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS = 1.0
 """A peer moves no more often than this."""
-MAX_CANDIDATES, MAX_CANDIDATES_MADE = 8, 32
-"""So many answers to one IKE_SA_INIT are taken for possible at once, and in all."""
-CANDIDATE_SECONDS = 1.0
-"""So long one waits for another."""
-TRIES_IN_VAIN = 2
-"""So often IKE_SA_INIT is repeated after an answer that proves nothing said that it is in vain."""
 MAX_ANCESTORS = 4
 DELETING_SECONDS = 180.0
 """So long a peer has to confirm a deletion: longer than it is repeated, unless something else has to be answered first."""
 
 
-class IkeSa(Dialogue):
+class IkeSa(Attempt):
     """Parameters
     ----------
     context : Context
@@ -67,11 +61,6 @@ class IkeSa(Dialogue):
         What replaced it; what it may replace, as long as that is undecided.
     ancestors : list of IkeSa
         Which it replaced and that are not deleted yet: the last few.
-    root : IkeSa or None
-        Of a candidate: the IKE SA whose IKE_SA_INIT it was made by an answer to. Nobody can say who sent that answer
-        until the candidate is authenticated; then it takes the root's place.
-    candidates : list of IkeSa
-        Of a root: those that may still become it.
     on_settled : callable
         Called with the time when it is established, or gone.
     on_gone : callable
@@ -82,7 +71,7 @@ class IkeSa(Dialogue):
 
     def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path,
                  peer: Peer | None, now: float, root: "IkeSa | None" = None):
-        super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path)
+        super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path, root=root)
         self.peer: Peer | None = None
         self.state = State.CONNECTING
         self.identity: Identity | None = None
@@ -94,8 +83,6 @@ class IkeSa(Dialogue):
         self.heir: IkeSa | None = None
         self.predecessor: IkeSa | None = None
         self.ancestors: list[IkeSa] = []
-        self.root = root
-        self.candidates: list[IkeSa] = []
         self.on_settled: Callable[[float], None] = lambda now: None
         self.on_gone: Callable[[float, IkeSa], None] = lambda now, ike: None
         self.created = self.established = self.heard = now
@@ -103,9 +90,6 @@ class IkeSa(Dialogue):
         self._stays_until = now
         self._later: list[Timer] = []
         self._pending_timer: Timer | None = None
-        self._candidates_made = 0
-        self._first: Exchange | None = None
-        self._why = "the peer does not answer"
         if peer is not None:
             self.know(peer)
         if root is None:
@@ -152,69 +136,6 @@ class IkeSa(Dialogue):
             pending, self.pending = self.pending, None
             self._pending_timer.cancel()
             pending.held.release()
-
-    # A handshake that this side begins: candidates
-
-    def candidate(self, spi_r: bytes, now: float) -> "IkeSa | None":
-        """An IKE SA for one answer to this one's IKE_SA_INIT. None: there were too many already."""
-        pending = sum(each.state == State.CONNECTING for each in self.candidates)
-        if pending >= MAX_CANDIDATES or self._candidates_made >= MAX_CANDIDATES_MADE:
-            return None
-        self._candidates_made += 1
-        made = IkeSa(self.context, initiator=True, spi_i=self.spi_i, spi_r=spi_r, path=replace(self.path), peer=self.peer,
-                     now=now, root=self)
-        made.begins_with(1)
-        self.candidates.append(made)
-        return made
-
-    def go_on_with(self, exchange: Exchange, now: float) -> None:
-        """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the others are lost, or
-        after a while. An IKE_SA_INIT that came twice may have two answers of the peer's, of which one is enough."""
-        self._first = exchange
-        if any(each is not self and each.state == State.CONNECTING for each in self.root.candidates):
-            self._at(now + CANDIDATE_SECONDS, self._go_on)
-        else:
-            self._go_on(now)
-
-    def _go_on(self, now: float) -> None:
-        exchange, self._first = self._first, None
-        if exchange is not None:
-            self.submit_first(exchange, now)
-
-    def addressed(self, header: Header) -> "list[IkeSa]":
-        """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a peer's may be
-        several's."""
-        if header.spi_i != self.spi_i:
-            return []
-        if header.exchange == ExchangeType.IKE_SA_INIT:
-            return [self] if header.response and self.protection is None else []
-        return [each for each in (self, *self.candidates) if each.protection is not None and each.spi_r == header.spi_r]
-
-    def lost(self, now: float, why: str) -> None:
-        """A candidate was not the peer, or not as it must be: that proves nothing, so that others are waited for, and asked
-        for a few times more."""
-        self._why = why
-        self.unproved(now, EventKind.REFUSED, f"an answer that proves nothing: {why}")
-        left = [each for each in self.candidates if each.state == State.CONNECTING]
-        for each in left:
-            self.context.boundary.step(lambda each=each: each._go_on(now))
-        if not left:
-            self.request_in_vain(TRIES_IN_VAIN)
-            self.go_on_repeating(now)
-
-    def _won(self, now: float) -> None:
-        """A candidate is the peer: it takes the place of its root, and nothing else is left of that."""
-        root, self.root = self.root, None
-        root.candidates.remove(self)
-        self.context.ikes[self.spi] = self
-        self.created, self.on_gone = root.created, root.on_gone
-        root.dissolve(now)
-
-    def dissolve(self, now: float) -> None:
-        """Ends without a word: what it stood for is elsewhere, or was nobody."""
-        if self.state != State.GONE:
-            self.state = State.GONE
-            self._leave(now)
 
     def given_up(self, now: float) -> None:
         if self.state == State.CONNECTING:

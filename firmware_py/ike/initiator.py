@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
+from spigate.firmware_py.ike.attempt import TRIES_IN_VAIN
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.create_child import CreateChild, make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
@@ -14,7 +15,6 @@ from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchanges import Exchange, error_in, says
 from spigate.firmware_py.ike.handshake import Transcript, bound_ike_sas, capabilities, prove, update_keys, verify
 from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.ike_sa import TRIES_IN_VAIN
 from spigate.firmware_py.ike.informational import DeleteSpi
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.pad import ChildConfig

@@ -3,9 +3,9 @@ from dataclasses import replace
 
 import pytest
 
+from spigate.firmware_py.ike.attempt import MAX_CANDIDATES, MAX_CANDIDATES_MADE
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Datagram, InstallSa
-from spigate.firmware_py.ike.ike_sa import MAX_CANDIDATES, MAX_CANDIDATES_MADE
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.ike.payloads import Auth, IdR, Notify, Unknown

@@ -5,7 +5,8 @@ from ipaddress import ip_address
 import pytest
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.admission import Cookies, HalfOpen, Limits
+from spigate.firmware_py.ike.admission import Cookies, HalfOpen, Limits, Lingering
+from spigate.firmware_py.ike.boundary import Boundary
 from spigate.firmware_py.ike.timers import Timers
 from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
 
@@ -61,7 +62,7 @@ def test_retransmission_that_cannot_be(name, value):
 
 
 def test_timers():
-    timers, seen = Timers(), []
+    timers, seen = Timers(Boundary(None)), []
     for when in (3, 1, 2):
         timers.at(when, lambda now, when=when: seen.append((when, now)))
     cancelled = timers.at(0.5, lambda now: seen.append("never"))
@@ -75,7 +76,7 @@ def test_timers():
 
 
 def test_cancelled_timers_take_no_room():
-    timers = Timers()
+    timers = Timers(Boundary(None))
     for _ in range(10_000):
         timers.at(1e9, lambda now: None).cancel()
     assert len(timers._heap) < 100
@@ -98,14 +99,39 @@ def test_half_open_counts_networks_of_ipv6():
     half = HalfOpen(Limits(per_source=2, half_open=5, cookie_threshold=3))
     for last in (1, 2):
         half.add(ip_address(f"2001:db8::{last}"))
-    assert not half.room(ip_address("2001:db8::3")) and half.room(ip_address("2001:db8:0:1::3")) and not half.loaded
+    inside, outside = ip_address("2001:db8::3"), ip_address("2001:db8:0:1::3")
+    assert not half.room(inside) and half.room(outside)
+    assert half.asks(0, inside) and not half.asks(0, outside)  # half of what one may have, and not yet of what all may
     half.add(ip_address("192.0.2.1"))
-    assert half.loaded and len(half) == 3
+    assert half.asks(0, outside) and len(half) == 3 and not half.full
     half.remove(ip_address("2001:db8::1"))
-    assert half.room(ip_address("2001:db8::3")) and not half.loaded
+    assert half.room(inside) and not half.asks(0, inside)
 
 
-@pytest.mark.parametrize("name, value", [("cookie_threshold", -1), ("half_open", 0), ("half_open_seconds", 0)])
+def test_failures_count_for_a_while():
+    half = HalfOpen(Limits(cookie_threshold=3, per_source=4, half_open_seconds=30))
+    address, other = ip_address("192.0.2.1"), ip_address("192.0.2.2")
+    for now in (0, 10, 20):
+        half.add(address)
+        half.remove(address)
+        half.failed(now, address)
+    assert len(half) == 0 and half.load(20) == 3 and half.asks(20, other)
+    assert half.load(30) == 2 and not half.asks(30, other) and not half.asks(30, address)
+    assert half.load(50) == 0 and not half._failed
+
+
+def test_lingering_has_so_many_places():
+    gone = []
+    lingering = Lingering(Limits(lingering=3, per_source=2))
+    for number, address in enumerate(("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3")):
+        lingering.add(number, ip_address(address), lambda number=number: gone.append(number))
+    assert gone == [0, 1] and len(lingering) == 3
+    for number in range(5):
+        lingering.remove(number)
+    assert len(lingering) == 0 and not lingering._sources
+
+
+@pytest.mark.parametrize("name, value", [("cookie_threshold", -1), ("half_open", 0), ("lingering", 0), ("half_open_seconds", 0)])
 def test_limits_that_cannot_be(name, value):
     with pytest.raises(InputError, match=f"{name} must be"):
         Limits(**{name: value})
