@@ -11,6 +11,7 @@ from spigate.firmware_py.host import config
 from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.host.software import Software
 from spigate.firmware_py.ike.identities import Identity
+from spigate.firmware_py.ike.negotiation import MOST_PARTS
 from spigate.firmware_py.ike.pad import Peer
 from spigate.firmware_py.sa import Mode
 from spigate.firmware_py.toml import ConfigError
@@ -18,7 +19,7 @@ from tests.firmware_py.ike.network import Network, reverse
 
 _mostly = st.sampled_from
 _nets = {4: ("10.{}.0.0/24", "10.{}.1.7/32", "0.0.0.0/0"), 6: ("2001:db8:{}::/48", "2001:db8:{}::7/128", "::/0")}
-_ports = _mostly(["", "", "", ", protocol = 6", ", protocol = 17, local_ports = [53, 53]", ", protocol = 6, remote_ports = [1, 1024]",
+_ports = _mostly([*[""] * 12, ", protocol = 6", ", protocol = 17, local_ports = [53, 53]", ", protocol = 6, remote_ports = [1, 1024]",
                   ", remote_ports = [80, 80]", ", protocol = 1", ", protocol = 132", ", protocol = 132, local_ports = [1, 2]",
                   ", protocol = 1, local_ports = [8, 8]", ", protocol = 0, local_ports = [9, 8]"])
 
@@ -45,9 +46,9 @@ def _child(draw) -> str:
 
 @st.composite
 def configurations(draw) -> str:
-    ends = draw(_mostly([("192.0.2.1", "192.0.2.2")] * 6 + [("2001:db8::1", "2001:db8::2"), ("0.0.0.0", "192.0.2.2"), ("192.0.2.1", "::2"),
+    ends = draw(_mostly([("192.0.2.1", "192.0.2.2")] * 20 + [("2001:db8::1", "2001:db8::2"), ("0.0.0.0", "192.0.2.2"), ("192.0.2.1", "::2"),
                                                             ("192.0.2.1", "224.0.0.1"), ("192.0.2.2", "192.0.2.2"), ("fe80::1", "fe80::2")]))
-    text = f"[host]\ndevice_mtu = {draw(_mostly([1380, 1380, 1000]))}\n"
+    text = f"[host]\ndevice_mtu = {draw(_mostly([1380, 1380, 1380, 1000]))}\n"
     for at, child in enumerate(draw(st.lists(_child(), min_size=1, max_size=3))):
         if not at:
             text += (f'[peer.b]\nlocal_address = "{ends[0]}"\naddress = "{ends[1]}"\nlocal_identity = "a.example"\npsk_file = "psk"\n'
@@ -72,21 +73,26 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-SEEN: Counter[bool] = Counter()
+def test_what_a_check_accepts_starts(folder):
+    seen: Counter[bool] = Counter()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(configurations())
+    def each(text: str) -> None:
+        seen[starts(folder / "spigate.toml", text)] += 1
+
+    each()
+    assert min(seen[True], seen[False]) >= 5
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-@given(configurations())
-def test_what_a_check_accepts_starts(folder, text):
-    file = folder / "spigate.toml"
+def starts(file: Path, text: str) -> bool:
+    """Whether it is accepted; then it also comes up."""
     file.write_text(text)
     try:
         made = config.read(file)
     except ConfigError as error:
-        SEEN[False] += 1
         assert str(file) in str(error) and "key " in str(error)
-        return
-    SEEN[True] += 1
+        return False
     Daemon(made, Software)
     peer, = made.pad
     network = Network()
@@ -97,9 +103,7 @@ def test_what_a_check_accepts_starts(folder, text):
     for host in (a, b):
         kinds = host.kinds()
         assert not kinds.keys() & {"internal", "child-failed", "ike-failed", "refused"}, [event.text for event in host.events]
-        assert len(host.children) == len(peer.parts)
+        # where children overlap, the other side may narrow one to another's traffic, and the rest becomes one more
+        assert len(peer.parts) <= len(host.children) <= MOST_PARTS * len(peer.parts)
     assert all(child.agreement.mode == child.config.mode or child.config.mode == Mode.TRANSPORT for child in a.children)
-
-
-def test_both_were_seen():
-    assert SEEN[True] > 20 and SEEN[False] > 20
+    return True
