@@ -173,7 +173,7 @@ def icv_first(bench: Bench) -> None:
        "Emit reads nothing of a packet that is to be dropped, sends nothing and names no port for it.",
        depth=4, unbounded=True, search=14, limits="Emit alone, with any packets and any answers to its reads.",
        mutations=(
-           Mutation("a dropped packet is read", EMIT, "reading.eq(~departure.drop), self.egress", "reading.eq(1), self.egress"),
+           Mutation("a dropped packet is read", EMIT, "reading.eq(~departure.drop)", "reading.eq(1)"),
            Mutation("a dropped packet is given a port", EMIT, "self.egress.valid.eq(~departure.drop)", "self.egress.valid.eq(1)"),
        ))
 def dropped_stays(bench: Bench) -> None:
