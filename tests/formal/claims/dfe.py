@@ -240,7 +240,7 @@ def lane_order(bench: Bench) -> None:
 @proof("read-share",
        "Each read of a buffer goes to the lane that its reader means, and each answer to the reader that asked. A reader waits for the other one only while "
        "that one reads from the same lane.",
-       depth=11, limits="2 lanes, from reset. That inspection, which goes first, ends is not shown here: its reads of a packet are bounded.",
+       depth=9, limits="2 lanes, from reset. That inspection, which goes first, ends is not shown here: its reads of a packet are bounded.",
        mutations=(
            Mutation("answers go to whoever asks now", SHARE, "lane.valid & (owners.r_data == number)", "lane.valid & (winner == number)"),
            Mutation("the second reader waits for any lane", SHARE, "wants = [reader.enable & (wanted == at)", "wants = [reader.enable & ((wanted == at) | (reader is self.reader[0]))"),
