@@ -24,7 +24,8 @@ help:
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make docs       docs/configuration.md, from the schemas"
-	@echo "make fuzz       a million mutated packets, IKE messages, and IKE messages to endpoints at work (FUZZ=n: n of each)"
+	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated packets, IKE messages, and IKE messages"
+	@echo "                of peers and of strangers to endpoints at work (FUZZ=n: n of each)"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
 
@@ -68,9 +69,11 @@ docs: setup
 	$(BIN)/python -m spigate.firmware_py.host.reference > docs/configuration.md
 
 fuzz: setup
+	$(BIN)/python -m tests.firmware_py.differential --count $(FUZZ)
 	$(BIN)/python -m tests.firmware_py.fuzz_packets --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz_endpoint --count $(FUZZ)
+	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz_strangers --count $(FUZZ)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,15 +12,15 @@ from time import monotonic
 
 from spigate.firmware_py.assignment import INSIDE, MOVED, Assignment
 from spigate.firmware_py.bus import PacketPort
-from spigate.firmware_py.decision import Decision, Flow, decide, steps
+from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict
 from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.network import Topology
 from spigate.firmware_py.packet import TCP, UDP, Ethernet, Ip, Refused
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
+from spigate.firmware_py.policy import Policy, PolicyDatabase
 from spigate.firmware_py.programming import Placed, Programming
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
 from spigate.firmware_py.routing import Consumed, Routing, Unresolved
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.slowpath import SlowPath
@@ -35,11 +35,16 @@ from spigate.firmware_py.tables import (
     Tables,
 )
 
+REPEATS = 4
+"""How often a clear frame may come up and go down again, the tables being as they are, before it is done in software; copies in flight
+count as one."""
 LOOP_LIMIT = 64
-"""How often a frame may come up and go down again, the tables being as they are; copies in flight count as one."""
+"""The same of any frame, before it is lost. That never happens."""
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
+EVERYBODY = (Source(ip_network("0.0.0.0/0"), frozenset({Port.NETWORK, Port.SERVER})),)
+"""Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's made-up addresses can use up."""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -99,34 +104,34 @@ class ControlElement:
                  clock: Callable[[], float] = monotonic):
         self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
         self._sas, self._policies = SaDatabase(), PolicyDatabase()
-        self._programming = Programming(tables)
+        self._programming = Programming(tables, clock)
         self.punted: Counter[Reason] = Counter()
         self.injected: Counter[InjectMode] = Counter()
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host)
-        self._assignment = Assignment(self._sas, self._policies, self._programming, self._routing, clock)
+        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host,
+                                frame_bytes=tables.capabilities.frame_bytes)
+        self._assignment = Assignment(self._sas, lambda: self.spd, self._programming, self._routing, clock)
         self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._written, self._returns = 0, Counter()
+        self._written, self._returns, self._limits_misses = 0, Counter(), True
+        self._spd: Spd | None = None
         for sa in sas:
             self._sas.add(sa, self._clock())
         for policy in policies:
             _check_policy(policy)
             self._policies.add(policy)
-        self._steps = steps(self._policies)
         self.on_host: Callable[[PuntHeader, bytes], None] = lambda header, frame: None
         self.on_unresolved: Callable[[Port, Address, PuntHeader, bytes], None] = lambda port, address, header, frame: None
         self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
 
     async def start(self) -> None:
-        """Sets up the classifier and, where they are given, the clear sources."""
+        """Sets up the classifier and the clear sources."""
         await self.configure(self._settings.cfe)
-        for source in self._settings.sources or ():
-            await self._programming.allow(source)
+        await self._programming.ways.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -134,7 +139,9 @@ class ControlElement:
         cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enabled = cfe.enable
-        await self._tables.configure(cfe)
+        self._limits_misses = not self._programming.unfound
+        # Packets of an SA that the CAM has no room for are misses, each of which is wanted.
+        await self._tables.configure(cfe if self._limits_misses else replace(cfe, miss_interval=0))
 
     async def run(self) -> None:
         """Handles punts for ever, one after the other."""
@@ -148,7 +155,7 @@ class ControlElement:
             Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
             Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
             Reason.NEIGHBOUR: self._beyond,
-            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond,
+            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond,
             Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
         }
         handler = handlers.get(header.reason)
@@ -185,8 +192,7 @@ class ControlElement:
             There is one with the same {destination, protocol, SPI}.
         """
         self._sas.add(sa, self._clock())
-        if sa.direction == Direction.OUTBOUND:
-            await self._learn_rules_anew()
+        await self._led_to(sa)
 
     async def remove_sa(self, sa: Sa) -> None:
         """Gives up ``sa``: its entries go first, then its keys."""
@@ -204,7 +210,13 @@ class ControlElement:
         """
         self._sas.replace(old, new)
         await self._programming.rename(old, new, MOVED)
-        await self._learn_rules_anew()
+        await self._led_to(new)
+
+    async def _led_to(self, sa: Sa) -> None:
+        """An outbound SA is new: rules of policies that name it are learned anew."""
+        if sa.direction == Direction.OUTBOUND:
+            await self._programming.ways.forget_rules(lambda decision: any(
+                template.accepts(sa) for policy in decision.policies for template in policy.templates))
 
     async def state(self, sa: Sa) -> SaState:
         """How far ``sa`` is."""
@@ -218,35 +230,60 @@ class ControlElement:
     async def change_topology(self, topology: Topology) -> None:
         """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
         before, self._topology, self._routing.topology = self._topology, topology, topology
-        if any(topology.neighbours.get(at) != neighbour for at, neighbour in before.neighbours.items()):
-            await self._learn_rules_anew()
-            await self._programming.forget_routes()
-            for placed in list(self._programming.placed.values()):
-                if placed.route is not None:
-                    try:
-                        await self._programming.find_by(placed, self._routing.inbound(placed))
-                    except TableFull as full:
-                        await self._programming.take_over(placed, str(full))
-            await self._programming.forget_routes()
+        self._spd = None
         if before.local != topology.local:
             await self.configure(self._settings.cfe)
+        if (topology.routes, topology.interfaces) != (before.routes, before.interfaces):
+            await self._programming.ways.forget_rules()
+            await self._assignment.lead_anew()
+        else:
+            await self._neighbours_changed(before)
+
+    async def _neighbours_changed(self, before: Topology) -> None:
+        """Only what used a neighbour that is another now, or is gone, is written anew: where all that had an Ethernet address has the same
+        other one now, the routes that lead to it; otherwise what goes by them is learned anew."""
+        topology = self._topology
+        left: dict[tuple[Port, bytes], set[bytes | None]] = {}
+        for at, neighbour in before.neighbours.items():
+            known = topology.neighbours.get(at)
+            left.setdefault((neighbour.port, neighbour.mac), set()).add(known and known.mac)
+        for (port, mac), now in left.items():
+            if now == {mac}:
+                continue
+            for route in self._programming.ways.routes_to(port, mac):
+                # Two may have changed their addresses with each other, or have one together now: that is no rewriting.
+                moved = replace(route, destination_mac=next(iter(now))) if len(now) == 1 and None not in now else None
+                if moved is None or not await self._programming.rewrite_route(route, moved):
+                    await self._programming.forget_route(route, lambda placed: self._routing.inbound(placed, self.spd))
+        changed = {at[1] for at, neighbour in topology.neighbours.items() if before.neighbours.get(at) != neighbour}
+        if changed:
+            await self._assignment.lead_straight(changed)
 
     async def add_policy(self, policy: Policy) -> None:
-        """Adds a policy. Rules are learned anew, so that it has its place among them."""
+        """Adds a policy."""
         _check_policy(policy)
         self._policies.add(policy)
-        await self._learn_rules_anew()
+        await self._policies_changed(policy)
 
     async def remove_policy(self, policy: Policy) -> None:
-        """Removes a policy; rules are learned anew."""
+        """Removes a policy."""
         self._policies.remove(policy)
-        await self._learn_rules_anew()
+        await self._policies_changed(policy)
 
-    async def _learn_rules_anew(self) -> None:
-        self._steps = steps(self._policies)
-        await self._programming.forget_rules()
+    async def _policies_changed(self, policy: Policy) -> None:
+        """Rules and SAs about packets that ``policy`` is about are learned anew."""
+        self._spd, selectors = None, policy.selectors
+        await self._programming.ways.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
+        await self._assignment.policy_changed(policy)
         if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
             await self.configure(self._settings.cfe)
+
+    @property
+    def spd(self) -> Spd:
+        """The policies, compiled for the networks as they are."""
+        if self._spd is None:
+            self._spd = Spd(self._policies, self._settings.default, self._topology.local, self._routing.way)
+        return self._spd
 
     def _stations(self) -> dict[str, bytes | frozenset[Address] | None]:
         """The gateway's own addresses, and the ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in
@@ -267,8 +304,16 @@ class ControlElement:
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
         """The gateway's events since the last call and the software path's, and the SAs that they are about."""
-        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values()}
-        return [(event, at.get((event.dfe, event.sa))) for event in [*await self._tables.events(), *self._slow.take_events()]]
+        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
+        return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
+
+    async def worn(self) -> list[tuple[Sa, bool]]:
+        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have few sequence numbers left,
+        and whether they have stopped at a hard one."""
+        placed = list(self._programming.placed.values())
+        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        return [*((at[each.dfe, each.index], each.over) for each in await self._tables.attention() if (each.dfe, each.index) in at),
+                *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over))]
 
     @property
     def policies(self) -> Iterable[Policy]:
@@ -294,6 +339,8 @@ class ControlElement:
             raise Refused(Reason.NO_SA)  # RFC 3948: only in UDP
         known = sa.identity in self._programming.placed
         placed = await self._assignment.inbound(sa, header)
+        if self._limits_misses == bool(self._programming.unfound):
+            await self.configure(self._settings.cfe)
         if not known and not placed.soft:
             await self._miss(header, frame)
         elif placed.soft:
@@ -308,50 +355,64 @@ class ControlElement:
         if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
             placed = self._programming.placed.get(identity)
         else:
-            decision = self.decide(header.ingress, Flow.of(ip))
-            if decision.action != PolicyAction.PROTECT:
+            decision = self._decide(header, ip)
+            if decision.action != Verdict.PROTECT:
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            chain = self._sas.outbound(decision.policy)
+            chain = self._sas.outbound(decision.policies)
             placed = self._programming.placed.get(chain[0].identity)
             if placed is None:  # the SA that was meant has a successor
                 await self._clear(header, frame, ethernet, packet, ip)
                 return
-            if placed.soft:
-                await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
-                return
         if placed is None:
             raise Refused(Reason.NO_SA)
-        if placed.soft:
+        inbound = placed.sa.direction == Direction.INBOUND
+        await self._assignment.bring_in(placed)
+        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe and not placed.soft:
+            await self._programming.move(placed, self._routing.inbound(placed, self.spd) if inbound else None)
+        if placed.soft and inbound:
             await self._slow.decrypt(placed, header, ethernet, packet)
-            return
-        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe:
-            inbound = placed.sa.direction == Direction.INBOUND
-            await self._programming.move(placed, self._routing.inbound(placed) if inbound else None)
+        elif placed.soft:
+            await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
+        elif (placed.dfe, placed.index) != at and not inbound:
+            await self._clear(header, frame, ethernet, packet, ip)  # a rule that says otherwise is written anew
         elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
             raise Refused(Reason.NO_SA)  # not just written there: it is not there
-        await self._again(header, frame)
+        else:
+            await self._again(header, frame)
 
     # Punts of clear packets
 
     def decide(self, ingress: Port, flow: Flow) -> Decision:
-        """What the policies say about a clear packet that came in at ``ingress``; what was in a tunnel goes on
-        where they do not name it."""
-        default = PolicyAction.BYPASS if ingress == Port.RECIRCULATE else self._settings.default
-        return decide(self._steps, flow, ingress, default)
+        """What the policies say about a packet that came up and had come in at ``ingress``. What a DFE has decrypted is in the box
+        of its SA."""
+        return self.spd.decide(flow, ingress, None)
+
+    def _decide(self, header: PuntHeader, ip: Ip) -> Decision:
+        """The same of a packet itself: what a DFE has decrypted with an SA that has gone meanwhile, or that policy does not let out of
+        it any more, is discarded."""
+        return self.spd.decide(Flow.of(ip), header.ingress, self.through(header))
+
+    def through(self, header: PuntHeader) -> tuple[Sa, ...] | None:
+        """The SA that a DFE has decrypted a frame with; None: the control element did it, and has asked policy."""
+        if header.out_of is None:
+            return None
+        sa = self._programming.at(header.out_of)
+        return (sa,) if sa else ()
 
     async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.notice_mtu(packet, ip)
-        decision = self.decide(header.ingress, Flow.of(ip))
+        decision = self._decide(header, ip)
+        action = Action.PUNT
         try:
-            rule = await self._rule(decision, header, ip)
-            await self._programming.install(decision, rule)
+            if decision.region is not None:
+                rule = await self._rule(decision, header, ip)
+                await self._programming.ways.install(decision, rule)
+                absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
+                action = Action.PUNT if absent else rule.action
         except TableFull:
-            await self._slow.forward(header, ethernet, packet, ip)
-            return
-        if rule.action == Action.DISCARD:
-            raise Refused(Reason.POLICY)
-        if rule.action == Action.PUNT:
+            action = Action.PUNT
+        if action == Action.PUNT or decision.action == Verdict.DISCARD or self._comes_again(header, frame):
             await self._slow.forward(header, ethernet, packet, ip)
         else:
             await self._miss(header, frame)
@@ -359,35 +420,28 @@ class ControlElement:
     async def _rule(self, decision: Decision, header: PuntHeader, ip: Ip) -> Rule:
         """The rule that does what was decided; what it points to is written."""
         action, values = Action.DISCARD, {}
-        if decision.action == PolicyAction.BYPASS:
+        if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if not self._programming.allowed(ip.source, header.ingress):
-                await self._allow(ip.source, header.ingress)
-            clear = route.egress == Port.NETWORK
-            action, values = Action.BYPASS, {"route": await self._programming.route(route), "clear": clear}
-        elif decision.action == PolicyAction.PROTECT:
-            chain = self._sas.outbound(decision.policy)
+            if not self._programming.ways.lists(decision.region.source, header.ingress):
+                raise TableFull("Some of these sources have no place in the DFEs")
+            action, values = Action.BYPASS, {"route": await self._programming.ways.route(route), "clear": decision.clear}
+        elif decision.action == Verdict.PROTECT:
+            chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
-            action = Action.PUNT
-            if not placed.soft:
-                route = await self._programming.route(self._routing.outbound(chain[0]))
-                action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": route}
-        return Rule(decision.selectors, decision.ingress, action, decision.order, **values)
-
-    async def _allow(self, source: Address, ingress: Port) -> None:
-        """Lets ``source`` speak in the clear at ``ingress``, and all that lies behind the same port with it."""
-        network = self._topology.behind(source, ingress) or ip_network(source)
-        await self._programming.allow(Source(network, frozenset({ingress})))
+            route = self._routing.outbound(chain)
+            at = await (self._programming.ways.route_of_absent() if placed.soft else self._programming.ways.route(route))
+            action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
+        return Rule(decision.region, frozenset({decision.ingress}), action, **values)
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)
 
     async def _too_big(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
-        decision = self.decide(header.ingress, Flow.of(ip))
-        if decision.action == PolicyAction.PROTECT and ip.dont_fragment:
-            outermost = self._sas.outbound(decision.policy)[-1]
+        decision = self._decide(header, ip)
+        if decision.action == Verdict.PROTECT and ip.dont_fragment:
+            outermost = self._sas.outbound(decision.policies)[-1]
             room = self._routing.room(outermost)  # by now it may be more than the DFE was told
             if keeps_whole(outermost, ip) and ip.total_length > room:
                 await self._slow.too_big(header, ethernet, packet, room)
@@ -399,14 +453,9 @@ class ControlElement:
         """What the gateware does not look into."""
         await self._slow.handle(header, ethernet, packet)
 
-    def meets(self, ingress: Port, flow: Flow) -> list[Selectors]:
-        """The selectors of policies that some packet between the same hosts, coming in at ``ingress``, may meet."""
-        between = flow.selectors(exact=False)
-        return [step.selectors for step in self._steps if ingress in step.ingress and step.selectors.overlaps(between)]
-
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
-        if self._settings.sources is not None and not self._programming.allowed(source, ingress):
+        if self._settings.sources is not None and not self._programming.ways.allowed(source, ingress):
             raise Refused(Reason.POLICY)
 
     def tell_host(self, header: PuntHeader, frame: bytes) -> None:
@@ -431,9 +480,14 @@ class ControlElement:
             raise Refused(Reason.NO_SA)
         await self._again(header, frame)
 
+    def _comes_again(self, header: PuntHeader, frame: bytes) -> bool:
+        """Whether a frame came up that was sent down several times already, with nothing written meanwhile: whatever the tables
+        make of it, it goes by software. Copies in flight look the same."""
+        return self._written == self.programmed.total() and self._returns[header.ingress, header.depth, frame] >= REPEATS
+
     async def _again(self, header: PuntHeader, frame: bytes) -> None:
-        """Sends a frame back to where it came from, now that the tables know what to do with it. One that comes up
-        again and again, with nothing written meanwhile, ends here."""
+        """Sends a frame back to where it came from, now that the tables know what to do with it. That one goes round is a fault of
+        ours: ``loop`` is counted, and the frame ends here."""
         if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
             self._written = self.programmed.total()
             self._returns.clear()

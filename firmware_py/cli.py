@@ -5,7 +5,7 @@ is well, 1 when something was found to be wrong (a run that was not sound, a fig
 was called wrongly or lacks something.
 """
 import argparse
-import pkgutil
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -39,10 +39,18 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     for name, (module, _, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:
-            loaded = pkgutil.resolve_name(module)
+            loaded = _loaded(module)
             loaded.add_arguments(command)
             command.set_defaults(run=loaded.run)
     return top
+
+
+def _loaded(name: str) -> object:
+    """The module, or the object in it behind a colon. Raises ModuleNotFoundError that names what the module itself lacks, which
+    ``pkgutil.resolve_name`` would hide."""
+    module, _, attribute = name.partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(chosen, error, 2)
     except ModuleNotFoundError as error:
-        return _fail(chosen, f"{error.name} is not installed: pip install 'spigate[{COMMANDS[chosen][1]}]'", 2)
+        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1]
+        return _fail(chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
 

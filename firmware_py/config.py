@@ -198,7 +198,8 @@ def _sa(table: Table) -> Sa:
     if table.has("encapsulation"):
         ports = table.table("encapsulation")
         encapsulation = ports.build(Encapsulation, source_port=ports.number("source_port", 0, 0xFFFF),
-                                    destination_port=ports.number("destination_port", 0, 0xFFFF))
+                                    destination_port=ports.number("destination_port", 0, 0xFFFF),
+                                    zero_checksum=ports.flag("zero_checksum", False))
     return table.build(
         Sa, direction=table.choice("direction", Direction), spi=table.number("spi", 256, 0xFFFF_FFFF),
         source=table.address("source"), destination=table.address("destination"), mode=table.choice("mode", Mode),

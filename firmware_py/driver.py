@@ -16,6 +16,7 @@ from spigate.firmware_py.sa import Address, Auth, Cipher, Mode, Sa, Selectors
 from spigate.firmware_py.tables import (
     ANY_VLAN,
     MISS_SECONDS,
+    Attention,
     CamEntry,
     CamKey,
     Capabilities,
@@ -33,8 +34,12 @@ from spigate.hdl.csr.punts import PuntClass
 MAGIC = int.from_bytes(b"SPIG")
 MAP, MAJOR = 2, 0
 """The register map and the major version that this driver is written for."""
+MARKS = 32
+"""SAs of which a word tells what they have reached."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
+STATUS_READS = 1 << 16
+"""How often the gateway is asked whether its tables are empty after a reset, before that counts as failed."""
 WRITE_CLOCKS = 1 << 10
 """Longer than an entry is on its way to its DFE."""
 DRAIN_CLOCKS = 1 << 17
@@ -72,8 +77,9 @@ class Driver:
         self.capabilities = capabilities
         self._bus = bus
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules: list[Rule] = []
+        self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
+        self._sas: set[tuple[int, int]] = set()
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
             _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
@@ -102,6 +108,7 @@ class Driver:
                                    f"with register map {version['map']}; this driver is for version {MAJOR} "
                                    f"with register map {MAP}")
         geometry, features, algorithms = fields("geometry"), fields("features"), fields("algorithms")
+        await cls._ready(bus)
         return cls(bus, Capabilities(
             **{name: geometry[name] for name in ("dfes", "lanes", "beat_bytes")}, **fields("dfe_tables"),
             **fields("cam"), **fields("cfe_tables"),
@@ -111,6 +118,15 @@ class Driver:
             modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
             **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
             replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
+
+    @staticmethod
+    async def _ready(bus: Bus) -> None:
+        """Waits while the gateway erases what was in its tables before a reset."""
+        register = _REGISTERS["table_status"]
+        for _ in range(STATUS_READS):
+            if not register.unpack((await bus.read(register.address))[0])["busy"]:
+                return
+        raise BusError("The gateway does not end to erase its tables")
 
     async def check(self) -> None:
         """Asks whether the gateway refused anything since the last time.
@@ -138,8 +154,9 @@ class Driver:
                 for index in range(self._sizes[table]):
                     await self._erase(table, index, dfe)
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules.clear()
+        self._rules = [None] * capabilities.rules
         self._addresses = frozenset()
+        self._sas.clear()
 
     async def configure(self, settings: CfeSettings) -> None:
         if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
@@ -183,22 +200,36 @@ class Driver:
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         await self._write(_TABLE.SA, index, rows.sa(sa, selectors, generation), dfe)
+        self._sas.add((dfe, index))
 
     async def erase_sa(self, dfe: int, index: int) -> None:
         await self._erase(_TABLE.SA, index, dfe)
+        self._sas.discard((dfe, index))
+
+    async def attention(self) -> list[Attention]:
+        found = []
+        for dfe, group in sorted({(dfe, index // MARKS) for dfe, index in self._sas}):
+            _, soft, hard = await self._select(dfe, group * MARKS)
+            found += [Attention(dfe, index, bool(hard >> index % MARKS & 1)) for index in range(group * MARKS, (group + 1) * MARKS)
+                      if (dfe, index) in self._sas and (soft | hard) >> index % MARKS & 1]
+        return found
 
     async def read_state(self, dfe: int, index: int) -> SaState:
+        return (await self._select(dfe, index))[0]
+
+    async def _select(self, dfe: int, index: int) -> tuple[SaState, int, int]:
+        """State of an SA, and the words that say which of those around it have reached soft and hard limits."""
         await self._bus.write(_REGISTERS["state.select"].address,
                               [_REGISTERS["state.select"].pack({"sa": index, "dfe": dfe})])
         status = _REGISTERS["state.status"]
         for _ in range(STATE_READS):
-            word, *halves = await self._bus.read(status.address, 9)
+            word, *halves, soft, hard = await self._bus.read(status.address, 11)
             fields = status.unpack(word)
             if fields["refused"]:
                 await self.check()
                 raise BusError(f"The gateway refused to tell the state of SA {index} of DFE {dfe}")
             if not fields["busy"]:
-                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)))
+                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True))), soft, hard
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
@@ -231,30 +262,24 @@ class Driver:
             await self._erase(_TABLE.CAM, write.index)
 
     async def add_rule(self, rule: Rule) -> None:
-        if len(self._rules) >= self.capabilities.rules:
+        if None not in self._rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        at = sum(other.order <= rule.order for other in self._rules)
-        # Every rule behind it is copied one further, the last one first, before its old place is overwritten.
-        for index in range(len(self._rules), at, -1):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index - 1]))
+        at = self._rules.index(None)
         await self._write(_TABLE.RULE, at, rows.rule(rule))
-        self._rules.insert(at, rule)
+        self._rules[at] = rule
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         at = self._rules.index(old)
         await self._write(_TABLE.RULE, at, rows.rule(new))
         self._rules[at] = new
 
     async def remove_rule(self, rule: Rule) -> None:
-        if rule not in self._rules:
-            return
-        at = self._rules.index(rule)
-        del self._rules[at]
-        for index in range(at, len(self._rules)):
-            await self._write(_TABLE.RULE, index, rows.rule(self._rules[index]))
-        await self._erase(_TABLE.RULE, len(self._rules))
+        if rule in self._rules:
+            at = self._rules.index(rule)
+            await self._erase(_TABLE.RULE, at)
+            self._rules[at] = None
 
     async def write_route(self, index: int, route: Route | None) -> None:
         if route is None:

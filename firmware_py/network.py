@@ -81,6 +81,19 @@ class Topology:
         """The route to ``destination``: the longest prefix, the lowest metric."""
         return next((route for route in self.routes if destination in route.destination), None)
 
+    def reach(self, destination: Address) -> Network:
+        """The largest network around ``destination`` whose packets all have its next hop: what no longer route cuts from
+        its route's network, or, where that leads to neighbours, the neighbour itself."""
+        route = self.route(destination)
+        if route is not None and route.gateway is None:
+            return ip_network(destination)
+        found = route.destination if route else ip_network("0.0.0.0/0" if destination.version == 4 else "::/0")
+        for other in self.routes:
+            if other.destination.version == found.version and other.destination != found and other.destination.subnet_of(found):
+                differ = (int(destination) ^ int(other.destination.network_address)).bit_length()
+                found = ip_network((destination, destination.max_prefixlen - differ + 1), strict=False)
+        return found
+
     def next_hop(self, destination: Address) -> NextHop | None:
         """How a packet to ``destination`` leaves; None where there is no route or the neighbour is not known."""
         route = self.route(destination)

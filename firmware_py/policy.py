@@ -2,10 +2,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_network
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import AH, ESP, Address, Mode, Sa, Selectors
 
 
 class PolicyDirection(StrEnum):
@@ -49,13 +48,6 @@ class Template:
                 and (self.source.is_unspecified or sa.source == self.source)
                 and (self.destination.is_unspecified or sa.destination == self.destination))
 
-    def packets(self, carried: Selectors) -> Selectors:
-        """The packets of its SAs, which carry ``carried``. Transport mode may leave the ends to these."""
-        source, destination = (
-            network if end.is_unspecified else ip_network(end)
-            for end, network in ((self.source, carried.source), (self.destination, carried.destination)))
-        return Selectors(source, destination, self.protocol)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -69,7 +61,8 @@ class Policy:
     templates : tuple of Template
         For PROTECT, at least one.
     priority : int
-        The lowest decides; among equal ones, the first added.
+        The lowest decides; among equal ones, the first added. Of PROTECT policies that have their selectors in common too,
+        the one whose SA is the newest sends, and each may receive.
     """
 
     selectors: Selectors
@@ -83,23 +76,12 @@ class Policy:
             raise InputError(f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
                              f"for action {self.action.value}, not {self.templates!r}")
 
-    def carried(self, sa: Sa) -> list[Selectors]:
-        """What ``sa`` carries where this policy names it; nothing where it does not."""
-        found = []
-        for at, template in enumerate(self.templates):
-            if not template.accepts(sa):
-                continue
-            inner = self.templates[at - 1] if at else None
-            if inner:
-                found.append(inner.packets(self.selectors))
-            if inner is None or inner.optional:
-                found.append(self.selectors)
-        return found
 
-    def wraps(self, sa: Sa) -> bool:
-        """Whether the packets of ``sa`` go inside another SA."""
-        return any(template.accepts(sa) and not all(outer.optional for outer in self.templates[at + 1:])
-                   for at, template in enumerate(self.templates))
+def exceptions(action: PolicyAction, traffic: Selectors) -> tuple[Policy, Policy]:
+    """Policies that bypass or discard ``traffic``, which is sent, and what comes back."""
+    back = Selectors(traffic.destination, traffic.source, traffic.protocol, traffic.destination_ports, traffic.source_ports)
+    return (Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
+            Policy(selectors=back, direction=PolicyDirection.IN, action=action))
 
 
 class PolicyDatabase:
@@ -140,21 +122,3 @@ class PolicyDatabase:
     def inbound(self) -> list[Policy]:
         """Policies for what is received, in order, for own addresses and forwarded alike."""
         return [policy for policy in self._policies if policy.direction != PolicyDirection.OUT]
-
-    def permitted(self, sa: Sa) -> list[Selectors]:
-        """What the inbound ``sa`` may carry, none twice, none inside another: selectors of the policies that name
-        it; where they name another SA to be inside, the packets of that one."""
-        if sa.direction != Direction.INBOUND:
-            raise InputError(f"sa must be inbound, not {sa}")
-        found: list[Selectors] = []
-        for policy in self.inbound():
-            for carried in policy.carried(sa):
-                if not any(known.covers(carried) for known in found):
-                    found = [known for known in found if not carried.covers(known)] + [carried]
-        return found
-
-    def inside(self, sa: Sa) -> bool:
-        """Whether the packets of the inbound ``sa`` must have been inside another SA: all policies that name it
-        say so."""
-        naming = [policy for policy in self.inbound() if any(template.accepts(sa) for template in policy.templates)]
-        return bool(naming) and all(policy.wraps(sa) for policy in naming)

@@ -180,10 +180,17 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class Encapsulation:
-    """ESP in UDP (RFC 3948): the ports of the UDP header."""
+    """ESP in UDP (RFC 3948): the ports of the UDP header.
+
+    Members
+    -------
+    zero_checksum : bool
+        Inbound over IPv6: datagrams without a UDP checksum are taken too (RFC 6935, 6936). Those that are sent have one.
+    """
 
     source_port: int
     destination_port: int
+    zero_checksum: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

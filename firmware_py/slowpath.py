@@ -5,12 +5,12 @@ gateway, or a clear packet on which the policies decide; it leaves encrypted, de
 its link is too small.
 """
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from spigate.firmware_py.assignment import Assignment
-from spigate.firmware_py.decision import Decision, Flow
+from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict
 from spigate.firmware_py.packet import (
     ETHERTYPES,
     ICMPV6,
@@ -20,16 +20,17 @@ from spigate.firmware_py.packet import (
     Ethernet,
     Ip,
     Refused,
+    martian,
     rewrite,
     spi,
 )
-from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.programming import Placed
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
-from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, Unresolved, layered, routed
-from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Address, Direction, Mode, Sa
+from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, routed
+from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
+from spigate.firmware_py.soft.identification import Identifications
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
 from spigate.firmware_py.tables import AUDITABLE, Event, Route
 
@@ -46,11 +47,12 @@ NON_ESP_MARKER = bytes(4)
 class Owner(Protocol):
     """What the slow path asks of the control element."""
 
-    def decide(self, ingress: Port, flow: Flow) -> Decision:
-        """What the policies say."""
+    @property
+    def spd(self) -> Spd:
+        """Its policies."""
 
-    def meets(self, ingress: Port, flow: Flow) -> Collection:
-        """The selectors of all policies that a packet between the same hosts may meet."""
+    def through(self, header: PuntHeader) -> Sequence[Sa] | None:
+        """The SA that a DFE has decrypted a frame with."""
 
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
@@ -93,14 +95,14 @@ class SlowPath:
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = Reassembly()
-        self._identification = 0
+        self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
-        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
+        self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
         self.software: Counter[str] = Counter()
         self.made: Counter[str] = Counter()
 
-    def take_events(self) -> list[Event]:
-        """What happened since the last call: packets dropped for auditable reasons, soft lifetimes over."""
+    def take_events(self) -> list[tuple[Event, Sa]]:
+        """What happened since the last call, and to which SA: packets dropped for auditable reasons, soft lifetimes over."""
         events = list(self._events)
         self._events.clear()
         return events
@@ -118,7 +120,9 @@ class SlowPath:
         ip = Ip.parse(packet)
         if header.ingress != Port.RECIRCULATE and is_neighbour_discovery(packet, ip):
             raise Consumed("local")  # without it nobody finds the gateway, whatever the policies say
-        if ip.fragment and self._wants_whole(header.ingress, ip):
+        if martian(ip, group=header.ingress != Port.RECIRCULATE and bool(ethernet.destination[0] & 1)):
+            raise Refused(Reason.MARTIAN)
+        if ip.fragment and self._owner.spd.wants_whole(Flow.of(ip), header.ingress):
             whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
             if whole is None:
                 raise Consumed("fragment")
@@ -132,60 +136,54 @@ class SlowPath:
             return
         await self.forward(header, ethernet, packet, ip)
 
-    def _wants_whole(self, ingress: Port, ip: Ip) -> bool:
-        """Fragments pass as they are where neither this gateway is meant nor a policy looks at what only the first
-        of them has (RFC 4301 7)."""
-        if self._routing.is_local(ip.destination):
-            return True
-        flow = Flow.of(ip)
-        for selectors in self._owner.meets(ingress, flow):
-            # Behind IPv6's Fragment header there may be other headers in front of the one that selectors mean.
-            unknown = ip.version == 6 and selectors.protocol is not None
-            if unknown or (selectors.protocol in (None, ip.protocol)
-                           and (selectors.source_ports, selectors.destination_ports) != (ANY_PORTS, ANY_PORTS)):
-                return True
-        decision = self._owner.decide(ingress, flow)
-        return decision.action == PolicyAction.PROTECT and any(
-            template.mode == Mode.TRANSPORT for template in decision.policy.templates)
-
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
-        port = ip.ports[1] if self._routing.is_local(ip.destination) and ip.protocol == UDP and ip.ports else None
-        if port == IKE_PORT:
-            raise Consumed("ike", header, ethernet.pack() + packet)
-        in_udp = port == NATT_PORT
-        if not (in_udp or self._is_ipsec(ip)):
+        if not self._is_ipsec(ip):
             return False
-        number = spi(packet, ip)
-        if in_udp:
-            payload = packet[ip.header_bytes + 8:ip.total_length]
-            if payload == KEEPALIVE:
-                raise Consumed("keepalive")
-            if payload[:4] == NON_ESP_MARKER:
-                raise Consumed("ike", header, ethernet.pack() + packet)
-        if number is None:
-            raise Refused(Reason.MALFORMED)
-        if number < 256:
-            raise Refused(Reason.RESERVED_SPI)
-        placed = await self._assignment.software_inbound((ip.destination, ESP if in_udp else ip.protocol, number), header)
-        if placed is None or bool(placed.sa.encapsulation) != in_udp:
+        in_udp = ip.protocol == UDP
+        if self._is_ike(packet, ip):
+            raise Consumed("ike", header, ethernet.pack() + packet)
+        if in_udp and packet[ip.header_bytes + 8:ip.total_length] == KEEPALIVE:
+            raise Consumed("keepalive")
+        placed = await self._assignment.named(self._identity(packet, ip), header, in_udp=in_udp)
+        if placed is None:
             raise Refused(Reason.NO_SA)
+        try:
+            await self._assignment.software_inbound(placed, header, packet)
+        except Refused as refusal:
+            self._tell(refusal.reason, placed, header, packet)
+            raise
         await self.decrypt(placed, header, ethernet, packet)
         return True
 
     def _is_ipsec(self, ip: Ip) -> bool:
-        """Whether it is ESP or AH for this gateway."""
-        return self._routing.is_local(ip.destination) and ip.protocol in (ESP, AH)
+        """Whether it is ESP, AH, ESP in UDP or IKE for this gateway."""
+        in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] in (IKE_PORT, NATT_PORT)
+        return self._routing.is_local(ip.destination) and (in_udp or ip.protocol in (ESP, AH))
 
-    async def decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
-        """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside."""
-        if placed.inside and header.ingress != Port.RECIRCULATE:
-            raise Refused(Reason.POLICY)
+    def _is_ike(self, packet: bytes, ip: Ip) -> bool:
+        """Of IPsec for this gateway: whether it is IKE (RFC 7296 2.23, 3.1)."""
+        at = ip.header_bytes + 8
+        return ip.protocol == UDP and (ip.ports[1] == IKE_PORT or packet[at:min(at + 4, ip.total_length)] == NON_ESP_MARKER)
+
+    def _identity(self, packet: bytes, ip: Ip) -> tuple:
+        """The name of the SA of an IPsec packet."""
+        number = spi(packet, ip)
+        if number is None:
+            raise Refused(Reason.MALFORMED)
+        if number < 256:
+            raise Refused(Reason.RESERVED_SPI)
+        return ip.destination, ESP if ip.protocol == UDP else ip.protocol, number
+
+    async def decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes, outer: Sequence[Sa] = ()) -> None:
+        """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside. ``outer``: the SAs that it came
+        out of here, innermost first. What a DFE has decrypted before lay in the box of its SA, so inbound policy wants it in
+        there."""
         if header.depth > self._depth_limit():
             raise Refused(Reason.NESTED)
-        tunnel = placed.sa.mode == Mode.TUNNEL
+        through = (placed.sa, *outer)
         try:
-            plain = placed.soft.decapsulate(packet, decrement_ttl=tunnel and not layered(placed))
+            plain = placed.soft.decapsulate(packet)
         except Refused as refusal:
             self._tell(refusal.reason, placed, header, packet)
             raise
@@ -193,68 +191,77 @@ class SlowPath:
         if placed.sa.encapsulation:
             self._owner.heard(placed.sa, Ip.parse(packet))
         ip = Ip.parse(plain)
+        ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
         again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
-        if self._is_ipsec(ip):
-            if header.depth >= self._depth_limit():
-                raise Refused(Reason.NESTED)
-            route = Route(Port.RECIRCULATE)
-        elif not tunnel and self._routing.own_host:
+        if self._is_ipsec(ip) and not self._is_ike(plain, ip):
+            await self._next_layer(again, ethernet, plain, ip, through)
             self.software["decrypted"] += 1
-            raise Consumed("local", again, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + plain)
-        elif not tunnel:
-            route = Route(Port.SERVER)
+            return
+        decision = self._owner.spd.decide(Flow.of(ip), Port.RECIRCULATE, through)
+        if decision.action == Verdict.DISCARD:
+            self._tell(Reason.POLICY, placed, header, packet)
+        elif decision.action in (Verdict.PROTECT, Verdict.HOST):
+            self.software["decrypted"] += 1
+        await self._decided(decision, again, ethernet, plain, ip, "decrypted")
+
+    async def _next_layer(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, through: Sequence[Sa]) -> None:
+        """Takes off one more layer of what came out of ``through``. An SA that a policy names beside others needs to know those; of
+        any other one policy must ask for ``through`` around its packets."""
+        if header.depth > self._depth_limit():
+            raise Refused(Reason.NESTED)
+        sa = self._assignment.known(self._identity(packet, ip))
+        if sa is None or bool(sa.encapsulation) != (ip.protocol == UDP):
+            raise Refused(Reason.NO_SA)
+        spd = self._owner.spd
+        if spd.bundled(sa):
+            placed = await self._assignment.inbound(sa, header)
+            await self.decrypt(placed, header, ethernet, packet, through)
+        elif spd.admits(Flow.of(ip), through):
+            await self._owner.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, header.depth, ethernet.pack() + packet)
         else:
-            decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
-            if decision.action != PolicyAction.BYPASS and decision.policy:
-                self.software["decrypted"] += 1
-                await self._decided(decision, again, ethernet, plain, ip, decrement_ttl=False)
-                return
-            route = self._route(lambda: self._routing.clear(Port.RECIRCULATE, ip), again, ethernet, plain, ip, counted=True)
-        await self._send(route, header, ethernet, plain, ip, "decrypted")
+            raise Refused(Reason.POLICY)
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """Does to a clear packet what the policies say."""
-        await self._decided(self._owner.decide(header.ingress, Flow.of(ip)), header, ethernet, packet[:ip.total_length], ip)
+        decision = self._owner.spd.decide(Flow.of(ip), header.ingress, self._owner.through(header))
+        await self._decided(decision, header, ethernet, packet[:ip.total_length], ip)
 
-    async def _decided(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, *,
-                       decrement_ttl: bool = True) -> None:
-        if decision.action == PolicyAction.DISCARD:
+    async def _decided(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip,
+                       kind: str = "bypassed") -> None:
+        if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
-        if decision.action == PolicyAction.PROTECT:
+        if decision.action == Verdict.PROTECT:
             chain = await self._assignment.software_outbound(decision, header)
-            await self.encrypt(chain, header, ethernet, packet, decrement_ttl=decrement_ttl)
+            await self.encrypt(chain, header, ethernet, packet)
             return
         await self.notice_mtu(packet, ip)
         if header.ingress != Port.RECIRCULATE:
             await self._owner.may_speak(ip.source, header.ingress)  # also to this host
-        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet, ip)
-        if route.decrement_ttl and decrement_ttl:
+        route = self._route(lambda: self._routing.clear(header.ingress, ip), header, ethernet, packet)
+        if route.decrement_ttl:
             if ip.ttl <= 1:
                 await self.expired(header, ethernet, packet)
                 return
             packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
-        await self._send(route, header, ethernet, packet, ip, "bypassed")
+        await self._send(route, header, ethernet, packet, ip, kind)
 
-    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, *,
-               counted: bool = False) -> Route:
+    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes) -> Route:
         """What ``find`` gives. Where it raises Consumed, that says what the packet has become by now: what was decrypted cannot be
-        decrypted once more. ``counted``: its time to live was counted down, and will be again."""
+        decrypted once more."""
         try:
             return find()
         except Consumed as cause:
-            if counted and isinstance(cause, Unresolved):
-                packet = rewrite(packet, ip.header_bytes, ttl=min(ip.ttl + 1, 255))
-            cause.header, cause.frame = header, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + packet
+            cause.header, cause.frame = header, ethernet.pack() + packet
             raise
 
-    async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes, *,
-                      decrement_ttl: bool = True) -> None:
+    async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
         """Encrypts ``packet`` with SAs that are done in software, the innermost first, and sends it."""
-        outermost = chain[-1].sa
+        sas = [placed.sa for placed in chain]
+        outermost = sas[-1]
         ip = Ip.parse(packet)
-        route = self._route(lambda: self._routing.outbound(outermost), header, ethernet, packet, ip, counted=not decrement_ttl)
+        route = self._route(lambda: self._routing.outbound(sas), header, ethernet, packet)
         packet = packet[:ip.total_length]
-        counts = decrement_ttl and route.decrement_ttl
+        counts = route.decrement_ttl and header.ingress != OWN
         if counts and ip.ttl <= 1:
             await self.expired(header, ethernet, packet)
             return
@@ -272,7 +279,8 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu))
+                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
+                                                          identification=self._identification(placed.sa)))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise
@@ -281,6 +289,11 @@ class SlowPath:
         for piece in pieces:
             await self._send(route, header, ethernet, piece, Ip.parse(piece), "encrypted")
         self._count_fragments(pieces)
+
+    def _identification(self, sa: Sa) -> int | None:
+        """Of the next packet that ``sa`` makes: all SAs between two addresses share a sequence (RFC 6864 4.3). None: in transport mode
+        the packet keeps that of the host which sent it."""
+        return self._identifications.next(sa.source, sa.destination) if sa.mode == Mode.TUNNEL else None
 
     def _room(self, chain: list[Placed], ip: Ip) -> int:
         """Bytes of the longest packet that fits through all of a chain."""
@@ -304,8 +317,8 @@ class SlowPath:
         inbound = sa.direction == Direction.INBOUND
         at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
         sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.soft.state.sequence
-        self._events.append(Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
-                                  sequence, ip.source, ip.destination, header.time))
+        self._events.append((Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
+                                   sequence, ip.source, ip.destination, header.time), sa))
 
     # What routers say
 
@@ -334,15 +347,16 @@ class SlowPath:
             return
         self._allowance -= 1
         ip = Ip.parse(message)
-        own = PuntHeader(header.reason, Port.RECIRCULATE)
-        if self._routing.is_local(ip.destination):
-            self._owner.tell_host(own, replace(ethernet, kind=ETHERTYPES[ip.version]).pack() + message)
-            return
-        decision = self._owner.decide(Port.RECIRCULATE, Flow.of(ip))
+        own = PuntHeader(header.reason, OWN)
+        ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
+        decision = self._owner.spd.decide(Flow.of(ip), OWN)
         try:
-            if decision.action == PolicyAction.PROTECT:
-                await self.encrypt(await self._assignment.software_outbound(decision, own), own, ethernet, message, decrement_ttl=False)
-            elif decision.action == PolicyAction.BYPASS:
+            if decision.action == Verdict.HOST:
+                self._owner.tell_host(replace(own, ingress=Port.RECIRCULATE), ethernet.pack() + message)
+                return
+            if decision.action == Verdict.PROTECT:
+                await self.encrypt(await self._assignment.software_outbound(decision, own), own, ethernet, message)
+            elif decision.action == Verdict.BYPASS:
                 await self._send(routed(self._routing.next_hop(ip.destination)), own, ethernet, message, ip)
             else:
                 return
@@ -357,7 +371,7 @@ class SlowPath:
             return
         told = icmp.path_mtu(packet, ip)
         about = told and icmp.quoted(told[1])
-        if about and self._routing.is_outbound(about.destination, spi(told[1] + bytes(16), about)):
+        if about and self._routing.is_outbound(about, spi(told[1] + bytes(16), about)):
             self._routing.learn_mtu(about.destination, told[0])
             await self._assignment.path_changed(about.destination)
 
@@ -367,26 +381,26 @@ class SlowPath:
         kept = route.destination_mac is None
         made = replace(ethernet, kind=ETHERTYPES[ip.version]) if kept else Ethernet(
             route.destination_mac, route.source_mac, ETHERTYPES[ip.version], route.vlan)
-        if route.egress == Port.RECIRCULATE:
-            await self._owner.inject(InjectMode.CLASSIFY, route.egress, header.depth + 1, made.pack() + packet)
-        else:
-            mtu = self._routing.mtu(route.egress, ip.destination)
-            # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
-            begins = kind == "encrypted" or (kind == "decrypted" and kept)
-            self._identification += begins
-            # AH has signed what IPv4's header says (RFC 4302 A1).
-            own = ip.identification if ip.version == 4 and ip.protocol == AH else self._identification
-            try:
-                pieces = fragments(packet, mtu, own if begins else None)
-            except Refused:
-                await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
-                                   ethernet, packet, mtu)
-                return
-            for piece in pieces:
-                await self._owner.inject(InjectMode.DIRECT, route.egress, header.depth, made.pack() + piece)
-            self._count_fragments(pieces)
+        mtu = self._routing.mtu(route.egress, ip.destination)
+        # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
+        begins = kind == "encrypted" or (kind == "decrypted" and kept)
+        try:
+            pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
+        except Refused:
+            await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
+                               ethernet, packet, mtu)
+            return
+        for piece in pieces:
+            await self._owner.inject(InjectMode.DIRECT, route.egress, header.depth, made.pack() + piece)
+        self._count_fragments(pieces)
         if kind:
             self.software[kind] += 1
+
+    def _own(self, ip: Ip) -> int:
+        """The identification of the fragments of a packet that begins here: its own, which AH has signed too (RFC 4302 A1), where it
+        has one."""
+        own = ip.identification if ip.version == 4 else 0
+        return own or self._identifications.next(ip.source, ip.destination)
 
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:

@@ -131,17 +131,15 @@ class CamEntry:
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
-
-    ``order`` is the rule's place among the others: the lowest is tried first; among equals the first added.
-    ``generation`` is that of the SA. ``clear`` says that policy bypasses towards the network port all that the rule
-    matches: nothing else that a rule bypasses leaves there.
+    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``. Where two rules have
+    packets in common they do the same to them, so it does not matter which is tried first. ``generation`` is that of the SA.
+    ``clear`` says that policy bypasses towards the network port all that the rule matches: nothing else that a rule bypasses
+    leaves there.
     """
 
     selectors: Selectors
     ingress: frozenset[Port]
     action: Action
-    order: tuple[int, ...] = ()
     dfe: int = 0
     sa: int = 0
     route: int = 0
@@ -203,6 +201,16 @@ class SaState:
     window: int = 0
     bytes: int = 0
     packets: int = 0
+
+
+@dataclass(frozen=True)
+class Attention:
+    """SA ``index`` of DFE ``dfe`` has reached a soft byte or packet lifetime, or has few sequence numbers left; ``over``: it has
+    stopped at a hard lifetime, or used its last number."""
+
+    dfe: int
+    index: int
+    over: bool
 
 
 @dataclass(frozen=True)
@@ -287,10 +295,14 @@ class Tables(Protocol):
         """
 
     async def erase_sa(self, dfe: int, index: int) -> None:
-        """Forgets an SA: all of it, keys first of all, becomes zero."""
+        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md) what it and its packets
+        have left elsewhere. Only an SA that is erased before another one takes its place is forgotten so."""
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
+
+    async def attention(self) -> list[Attention]:
+        """The SAs that have reached a limit. It is their state, told as long as they are there, and no event among others."""
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         """Lets an SA take no more packets, which are punted as if it were not there, and waits until those that it has have left:
@@ -309,7 +321,7 @@ class Tables(Protocol):
         """Removes an entry; nothing happens where there is none."""
 
     async def add_rule(self, rule: Rule) -> None:
-        """Adds a rule at its place in the order. Meanwhile packets see all other rules in order.
+        """Adds a rule.
 
         Raises
         ------
@@ -318,12 +330,12 @@ class Tables(Protocol):
         """
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        """Puts ``new``, of the same order, in the place of ``old``; packets see the one or the other.
+        """Puts ``new`` in the place of ``old``; packets see the one or the other.
 
         Raises
         ------
         InputError
-            ``old`` is not there, or ``new`` has another order.
+            ``old`` is not there.
         """
 
     async def remove_rule(self, rule: Rule) -> None:

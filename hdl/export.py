@@ -115,6 +115,7 @@ GATEWAY_OPTIONS = {
     "routes": (64, "next hops"),
     "sa_entries": (256, "SAs of each decryptor"),
     "sources": (16, "clear sources of each decryptor"),
+    "clock_khz": (100_000, "thousand clocks a second, which the host is told"),
 }
 """Parameters of the gateway that the command line sets: default, help."""
 

@@ -10,7 +10,7 @@ from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
-from spigate.hdl.net.descriptor import MAX_DFES, SaState, StateRequest, Table, TableWrite
+from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, Table, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 
@@ -82,9 +82,12 @@ class Gateway(wiring.Component):
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
         # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
-        connect(m, wiring.flipped(self.network_i), cfe.network)
-        connect(m, wiring.flipped(self.server_i), cfe.server)
-        connect(m, wiring.flipped(self.inject), cfe.inject)
+        # After a reset nothing comes in before all tables are empty.
+        for port, inner in ((self.network_i, cfe.network), (self.server_i, cfe.server), (self.inject, cfe.inject)):
+            m.d.comb += [
+                inner.payload.eq(port.payload), inner.valid.eq(port.valid & ~control.closed),
+                port.ready.eq(inner.ready & ~control.closed),
+            ]
         across(m, "direct", cfe.direct, forwarding.i[self.dfes])
         across(m, "direct_egress", cfe.direct_egress, forwarding.egress[self.dfes])
         for index, dfe in enumerate(dfes):
@@ -121,6 +124,7 @@ class Gateway(wiring.Component):
         m.d.comb += [
             cfe.control.eq(control.cfe), cfe.time.eq(control.time), cfe.spi_open.eq(forwarding.spi_open),
             forwarding.punts.eq(control.cfe.punts), control.healthy.eq(cfe.healthy),
+            control.wiping.eq(Cat(dfe.wiping for dfe in dfes).any()),
             control.cfe_counters.eq(cfe.counters), control.forward_counters.eq(forwarding.counters),
         ]
         return m
@@ -155,7 +159,7 @@ class TableRoutes(wiring.Component):
             with m.If(self.i.valid & ~of_dfe):
                 m.d.sync += self.cfe.valid.eq(1)
             for index, target in enumerate(self.dfe):
-                with m.If(self.i.valid & of_dfe & (write.dfe == index)):
+                with m.If(self.i.valid & of_dfe & ((write.dfe == index) | (write.dfe == ALL_DFES))):
                     m.d.sync += target.valid.eq(1)
         return m
 

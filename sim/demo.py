@@ -10,6 +10,7 @@ from rich.table import Table
 
 from spigate.firmware_py import pcap
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import UNLIMITED, Balance, CfeSettings
 from spigate.sim import reference, traffic
@@ -20,7 +21,8 @@ from spigate.sim.replay import PATIENCE, result
 
 TESTBENCH = "spigate.sim.demo_testbench"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=1)
-SETTINGS = Settings(cfe=CfeSettings(balance=Balance.FLOW_HASH, patience=PATIENCE, miss_interval=0, rates=UNLIMITED))
+SETTINGS = Settings(default=PolicyAction.BYPASS, cfe=CfeSettings(
+    balance=Balance.FLOW_HASH, patience=PATIENCE, miss_interval=0, rates=UNLIMITED))
 """Clear packets of a flow stay in order only where all of them take the way through one DFE."""
 CAPTURES = Path("tests/data/captures")
 WAVE_FRAMES = 6

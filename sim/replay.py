@@ -7,6 +7,7 @@ from pathlib import Path
 
 from spigate.firmware_py import capture
 from spigate.firmware_py.errors import InputError, Unsound
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import ANY_VLAN, UNLIMITED, Balance, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
@@ -59,7 +60,7 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
-        return software.play(given, Settings(miss=Miss(miss), cfe=CFE), out)
+        return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(TESTBENCH, waveform=waveform, parameters={
         "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})

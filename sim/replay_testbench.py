@@ -5,6 +5,7 @@ from pathlib import Path
 import cocotb
 
 from spigate.firmware_py import capture
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.tables import Balance
 from spigate.sim.build import parameters
@@ -16,5 +17,5 @@ from spigate.sim.replay import CFE, PATIENCE
 async def replay(dut):
     given = parameters()
     balance = Balance[given["balance"].upper().replace("-", "_")]
-    settings = Settings(miss=Miss(given["miss"]), cfe=replace(CFE, balance=balance, patience=PATIENCE))
+    settings = Settings(default=PolicyAction.BYPASS, miss=Miss(given["miss"]), cfe=replace(CFE, balance=balance, patience=PATIENCE))
     await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))

@@ -1,8 +1,9 @@
 """The configuration of a gateway: peers (:mod:`spigate.firmware_py.ike.config`), policies, the host's device or the hardware's ports,
 operation."""
+import os
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from spigate.firmware_py import toml
@@ -24,6 +25,18 @@ def _device(value: object) -> str:
     return value
 
 
+def _own(address: IPv4Interface | IPv6Interface) -> IPv4Interface | IPv6Interface:
+    if address.ip.is_unspecified or address.ip.is_multicast:
+        raise ValueError
+    return address
+
+
+def _socket(value: object) -> Path:
+    if not 1 <= len(os.fsencode(string(value))) <= _MAX_SOCKET_NAME or "\0" in value:
+        raise ValueError
+    return Path(value)
+
+
 def _mac(value: object) -> bytes:
     mac = parse_mac(string(value))
     if mac[0] & 1 or not any(mac):
@@ -41,7 +54,11 @@ def _weights(value: object) -> list[int]:
 DFES = 8
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 _A_DEVICE = "a name of at most 15 letters, digits, dots, hyphens and underscores"
-_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: ip_interface(string(value))))
+_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: _own(ip_interface(string(value)))))
+IPV6_MTU = 1280
+"""What IPv6 wants at least (RFC 8200 5); Linux takes no address of it at less."""
+_MAX_SOCKET_NAME = 107
+"""Bytes of a UNIX socket's name (unix(7))."""
 
 HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`, the device that protected packets go through.", (
     Key("device", _A_DEVICE, _device, "Name of the TUN device (soft).", "spigate0"),
@@ -49,7 +66,8 @@ HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`
         "none"),
     toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device (soft).", 1380),
     toml.number("mtu", 576, 0xFFFF, "Largest packet to the peers; what is longer outside goes in fragments (soft).", 1500),
-    Key("control", "the name of a socket", string, "Control socket, for `spigate sas` and the others.", CONTROL),
+    Key("control", f"the name of a socket, at most {_MAX_SOCKET_NAME} bytes", _socket, "Control socket, for `spigate sas` and the "
+        "others.", CONTROL),
     toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
     toml.choice("log_format", {"text": "text", "json": "json"}, "Form of the log at standard error: key=value, or JSON.", "text"),
     toml.choice("log_level", {each: each.upper() for each in ("debug", "info", "warning", "error")}, "The least that is logged.",
@@ -65,7 +83,7 @@ PORT = Schema("port.NAME", "A port of the gateway in hardware: `[port.network]`,
 ))
 ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route]]`.", (
     Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
-    Key("gateway", "an IP address", ike.address, "The router, in the network of one of a port's addresses."),
+    Key("gateway", "an IP address", lambda value: ip_address(string(value)), "The router, in the network of one of a port's addresses."),
 ))
 SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
                           "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.", (
@@ -153,6 +171,9 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
+    ours = [*host["addresses"], *(each.source for peer in pad for child in peer.children for each in child.traffic)]
+    if host["device_mtu"] < IPV6_MTU and any(each.version == 6 for each in ours):
+        raise table.error("device_mtu", f"{IPV6_MTU} or more, because there is IPv6", host["device_mtu"])
     return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, sources=sources,
                   cfe=cfe, **host)
 
@@ -174,6 +195,8 @@ def _interfaces(table: Table) -> tuple[Interface, ...]:
             if any(values[key_of] == getattr(other, key_of) for other in found):
                 shown = values[key_of] if key == "device" else values[key_of].hex(":")
                 raise item.error(key, "another one than the other port's", shown)
+        if values["mtu"] < IPV6_MTU and any(each.version == 6 for each in values["addresses"]):
+            raise item.error("mtu", f"{IPV6_MTU} or more, because there is IPv6", values["mtu"])
         found.append(item.build(Interface, port=port, **{**values, "addresses": tuple(values["addresses"])}))
     table.done()
     return tuple(found)

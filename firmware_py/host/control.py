@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,8 +33,10 @@ class Control:
         self._followers: set[asyncio.Queue] = set()
 
     async def __aenter__(self) -> "Control":
-        """Raises InputError where another gateway has the socket."""
-        if self._path.exists():
+        """Raises InputError where another gateway has the socket, or something else than a socket stands there."""
+        if os.path.lexists(self._path):
+            if not stat.S_ISSOCK(self._path.lstat().st_mode):
+                raise InputError(f"{self._path}: expected a socket, or nothing")
             try:
                 with socket.socket(socket.AF_UNIX) as probe:
                     probe.connect(str(self._path))

@@ -17,13 +17,13 @@ from spigate.firmware_py.host.links import UdpLink, versions
 from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.metrics import serve
 from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, EventKind, InstallSa, KeyLog
+from spigate.firmware_py.ike.events import IKE_PORT, NAT_PORT, Datagram, Event, EventKind, InstallSa, KeyLog, Socket
 
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
 _WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHILD_FAILED, EventKind.UNDER_LOAD,
-                       EventKind.REFUSED})
+                       EventKind.REFUSED, EventKind.INTERNAL})
 _IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
 """Behind these nobody makes the child that packets wait for."""
 
@@ -42,7 +42,7 @@ class Daemon:
         self._config = config
         self._endpoint = Endpoint(config.pad, config.settings)
         self._plane = make_plane(config, lambda: self._now)
-        self._key_log = Folder(key_log) if key_log is not None else None
+        self._key_folder, self._key_log = key_log, None
         self._events: deque[dict] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
@@ -64,15 +64,16 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         endpoint = self._endpoint
         hooks = Hooks(
-            alive=lambda spi: endpoint.alive(self._now, spi), moved=endpoint.moved, expects=endpoint.expects, turn=self._settle,
-            expired=lambda spi, hard: endpoint.expired(self._now, spi, hard=hard),
+            alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
+            moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
+            expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
             wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))
         async with AsyncExitStack() as stack:
             await self._plane.open(stack, hooks)
             self._udp = {(version, port): stack.enter_context(closing(UdpLink(version, port)))
                          for version in versions() for port in (IKE_PORT, NAT_PORT)}
-            if self._key_log is not None:
-                stack.enter_context(closing(self._key_log))
+            if self._key_folder is not None:
+                self._key_log = stack.enter_context(closing(Folder(self._key_folder)))
             self._control = await stack.enter_async_context(Control(self._config.control, self._commands()))
             if self._config.metrics_port:
                 await stack.enter_async_context(serve(
@@ -111,17 +112,23 @@ class Daemon:
             log(logging.INFO, "stopped")
 
     def _from_udp(self, link: UdpLink) -> None:
-        for data, local, remote, tos in link.datagrams():
-            if not self._endpoint.receive(self._now, data, local, remote):
-                self._plane.datagram(data, local, remote, tos)
+        for datagram in link.datagrams():
+            _safely(self._receive, *datagram)
         self._settle()
+
+    def _receive(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
+        if not self._endpoint.receive(self._now, data, local, remote):
+            self._plane.datagram(data, local, remote, tos)
 
     def _settle(self) -> None:
         """Does what the endpoint wants, and asks for the next call of its timers."""
         while outputs := self._endpoint.take():
             for output in outputs:
-                self._do(output)
-            self._plane.applied()
+                try:
+                    self._do(output)
+                except Exception as error:  # noqa: BLE001 each output by itself, whatever becomes of the others
+                    self._endpoint.undone(self._now, output, error)
+            _safely(self._plane.applied)
         if self._timer is not None:
             self._timer.cancel()
         when = self._endpoint.next_timer
@@ -142,10 +149,10 @@ class Daemon:
                 self._tell(output)
             case KeyLog(line=line):
                 if self._key_log is not None:
-                    self._key_log.ike(line)
+                    _safely(self._key_log.ike, line)
             case _:
                 if self._key_log is not None and isinstance(output, InstallSa):
-                    self._key_log.sa(output.sa)
+                    _safely(self._key_log.sa, output.sa)
                 self._plane.apply(output)
 
     def _tell(self, event: Event) -> None:
@@ -171,6 +178,14 @@ class Daemon:
         getattr(self._endpoint, name)(self._now, peer, child)
         self._settle()
         return []
+
+
+def _safely(call: Callable, *arguments: object) -> None:
+    """``call(*arguments)``. What nobody expected of it is logged, and the next is done."""
+    try:
+        call(*arguments)
+    except Exception:  # noqa: BLE001 whatever it is
+        LOG.exception("internal error")
 
 
 def _unexpected(loop: asyncio.AbstractEventLoop, context: dict) -> None:

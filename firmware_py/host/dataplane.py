@@ -48,7 +48,7 @@ class Hooks:
     moved : callable
         With the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and its local and remote ends.
     expired : callable
-        With the SPI of an SA that is to be replaced, or (True) that is used up.
+        With an SA, as it was installed, that is to be replaced, or (True) that is used up.
     wanted : callable
         With names of peer and child, and the packet's selectors, where a packet waits for a child SA.
     expects : callable
@@ -60,7 +60,7 @@ class Hooks:
 
     alive: Callable[[int], None]
     moved: Callable[[int, Socket, Socket], None]
-    expired: Callable[[int, bool], None]
+    expired: Callable[[Sa, bool], None]
     wanted: Callable[[str, str, Selectors], None]
     expects: Callable[[int], bool]
     turn: Callable[[], None]

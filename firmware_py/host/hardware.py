@@ -21,7 +21,6 @@ from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.counting import Counting
 from spigate.firmware_py.host.dataplane import (
-    NEARLY_USED_UP,
     Hooks,
     Metric,
     SaOrPolicy,
@@ -33,12 +32,11 @@ from spigate.firmware_py.host.logs import LOG, log
 from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
-from spigate.firmware_py.ike.selectors import reverse
 from spigate.firmware_py.packet import Ip
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
-from spigate.firmware_py.punt import Port, PuntHeader, Reason
+from spigate.firmware_py.policy import Policy, PolicyAction, exceptions
+from spigate.firmware_py.punt import Port, PuntHeader
 from spigate.firmware_py.remote import RemoteGateway
-from spigate.firmware_py.sa import Address, Direction, Sa, Selectors
+from spigate.firmware_py.sa import Address, Direction, Sa
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import SaState
 from spigate.hdl.csr.punts import PuntClass, class_of
@@ -65,7 +63,8 @@ class Active:
     since: float
     state: SaState
     where: str = ""
-    told: bool = False
+    told: int = 0
+    """What IKE was told: 1 that it is to be replaced, 2 that it has stopped."""
 
 
 class Hardware:
@@ -130,9 +129,9 @@ class Hardware:
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
             tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
-            policies=[*(policy for exception in config.policies for policy in _policies(*exception)), *traps],
+            policies=[*(policy for exception in config.policies for policy in exceptions(*exception)), *traps],
             settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
-        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policy, self._again)
+        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again)
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
@@ -338,9 +337,12 @@ class Hardware:
 
     async def _poll(self) -> None:
         self._polls, self._polling = self._polls + 1, False
-        for event, sa in await self._control.poll():
-            if sa is not None and event.reason in (Reason.SOFT_LIFETIME, Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
-                self._hooks.expired(sa.spi, event.dropped)
+        await self._control.poll()  # Nobody else takes the events.
+        for sa, over in await self._control.worn():
+            active = self._active.get(sa.identity)
+            if active is not None and active.told <= over:
+                active.told = over + 1
+                self._hooks.expired(sa, over)
         await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):
             self._active.move_to_end(next(iter(self._active)))
@@ -363,21 +365,8 @@ class Hardware:
         active.where = f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
         if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)
-        if sa.direction == Direction.OUTBOUND and not sa.esn and active.state.sequence >= NEARLY_USED_UP and not active.told:
-            active.told = True
-            self._hooks.expired(sa.spi, False)
 
 
 def _renamed(active: Active, new: Sa) -> Active:
     active.sa = new
     return active
-
-
-def _policies(action: PolicyAction, traffic: Selectors) -> Iterable[Policy]:
-    """What passes in the clear passes both ways; what does not, neither way."""
-    back = reverse([traffic])[0]
-    yield Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action)
-    yield Policy(selectors=back, direction=PolicyDirection.IN, action=action)
-    if action == PolicyAction.BYPASS:
-        # What came in at the network port goes on by the outbound policies.
-        yield Policy(selectors=back, direction=PolicyDirection.OUT, action=action)

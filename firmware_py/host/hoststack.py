@@ -70,10 +70,10 @@ class HostStack:
 
     def back(self, header: PuntHeader, frame: bytes) -> Injection | None:
         """A frame of the host's own that the policies let pass in the clear goes out where the host sent it. None: it is no such
-        frame. Anybody can claim to be the host: so what no policy was asked about (IKE, ARP, neighbour discovery), and what did not come
-        in as the host's frames do (:meth:`outward`), never goes out."""
+        frame. Anybody can claim to be the host: so what no policy was asked about (IKE for one of its addresses, ARP, neighbour
+        discovery), and what did not come in as the host's frames do (:meth:`outward`), never goes out."""
         port = self._ports.get(frame[6:12])
-        if port is None or header.ingress != Port.SERVER or header.reason in (Reason.IKE, Reason.NOT_IP):
+        if port is None or header.ingress != Port.SERVER or header.reason == Reason.NOT_IP:
             return None
         try:
             _, packet = Ethernet.parse(frame)

@@ -1,7 +1,8 @@
 """Key log for Wireshark: ``esp_sa`` and ``ikev2_decryption_table`` in a folder. Whoever reads it reads all traffic."""
-import os
 from pathlib import Path
 
+from spigate.firmware_py import trusted
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.sa import ESP, Auth, Cipher, Sa
 
 _CIPHERS = {Cipher.NULL: "NULL", Cipher.AES_CBC: "AES-CBC [RFC3602]", Cipher.AES_CTR: "AES-CTR [RFC3686]",
@@ -23,21 +24,36 @@ def esp_line(sa: Sa) -> str | None:
             f'"{_AUTHS[sa.auth]}","{auth_key}"{numbers}')
 
 
+def check(folder: Path) -> None:
+    """Whether ``folder``, which is there, is one for keys. Raises InputError."""
+    try:
+        with trusted.own_folder(folder):
+            pass
+    except OSError as error:
+        raise InputError(f"key log {folder}: {error.strerror}") from None
+
+
 class Folder:
     """Writes both files in ``folder``, which only its owner may enter; they begin anew.
 
     Parameters
     ----------
     folder : Path
+
+    Raises
+    ------
+    InputError
+        Others may enter the folder, or put another in its place, or a file there is not this user's own.
     """
 
     def __init__(self, folder: Path):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._files = {}
-        for name in (ESP_SA, IKE_TABLE):
-            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            os.fchmod(descriptor, 0o600)
-            self._files[name] = open(descriptor, "w")
+        try:
+            with trusted.own_folder(folder) as descriptor:
+                for name in (ESP_SA, IKE_TABLE):
+                    self._files[name] = open(trusted.write(descriptor, name, folder / name), "w")
+        except OSError as error:
+            raise InputError(f"key log {folder}: {error.strerror}") from None
 
     def sa(self, sa: Sa) -> None:
         self._write(ESP_SA, esp_line(sa))

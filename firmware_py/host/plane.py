@@ -2,20 +2,22 @@
 
 Clear packets come from the TUN device and go there; protected ones come from the network and go there.
 """
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_network
 
-from spigate.firmware_py.host.dataplane import HELD_PACKETS, KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
+from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict
+from spigate.firmware_py.host.dataplane import KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
+from spigate.firmware_py.host.waiting import Held, trap_policies
+from spigate.firmware_py.ike.config import START_ON_TRAFFIC
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
-from spigate.firmware_py.ike.pad import ChildConfig, Pad, Peer
-from spigate.firmware_py.ike.selectors import reverse
-from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, spi
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection
-from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import ANY_PORTS, ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.ike.pad import Pad
+from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, rewrite, spi
+from spigate.firmware_py.policy import Policy, PolicyDatabase, PolicyDirection
+from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.sa import ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.identification import Identifications
 from spigate.firmware_py.soft.sa import SoftSa
@@ -43,15 +45,6 @@ class Active:
         return self.soft.state
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A child that is to be made when there is traffic for it."""
-
-    peer: Peer
-    config: ChildConfig
-    traffic: tuple[Selectors, ...]
-
-
 class Plane:
     """Parameters
     ----------
@@ -73,12 +66,14 @@ class Plane:
         Called with the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and with its local and
         remote ends.
     on_expired : callable
-        Called with the SPI of an SA that is to be replaced, or (True) that is used up.
+        Called with an SA, as it was installed, that is to be replaced, or (True) that is used up.
     on_wanted : callable
         Called with names of peer and child, and the packet's selectors, where a packet waits for a child SA.
     expects : callable
         Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a child SA before its
         answer is here (RFC 7296 2.8).
+    on_network : callable
+        Called with packets for the network that came of one that was decrypted: policy protects it once more.
     counts : Counter of str
         ``encrypted``, ``decrypted``, ``bypassed``, by packets, and with ``_bytes`` by bytes of the clear packet.
     drops : Counter of str
@@ -86,28 +81,36 @@ class Plane:
     """
 
     def __init__(self, pad: Pad, on_traffic=(), policies=(), *, mtu: int = 1500, clock: Callable[[], float]):
-        self.policies = PolicyDatabase(policies)
-        self.inbound: dict[tuple, Active] = {}
-        self.outbound: defaultdict[int, list[Active]] = defaultdict(list)
+        starts = {(peer.name, child.name): START_ON_TRAFFIC if (peer.name, child.name) in on_traffic else ""
+                  for peer in pad for child in peer.children}
+        self._traps = trap_policies(pad, starts)
+        self.policies = PolicyDatabase([*policies, *self._traps])
+        self._spd: Spd | None = None
+        self._sas = SaDatabase()
+        self._active: dict[tuple, Active] = {}
         self.on_alive: Callable[[int], None] = lambda spi: None
         self.on_moved: Callable[[int, Socket, Socket], None] = lambda spi, local, remote: None
-        self.expects: Callable[[int], bool] = lambda spi: False
-        self.on_expired: Callable[[int, bool], None] = lambda spi, hard: None
+        self.on_expired: Callable[[Sa, bool], None] = lambda sa, hard: None
+        self.on_network: Callable[[list[bytes]], None] = lambda packets: None
         self.on_wanted: Callable[[str, str, Selectors], None] = lambda peer, child, packet: None
+        self.expects: Callable[[int], bool] = lambda spi: False
+        self._held: Held[bytes] = Held(self._traps)
+        self._held.wanted, self._held.expects = (lambda *what: self.on_wanted(*what)), (lambda spi: self.expects(spi))
         self.counts: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
-        self._wanted = [Wanted(peer, child, configured(peer, child)) for peer in pad for child in peer.children
-                        if (peer.name, child.name) in on_traffic]
-        self._held: dict[tuple[str, str], deque[bytes]] = {}
-        self._early: dict[int, deque[bytes]] = {}
+        self.drops = self._held.drops
         self._reassembly = Reassembly()
         self._mtu, self._clock, self._identifications = mtu, clock, Identifications()
-        self._sort()
 
     @property
     def sas(self) -> list[Active]:
         """All SAs, for tables."""
-        return [*self.inbound.values(), *(each for group in self.outbound.values() for each in group)]
+        return sorted(self._active.values(), key=lambda active: active.sa.direction)
+
+    @property
+    def _decisions(self) -> Spd:
+        if self._spd is None:
+            self._spd = Spd(self.policies)
+        return self._spd
 
     # What IKE wants
 
@@ -115,37 +118,38 @@ class Plane:
         """Does what an endpoint wants; gives packets for the network that waited for it."""
         match output:
             case InstallSa(peer=peer, child=child, sa=sa):
-                active = Active(peer, child, sa, SoftSa(sa), self._clock())
-                if sa.direction == Direction.INBOUND:
-                    self.inbound[sa.identity] = active
-                    return []
-                self.outbound[sa.reqid].append(active)
-                return [each for packet in self._held.pop((peer, child), ()) for each in self.send(packet, waits=False)]
-            case RemoveSa(sa=sa) if sa.direction == Direction.INBOUND:
-                del self.inbound[sa.identity]
+                self._install(Active(peer, child, sa, SoftSa(sa), self._clock()))
+                if sa.direction == Direction.OUTBOUND:
+                    return [each for packet in self._held.child_is_up(peer, child) for each in self.send(packet, waits=False)]
             case RemoveSa(sa=sa):
-                self.outbound[sa.reqid].remove(self._sending(sa))
-                if not self.outbound[sa.reqid]:
-                    del self.outbound[sa.reqid]
+                self._remove(sa)
             case MoveSa(old=old, new=new):
-                active = self.inbound.pop(old.identity) if old.direction == Direction.INBOUND else self._sending(old)
-                active.soft = SoftSa(new, state=active.soft.state)
-                active.sa = new
-                if new.direction == Direction.INBOUND:
-                    self.inbound[new.identity] = active
+                active = self._active[old.identity]
+                if new.identity != old.identity and new.identity in self._active:
+                    self._remove(self._active[new.identity].sa)
+                self._sas.replace(old, new)
+                del self._active[old.identity]
+                active.sa, active.soft = new, SoftSa(new, state=active.soft.state)
+                self._active[new.identity] = active
             case AddPolicy(policy=policy):
                 self.policies.add(policy)
-                self._sort()
+                self._spd = None
             case RemovePolicy(policy=policy):
                 self.policies.remove(policy)
-                self._sort()
+                self._spd = None
         return []
 
-    def _sort(self) -> None:
-        self._outward, self._inward = self.policies.outbound(), self.policies.inbound()
+    def _install(self, active: Active) -> None:
+        """A peer that gives a name a second time means the new SA."""
+        if active.sa.identity in self._active:
+            self._remove(self._active[active.sa.identity].sa)
+        self._sas.add(active.sa, active.since)
+        self._active[active.sa.identity] = active
 
-    def _sending(self, sa: Sa) -> Active:
-        return next(active for active in self.outbound[sa.reqid] if active.sa == sa)
+    def _remove(self, sa: Sa) -> None:
+        if sa.identity in self._active and self._active[sa.identity].sa == sa:
+            self._sas.remove(sa)
+            del self._active[sa.identity]
 
     # Packets
 
@@ -160,27 +164,31 @@ class Plane:
 
     def _send(self, packet: bytes, waits: bool) -> list[bytes]:
         ip = Ip.parse(packet)
-        if ip.fragment and self._wants_whole(ip):
+        if ip.fragment and self._decisions.wants_whole(Flow.of(ip), Port.SERVER):
             whole = self._reassembly.add(packet, ip, self._clock())
             if whole is None:
                 return []
             packet, ip = whole, Ip.parse(whole)
-        policy = next((each for each in self._outward if _matches(each.selectors, ip)), None)
-        if policy is None and waits:
-            self._wait(packet, ip)
+        decision = self._decisions.decide(Flow.of(ip), Port.SERVER)
+        waiting = any(policy in self._traps for policy in decision.policies)
+        if waiting and waits and self._held.for_child(decision.policies, ip, packet):
             return []
-        if policy is None or policy.action == PolicyAction.DISCARD:
+        if waiting or decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
-        if policy.action == PolicyAction.BYPASS:
+        if decision.action == Verdict.BYPASS:
             self._count("bypassed", packet)
             return self._pieces(packet)
-        template = policy.templates[0]
-        active = next((each for each in reversed(self.outbound.get(template.reqid, ())) if template.accepts(each.sa)), None)
-        if active is None:
-            raise Refused(Reason.NO_SA)
-        return self._protect(active, packet, ip)
+        return self._protect(decision, packet)
 
-    def _protect(self, active: Active, packet: bytes, ip: Ip) -> list[bytes]:
+    def _protect(self, decision: Decision, packet: bytes) -> list[bytes]:
+        pieces = [packet]
+        for sa in self._sas.outbound(decision.policies):
+            pieces = [sealed for piece in pieces for sealed in self._seal(self._active[sa.identity], piece)]
+        self._count("encrypted", packet)
+        return [piece for sealed in pieces for piece in self._pieces(sealed)]
+
+    def _seal(self, active: Active, packet: bytes) -> list[bytes]:
+        ip = Ip.parse(packet)
         pieces, room = [packet], active.soft.room(0xFFFF, ip.unfragmentable[0])
         if len(packet) > room and active.sa.mode == Mode.TUNNEL:
             pieces = fragments(packet, room, self._identifications.next(ip.source, ip.destination))
@@ -188,10 +196,9 @@ class Plane:
         for piece in pieces:
             # before AH covers it (RFC 4302 3.3.3.1.1)
             identification = self._identifications.next(active.sa.source, active.sa.destination)
-            sealed += self._pieces(self._run(active, partial(active.soft.encapsulate, identification=identification), piece))
-        self._count("encrypted", packet)
+            sealed.append(self._run(active, partial(active.soft.encapsulate, identification=identification), piece))
         if active.soft.state.sequence == NEARLY_USED_UP and not active.sa.esn:
-            self.on_expired(active.sa.spi, False)
+            self.on_expired(active.sa, False)
         return sealed
 
     def _run(self, active: Active, do: Callable[[bytes], bytes], packet: bytes) -> bytes:
@@ -200,10 +207,10 @@ class Plane:
             done = do(packet)
         except Refused as refusal:
             if refusal.reason in (Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW):
-                self.on_expired(active.sa.spi, True)
+                self.on_expired(active.sa, True)
             raise
         if active.soft.soft_reached:
-            self.on_expired(active.sa.spi, False)
+            self.on_expired(active.sa, False)
         return done
 
     def _pieces(self, packet: bytes) -> list[bytes]:
@@ -214,32 +221,9 @@ class Plane:
         own = ip.identification if ip.version == 4 else 0
         return fragments(packet, self._mtu, own or self._identifications.next(ip.source, ip.destination))
 
-    def _wants_whole(self, ip: Ip) -> bool:
-        """Fragments go through tunnels as they are, unless a policy looks at what only the first of them has (RFC
-        4301 7); transport mode has no fragments."""
-        hosts = Selectors(ip_network(ip.source), ip_network(ip.destination))
-        met = [each for each in self._outward if each.selectors.overlaps(hosts)]
-        return not met or ip.version == 6 or any(
-            (each.selectors.source_ports, each.selectors.destination_ports) != (ANY_PORTS, ANY_PORTS)
-            or any(template.mode == Mode.TRANSPORT for template in each.templates) for each in met)
-
-    def _wait(self, packet: bytes, ip: Ip) -> None:
-        """Keeps a packet for whose child traffic is to start. Refused as POLICY where there is none."""
-        wanted = next((each for each in self._wanted if any(_matches(traffic, ip) for traffic in each.traffic)), None)
-        if wanted is None:
-            raise Refused(Reason.POLICY)
-        key = wanted.peer.name, wanted.config.name
-        if key in self._held:
-            self._held[key].append(packet)
-            return
-        self._held[key] = deque([packet], HELD_PACKETS)
-        ports = [ANY_PORTS if port is None else (port, port) for port in ip.ports or (None, None)]
-        self.on_wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports))
-
     def forget_held(self, peer: str) -> None:
         """The packets that wait for that peer wait in vain."""
-        for key in [key for key in self._held if key[0] == peer]:
-            self.drops["no_sa"] += len(self._held.pop(key))
+        self._held.forget(peer)
 
     def receive(self, packet: bytes, *, waits: bool = True) -> bytes | None:
         """A protected packet from the network, ESP in UDP with its UDP header: the clear packet for the TUN device. With
@@ -252,22 +236,18 @@ class Plane:
 
     def early(self) -> list[bytes]:
         """The clear packets of those that came before their inbound SA, which is there by now."""
-        if not self._early:
-            return []
-        there = {active.sa.spi for active in self.inbound.values()}
-        for number in [number for number in self._early if number not in there and not self.expects(number)]:
-            self.drops["no_sa"] += len(self._early.pop(number))
-        packets = [packet for number in there & self._early.keys() for packet in self._early.pop(number)]
+        there = {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
+        packets = self._held.inbound_is_up(there.__contains__)
         return [plain for packet in packets if (plain := self.receive(packet, waits=False)) is not None]
 
     def _receive(self, packet: bytes, waits: bool) -> bytes | None:
         ip = Ip.parse(packet)
         in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
         number = spi(packet, ip)
-        active = self.inbound.get((ip.destination, ESP if in_udp else ip.protocol, number))
-        if active is None and waits and self.expects(number):
-            self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append(packet)
+        sa = self._sas.inbound((ip.destination, ESP if in_udp else ip.protocol, number))
+        if sa is None and waits and self._held.for_sa(number, packet):
             return None
+        active = sa and self._active[sa.identity]
         if active is None or bool(active.sa.encapsulation) != in_udp:
             raise Refused(Reason.NO_SA)
         plain = self._run(active, active.soft.decapsulate, packet)
@@ -278,20 +258,16 @@ class Plane:
         if in_udp and (ip.source, ip.ports[0]) != (active.sa.source, active.sa.encapsulation.source_port):
             self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
         inner = Ip.parse(plain)
-        if not self._may_carry(active.sa, inner):
+        decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, (active.sa,))
+        if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
         self._count("decrypted", plain)
-        return plain
-
-    def _may_carry(self, sa: Sa, ip: Ip) -> bool:
-        """Whether the policies want the packet ``ip`` to have come through ``sa`` (RFC 4301 5.2)."""
-        for policy in self._inward:
-            if _matches(policy.selectors, ip):
-                if policy.action != PolicyAction.PROTECT:
-                    return False
-                if any(template.accepts(sa) for template in policy.templates):
-                    return True
-        return False
+        if decision.action == Verdict.BYPASS:
+            return plain
+        if inner.ttl <= 1:
+            raise Refused(Reason.TTL)
+        self.on_network(self._protect(decision, rewrite(plain, inner.header_bytes, ttl=inner.ttl - 1)))
+        return None
 
     def metrics(self) -> list[Metric]:
         """What it counts, for Prometheus."""
@@ -304,24 +280,6 @@ class Plane:
         self.counts[f"{kind}_bytes"] += len(packet)
 
 
-def _matches(selectors: Selectors, ip: Ip) -> bool:
-    return selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports)
-
-
-def configured(peer: Peer, child: ChildConfig) -> tuple[Selectors, ...]:
-    """What a child may carry, as far as is known before it is negotiated; source: this side."""
-    if child.traffic or peer.address is None:
-        return child.traffic
-    return (Selectors(ip_network(peer.local_address), ip_network(peer.address)),)
-
-
 def outward(policy: Policy) -> bool:
     """Whether it is about what is sent."""
     return policy.direction == PolicyDirection.OUT
-
-
-def exceptions(action: PolicyAction, traffic: Selectors) -> tuple[Policy, Policy]:
-    """Policies for ``traffic`` that is sent and not protected; and what an SA carries may not be of it. What comes in the clear does not
-    come this way."""
-    return (Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
-            Policy(selectors=reverse([traffic])[0], direction=PolicyDirection.IN, action=PolicyAction.DISCARD))

@@ -11,8 +11,9 @@ HEAD = """\
 Made from the schemas in `firmware_py/host/config.py` and `firmware_py/ike/config.py` by `make docs`; change it there.
 
 `spigate ce --config FILE` reads one file in TOML. `spigate ce --config FILE --check` only reads it, and says what is wrong:
-file, key and what was expected. Names of files in it are relative to its folder. Secrets are in files of their own, which are
-refused where others than their owner may read them.
+file, key and what was expected. What it accepts also starts, as far as that does not depend on the host. Names of files in it are
+relative to its folder. Secrets are in files of their own, which are refused where others than their owner may read them. They, and
+certificates, are also refused where somebody else than root and this user may write the file or a folder on the way to it, or owns it.
 
 Algorithm words are strongSwan's, joined by hyphens, several of a kind being alternatives:
 ciphers `aes128` `aes192` `aes256` (CBC), `...gcm16` `...gcm12` `...gcm8`, `...ccm16` `...ccm12` `...ccm8`, `...ctr`, `...gmac`,

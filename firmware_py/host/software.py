@@ -9,12 +9,13 @@ from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.dataplane import Hooks, Metric, SaOrPolicy
 from spigate.firmware_py.host.links import DeviceGone, RawLink, Sender, Tun, in_udp, versions
 from spigate.firmware_py.host.logs import log
-from spigate.firmware_py.host.plane import Active, Plane, configured, exceptions, outward
+from spigate.firmware_py.host.plane import Active, Plane, outward
 from spigate.firmware_py.host.routes import Routes
+from spigate.firmware_py.host.waiting import configured
 from spigate.firmware_py.ike.config import START_ON_TRAFFIC
 from spigate.firmware_py.ike.events import AddPolicy, RemovePolicy, Socket
 from spigate.firmware_py.ike.nat import KEEPALIVE
-from spigate.firmware_py.policy import Policy
+from spigate.firmware_py.policy import Policy, exceptions
 from spigate.firmware_py.sa import AH, ESP
 
 
@@ -45,6 +46,7 @@ class Software:
     async def open(self, stack: AsyncExitStack, hooks: Hooks) -> None:
         config, plane = self._config, self._plane
         plane.on_alive, plane.on_moved, plane.on_expired = hooks.alive, hooks.moved, hooks.expired
+        plane.on_network = self._transmit
         plane.on_wanted, plane.expects, self._turn = hooks.wanted, hooks.expects, hooks.turn
         self._raw = [stack.enter_context(closing(RawLink(version, protocol))) for version in versions() for protocol in (ESP, AH)]
         self._senders = {version: stack.enter_context(closing(Sender(version))) for version in versions()}

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import config, logs
+from spigate.firmware_py.host import config, keylog, logs
 from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.host.hardware import Hardware
 from spigate.firmware_py.host.software import Software
@@ -32,10 +32,13 @@ def run(args: argparse.Namespace) -> int:
     read = config.read(args.config, key_log=args.key_log is not None)
     if args.dataplane != SOFT:
         Hardware.check(read)
+    make = Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
+    daemon = Daemon(read, make, args.key_log)  # the same for both: what is accepted here also runs
     if args.check:
+        if args.key_log is not None and args.key_log.exists():
+            keylog.check(args.key_log)
         print(f"{args.config}: {len(list(read.pad))} peers, {len(read.starts)} children, {len(read.policies)} policies")
         return 0
     logs.set_up(read.log_format, read.log_level)
-    make = Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
-    asyncio.run(Daemon(read, make, args.key_log).run())
+    asyncio.run(daemon.run())
     return 0

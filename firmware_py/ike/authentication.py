@@ -1,6 +1,6 @@
 """AUTH (RFC 7296 2.15, RFC 4754, RFC 7427, RFC 8420): what is signed, with what, and whether it is right."""
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -154,8 +154,9 @@ def sign(key: PrivateKeyTypes, octets: bytes, peer_hashes: Collection[int] | Non
     raise UnsupportedError(f"IKE does not sign with {type(key).__name__}")
 
 
-def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes) -> None:
-    """Whether AUTH is the signature of ``octets`` under ``key``.
+def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, peer_hashes: Collection[int] | None = None) -> None:
+    """Whether AUTH is the signature of ``octets`` under ``key``, of a peer whose SIGNATURE_HASH_ALGORITHMS says
+    ``peer_hashes``. Who does RFC 7427 has no need of SHA-1, and is refused with it (RFC 8247 3.2).
 
     Raises
     ------
@@ -164,7 +165,7 @@ def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes) -> None:
     """
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            _verify_rsa(auth, key, octets)
+            _verify_rsa(auth, key, octets, (*_HASHES.values(), *([hashes.SHA1()] if peer_hashes is None else [])))
         elif isinstance(key, ec.EllipticCurvePublicKey):
             _verify_ecdsa(auth, key, octets)
         elif isinstance(key, ed25519.Ed25519PublicKey):
@@ -186,11 +187,11 @@ def _of_algorithm(auth: Auth, algorithms: dict[bytes, HashAlgorithm | None]) -> 
     return algorithms[algorithm], auth.data[end:]
 
 
-def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes) -> None:
+def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Iterable[hashes.HashAlgorithm]) -> None:
     if key.key_size < MIN_RSA_BITS:
         raise AuthenticationFailed(f"RSA key of {key.key_size} bits, where at least {MIN_RSA_BITS} are expected")
     if auth.method == AuthMethod.RSA:
-        for hash_ in (hashes.SHA1(), *_HASHES.values()):  # the signature says which, inside
+        for hash_ in for_pkcs1:  # the signature says which, inside
             try:
                 return key.verify(auth.data, octets, padding.PKCS1v15(), hash_)
             except InvalidSignature:

@@ -1,11 +1,11 @@
 """Certificates: files, chains and their check (RFC 5280 6.1 as far as RFC 4945 wants it), CERT and CERTREQ payloads.
 
 ``cryptography``'s own verifier is made for the Web: it refuses Ed25519. So the path is checked here, with its parser
-and its signatures. What is critical and not understood is refused: among others name and policy constraints. Revocation
-is not looked at.
+and its signatures. All paths to an anchor are tried until one is good. What is critical and not understood is refused,
+policy constraints among it. Revocation is not looked at.
 """
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.ike import name_constraints
 from spigate.firmware_py.ike.authentication import MIN_RSA_BITS
 from spigate.firmware_py.ike.errors import AuthenticationFailed, PeerError
 from spigate.firmware_py.ike.identities import Identity
@@ -25,8 +26,13 @@ from spigate.firmware_py.ike.registry import CertEncoding
 
 MAX_CERTIFICATES = 16
 """CERT payloads that are looked at."""
+MAX_SIGNATURES, MAX_STEPS = 64, 512
+"""Signatures of certificates that are checked, and steps of the search for a path: a stranger may have made the certificates."""
+MAX_RSA_BITS = 8192
+"""Of a key whose signatures are checked."""
 _PROCESSED = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE,
-                        ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.CERTIFICATE_POLICIES})
+                        ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.CERTIFICATE_POLICIES,
+                        ExtensionOID.NAME_CONSTRAINTS})
 _PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
                        ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH,
                        x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2")})  # iKEIntermediate, which some clients insist on
@@ -122,6 +128,9 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     if not (digest is None or isinstance(digest, _HASHES)):
         return False
     try:
+        key = issuer.public_key()
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS:
+            return False
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
@@ -150,12 +159,12 @@ class Authorities:
         """The end entity's certificate (the first of ``certs``), found good for ``identity`` at ``now`` (aware, UTC).
 
         Checked: signatures up to an anchor, validity of each, basic constraints and path length, key usage, extended
-        key usage, critical extensions, name in subject or subjectAltName.
+        key usage, name constraints, critical extensions, name in subject or subjectAltName.
 
         Raises
         ------
         AuthenticationFailed
-            Says why.
+            Says why; of several paths that are not good, why the first is not.
         """
         try:
             parsed = [x509.load_der_x509_certificate(each.data) for each in certs[:MAX_CERTIFICATES]
@@ -163,7 +172,7 @@ class Authorities:
             if not parsed:
                 raise AuthenticationFailed("no X.509 certificate from the peer")
             end = parsed[0]
-            self._check_path(self._path(end, parsed[1:], now), now)
+            self._check_paths(end, parsed[1:], now)
             _check_end(end)
             _refuse(identity.in_certificate(end), end, f"is not {str(identity)!r}'s")
         except AuthenticationFailed:
@@ -172,23 +181,16 @@ class Authorities:
             raise AuthenticationFailed("a certificate of the peer's cannot be read") from None
         return end
 
-    def _path(self, end: x509.Certificate, others: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
-        """From ``end`` to an anchor, valid ``now`` if there is one. A certificate of the peer's stands in it once, so
-        work is bounded by the square of their number.
-        """
-        anchors = sorted(self._anchors, key=lambda each: not (
-            each.not_valid_before_utc <= now <= each.not_valid_after_utc))
-        path, rest = [end], list(others)
-        while path[-1] not in anchors:
-            anchor = next((each for each in anchors if _issued(path[-1], each)), None)
-            issuer = anchor or next((each for each in rest if _issued(path[-1], each)), None)
-            _refuse(issuer is not None, path[-1], "is of an issuer that is not trusted")
-            _refuse(anchor is not None or len(path) <= self._max_depth, end,
-                    f"has more than {self._max_depth} authorities between it and one that is trusted")
-            if anchor is None:
-                rest.remove(issuer)
-            path.append(issuer)
-        return path
+    def _check_paths(self, end: x509.Certificate, others: Sequence[x509.Certificate], now: datetime) -> None:
+        """Whether one of the paths from ``end`` to an anchor is good. Raises AuthenticationFailed."""
+        wrong: AuthenticationFailed | None = None
+        for path in _Search(self._anchors, others, self._max_depth, now).paths(end):
+            try:
+                self._check_path(path, now)
+                return
+            except AuthenticationFailed as error:
+                wrong = wrong or error
+        raise wrong
 
     def _check_path(self, path: Sequence[x509.Certificate], now: datetime) -> None:
         for certificate in path:
@@ -197,6 +199,59 @@ class Authorities:
         for certificate in path[1:]:
             _check_authority(certificate, below)
             below += certificate.issuer != certificate.subject
+        refused = name_constraints.broken(path)
+        _refuse(refused is None, refused, "has a name that an authority above it may not vouch for")
+
+
+class _Search:
+    """Paths from an end entity to one of ``anchors`` by way of ``others``, those that are valid ``now`` first. A certificate of
+    the peer's stands in a path once; signatures and steps are bounded.
+    """
+
+    def __init__(self, anchors: Iterable[x509.Certificate], others: Iterable[x509.Certificate], max_depth: int, now: datetime):
+        def late(each: x509.Certificate) -> bool:
+            return not each.not_valid_before_utc <= now <= each.not_valid_after_utc
+
+        self._anchors = sorted(anchors, key=late)
+        self._others = sorted(dict.fromkeys(others), key=late)
+        self._max_depth = max_depth
+        self._known: dict[tuple[x509.Certificate, x509.Certificate], bool] = {}
+        self._steps = 0
+        self._longest: list[x509.Certificate] = []
+        self._too_deep = False
+
+    def paths(self, end: x509.Certificate) -> Iterator[list[x509.Certificate]]:
+        """In the order in which they are found. Raises AuthenticationFailed where there are none."""
+        found = False
+        for path in self._from([end]):
+            found = True
+            yield path
+        _refuse(found or not self._too_deep, end, f"has more than {self._max_depth} authorities between it and one that is trusted")
+        _refuse(found, self._longest[-1], "is of an issuer that is not trusted")
+
+    def _from(self, path: list[x509.Certificate]) -> Iterator[list[x509.Certificate]]:
+        if path[-1] in self._anchors:
+            yield path
+            return
+        self._steps += 1
+        self._longest = max(self._longest, path, key=len)
+        for issuer in self._anchors:
+            if self._issued(path[-1], issuer):
+                yield [*path, issuer]
+        for issuer in self._others:
+            if self._steps < MAX_STEPS and issuer not in path and self._issued(path[-1], issuer):
+                if len(path) > self._max_depth:
+                    self._too_deep = True
+                    return
+                yield from self._from([*path, issuer])
+
+    def _issued(self, certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+        if certificate.issuer != issuer.subject:
+            return False
+        pair = certificate, issuer
+        if pair not in self._known:  # each signature once
+            self._known[pair] = len(self._known) < MAX_SIGNATURES and _issued(certificate, issuer)
+        return self._known[pair]
 
 
 def is_asked_for(certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]) -> bool:

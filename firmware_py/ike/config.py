@@ -3,20 +3,19 @@
 Schemas (:data:`PEER`, :data:`CHILD`, ...) say what may stand there; the reference (docs/configuration.md) is made of
 them.
 """
-import os
-import stat
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from spigate.firmware_py import toml
+from spigate.firmware_py import toml, trusted
 from spigate.firmware_py.ike import proposals
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.certificates import Authorities, load_certificates, load_private_key
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.pad import AccessToken, ChildConfig, KeyPair, Pad, Peer, PreSharedKey, Shared
+from spigate.firmware_py.ike.pad import AccessToken, ChildConfig, KeyPair, Pad, Peer, PreSharedKey, Shared, is_host
 from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.firmware_py.ike.selectors import sees_ports
 from spigate.firmware_py.ike.window import Retransmission
 from spigate.firmware_py.sa import ANY_PORTS, Address, Lifetime, Mode, Network, Selectors
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
@@ -30,8 +29,11 @@ def _network(value: object):
 
 
 def address(value: object) -> Address:
-    """An IP address. ValueError, TypeError."""
-    return ip_address(string(value))
+    """An IP address of a host. ValueError, TypeError."""
+    found = ip_address(string(value))
+    if not is_host(found):
+        raise ValueError
+    return found
 
 
 def _ports(value: object) -> tuple[int, int]:
@@ -60,8 +62,8 @@ TRAFFIC = Schema("traffic", "What a child SA, or a policy, is about: addresses, 
     Key("local", "a network", _network, "Addresses on this side."),
     Key("remote", "a network", _network, "Addresses on the peer's side."),
     toml.number("protocol", 0, 255, "IP protocol, such as 6 for TCP; every one where it is not given.", None),
-    Key("local_ports", "two port numbers, in order", _ports, "First and last port on this side.", ANY_PORTS, "all"),
-    Key("remote_ports", "two port numbers, in order", _ports, "First and last port on the peer's side.", ANY_PORTS, "all"),
+    Key("local_ports", "two port numbers, in order", _ports, "First and last port on this side, of TCP and UDP.", ANY_PORTS, "all"),
+    Key("remote_ports", "two port numbers, in order", _ports, "First and last port on the peer's side, of TCP and UDP.", ANY_PORTS, "all"),
 ))
 LIFETIME = Schema("lifetime", "Limits of a child SA. Written inline.", (
     toml.number("seconds", 1, toml.LARGEST, "Time since it was made.", None),
@@ -92,9 +94,9 @@ SERVER = Schema("server.NAME", "A protected server that the gateway stands in fo
     *OWN,
 ))
 PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
-    Key("address", "an IP address", address, "Where this side begins, and from where the peer may come. Without it only the "
+    Key("address", "a host's IP address", address, "Where this side begins, and from where the peer may come. Without it only the "
         "peer begins.", None),
-    Key("local_address", "an IP address", address, "From where this side begins; it goes with `address`.", None),
+    Key("local_address", "a host's IP address", address, "From where this side begins; it goes with `address`.", None),
     Key("networks", "a list of networks", list_of(_network), "From where the peer may come.", [], "`address`, or anywhere"),
     Key("server", "the name of a server", string, "The protected server that this is a peer of: then [server.NAME](#servername) "
         "says who this side is, and how it shows that.", None),
@@ -115,12 +117,14 @@ PEER = Schema("peer.NAME", "A peer, or several that are treated alike.", (
     Key("retransmission", "a table", toml.dictionary, "See [retransmission](#retransmission).", {}, "its defaults"),
     toml.number("fragment_bytes", 576, 0xFFFF, "Largest IKE datagram; longer messages go in fragments (RFC 7383).", 1280),
     toml.flag("force_encapsulation", "ESP in UDP even without a NAT.", False),
+    toml.flag("zero_checksum", "ESP in UDP over IPv6 is taken without a UDP checksum too (RFC 6935, 6936).", False),
     toml.seconds("retry_seconds", "So long after a failure it is tried again.", 10),
     Key("child", "tables, [peer.NAME.child.NAME]", toml.dictionary, "See [peer.NAME.child.NAME](#peernamechildname).", {}, "none"),
 ))
 CHILD = Schema("peer.NAME.child.NAME", "A pair of ESP or AH SAs with that peer, and the traffic that goes through it.", (
     Key("traffic", "a list of tables such as { local = \"10.1.0.0/24\", remote = \"10.2.0.0/24\" }", list_of(toml.dictionary),
-        "See [traffic](#traffic).", [], "all between the two ends"),
+        "See [traffic](#traffic). What is not all pairs of some networks here and some there is negotiated as several child SAs.", [],
+        "all between the two ends"),
     toml.choice("protocol", {"esp": ProtocolId.ESP, "ah": ProtocolId.AH}, "ESP encrypts; AH only authenticates, and passes no NAT.",
                 "esp"),
     toml.choice("mode", {"tunnel": Mode.TUNNEL, "transport": Mode.TRANSPORT}, "Transport is for traffic between the two ends "
@@ -131,19 +135,28 @@ CHILD = Schema("peer.NAME.child.NAME", "A pair of ESP or AH SAs with that peer, 
     Key("soft", "a table", toml.dictionary, "When it is replaced; see [lifetime](#lifetime).", None,
         "`{ seconds = 3240 }`; with `hard`, nine tenths of that"),
     toml.fraction("jitter", 0, 0.99, "A random part, up to this fraction, by which soft limits are shortened.", 0.1),
-    toml.number("reqid", 0, 0xFFFF_FFFF, "What ties policies to its SAs; 0: a number that nobody else has.", 0),
+    toml.number("reqid", 0, 0xFFFF_FFFF, "What ties policies to its SAs, for other tools to see; 0: a number that nobody else has.", 0),
     toml.number("replay_window", 0, 4096, "Sequence numbers that the anti-replay window covers; 0: no protection from replay.", 64),
     toml.choice("start", {each: each for each in (START_NOW, START_ON_TRAFFIC, START_NEVER)},
                 "`now`: with the gateway, and again whenever it ends. `traffic`: with the first packet. `never`: only the peer, or "
                 "the operator, begins.", START_NOW),
 ))
 IKE = Schema("ike", "How IKE defends itself.", (
-    toml.number("cookie_threshold", 0, 1_000_000, "From so many half-open handshakes on, cookies are asked for.", 16),
-    toml.number("half_open", 1, 1_000_000, "So many half-open handshakes at most; what comes then is dropped.", 1024),
-    toml.number("per_source", 1, 1_000_000, "The same, from one address (IPv6: one /64).", 8),
+    toml.number("cookie_threshold", 0, 1_000_000, "From so many handshakes on that are half open or failed lately, cookies "
+                "are asked for; and from half of `per_source` on, at that address.", 16),
+    toml.number("half_open", 1, 1_000_000, "So many half-open handshakes at most; one more takes the place of the oldest.", 1024),
+    toml.number("per_source", 1, 1_000_000, "So many from one address (IPv6: one /64); what comes then from there is dropped.", 8),
+    toml.number("lingering", 1, 1_000_000, "So many closed IKE SAs still answer their last request, `per_source` from one address.", 256),
     toml.seconds("half_open_seconds", "So long an initiator has for its handshake.", 30),
     toml.seconds("cookie_seconds", "So long a secret for cookies is used.", 60),
     toml.seconds("linger_seconds", "So long a replaced inbound SA still takes what is on its way.", 5),
+    toml.flag("esn_required", "A proposal of ESP or AH without an ESN transform is refused, as RFC 7296 3.3.3 has it. Otherwise it means "
+              "no ESN, as those peers mean it that leave it out.", False),
+    toml.seconds("handshake_seconds", "So long a handshake that this side begins has in all.", 180),
+    toml.number("ike_sas_per_identity", 1, 1_000_000, "So many IKE SAs may one identity of one entry have. One more takes the "
+                "place of the one that was not heard for longest.", 16),
+    toml.number("children_per_identity", 1, 1_000_000, "So many child SAs may it have, on all its IKE SAs together. One more "
+                "is refused.", 256),
 ))
 
 
@@ -159,34 +172,29 @@ class Files:
         self._folder = folder
 
     def public(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
-        """Contents, and path for errors. Raises ConfigError."""
-        path = self._folder / name
-        try:
-            return path.read_bytes(), str(path)
-        except OSError as error:
-            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+        """Contents, and path for errors; refused where others than its owner may put another there: it says whom to trust.
+        Raises ConfigError."""
+        return self._read(table, key, name, secret=False)
 
     def secret(self, table: Table, key: str, name: str) -> tuple[bytes, str]:
-        """As :meth:`public`; refused where others than its owner may read the file, or may put another in."""
+        """As :meth:`public`; refused also where others than its owner may read the file."""
+        return self._read(table, key, name, secret=True)
+
+    def _read(self, table: Table, key: str, name: str, *, secret: bool) -> tuple[bytes, str]:
         path = self._folder / name
         try:
-            with open(path, "rb") as file:
-                mode = os.fstat(file.fileno()).st_mode
-                if not stat.S_ISREG(mode):
-                    raise table.error(key, "a regular file", str(path))
-                if mode & 0o077:
-                    raise table.error(key, "a file that only its owner may read (chmod 600)", f"{path}, mode {stat.S_IMODE(mode):04o}")
-                return file.read(), str(path)
-        except OSError as error:
-            raise table.error(key, "a file that can be read", f"{path}: {error.strerror}") from None
+            return trusted.read(path, secret=secret), str(path)
+        except trusted.Untrusted as error:
+            raise table.error(key, error.expected, error.found) from None
+        except (OSError, ValueError) as error:
+            raise table.error(key, "a file that can be read", f"{path}: {getattr(error, 'strerror', error)}") from None
 
 
 def read_settings(table: Table, *, key_log: bool) -> Settings:
     """What ``[ike]`` says. Raises ConfigError."""
     values = IKE.read(table)
-    linger = values.pop("linger_seconds")
-    limits = table.build(Limits, **values)
-    return Settings(limits=limits, linger_seconds=linger, key_log=key_log)
+    limits = table.build(Limits, **{each.name: values.pop(each.name) for each in fields(Limits)})
+    return Settings(limits=limits, key_log=key_log, **values)
 
 
 @dataclass(frozen=True)
@@ -349,5 +357,7 @@ def _proposals(table: Table, words: list[str], protocol: ProtocolId) -> tuple:
 def selectors(table: Table) -> Selectors:
     """Traffic from this side to the peer's. Raises ConfigError."""
     values = TRAFFIC.read(table)
+    if not sees_ports(values["protocol"]) and not values["local_ports"] == values["remote_ports"] == ANY_PORTS:
+        raise table.error("protocol", "6 (TCP) or 17 (UDP), because there are ports", values["protocol"])
     return table.build(Selectors, source=values["local"], destination=values["remote"], protocol=values["protocol"],
                        source_ports=values["local_ports"], destination_ports=values["remote_ports"])

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike.admission import Limits
+from spigate.firmware_py.ike.admission import Limits, Lingering
+from spigate.firmware_py.ike.boundary import Boundary
 from spigate.firmware_py.ike.events import IKE_PORT, AddPolicy, Event, EventKind, Output, RemovePolicy
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.pad import Pad, Peer
 from spigate.firmware_py.ike.strangers import Strangers
 from spigate.firmware_py.ike.timers import Timers
@@ -16,9 +18,6 @@ from spigate.firmware_py.policy import Policy
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
-
-FIRST_SPI = 256
-"""Below are reserved numbers (RFC 4303 2.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +30,28 @@ class Settings:
         A replaced inbound SA still takes what is on its way for so long.
     closed_seconds : float
         A closed IKE SA still answers the request that closed it for so long.
+    handshake_seconds : float
+        A handshake that this side begins has so long in all.
+    ike_sas_per_identity, children_per_identity : int
+        So many IKE SAs may one identity have, and child SAs on all of them together. An IKE SA more takes the place of
+        the one that was not heard for longest; a child SA more is refused.
     port : int
         From where handshakes begin.
     key_log : bool
         Hand out the keys of IKE SAs.
+    esn_required : bool
+        As in :func:`~spigate.firmware_py.ike.proposals.choose`.
     """
 
     limits: Limits = field(default_factory=Limits)
     linger_seconds: float = 5.0
     closed_seconds: float = 40.0
+    handshake_seconds: float = 180.0
+    ike_sas_per_identity: int = 16
+    children_per_identity: int = 256
     port: int = IKE_PORT
     key_log: bool = False
+    esn_required: bool = False
 
 
 class Context:
@@ -53,6 +63,17 @@ class Context:
         So many bytes, unpredictable.
     utc : callable
         Date and time, for the validity of certificates.
+
+    Members
+    -------
+    ikes : dict of bytes to IkeSa
+        By the SPI of this side. Those that are closed stand there as long as they linger.
+    reserved : set of int
+        SPIs of child SAs that this side offered or receives on.
+    held : set of Holdings
+        Who has reserved something.
+    lingering : Lingering
+        IKE SAs that are closed and still answer their last request.
     """
 
     def __init__(self, pad: Pad, settings: Settings, *, random: Callable[[int], bytes] = os.urandom,
@@ -61,11 +82,14 @@ class Context:
         self.settings = settings
         self.random = random
         self.utc = utc
-        self.timers = Timers()
         self.outputs: deque[Output] = deque()
+        self.boundary = Boundary(self._internal)
+        self.timers = Timers(self.boundary)
         self.strangers = Strangers(self.timers, self.outputs)
         self.ikes: dict[bytes, IkeSa] = {}
-        self._reserved: set[int] = set()
+        self.lingering = Lingering(settings.limits)
+        self.reserved: set[int] = set()
+        self.held: set[Holdings] = set()
         self._policies: Counter[Policy] = Counter()
         configured = {child.reqid for peer in pad for child in peer.children}
         self._free_reqids = (number for number in count(1) if number not in configured)
@@ -75,6 +99,21 @@ class Context:
 
     def event(self, kind: EventKind, peer: str, text: str, ike: str = "", child: str = "") -> None:
         self.emit(Event(kind, peer, text, ike, child))
+
+    def _internal(self, ike: "IkeSa | None", text: str) -> None:
+        """Strangers may bring it about, so it is told of within their limit."""
+        who, name = (ike.who, ike.name) if ike is not None else ("", "")
+        self.strangers.tell(self.boundary.now, Event(EventKind.INTERNAL, who, text, name))
+
+    def census(self) -> dict[str, int]:
+        """What is reserved, kept and waited for, by kind: nothing of it is left when everything has ended."""
+        ikes = list(self.ikes.values())
+        return {"ike_sas": len(ikes), "lingering": len(self.lingering), "candidates": sum(len(ike.candidates) for ike in ikes),
+                "child_sas": sum(len(ike.children) for ike in ikes), "spis": len(self.reserved), "holdings": len(self.held),
+                "exchanges": sum((ike.active is not None) + ike.queued for ike in ikes),
+                "follow_ups": sum(ike.pending is not None for ike in ikes),
+                "transcripts": sum(ike.handshake is not None for ike in ikes),
+                "policies": len(self._policies), "timers": len(self.timers)}
 
     def fraction(self) -> float:
         """From 0 to below 1, at random."""
@@ -87,20 +126,9 @@ class Context:
             if spi not in self.ikes and any(spi):
                 return spi
 
-    def child_spi(self) -> int:
-        """An SPI to receive on; nobody else gets it until :meth:`free_spi`."""
-        while True:
-            spi = int.from_bytes(self.random(4))
-            if spi >= FIRST_SPI and spi not in self._reserved:
-                self._reserved.add(spi)
-                return spi
-
     def expects(self, spi: int) -> bool:
         """Whether a peer may send on ``spi``: it was offered, or is in use."""
-        return spi in self._reserved
-
-    def free_spi(self, spi: int) -> None:
-        self._reserved.discard(spi)
+        return spi in self.reserved
 
     def reqid(self) -> int:
         """A number that nobody else ties policies and SAs with."""

@@ -7,7 +7,8 @@ from spigate.firmware_py.ike.children import Agreement, ChildSa, ChildState
 from spigate.firmware_py.ike.creating import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
 from spigate.firmware_py.ike.errors import NoProposalChosen, PeerError, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
-from spigate.firmware_py.ike.exchanges import Reply, refusal, says
+from spigate.firmware_py.ike.exchanges import Reply, refusal
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.informational import DeleteChild, DeleteSpi
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.pad import ChildConfig
@@ -18,9 +19,6 @@ from spigate.firmware_py.sa import Selectors
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
-
-MAX_CHILDREN = 256
-"""That a peer may make on one IKE SA."""
 
 
 class CreateChild(Creating):
@@ -57,9 +55,10 @@ class CreateChild(Creating):
         if old is not None:
             if old.state != ChildState.INSTALLED:
                 return None
-            old.rekeying = True
+            old.rekeying = self
+            self.held.at_release(lambda: old.rekeying_is_over(self, ike.context.boundary.now))
             rekeys = [Notify(NotifyType.REKEY_SA, protocol=old.config.protocol, spi=old.inbound.spi.to_bytes(4))]
-        self._offer = negotiation.Offer(ike, self.config, key_exchange=True, group=self.group, packet=self.packet)
+        self._offer = negotiation.Offer(ike, self.config, self.held, key_exchange=True, group=self.group, packet=self.packet)
         self.initiating = self._offer.initiating
         return [*rekeys, *self._offer.payloads(*self.keys_of_request(ike))]
 
@@ -70,55 +69,69 @@ class CreateChild(Creating):
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
         old, agreement = self.replaces, self._agreement
         if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
-            self.abandoned(ike, now)
             return
-        reqid = old.reqid if old is not None else self.config.reqid or ike.context.reqid()
-        child = make_child(ike, agreement, self.ni, self.nr, secrets, initiator=True, reqid=reqid)
+        reqid = old.reqid if old is not None else reqid_of(ike, agreement)
+        child = make_child(ike, agreement, self.ni, self.nr, secrets, self.held, initiator=True, reqid=reqid)
         if old is None:
             child.install(now, outbound=True)
             ike.event(EventKind.CHILD_UP, str(child), self.config.name)
+            for rest in self._offer.rest(ike):
+                ike.submit(CreateChild(rest), now)
             return
-        old.rekeying = False
-        if old.rival is not None and min(self.ni, self.nr) < old.rival[1]:  # RFC 7296 2.8.1: this one is redundant
+        rival = old.live_rival
+        if rival is not None and min(self.ni, self.nr) < rival[1]:  # RFC 7296 2.8.1: this one is redundant
             child.install(now, outbound=False)
-            old.replace_by(old.rival[0])
             if old.state == ChildState.GONE:
-                old.rival[0].use()
+                rival[0].use()
+            else:
+                old.replace_by(rival[0], now)
             ike.submit_first(DeleteChild(child, "made redundant by the peer's"), now)
             return
         child.install(now, outbound=True)
         if old.state != ChildState.GONE:
-            old.replace_by(child)
+            old.replace_by(child, now)
             ike.submit_first(DeleteChild(old, "rekeyed"), now)
 
     def refused(self, ike: "IkeSa", now: float, error: Notify) -> None:
-        self.abandoned(ike, now)
         old = self.replaces
-        if old is not None and (old.rival is not None or old.state != ChildState.INSTALLED):
+        if old is not None and (old.live_rival is not None or old.state != ChildState.INSTALLED):
             return  # the peer's exchange replaced it, or it is not wanted any more
         if error.notify_type == NotifyType.CHILD_SA_NOT_FOUND and old is not None:
             old.remove(now, "the peer does not know it")
             ike.submit(CreateChild(self.config), now)
             return
-        ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: the peer says {says(error)}", self.config.name)
+        single = self._offer.single_pair(error, self.packet)
+        if single is not None:
+            ike.submit_first(CreateChild(single, replaces=old), now)
+            return
+        ike.event(EventKind.CHILD_FAILED, self._offer.refused(error), self.config.name)
 
     def unacceptable(self, ike: "IkeSa", now: float, error: PeerError) -> None:
         ike.submit_first(DeleteSpi(self.config.protocol, self._offer.spi), now)
-        self.abandoned(ike, now)
         ike.event(EventKind.CHILD_FAILED, f"{self.config.label}: {error}", self.config.name)
 
-    def abandoned(self, ike: "IkeSa", now: float) -> None:
-        if self._offer is not None:
-            ike.context.free_spi(self._offer.spi)
-        if self.replaces is not None:
-            self.replaces.rekeying = False
+
+def reqid_of(ike: "IkeSa", agreement: Agreement) -> int:
+    """What ties a new child SA to its policies: what the one that the same peer has for the same traffic is tied with. So both are
+    behind one policy, and the newest sends: a peer that was killed and begins anew is reached, whatever it says of it."""
+    if agreement.config.reqid:
+        return agreement.config.reqid
+
+    def same(other: Agreement) -> bool:
+        return (other.config.name == agreement.config.name and other.mode == agreement.mode
+                and other.suite.protocol == agreement.suite.protocol and set(other.traffic) == set(agreement.traffic))
+
+    known = (child.reqid for other in ike.context.with_peer(ike.peer) if other.identity == ike.identity
+             for child in other.children.values() if same(child.agreement))
+    return next(known, 0) or ike.context.reqid()
 
 
-def make_child(ike: "IkeSa", agreement: Agreement, ni: bytes, nr: bytes, secrets: list[bytes], *, initiator: bool,
-               reqid: int) -> ChildSa:
-    """A child SA with keys from the nonces, and from key exchanges of its own where it had some."""
+def make_child(ike: "IkeSa", agreement: Agreement, ni: bytes, nr: bytes, secrets: list[bytes],
+               held: Holdings, *, initiator: bool, reqid: int) -> ChildSa:
+    """A child SA with keys from the nonces, and from key exchanges of its own where it had some. It takes its SPI out of
+    what is ``held`` when it is installed."""
     material = keys.child_keys(ike.suite.prf, ike.keys.d, agreement.suite, ni, nr, secrets)
-    return ChildSa(ike, agreement, material, initiator, reqid)
+    return ChildSa(ike, agreement, material, initiator, reqid, held)
 
 
 def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
@@ -126,7 +139,7 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if not ike.alive or ike.rekeying:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     rekeyed = message.notify(NotifyType.REKEY_SA)
-    if len(ike.children) >= MAX_CHILDREN:
+    if is_full(ike):
         return refusal(NotifyType.NO_ADDITIONAL_SAS)
     if rekeyed is None:
         return _answer_child(ike, now, message, None)
@@ -135,9 +148,15 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     if old is None:
         return Reply((Notify(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekeyed.protocol, spi=rekeyed.spi),))
-    if old.state != ChildState.INSTALLED or old.rival is not None:
+    if old.state != ChildState.INSTALLED or old.live_rival is not None:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     return _answer_child(ike, now, message, old)
+
+
+def is_full(ike: "IkeSa") -> bool:
+    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs."""
+    same = (each for each in ike.context.ikes.values() if each.peer is ike.peer and each.identity == ike.identity)
+    return sum(len(each.children) for each in same) >= ike.context.settings.children_per_identity
 
 
 def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
@@ -149,24 +168,26 @@ def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
 
 def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
     configs = (old.config,) if old is not None else ike.peer.children
-    try:
-        answered = negotiation.answer(ike, message, configs, key_exchange=True)
-    except (NoProposalChosen, TsUnacceptable) as error:
-        ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
-        return Reply((Notify(error.notify),))
-    agreement = answered.agreement
-    ni, nr = message.one(Nonce).data, ike.context.random(NONCE_BYTES)
-    secrets, public = respond(agreement.suite, message)
+    with Holdings(ike.context) as held:
+        try:
+            answered = negotiation.answer(ike, message, configs, held, key_exchange=True)
+        except (NoProposalChosen, TsUnacceptable) as error:
+            ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
+            return Reply((Notify(error.notify),))
+        agreement = answered.agreement
+        ni, nr = message.one(Nonce).data, ike.context.random(NONCE_BYTES)
+        secrets, public = respond(agreement.suite, message)
 
-    def complete(secrets: list[bytes]) -> None:
-        reqid = old.reqid if old is not None else agreement.config.reqid or ike.context.reqid()
-        child = make_child(ike, agreement, ni, nr, secrets, initiator=False, reqid=reqid)
-        child.install(now, outbound=old is None or old.state == ChildState.GONE)
-        if old is None:
-            ike.event(EventKind.CHILD_UP, str(child), agreement.config.name)
-        elif old.rekeying:
-            old.rival = (child, min(ni, nr))
-        elif old.state != ChildState.GONE:
-            old.replace_by(child)
+        def complete(secrets: list[bytes], held: Holdings) -> None:
+            then = ike.context.boundary.now
+            reqid = old.reqid if old is not None else reqid_of(ike, agreement)
+            child = make_child(ike, agreement, ni, nr, secrets, held, initiator=False, reqid=reqid)
+            child.install(then, outbound=old is None or old.state == ChildState.GONE)
+            if old is None:
+                ike.event(EventKind.CHILD_UP, str(child), agreement.config.name)
+            elif old.rekeying:
+                old.rival = (child, min(ni, nr))
+            elif old.state != ChildState.GONE:
+                old.replace_by(child, then)
 
-    return complete_or_follow(ike, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public))
+        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held)

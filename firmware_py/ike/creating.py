@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from spigate.firmware_py.ike import exchange
 from spigate.firmware_py.ike.errors import InvalidSyntax, PeerError
 from spigate.firmware_py.ike.exchanges import Exchange, Reply, Sent, error_in, refusal
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, Payload
 from spigate.firmware_py.ike.proposals import Suite
@@ -22,6 +23,8 @@ NONCE_BYTES = 32
 TRIES = 8
 """How often an exchange that the peer cannot do just now is tried."""
 RETRY_SECONDS = 1.0
+FOLLOW_UP_SECONDS = 180.0
+"""So long a peer has for the next additional key exchange: longer than any repeats a request."""
 
 
 class Creating(Exchange):
@@ -82,15 +85,23 @@ class Creating(Exchange):
         try:
             suite = self.accept(ike, message)
             self.nr = message.one(Nonce).data
+            if self.nr == self.ni:
+                raise InvalidSyntax("the answer's nonce is this side's own")
             secrets = self._secret(suite, message)
             link = _link(message) if suite.additional else b""
         except PeerError as wrong:
             self.unacceptable(ike, now, wrong)
             return
         if suite.additional:
-            ike.submit_first(FollowUp(self, suite, secrets, link), now)
+            self._follow(ike, now, self, suite, secrets, link)
         else:
             self.finish(ike, now, secrets)
+
+    def _follow(self, ike: "IkeSa", now: float, before: Exchange, suite: Suite, secrets: list[bytes], link: bytes) -> None:
+        follow_up = FollowUp(self, suite, secrets, link)
+        before.pass_on(follow_up)
+        self.held = follow_up.held
+        ike.submit_first(follow_up, now)
 
     def _secret(self, suite: Suite, message: Message) -> list[bytes]:
         if suite.group == Ke.NONE:
@@ -104,11 +115,9 @@ class Creating(Exchange):
         if self.tries > 1 and error.notify_type == NotifyType.INVALID_KE_PAYLOAD:
             group = int.from_bytes(error.data)
             if group in self.groups():
-                self.abandoned(ike, now)
                 ike.submit_first(self.again(group=group, tries=self.tries - 1), now)
                 return
         if self.tries > 1 and error.notify_type == NotifyType.TEMPORARY_FAILURE:
-            self.abandoned(ike, now)
             wait = RETRY_SECONDS * 2 ** (TRIES - self.tries) * (0.5 + ike.context.fraction())
             ike.submit_later(self.again(group=self.group, tries=self.tries - 1), now, wait)
             return
@@ -157,10 +166,7 @@ class FollowUp(Exchange):
         if self._last:
             self.creating.finish(ike, now, secrets)
         else:
-            ike.submit_first(FollowUp(self.creating, self._suite, secrets, link), now)
-
-    def abandoned(self, ike: "IkeSa", now: float) -> None:
-        self.creating.abandoned(ike, now)
+            self.creating._follow(ike, now, self, self._suite, secrets, link)
 
 
 @dataclass
@@ -174,13 +180,16 @@ class FollowUps:
     secrets : list of bytes
         So far.
     complete : callable
-        Makes the SA; returns what is to be done when the answer is on its way.
+        Makes the SA with these secrets, out of what was held; returns what is to be done when the answer is on its way.
+    held : Holdings
+        Until it is complete.
     """
 
     link: bytes
     methods: tuple[int, ...]
     secrets: list[bytes] = field(repr=False)
-    complete: Callable[[list[bytes]], Sent | None] = field(repr=False)
+    complete: Callable[[list[bytes], Holdings], Sent | None] = field(repr=False)
+    held: Holdings = field(repr=False)
 
 
 def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]:
@@ -191,29 +200,36 @@ def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]
     return [done.secret], [KeyExchange(done.group, done.public)]
 
 
-def complete_or_follow(ike: "IkeSa", suite: Suite, secrets: list[bytes], complete: Callable[[list[bytes]], Sent | None],
-                       payloads: list[Payload]) -> Reply:
-    """Makes the SA, or keeps what is needed until its additional key exchanges are through."""
+def complete_or_follow(ike: "IkeSa", now: float, suite: Suite, secrets: list[bytes],
+                       complete: Callable[[list[bytes], Holdings], Sent | None], payloads: list[Payload],
+                       held: Holdings) -> Reply:
+    """Makes the SA out of what is ``held``, or keeps what is needed until its additional key exchanges are through."""
     if not suite.additional:
-        return Reply(tuple(payloads), complete(secrets))
-    link = ike.context.random(8)
-    ike.pending = FollowUps(link, tuple(method for _, method in suite.additional), secrets, complete)
-    return Reply((*payloads, Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, link)))
+        return Reply(tuple(payloads), complete(secrets, held))
+    methods = tuple(method for _, method in suite.additional)
+    return _wait(ike, now, payloads, FollowUps(b"", methods, secrets, complete, held))
 
 
-def answer_follow_up(ike: "IkeSa", message: Message) -> Reply:
+def _wait(ike: "IkeSa", now: float, payloads: list[Payload], pending: FollowUps) -> Reply:
+    """Keeps ``pending`` for a while, in place of whatever was pending before."""
+    pending = replace(pending, link=ike.context.random(8), held=pending.held.move())
+    ike.keep_pending(pending, now, FOLLOW_UP_SECONDS)
+    return Reply((*payloads, Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, pending.link)))
+
+
+def answer_follow_up(ike: "IkeSa", now: float, message: Message) -> Reply:
     """A peer's IKE_FOLLOWUP_KE."""
     pending, notify = ike.pending, message.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
     if pending is None or notify is None or notify.data != pending.link:
         return refusal(NotifyType.STATE_NOT_FOUND)
-    ike.pending = None
-    public = message.one(KeyExchange)
-    if public.group != pending.methods[0]:
-        raise InvalidSyntax(f"key exchange {public.group} where {pending.methods[0]} is due")
-    done = exchange.respond(public.group, public.data)
-    payloads = [KeyExchange(done.group, done.public)]
-    secrets, methods = [*pending.secrets, done.secret], pending.methods[1:]
-    if not methods:
-        return Reply(tuple(payloads), pending.complete(secrets))
-    ike.pending = replace(pending, link=ike.context.random(8), methods=methods, secrets=secrets)
-    return Reply((*payloads, Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, ike.pending.link)))
+    with pending.held.move() as held:
+        ike.drop_pending()
+        public = message.one(KeyExchange)
+        if public.group != pending.methods[0]:
+            raise InvalidSyntax(f"key exchange {public.group} where {pending.methods[0]} is due")
+        done = exchange.respond(public.group, public.data)
+        payloads = [KeyExchange(done.group, done.public)]
+        secrets, methods = [*pending.secrets, done.secret], pending.methods[1:]
+        if not methods:
+            return Reply(tuple(payloads), pending.complete(secrets, held))
+        return _wait(ike, now, payloads, replace(pending, methods=methods, secrets=secrets, held=held))

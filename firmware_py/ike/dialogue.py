@@ -1,12 +1,14 @@
 """Two sides of one IKE SA in dialogue (RFC 7296 2.1 to 2.3): one request at a time each, sealed, repeated, answered once."""
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable, Iterable
 
 from spigate.firmware_py.ike import keylog
 from spigate.firmware_py.ike.context import Context
 from spigate.firmware_py.ike.errors import NotAuthentic, PeerError
 from spigate.firmware_py.ike.events import NAT_PORT, Datagram, KeyLog, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import MARKER, Path
@@ -15,6 +17,7 @@ from spigate.firmware_py.ike.protect import Protection
 from spigate.firmware_py.ike.timers import Timer
 from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
 
+MAX_INITS_REPEATED = 8
 FRAGMENT_BYTES = 1280
 """Largest datagram to whom has not said who it is."""
 
@@ -42,7 +45,10 @@ class Dialogue(ABC):
     active : Exchange or None
         The exchange whose response is waited for.
     stillborn : set of (int, bytes)
-        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make.
+        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make, some at most.
+
+    An exchange has its :class:`~spigate.firmware_py.ike.holdings.Holdings` from when its turn comes until it is over: its
+    response was dealt with, or it is abandoned. There is no third way out.
     """
 
     def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path):
@@ -60,6 +66,7 @@ class Dialogue(ABC):
         self.stillborn: set[tuple[int, bytes]] = set()
         self._former: Protection | None = None
         self._queue: deque[Exchange] = deque()
+        self._inits_repeated = 0
         self._requests = RequestWindow(Retransmission())
         self._responses = ResponseWindow()
         self._repeat: Timer | None = None
@@ -110,14 +117,24 @@ class Dialogue(ABC):
         """How often, from the first request on."""
         self._requests = RequestWindow(retransmission)
 
-    def fall_silent(self) -> list[Exchange]:
-        """Nothing more is sent, but the last response where it is asked for again; returns the exchanges that will not
-        be finished."""
+    def fall_silent(self, now: float) -> None:
+        """Nothing more is sent, but the last response where it is asked for again. Exchanges are abandoned."""
         self.closed = True
         self._stop_repeating()
         unfinished = [exchange for exchange in (self.active, *self.waiting()) if exchange is not None]
         self.active = None
-        return unfinished
+        self._abandon(unfinished, now)
+        self.stillborn.clear()
+
+    def abandon_waiting(self, now: float) -> None:
+        """What has not begun never will."""
+        self._abandon(self.waiting(), now)
+
+    def _abandon(self, exchanges: Iterable[Exchange], now: float) -> None:
+        step = self.context.boundary.step
+        for exchange in exchanges:
+            step(lambda exchange=exchange: exchange.abandoned(self, now))
+            exchange.over()
 
     def submit(self, exchange: Exchange, now: float) -> None:
         """Begins ``exchange``, at once or when those before it are through."""
@@ -129,16 +146,32 @@ class Dialogue(ABC):
         self._queue.appendleft(exchange)
         self._begin(now)
 
+    @property
+    def queued(self) -> int:
+        """How many exchanges wait for their turn."""
+        return len(self._queue)
+
+    def plans(self, like: Callable[[Exchange], bool]) -> bool:
+        """Whether an exchange that is ``like`` it is on its way or waits."""
+        return any(map(like, (*((self.active,) if self.active is not None else ()), *self._queue)))
+
     def waiting(self) -> tuple[Exchange, ...]:
-        """Exchanges that have not begun; they are taken out."""
+        """Exchanges that have not begun; they are taken out, and are their taker's to begin or to abandon."""
         waiting, self._queue = tuple(self._queue), deque()
         return waiting
 
     def _begin(self, now: float) -> None:
         while self.active is None and self._queue and not self.closed:
             exchange = self._queue.popleft()
-            payloads = exchange.request(self, now)
+            if exchange.held is None:
+                exchange.held = Holdings(self.context)
+            try:
+                payloads = exchange.request(self, now)
+            except BaseException:
+                exchange.over()
+                raise
             if payloads is None:
+                exchange.over()
                 continue
             self.active = exchange
             self.stillborn.clear()
@@ -160,7 +193,7 @@ class Dialogue(ABC):
             self.context.emit(Datagram(local, remote, marker + datagram))
 
     def _repeat_at(self, when: float) -> None:
-        self._repeat = self.context.timers.at(when, self._repeat_request)
+        self._repeat = self.context.timers.at(when, self._repeat_request, lambda: self)
 
     def _stop_repeating(self) -> None:
         if self._repeat is not None:
@@ -216,8 +249,10 @@ class Dialogue(ABC):
         self._transmit(self._responses.answer((response,)), local, remote)
 
     def repeat_init(self, local: Socket, remote: Socket) -> None:
-        """The IKE_SA_INIT came again."""
-        if self._responses.expected == 1:
+        """The IKE_SA_INIT came again: who did not get the answer asks a few times; an address that somebody else writes there is not
+        sent more than that."""
+        if self._responses.expected == 1 and self._inits_repeated < MAX_INITS_REPEATED:
+            self._inits_repeated += 1
             self._transmit(self._responses.response, local, remote)
 
     def _asks_again(self, data: bytes) -> bool:
@@ -236,38 +271,41 @@ class Dialogue(ABC):
             return
         if header.exchange != exchange.exchange_type or self.protection is None and remote != self.path.remote:
             return
+        if self.protection is None:
+            self._receive_clear(now, exchange, data)
+            return
         try:
-            if self.protection is None:
-                exchange.received(data)
-                message = Message.parse(data)
-            else:
-                message = self.protection.open(data)
+            message = self.protection.open(data)
             if message is None:
                 return
         except NotAuthentic:
             return
         except PeerError as error:
-            if self.protection is not None:  # otherwise anybody may have sent it
-                self.request_answered()
-                exchange.abandoned(self, now)
-                self.wrong_response(now, error)
+            self._request_answered()
+            self._abandon((exchange,), now)
+            self.wrong_response(now, error)
             return
-        if self.protection is not None:
-            self.heard_from(now, local, remote)
-        self._take(now, exchange, message)
-
-    def _take(self, now: float, exchange: Exchange, message: Message) -> None:
-        """Gives an answer to the exchange that waits for it."""
-        if self.protection is not None:
-            self.request_answered()
+        self.heard_from(now, local, remote)
+        self._request_answered()
+        held = exchange.held  # what it passes on is not in there any more
         try:
             exchange.response(self, now, message)
         except PeerError as error:
             self.wrong_response(now, error)
             return
+        finally:
+            held.release()
         self._begin(now)
 
-    def request_answered(self) -> None:
+    def _receive_clear(self, now: float, exchange: Exchange, data: bytes) -> None:
+        """A response to IKE_SA_INIT. Anybody may have sent it: whatever it is, the exchange goes on."""
+        try:
+            exchange.received(data)
+            exchange.response(self, now, Message.parse(data))
+        except PeerError:
+            return
+
+    def _request_answered(self) -> None:
         """The active exchange is over; the next request gets the next message ID."""
         self._stop_repeating()
         self._requests.answered()
@@ -277,8 +315,22 @@ class Dialogue(ABC):
         """The active exchange was sent back: ``exchange`` takes its place, and its message ID."""
         self._stop_repeating()
         self._requests.again()
+        self.active.pass_on(exchange)
         self.active = None
         self.submit_first(exchange, now)
+
+    def begins_with(self, message_id: int) -> None:
+        """The first request has another ID than 0: IKE_SA_INIT went before."""
+        self._requests.next_id = message_id
+
+    def wait_for_more(self) -> None:
+        """The request was answered, and other answers to it may still come; meanwhile it is not repeated."""
+        self._stop_repeating()
+
+    def go_on_repeating(self, now: float) -> None:
+        """None of the answers was worth anything."""
+        self._stop_repeating()
+        self._repeat_at(self._requests.resume(now))
 
     def request_in_vain(self, tries: int) -> None:
         """An answer that proves nothing says that the request fails: it is repeated a few times at most."""

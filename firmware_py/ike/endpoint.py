@@ -2,18 +2,22 @@
 
 Whoever drives it calls :meth:`Endpoint.receive` for what comes on UDP ports 500 and 4500, :meth:`Endpoint.tick` when
 :attr:`Endpoint.next_timer` is due, and does after each call what :meth:`Endpoint.take` says, in order.
+
+Each datagram, timer and command stands by itself (:mod:`~spigate.firmware_py.ike.boundary`): none raises, but for
+InputError where an operator asks for what cannot be.
 """
 import hashlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from spigate.firmware_py.ike import responder
 from spigate.firmware_py.ike.admission import Cookies, HalfOpen
 from spigate.firmware_py.ike.context import Context, Settings
 from spigate.firmware_py.ike.create_child import CreateChild
 from spigate.firmware_py.ike.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, Output, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, InstallSa, Output, Socket
 from spigate.firmware_py.ike.ike_sa import IkeSa
 from spigate.firmware_py.ike.initiator import Init, Plan, Wanted
 from spigate.firmware_py.ike.message import NO_SPI, Header, Message
@@ -22,9 +26,15 @@ from spigate.firmware_py.ike.pad import Pad, Peer
 from spigate.firmware_py.ike.payloads import Nonce, Notify
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ike.state import State
-from spigate.firmware_py.sa import Selectors
+from spigate.firmware_py.ike.timers import Timer
+from spigate.firmware_py.sa import Sa, Selectors
 
 VERSION = 0x20
+MAX_INIT = 8192
+"""Longest IKE_SA_INIT of a stranger's: with every algorithm and the largest key exchange it is half of that."""
+MAX_WAITING = 256
+"""So many child SAs of one peer may wait to be made."""
+_T = TypeVar("_T")
 
 
 class Endpoint:
@@ -46,8 +56,10 @@ class Endpoint:
         self._cookies = Cookies(limits.cookie_seconds, random)
         self._half_open = HalfOpen(limits)
         self._inits: dict[tuple[bytes, Socket], tuple[bytes, IkeSa]] = {}
+        self._open: dict[IkeSa, None] = {}
         self._plans: dict[IkeSa, Plan] = {}
         self._stopped: set[str] = set()
+        self._retries: dict[str, Timer] = {}
         self._loaded = False
 
     # What comes out
@@ -67,6 +79,11 @@ class Endpoint:
     def ikes(self) -> Iterator[IkeSa]:
         """All IKE SAs that are not closed, for tables; to be read only."""
         return iter([ike for ike in self._context.ikes.values() if ike.state != State.GONE])
+
+    def census(self) -> dict[str, int]:
+        """What is reserved, kept and waited for, by kind."""
+        return {**self._context.census(), "half_open": len(self._half_open), "inits": len(self._inits),
+                "plans": len(self._plans)}
 
     @property
     def half_open(self) -> int:
@@ -91,25 +108,31 @@ class Endpoint:
             if data[:4] != MARKER:
                 return False
             data = data[4:]
+        self._within(now, lambda: self._receive(now, data, local, remote))
+        return True
+
+    def _within(self, now: float, call: Callable[[], _T], ike: IkeSa | None = None) -> _T | None:
+        return self._context.boundary.run(now, call, lambda: ike)
+
+    def _receive(self, now: float, data: bytes, local: Socket, remote: Socket) -> None:
         try:
             header = Header.parse(data)
         except InvalidMajorVersion:
             self._refuse_version(data, local, remote)
-            return True
+            return
         except PeerError:
-            return True
+            return
         if header.exchange == ExchangeType.IKE_SA_INIT and not header.response:
             if header.initiator and header.spi_r == NO_SPI and header.spi_i != NO_SPI and header.message_id == 0:
                 self._begun(now, data, local, remote)
-            return True
-        ike = self._context.ikes.get(header.spi_r if header.initiator else header.spi_i)
-        if ike is not None and _belongs(header, ike):
-            ike.receive(now, header, data, local, remote)
-        return True
+            return
+        found = self._context.ikes.get(header.spi_r if header.initiator else header.spi_i)
+        for ike in found.addressed(header) if found is not None else ():
+            self._within(now, lambda ike=ike: ike.receive(now, header, data, local, remote), ike)
 
     def _refuse_version(self, data: bytes, local: Socket, remote: Socket) -> None:
         """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
-        if data[17] > VERSION | 0x0F and not data[19] & 0x20:
+        if data[17] > VERSION | 0x0F and not data[19] & 0x20 and self._context.pad.candidates(remote.address):
             answer = Message(data[:8], data[8:16], data[18], False, True, int.from_bytes(data[20:24]),
                              (Notify(NotifyType.INVALID_MAJOR_VERSION),))
             self._send(answer.pack(), local, remote)
@@ -124,7 +147,10 @@ class Endpoint:
     # Handshakes that peers begin
 
     def _begun(self, now: float, data: bytes, local: Socket, remote: Socket) -> None:
-        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept."""
+        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept; then, as long as its IKE SA stands, what it
+        was: it may come twice, and the second time late."""
+        if data[:8] in self._context.ikes:
+            return  # an SPI of this side's: its own message came back
         key, digest = (data[:8], remote), hashlib.sha256(data).digest()
         known = self._inits.get(key)
         if known is not None and known[0] == digest:
@@ -135,7 +161,9 @@ class Endpoint:
         if not candidates:
             self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
-        message = None
+        if len(data) > MAX_INIT:
+            self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT of {len(data)} bytes")
+            return
         try:
             message = Message.parse(data)
             if not self._admitted(now, message, local, remote):
@@ -154,12 +182,14 @@ class Endpoint:
     def _admitted(self, now: float, message: Message, local: Socket, remote: Socket) -> bool:
         """Whether there is room for one more handshake, and under load, whether its beginner has the address that it
         says it has. The others are asked for a cookie, or dropped."""
-        if self._half_open.loaded != self._loaded:
-            self._loaded = self._half_open.loaded
-            text = f"{len(self._half_open)} handshakes are half open; cookies are " + (
-                "asked for" if self._loaded else "not asked for any more")
+        half_open = self._half_open
+        loaded = half_open.load(now) >= self._context.settings.limits.cookie_threshold
+        if loaded != self._loaded:
+            self._loaded = loaded
+            text = f"{len(half_open)} handshakes are half open and {half_open.load(now) - len(half_open)} failed lately; cookies " \
+                   f"are {'asked for' if loaded else 'not asked for any more'}"
             self._of_stranger(now, EventKind.UNDER_LOAD, remote, text)
-        if self._loaded:
+        if half_open.asks(now, remote.address):
             nonce, cookie = message.one(Nonce).data, message.notify(NotifyType.COOKIE)
             asked = nonce, remote.address, message.spi_i
             if cookie is None or not self._cookies.valid(now, cookie.data, *asked):
@@ -167,23 +197,31 @@ class Endpoint:
                                  (Notify(NotifyType.COOKIE, self._cookies.make(now, *asked)),))
                 self._send(answer.pack(), local, remote)
                 return False
-        return self._half_open.room(remote.address)
+        if not half_open.room(remote.address):
+            return False
+        if half_open.full:  # whoever means it is through in a moment
+            next(iter(self._open)).close(now, EventKind.IKE_FAILED, "too many handshakes are half open")
+        return True
 
     def _keep(self, now: float, ike: IkeSa, key: tuple[bytes, Socket], digest: bytes) -> None:
         address = key[1].address
         self._inits[key] = digest, ike
+        self._open[ike] = None
         self._half_open.add(address)
-        deadline = self._context.timers.at(
-            now + self._context.settings.limits.half_open_seconds,
-            lambda then: ike.close(then, EventKind.IKE_FAILED, "the peer did not finish the handshake"))
+        ike.deadline(now, self._context.settings.limits.half_open_seconds, "the peer did not finish the handshake")
 
-        def settled() -> None:
-            deadline.cancel()
+        def settled(then: float) -> None:
             self._half_open.remove(address)
-            if self._inits.get(key, (b"", None))[1] is ike:
-                del self._inits[key]
+            if ike.state != State.ESTABLISHED:
+                self._half_open.failed(then, address)
+            del self._open[ike]
 
-        ike.on_settled, ike.on_gone = settled, self._gone
+        def gone(then: float, ended: IkeSa) -> None:
+            if self._inits.get(key, (b"", None))[1] is ended:
+                del self._inits[key]
+            self._gone(then, ended)
+
+        ike.on_settled, ike.on_gone = settled, gone
 
     # What the operator and the data plane say
 
@@ -191,7 +229,7 @@ class Endpoint:
         """Begins with all peers that are configured so."""
         for peer in self._context.pad:
             if peer.initiate:
-                self.initiate(now, peer.name)
+                self._restart(now, peer)
 
     def initiate(self, now: float, peer: str, child: str | None = None, packet: Selectors | None = None) -> None:
         """Sets up an IKE SA with ``peer``, or on the one that stands, ``child``; None: all that are configured so.
@@ -203,22 +241,33 @@ class Endpoint:
         InputError
             No such peer or child, or a peer without an address.
         """
+        self._context.boundary.run(now, lambda: self._initiate(now, peer, child, packet), command=True)
+
+    def _initiate(self, now: float, peer: str, child: str | None, packet: Selectors | None) -> None:
         entry = self._context.pad[peer]
-        wanted = [Wanted(entry.child(child), packet)] if child is not None else [
-            Wanted(each) for each in entry.children if each.initiate]
+        wanted = [Wanted(each, packet) for each in entry.parts_of(child, packet)] if child is not None else [
+            Wanted(each) for each in entry.parts if each.initiate]
         self._stopped.discard(peer)
         standing = [ike for ike in self._context.with_peer(entry) if ike.state == State.ESTABLISHED]
         begun = [ike for ike in self._plans if ike.peer is entry and ike.state == State.CONNECTING]
         if standing:
-            made = {each.config.name for each in standing[-1].children.values()}
+            made = {each.config for each in standing[-1].children.values()}
             for each in wanted:
-                if child is not None or each.config.name not in made:
-                    standing[-1].submit(CreateChild(each.config, packet=packet), now)
+                if child is not None or each.config not in made:
+                    self._within(now, lambda each=each: self._create(now, standing[-1], each), standing[-1])
         elif begun:
             plan = self._plans[begun[-1]]
-            plan.wanted += [each for each in wanted if each not in plan.wanted]
+            plan.wanted += [each for each in wanted if each not in plan.wanted][:MAX_WAITING - len(plan.wanted)]
         else:
             self._connect(now, entry, wanted)
+
+    def _create(self, now: float, ike: IkeSa, wanted: Wanted) -> None:
+        """Makes a child SA, unless the very same one is on its way, or too many are."""
+        def same(each: object) -> bool:
+            return isinstance(each, CreateChild) and each.replaces is None and Wanted(each.config, each.packet) == wanted
+
+        if ike.queued < MAX_WAITING and not ike.plans(same):
+            ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
     def _connect(self, now: float, peer: Peer, wanted: list[Wanted]) -> None:
         peer.need_address()
@@ -227,19 +276,28 @@ class Endpoint:
         ike = IkeSa(self._context, initiator=True, spi_i=self._context.ike_spi(), spi_r=NO_SPI,
                     path=Path(Socket(peer.local_address, port), Socket(peer.address, port)), peer=peer, now=now)
         self._plans[ike] = plan
-        ike.on_settled = lambda: self._plans.pop(ike)
+        ike.on_settled = lambda then: self._plans.pop(ike)
         ike.on_gone = self._gone
+        ike.deadline(now, self._context.settings.handshake_seconds, "the handshake took too long")
         ike.submit(Init(plan), now)
 
     def _gone(self, now: float, ike: IkeSa) -> None:
         """An IKE SA ended. What the operator wants to stand is begun again after a while."""
         peer = ike.peer
         if peer is not None and peer.initiate and peer.name not in self._stopped:
-            self._context.timers.at(now + peer.retry_seconds, lambda then: self._restart(then, peer))
+            self._retry(now, peer)
 
     def _restart(self, now: float, peer: Peer) -> None:
         if peer.name not in self._stopped and not any(self._context.with_peer(peer)):
             self.initiate(now, peer.name)
+            if not any(self._context.with_peer(peer)):  # something went wrong that nobody expected
+                self._retry(now, peer)
+
+    def _retry(self, now: float, peer: Peer) -> None:
+        """Once at a time, whatever ended."""
+        waiting = self._retries.get(peer.name)
+        if waiting is None or not waiting.active:
+            self._retries[peer.name] = self._context.timers.at(now + peer.retry_seconds, lambda then: self._restart(then, peer))
 
     def terminate(self, now: float, peer: str, child: str | None = None) -> None:
         """Ends all IKE SAs with ``peer``, and begins none again; or only its child SAs ``child``. Raises InputError."""
@@ -248,12 +306,17 @@ class Endpoint:
             entry.child(child)
         else:
             self._stopped.add(peer)
-        for ike in self._context.with_peer(entry):
+        why = "the operator wants it so"
+
+        def end(ike: IkeSa) -> None:
             if child is None:
-                ike.delete(now, "the operator wants it so")
-                continue
+                ike.delete(now, why)
+                return
             for each in [each for each in ike.children.values() if each.config.name == child]:
-                ike.delete_child(each, now, "the operator wants it so")
+                ike.delete_child(each, now, why)
+
+        for ike in self._context.with_peer(entry):
+            self._within(now, lambda ike=ike: end(ike), ike)
 
     def stop(self, now: float) -> None:
         """Ends everything, and tells the peers."""
@@ -265,23 +328,24 @@ class Endpoint:
         entry = self._context.pad[peer]
         if child is not None:
             entry.child(child)
-        for ike in self._context.with_peer(entry):
+
+        def renew(ike: IkeSa) -> None:
             if child is None:
                 ike.rekey(now)
-                continue
+                return
             for each in [each for each in ike.children.values() if each.config.name == child]:
                 ike.rekey_child(each, now)
 
-    def expired(self, now: float, spi: int, *, hard: bool) -> None:
-        """The data plane says that the SA with ``spi``, in or out, used up its bytes, packets or sequence numbers:
-        the soft limit, so that it is replaced, or the ``hard`` one."""
+        for ike in self._context.with_peer(entry):
+            self._within(now, lambda ike=ike: renew(ike), ike)
+
+    def expired(self, now: float, sa: Sa, *, hard: bool) -> None:
+        """The data plane says that ``sa``, in or out, used up its bytes, packets or sequence numbers: the soft limit, so
+        that it is replaced, or the ``hard`` one, so that it ends."""
         for ike in self.ikes:
-            for child in list(ike.children.values()):
-                if spi in (child.inbound.spi, child.outbound.spi):
-                    if hard:
-                        ike.delete_child(child, now, "it is used up")
-                    elif not child.rekeying:
-                        ike.rekey_child(child, now)
+            for child in [child for child in ike.children.values() if child.is_of(sa)]:
+                end = child.end if hard else lambda then, why, child=child, ike=ike: ike.rekey_child(child, then)
+                self._within(now, lambda end=end: end(now, "it is used up"), ike)
 
     def alive(self, now: float, spi: int) -> None:
         """The data plane says that an authentic packet came on the inbound SA with ``spi``: its peer lives."""
@@ -289,21 +353,22 @@ class Endpoint:
             if spi in ike.children:
                 ike.heard = now
 
-    def moved(self, spi: int, local: Socket, remote: Socket) -> None:
+    def moved(self, now: float, spi: int, local: Socket, remote: Socket) -> None:
         """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from elsewhere than its
         peer was."""
         for ike in self.ikes:
             if spi in ike.children:
-                ike.follow(local, remote)
+                self._within(now, lambda ike=ike: ike.follow(now, local, remote), ike)
+
+    def undone(self, now: float, output: Output, error: Exception) -> None:
+        """What :meth:`take` wanted could not be done: where an SA was to be installed, its child SA ends, and the peer is
+        told. Nothing is left half there."""
+        self._context.boundary.tell(None, error)
+        if isinstance(output, InstallSa):
+            for ike in self.ikes:
+                for child in [child for child in ike.children.values() if child.is_of(output.sa)]:
+                    self._within(now, lambda child=child: child.end(now, "the data plane could not take it"), ike)
 
     def expects(self, spi: int) -> bool:
         """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may still be on its way."""
         return self._context.expects(spi)
-
-
-def _belongs(header: Header, ike: IkeSa) -> bool:
-    """Whether both SPIs are the IKE SA's; the responder's may not be known yet."""
-    if header.spi_i != ike.spi_i:
-        return False
-    return header.spi_r == ike.spi_r or (ike.spi_r == NO_SPI and header.response
-                                         and header.exchange == ExchangeType.IKE_SA_INIT)

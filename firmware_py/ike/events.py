@@ -10,6 +10,8 @@ from spigate.firmware_py.policy import Policy
 from spigate.firmware_py.sa import Address, Sa
 
 IKE_PORT, NAT_PORT = 500, 4500
+MAX_TEXT = 1024
+"""Characters of an event's text."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class RemovePolicy:
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """What happened. INTERNAL: something that nobody expected, which ended one IKE SA at most."""
 
     IKE_UP = "ike-up"
     IKE_FAILED = "ike-failed"
@@ -86,6 +88,7 @@ class EventKind(StrEnum):
     CHILD_DOWN = "child-down"
     UNDER_LOAD = "under-load"
     REFUSED = "refused"
+    INTERNAL = "internal-error"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Event:
     peer : str
         Configured name, or the address where it is not known yet.
     text : str
-        One sentence of what and why.
+        One sentence of what and why, cut at :data:`MAX_TEXT` characters: much of it may be a stranger's.
     ike : str
         The IKE SA: its SPIs in hexadecimal, joined by a hyphen.
     child : str
@@ -113,6 +116,10 @@ class Event:
     ike: str = ""
     child: str = ""
     count: int = 1
+
+    def __post_init__(self):
+        if len(self.text) > MAX_TEXT:
+            object.__setattr__(self, "text", self.text[:MAX_TEXT - 4] + " ...")
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,23 @@ Sent = Callable[[Message, tuple[bytes, ...]], None]
 
 class Exchange(ABC):
     """One exchange that this side begins on an IKE SA, ``ike``: made, queued, asked for its request when its turn
-    comes, and given the response."""
+    comes, and given the response.
+
+    What it reserves is in ``held``, which it has from its request on, and which is released when it is over, whichever
+    way; what is to outlive it is taken out before, by a child SA or by the exchange that follows.
+    """
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
+    held = None  # a Holdings; no annotation, so that it is no field of those that are dataclasses
+
+    def pass_on(self, successor: "Exchange") -> None:
+        """``successor`` goes on with what this one holds."""
+        successor.held = self.held.move()
+
+    def over(self) -> None:
+        """It has ended. May be called again."""
+        if self.held is not None:
+            self.held.release()
 
     @abstractmethod
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:

@@ -98,13 +98,15 @@ def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Ide
         raise AuthenticationFailed(f"the peer is {who}, where {ike.peer.remote_identity} is expected")
     if auth is None:
         raise AuthenticationFailed("no AUTH payload: the peer wants EAP")
+    if any(who == peer.local_identity for peer in ike.context.pad):
+        raise AuthenticationFailed(f"the peer says that it is {who}, which is this side")
     octets = transcript.octets(ike, identity, of_initiator=not ike.initiator)
     credential = ike.peer.remote_credential
     if isinstance(credential, Shared):
         authentication.verify_psk(auth, _secret(credential), ike.suite.prf, octets)
     else:
         certificate = credential.verify(message.all(Cert), who, ike.context.utc())
-        authentication.verify_signature(auth, certificate.public_key(), octets)
+        authentication.verify_signature(auth, certificate.public_key(), octets, transcript.hashes)
     return who
 
 
@@ -127,3 +129,13 @@ def drop_stale(ike: "IkeSa", now: float) -> None:
         stands = other.state == State.ESTABLISHED
         if other is not ike and stands and other.identity == ike.identity and other.established < ike.created:
             other.close(now, EventKind.IKE_DOWN, "the peer began anew")
+
+
+def bound_ike_sas(ike: "IkeSa", now: float) -> None:
+    """One more IKE SA for an identity: where it has as many as it may have, the one that was not heard for longest makes
+    room. So a peer that comes back without INITIAL_CONTACT is never locked out, and never has more than that."""
+    others = [other for other in ike.context.with_peer(ike.peer)
+              if other is not ike and other.state == State.ESTABLISHED and other.identity == ike.identity]
+    others.sort(key=lambda other: other.heard)
+    for other in others[:max(0, len(others) + 1 - ike.context.settings.ike_sas_per_identity)]:
+        other.dismiss(now, "its identity has too many IKE SAs")

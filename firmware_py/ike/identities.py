@@ -13,6 +13,11 @@ from spigate.firmware_py.ike.errors import AuthenticationFailed, InvalidSyntax
 from spigate.firmware_py.ike.payloads import Identification
 from spigate.firmware_py.ike.registry import IdType, label
 
+MAX_IDENTITY = 1024
+"""Bytes of an identity, and of a certificate's subject, that are looked at: who sends one may be anybody."""
+MAX_OID = 64
+MAX_ARC = 19
+"""Bytes of one arc of an OID: enough for the 128 bits of a UUID (ITU-T X.667)."""
 _ADDRESS_BYTES = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _WORD = re.compile(rb"[!-~]{1,255}")
 _MAIL = re.compile(rb"[!-~]{1,255}@[!-~]{1,255}")
@@ -49,21 +54,26 @@ def _der(data: bytes, tag: int | None = None) -> Iterator[tuple[int, bytes]]:
 
 
 def _oid(data: bytes) -> str:
-    if not data:
-        raise InvalidSyntax("distinguished name with an empty attribute type")
-    arcs, value = [], 0
+    """In dotted decimals. Arcs are bounded: the digits of a number cost the square of its bytes."""
+    if not 1 <= len(data) <= MAX_OID or data[-1] & 0x80:
+        raise InvalidSyntax(f"distinguished name with an attribute type of {len(data)} bytes that is no OID")
+    arcs, value, size = [], 0, 0
     for byte in data:
-        value = value << 7 | byte & 0x7F
+        value, size = value << 7 | byte & 0x7F, size + 1
+        if size > MAX_ARC:
+            raise InvalidSyntax(f"distinguished name with an OID whose arc has more than {MAX_ARC} bytes")
         if not byte & 0x80:
             arcs.append(value)
-            value = 0
-    first = arcs[0] if arcs else 0
+            value, size = 0, 0
+    first = arcs[0]
     root = min(first // 40, 2)
     return ".".join(map(str, (root, first - 40 * root, *arcs[1:])))
 
 
 def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
     """The parts of a Name in DER, in its order. Raises InvalidSyntax."""
+    if len(data) > MAX_IDENTITY:
+        raise InvalidSyntax(f"distinguished name of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at")
     outer = list(_der(data, 0x30))
     if len(outer) != 1:
         raise InvalidSyntax("distinguished name is not one sequence")
@@ -83,7 +93,7 @@ def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
     return tuple(parts)
 
 
-def _folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
+def folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
     """Without regard to case and to how much white space there is (RFC 5280 7.1)."""
     return tuple(frozenset((oid, " ".join(value.split()).casefold()) for oid, value in part) for part in parts)
 
@@ -146,6 +156,8 @@ class Identity:
         ``C=CH, O=Example, CN=gw`` (DN, in the certificate's order), ``keyid:branch-7`` or ``@#00ff`` (KEY_ID, as text
         or in hex). Raises InputError.
         """
+        if len(text.encode()) > MAX_IDENTITY:
+            raise InputError(f"identity of {len(text)} characters: expected at most {MAX_IDENTITY} bytes")
         if text.startswith("@#"):
             try:
                 return cls(IdType.KEY_ID, bytes.fromhex(text[2:]))
@@ -181,6 +193,8 @@ class Identity:
             Its type is none that anybody is known by here.
         """
         kind, data = payload.id_type, payload.data
+        if len(data) > MAX_IDENTITY:
+            raise InvalidSyntax(f"identity of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at")
         if kind in _ADDRESS_BYTES:
             sound = len(data) == _ADDRESS_BYTES[kind]
         elif kind == IdType.FQDN:
@@ -228,7 +242,7 @@ class Identity:
             return False  # a network, and this is no address
         if self.id_type == IdType.DER_ASN1_DN and "=" in pattern and not pattern.startswith(("keyid:", "@")):
             expected = tuple(frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern))
-            return _same_name(_folded(distinguished_name(self.data)), _folded(expected))
+            return _same_name(folded(distinguished_name(self.data)), folded(expected))
         return self._same(Identity.parse(pattern))
 
     def _same(self, other: "Identity") -> bool:
@@ -245,7 +259,7 @@ class Identity:
         """
         if self.id_type == IdType.DER_ASN1_DN:
             names = [distinguished_name(each) for each in (self.data, certificate.subject.public_bytes())]
-            return _folded(names[0]) == _folded(names[1])
+            return folded(names[0]) == folded(names[1])
         try:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:

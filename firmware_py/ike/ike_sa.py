@@ -11,18 +11,30 @@ from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.exchanges import Exchange, Reply
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.keys import IkeKeys
-from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import KEEPALIVE, Path
 from spigate.firmware_py.ike.pad import Peer
 from spigate.firmware_py.ike.payloads import Delete, Notify, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
-from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
+from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.ike.timers import Timer
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.responder import Responder
+
+FOLLOW_SECONDS = 1.0
+"""A peer moves no more often than this."""
+MAX_CANDIDATES, MAX_CANDIDATES_MADE = 8, 32
+"""So many answers to one IKE_SA_INIT are taken for possible at once, and in all."""
+CANDIDATE_SECONDS = 1.0
+"""So long one waits for another."""
+TRIES_IN_VAIN = 2
+"""So often IKE_SA_INIT is repeated after an answer that proves nothing said that it is in vain."""
+MAX_ANCESTORS = 4
+DELETING_SECONDS = 180.0
+"""So long a peer has to confirm a deletion: longer than it is repeated, unless something else has to be answered first."""
 
 
 class IkeSa(Dialogue):
@@ -53,8 +65,15 @@ class IkeSa(Dialogue):
         As in :class:`~spigate.firmware_py.ike.children.ChildSa`, of the IKE SA itself.
     heir, predecessor : IkeSa or None
         What replaced it; what it may replace, as long as that is undecided.
+    ancestors : list of IkeSa
+        Which it replaced and that are not deleted yet: the last few.
+    root : IkeSa or None
+        Of a candidate: the IKE SA whose IKE_SA_INIT it was made by an answer to. Nobody can say who sent that answer
+        until the candidate is authenticated; then it takes the root's place.
+    candidates : list of IkeSa
+        Of a root: those that may still become it.
     on_settled : callable
-        Called when it is established, or gone.
+        Called with the time when it is established, or gone.
     on_gone : callable
         Called with the time and the IKE SA.
     created, established, heard : float
@@ -62,7 +81,7 @@ class IkeSa(Dialogue):
     """
 
     def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path,
-                 peer: Peer | None, now: float):
+                 peer: Peer | None, now: float, root: "IkeSa | None" = None):
         super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path)
         self.peer: Peer | None = None
         self.state = State.CONNECTING
@@ -70,17 +89,28 @@ class IkeSa(Dialogue):
         self.children: dict[int, ChildSa] = {}
         self.handshake: Responder | None = None
         self.pending: creating.FollowUps | None = None
-        self.rekeying = False
+        self.rekeying: rekey_ike.RekeyIke | None = None
         self.rival: tuple[IkeSa, bytes] | None = None
         self.heir: IkeSa | None = None
         self.predecessor: IkeSa | None = None
-        self.on_settled: Callable[[], None] = lambda: None
+        self.ancestors: list[IkeSa] = []
+        self.root = root
+        self.candidates: list[IkeSa] = []
+        self.on_settled: Callable[[float], None] = lambda now: None
         self.on_gone: Callable[[float, IkeSa], None] = lambda now, ike: None
         self.created = self.established = self.heard = now
         self._timers: list[Timer] = []
+        self._stays_until = now
+        self._later: list[Timer] = []
+        self._pending_timer: Timer | None = None
+        self._candidates_made = 0
+        self._first: Exchange | None = None
+        self._why = "the peer does not answer"
         if peer is not None:
             self.know(peer)
-        context.ikes[self.spi] = self
+        if root is None:
+            context.ikes[self.spi] = self
+        context.boundary.born.append(self)
 
     @property
     def alive(self) -> bool:
@@ -88,15 +118,15 @@ class IkeSa(Dialogue):
         return self.state in (State.CONNECTING, State.ESTABLISHED) and self.predecessor is None
 
     @property
-    def _who(self) -> str:
+    def who(self) -> str:
         return self.peer.name if self.peer is not None else str(self.path.remote.address)
 
     def event(self, kind: EventKind, text: str, child: str = "") -> None:
-        self.context.event(kind, self._who, text, self.name, child)
+        self.context.event(kind, self.who, text, self.name, child)
 
     def unproved(self, now: float, kind: EventKind, text: str) -> None:
         """An event that anybody may have brought about."""
-        self.context.strangers.tell(now, Event(kind, self._who, text, self.name))
+        self.context.strangers.tell(now, Event(kind, self.who, text, self.name))
 
     def know(self, peer: Peer) -> None:
         """The peer said which entry it is of."""
@@ -105,12 +135,90 @@ class IkeSa(Dialogue):
         self.repeat_requests(peer.retransmission)
 
     def submit_later(self, exchange: Exchange, now: float, seconds: float) -> None:
-        """Begins ``exchange`` after a while, unless the IKE SA is gone by then."""
-        self.context.timers.at(now + seconds, lambda then: self.last_heir.submit(exchange, then))
+        """Begins ``exchange`` after a while, on what this IKE SA has become by then, unless that is gone."""
+        self._later = [timer for timer in self._later if timer.active]
+        self._later.append(self.context.timers.at(now + seconds, lambda then: self.last_heir.submit(exchange, then),
+                                                  lambda: self.last_heir))
+
+    def keep_pending(self, pending: creating.FollowUps, now: float, seconds: float) -> None:
+        """What a peer began, in place of what it began before; dropped if it does not go on in time."""
+        self.drop_pending()
+        self.pending = pending
+        self._pending_timer = self.context.timers.at(now + seconds, lambda then: self.drop_pending(), lambda: self)
+
+    def drop_pending(self) -> None:
+        """The peer goes on with it, or never will."""
+        if self.pending is not None:
+            pending, self.pending = self.pending, None
+            self._pending_timer.cancel()
+            pending.held.release()
+
+    # A handshake that this side begins: candidates
+
+    def candidate(self, spi_r: bytes, now: float) -> "IkeSa | None":
+        """An IKE SA for one answer to this one's IKE_SA_INIT. None: there were too many already."""
+        pending = sum(each.state == State.CONNECTING for each in self.candidates)
+        if pending >= MAX_CANDIDATES or self._candidates_made >= MAX_CANDIDATES_MADE:
+            return None
+        self._candidates_made += 1
+        made = IkeSa(self.context, initiator=True, spi_i=self.spi_i, spi_r=spi_r, path=replace(self.path), peer=self.peer,
+                     now=now, root=self)
+        made.begins_with(1)
+        self.candidates.append(made)
+        return made
+
+    def go_on_with(self, exchange: Exchange, now: float) -> None:
+        """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the others are lost, or
+        after a while. An IKE_SA_INIT that came twice may have two answers of the peer's, of which one is enough."""
+        self._first = exchange
+        if any(each is not self and each.state == State.CONNECTING for each in self.root.candidates):
+            self._at(now + CANDIDATE_SECONDS, self._go_on)
+        else:
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        exchange, self._first = self._first, None
+        if exchange is not None:
+            self.submit_first(exchange, now)
+
+    def addressed(self, header: Header) -> "list[IkeSa]":
+        """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a peer's may be
+        several's."""
+        if header.spi_i != self.spi_i:
+            return []
+        if header.exchange == ExchangeType.IKE_SA_INIT:
+            return [self] if header.response and self.protection is None else []
+        return [each for each in (self, *self.candidates) if each.protection is not None and each.spi_r == header.spi_r]
+
+    def lost(self, now: float, why: str) -> None:
+        """A candidate was not the peer, or not as it must be: that proves nothing, so that others are waited for, and asked
+        for a few times more."""
+        self._why = why
+        self.unproved(now, EventKind.REFUSED, f"an answer that proves nothing: {why}")
+        left = [each for each in self.candidates if each.state == State.CONNECTING]
+        for each in left:
+            self.context.boundary.step(lambda each=each: each._go_on(now))
+        if not left:
+            self.request_in_vain(TRIES_IN_VAIN)
+            self.go_on_repeating(now)
+
+    def _won(self, now: float) -> None:
+        """A candidate is the peer: it takes the place of its root, and nothing else is left of that."""
+        root, self.root = self.root, None
+        root.candidates.remove(self)
+        self.context.ikes[self.spi] = self
+        self.created, self.on_gone = root.created, root.on_gone
+        root.dissolve(now)
+
+    def dissolve(self, now: float) -> None:
+        """Ends without a word: what it stood for is elsewhere, or was nobody."""
+        if self.state != State.GONE:
+            self.state = State.GONE
+            self._leave(now)
 
     def given_up(self, now: float) -> None:
         if self.state == State.CONNECTING:
-            self.close(now, EventKind.IKE_FAILED, "the peer does not answer")
+            self.close(now, EventKind.IKE_FAILED, self._why)
         elif self.state == State.ESTABLISHED:
             self.close(now, EventKind.PEER_DEAD, "the peer does not answer any more")
         else:
@@ -128,7 +236,7 @@ class IkeSa(Dialogue):
                 of_ike = message.one(SecurityAssociation).proposals[0].protocol == ProtocolId.IKE
                 return (rekey_ike if of_ike else create_child).answer(self, now, message)
             case ExchangeType.IKE_FOLLOWUP_KE:
-                return creating.answer_follow_up(self, message)
+                return creating.answer_follow_up(self, now, message)
             case ExchangeType.INFORMATIONAL:
                 return informational.answer(self, now, message)
         raise InvalidSyntax(f"exchange {message.exchange} has no place here")
@@ -154,19 +262,33 @@ class IkeSa(Dialogue):
         else:
             self.delete(now, str(error))
 
+    def receive(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+        """A datagram whose SPIs are those of this IKE SA. From where the peer may not be, it is neither looked at nor answered:
+        anybody can send a copy of what was said from an address of somebody else's."""
+        if self._may_be_at(remote):
+            super().receive(now, header, data, local, remote)
+
+    def _may_be_at(self, remote: Socket) -> bool:
+        if self.peer is not None:
+            return self.peer.may_come_from(remote.address)
+        return remote == self.path.remote or bool(self.context.pad.candidates(remote.address))
+
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
         """An authentic message that is no repetition came along ``local`` and ``remote`` (RFC 7296 2.23)."""
         self.heard = now
         if self.state == State.CONNECTING and not self.initiator:
             self.path = replace(self.path, local=local, remote=remote)
         else:
-            self.follow(local, remote)
+            self.follow(now, local, remote)
 
-    def follow(self, local: Socket, remote: Socket) -> None:
+    def follow(self, now: float, local: Socket, remote: Socket) -> None:
         """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
-        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23)."""
-        if self.path.remote_nat and not self.path.local_nat and remote != self.path.remote:
-            self.event(EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
+        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23). Who only changes addresses of
+        what passes, without keys, can move a peer too: so that happens no more often than FOLLOW_SECONDS."""
+        if (self.path.remote_nat and not self.path.local_nat and remote != self.path.remote and self._may_be_at(remote)
+                and now >= self._stays_until):
+            self._stays_until = now + FOLLOW_SECONDS
+            self.unproved(now, EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
             for child in self.children.values():
                 child.move(self.path)
@@ -176,13 +298,15 @@ class IkeSa(Dialogue):
     def establish(self, now: float) -> None:
         """Both sides are shown to be who they say, or the IKE SA replaces one of which that is so."""
         self.state, self.established, self.handshake = State.ESTABLISHED, now, None
-        self._settle()
+        if self.root is not None:
+            self._won(now)
+        self._settle(now)
         peer = self.peer
         if peer.rekey_seconds is not None:
             wait = peer.rekey_seconds * (1 - peer.jitter * self.context.fraction())
             self._at(now + wait, lambda then: self.rekey(then))
         if peer.lifetime_seconds is not None:
-            self._at(now + peer.lifetime_seconds, lambda then: self.delete(then, "its lifetime is over"))
+            self._at(now + peer.lifetime_seconds, lambda then: self.end(then, "its lifetime is over"))
         if peer.dpd_seconds is not None:
             self._at(now + peer.dpd_seconds, self._ask_if_alive)
         if self.path.local_nat and peer.keepalive_seconds is not None:
@@ -194,12 +318,19 @@ class IkeSa(Dialogue):
             self.submit(rekey_ike.RekeyIke(self), now)
 
     def rekey_child(self, child: "ChildSa", now: float) -> None:
-        """Replaces a child SA."""
-        self.submit(create_child.CreateChild(child.config, replaces=child), now)
+        """Replaces a child SA, if that is not under way. Only once, however often it is asked for."""
+        if not child.rekeying and not self.plans(
+                lambda each: isinstance(each, create_child.CreateChild) and each.replaces is child):
+            self.submit(create_child.CreateChild(child.config, replaces=child), now)
 
     def delete_child(self, child: "ChildSa", now: float, why: str) -> None:
-        """Ends a child SA and tells the peer."""
-        self.submit(informational.DeleteChild(child, why), now)
+        """Ends a child SA as soon as the peer knows, and tells it."""
+        if not self.plans(lambda each: isinstance(each, informational.DeleteChild) and each.child is child):
+            self.submit(informational.DeleteChild(child, why), now)
+
+    def forget_child(self, child: "ChildSa", now: float) -> None:
+        """Tells the peer that a child SA ended."""
+        self.submit(informational.DeleteSpi(child.config.protocol, child.inbound.spi), now)
 
     def spawn(self, now: float, *, initiator: bool, spi_i: bytes, spi_r: bytes, suite: Suite, keys: IkeKeys) -> "IkeSa":
         """An IKE SA that may replace this one: the same two sides, other SPIs and keys."""
@@ -219,6 +350,8 @@ class IkeSa(Dialogue):
             return
         self.state, self.heir = State.REKEYED, heir
         heir.predecessor = None
+        self.drop_pending()
+        heir._inherit(self, now)
         for child in self.children.values():
             child.ike = heir
         heir.children.update(self.children)
@@ -227,10 +360,39 @@ class IkeSa(Dialogue):
         for exchange in self.waiting():
             heir.submit(exchange, now)
 
+    def _inherit(self, ancestor: "IkeSa", now: float) -> None:
+        """Knows all that it replaced, and keeps the last few of them; the peer should have deleted the others."""
+        self._later, ancestor._later = ancestor._later, []
+        known = [each for each in (*ancestor.ancestors, ancestor) if each.state != State.GONE]
+        ancestor.ancestors = []
+        for each in known[:-MAX_ANCESTORS]:
+            each.close(now, EventKind.IKE_DOWN, "replaced, and never deleted")
+        self.ancestors = known[-MAX_ANCESTORS:]
+
     @property
     def last_heir(self) -> "IkeSa":
         """The IKE SA that this one has become."""
-        return self if self.heir is None else self.heir.last_heir
+        last = self
+        while last.heir is not None:
+            last = last.heir
+        return last
+
+    def rekeying_is_over(self, exchange: "rekey_ike.RekeyIke", now: float) -> None:
+        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it did not replace it,
+        the peer's did."""
+        if self.rekeying is not exchange:
+            return
+        self.rekeying = None
+        if self.rival is not None and self.heir is None and self.state != State.GONE:
+            self.hand_over(self.rival[0], now)
+
+    def deadline(self, now: float, seconds: float, why: str) -> None:
+        """Its handshake must have ended by then."""
+        def late(then: float) -> None:
+            if self.state == State.CONNECTING:
+                self.close(then, EventKind.IKE_FAILED, why)
+
+        self._at(now + seconds, late)
 
     def expire(self, now: float, seconds: float) -> None:
         """Goes without a word after a while, if it is not alive then, and the peer did not delete it before."""
@@ -241,13 +403,41 @@ class IkeSa(Dialogue):
         self._at(now + seconds, gone)
 
     def delete(self, now: float, why: str) -> None:
-        """Ends the IKE SA and tells the peer."""
+        """Ends the IKE SA and tells the peer, which has its time to confirm it."""
         if self.state in (State.ESTABLISHED, State.REKEYED):
-            self.waiting()
+            self.abandon_waiting(now)
             self.state = State.DELETING
             self.submit(informational.DeleteIke(why), now)
+            self._at(now + DELETING_SECONDS, lambda then: self.close(then, EventKind.IKE_DOWN, why))
         elif self.state == State.CONNECTING:
             self.close(now, EventKind.IKE_FAILED, why)
+
+    def disown(self, now: float, why: str, error: NotifyType) -> None:
+        """The peer is not who it must be, and believes that all is well (RFC 7296 2.21.2): it is told."""
+        self.state = State.DELETING
+        self._at(now + DELETING_SECONDS, lambda then: self.close(then, EventKind.IKE_FAILED, why))
+        self.submit_first(informational.DeleteIke(why, error), now)
+        if self.root is not None:
+            self.root.lost(now, why)
+
+    def end(self, now: float, why: str) -> None:
+        """A hard limit: its child SAs end at once, whether the peer answers or not, and it is told."""
+        for child in list(self.children.values()):
+            child.remove(now, why, at_once=True)
+        self.delete(now, why)
+
+    def dismiss(self, now: float, why: str) -> None:
+        """Ends at once; the peer is told, and not waited for."""
+        self.delete(now, why)
+        self.close(now, EventKind.IKE_DOWN, why)
+
+    def fail(self, now: float) -> None:
+        """Something went wrong that nobody expected: it ends here and now. What has no peer yet goes on: all that
+        happened is a datagram."""
+        if self.state == State.CONNECTING and self.initiator and self.root is None and self.active is not None:
+            return
+        kind = EventKind.IKE_FAILED if self.state == State.CONNECTING else EventKind.IKE_DOWN
+        self.close(now, kind, "internal error")
 
     def close(self, now: float, kind: EventKind, why: str, *, linger: bool = False) -> None:
         """Ends the IKE SA and its children, here and now.
@@ -259,38 +449,61 @@ class IkeSa(Dialogue):
         """
         if self.state == State.GONE:
             return
-        self.state = State.GONE
-        self._settle()
+        connecting, self.state = self.state == State.CONNECTING, State.GONE
+        tell = self.event if self.handshake is None else lambda kind, why: self.unproved(now, kind, why)
+        self._leave(now, why, linger)
+        step = self.context.boundary.step
+        if self.root is not None:
+            self.root.candidates.remove(self)
+            if connecting:
+                step(lambda: self.root.lost(now, why))
+            return
+        if self.heir is None:  # otherwise it has long given way
+            tell(kind, why)
+        step(lambda: self.on_gone(now, self))
+
+    def _leave(self, now: float, why: str = "", linger: bool = False) -> None:
+        """Gives back all that it has, each thing whatever became of the others."""
+        step = self.context.boundary.step
+        for child in list(self.children.values()):
+            step(lambda child=child: child.remove(now, why))
+        step(lambda: self._settle(now))
+        for timer in (*self._timers, *self._later):
+            timer.cancel()
+        self._timers, self._later, self.handshake, self._first = [], [], None, None
+        self.drop_pending()
+        self.fall_silent(now)
         if self.predecessor is not None:  # a rival that is gone replaces nothing
             self.predecessor.rival = None
-        for child in list(self.children.values()):
-            child.remove(now, why)
-        for timer in self._timers:
-            timer.cancel()
-        unfinished = self.fall_silent()
-        if self.heir is None:  # otherwise it has long given way
-            if self.handshake is not None:
-                self.unproved(now, kind, why)
+        if self.rival is not None and self.rival[0].predecessor is self:
+            step(lambda: self.rival[0].close(now, EventKind.IKE_DOWN, why))
+        candidates, self.candidates = self.candidates, []
+        for each in candidates:
+            step(lambda each=each: each.dissolve(now))
+        if self.root is None and self.context.ikes.get(self.spi) is self:
+            if linger:
+                self._linger(now)
             else:
-                self.event(kind, why)
-        for exchange in unfinished:
-            exchange.abandoned(self, now)
-        if linger:
-            self.context.timers.at(now + self.context.settings.closed_seconds, lambda then: self._forget())
-        else:
-            self._forget()
-        self.on_gone(now, self)
+                self._forget()
 
-    def _settle(self) -> None:
-        settled, self.on_settled = self.on_settled, lambda: None
-        settled()
+    def _linger(self, now: float) -> None:
+        context = self.context
+        context.lingering.add(self, self.path.remote.address, self._forget)
+        self._timers.append(context.timers.at(now + context.settings.closed_seconds, lambda then: self._forget()))
+
+    def _settle(self, now: float) -> None:
+        settled, self.on_settled = self.on_settled, lambda now: None
+        settled(now)
 
     def _forget(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self.context.lingering.remove(self)
         self.context.ikes.pop(self.spi, None)
 
     def _at(self, when: float, call: Callable[[float], None]) -> None:
         self._timers = [timer for timer in self._timers if timer.active]
-        self._timers.append(self.context.timers.at(when, call))
+        self._timers.append(self.context.timers.at(when, call, lambda: self))
 
     def _ask_if_alive(self, now: float) -> None:
         """Dead peer detection (RFC 7296 2.4)."""

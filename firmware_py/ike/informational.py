@@ -12,6 +12,9 @@ from spigate.firmware_py.ike.registry import NotifyType, ProtocolId
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
+MAX_STILLBORN = 16
+"""An exchange makes one child SA, so that more than a few are never meant."""
+
 
 class Liveness(Exchange):
     """An empty request: any answer will do."""
@@ -24,25 +27,26 @@ class Liveness(Exchange):
 
 
 class DeleteChild(Exchange):
-    """Ends a child SA."""
+    """Ends a child SA, when the peer has answered or cannot any more."""
 
     def __init__(self, child: ChildSa, why: str):
-        self._child = child
+        self.child = child
         self._why = why
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
-        child = self._child
+        child = self.child
         if child.state == ChildState.GONE:
             return None
         child.state = ChildState.DELETING
+        self.held.at_release(lambda: child.remove(ike.context.boundary.now, self._why))
         return (Delete(child.config.protocol, (child.inbound.spi.to_bytes(4),)),)
 
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
-        self._child.remove(now, self._why)
+        pass  # whatever it says, the child goes with the exchange
 
 
 class DeleteSpi(Exchange):
-    """Ends a child SA that the peer believes in, and that never was."""
+    """Ends a child SA that the peer believes in, and that is no more, or never was."""
 
     def __init__(self, protocol: ProtocolId, spi: int):
         self._payload = Delete(protocol, (spi.to_bytes(4),))
@@ -77,14 +81,13 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
         return Reply((), lambda answer, datagrams: ike.close(
             now, EventKind.IKE_FAILED, "the peer says that authentication failed", linger=True))
+    theirs = {(child.config.protocol, child.outbound.spi.to_bytes(4)): child for child in ike.children.values()} if deletes else {}
     confirmed: dict[ProtocolId, list[bytes]] = {}
     for delete in deletes:
         for spi in delete.spis:
-            number = int.from_bytes(spi)
-            child = next((each for each in ike.children.values() if each.outbound.spi == number
-                          and each.config.protocol == delete.protocol), None)
+            child = theirs.pop((delete.protocol, spi), None)
             if child is None:
-                if ike.active is not None:
+                if ike.active is not None and len(ike.stillborn) < MAX_STILLBORN:
                     ike.stillborn.add((delete.protocol, spi))
                 continue
             if child.state != ChildState.DELETING:  # otherwise it was told already (RFC 7296 1.4.1)

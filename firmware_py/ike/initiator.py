@@ -1,4 +1,5 @@
 """The first exchanges, from the side that begins (RFC 7296 1.2, RFC 9242, RFC 9370)."""
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -6,14 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.create_child import CreateChild, make_child
+from spigate.firmware_py.ike.create_child import CreateChild, make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
 from spigate.firmware_py.ike.errors import AuthenticationFailed, InvalidSyntax, PeerError
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchanges import Exchange, error_in, says
-from spigate.firmware_py.ike.handshake import Transcript, capabilities, prove, update_keys, verify
+from spigate.firmware_py.ike.handshake import Transcript, bound_ike_sas, capabilities, prove, update_keys, verify
 from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.informational import DeleteIke, DeleteSpi
+from spigate.firmware_py.ike.ike_sa import TRIES_IN_VAIN
+from spigate.firmware_py.ike.informational import DeleteSpi
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.pad import ChildConfig
 from spigate.firmware_py.ike.payloads import (
@@ -26,7 +28,6 @@ from spigate.firmware_py.ike.payloads import (
     SecurityAssociation,
 )
 from spigate.firmware_py.ike.registry import ADDITIONAL_KEY_EXCHANGES, ExchangeType, NotifyType
-from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.sa import Selectors
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 TRIES = 6
 """How often IKE_SA_INIT is begun again because of a cookie or a group: whoever answers so may be anybody."""
-TRIES_IN_VAIN = 2
 MAX_COOKIE = 64
 
 
@@ -62,7 +62,11 @@ class Plan:
 
 @dataclass
 class Init(Exchange):
-    """IKE_SA_INIT, with what earlier tries of it taught."""
+    """IKE_SA_INIT, with what earlier tries of it taught.
+
+    Nothing that comes back proves anything (RFC 7296 2.4, 2.21.1). Each answer that may be the peer's makes a candidate,
+    on which the handshake goes on; this exchange stays, and ends when one of them is authenticated, or in time.
+    """
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.IKE_SA_INIT
 
@@ -71,23 +75,26 @@ class Init(Exchange):
     cookie: bytes | None = None
     group: int | None = None
     tries: int = TRIES
+    initiating: exchange.Initiating | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        self._transcript = Transcript()
-        self._raw = b""
+        self._request = self._raw = b""
+        self._seen: set[bytes] = set()
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload]:
         self.nonce = self.nonce or ike.context.random(NONCE_BYTES)
         self._offered = proposals.offer(ike.peer.proposals)
-        self._initiating = exchange.start(self.group or negotiation.first_group(self._offered))
+        group = self.group or negotiation.first_group(self._offered)
+        if self.initiating is None or self.initiating.group != group:  # the same again, with a cookie (2.6)
+            self.initiating = exchange.start(group)
         cookie = [Notify(NotifyType.COOKIE, self.cookie)] if self.cookie is not None else []
         intermediate = [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if _has_additional(self._offered) else []
         detection = nat.detection(ike.spi_i, ike.spi_r, ike.path, ike.peer.force_encapsulation, ike.context.random)
-        return [*cookie, SecurityAssociation(self._offered), KeyExchange(self._initiating.group, self._initiating.public),
+        return [*cookie, SecurityAssociation(self._offered), KeyExchange(self.initiating.group, self.initiating.public),
                 Nonce(self.nonce), *detection, *capabilities(), *intermediate]
 
     def sent(self, ike: "IkeSa", message: Message, datagrams: tuple[bytes, ...]) -> None:
-        self._transcript.request = datagrams[0]
+        self._request = datagrams[0]
 
     def received(self, datagram: bytes) -> None:
         self._raw = datagram
@@ -105,39 +112,48 @@ class Init(Exchange):
                 ike.request_again(replace(self, cookie=cookie.data, tries=self.tries - 1), now)
         elif error is not None:
             group = int.from_bytes(error.data) if error.notify_type == NotifyType.INVALID_KE_PAYLOAD else 0
-            other = group in negotiation.groups(self._offered) - {self._initiating.group}
+            other = group in negotiation.groups(self._offered) - {self.initiating.group}
             if self.tries > 0 and other:
                 ike.request_again(replace(self, group=group, tries=self.tries - 1), now)
             else:
-                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}")
+                offered = error.notify_type == NotifyType.NO_PROPOSAL_CHOSEN
+                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}"
+                              + (f"; offered was {proposals.texts(self._offered)}" if offered else ""))
         else:
             self._agreed(ike, now, message)
 
     def _agreed(self, ike: "IkeSa", now: float, message: Message) -> None:
+        digest = hashlib.sha256(self._raw).digest()
+        if digest in self._seen:
+            return
         suite = proposals.check(message.one(SecurityAssociation).proposals, self._offered)
         public, nonce = message.one(KeyExchange), message.one(Nonce).data
-        if not public.group == suite.group == self._initiating.group:
+        if not public.group == suite.group == self.initiating.group:
             raise InvalidSyntax("the answer's key exchange is not the one that was begun")
         if suite.additional and message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
             raise InvalidSyntax("additional key exchanges without IKE_INTERMEDIATE")
-        if not any(message.spi_r):
+        if not any(message.spi_r) or message.spi_r in ike.context.ikes:
             raise InvalidSyntax("no SPI of the responder's")
-        secret = self._initiating.finish(public.data)
+        if nonce == self.nonce or public.data == self.initiating.public:
+            raise InvalidSyntax("the answer is this side's own")
+        secret = self.initiating.finish(public.data)
         hashes = authentication.hashes_of(message.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS))
-        ike.request_answered()
-        ike.spi_r = message.spi_r
-        ike.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
-        nat.detect(message, ike.path, ike.peer.force_encapsulation)
-        if ike.path.nat:
-            ike.path.float()
-        transcript = self._transcript
-        transcript.response, transcript.ni, transcript.nr, transcript.hashes = self._raw, self.nonce, nonce, hashes
+        candidate = ike.candidate(message.spi_r, now)
+        if candidate is None:
+            return
+        self._seen.add(digest)
+        ike.wait_for_more()
+        candidate.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
+        nat.detect(message, candidate.path, ike.peer.force_encapsulation)
+        if candidate.path.nat:
+            candidate.path.float()
+        transcript = Transcript(self._request, self._raw, self.nonce, nonce, hashes)
         seed = keys.skeyseed(suite.prf, secret, self.nonce, nonce)
-        ike.use_keys(suite, keys.ike_keys(suite, seed, self.nonce, nonce, ike.spi_i, ike.spi_r))
+        candidate.use_keys(suite, keys.ike_keys(suite, seed, self.nonce, nonce, ike.spi_i, message.spi_r))
         childless = message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
         auth = IkeAuth(self.plan, transcript, childless)
         methods = [method for _, method in suite.additional]
-        ike.submit_first(Intermediate(methods, transcript, auth) if methods else auth, now)
+        candidate.go_on_with(Intermediate(methods, transcript, auth) if methods else auth, now)
 
     def _in_vain(self, ike: "IkeSa", now: float, why: str) -> None:
         ike.unproved(now, EventKind.REFUSED, f"IKE_SA_INIT: {why}")
@@ -190,6 +206,7 @@ class IkeAuth(Exchange):
         self._transcript = transcript
         self._childless = childless
         self._offer: negotiation.Offer | None = None
+        self._first: Wanted | None = None
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
         peer, own = ike.peer, ike.peer.local_identity.payload(IdI)
@@ -200,10 +217,11 @@ class IkeAuth(Exchange):
             return None
         first = [Notify(NotifyType.INITIAL_CONTACT)] if self._plan.initial_contact else []
         asked = [peer.remote_credential.request()] if isinstance(peer.remote_credential, Authorities) else []
-        wanted = self._plan.wanted or ([Wanted(peer.children[0])] if peer.children and not self._childless else [])
+        wanted = self._plan.wanted or ([Wanted(peer.parts[0])] if peer.parts and not self._childless else [])
         child = []
         if wanted:
-            self._offer = negotiation.Offer(ike, wanted[0].config, key_exchange=False, packet=wanted[0].packet)
+            self._first = wanted[0]
+            self._offer = negotiation.Offer(ike, self._first.config, self.held, key_exchange=False, packet=self._first.packet)
             child = self._offer.payloads()
         return [own, *certs, *first, *asked, *_expected(peer.remote_identity), auth, *child]
 
@@ -215,22 +233,25 @@ class IkeAuth(Exchange):
             return
         try:
             ike.identity = verify(ike, self._transcript, message, identity)
-        except AuthenticationFailed as wrong:  # the peer believes that all is well: RFC 7296 2.21.2
-            ike.state = State.DELETING
-            ike.submit_first(DeleteIke(str(wrong), NotifyType.AUTHENTICATION_FAILED), now)
+        except AuthenticationFailed as wrong:
+            ike.disown(now, str(wrong), NotifyType.AUTHENTICATION_FAILED)
             return
+        bound_ike_sas(ike, now)
         ike.establish(now)
         ike.event(EventKind.IKE_UP, f"{ike.identity} at {ike.path.remote}, {ike.suite}")
         if self._offer is not None:
             self._first_child(ike, now, message, error)
-        for wanted in self._plan.wanted[1:]:
+        for wanted in [each for each in self._plan.wanted if each is not self._first]:
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
     def _first_child(self, ike: "IkeSa", now: float, message: Message, error: Notify | None) -> None:
         config = self._offer.config
         if error is not None:
-            ike.context.free_spi(self._offer.spi)
-            ike.event(EventKind.CHILD_FAILED, f"{config.label}: the peer says {says(error)}", config.name)
+            single = self._offer.single_pair(error, self._first.packet)
+            if single is not None:
+                ike.submit_first(CreateChild(single), now)
+            else:
+                ike.event(EventKind.CHILD_FAILED, self._offer.refused(error), config.name)
             return
         try:
             agreement = self._offer.accept(ike, message)
@@ -238,10 +259,12 @@ class IkeAuth(Exchange):
             ike.submit_first(DeleteSpi(config.protocol, self._offer.spi), now)
             ike.event(EventKind.CHILD_FAILED, f"{config.label}: {wrong}", config.name)
             return
-        child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], initiator=True,
-                           reqid=config.reqid or ike.context.reqid())
+        child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], self.held, initiator=True,
+                           reqid=reqid_of(ike, agreement))
         child.install(now, outbound=True)
         ike.event(EventKind.CHILD_UP, str(child), config.name)
+        for rest in self._offer.rest(ike):
+            ike.submit(CreateChild(rest), now)
 
 
 def _expected(pattern: str) -> list[Payload]:

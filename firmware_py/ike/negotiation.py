@@ -12,6 +12,8 @@ from spigate.firmware_py.ike.errors import (
     PeerError,
     TsUnacceptable,
 )
+from spigate.firmware_py.ike.exchanges import says
+from spigate.firmware_py.ike.holdings import FIRST_SPI, Holdings
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.nat import Path
 from spigate.firmware_py.ike.pad import ChildConfig
@@ -32,7 +34,8 @@ from spigate.firmware_py.sa import Mode, Selectors
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
-FIRST_SPI = 256
+MOST_PARTS = 16
+"""Child SAs of one configured child that a peer's ADDITIONAL_TS_POSSIBLE may make."""
 
 
 def first_group(offered: tuple[Proposal, ...]) -> int:
@@ -58,15 +61,17 @@ class Offer:
         Method whose public value goes along; None: the first.
     packet : Selectors or None
         The packet that is waiting for the child (RFC 7296 2.9).
+    held : Holdings
+        Of the exchange: the SPI goes there.
     """
 
-    def __init__(self, ike: "IkeSa", config: ChildConfig, *, key_exchange: bool, group: int | None = None,
+    def __init__(self, ike: "IkeSa", config: ChildConfig, held: Holdings, *, key_exchange: bool, group: int | None = None,
                  packet: Selectors | None = None):
         self.config = config
-        self.spi = ike.context.child_spi()
+        self.spi = held.child_spi()
         self.proposals = proposals.offer(config.proposals, self.spi.to_bytes(4), key_exchange=key_exchange)
-        traffic = traffic_of(config, ike.path)
-        self._traffic = selectors.payloads(traffic, packet)
+        self._traffic = selectors.payloads(traffic_of(config, ike.path), packet)
+        self._rest: tuple[Selectors, ...] = ()
         group = first_group(self.proposals) if group is None else group
         self.initiating = exchange.start(group) if group != Ke.NONE else None
 
@@ -83,7 +88,8 @@ class Offer:
         PeerError
             The answer is not within the offer. The peer may believe that there is a child SA now.
         """
-        suite = proposals.check(message.one(SecurityAssociation).proposals, self.proposals)
+        suite = proposals.check(message.one(SecurityAssociation).proposals, self.proposals,
+                                esn_required=ike.context.settings.esn_required)
         transport = message.notify(NotifyType.USE_TRANSPORT_MODE) is not None
         if transport != (self.config.mode == Mode.TRANSPORT):
             raise NoProposalChosen("the peer wants tunnel mode" if not transport else "the peer wants transport mode")
@@ -91,8 +97,32 @@ class Offer:
         if transport and ike.path.nat:
             tsi, tsr = selectors.readdress(tsi, ike.path.local.address), selectors.readdress(tsr, ike.path.remote.address)
         selectors.check(tsi, tsr, self._traffic)
-        return Agreement(self.config, suite, self.config.mode, selectors.to_selectors(tsi, tsr), self.spi,
-                         peer_spi(suite))
+        traffic = selectors.to_selectors(tsi, tsr)
+        if message.notify(NotifyType.ADDITIONAL_TS_POSSIBLE) is not None:
+            self._rest = selectors.without(self.config.traffic, traffic)
+        return Agreement(self.config, suite, self.config.mode, traffic, self.spi, peer_spi(suite))
+
+    def rest(self, ike: "IkeSa") -> list[ChildConfig]:
+        """What is still to be asked for after the answer: the peer narrowed the offer, and says that it would take more of it
+        in other child SAs (ADDITIONAL_TS_POSSIBLE, RFC 7296 2.9)."""
+        made = sum(child.config.name == self.config.name for child in ike.children.values())
+        parts = selectors.products(self._rest) if self._rest else []
+        return [replace(self.config, traffic=part, reqid=0) for part in parts[:max(0, MOST_PARTS - made)]]
+
+    def single_pair(self, error: Notify, packet: Selectors | None) -> ChildConfig | None:
+        """What is to be asked for instead where the peer says SINGLE_PAIR_REQUIRED (RFC 7296 2.9): the two hosts of ``packet``,
+        or without one the first two. None: it says something else, or this was a single pair already."""
+        if error.notify_type != NotifyType.SINGLE_PAIR_REQUIRED or not self.config.traffic:
+            return None
+        single = selectors.single(self.config.traffic, packet)
+        return replace(self.config, traffic=(single,), reqid=0) if self.config.traffic != (single,) else None
+
+    def refused(self, error: Notify) -> str:
+        """The peer's refusal for the log, with what was offered where that is what is wrong."""
+        offered = {NotifyType.NO_PROPOSAL_CHOSEN: lambda: proposals.texts(self.proposals),
+                   NotifyType.TS_UNACCEPTABLE: lambda: selectors.text(*self._traffic)}.get(error.notify_type)
+        said = f"{self.config.label}: the peer says {says(error)}"
+        return f"{said}; offered was {offered()}" if offered is not None else said
 
 
 def peer_spi(suite: Suite) -> int:
@@ -110,26 +140,32 @@ def traffic_of(config: ChildConfig, path: Path) -> tuple[Selectors, ...]:
 
 @dataclass(frozen=True)
 class Answer:
-    """A responder's answer: what is agreed on, and the traffic selectors that say it to the peer."""
+    """A responder's answer: what is agreed on, the traffic selectors that say it to the peer, and whether another child SA may
+    have ``more`` of the offer."""
 
     agreement: Agreement
     tsi: TsI
     tsr: TsR
+    more: bool = False
 
     def payloads(self, *keys: Payload) -> list[Payload]:
         """Of the response; ``keys`` (nonce, KE) stand behind the SA."""
         transport = [Notify(NotifyType.USE_TRANSPORT_MODE)] if self.agreement.mode == Mode.TRANSPORT else []
         sa = self.agreement.suite.answer(self.agreement.spi_in.to_bytes(4))
-        return [*transport, sa, *keys, self.tsi, self.tsr]
+        more = [Notify(NotifyType.ADDITIONAL_TS_POSSIBLE)] if self.more else []
+        return [*transport, *more, sa, *keys, self.tsi, self.tsr]
 
 
-def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, key_exchange: bool) -> Answer:
+def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], held: Holdings, *,
+           key_exchange: bool) -> Answer:
     """Answers a peer's offer.
 
     Parameters
     ----------
     configs
         What may be agreed on, in order.
+    held
+        Of the exchange: the SPI goes there.
 
     Raises
     ------
@@ -143,7 +179,7 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], *, 
         error = NoProposalChosen("the peer wants tunnel mode, and transport mode is configured")
     for config in sorted(allowed, key=lambda each: (each.mode != wanted, not _takes_first(ike, message, each))):
         try:
-            return _agree(ike, message, offered, config, key_exchange)
+            return _agree(ike, message, offered, config, held, key_exchange, configs)
         except (NoProposalChosen, TsUnacceptable) as refused:
             if not (isinstance(error, NoProposalChosen) and isinstance(refused, TsUnacceptable)):
                 error = refused
@@ -160,25 +196,30 @@ def _takes_first(ike: "IkeSa", message: Message, config: ChildConfig) -> bool:
     return True
 
 
-def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig,
-           key_exchange: bool) -> Answer:
+def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig, held: Holdings,
+           key_exchange: bool, configs: tuple[ChildConfig, ...]) -> Answer:
     path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
     moved = config.mode == Mode.TRANSPORT and path.nat
     if moved:
         tsi, tsr = selectors.readdress(tsi, path.remote.address), selectors.readdress(tsr, path.local.address)
     if config.protocol == ProtocolId.AH and path.nat:
         raise NoProposalChosen("AH does not pass a NAT")
-    tsi, tsr = selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
+    offer, (tsi, tsr) = (tsi, tsr), selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
+    ours = [pair for each in configs if each.mode == config.mode for pair in selectors.reverse(traffic_of(each, path))]
+    more = selectors.leaves(*offer, (tsi, tsr), ours)
     public = message.optional(KeyExchange)
     suite = proposals.choose(offered, config.proposals, key_exchange=key_exchange,
-                             group=public.group if public is not None else None)
+                             group=public.group if public is not None else None,
+                             esn_required=ike.context.settings.esn_required)
     if suite.group != Ke.NONE and (public is None or public.group != suite.group):
         raise InvalidKePayload(suite.group)
     traffic = selectors.reverse(selectors.to_selectors(tsi, tsr))
     spi_out = peer_spi(suite)
     if moved:
         tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))
-    return Answer(Agreement(config, suite, config.mode, traffic, ike.context.child_spi(), spi_out), tsi, tsr)
+    if len(config.parts) > 1:  # so that it can be offered when the child is replaced
+        config = replace(config, traffic=traffic)
+    return Answer(Agreement(config, suite, config.mode, traffic, held.child_spi(), spi_out), tsi, tsr, more)
 
 
 def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:

@@ -1,13 +1,14 @@
 """The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which traffic."""
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import ip_network
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike import proposals
+from spigate.firmware_py.ike import proposals, selectors
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.errors import AuthenticationFailed, NoProposalChosen
 from spigate.firmware_py.ike.identities import Identity
@@ -15,14 +16,23 @@ from spigate.firmware_py.ike.payloads import Proposal
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import ProtocolId, TransformType
 from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import ESP, Address, Lifetime, Mode, Network, Selectors
+from spigate.firmware_py.sa import ANY_PORTS, ESP, Address, Lifetime, Mode, Network, Selectors
 
+MAX_PAIRS = 64
+"""Pairs of networks that one child SA may have."""
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def _check(holds: bool, name: str, expected: str, value: object) -> None:
     if not holds:
         raise InputError(f"{name} must be {expected}, not {value!r}")
+
+
+def is_host(address: Address) -> bool:
+    """Whether a datagram can be sent from or to it: it is no group's, nobody's or everybody's, nor one that says nothing without
+    a device."""
+    return not (address.is_unspecified or address.is_multicast or int(address) == 0xFFFF_FFFF
+                or address.version == 6 and (address.is_link_local or address.scope_id is not None))
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,11 @@ class KeyPair:
         _check(self.key.public_key() == self.chain[0].public_key(), "key", "that of the first certificate", "another")
 
 
+@lru_cache(1024)
+def _groups(traffic: tuple[Selectors, ...]) -> list[tuple[Selectors, ...]]:
+    return selectors.products(traffic)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChildConfig:
     """What one child SA may carry, and how it is protected.
@@ -77,7 +92,8 @@ class ChildConfig:
     ----------
     name : str
     traffic : tuple of Selectors
-        Source: this side. Empty: all between the two addresses of the IKE SA.
+        Source: this side. Empty: all between the two addresses of the IKE SA. What is not all pairs of some sources and some
+        destinations is made as several child SAs.
     protocol : ProtocolId
         ESP or AH.
     mode : Mode
@@ -118,9 +134,22 @@ class ChildConfig:
             _check(soft is None or hard is None or soft <= hard, f"{name} soft {limit}", f"at most {hard!r}", soft)
         for proposal in self.proposals:
             _check(proposal.protocol == self.protocol, f"{name} proposals", f"for {self.protocol.name}", proposal)
+        for pair in self.traffic:
+            seen = selectors.sees_ports(pair.protocol) or pair.source_ports == pair.destination_ports == ANY_PORTS
+            _check(seen, f"{name} traffic", "of protocol 6 (TCP) or 17 (UDP) where it has ports", pair.protocol)
+        groups = _groups(self.traffic)
+        _check(len(groups) == 1 or not self.reqid, f"{name} reqid", "0, because traffic takes several child SAs", self.reqid)
+        for group in groups:
+            _check(len(group) <= MAX_PAIRS, f"{name} traffic", f"at most {MAX_PAIRS} pairs for one child SA", len(group))
         if not self.proposals:
             default = proposals.ESP_DEFAULT if self.protocol == ProtocolId.ESP else proposals.AH_DEFAULT
             object.__setattr__(self, "proposals", default)
+
+    @property
+    def parts(self) -> tuple["ChildConfig", ...]:
+        """What one child SA each can have: it is all pairs of some sources and some destinations (RFC 7296 2.9)."""
+        groups = _groups(self.traffic)
+        return (self,) if len(groups) == 1 else tuple(replace(self, traffic=group) for group in groups)
 
     @property
     def label(self) -> str:
@@ -162,6 +191,8 @@ class Peer:
         Largest IKE datagram; longer messages go in fragments, where the peer can (RFC 7383).
     force_encapsulation : bool
         ESP in UDP even without a NAT.
+    zero_checksum : bool
+        ESP in UDP over IPv6 is taken without a UDP checksum too (RFC 6935, 6936).
     initiate : bool
         Started with the endpoint, and again whenever it ends otherwise than by the operator.
     retry_seconds : float
@@ -186,6 +217,7 @@ class Peer:
     retransmission: Retransmission = Retransmission()
     fragment_bytes: int = 1280
     force_encapsulation: bool = False
+    zero_checksum: bool = False
     initiate: bool = False
     retry_seconds: float = 10
 
@@ -194,6 +226,11 @@ class Peer:
         _check(bool(self.name), "peer name", "a word", self.name)
         _check((self.address is None) == (self.local_address is None), f"{name} local_address",
                "given exactly where address is", self.local_address)
+        for key, each in (("address", self.address), ("local_address", self.local_address)):
+            _check(each is None or is_host(each), f"{name} {key}", "an address of a host", str(each))
+        if self.address is not None:
+            _check(self.address.version == self.local_address.version and self.address != self.local_address, f"{name} local_address",
+                   f"an IPv{self.address.version} address, as address is one, and another one", str(self.local_address))
         _check(not self.initiate or self.address is not None, f"{name} initiate", "false where there is no address",
                self.initiate)
         _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
@@ -201,6 +238,12 @@ class Peer:
         for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds", "keepalive_seconds"):
             value = getattr(self, limit)
             _check(value is None or value > 0, f"{name} {limit}", "more than 0, or None", value)
+        for child in self.children:
+            _check(child.protocol == ProtocolId.ESP or not self.force_encapsulation, f"{name} force_encapsulation",
+                   "false, because AH does not go in UDP", self.force_encapsulation)
+            hosts = {(ip_network(self.local_address), ip_network(self.address))} if self.address is not None else None
+            between = hosts is None or child.mode == Mode.TUNNEL or {(each.source, each.destination) for each in child.traffic} <= hosts
+            _check(between, f"{name} child {child.name!r} traffic", "between address and local_address in transport mode", child.traffic)
         names = [child.name for child in self.children]
         _check(len(set(names)) == len(names), f"{name} children", "of different names", names)
         for proposal in self.proposals:
@@ -227,6 +270,17 @@ class Peer:
                 return child
         raise InputError(f"peer {self.name!r} has no child {name!r}; it has "
                          f"{', '.join(each.name for each in self.children) or 'none'}")
+
+    @property
+    def parts(self) -> tuple[ChildConfig, ...]:
+        """What one child SA each is made for, in order."""
+        return tuple(part for child in self.children for part in child.parts)
+
+    def parts_of(self, name: str, packet: Selectors | None = None) -> tuple[ChildConfig, ...]:
+        """The parts of its child of that name; the first that takes ``packet``, where there is such a one. Raises InputError."""
+        parts = self.child(name).parts
+        fitting = [part for part in parts if packet is not None and any(pair.overlaps(packet) for pair in part.traffic)]
+        return tuple(fitting[:1]) or parts
 
     def accepts(self, suite: Suite) -> bool:
         """Whether its proposals allow an IKE SA's suite."""

@@ -20,8 +20,9 @@ from spigate.firmware_py.ike.registry import (
     ProtocolId,
     named,
 )
-from spigate.firmware_py.ike.structures import OPAQUE_PORTS as OPAQUE_PORTS
 from spigate.firmware_py.ike.structures import (
+    MAX_PROPOSALS,
+    MAX_TRANSFORMS,
     Proposal,
     TrafficSelector,
     UnknownSelector,
@@ -30,10 +31,15 @@ from spigate.firmware_py.ike.structures import (
     parse_selector,
     substructures,
 )
+from spigate.firmware_py.ike.structures import OPAQUE_PORTS as OPAQUE_PORTS
 from spigate.firmware_py.ike.structures import Transform as Transform
 
 CRITICAL = 0x80
 GENERIC_HEADER = 4
+MAX_PAYLOADS = 128
+"""In one message. A handshake with a chain of certificates and all notifies that are known has about forty."""
+MAX_DELETED = 1024
+"""SPIs in one D payload: four times the child SAs that one IKE SA may have."""
 
 
 class Payload(ABC):
@@ -60,8 +66,9 @@ class SecurityAssociation(Payload):
 
     @classmethod
     def parse_body(cls, body: bytes) -> Self:
-        parts = substructures(body, 0, 2, "proposal")
+        parts = substructures(body, 0, 2, "proposal", MAX_PROPOSALS)
         need(bool(parts), "SA payload without a proposal")
+        need(sum(part[7] for part in parts) <= MAX_TRANSFORMS, f"SA payload with more than {MAX_TRANSFORMS} transforms")
         return cls(tuple(map(Proposal.parse, parts)))
 
     def body(self) -> bytes:
@@ -207,7 +214,7 @@ class Delete(Payload):
         need(len(body) >= 4, "D payload cut short")
         protocol, size, count = named(ProtocolId, body[0]), body[1], number_at(body, 2, 2)
         expected = {ProtocolId.IKE: 0, ProtocolId.AH: 4, ProtocolId.ESP: 4}.get(protocol)
-        need(size == expected and (size or not count),
+        need(size == expected and (size or not count) and count <= MAX_DELETED,
              f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes")
         need(len(body) == 4 + size * count, f"D payload of {len(body)} bytes for {count} SPIs")
         return cls(protocol, tuple(body[at:at + size] for at in range(4, len(body), size or 1)))
@@ -228,7 +235,7 @@ class TrafficSelectors(Payload):
         need(len(body) >= 4, "TS payload cut short")
         selectors, offset = [], 4
         while offset < len(body):
-            need(offset + 4 <= len(body), "traffic selector cut short")
+            need(offset + 4 <= len(body) and len(selectors) < body[0], f"{body[0]} traffic selectors announced, and there are more")
             end = offset + number_at(body, offset + 2, 2)
             need(offset + 4 <= end <= len(body), "length of a traffic selector is wrong")
             selectors.append(parse_selector(body[offset:end]))
@@ -331,12 +338,13 @@ def parse_chain(first: int, data: bytes) -> tuple[Payload, ...]:
     Raises
     ------
     InvalidSyntax
-        A length is wrong, or a body is not what its type demands.
+        A length is wrong, a body is not what its type demands, or there are more than :data:`MAX_PAYLOADS`.
     UnsupportedCriticalPayload
         A payload of unknown type is marked critical (RFC 7296 2.5); said even where a later one is wrong.
     """
     payloads, kind, offset = [], first, 0
     while kind != PayloadType.NONE:
+        need(len(payloads) < MAX_PAYLOADS, f"more than {MAX_PAYLOADS} payloads")
         need(offset + GENERIC_HEADER <= len(data), f"payload {kind} cut short")
         following, critical, length = data[offset], data[offset + 1] & CRITICAL, number_at(data, offset + 2, 2)
         end = offset + length

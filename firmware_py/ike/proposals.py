@@ -30,6 +30,7 @@ INTEGRITY: dict[Integ, Auth] = {
     Integ.HMAC_SHA2_384_192: Auth.HMAC_SHA384_192, Integ.HMAC_SHA2_512_256: Auth.HMAC_SHA512_256,
 }
 _OPTIONAL = frozenset({TransformType.INTEG, TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})  # their id 0 says NONE
+MAX_TEXT = 300
 _KEY_EXCHANGES = frozenset({TransformType.KE, *ADDITIONAL_KEY_EXCHANGES})
 
 
@@ -218,6 +219,12 @@ def text(proposal: Proposal) -> str:
                     if each != Transform(TransformType.INTEG, Integ.NONE))
 
 
+def texts(proposals: Iterable[Proposal]) -> str:
+    """An offer for the log, cut where it gets long."""
+    named = ", ".join(map(text, proposals))
+    return named if len(named) <= MAX_TEXT else named[:MAX_TEXT - 4] + " ..."
+
+
 def _without_key_exchange(proposal: Proposal) -> Proposal:
     return replace(proposal, transforms=tuple(each for each in proposal.transforms
                                               if each.transform_type not in _KEY_EXCHANGES))
@@ -236,13 +243,19 @@ def _types(*proposals: Proposal) -> list[int]:
     return sorted({each.transform_type for proposal in proposals for each in proposal.transforms})
 
 
-def _agree(offered: Proposal, ours: Proposal, group: int | None) -> Proposal | None:
+def _may_lack(kind: int, esn_required: bool) -> bool:
+    """Whether a proposal without a transform of ``kind`` means its id 0. RFC 7296 3.3.3 wants ESN named; peers in the field
+    leave it out and mean no ESN."""
+    return kind in _OPTIONAL or kind == TransformType.ESN and not esn_required
+
+
+def _agree(offered: Proposal, ours: Proposal, group: int | None, esn_required: bool) -> Proposal | None:
     """The offer, cut down to one transform of each type that both have."""
     if offered.protocol != ours.protocol:
         return None
     chosen, methods = [], set()
     for kind in _types(offered, ours):
-        none = [Transform(kind, 0)] if kind in _OPTIONAL else []
+        none = [Transform(kind, 0)] if _may_lack(kind, esn_required) else []
         explicit = offered.of(kind)
         common = [each for each in ours.of(kind) or none if each in (explicit or none)]
         if kind in _KEY_EXCHANGES:  # each method once, RFC 9370 2.2.1
@@ -259,7 +272,7 @@ def _agree(offered: Proposal, ours: Proposal, group: int | None) -> Proposal | N
 
 
 def choose(offers: Sequence[Proposal], ours: Sequence[Proposal], *, key_exchange: bool = True,
-           group: int | None = None) -> Suite:
+           group: int | None = None, esn_required: bool = False) -> Suite:
     """The responder's choice: the first of the peer's proposals that agrees with one of ours, our preference within.
 
     Parameters
@@ -273,6 +286,8 @@ def choose(offers: Sequence[Proposal], ours: Sequence[Proposal], *, key_exchange
     group
         Method of the KE payload that came; preferred where several agree, so that INVALID_KE_PAYLOAD is not
         needed. The caller compares it with the suite's ``group``.
+    esn_required
+        A proposal of ESP or AH without an ESN transform is refused, as RFC 7296 3.3.3 has it; otherwise it means no ESN.
 
     Raises
     ------
@@ -282,14 +297,14 @@ def choose(offers: Sequence[Proposal], ours: Sequence[Proposal], *, key_exchange
         for own in ours:
             if not key_exchange:
                 offered, own = _without_key_exchange(offered), _without_key_exchange(own)
-            agreed = _agree(offered, own, group)
+            agreed = _agree(offered, own, group, esn_required)
             if agreed is not None:
                 return suite_of(agreed)
-    raise NoProposalChosen(f"none of the peer's proposals is acceptable: {', '.join(map(text, offers))[:512]}")
+    raise NoProposalChosen(f"none of the peer's proposals is acceptable: {texts(offers)}")
 
 
-def check(chosen: Sequence[Proposal], offers: Sequence[Proposal]) -> Suite:
-    """What the initiator makes of the answer.
+def check(chosen: Sequence[Proposal], offers: Sequence[Proposal], *, esn_required: bool = False) -> Suite:
+    """What the initiator makes of the answer; ``esn_required`` as in :func:`choose`.
 
     Raises
     ------
@@ -304,7 +319,7 @@ def check(chosen: Sequence[Proposal], offers: Sequence[Proposal]) -> Suite:
         raise NoProposalChosen(f"the answer chooses proposal {answer.number}, which was not offered like that")
     for kind in _types(offered, answer):
         found, options = answer.of(kind), offered.of(kind)
-        missing_is_fine = kind in _OPTIONAL and (not options or Transform(kind, 0) in options)
+        missing_is_fine = _may_lack(kind, esn_required) and (not options or Transform(kind, 0) in options)
         if not (len(found) == 1 and found[0] in options or not found and missing_is_fine):
             raise NoProposalChosen(f"the answer {text(answer)} is not one of what was offered")
     suite = suite_of(answer)

@@ -9,6 +9,7 @@ from spigate.firmware_py.ike.errors import InvalidKePayload, InvalidSyntax, NoPr
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchange import start
 from spigate.firmware_py.ike.exchanges import Reply, Sent, refusal, says
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.informational import DeleteChild
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
@@ -43,7 +44,8 @@ class RekeyIke(Creating):
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
         if ike is not self._target or not ike.alive:
             return None
-        ike.rekeying = True
+        ike.rekeying = self
+        self.held.at_release(lambda: ike.rekeying_is_over(self, ike.context.boundary.now))
         self._spi = ike.context.ike_spi()
         self._offered = proposals.offer(ike.peer.proposals, self._spi)
         group = self.group if self.group is not None else ike.suite.group
@@ -54,10 +56,11 @@ class RekeyIke(Creating):
 
     def accept(self, ike: "IkeSa", message: Message) -> Suite:
         self._suite = proposals.check(message.one(SecurityAssociation).proposals, self._offered)
+        if self._suite.peer_spi == self._spi or len(self._suite.peer_spi) != 8:
+            raise InvalidSyntax("the new IKE SA has no SPI of the peer's")
         return self._suite
 
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
-        ike.rekeying = False
         heir = _heir(ike, now, self._suite, self.ni, self.nr, secrets, initiator=True, spi=self._spi)
         rival = ike.rival
         if rival is not None and min(self.ni, self.nr) < rival[1]:  # RFC 7296 2.8.2: this one is redundant
@@ -71,18 +74,12 @@ class RekeyIke(Creating):
         ike.delete(now, "rekeyed")
 
     def refused(self, ike: "IkeSa", now: float, error: Notify) -> None:
-        self.abandoned(ike, now)
         if ike.rival is not None:
-            ike.hand_over(ike.rival[0], now)
-            return
+            return  # the peer's own replaces it
         ike.event(EventKind.REFUSED, f"the IKE SA cannot be rekeyed: the peer says {says(error)}")
 
     def unacceptable(self, ike: "IkeSa", now: float, error: PeerError) -> None:
-        self.abandoned(ike, now)
         raise error
-
-    def abandoned(self, ike: "IkeSa", now: float) -> None:
-        ike.rekeying = False
 
 
 def _heir(ike: "IkeSa", now: float, suite: Suite, ni: bytes, nr: bytes, secrets: list[bytes], *, initiator: bool,
@@ -109,17 +106,21 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         raise InvalidSyntax("an IKE SA without a key exchange or an SPI")
     if suite.group != public.group:
         raise InvalidKePayload(suite.group)
+    if suite.peer_spi in ike.context.ikes:
+        raise InvalidSyntax("the new IKE SA would have an SPI of this side's for the peer's")
     ni, nr, spi = message.one(Nonce).data, ike.context.random(NONCE_BYTES), ike.context.ike_spi()
     secrets, payload = respond(suite, message)
 
-    def complete(secrets: list[bytes]) -> Sent | None:
-        heir = _heir(ike, now, suite, ni, nr, secrets, initiator=False, spi=spi)
+    def complete(secrets: list[bytes], held: Holdings) -> Sent | None:
+        then = ike.context.boundary.now
+        heir = _heir(ike, then, suite, ni, nr, secrets, initiator=False, spi=spi)
         if ike.rekeying:
             ike.rival = (heir, min(ni, nr))
             heir.predecessor = ike
-            heir.expire(now, REDUNDANT_SECONDS)
+            heir.expire(then, REDUNDANT_SECONDS)
             return None
-        ike.expire(now, REDUNDANT_SECONDS)
-        return lambda answer, datagrams: ike.hand_over(heir, now)
+        ike.expire(then, REDUNDANT_SECONDS)
+        return lambda answer, datagrams: ike.hand_over(heir, then)
 
-    return complete_or_follow(ike, suite, secrets, complete, [suite.answer(spi), Nonce(nr), *payload])
+    with Holdings(ike.context) as held:
+        return complete_or_follow(ike, now, suite, secrets, complete, [suite.answer(spi), Nonce(nr), *payload], held)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from spigate.firmware_py.ike import authentication, exchange, keys, nat, negotiation, proposals
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Context
-from spigate.firmware_py.ike.create_child import make_child
+from spigate.firmware_py.ike.create_child import is_full, make_child, reqid_of
 from spigate.firmware_py.ike.creating import NONCE_BYTES
 from spigate.firmware_py.ike.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, TsUnacceptable
 from spigate.firmware_py.ike.events import EventKind
 from spigate.firmware_py.ike.exchanges import Reply
-from spigate.firmware_py.ike.handshake import Transcript, capabilities, drop_stale, prove, update_keys, verify
+from spigate.firmware_py.ike.handshake import Transcript, bound_ike_sas, capabilities, drop_stale, prove, update_keys, verify
+from spigate.firmware_py.ike.holdings import Holdings
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.ike_sa import IkeSa
 from spigate.firmware_py.ike.message import Message
@@ -111,6 +112,7 @@ class Responder:
         certs, auth = prove(ike, self._transcript, own)
         if message.notify(NotifyType.INITIAL_CONTACT) is not None:
             drop_stale(ike, now)
+        bound_ike_sas(ike, now)
         ike.establish(now)
         ike.event(EventKind.IKE_UP, f"{ike.identity} at {ike.path.remote}, {ike.suite}")
         child = self._child(ike, now, message) if message.optional(SecurityAssociation) is not None else []
@@ -118,14 +120,17 @@ class Responder:
 
     def _child(self, ike: IkeSa, now: float, message: Message) -> list[Payload]:
         """The first child SA; where there can be none, the IKE SA stands all the same (RFC 7296 1.2)."""
-        try:
-            answer = negotiation.answer(ike, message, ike.peer.children, key_exchange=False)
-        except (NoProposalChosen, TsUnacceptable) as error:
-            ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
-            return [Notify(error.notify)]
-        config = answer.agreement.config
-        child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], initiator=False,
-                           reqid=config.reqid or ike.context.reqid())
-        child.install(now, outbound=True)
-        ike.event(EventKind.CHILD_UP, str(child), config.name)
-        return answer.payloads()
+        if is_full(ike):
+            return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
+        with Holdings(ike.context) as held:
+            try:
+                answer = negotiation.answer(ike, message, ike.peer.children, held, key_exchange=False)
+            except (NoProposalChosen, TsUnacceptable) as error:
+                ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
+                return [Notify(error.notify)]
+            config = answer.agreement.config
+            child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], held, initiator=False,
+                               reqid=reqid_of(ike, answer.agreement))
+            child.install(now, outbound=True)
+            ike.event(EventKind.CHILD_UP, str(child), config.name)
+            return answer.payloads()

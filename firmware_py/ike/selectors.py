@@ -5,34 +5,38 @@ Everywhere here a pair's source is the initiator's side.
 """
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import summarize_address_range
+from ipaddress import ip_network, summarize_address_range
 from itertools import islice, product
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.errors import TsUnacceptable
-from spigate.firmware_py.ike.payloads import OPAQUE_PORTS, TrafficSelector, TrafficSelectors, TsI, TsR
-from spigate.firmware_py.sa import ANY_PORTS, Address, Selectors
+from spigate.firmware_py.ike.payloads import OPAQUE_PORTS, TrafficSelector, TrafficSelectors, TsI, TsR, UnknownSelector
+from spigate.firmware_py.packet import TCP, UDP
+from spigate.firmware_py.sa import ANY_PORTS, Address, Network, Selectors
 
-_ICMP = frozenset({1, 58})
 _MOST_OFFERED, _MOST = 64, 32
 """Selectors a side that an offer is looked at for, and that several of ours may make in an answer together."""
+_MOST_TEXT = 4
+"""Selectors a side that a text names."""
+
+
+def sees_ports(protocol: int | None) -> bool:
+    """Whether the data plane looks at ports of an IP protocol, or (0, None) of those that have some. It does not at those of
+    SCTP, nor at types of ICMP."""
+    return protocol in (None, 0, TCP, UDP)
 
 
 def _sides(pair: Selectors) -> tuple[TrafficSelector, TrafficSelector]:
-    """A pair as selectors of its two ends. ICMP's type and code are one number, the same at both ends (3.13.1)."""
-    ports = pair.source_ports, pair.destination_ports
-    if pair.protocol in _ICMP and ports != (ANY_PORTS, ANY_PORTS):
-        types, codes = (tuple(min(each, 255) for each in of) for of in ports)
-        if types[0] != types[1] and codes != (0, 255):
-            raise InputError(f"selectors: ICMP types {types[0]} to {types[1]} must go with all codes, not {codes!r}")
-        ports = 2 * ((types[0] << 8 | codes[0], types[1] << 8 | codes[1]),)
-    return tuple(TrafficSelector(net[0], net[-1], pair.protocol or 0, each)
-                 for net, each in zip((pair.source, pair.destination), ports, strict=True))
+    """A pair as selectors of its two ends."""
+    return tuple(TrafficSelector(net[0], net[-1], pair.protocol or 0, ports) for net, ports in (
+        (pair.source, pair.source_ports), (pair.destination, pair.destination_ports)))
 
 
 def _usable(payload: TrafficSelectors) -> list[TrafficSelector]:
-    """Those that can be kept: of a known type, and about ports that can be seen."""
-    return [each for each in payload.selectors if isinstance(each, TrafficSelector) and each.ports != OPAQUE_PORTS]
+    """Those that can be kept: of a known type, and about ports that are looked at. OPAQUE ones are not, nor are types and codes
+    of ICMP (RFC 7296 3.13.1)."""
+    return [each for each in payload.selectors if isinstance(each, TrafficSelector)
+            and (each.ports == ANY_PORTS or each.ports != OPAQUE_PORTS and sees_ports(each.protocol))]
 
 
 def _common(one: TrafficSelector, other: TrafficSelector) -> TrafficSelector | None:
@@ -91,33 +95,23 @@ def payloads(selectors: Sequence[Selectors], packet: Selectors | None = None) ->
             TsR((*(destination for _, destination in first), *destinations)))
 
 
-def _as_pair(source: TrafficSelector, destination: TrafficSelector) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Source and destination ports as Selectors has them; None: it cannot say that."""
-    if source.protocol not in _ICMP:
-        return source.ports, destination.ports
-    low, high = max(source.ports[0], destination.ports[0]), min(source.ports[1], destination.ports[1])
-    types, codes = (low >> 8, high >> 8), (low & 255, high & 255)
-    if codes == (0, 255):
-        return (ANY_PORTS if types == (0, 255) else types), ANY_PORTS
-    return (types, codes) if types[0] == types[1] else None
-
-
 def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = 64) -> tuple[Selectors, ...]:
     """The traffic of TSi and TSr as pairs of prefixes.
 
     Raises
     ------
     TsUnacceptable
-        There is none, it takes more than ``limit``, or no pair can say a range of ICMP types and codes in it.
+        There is none, or it takes more than ``limit``.
     """
     found: list[Selectors] = []
-    for source, destination in _pairs(_distinct(_usable(tsi)), _distinct(_usable(tsr))):
-        ports = _as_pair(source, destination)
-        if ports is None:
-            raise TsUnacceptable(f"ICMP types and codes {source.ports[0]} to {source.ports[1]} are no rectangle")
+    usable = _usable(tsi), _usable(tsr)
+    if max(map(len, usable)) > limit:
+        raise TsUnacceptable(f"more than {limit} traffic selectors")
+    for source, destination in _pairs(*map(_distinct, usable)):
         nets = product(*(list(islice(summarize_address_range(each.start, each.end), limit + 1))
                          for each in (source, destination)))
-        found += [Selectors(*pair, source.protocol or None, *ports) for pair in islice(nets, limit + 1 - len(found))]
+        found += [Selectors(*pair, source.protocol or None, source.ports, destination.ports)
+                  for pair in islice(nets, limit + 1 - len(found))]
         if len(found) > limit:
             raise TsUnacceptable(f"traffic selectors that take more than {limit} pairs of prefixes")
     if not found:
@@ -156,8 +150,20 @@ def narrow(tsi: TrafficSelectors, tsr: TrafficSelectors, ours: Sequence[Selector
         if not sources or _covered(wider, wider_destinations, allowed):
             sources, destinations = wider, wider_destinations
     if not sources:
-        raise TsUnacceptable("no traffic that both sides want to protect")
+        raise TsUnacceptable(f"no traffic that both sides want to protect; the peer offers {text(tsi, tsr)}")
     return TsI(tuple(sources)), TsR(tuple(destinations))
+
+
+def leaves(tsi: TrafficSelectors, tsr: TrafficSelectors, answer: tuple[TsI, TsR], ours: Sequence[Selectors]) -> bool:
+    """Whether an offer has something that ``ours`` allows and that is not in the ``answer``: another child SA might have it
+    (ADDITIONAL_TS_POSSIBLE, 2.9)."""
+    offered = [_usable(each)[:_MOST_OFFERED] for each in (tsi, tsr)]
+    taken = list(product(*map(_usable, answer)))
+    for own in map(_sides, ours):
+        common = ([found for each in side if (found := _common(each, wanted))] for side, wanted in zip(offered, own, strict=True))
+        if not _covered(*common, taken):
+            return True
+    return False
 
 
 def check(tsi: TrafficSelectors, tsr: TrafficSelectors, offered: tuple[TsI, TsR]) -> None:
@@ -170,17 +176,96 @@ def check(tsi: TrafficSelectors, tsr: TrafficSelectors, offered: tuple[TsI, TsR]
             raise TsUnacceptable("an answer with more traffic than was offered")
 
 
+def products(selectors: Sequence[Selectors]) -> list[tuple[Selectors, ...]]:
+    """As few groups as are found without search, each of which one child SA can have: all pairs of some sources and some
+    destinations."""
+    pairs = {pair: _sides(pair) for pair in selectors}
+    if not pairs or _is_product(pairs.values()):
+        return [tuple(pairs)]
+    destinations: dict[TrafficSelector, set[TrafficSelector]] = {}
+    for source, destination in pairs.values():
+        destinations.setdefault(source, set()).add(destination)
+    groups: dict[frozenset[TrafficSelector], list[Selectors]] = {}
+    for pair, (source, _) in pairs.items():
+        groups.setdefault(frozenset(destinations[source]), []).append(pair)
+    return [part for group in groups.values()
+            for part in ([tuple(group)] if _is_product([pairs[each] for each in group]) else [(each,) for each in group])]
+
+
+def _is_product(pairs: Iterable[tuple[TrafficSelector, TrafficSelector]]) -> bool:
+    pairs = list(pairs)
+    return _covered(*map(_distinct, zip(*pairs, strict=True)), pairs)
+
+
+def without(wanted: Iterable[Selectors], taken: Iterable[Selectors], *, limit: int = 64) -> tuple[Selectors, ...]:
+    """What ``wanted`` has and ``taken`` does not, in disjoint pairs of prefixes; where it takes more than ``limit``, the first
+    of them. What is taken of some protocols or ports alone counts as taken."""
+    rest = list(wanted)
+    for each in taken:
+        rest = [piece for pair in rest for piece in _without(pair, each)][:limit]
+    return tuple(rest)
+
+
+def _without(pair: Selectors, taken: Selectors) -> Iterator[Selectors]:
+    if not pair.overlaps(taken):
+        yield pair
+        return
+    for source in _outside(pair.source, taken.source):
+        yield replace(pair, source=source)
+    common = max(pair.source, taken.source, key=lambda network: network.prefixlen)
+    for destination in _outside(pair.destination, taken.destination):
+        yield replace(pair, source=common, destination=destination)
+
+
+def _outside(network: Network, taken: Network) -> Iterable[Network]:
+    return () if network.subnet_of(taken) else network.address_exclude(taken)
+
+
+def single(traffic: Sequence[Selectors], packet: Selectors | None) -> Selectors:
+    """One pair of addresses (SINGLE_PAIR_REQUIRED, 2.9): the packet's that waits, or else the first hosts' of ``traffic``."""
+    if packet is not None:
+        return Selectors(packet.source, packet.destination)
+    return replace(traffic[0], source=_first_host(traffic[0].source), destination=_first_host(traffic[0].destination))
+
+
+def _first_host(network: Network) -> Network:
+    return ip_network(network[network.num_addresses > 2])
+
+
 def reverse(selectors: Sequence[Selectors]) -> tuple[Selectors, ...]:
-    """The same traffic, seen from the other side. ICMP's type and code stay where they are."""
-    return tuple(replace(each, source=each.destination, destination=each.source, **(
-        {} if each.protocol in _ICMP else
-        {"source_ports": each.destination_ports, "destination_ports": each.source_ports})) for each in selectors)
+    """The same traffic, seen from the other side."""
+    return tuple(Selectors(each.destination, each.source, each.protocol, each.destination_ports, each.source_ports)
+                 for each in selectors)
+
+
+def text(tsi: TrafficSelectors, tsr: TrafficSelectors) -> str:
+    """An offer for the log, of which no more than the first few selectors are named."""
+    return " to ".join(_listed([_named(each) for each in side.selectors[:_MOST_TEXT]], len(side.selectors)) for side in (tsi, tsr))
+
+
+def pairs_text(traffic: Sequence[Selectors]) -> str:
+    """Traffic for the log, of which no more than the first few pairs are named."""
+    named = (" to ".join(map(_named, _sides(each))) for each in traffic[:_MOST_TEXT])
+    return _listed(list(named), len(traffic))
+
+
+def _listed(names: list[str], number: int) -> str:
+    return ", ".join(names) + (f" and {number - len(names)} more" if number > len(names) else "")
+
+
+def _named(selector: TrafficSelector | UnknownSelector) -> str:
+    if isinstance(selector, UnknownSelector):
+        return f"type {selector.ts_type}"
+    nets = list(islice(summarize_address_range(selector.start, selector.end), 2))
+    addresses = str(nets[0]) if len(nets) == 1 else f"{selector.start}-{selector.end}"
+    ports = "" if selector.ports == ANY_PORTS else " opaque" if selector.ports == OPAQUE_PORTS else " {}-{}".format(*selector.ports)
+    return addresses + (f" protocol {selector.protocol}" if selector.protocol else "") + ports
 
 
 def readdress(payload: TsI | TsR, address: Address) -> TsI | TsR:
     """For transport mode through a NAT (2.23.1): its single addresses of the same family become ``address``."""
-    def single(each) -> bool:
+    def is_host(each) -> bool:
         return isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version
 
     return replace(payload, selectors=tuple(
-        replace(each, start=address, end=address) if single(each) else each for each in payload.selectors))
+        replace(each, start=address, end=address) if is_host(each) else each for each in payload.selectors))

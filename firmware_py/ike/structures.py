@@ -10,6 +10,13 @@ from spigate.firmware_py.sa import Address
 OPAQUE_PORTS = (0xFFFF, 0)
 """The ports of a traffic selector that means packets whose ports cannot be seen (RFC 7296 3.13.1)."""
 
+MAX_PROPOSALS = 64
+"""In one SA payload. Windows and FortiGate offer the most that were seen, about thirty."""
+MAX_TRANSFORMS = 512
+"""In one SA payload, over all proposals."""
+MAX_ATTRIBUTES = 8
+"""Of one transform; all that is defined is the key length."""
+
 
 def need(holds: bool, what: str) -> None:
     """Raises InvalidSyntax that says ``what``, unless it ``holds``."""
@@ -61,8 +68,9 @@ class Transform:
         number = number_at(data, 6, 2)
         if kind in TRANSFORM_IDS:
             number = named(TRANSFORM_IDS[kind], number)
-        key_bits, foreign, offset = None, b"", 8
+        key_bits, foreign, offset = None, [], 8
         while offset < len(data):
+            need(len(foreign) < MAX_ATTRIBUTES, f"transform with more than {MAX_ATTRIBUTES} attributes")
             need(offset + 4 <= len(data), "transform attribute cut short")
             attribute, value = number_at(data, offset, 2), number_at(data, offset + 2, 2)
             end = offset + 4 + (0 if attribute & 0x8000 else value)
@@ -70,9 +78,9 @@ class Transform:
             if attribute == 0x8000 | KEY_LENGTH and key_bits is None:
                 key_bits = value
             else:
-                foreign += data[offset:end]
+                foreign.append(data[offset:end])
             offset = end
-        return cls(kind, number, key_bits, foreign)
+        return cls(kind, number, key_bits, b"".join(foreign))
 
 
 @dataclass(frozen=True)
@@ -100,15 +108,17 @@ class Proposal:
         """Of exactly its bytes, from Last Substruc on."""
         spi_end = 8 + data[6]
         need(spi_end <= len(data), "proposal shorter than its SPI")
-        parts = substructures(data, spi_end, 3, "transform")
+        parts = substructures(data, spi_end, 3, "transform", 0xFF)
         need(len(parts) == data[7], f"{data[7]} transforms announced, {len(parts)} found")
         return cls(data[4], named(ProtocolId, data[5]), data[8:spi_end], tuple(map(Transform.parse, parts)))
 
 
-def substructures(data: bytes, offset: int, more: int, what: str) -> list[bytes]:
-    """Splits a run of proposals (``more`` is 2) or transforms (3). The one without ``more`` must be the last."""
+def substructures(data: bytes, offset: int, more: int, what: str, most: int) -> list[bytes]:
+    """Splits a run of proposals (``more`` is 2) or transforms (3), ``most`` at most. The one without ``more`` must be
+    the last."""
     parts = []
     while offset < len(data):
+        need(len(parts) < most, f"more than {most} {what}s")
         need(offset + 8 <= len(data), f"{what} cut short")
         end = offset + number_at(data, offset + 2, 2)
         need(offset + 8 <= end <= len(data), f"length of a {what} is wrong")

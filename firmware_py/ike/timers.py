@@ -3,14 +3,27 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
+from spigate.firmware_py.ike.boundary import Boundary, Owner
+
+
+def _nobody() -> None:
+    return None
+
 
 class Timer:
-    """A call that was asked for. :meth:`cancel` takes it back, and may come late or twice."""
+    """A call that was asked for. :meth:`cancel` takes it back, and may come late or twice.
 
-    __slots__ = ("when", "_call")
+    Members
+    -------
+    owner : callable
+        Gives the IKE SA that ends where the call raises.
+    """
 
-    def __init__(self, when: float, call: Callable[[float], None]):
+    __slots__ = ("when", "owner", "_call")
+
+    def __init__(self, when: float, call: Callable[[float], None], owner: Owner):
         self.when = when
+        self.owner = owner
         self._call: Callable[[float], None] | None = call
 
     @property
@@ -27,16 +40,27 @@ class Timer:
 
 
 class Timers:
-    """All timers of an endpoint, soonest first. Memory follows those that are active."""
+    """All timers of an endpoint, soonest first. Memory follows those that are active.
 
-    def __init__(self):
+    Parameters
+    ----------
+    boundary : Boundary
+        Each timer runs within it, so that none keeps another from running.
+    """
+
+    def __init__(self, boundary: Boundary):
+        self._boundary = boundary
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._swept = 32
 
-    def at(self, when: float, call: Callable[[float], None]) -> Timer:
+    def __len__(self) -> int:
+        """How many are active."""
+        return sum(entry[2].active for entry in self._heap)
+
+    def at(self, when: float, call: Callable[[float], None], owner: Owner = _nobody) -> Timer:
         """Asks for ``call(now)`` at ``when``."""
-        timer = Timer(when, call)
+        timer = Timer(when, call, owner)
         if len(self._heap) > 2 * self._swept:
             self._heap = [entry for entry in self._heap if entry[2].active]
             heapq.heapify(self._heap)
@@ -54,4 +78,5 @@ class Timers:
     def run(self, now: float) -> None:
         """Runs all that are due at ``now``, and what they ask for if that is due too."""
         while self.next is not None and self.next <= now:
-            heapq.heappop(self._heap)[2].run(now)
+            timer = heapq.heappop(self._heap)[2]
+            self._boundary.run(now, lambda timer=timer: timer.run(now), timer.owner)

@@ -84,6 +84,11 @@ class RequestWindow:
         """Repeats at most ``tries`` times more, because an answer that proves nothing said that it is in vain."""
         self._left = min(self._left, tries)
 
+    def resume(self, now: float) -> float:
+        """The request is repeated again, from ``now`` on, after it was not for a while. Returns the :attr:`deadline`."""
+        self.deadline = now + self._retransmission.wait(self._repetitions)
+        return self.deadline
+
     def repeat(self, now: float) -> tuple[bytes, ...]:
         """What to send again at ``now``, the :attr:`deadline`.
 

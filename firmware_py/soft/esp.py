@@ -47,7 +47,7 @@ class Esp:
         length that is not whole blocks, or a UDP header that is not right."""
         at = ip.header_bytes
         if self._sa.encapsulation and ip.protocol == UDP:
-            _check_datagram(packet[at:ip.total_length], ip)
+            _check_datagram(packet[at:ip.total_length], ip, zero_checksum=self._sa.encapsulation.zero_checksum)
             at += UDP_HEADER_BYTES
         elif self._sa.encapsulation or ip.protocol != ESP:
             raise Refused(Reason.MALFORMED)
@@ -103,11 +103,12 @@ class Esp:
         return _UDP.pack(ports.source_port, ports.destination_port, length, value) + body
 
 
-def _check_datagram(datagram: bytes, ip: Ip) -> None:
-    """A checksum need not be there over IPv4 (RFC 3948 2.1), but is right where it is."""
+def _check_datagram(datagram: bytes, ip: Ip, *, zero_checksum: bool) -> None:
+    """A checksum need not be there over IPv4 (RFC 3948 2.1), nor over IPv6 where that was agreed (RFC 6935 5), but is right where it
+    is."""
     if len(datagram) < UDP_HEADER_BYTES or int.from_bytes(datagram[4:6]) != len(datagram):
         raise Refused(Reason.MALFORMED)
     present = any(datagram[6:8])
     wrong = present and transport_checksum(ip.source.packed, ip.destination.packed, UDP, datagram)
-    if wrong or (ip.version == 6 and not present):
+    if wrong or (ip.version == 6 and not present and not zero_checksum):
         raise Refused(Reason.MALFORMED)

@@ -33,6 +33,7 @@ from spigate.firmware_py.tables import (
     AUDITABLE,
     GATEWARE,
     Action,
+    Attention,
     CamEntry,
     CamKey,
     Capabilities,
@@ -387,6 +388,10 @@ class SoftGateway:
         held = self._sas[dfe].get(index)
         return held.soft.state if held else SaState()
 
+    async def attention(self) -> list[Attention]:
+        return [Attention(dfe, index, soft.over) for dfe, sas in enumerate(self._sas) for index, soft in sas.items()
+                if soft.worn or soft.over]
+
     async def stop_sa(self, dfe: int, index: int) -> bool:
         return True  # nothing comes while the control element is at work
 
@@ -402,12 +407,12 @@ class SoftGateway:
     async def add_rule(self, rule: Rule) -> None:
         if len(self._rules) >= self.capabilities.rules:
             raise TableFull(f"The rules are full: {self.capabilities.rules} entries")
-        self._rules.insert(sum(other.order <= rule.order for other in self._rules), rule)
+        self._rules.append(rule)
         self.programmed["rule"] += 1
 
     async def replace_rule(self, old: Rule, new: Rule) -> None:
-        if old not in self._rules or old.order != new.order:
-            raise InputError(f"{old!r} must be there, with the order of {new!r}")
+        if old not in self._rules:
+            raise InputError(f"{old!r} must be there")
         self._rules[self._rules.index(old)] = new
         self.programmed["rule"] += 1
 

@@ -8,8 +8,10 @@ _COUNTERS = 256
 
 
 class Identifications:
-    """A sequence for each pair of addresses, which says nothing about that of another (RFC 7739 5.3) and starts elsewhere
-    with each process, so that fragments of the one before are not put together with those of this one.
+    """A sequence for each pair of addresses, whatever SA, protocol or fragment its numbers go to (RFC 6864 4.3).
+
+    It says nothing about that of another pair (RFC 7739 5.3) and starts elsewhere with each process, so that fragments of the one
+    before are not put together with those of this one.
 
     IPv4's are 1 to 65535: Linux puts its own number in place of 0 in what raw sockets send (raw(7)), in each fragment another, and
     AH's ICV is over what was there before.

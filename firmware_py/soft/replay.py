@@ -2,6 +2,9 @@
 from spigate.firmware_py.errors import InputError
 
 _SUBSPACE = 1 << 32
+_HALF = 1 << 31
+"""The window over which the upper half is inferred where no replay is checked: half the numbers that a packet can carry, so that
+packets may be late or early by as much (RFC 4303 A2)."""
 
 
 class ReplayWindow:
@@ -24,11 +27,11 @@ class ReplayWindow:
 
     def extend(self, low: int) -> int:
         """The whole number of a packet that carries ``low``: without ESN that, otherwise the one nearest to
-        the window."""
+        the window (RFC 4303 A2.2)."""
         if not self.esn:
             return low
         high, top = divmod(self.sequence, _SUBSPACE)
-        size = max(self.size, 1)
+        size = self.size or _HALF
         if top >= size - 1:
             high += low < top - size + 1
         elif low >= (top - size + 1) % _SUBSPACE:
@@ -44,6 +47,9 @@ class ReplayWindow:
 
     def accept(self, number: int) -> None:
         """Takes ``number``, whose packet has proved authentic, into the window."""
+        if not self.size:
+            self.sequence = max(self.sequence, number)
+            return
         ahead = number - self.sequence
         if ahead > 0:
             self.received = (self.received << ahead if ahead < self.size else 0) | 1

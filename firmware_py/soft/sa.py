@@ -6,7 +6,7 @@ model of a DFE, and does what a DFE cannot.
 from collections.abc import Sequence
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.packet import TCP, UDP, Ip, Refused, rewrite, transport_checksum
+from spigate.firmware_py.packet import TCP, UDP, Ip, Refused, martian, rewrite, transport_checksum
 from spigate.firmware_py.punt import Reason
 from spigate.firmware_py.sa import AH, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.soft import tunnel
@@ -21,6 +21,8 @@ _LONG = 0xFE00
 """Shorter packets stay below 64 KiB, whatever an SA puts around them."""
 _LARGEST_OVERHEAD = 128
 """More than the headers and trailers of any SA, the IP header aside."""
+SPARE_NUMBERS = 1 << 28
+"""Sequence numbers that are left when an SA is to be replaced, as in the gateware."""
 _CHECKSUMS = {TCP: 16, UDP: 6}
 """Where they stand, by protocol."""
 
@@ -51,7 +53,21 @@ class SoftSa:
         state = state or SaState(sa.sequence, sa.window)
         self._window = ReplayWindow(sa.replay_window, esn=sa.esn, sequence=state.sequence, received=state.window)
         self._bytes, self._packets = state.bytes, state.packets
-        self.soft_reached = False
+        self.soft_reached, self._stopped = False, False
+
+    @property
+    def worn(self) -> bool:
+        """Whether a soft byte or packet lifetime is reached, or few sequence numbers are left."""
+        limits = ((self._bytes, self.sa.soft.bytes), (self._packets, self.sa.soft.packets))
+        return self._left() < SPARE_NUMBERS or any(limit is not None and used >= limit for used, limit in limits)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has stopped at a hard lifetime, or used its last sequence number."""
+        return self._stopped or self._left() <= 0
+
+    def _left(self) -> int:
+        return (1 << (64 if self.sa.esn else 32)) - 1 - self._window.sequence
 
     @property
     def state(self) -> SaState:
@@ -69,19 +85,9 @@ class SoftSa:
         ------
         Refused
             In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
-            TTL, POLICY, LIFETIME.
+            MARTIAN, TTL, POLICY, LIFETIME.
         """
-        self._must_be(Direction.INBOUND)
-        outer = Ip.parse(packet)
-        if outer.fragment:
-            raise Refused(Reason.MALFORMED)
-        taken = self._protocol.take(packet, outer)
-        number = self._window.extend(taken.sequence)
-        if not self._window.fresh(number):
-            raise Refused(Reason.REPLAY)
-        opened = self._protocol.open(taken, self._high(number))
-        if opened is None:
-            raise Refused(Reason.ICV)
+        outer, opened, number = self._open(packet)
         self._window.accept(number)
         payload, next_header = self._protocol.strip(opened)
         alive = self._age(len(payload))
@@ -96,6 +102,25 @@ class SoftSa:
             raise Refused(Reason.LIFETIME)
         return plain
 
+    def authentic(self, packet: bytes) -> None:
+        """Refused as MALFORMED, REPLAY or ICV where ``packet`` is not a new one of this SA. Nothing is counted, no window moves."""
+        self._open(packet)
+
+    def _open(self, packet: bytes) -> tuple[Ip, bytes, int]:
+        """The header outside, the text and the number of a packet that is authentic and new."""
+        self._must_be(Direction.INBOUND)
+        outer = Ip.parse(packet)
+        if outer.fragment:
+            raise Refused(Reason.MALFORMED)
+        taken = self._protocol.take(packet, outer)
+        number = self._window.extend(taken.sequence)
+        if not self._window.fresh(number):
+            raise Refused(Reason.REPLAY)
+        opened = self._protocol.open(taken, self._high(number))
+        if opened is None:
+            raise Refused(Reason.ICV)
+        return outer, opened, number
+
     def _restore(self, packet: bytes, outer: Ip, payload: bytes, next_header: int) -> bytes:
         """Transport mode: the packet as it was before. What came through a NAT gets the checksum that belongs to
         the addresses that it now has (RFC 3948 3.1.2)."""
@@ -109,6 +134,8 @@ class SoftSa:
 
     def _inspect(self, plain: bytes, decrement_ttl: bool) -> bytes:
         inner = Ip.parse(plain)
+        if self.sa.mode == Mode.TUNNEL and martian(inner, group=False):
+            raise Refused(Reason.MARTIAN)
         if decrement_ttl:
             if inner.ttl <= 1:
                 raise Refused(Reason.TTL)
@@ -182,6 +209,7 @@ class SoftSa:
         hard, soft = self.sa.hard, self.sa.soft
         counts = ((self._bytes, size, soft.bytes, hard.bytes), (self._packets, 1, soft.packets, hard.packets))
         if any(limit is not None and used + more > limit for used, more, _, limit in counts):
+            self._stopped = True
             return False
         self._bytes, self._packets = self._bytes + size, self._packets + 1
         self.soft_reached = any(limit is not None and used < limit <= used + more for used, more, limit, _ in counts)

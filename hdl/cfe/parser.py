@@ -30,6 +30,7 @@ from spigate.hdl.net.headers import (
     UDP_PROTOCOL,
     VLAN,
 )
+from spigate.hdl.net.martian import destination_is_martian, is_multicast, source_is_martian
 from spigate.hdl.net.packet import packets
 
 FIRST_SPI = 256
@@ -38,10 +39,6 @@ LONGEST_HEADER = 15
 """Words of an IPv4 header."""
 VLAN_BITS = 12
 """Of an 802.1Q tag's control information, those that name the VLAN."""
-LOOPBACK_NET = 127
-"""First byte of the addresses that never leave a host (RFC 1122 3.2.1.3)."""
-LINK_GROUPS = 0xE00000
-"""First three bytes of the multicast groups that never leave a link (RFC 5771 4)."""
 MARKER_BYTES = 4
 """Zero bytes that tell IKE from ESP on port 4500 (RFC 3948 2.2)."""
 
@@ -254,9 +251,7 @@ class Parser(wiring.Component):
         protocols = {number: Signal(name=f"protocol_{number}")
                      for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
         to_ike, to_natt, reserved, foreign, other_vlan, discovers = Signal(), Signal(), Signal(), Signal(), Signal(), Signal()
-        from_martian, to_martian, to_link, in_group = Signal(), Signal(), Signal(), Signal()
-        source_net, destination_net = info.source[24:], info.destination[24:]
-        to_multicast = destination_net[4:] == 0b1110
+        from_martian, to_martian, in_group = Signal(), Signal(), Signal()
         destination_port, icmp_type = info.spi[:16], info.spi[24:]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
@@ -269,9 +264,8 @@ class Parser(wiring.Component):
             discovers.eq((icmp_type >= NEIGHBOUR_DISCOVERY[0]) & (icmp_type <= NEIGHBOUR_DISCOVERY[-1])),
             foreign.eq(filtered & ~address[GROUP_BIT] & (address != own)),
             other_vlan.eq(outside & ~own_vlan[-1] & (vlan != own_vlan[:-1])),
-            from_martian.eq((source_net == 0) | (source_net == LOOPBACK_NET) | (source_net[5:] == 0b111)),
-            to_martian.eq((destination_net == 0) | (destination_net == LOOPBACK_NET) | (destination_net[4:] == 0b1111)),
-            to_link.eq(info.destination[8:] == LINK_GROUPS), in_group.eq(own_link & address[GROUP_BIT] & ~to_multicast),
+            from_martian.eq(source_is_martian(info.source)), to_martian.eq(destination_is_martian(info.destination)),
+            in_group.eq(own_link & address[GROUP_BIT] & ~is_multicast(info.destination)),
             to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
@@ -315,7 +309,7 @@ class Parser(wiring.Component):
             decide(Verdict.PUNT, Reason.NOT_IP)
         with m.Elif(~is_sound):
             decide(Verdict.DROP, Reason.MALFORMED)
-        with m.Elif(from_martian | to_martian | to_link | in_group):
+        with m.Elif(from_martian | to_martian | in_group):
             decide(Verdict.DROP, Reason.MARTIAN)
         with m.Elif(fragment):
             decide(Verdict.PUNT, Reason.FRAGMENT)

@@ -63,6 +63,10 @@ class ControlPlane(wiring.Component):
     dfe_counters : In(DFE_COUNTERS).array(dfes)
     forward_counters : In(FORWARD_COUNTERS)
     healthy : In(MAX_DFES)
+    wiping : In(1)
+        Something of an SA that was erased is still in a DFE.
+    closed : Out(1)
+        The gateway takes no packets yet.
     time : Out(32)
         Clocks since reset.
     """
@@ -95,7 +99,7 @@ class ControlPlane(wiring.Component):
             "state_request": Out(stream.Signature(StateRequest())), "state": In(stream.Signature(SaState())),
             "reports": In(stream.Signature(Report())).array(reporters),
             "cfe": Out(CfeControl()), "cfe_counters": In(CFE_COUNTERS), "dfe_counters": In(DFE_COUNTERS).array(dfes),
-            "forward_counters": In(FORWARD_COUNTERS), "healthy": In(MAX_DFES), "time": Out(32),
+            "forward_counters": In(FORWARD_COUNTERS), "healthy": In(MAX_DFES), "wiping": In(1), "closed": Out(1), "time": Out(32),
         })
 
     def elaborate(self, platform):
@@ -132,6 +136,7 @@ class ControlPlane(wiring.Component):
         m.d.sync += self.time.eq(self.time + 1)
         m.d.comb += [
             bank.time.eq(self.time), bank.healthy.eq(self.healthy), bank.table_status_busy.eq(window.busy),
+            bank.table_status_wiping.eq(self.wiping), self.closed.eq(window.closed),
             events.mask.eq(Cat(bank.event_mask_low, bank.event_mask_high)), events.time.eq(self.time),
             events.pop.eq(bank.event_pop), events.pop_written.eq(bank.event_pop_written),
             bank.event_pending.eq(events.pending), bank.event_lost.eq(events.lost),
@@ -154,7 +159,8 @@ class ControlPlane(wiring.Component):
         busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
         kept = Signal(SaState())
         m.d.comb += [bank.state_status_busy.eq(busy), bank.state_status_refused.eq(refused), self.state.ready.eq(1)]
-        for name in SaState().members:
+        m.d.comb += [bank.state_soft.eq(kept.soft), bank.state_hard.eq(kept.hard)]
+        for name in ("sequence", "window", "bytes", "packets"):
             low, high = getattr(bank, f"state_{name}_low"), getattr(bank, f"state_{name}_high")
             m.d.comb += Cat(low, high).eq(kept[name])
         with m.If(bank.state_select_written):

@@ -1,14 +1,18 @@
 """The table window: rows staged word by word, then sent to a table as one burst."""
+from itertools import pairwise
+
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import layout, rdl
 from spigate.hdl.csr.axil import RegisterBus
-from spigate.hdl.net.descriptor import Table, TableWrite
+from spigate.hdl.net.descriptor import ALL_DFES, Table, TableWrite
 
 DATA_WORDS = rdl.registers()["table.data"].count
 INDEX_WORD, COMMAND_WORD = DATA_WORDS, DATA_WORDS + 1
+CLEARED = (Table.SA, Table.SOURCE, Table.CAM, Table.RULE, Table.ROUTE)
+"""The tables in the order in which they are erased after a reset: keys first."""
 
 
 class TableWindow(wiring.Component):
@@ -26,7 +30,10 @@ class TableWindow(wiring.Component):
         Writes wait while a command runs.
     o : Out(stream of TableWrite)
     busy : Out(1)
-        A command runs, or what it left is being wiped.
+        A command runs, or what it left is being wiped, or ``closed``.
+    closed : Out(1)
+        After a reset: what was written before it is being erased, entry by entry, in all DFEs at once
+        (:data:`ALL_DFES`). Nothing was written since the device was configured: one clock.
     bad_table, bad_index, bad_dfe, bad_rows : Out(1)
         For one clock: a command was refused, for each reason that applies.
     """
@@ -37,6 +44,7 @@ class TableWindow(wiring.Component):
         self._sizes, self._dfes = sizes, dfes
         super().__init__({
             "bus": In(RegisterBus(address_width=8)), "o": Out(stream.Signature(TableWrite())), "busy": Out(1),
+            "closed": Out(1, init=1),
             "bad_table": Out(1), "bad_index": Out(1), "bad_dfe": Out(1), "bad_rows": Out(1),
         })
 
@@ -55,7 +63,27 @@ class TableWindow(wiring.Component):
         end = Signal(4)
         unknown, beyond, absent, wrong = Signal(), Signal(), Signal(), Signal()
         m.d.comb += self.busy.eq(1)
-        with m.FSM(init="WIPE"):
+        # Memories are zero when the device was configured, and keep what was written over a reset: so does this.
+        written = Signal(reset_less=True)
+        with m.FSM(init="RESET"):
+            with m.State("RESET"):
+                m.d.sync += [self.closed.eq(written), command.erase.eq(1), command.table.eq(CLEARED[0]), command.dfe.eq(ALL_DFES)]
+                m.next = "WIPE"
+                with m.If(written):
+                    m.next = "CHECK"
+            with m.State("NEXT"):
+                m.d.sync += index.eq(index + 1)
+                m.next = "CHECK"
+            with m.State("TABLE"):
+                m.d.sync += index.eq(0)
+                m.next = "CHECK"
+                with m.Switch(command.table):
+                    for table, following in pairwise(CLEARED):
+                        with m.Case(table):
+                            m.d.sync += command.table.eq(following)
+                    with m.Default():
+                        m.d.sync += self.closed.eq(0)
+                        m.next = "WIPE"
             with m.State("IDLE"):
                 m.d.comb += [
                     self.busy.eq(0), bus.write_done.eq(bus.write),
@@ -80,14 +108,20 @@ class TableWindow(wiring.Component):
                                 m.d.sync += end.eq(_rows(table) - 1)
                 m.next = "DECIDE"
             with m.State("DECIDE"):
-                m.d.comb += [self.bad_table.eq(unknown), self.bad_index.eq(beyond), self.bad_dfe.eq(absent),
-                             self.bad_rows.eq(wrong)]
+                with m.If(~self.closed):
+                    m.d.comb += [self.bad_table.eq(unknown), self.bad_index.eq(beyond), self.bad_dfe.eq(absent),
+                                 self.bad_rows.eq(wrong)]
                 m.d.sync += [o.payload.table.eq(command.table), o.payload.dfe.eq(command.dfe),
                              o.payload.index.eq(index), o.payload.first.eq(1)]
                 m.next = "SEND"
-                with m.If(unknown | beyond | absent | wrong):
+                with m.If(self.closed):
+                    with m.If(beyond):
+                        m.next = "TABLE"
+                with m.Elif(unknown | beyond | absent | wrong):
                     m.d.sync += row.eq(0)
                     m.next = "WIPE"
+                with m.Else():
+                    m.d.sync += written.eq(1)
             with m.State("SEND"):
                 with m.If(~o.valid | o.ready):
                     m.d.sync += [
@@ -103,6 +137,8 @@ class TableWindow(wiring.Component):
                     # No key stays in the register either.
                     m.d.sync += [o.valid.eq(0), o.payload.data.eq(0), row.eq(0)]
                     m.next = "WIPE"
+                    with m.If(self.closed):
+                        m.next = "NEXT"
             with m.State("WIPE"):
                 m.d.comb += write.en.eq(~0)
                 m.d.sync += row.eq(row + 1)

@@ -34,8 +34,8 @@ class Commit(wiring.Component):
     (:class:`~spigate.hdl.dfe.emit.Emit`). Decisions are made one after the other, so that the anti-replay
     window and the counters are exact over all lanes. In this order:
 
-    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, TTL, POLICY);
-      hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.
+    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, MARTIAN, TTL,
+      POLICY); hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.
     - ENCRYPT: hard lifetimes. Bytes are those of the inner packet (tunnel) or of the payload (transport).
     - All that leaves by RECIRCULATE: no more than :data:`MAX_DEPTH` times (NESTED).
 
@@ -62,6 +62,8 @@ class Commit(wiring.Component):
         Likewise.
     gone : Out(1)
         A strobe: a packet is through, dropped or sent.
+    wiped : Out(1)
+        A strobe: a WIPE is through.
     sent : Out(Sent)
         A clock before ``gone`` or earlier, of what was not dropped.
     index : In(4)
@@ -77,7 +79,7 @@ class Commit(wiring.Component):
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
             "tables": In(stream.Signature(TableWrite())),
             "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-            "gone": Out(1), "sent": Out(Sent()), "index": In(4), "time": In(32),
+            "gone": Out(1), "wiped": Out(1), "sent": Out(Sent()), "index": In(4), "time": In(32),
         })
 
     def elaborate(self, platform):
@@ -115,7 +117,8 @@ class Commit(wiring.Component):
         for name in ("o", "egress"):
             wiring.connect(m, getattr(emit, name), wiring.flipped(getattr(self, name)))
         m.d.comb += [
-            emit.index.eq(self.index), emit.time.eq(self.time), self.gone.eq(emit.release),
+            emit.index.eq(self.index), emit.time.eq(self.time), self.gone.eq(emit.release & ~emit.wiped),
+            self.wiped.eq(emit.release & emit.wiped),
             self.sent.valid.eq(emit.sent), self.sent.verdict.eq(emit.verdict), self.sent.bytes.eq(emit.bytes),
         ]
         self._decide(m, inspect, state, emit)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
+from spigate.hdl.dfe.job import BUFFERS
 from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import ALIGN, packets
 
@@ -54,6 +55,8 @@ class Dfe(wiring.Component):
     counters : Out(DFE_COUNTERS)
         ``packets_out`` and ``bytes_out`` without punts. Each packet in is in time one of out, punted, or
         reported as dropped.
+    wiping : Out(1)
+        Something of an SA that was erased, or of its packets, is still here.
     index : In(4)
         This DFE's number.
     time : In(32)
@@ -68,7 +71,7 @@ class Dfe(wiring.Component):
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
             "tables": In(stream.Signature(TableWrite())),
             "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-            "counters": Out(DFE_COUNTERS), "index": In(4), "time": In(32),
+            "counters": Out(DFE_COUNTERS), "wiping": Out(1), "index": In(4), "time": In(32),
         })
 
     def elaborate(self, platform):
@@ -87,6 +90,8 @@ class Dfe(wiring.Component):
         self._tables(m, fill, commit)
         self._state(m, fill, commit)
         self._count(m, commit)
+        wipes = Signal(range(BUFFERS * self._lanes + 1))
+        m.d.sync += [wipes.eq(wipes + fill.wipes - commit.wiped), self.wiping.eq(fill.unclean | (wipes != 0))]
         return m
 
     def _tables(self, m, fill, commit):

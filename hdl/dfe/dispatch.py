@@ -3,7 +3,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import Auth, Cipher
+from spigate.hdl.crypto.interface import Auth, Cipher, KeySize
 from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe import sad
 from spigate.hdl.dfe.job import ROWS
@@ -25,8 +25,18 @@ IP_IN_IP = 4
 """Next header of a tunnelled IPv4 packet."""
 
 
+WIPE_BYTES = 16
+"""Text of a job of zeros."""
+WIPE_CLOCKS = 2048
+"""So often packets wait for a buffer to be wiped, where there are always some."""
+
+
 class Dispatch(wiring.Component):
     """Decides about one packet after another, in 14 clocks each, and plans its way into a buffer.
+
+    After an SA was erased, every buffer of each lane, one at a time, gets zeros instead of a packet (WIPE), and its
+    engine an SA of zeros: AES-256 and HMAC-SHA-256, which fill all that any other SA would. That is done while there
+    is no packet, or once in :data:`WIPE_CLOCKS` clocks.
 
     ===========  ====================================================================================================
     verdict      becomes
@@ -50,8 +60,8 @@ class Dispatch(wiring.Component):
     -------
     info : In(stream of PacketInfo)
         Packets in the order of the queue.
-    sad_start, sad_granted, sad_running, sa, sad_row, sad_data
-        To the ``Sad``, as ``start``, ``granted``, ``running``, ``index``, ``row``, ``data`` there.
+    sad_start, sad_granted, sad_running, sa, sad_row, sad_data, sad_blank, sad_erased
+        To the ``Sad``, as ``start``, ``granted``, ``running``, ``index``, ``row``, ``data``, ``blank``, ``erased`` there.
     look, number, exhausted, take
         To the ``SequenceNumbers``; its ``index`` is ``sa``.
     source_start, source, ingress, allowed
@@ -68,7 +78,7 @@ class Dispatch(wiring.Component):
         super().__init__({
             "info": In(stream.Signature(PacketInfo())),
             "sad_start": Out(1), "sad_granted": In(1), "sad_running": Out(1), "sa": Out(range(sa_entries)),
-            "sad_row": Out(range(ROWS)), "sad_data": In(layout.ROW_BITS),
+            "sad_row": Out(range(ROWS)), "sad_data": In(layout.ROW_BITS), "sad_blank": Out(1), "sad_erased": In(1),
             "look": Out(1), "number": In(64), "exhausted": In(1), "take": Out(1),
             "source_start": Out(1), "source": Out(32), "ingress": Out(2), "allowed": In(1),
             "lane": In(DispatchPort()).array(lanes), "plan": Out(stream.Signature(Plan(lanes))),
@@ -92,10 +102,19 @@ class Dispatch(wiring.Component):
                         with m.If(room[(last + ahead) % self._lanes]):
                             m.d.sync += candidate.eq((last + ahead) % self._lanes)
 
+        # Zeros come where nothing waits and nothing is at work, and else when it is time and the next buffer is not clean.
+        wipes, wiping, clock = Signal(), Signal(), Signal(range(WIPE_CLOCKS + 1))
+        due = clock[-1]
+        unclean, stale, empty = (Cat(getattr(port, name) for port in self.lane) for name in ("unclean", "stale", "empty"))
+        m.d.sync += [
+            wipes.eq(~start & (due & stale.bit_select(candidate, 1) | ~have & unclean.any() & empty.bit_select(candidate, 1))),
+            clock.eq(Mux(start & wipes, 0, clock + ~due)),
+        ]
+
         m.d.comb += [
-            self.sad_start.eq(~running & have & found), start.eq(self.sad_start & self.sad_granted),
-            self.sad_running.eq(running),
-            end.eq(running & (step == STEPS - 1) & self.plan.ready), self.info.ready.eq(~have | end),
+            self.sad_start.eq(~running & (have | wipes) & found), start.eq(self.sad_start & self.sad_granted),
+            self.sad_running.eq(running), self.sad_blank.eq(wiping),
+            end.eq(running & (step == STEPS - 1) & self.plan.ready), self.info.ready.eq(~have | end & ~wiping),
             self.sa.eq(packet.sa), self.look.eq(start),
             self.source_start.eq(start), self.source.eq(packet.source), self.ingress.eq(packet.ingress),
             self.order.valid.eq(start), self.order.payload.eq(candidate),
@@ -103,24 +122,30 @@ class Dispatch(wiring.Component):
         with m.If(self.info.ready):
             m.d.sync += [packet.eq(self.info.payload), have.eq(self.info.valid)]
         with m.If(start):
-            m.d.sync += [running.eq(1), step.eq(0), lane.eq(candidate)]
+            m.d.sync += [running.eq(1), step.eq(0), lane.eq(candidate), wiping.eq(wipes)]
         with m.Elif(end):
             m.d.sync += running.eq(0)
         with m.Elif(step != STEPS - 1):
             m.d.sync += step.eq(step + 1)
 
         # Rows go to the lane as they come; the last one again and again, where the last step waits.
-        control = Signal(layout.row("sa", "control"))
-        m.d.comb += self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1))
+        control, row = Signal(layout.row("sa", "control")), Signal(layout.ROW_BITS)
+        of_zeros = layout.row("sa", "control").const({
+            "cipher": Cipher.AES_CBC, "key_size": KeySize.AES256, "auth": Auth.HMAC_SHA256_128})
+        m.d.comb += [
+            self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1)),
+            row.eq(self.sad_data | Mux(wiping & (step == sad.READ_CLOCKS), of_zeros.as_value(), 0)),
+        ]
         with m.If(step == sad.READ_CLOCKS):
-            m.d.sync += control.eq(self.sad_data)
+            m.d.sync += control.eq(row)
         for at, port in enumerate(self.lane):
             mine = Signal(name=f"mine_{at}")
             m.d.comb += [
                 mine.eq(running & (lane == at)),
-                port.claim.eq(start & (candidate == at)), port.assign.eq(mine & end),
+                port.claim.eq(start & (candidate == at)), port.wipe.eq(wipes), port.erased.eq(self.sad_erased),
+                port.assign.eq(mine & end),
                 port.row_enable.eq(mine & (step >= sad.READ_CLOCKS)), port.row.eq(step - sad.READ_CLOCKS),
-                port.row_data.eq(self.sad_data),
+                port.row_data.eq(row),
             ]
 
         # All below settles, register after register, while the rows come: what it depends on stays to the end.
@@ -188,22 +213,23 @@ class Dispatch(wiring.Component):
             with m.Default():
                 becomes(Verdict.DROP, packet.reason)
 
-        encrypts = verdict == Verdict.ENCRYPT
+        encrypts = (verdict == Verdict.ENCRYPT) & ~wiping
         m.d.comb += self.take.eq(end & encrypts)
         for port in self.lane:
             assignment = port.assignment
             m.d.comb += [
-                assignment.info.eq(packet), assignment.info.verdict.eq(verdict), assignment.info.reason.eq(reason),
+                assignment.info.eq(packet), assignment.info.verdict.eq(Mux(wiping, Verdict.WIPE, verdict)),
+                assignment.info.reason.eq(reason),
                 assignment.info.generation.eq(0),  # by now it is the SA's own
                 assignment.sequence.eq(Mux(encrypts, self.number, packet.sequence)), assignment.esp.eq(esp),
-                assignment.text_bytes.eq(Mux(encrypts, padded_bytes, cipher_bytes)),
+                assignment.text_bytes.eq(Mux(wiping, WIPE_BYTES, Mux(encrypts, padded_bytes, cipher_bytes))),
                 assignment.iv_words.eq(iv_words), assignment.icv_words.eq(icv_words),
             ]
         plan = self.plan.payload
         m.d.comb += [
             self.plan.valid.eq(running & (step == STEPS - 1)),
-            plan.lane.eq(lane), plan.keep.eq(verdict != Verdict.DROP),
-            plan.count_down.eq(packet.route.decrement_ttl & (encrypts | (verdict == Verdict.BYPASS))),
+            plan.lane.eq(lane), plan.keep.eq(wiping | (verdict != Verdict.DROP)), plan.wipe.eq(wiping),
+            plan.count_down.eq(packet.route.decrement_ttl & (encrypts | ~wiping & (verdict == Verdict.BYPASS))),
             plan.tagged.eq(packet.tagged), plan.encrypt.eq(encrypts), plan.split.eq(split), plan.shift.eq(shift),
             plan.end.eq(frame_end), plan.pad.eq(pad), plan.next_header.eq(Mux(tunnel, IP_IN_IP, packet.protocol)),
             plan.esp.eq(esp), plan.iv_words.eq(iv_words), plan.spi.eq(control.spi), plan.sequence.eq(self.number),

@@ -19,6 +19,8 @@ OWN_WORDS = 8
 behind them.
 """
 READ_WORDS = STORE_BYTES // 4
+WIPE_BYTES = 256
+"""Read of a buffer of zeros: more than the queue holds."""
 QUEUE = 8
 """Reads ahead, more than the clocks from one to its first beat at ``o``."""
 
@@ -44,9 +46,9 @@ class Departure(data.StructLayout):
 class Emit(wiring.Component):
     """Sends packets out of their buffers, a beat a clock as long as the buffer can be read and ``o`` is taken.
 
-    PUNT: a ``PuntHeader`` and the frame as it came in. All others: two alignment bytes, an Ethernet header (the
-    route's, where it rewrites, else the frame's own, tag included), and the IP packet, without what an Ethernet
-    frame may have had behind it.
+    PUNT: a ``PuntHeader`` and the frame as it came in. WIPE: is read and queued, but does not leave. All others: two
+    alignment bytes, an Ethernet header (the route's, where it rewrites, else the frame's own, tag included), and the
+    IP packet, without what an Ethernet frame may have had behind it.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ class Emit(wiring.Component):
     read : Out(BufferRead)
     release : Out(1)
         A strobe: the packet's buffer is free.
+    wiped : Out(1)
+        With ``release``: that was a WIPE.
     sent : Out(1)
         A strobe, beside ``release`` or before it: the packet left, as ``verdict`` says, in ``bytes`` bytes
         (with alignment, and a punt's header).
@@ -78,7 +82,7 @@ class Emit(wiring.Component):
         self._beat_bytes = beat_bytes
         super().__init__({
             "i": In(stream.Signature(Departure())), "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())),
-            "lane": Out(3), "read": Out(BufferRead()), "release": Out(1),
+            "lane": Out(3), "read": Out(BufferRead()), "release": Out(1), "wiped": Out(1),
             "sent": Out(1), "verdict": Out(3), "bytes": Out(12), "index": In(4), "time": In(32),
         })
 
@@ -88,10 +92,11 @@ class Emit(wiring.Component):
         # The next packet's plan is made while the present one is sent.
         departure = self.i.payload
         job, info, route = departure.task.done.job, departure.task.done.job.info, departure.task.done.job.info.route
-        punt, tunnel, keeps_header = Signal(), Signal(), Signal()
+        punt, wipe, tunnel, keeps_header = Signal(), Signal(), Signal(), Signal()
         ethernet, own_ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged), IP_WORD + info.tagged
         m.d.comb += [
-            punt.eq(info.verdict == Verdict.PUNT), tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
+            punt.eq(info.verdict == Verdict.PUNT), wipe.eq(info.verdict == Verdict.WIPE),
+            tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
             keeps_header.eq(~((info.verdict == Verdict.ENCRYPT) & tunnel)),
         ]
         planned, bytes_planned, run_planned = Signal(), Signal(12), Signal(range(BUFFER_WORDS))
@@ -99,6 +104,10 @@ class Emit(wiring.Component):
         m.d.sync += [
             planned.eq(self.i.valid & ~self.i.ready),
             bytes_planned.eq(Mux(punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)),
+        ]
+        with m.If(wipe):
+            m.d.sync += bytes_planned.eq(WIPE_BYTES)
+        m.d.sync += [
             # The run begins behind the header that was read, at `ethernet + IP_WORDS` words from the frame's start.
             run_planned.eq(Mux(tunnel, job.esp, own_ethernet) + (Mux(keeps_header, IP_WORDS, 0) + (OWN_WORDS - IP_WORDS) - ethernet)),
         ]
@@ -110,7 +119,8 @@ class Emit(wiring.Component):
         word = Signal(range(OWN_WORDS + 1))
         to_read, to_come, final = Signal(12), Signal(12), Signal()
         reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
-        queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1)})
+        void = Signal()
+        queued = data.StructLayout({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1), "void": 1})
         m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
         ahead = Signal(range(QUEUE + 1))
         entry = Signal(queued)
@@ -146,7 +156,8 @@ class Emit(wiring.Component):
                 self.verdict.eq(info.verdict), self.bytes.eq(bytes_planned), to_read.eq(bytes_planned), to_come.eq(bytes_planned),
                 final.eq(0),  # no frame is as short as one read
                 overlay.eq(overlay_planned), mask.eq(mask_planned), word.eq(0), runs.eq(~punt), run.eq(run_planned),
-                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop), self.egress.valid.eq(~departure.drop),
+                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)), reading.eq(~departure.drop),
+                self.egress.valid.eq(~departure.drop & ~wipe), void.eq(wipe),
                 self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
                 self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
                 *self._provenance(job),
@@ -155,7 +166,8 @@ class Emit(wiring.Component):
         # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
         sending, ended, ends = Signal(), Signal(), Signal()
         m.d.comb += [
-            ends.eq(sending & arrived & entry.last), self.sent.eq(ends), self.release.eq((ended | ends) & ~self.egress.valid),
+            ends.eq(sending & arrived & entry.last), self.sent.eq(ends & ~void),
+            self.release.eq((ended | ends) & ~self.egress.valid), self.wiped.eq(void),
             load.eq(planned & ~(sending | ended)),
         ]
         with m.If(load):
@@ -167,7 +179,7 @@ class Emit(wiring.Component):
 
         m.d.comb += [
             entry.data.eq(Cat(Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32)) for at in range(READ_WORDS))),
-            entry.last.eq(final), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
+            entry.last.eq(final), entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)), entry.void.eq(void),
             queue.w_en.eq(arrived), queue.w_data.eq(entry),
         ]
         self._send(m, queue, queued)
@@ -187,14 +199,14 @@ class Emit(wiring.Component):
         """What was read goes out in beats, one or two of them."""
         head, size = queued(queue.r_data), self._beat_bytes
         parts = STORE_BYTES // size
-        part, ends = Signal(range(parts)), Signal()
+        part, ends, step = Signal(range(parts)), Signal(), Signal()
         m.d.comb += [
-            ends.eq(head.count <= (part + 1) * size), queue.r_en.eq(self.o.ready & ends),
-            self.o.valid.eq(queue.r_rdy), self.o.payload.data.eq(head.data.word_select(part, 8 * size)),
+            ends.eq(head.count <= (part + 1) * size), step.eq(self.o.ready | head.void), queue.r_en.eq(step & ends),
+            self.o.valid.eq(queue.r_rdy & ~head.void), self.o.payload.data.eq(head.data.word_select(part, 8 * size)),
             self.o.payload.last.eq(head.last & ends), self.o.payload.count.eq(Mux(ends, head.count - part * size, size)),
         ]
         if parts > 1:
-            with m.If(self.o.valid & self.o.ready):
+            with m.If(queue.r_rdy & step):
                 m.d.sync += part.eq(Mux(ends, 0, part + 1))
 
     def _headers(self, m, departure, punt):

@@ -1,5 +1,5 @@
 """The fill side of a DFE: from its queue to packets that are through the crypto and wait for commit."""
-from amaranth.hdl import Module, Mux
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -53,6 +53,10 @@ class Fill(wiring.Component):
         Asks for the outbound sequence number of an SA.
     sequence : Out(stream of unsigned(64))
         The answer: the last number used.
+    wipes : Out(1)
+        A strobe: a WIPE was dispatched, which commit tells when it is through.
+    unclean : Out(1)
+        There are more to come.
     lane : Out(LanePort).array(lanes)
     order : Out(stream of lane index)
         The lane of each packet, in the order of dispatch, from when a buffer was claimed for it, long before
@@ -72,6 +76,7 @@ class Fill(wiring.Component):
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
             "tables": In(stream.Signature(TableWrite())),
             "sequence_request": In(stream.Signature(16)), "sequence": Out(stream.Signature(64)),
+            "wipes": Out(1), "unclean": Out(1),
             "lane": Out(LanePort()).array(lanes), "order": Out(stream.Signature(range(max(lanes, 2)))),
         })
 
@@ -101,6 +106,7 @@ class Fill(wiring.Component):
 
             sad.start.eq(dispatch.sad_start), dispatch.sad_granted.eq(sad.granted),
             sad.running.eq(dispatch.sad_running),
+            sad.blank.eq(dispatch.sad_blank), dispatch.sad_erased.eq(sad.erased),
             sad.index.eq(dispatch.sa), sad.row.eq(dispatch.sad_row), dispatch.sad_data.eq(sad.data),
             numbers.look.eq(dispatch.look), numbers.index.eq(dispatch.sa), numbers.take.eq(dispatch.take),
             dispatch.number.eq(numbers.number), dispatch.exhausted.eq(numbers.exhausted),
@@ -112,6 +118,10 @@ class Fill(wiring.Component):
             numbers.tables.valid.eq(self.tables.valid & sad.tables.ready),
             clear.tables.valid.eq(self.tables.valid & sad.tables.ready),
             *(table.tables.payload.eq(self.tables.payload) for table in (sad, numbers, clear)),
+        ]
+        m.d.comb += [
+            self.wipes.eq(Cat(port.claim & port.wipe for port in dispatch.lane).any()),
+            self.unclean.eq(sad.erased | Cat(port.unclean for port in dispatch.lane).any()),
         ]
         wiring.connect(m, wiring.flipped(self.sequence_request), numbers.request)
         wiring.connect(m, numbers.response, wiring.flipped(self.sequence))

@@ -8,6 +8,7 @@ from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, Row
 from spigate.hdl.dfe.selectors import Selectors
 from spigate.hdl.net.descriptor import Reason, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
+from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 
 IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
 """Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
@@ -34,7 +35,7 @@ class Inspection(data.StructLayout):
     -------
     task : Task
     reason : unsigned(6)
-        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, TTL, POLICY.
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, TTL, POLICY.
     counts : unsigned(1)
         Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
     content : unsigned(12)
@@ -43,7 +44,7 @@ class Inspection(data.StructLayout):
         DECRYPT: of the trailer.
     header : unsigned(160)
         Five words of IP header in wire order: the inner one where a tunnel ends here, else the packet's own.
-        Undefined for ENCRYPT in tunnel mode, PUNT and DROP.
+        Undefined for ENCRYPT in tunnel mode, PUNT and DROP. WIPE: zeros, which are read as a packet is.
     ecn : unsigned(2)
         The ECN field that ``header`` is to leave with.
     """
@@ -94,7 +95,7 @@ class Inspect(wiring.Component):
         verdict = done.job.info.verdict
         m.d.comb += [
             tunnel.eq(done.job.control.mode), decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
-            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel),
+            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel | (verdict == Verdict.WIPE)),
             self.lane.eq(task.lane), self.o.payload.task.eq(task),
         ]
         words = self._fetch(m, task, tunnel, decrypt, plain)
@@ -228,6 +229,8 @@ class Inspect(wiring.Component):
         header, ports = Signal(160), Signal(32)
         header_words = words.header_words
         m.d.comb += o.header.eq(header)
+        with m.If(words.start):
+            m.d.sync += ports.eq(0)
         with m.If(words.is_header):
             for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
@@ -295,12 +298,13 @@ class Inspect(wiring.Component):
         m.d.comb += [outer_ecn.eq(Mux(tunnel & control.copy_tos, info.tos, inner_ecn)), ecn.eq(inner_ecn)]
         with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
-        padding, malformed, ttl_over = Signal(), Signal(), Signal()
+        padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             padding.eq(padding_bad | (content < 0)),
             malformed.eq(tunnel & (
                 (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good
                 | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT))),
+            martian.eq(tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))),
             ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
         m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
@@ -313,6 +317,8 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.PADDING)
             with m.Elif(malformed):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)
+            with m.Elif(martian):
+                m.d.comb += o.reason.eq(Reason.MARTIAN)
             with m.Elif(ttl_over):
                 m.d.comb += o.reason.eq(Reason.TTL)
             with m.Elif(control.check_selectors & ~selectors.match):

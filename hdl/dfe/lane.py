@@ -53,6 +53,16 @@ class DispatchPort(wiring.Signature):
         A buffer is free.
     claim : In(1)
         A strobe, while ``room``: it is taken for a packet.
+    wipe : In(1)
+        With ``claim``: it is taken for zeros (:attr:`~spigate.hdl.net.descriptor.Verdict.WIPE`).
+    erased : In(1)
+        A strobe: what is in the lane now is to be wiped.
+    unclean : Out(1)
+        Something of what was here then has not been claimed for zeros yet.
+    stale : Out(1)
+        It is in the buffer that comes next, or in the keys that its context's engine will use for it.
+    empty : Out(1)
+        No buffer is claimed.
     row_enable, row, row_data : In
         A row of the claimed packet's SA, for the context RAM; all of them for DECRYPT and ENCRYPT.
     assign, assignment : In
@@ -61,7 +71,8 @@ class DispatchPort(wiring.Signature):
 
     def __init__(self):
         super().__init__({
-            "room": Out(1), "claim": In(1),
+            "room": Out(1), "claim": In(1), "wipe": In(1), "erased": In(1),
+            "unclean": Out(1), "stale": Out(1), "empty": Out(1),
             "row_enable": In(1), "row": In(range(ROWS)), "row_data": In(layout.ROW_BITS),
             "assign": In(1), "assignment": In(Assignment()),
         })
@@ -131,6 +142,8 @@ class Lane(wiring.Component):
         m.d.sync += [known.eq(known + dispatch.assign), filled.eq(filled + complete), released.eq(released + port.release)]
         with m.If(dispatch.claim):
             m.d.sync += [claimed.eq(claimed + 1), assigned.eq(claimed)]
+        m.d.comb += dispatch.empty.eq(claimed == released)
+        self._mark(m, claimed, assigned)
 
         def walk(name: str, first: int, step: int, go_on: Value, come: Signal = filled) -> tuple[Value, Signal]:
             """Goes from packet to packet: the buffer of the present one, and whether it has ``come``, out of a register: what
@@ -192,6 +205,26 @@ class Lane(wiring.Component):
         self._store(m, feeders, collectors, buffer_of, turn, filled)
         return m
 
+    def _mark(self, m: Module, claimed: Signal, assigned: Signal) -> None:
+        """Remembers which buffers are to be wiped, and which of the two sets of keys that each of the engine's contexts
+        uses in turn.
+        """
+        dispatch, bits = self.dispatch, (self._contexts - 1).bit_length()
+        buffers, sets, turns = Signal(BUFFERS), Signal(2 * self._contexts), Signal(self._contexts)
+        buffer, context, verdict = claimed[:-1], claimed[:bits], dispatch.assignment.info.verdict
+        key_set = Cat(turns.bit_select(context, 1), context)
+        m.d.comb += [
+            dispatch.unclean.eq(buffers.any() | sets.any()),
+            dispatch.stale.eq(buffers.bit_select(buffer, 1) | sets.bit_select(key_set, 1)),
+        ]
+        with m.If(dispatch.assign & ((verdict == Verdict.DECRYPT) | (verdict == Verdict.ENCRYPT) | (verdict == Verdict.WIPE))):
+            turn = turns.bit_select(assigned[:bits], 1)
+            m.d.sync += turn.eq(~turn)
+        with m.If(dispatch.claim & dispatch.wipe):
+            m.d.sync += [buffers.bit_select(buffer, 1).eq(0), sets.bit_select(key_set, 1).eq(0)]
+        with m.If(dispatch.erased):
+            m.d.sync += [buffers.eq(~0), sets.eq(~0)]
+
     def _jobs(self, m: Module, assigned: Signal, oldest: Value):
         """Keeps each buffer's assignment; gives that of buffer ``oldest``."""
         m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
@@ -209,7 +242,7 @@ class Lane(wiring.Component):
         text = write.data
         m.d.comb += [
             write.addr.eq(assigned), write.en.eq(self.dispatch.assign),
-            text.encrypt.eq(assignment.info.verdict == Verdict.ENCRYPT),
+            text.encrypt.eq((assignment.info.verdict == Verdict.ENCRYPT) | (assignment.info.verdict == Verdict.WIPE)),
             text.crypto.eq(text.encrypt | (assignment.info.verdict == Verdict.DECRYPT)),
             text.esp.eq(assignment.esp), text.text_words.eq(assignment.text_bytes >> 2),
             text.iv_words.eq(assignment.iv_words), text.icv_words.eq(assignment.icv_words),

@@ -36,6 +36,10 @@ class Sad(wiring.Component):
         The row to read, while ``running``.
     data : Out(128)
         It, :data:`READ_CLOCKS` clocks later.
+    blank : In(1)
+        ``data`` is 0 instead, from the next clock on.
+    erased : Out(1)
+        A strobe: an entry was written whole, and not as a valid one.
     """
 
     def __init__(self, *, entries: int):
@@ -46,6 +50,7 @@ class Sad(wiring.Component):
             "tables": In(stream.Signature(TableWrite())),
             "start": In(1), "granted": Out(1), "running": In(1),
             "index": In(range(entries)), "row": In(range(ROWS)), "data": Out(layout.ROW_BITS),
+            "blank": In(1), "erased": Out(1),
         })
 
     def elaborate(self, platform):
@@ -56,6 +61,7 @@ class Sad(wiring.Component):
         # A burst and a fetch exclude each other, so that a fetch sees the old entry or the new one.
         bursting = Signal()
         write, take = self.tables.payload, self.tables.valid & self.tables.ready
+        known = (write.table == Table.SA) & (write.index < self._entries)
         m.d.comb += [
             self.granted.eq(~bursting & ~self.tables.valid & ~self.running),
             self.tables.ready.eq(bursting | ~self.running),
@@ -63,8 +69,13 @@ class Sad(wiring.Component):
         with m.If(take):
             m.d.sync += bursting.eq(~write.last)
 
+        # What stops an SA is its first row alone.
+        void = Signal()
+        m.d.sync += self.erased.eq(take & known & write.last & void & ~write.first)
+        with m.If(take & write.first):
+            m.d.sync += void.eq((write.row == 0) & ~layout.row("sa", "control")(write.data).valid)
+
         enable, row, index = Signal(), Signal(4), Signal(range(self._entries))
-        known = (write.table == Table.SA) & (write.index < self._entries)
         m.d.sync += [enable.eq(take & known), row.eq(write.row), index.eq(write.index)]
         for memory, first, rows in ((low, 0, LOW_ROWS), (high, LOW_ROWS, ROWS - LOW_ROWS)):
             bits = (rows - 1).bit_length()
@@ -79,4 +90,6 @@ class Sad(wiring.Component):
             from_high.eq(Cat(self.row >= LOW_ROWS, from_high)),
             self.data.eq(Mux(from_high[-1], high.read_data, low.read_data)),
         ]
+        with m.If(self.blank):
+            m.d.sync += self.data.eq(0)
         return m

@@ -1,14 +1,14 @@
 """The state of a DFE's SAs that changes with every packet at commit: anti-replay window, byte and packet counters."""
 from enum import IntEnum
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe.lifetime import Lifetime
 from spigate.hdl.dfe.replay import Replay
-from spigate.hdl.net.descriptor import SaState, Table, TableWrite
+from spigate.hdl.net.descriptor import MARKS, SaState, Table, TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
 WINDOW = 64
@@ -71,7 +71,8 @@ class State(wiring.Component):
         ignored. ``replay`` also sets the counters to 0. No packet is accounted in the middle of an entry's
         burst.
     request : In(stream of unsigned(16))
-        Asks for an SA's state.
+        Asks for an SA's state. What it has reached stays marked until its ``replay`` row is written: unlike a report,
+        it cannot be lost among others.
     state : Out(stream of SaState)
         The answer, 0 for one beyond ``sa_entries``. ``sequence`` is the highest received; of an outbound SA,
         what the ``replay`` row said.
@@ -89,7 +90,7 @@ class State(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
+        m.submodules.memory = store = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
         m.submodules.replay = replay = Replay(width=WINDOW)
         m.submodules.lifetime = lifetime = Lifetime()
         sa_bits = (self._sa_entries - 1).bit_length()
@@ -102,18 +103,29 @@ class State(wiring.Component):
         read_sa, write_sa = Signal(sa_bits), Signal(sa_bits)
         write_row, write_data = Signal(Row), Signal(layout.ROW_BITS)
         m.d.comb += [
-            read_sa.eq(account.sa), memory.read_address.eq(Cat(row, read_sa)),
-            write_sa.eq(account.sa), memory.write_address.eq(Cat(write_row, write_sa)),
-            memory.write_enable.eq(writes), memory.write_data.eq(write_data),
+            read_sa.eq(account.sa), store.read_address.eq(Cat(row, read_sa)),
+            write_sa.eq(account.sa), store.write_address.eq(Cat(write_row, write_sa)),
+            store.write_enable.eq(writes), store.write_data.eq(write_data),
             self.outcome.payload.eq(outcome),
         ]
-        windows, limits, counters = (shape(memory.read_data) for shape in (window_row, limits_row, counters_row))
+        windows, limits, counters = (shape(store.read_data) for shape in (window_row, limits_row, counters_row))
         used, total_bytes, bytes_expired, bytes_reached = Signal(counters_row), Signal(64), Signal(), Signal()
         m.d.comb += [
             replay.sequence.eq(account.sequence), replay.size.eq(account.window_size),
             replay.highest.eq(windows.sequence), replay.window.eq(windows.window),
             lifetime.soft.eq(limits.soft), lifetime.hard.eq(limits.hard),
             lifetime.used.eq(used.bytes), lifetime.increment.eq(account.bytes),
+        ]
+        # What SAs have reached, soft and hard, a word for 32 of them.
+        bits = min(sa_bits, (MARKS - 1).bit_length())
+        m.submodules.marks = marks = memory.Memory(shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[])
+        marked, mark = marks.read_port(domain="comb"), marks.write_port()
+        own, soft_now, hard_now, erase = Signal(MARKS), Signal(), Signal(), Signal()
+        m.d.comb += [
+            own.eq(1 << account.sa[:bits]), marked.addr.eq(account.sa[bits:sa_bits]), mark.addr.eq(account.sa[bits:sa_bits]),
+            mark.data.eq(Mux(erase, marked.data & ~Cat(own, own),
+                             marked.data | Cat(Mux(soft_now, own, 0), Mux(hard_now, own, 0)))),
+            mark.en.eq(soft_now | hard_now | erase),
         ]
         # The window has 32-bit numbers; the upper half of ``sequence`` stays as the table had it.
         upper = Signal(32)
@@ -127,6 +139,7 @@ class State(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.tables.valid):
+                    m.d.sync += account.sa.eq(table.index)
                     m.next = "TABLE"
                 with m.Elif(self.request.valid & ~self.state.valid):
                     m.d.comb += self.request.ready.eq(1)
@@ -155,7 +168,7 @@ class State(wiring.Component):
             with m.State("CLEAR"):
                 m.d.comb += [
                     write_sa.eq(table.index), write_row.eq(Row.COUNTERS), write_data.eq(0), writes.eq(listed),
-                    self.tables.ready.eq(1),
+                    self.tables.ready.eq(1), erase.eq(listed),
                 ]
                 m.next = "TABLE"
                 with m.If(table.last):
@@ -171,6 +184,8 @@ class State(wiring.Component):
                     m.d.sync += [self.state.payload.bytes.eq(counters.bytes), self.state.payload.packets.eq(counters.packets)]
                 with m.If(step == 3):
                     m.d.sync += self.state.valid.eq(1)
+                    with m.If(known):
+                        m.d.sync += Cat(self.state.payload.soft, self.state.payload.hard).eq(marked.data)
                     m.next = "IDLE"
 
             with m.State("ACCOUNT"):
@@ -208,9 +223,14 @@ class State(wiring.Component):
                             write_row.eq(Row.COUNTERS), write_data.eq(Cat(total_bytes, lifetime.total)),
                             writes.eq(counts & ~expired),
                         ]
+                        reached, left = bytes_reached | lifetime.reached, account.sequence[-4:].all()
+                        m.d.comb += [
+                            soft_now.eq(counts & ~expired & (reached | left)),
+                            hard_now.eq(counts & (expired | account.sequence.all())),
+                        ]
                         m.d.sync += [
                             outcome.expired.eq(counts & expired),
-                            outcome.soft.eq(counts & ~expired & (bytes_reached | lifetime.reached)),
+                            outcome.soft.eq(counts & ~expired & reached),
                         ]
                         m.next = "ANSWER"
 

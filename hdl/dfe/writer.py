@@ -19,6 +19,8 @@ class Plan(data.StructLayout):
     lane : range(lanes)
     keep : unsigned(1)
         0: the packet is only taken from the queue.
+    wipe : unsigned(1)
+        There is no packet: the whole buffer is written, with zeros. ``keep`` is 1, and the rest 0.
     count_down : unsigned(1)
         Count time to live down and mend the checksum.
     tagged : unsigned(1)
@@ -42,7 +44,7 @@ class Plan(data.StructLayout):
 
     def __init__(self, lanes: int):
         super().__init__({
-            "lane": range(lanes), "keep": 1, "count_down": 1, "tagged": 1, "encrypt": 1, "split": 5, "shift": 5,
+            "lane": range(lanes), "keep": 1, "wipe": 1, "count_down": 1, "tagged": 1, "encrypt": 1, "split": 5, "shift": 5,
             "end": 12, "pad": 4, "next_header": 8, "esp": range(BUFFER_WORDS), "iv_words": 3, "spi": 32, "sequence": 64,
         })
 
@@ -103,9 +105,9 @@ class Writer(wiring.Component):
             here.eq(plan.encrypt & (at[low_bits:] == plan.split[low_bits:])),
             mixed.eq(here & (plan.split[:low_bits] != 0)),
             more.eq(plan.encrypt & (from_length < 2 - beat_bytes)),
-            op_valid.eq(running & (header | ended | self.i.valid)), step.eq(op_valid & go),
+            op_valid.eq(running & (header | ended | plan.wipe | self.i.valid)), step.eq(op_valid & go),
             self.plan.ready.eq(~running),
-            self.i.ready.eq(running & ~header & ~ended & go & (~mixed | second_half)),
+            self.i.ready.eq(running & ~header & ~ended & ~plan.wipe & go & (~mixed | second_half)),
         ]
         with m.If(header):
             # The numbers of ESP header and IV are big-endian on the wire.
@@ -122,7 +124,7 @@ class Writer(wiring.Component):
             m.d.comb += [
                 op.address.eq(at + Mux(moved | second_half | (here & ~mixed), plan.shift, 0)),
                 op.data.eq(self.i.payload.data),
-                op.last.eq((ended | self.i.payload.last) & ~more & (~mixed | second_half)),
+                op.last.eq(Mux(plan.wipe, at[low_bits:].all(), (ended | self.i.payload.last) & ~more & (~mixed | second_half))),
                 op.mask.eq(Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(words)),
             ]
 
@@ -162,6 +164,8 @@ class Writer(wiring.Component):
                 middle.count_down.eq(plan.count_down & ~header & (at == first // words * words)),
                 middle.ttl_word.eq(word), middle.carry.eq(swap_bytes(word[16:]) >= 0xFEFF),
             ]
+            with m.If(plan.wipe):
+                m.d.sync += middle.beat.data.eq(0)
             # RFC 4303 section 2.4: padding 1, 2, 3, ..., pad length, next header.
             near = plan.encrypt & ~header & (from_end >= -beat_bytes)
             for byte in range(beat_bytes):

@@ -96,7 +96,7 @@ class RemoveAlignment(wiring.Component):
                 out.count.eq(Mux(ends, beat.count + kept, self._beat_bytes)),
             ]
         with m.If(self.o.valid & self.o.ready):
-            m.d.sync += [held.eq(0), tail.eq(0)]
+            m.d.sync += [held.eq(0), tail.eq(0), rest.eq(0)]
         with m.If(self.i.valid & self.i.ready & (~held | tail | ~ends)):
             m.d.sync += [
                 held.eq(1), rest.eq(beat.data[8 * ALIGN:]),

@@ -12,6 +12,10 @@ Table = rdl.enum("table_e")
 PuntClass = punts.PuntClass
 
 MAX_DFES = 8
+MARKS = 32
+"""SAs of which a word tells what they have reached."""
+ALL_DFES = 15
+"""Value of ``TableWrite.dfe`` for all of them at once."""
 FROM_CFE = 15
 """Value of ``Report.dfe`` for what the CFE reports."""
 FROM_FORWARDING = 14
@@ -81,6 +85,8 @@ class Verdict(IntEnum):
     ENCRYPT = 4
     DIRECT = 5
     """Injected by the CE for a port: leaves as it is."""
+    WIPE = 6
+    """Inside a DFE: no packet, but zeros in the place of one, so that nothing of those before it stays."""
 
 
 class OutOf(data.StructLayout):
@@ -184,7 +190,8 @@ class Report(data.StructLayout):
 class TableWrite(data.StructLayout):
     """One row of a table entry on its way to the table. The rows of one entry follow one another without rows
     of another between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with
-    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables.
+    ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables;
+    :data:`ALL_DFES` are all of them.
     """
 
     def __init__(self):
@@ -200,11 +207,12 @@ class StateRequest(data.StructLayout):
 
 class SaState(data.StructLayout):
     """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets
-    so far.
+    so far. ``soft``, ``hard``: which of the 32 SAs around it, those whose index differs in the low five bits, have
+    reached a soft or passed a hard limit; bit n is that of the n-th.
     """
 
     def __init__(self):
-        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64})
+        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64, "soft": MARKS, "hard": MARKS})
 
 
 CE_HEADER_BYTES = 16

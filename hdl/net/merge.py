@@ -64,9 +64,8 @@ class Merge(wiring.Component):
             # A stream's next packet is seen only once its present one is over.
             m.d.comb += [offered[at].eq(port.valid), waiting[at].eq(port.valid & ~mine), port.ready.eq(mine & room)]
         with m.If(room):
-            m.d.sync += self.o.valid.eq(busy & offered.bit_select(granted, 1))
-            with m.If(busy):
-                m.d.sync += self.o.payload.eq(payload)
+            # The payload is loaded where there is none too, so that the last one does not stay.
+            m.d.sync += [self.o.valid.eq(busy & offered.bit_select(granted, 1)), self.o.payload.eq(payload)]
         with m.If(~busy | ended):
             m.d.sync += [busy.eq(found), granted.eq(choice)]
         return m

@@ -94,7 +94,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
         value = self._fields("rule", "value")
         assert value["valid"]
         return Rule(_selectors(self._fields("rule", "addresses"), value), _ports(value["ingress"]),
-                    Action(value["action"]), (), value["dfe"], value["sa"], value["route"],
+                    Action(value["action"]), value["dfe"], value["sa"], value["route"],
                     value["generation"], bool(value["clear"]))
 
     def _route(self):

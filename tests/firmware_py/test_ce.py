@@ -9,12 +9,13 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.packet import rewrite
 from spigate.firmware_py.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.programming import SEQUENCE_MARGIN
+from spigate.firmware_py.programming import NO_ROOM, SEQUENCE_MARGIN
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import ANY_IPV4, Direction, Lifetime, Mode, Selectors
 from spigate.firmware_py.settings import Miss, Settings
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
+from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import (
     INSIDE_MAC,
     PEER,
@@ -51,7 +52,7 @@ def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
         _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
-    assert bench.control.programmed == {"sa": 1, "cam": 1, "rule": 3, "route": 4}
+    assert bench.control.programmed == {"source": 1, "sa": 1, "cam": 1, "rule": 3, "route": 4}
     assert not bench.loop.drops
 
 
@@ -99,10 +100,12 @@ def test_what_should_have_been_protected_and_comes_in_the_clear_is_dropped():
 
 
 def test_the_protected_side_cannot_be_faked_from_outside():
-    bench = Bench([OUTBOUND], POLICIES)
-    bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    assert bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10"))) == ([], [])
-    assert bench.loop.drops == {Reason.POLICY: 1}
+    """Where nothing says that what no policy names may come in; otherwise it goes the way of what has come in (RFC 4301 5.2, 5.1)."""
+    for default, count in ((PolicyAction.DISCARD, 0), (PolicyAction.BYPASS, 1)):
+        bench = Bench([OUTBOUND], POLICIES, settings=Settings(default=default))
+        bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
+        out, _ = bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10")))
+        assert len(opened(out)) == count and bench.loop.drops[Reason.POLICY] == 1 - count
 
 
 def test_what_no_policy_names_is_forwarded_as_a_router_does():
@@ -179,7 +182,7 @@ def test_an_sa_that_no_policy_names_carries_nothing():
 
 def test_selectors_of_an_sa_narrow_what_its_policies_name():
     narrow = selectors("10.0.0.0/8", "10.2.0.10/32", protocol=17)
-    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [1, 0, 1])):
+    for policies, counts in ((POLICIES, [1, 0, 0]), ([], [0, 0, 0])):
         bench = Bench([replace(INBOUND, selectors=narrow)], policies)
         ways = (("10.1.0.1", "10.2.0.10"), ("10.1.0.1", "10.2.0.11"), ("10.1.7.1", "10.2.0.10"))
         assert [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(*way)))[1]) for way in ways] == counts
@@ -207,6 +210,11 @@ def test_two_policies_of_one_sa_are_checked_in_software():
     assert bench.control.punted[Reason.SA_ABSENT] == 3, "the CAM knows it, the DFE has it not"
 
 
+def unnumbered(left):
+    """What left at both ports without the identification of IPv4, which is a decryptor's own, and header checksums."""
+    return [[each[:18] + bytes(2) + each[20:24] + bytes(2) + each[26:] for each in frames] for frames in left]
+
+
 def test_software_path_and_hardware_send_the_same():
     sas = [INBOUND, OUTBOUND]
     hard, soft = Bench(sas, POLICIES), Bench(sas, POLICIES, replace(GATEWARE, ciphers=frozenset()))
@@ -214,7 +222,7 @@ def test_software_path_and_hardware_send_the_same():
               for n, server in enumerate(SERVERS)]
     frames += [(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=n))) for n in (1, 2, 3)]
     for port, one in frames:
-        assert hard.feed(port, one) == soft.feed(port, one)
+        assert unnumbered(hard.feed(port, one)) == unnumbered(soft.feed(port, one))
     assert soft.control.software == {"decrypted": 3, "encrypted": 2}
     assert hard.control.consumed == soft.control.consumed == {"ttl_expired": 1}
     assert hard.control.made == soft.control.made == {"icmp": 1}
@@ -232,11 +240,10 @@ def test_miss_drop_programs_and_drops():
 
 def test_the_balancer_chooses_the_dfe():
     sas = [sa(0x2000 + n, reqid=n + 1) for n in range(8)]
-    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE), reqid=n + 1) for n in range(8)]
+    policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", "10.2.0.10/32"), reqid=n + 1) for n in range(8)]
     bench = Bench(sas, policies, replace(GATEWARE, dfes=4))
     for n, one in enumerate(sas):
         bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))
-    # Between two SAs the balancer also gives a turn to the inner packet, which goes by a rule.
     assert len({bench.control.placed(one).dfe for one in sas}) == 4
 
 
@@ -246,14 +253,16 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
     bench = Bench(sas, policies, replace(GATEWARE, sa_entries=2, rules=2))
     for n, one in enumerate(sas):
         assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
-    places = {(bench.control.placed(one).dfe, bench.control.placed(one).index) for one in sas}
-    assert places == {(dfe, index) for dfe in (0, 1) for index in (0, 1)}
-    for n in range(6):
-        assert len(bench.feed(Port.NETWORK, frame(udp("10.1.9.9", f"10.2.0.{10 + n % 3}")))[1]) == 1
-    assert bench.control.programmed["rule"] == 6, "single flows give way to one another"
+    places = [(bench.control.placed(one).dfe, bench.control.placed(one).index) for one in sas if not bench.control.placed(one).soft]
+    assert sorted(places) == [(0, 0), (0, 1), (1, 0)] and list(bench.control.refusals.values()) == [NO_ROOM]
+    for written in (2, 4):
+        for n in range(6):
+            assert len(bench.feed(Port.NETWORK, frame(udp("10.1.9.9", f"10.2.0.{10 + n % 3}")))[1]) == 1
+        assert bench.control.programmed["rule"] == written, "single flows give way to one another, but not round and round"
+        bench.now += RULE_SECONDS
 
 
-def test_protected_flows_go_by_software_when_the_rules_are_full():
+def test_protected_flows_go_by_software_while_the_rules_are_full():
     sas = [sa(0x3000 + n, Direction.OUTBOUND, reqid=n + 1) for n in range(3)]
     policies = [policy(OUT, selectors(HERE, f"10.1.{n}.0/24"), reqid=n + 1) for n in range(3)]
     bench = Bench(sas, policies, replace(GATEWARE, rules=2))
@@ -261,6 +270,10 @@ def test_protected_flows_go_by_software_when_the_rules_are_full():
         out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", f"10.1.{n}.1")))
         assert len(opened(out, one)) == 1
     assert bench.control.software == {"encrypted": 1} and list(bench.control.refusals) == sas[2:]
+    bench.now += RULE_SECONDS
+    bench.do(bench.control.give_back())
+    out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.2.1")))
+    assert len(opened(out, sas[2])) == 1 and not bench.control.refusals, "then the oldest rule gives way"
 
 
 def test_explicit_sources_are_the_only_ones():
@@ -301,6 +314,22 @@ def test_hard_lifetime_in_seconds():
     assert [one.spi for one in bench.do(bench.control.expire())] == [0x1000]
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     assert bench.loop.drops == {Reason.NO_SA: 1}
+
+
+def test_limits_that_were_reached_are_told_as_long_as_the_sa_is_there():
+    """Whatever else happens, however often it is asked (audit row 12); in a DFE and in software."""
+    for elsewhere in ({}, {"esn": True}):
+        one = replace(INBOUND, **elsewhere)
+        limited = replace(one, soft=Lifetime(packets=2), hard=Lifetime(packets=3))
+        bench = Bench([limited], POLICIES)
+        for worn in ([], [(limited, False)], [(limited, False)], [(limited, True)]):
+            bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.10", "10.2.0.10")))
+            for _ in range(2):
+                bench.do(bench.control.poll())
+                assert bench.do(bench.control.worn()) == worn
+        assert bool(bench.control.placed(limited).soft) == bool(elsewhere)
+        bench.do(bench.control.remove_sa(limited))
+        assert bench.do(bench.control.worn()) == []
 
 
 def test_events_name_their_sa():
@@ -375,7 +404,8 @@ def test_transport_mode_may_come_later():
 
 def test_a_vlan_tag_stays_in_transport_mode():
     inbound = replace(INBOUND, mode=Mode.TRANSPORT)
-    bench = Bench([inbound], settings=Settings(cfe=CfeSettings(network_vlan=7)))
+    bench = Bench([inbound], [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT)],
+                  settings=Settings(cfe=CfeSettings(network_vlan=7)))
     one = bench.sealed(inbound, udp(PEER, SELF))
     tagged = one[:12] + b"\x81\0\0\7" + one[12:]
     _, out = bench.feed(Port.NETWORK, tagged)
@@ -424,15 +454,16 @@ def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
     assert bench.loop.drops == {Reason.REPLAY: 2, Reason.LIFETIME: 1}
 
 
-def test_without_another_dfe_an_sa_stays_as_it_is():
+def test_without_another_dfe_an_sa_is_done_in_software_until_there_is_one():
     bench = Bench([OUTBOUND], POLICIES)
     one = from_server(udp("10.2.0.10", "10.1.0.10"))
-    first, _ = bench.feed(Port.SERVER, one)
-    bench.do(bench.control.configure(CfeSettings(enable=0)))
-    assert bench.feed(Port.SERVER, one) == ([], []) and bench.loop.drops == {Reason.NO_DFE: 1}
-    bench.do(bench.control.configure(CfeSettings()))
-    second, _ = bench.feed(Port.SERVER, one)
-    assert int.from_bytes(second[0][38:42]) == int.from_bytes(first[0][38:42]) + 1
+    sent = []
+    for enable, software in ((3, 0), (0, 1), (0, 2), (2, 2), (2, 2)):
+        bench.do(bench.control.configure(CfeSettings(enable=enable)))
+        out, _ = bench.feed(Port.SERVER, one)
+        sent += [int.from_bytes(each[38:42]) for each in out]
+        assert bench.control.software["encrypted"] == software
+    assert sent == [1, 2, 3, 4, 5] and not bench.loop.drops and not bench.control.refusals
 
 
 def test_refuses_policies_that_select_by_what_is_not_looked_at():

@@ -90,8 +90,10 @@ def test_sas_that_move_go_on(capabilities):
 
 
 def test_an_sa_at_another_address():
-    elsewhere = replace(INBOUND, source=ip_address("192.0.2.77"))
-    bench = Host((INBOUND,))
+    """Policies name it by ``reqid`` alone, as IKE's do; one that named its old address would not want it any more."""
+    elsewhere, anywhere = replace(INBOUND, source=ip_address("192.0.2.77")), ip_address("0.0.0.0")
+    by_reqid = replace(policy(FORWARD).templates[0], source=anywhere, destination=anywhere)
+    bench = Host((INBOUND,), [policy(FORWARD, templates=[by_reqid])])
     sender = peer(INBOUND)
     bench.feed(Port.NETWORK, network_frame(sender.encapsulate(incoming())))
     bench.do(bench.control.move_sa(INBOUND, elsewhere))

@@ -147,3 +147,22 @@ def test_only_named_errors_escape(tmp_path_factory, file, data):
         from_ip(folder, endpoints=[END])
     except InputError:
         pass
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(28, 32), st.booleans(), st.integers(0, 1)), max_size=6))
+def test_how_far_a_next_hop_reaches(drawn):
+    """The largest network in which all have one route, or a neighbour by itself; tried on all of 16 addresses."""
+    routes = [NetworkRoute(ip_network((number, length), strict=False), Port.SERVER, ip_address(PEER) if routed else None, metric)
+              for number, length, routed, metric in drawn]
+    made = Topology((), (), routes)
+    for destination in map(ip_address, range(16)):
+        found, route = made.reach(destination), made.route(destination)
+        assert destination in found
+        if route is not None and route.gateway is None:
+            assert found == ip_network(destination)
+            continue
+        tiny = [address for address in map(ip_address, range(16)) if address in found]
+        assert {made.route(address) for address in tiny} == {route}
+        if found.prefixlen > 28 and (route is None or found != route.destination):
+            wider = found.supernet()
+            assert {made.route(address) for address in map(ip_address, range(16)) if address in wider} != {route}

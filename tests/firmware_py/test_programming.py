@@ -1,13 +1,14 @@
 """In which order entries are written and taken back."""
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from spigate.firmware_py.decision import Decision
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.programming import GENERATIONS, SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.decision import Decision, Verdict
+from spigate.firmware_py.errors import TableFull
+from spigate.firmware_py.programming import GENERATIONS, IDLE_SECONDS, NO_ROOM, SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
 from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
@@ -49,8 +50,8 @@ def placed(one, tables):
         if one.direction == Direction.INBOUND:
             await programming.find_by(found, ROUTE)
         else:
-            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, (1,), found.dfe, found.index, await programming.route(ROUTE))
-            await programming.install(Decision(PolicyAction.PROTECT, SELECTORS, rule.ingress, rule.order), rule)
+            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, found.dfe, found.index, await programming.ways.route(ROUTE))
+            await programming.ways.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
         return found
 
     found = asyncio.run(run())
@@ -73,9 +74,10 @@ def test_an_sa_stands_still_before_it_is_read_and_is_read_before_it_is_erased(on
     order = [*[POINTER[one]] * (change == "remove"), "stop_sa", *["read_state"] * (change != "remove"), "erase_sa"]
     assert tables.calls[:len(order)] == order
     assert tables.calls.count("stop_sa") == tables.calls.count("erase_sa") == 1
-    rest = {"remove": [], "take_over": [],
+    nowhere = ["write_route", "add_cam"] if one is INBOUND else ["rule: protect"]
+    rest = {"remove": [], "take_over": nowhere,
             "move": ["write_sa", "add_cam"] if one is INBOUND else ["write_sa", "rule: protect"],
-            "rename": [POINTER[one]]}[change]
+            "rename": [*nowhere, *["remove_cam"] * (one is INBOUND)]}[change]
     assert tables.calls[len(order):] == rest
 
 
@@ -88,8 +90,49 @@ def test_what_is_done_in_software_is_not_waited_for(one):
     asyncio.run(programming.take_over(found, "why"))
     assert tables.calls == []
     asyncio.run(programming.remove(one))
-    assert tables.calls == [POINTER[one], "erase_sa"]
+    assert tables.calls == ["remove_cam"] * (one is INBOUND), "it has no place"
     assert not programming.placed and not programming.refusals
+
+
+@pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
+def test_what_is_done_in_software_takes_no_place_of_a_dfe(one):
+    """What pointed to it points to a place that no SA ever has, so that its packets come up as those of an SA."""
+    tables = Tables(replace(GATEWARE, dfes=1, sa_entries=3))
+    programming, found = placed(one, tables)
+    asyncio.run(programming.take_over(found, "why"))
+    others = [replace(one, spi=spi) for spi in (0x2000, 0x2001, 0x2002)]
+    at = [asyncio.run(programming.place(other, 0, [SELECTORS] if one is INBOUND else None)) for other in others]
+    assert [each.soft is None for each in at] == [True, True, False]
+    assert programming.refusals == {one: "why", others[2]: NO_ROOM}
+    nowhere = (found.dfe, found.index)
+    assert nowhere == (at[2].dfe, at[2].index) and nowhere not in tables.sas and nowhere not in [(each.dfe, each.index) for each in at[:2]]
+    if one is INBOUND:
+        assert (tables.cam.dfe, tables.cam.sa) == nowhere
+
+
+def test_the_least_recently_used_sa_that_is_idle_gives_its_place_to_one_that_is_not():
+    now, packets = [0.0], Counter()
+
+    class Places(Tables):
+        async def read_state(self, dfe, index):
+            return SaState(packets=packets[index])
+
+    programming = Programming(Places(replace(GATEWARE, dfes=1, sa_entries=3), stopped=True), lambda: now[0])
+    first, second, third = (asyncio.run(programming.place(sa(0x2000 + n), 0, [SELECTORS])) for n in range(3))
+    assert third.soft and third.wanting and (first.index, second.index) == (0, 1)
+
+    def comes_in(seconds):
+        now[0] = seconds
+        asyncio.run(programming.give_back(third, 0, ROUTE))
+        return third.soft is None
+
+    assert not comes_in(IDLE_SECONDS - 1), "nobody is idle"
+    packets.update({0: 1, 1: 1})
+    assert not comes_in(IDLE_SECONDS), "that there were packets is seen now"
+    packets[0] += 1
+    assert not comes_in(2 * IDLE_SECONDS - 1)
+    assert comes_in(2 * IDLE_SECONDS)
+    assert not first.soft and second.soft and second.wanting and programming.refusals == {second.sa: NO_ROOM}
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -110,7 +153,7 @@ def test_where_an_sa_goes_on(one, stopped):
     asyncio.run(programming.take_over(found, "why"))
     soft = found.soft.state
     assert (soft.bytes, soft.packets) == (1500, 15)
-    asyncio.run(programming.give_back(found, 1400))
+    asyncio.run(programming.give_back(found, 1400, ROUTE if one is INBOUND else None))
     given = tables.sas[found.dfe, found.index]
     assert (given.sequence, given.window, given.mtu) == (soft.sequence, soft.window, 1400)
     assert given.hard == Lifetime(bytes=2500, packets=35) and not programming.refusals
@@ -122,7 +165,7 @@ def test_where_an_sa_goes_on(one, stopped):
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
 def test_each_new_sa_in_a_place_has_another_generation(one):
     """Audit `race`: what was classified for the SA before must not be done with the new one."""
-    tables = Tables(replace(GATEWARE, sa_entries=1, dfes=1))
+    tables = Tables(replace(GATEWARE, sa_entries=2, dfes=1))
     programming, seen = Programming(tables), []
     for spi in range(0x2000, 0x2000 + GENERATIONS):
         found = asyncio.run(programming.place(replace(one, spi=spi), 0))
@@ -140,11 +183,12 @@ def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
         assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (found.dfe, found.index, found.generation)
         assert tables.generations[found.dfe, found.index] == found.generation
     asyncio.run(programming.take_over(found, "why"))
-    asyncio.run(programming.give_back(found, 0))
-    assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation, "it is the same SA"
+    assert (tables.cam.dfe, tables.cam.sa) not in tables.generations, "a place that is never filled"
+    asyncio.run(programming.give_back(found, 0, ROUTE))
+    assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation
     programming, found = placed(OUTBOUND, tables)
     asyncio.run(programming.move(found, None))
-    (_, rule), = programming._pointing_to(found.dfe, found.index)
+    (_, rule), = programming.ways.pointing_to(found.dfe, found.index)
     assert rule.generation == found.generation
 
 
@@ -162,13 +206,16 @@ def test_only_the_sa_itself_is_removed():
 
 
 def test_places_are_given_back():
-    tables = Tables(replace(GATEWARE, sa_entries=1, routes=1))
+    tables = Tables(replace(GATEWARE, sa_entries=2, routes=2))
     for one in (INBOUND, OUTBOUND):
         programming, found = placed(one, tables)
         for _ in range(5):
             asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
+            assert not found.soft
+        with pytest.raises(TableFull, match="The routes are full: 1 entries"):
+            asyncio.run(programming.ways.route(Route(Port.NETWORK)))
         asyncio.run(programming.remove(one))
-        asyncio.run(programming.forget_rules())
-        asyncio.run(programming.forget_routes())
-        asyncio.run(programming.place(one, 0))
-        assert asyncio.run(programming.route(Route(Port.NETWORK))) == 0
+        asyncio.run(programming.ways.forget_rules())
+        again = [asyncio.run(programming.place(replace(one, spi=0x3000 + n), 0)) for n in range(4)]
+        assert [bool(each.soft) for each in again] == [False, False, False, True], "one place is never filled"
+        assert asyncio.run(programming.ways.route(Route(Port.NETWORK))) == 0

@@ -80,7 +80,7 @@ async def race(dut):
         for packet in sent[:6]:
             await board.server.send(ETHERNET + packet)
         sending = cocotb.start_soon(_send(board, sent[6:]))
-        await board.clocks(100 * turn)
+        await board.clocks(50 + 100 * turn)
         await driver.write_sa(0, index, new.sas[0], None, generation=generation + 100)
         await sending
         for _ in range(100):

@@ -14,7 +14,7 @@ def test_the_guard_stops_what_wrong_tables_would_let_out():
 
 
 def test_what_the_guard_stops_fails_a_simulation_that_does_not_expect_it():
-    with pytest.raises(SimulationFailed):
+    with pytest.raises(SimulationFailed, match="without a reason to leave was stopped at the network port"):
         MODEL.model().run(BENCH, testcase="guard_unexpected")
 
 

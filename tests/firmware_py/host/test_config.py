@@ -6,13 +6,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import config, plane, reference
+from spigate.firmware_py.host import config, reference
 from spigate.firmware_py.ike import config as ike
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
 from spigate.firmware_py.ike.registry import ProtocolId
 from spigate.firmware_py.network import NetworkRoute
-from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.policy import PolicyAction, exceptions
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Lifetime, Mode
 from spigate.firmware_py.tables import Balance, CfeSettings, Source
@@ -123,7 +123,8 @@ def test_an_access_token_is_read_when_it_is_needed(read, tmp_path):
 
 
 def test_everything_else_of_a_child(read):
-    peer, = read(CHILD + 'protocol = "ah"\nmode = "transport"\nproposals = ["sha256-esn"]\nhard = { packets = 100 }\n'
+    between = CHILD.replace("10.1.0.0/24", "192.0.2.1/32").replace("10.2.0.0/24", "192.0.2.2/32")
+    peer, = read(between + 'protocol = "ah"\nmode = "transport"\nproposals = ["sha256-esn"]\nhard = { packets = 100 }\n'
                          'reqid = 7\nreplay_window = 1024\n').pad
     child, = peer.children
     assert (child.protocol, child.mode, child.reqid, child.replay_window) == (ProtocolId.AH, Mode.TRANSPORT, 7, 1024)
@@ -132,8 +133,8 @@ def test_everything_else_of_a_child(read):
 
 def test_policies_are_for_both_ways(read):
     made = read('[[policy]]\naction = "bypass"\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\nremote_ports = [53, 53]\nprotocol = 17\n')
-    out, back = plane.exceptions(*made.policies[0])
-    assert (out.action, back.action) == (PolicyAction.BYPASS, PolicyAction.DISCARD)
+    out, back = exceptions(*made.policies[0])
+    assert out.action == back.action == PolicyAction.BYPASS
     assert back.selectors.source == out.selectors.destination and back.selectors.source_ports == (53, 53)
 
 
@@ -246,7 +247,7 @@ MISTAKES = hardware_mistakes() | {
     "port": ("[host]\nmetrics_port = 70000", "key host.metrics_port: expected a number, 0 to 65535, not 70000"),
     "format": ('[host]\nlog_format = "xml"', "key host.log_format: expected text or json, not 'xml'"),
     "threshold": ("[ike]\nhalf_open = 0", "key ike.half_open: expected a number, 1 to"),
-    "address": (PEER.replace("192.0.2.2", "192.0.2"), "key peer.b.address: expected an IP address, not '192.0.2'"),
+    "address": (PEER.replace("192.0.2.2", "192.0.2"), "key peer.b.address: expected a host's IP address, not '192.0.2'"),
     "one address": (PEER.replace('local_address = "192.0.2.1"', ""), "key peer.b: peer 'b' local_address must be given exactly where address is"),
     "identity": (PEER.replace('local_identity = "a.example"', 'local_identity = "X=1"'), "key peer.b.local_identity: expected an identity"),
     "no identity": (PEER.replace('local_identity = "a.example"', ""), "key peer.b.local_identity: expected an identity .*, not nothing"),
@@ -254,7 +255,7 @@ MISTAKES = hardware_mistakes() | {
     "no secret": (PEER.replace('psk_file = "psk"', ""), "key peer.b.psk_file: expected the name of a file"),
     "no file": (PEER.replace('"psk"', '"none"'), "key peer.b.psk_file: expected a file that can be read, not .*none: No such file"),
     "open file": (PEER.replace('"psk"', '"open"'), r"key peer.b.psk_file: expected a file that only its owner may read \(chmod 600\), not .*mode 0640"),
-    "folder": (PEER.replace('"psk"', '"."'), "key peer.b.psk_file: expected a file that can be read"),
+    "folder": (PEER.replace('"psk"', '"."'), "key peer.b.psk_file: expected a regular file"),
     "empty file": (PEER.replace('"psk"', '"empty"'), "key peer.b.psk_file: pre-shared key must be at least 1 byte"),
     "key alone": (PEER + 'key_file = "key.pem"', "key peer.b.certificate_files: expected together with key_file"),
     "certificate alone": (PEER + 'certificate_files = ["own.pem"]', "key peer.b.key_file: expected together with certificate_files"),
@@ -284,6 +285,25 @@ MISTAKES = hardware_mistakes() | {
     "traffic not of the server": (WEB + 'psk_file = "psk"' + SERVED_CHILD.replace("CREDENTIAL", "").replace("10.1.0.8/29", "10.1.0.0/24"),
                                   "key peer.b.child.net.traffic: expected local in 10.1.0.0/28, fd00:1::/64, where the server stands, not '10.1.0.0/24'"),
     "any traffic of the server": (WEB + 'psk_file = "psk"' + SERVED + "\n[peer.b.child.net]\n", "key peer.b.child.net.traffic: expected a list of tables"),
+    **{f"no host: {each}": (PEER.replace(*pair), f"key peer.b.{key}: expected a host's IP address, not '{each}'") for key, each, pair in (
+        ("local_address", "0.0.0.0", ("192.0.2.1", "0.0.0.0")), ("local_address", "255.255.255.255", ("192.0.2.1", "255.255.255.255")),
+        ("address", "224.0.0.1", ("192.0.2.2", "224.0.0.1")), ("local_address", "::", ("192.0.2.1", "::")),
+        ("local_address", "fe80::1", ("192.0.2.1", "fe80::1")))},
+    "two families": (PEER.replace("192.0.2.1", "2001:db8::1"), "key peer.b: peer 'b' local_address must be an IPv4 address, as address is one"),
+    "to itself": (PEER.replace("192.0.2.1", "192.0.2.2"), "key peer.b: peer 'b' local_address must be .* another one"),
+    "ports of SCTP": (CHILD.replace("protocol = 6", "protocol = 132"), r"key peer.b.child.net.traffic\[0\].protocol: expected 6 \(TCP\) or 17 .*, not 132"),
+    "types of ICMP": (CHILD.replace("protocol = 6", "protocol = 1").replace("443", "8"), r"traffic\[0\].protocol: expected 6 \(TCP\) or 17 .*, not 1$"),
+    "ports of SCTP in a policy": ('[[policy]]\nlocal = "10.1.0.0/24"\nremote = "10.2.0.0/24"\nprotocol = 132\nlocal_ports = [1, 2]',
+                                  r"key policy\[0\].protocol: expected 6 \(TCP\) or 17 .*, not 132"),
+    "reqid of several": (CHILD.replace("traffic = [", 'reqid = 5\ntraffic = [{ local = "10.5.0.0/24", remote = "10.6.0.0/24" }, '),
+                         "key peer.b.child.net: child 'net' reqid must be 0, because traffic takes several child SAs, not 5"),
+    "too much traffic": (PEER + "[peer.b.child.net]\ntraffic = [" + ", ".join(
+        f'{{ local = "10.1.{each}.0/24", remote = "10.2.0.0/24" }}' for each in range(65)) + "]", "key peer.b.child.net: .* at most 64 pairs"),
+    "transport between others": (CHILD + 'mode = "transport"', "key peer.b: .* must be between address and local_address in transport mode"),
+    "AH in UDP": (CHILD.replace("[peer.b.child", "force_encapsulation = true\n[peer.b.child") + 'protocol = "ah"', "force_encapsulation must be false, because AH"),
+    "control": (f'[host]\ncontrol = "/run/{"x" * 103}"', "key host.control: expected the name of a socket, at most 107 bytes"),
+    "no address of its own": ('[host]\naddresses = ["0.0.0.0/0"]', "key host.addresses: expected a list of addresses"),
+    "IPv6 in too little": ('[host]\ndevice_mtu = 1279\naddresses = ["2001:db8::1/64"]', "key host.device_mtu: expected 1280 or more, because there is IPv6"),
     "policy": ('[[policy]]\nlocal = "10.0.0.0/8"', r"key policy\[0\].remote: expected a network, not nothing"),
 }
 

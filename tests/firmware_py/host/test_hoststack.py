@@ -119,6 +119,8 @@ OWN = bytes(OUT / IP(src=SELF, dst=PEER) / ICMP())
 
 def test_what_policies_let_pass_goes_out_where_the_host_sent_it(stack):
     assert stack.back(PuntHeader(Reason.NO_RULE, Port.SERVER), OWN) == (InjectMode.DIRECT, Port.NETWORK, 0, OWN)
+    ike = bytes(OUT / IP(src=SELF, dst=PEER) / UDP(sport=9, dport=500))
+    assert stack.back(PuntHeader(Reason.IKE, Port.SERVER), ike) == (InjectMode.DIRECT, Port.NETWORK, 0, ike), "policy was asked"
     inside = bytes(Ether(src=INSIDE_MAC) / IP(src=SELF, dst="10.2.0.10") / ICMP())
     assert stack.back(PuntHeader(Reason.RULE, Port.SERVER), inside) == (InjectMode.DIRECT, Port.SERVER, 0, inside)
 
@@ -126,7 +128,7 @@ def test_what_policies_let_pass_goes_out_where_the_host_sent_it(stack):
 @pytest.mark.parametrize(("header", "frame"), [
     (PuntHeader(Reason.NO_RULE, Port.NETWORK), OWN),
     (PuntHeader(Reason.NO_RULE, Port.RECIRCULATE), OWN),
-    (PuntHeader(Reason.IKE, Port.SERVER), bytes(OUT / IP(src=SELF, dst=PEER) / IKE)),
+    (PuntHeader(Reason.IKE, Port.SERVER), bytes(OUT / IP(src=SELF, dst=SELF) / IKE)),
     (PuntHeader(Reason.NOT_IP, Port.SERVER), bytes(OUT / ARP())),
     (PuntHeader(Reason.NO_RULE, Port.SERVER), bytes(Ether(src=PEER_MAC, dst=SELF_MAC) / IP(src=SELF, dst=PEER) / ICMP())),
     (PuntHeader(Reason.NO_RULE, Port.SERVER), bytes(OUT / IP(src="10.2.0.10", dst=PEER) / ICMP())),

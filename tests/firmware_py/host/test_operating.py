@@ -84,6 +84,15 @@ def test_a_second_gateway_is_refused_and_a_dead_ones_socket_is_not_in_the_way(tm
     assert with_control(path, lambda control, loop: list(ask(path, command="sas")))
 
 
+def test_only_a_socket_is_cleared_away(tmp_path):
+    """Whatever stood there and was no gateway's was removed."""
+    path = tmp_path / "notes"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="expected a socket, or nothing"):
+        with_control(path, lambda control, loop: None)
+    assert path.read_text() == "mine"
+
+
 SA = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL,
         cipher=Cipher.AES_CBC, key=bytes(range(16)), auth=Auth.HMAC_SHA256_128, auth_key=bytes(range(32)), esn=True)
 
@@ -121,6 +130,43 @@ def test_logs_are_one_line_a_record(capsys):
     text, json_line = capsys.readouterr().err.splitlines()
     assert text.endswith(r'level=info event=ike-up peer=b text="says \"x\"\nand = more"')
     assert {**json.loads(json_line), "time": ""} == {"time": "", "level": "info", "event": "ike-up", "peer": "b", "text": 'says "x"\nand = more'}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("value", ["x" * 120_000, "\U0001F600" * 120_000, "\0" * 120_000, "\n=\" " * 40_000])
+def test_a_line_has_a_longest_length(capsys, form, value):
+    logs.set_up(form, "INFO")
+    logs.log(logging.INFO, "refused", peer=value, child=value, ike=value, text=value)
+    logs.log(logging.INFO, "refused", text=value)
+    try:
+        raise ValueError(value)
+    except ValueError:
+        logs.LOG.exception(value)
+    for line in capsys.readouterr().err.splitlines(keepends=True):
+        assert line.endswith("\n") and len(line.encode()) <= logs.MAX_LINE and line.isascii()
+        if form == "json":
+            assert json.loads(line)["time"]
+
+
+def test_each_kind_has_a_rate(capsys):
+    """What is more is counted: what a stranger, or a peer, makes happen cannot fill the log."""
+    now = [0.0]
+    logs.set_up("json", "INFO", logs.Rates(lambda: now[0]))
+    for each in range(1000):
+        logs.log(logging.INFO, "peer-moved", peer="a", text=str(each))
+        logs.log(logging.INFO, "refused", peer=f"192.0.2.{each}")
+    logs.log(logging.INFO, "ike-up", peer="a")
+    told = Counter(json.loads(line)["event"] for line in capsys.readouterr().err.splitlines())
+    assert told == {"peer-moved": logs.PER_NAME, "refused": logs.PER_KIND, "ike-up": 1}
+    now[0] += logs.PERIOD_SECONDS
+    logs.log(logging.INFO, "peer-moved", peer="a", text="again")
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(row["event"], row.get("kind"), row.get("count")) for row in rows] == [
+        ("left-out", "peer-moved", 980), ("left-out", "refused", 800), ("peer-moved", None, None)]
+    for _ in range(30):
+        logs.log(logging.INFO, "refused", peer="x")
+    logs.LOG.handlers[0].close()
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["count"] == 10
 
 
 def test_rows_have_no_keys():

@@ -7,7 +7,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP, defragment, fragment
 from scapy.packet import Raw
 
-from spigate.firmware_py.host.plane import HELD_PACKETS, Plane
+from spigate.firmware_py.host.dataplane import HELD_PACKETS
+from spigate.firmware_py.host.plane import Plane
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
@@ -38,7 +39,7 @@ class Pair:
         self.a, self.b = Plane(pad or Pad(), on_traffic, policies, mtu=mtu, clock=lambda: self.now), Plane(Pad(), clock=lambda: self.now)
         for plane in (self.a, self.b):
             plane.on_alive = lambda spi: self.told.append(("alive", spi))
-            plane.on_expired = lambda spi, hard: self.told.append(("expired", spi, hard))
+            plane.on_expired = lambda sa, hard: self.told.append(("expired", sa.spi, hard))
             plane.on_wanted = lambda *what: self.told.append(("wanted", *what))
         self.ports, self.fields = ports or {}, fields
 

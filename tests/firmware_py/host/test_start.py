@@ -17,10 +17,10 @@ def run(tmp_path, monkeypatch):
 
     class Daemon:
         def __init__(self, config, make, key_log):
-            made.append(make(config, lambda: 0.0))
+            self._plane = make(config, lambda: 0.0)
 
         async def run(self):
-            pass
+            made.append(self._plane)
 
     monkeypatch.setattr(start, "Daemon", Daemon)
     monkeypatch.setattr(start.logs, "set_up", lambda form, level: None)

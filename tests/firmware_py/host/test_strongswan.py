@@ -122,6 +122,21 @@ def test_rekeying_loses_no_packet(wire, bed):
     work(wire)
 
 
+@pytest.mark.parametrize("unique", ["never", "no"])
+def test_a_peer_that_was_killed_is_reached_when_it_is_back(wire, bed, unique):
+    """With `never` it does not say INITIAL_CONTACT: the child of before its death sent, until its IKE SA was found to be dead."""
+    gateway, charon = bed(config(start="never", peer="dpd_seconds = 300"), swanctl_conf(connection=f"unique = {unique}"))
+    charon.swanctl("--initiate", "--child", "net")
+    ping(wire.ours, "10.2.0.1", SIZES)
+    charon.kill()
+    charon.start()
+    charon.swanctl("--initiate", "--child", "net")
+    gateway.happens("child-up", 2)
+    assert gateway.count("ike-down") == (unique == "no")
+    ping(wire.ours, "10.2.0.1", SIZES)
+    work(wire)
+
+
 def test_a_peer_that_was_killed_is_noticed(wire, bed):
     gateway, charon = bed(config(peer="dpd_seconds = 1\nretransmission = { timeout = 0.2, tries = 2 }"), swanctl_conf())
     gateway.happens("child-up")

@@ -7,7 +7,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from spigate.firmware_py.decision import decide, steps
+from spigate.firmware_py.decision import Spd
 from spigate.firmware_py.host.dataplane import HELD_PACKETS, Hooks
 from spigate.firmware_py.host.waiting import MAX_WAITING, RESOLVE_SECONDS, TRAP_SPI, Waiting, trap_policies
 from spigate.firmware_py.ike.pad import Pad
@@ -34,8 +34,8 @@ class Bench:
         children = (replace(child("net"), traffic=traffic), child("other", f"{HERE}=10.9.0.0/24"))
         pad = Pad([peer("b", "a", "b", children=children)])
         self.traps = trap_policies(pad, {("b", "net"): "traffic", ("b", "other"): "now"})
-        found = steps(PolicyDatabase([*self.traps, *policies]))
-        self.waiting = Waiting(self.traps, hooks, lambda port, flow: decide(found, flow, port, PolicyAction.DISCARD).policy, self.done.extend)
+        spd = Spd(PolicyDatabase([*self.traps, *policies]))
+        self.waiting = Waiting(self.traps, hooks, lambda port, flow: spd.decide(flow, port, None).policies, self.done.extend)
 
     def waits(self, frame=PACKET, header=CLEAR):
         return self.waiting.waits(header, frame, self.inbound.__contains__)

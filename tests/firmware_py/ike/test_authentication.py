@@ -106,6 +106,18 @@ def test_no_damage_passes(kind):
                     verify_signature(Auth(method, auth.data), key.public_key(), b"octets")
 
 
+def test_sha1_is_for_peers_without_rfc_7427():
+    """Who announced hashes signs with one of them: SHA-1 from such a peer was taken. SHA-2 under method 1 is as good as before."""
+    for digest in (hashes.SHA1(), *DIGESTS.values()):
+        auth = Auth(AuthMethod.RSA, RSA.sign(b"octets", padding.PKCS1v15(), digest))
+        for announced in ((), SUPPORTED_HASHES):
+            if isinstance(digest, hashes.SHA1):
+                with pytest.raises(AuthenticationFailed, match="signature is wrong"):
+                    verify_signature(auth, RSA.public_key(), b"octets", announced)
+            else:
+                verify_signature(auth, RSA.public_key(), b"octets", announced)
+
+
 def test_rsa_method_1_says_its_hash_inside():
     for digest in (hashes.SHA1(), *DIGESTS.values()):
         verify_signature(Auth(AuthMethod.RSA, RSA.sign(b"octets", padding.PKCS1v15(), digest)), RSA.public_key(), b"octets")

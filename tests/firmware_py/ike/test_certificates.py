@@ -1,6 +1,8 @@
 """Certificates: NIST's PKITS for the path, and chains of our own for what IKE wants besides."""
 from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import ip_address, ip_network
+from itertools import permutations
 from pathlib import Path
 
 import cryptography_vectors
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.ike import certificates
 from spigate.firmware_py.ike.certificates import (
     Authorities,
     certs,
@@ -21,8 +24,9 @@ from spigate.firmware_py.ike.certificates import (
 from spigate.firmware_py.ike.errors import AuthenticationFailed
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.payloads import Cert
-from spigate.firmware_py.ike.registry import CertEncoding
+from spigate.firmware_py.ike.registry import CertEncoding, IdType
 from tests.firmware_py.ike.authority import CERTIFYING, DAY, FROM, NAMES, SIGNING, TO, Authority
+from tests.firmware_py.ike.work import lines
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PKITS = Path(cryptography_vectors.__file__).parent / "x509" / "PKITS_data" / "certs"
@@ -93,10 +97,26 @@ def test_pkits_invalid(end, expected):
         _verify_pkits(end, authorities)
 
 
-def test_pkits_name_constraints_are_refused():
-    """They are critical and not supported: valid paths with them do not pass either."""
-    with pytest.raises(AuthenticationFailed, match="2.5.29.30, which is not supported"):
-        _verify_pkits("ValidDNnameConstraintsTest1EE", "nameConstraintsDN1CACert")
+# PKITS 4.13, all of it: numbers of tests, and the authorities of their paths. Names of resources (URIs) are of no use to IKE and
+# not processed, so that whoever has one under such a constraint is refused.
+CONSTRAINED = {
+    "DN1CACert": "v1 i2 i3 v4 i20", "DN2CACert": "v5", "DN3CACert": "v6 i7", "DN4CACert": "i8 i9", "DN5CACert": "i10 v11",
+    "DN1subCA1Cert DN1CACert": "i12", "DN1subCA2Cert DN1CACert": "i13 v14", "DN3subCA1Cert DN3CACert": "i15 i16",
+    "DN3subCA2Cert DN3CACert": "i17 v18", "DN1SelfIssuedCACert DN1CACert": "v19", "RFC822CA1Cert": "v21 i22",
+    "RFC822CA2Cert": "v23 i24", "RFC822CA3Cert": "v25 i26", "DN1subCA3Cert DN1CACert": "v27 i28 i29", "DNS1CACert": "v30 i31 i38",
+    "DNS2CACert": "v32 i33", "URI1CACert": "i34 i35", "URI2CACert": "i36 i37",
+}
+
+
+@pytest.mark.parametrize(("authorities", "test"), [(chain, each) for chain, tests in CONSTRAINED.items() for each in tests.split()])
+def test_pkits_name_constraints(authorities, test):
+    end, = (path.stem for path in PKITS.glob(f"*ameConstraintsTest{test[1:]}EE.crt"))
+    chain = " ".join(f"nameConstraints{each}" for each in authorities.split())
+    if test[0] == "v":
+        assert _verify_pkits(end, chain) == _pkits(end)
+    else:
+        with pytest.raises(AuthenticationFailed, match="may not vouch for"):
+            _verify_pkits(end, chain)
 
 
 def verify(certificate: x509.Certificate, *others: x509.Certificate, identity=GATEWAY, now=NOW, anchors=(ROOT,), **options):
@@ -200,6 +220,77 @@ def test_two_that_issued_each_other():
                two.issue(left.public_key(), "one", extensions=((x509.BasicConstraints(True, None), True), (CERTIFYING, True)))]
     with pytest.raises(AuthenticationFailed, match="not trusted"):
         verify(one.issue(KEY.public_key()), *crossed)
+
+
+@pytest.mark.parametrize("critical", [True, False])
+@pytest.mark.parametrize(("base", "good", "bad"), [
+    (x509.DNSName("branch.example"), "gw.branch.example", "gw.hq.example"),
+    (x509.DNSName("branch.example"), "branch.example", "notbranch.example"),
+    (x509.DNSName(".branch.example"), "gw.branch.example", "branch.example"),
+    (x509.RFC822Name("branch.example"), "u@branch.example", "u@gw.branch.example"),
+    (x509.RFC822Name(".branch.example"), "u@gw.branch.example", "u@branch.example"),
+    (x509.RFC822Name("u@branch.example"), "U@Branch.example", "v@branch.example"),
+    (x509.IPAddress(ip_network("192.0.2.0/24")), "192.0.2.1", "192.0.3.1"),
+    (x509.IPAddress(ip_network("2001:db8::/32")), "2001:db8::1", "192.0.2.1")])
+@pytest.mark.parametrize("how", ["permitted", "excluded"])
+def test_name_constraints_hold_critical_or_not(critical, base, good, bad, how):
+    """One that is not critical was ignored."""
+    subtrees = ([base], None) if how == "permitted" else (None, [base])
+    middle = Authority(KEY, "branch CA", ROOT, extensions=(
+        (x509.BasicConstraints(True, 0), True), (CERTIFYING, True), (x509.NameConstraints(*subtrees), critical)))
+    if how == "excluded":
+        good, bad = bad, good
+    for name in (good, bad):
+        identity = Identity.parse(name)
+        kind = {IdType.FQDN: x509.DNSName, IdType.RFC822_ADDR: x509.RFC822Name}.get(identity.id_type)
+        names = x509.SubjectAlternativeName([kind(name) if kind else x509.IPAddress(ip_address(name))])
+        end = middle.issue(KEY.public_key(), "x", extensions=((names, False), (SIGNING, True)))
+        if name == good:
+            assert verify(end, middle.certificate, identity=identity) == end
+        else:
+            with pytest.raises(AuthenticationFailed, match="may not vouch for"):
+                verify(end, middle.certificate, identity=identity)
+
+
+def test_constraints_on_names_that_ike_does_not_have():
+    middle = Authority(KEY, "branch CA", ROOT, extensions=((x509.BasicConstraints(True, 0), True), (CERTIFYING, True), (
+        x509.NameConstraints([x509.UniformResourceIdentifier("branch.example")], None), True)))
+    for others, taken in (((), True), ((x509.UniformResourceIdentifier("https://gw.branch.example"),), False)):
+        end = middle.issue(KEY.public_key(), extensions=((x509.SubjectAlternativeName((*NAMES, *others)), False), (SIGNING, True)))
+        if taken:
+            assert verify(end, middle.certificate) == end
+        else:
+            with pytest.raises(AuthenticationFailed, match="may not vouch for"):
+                verify(end, middle.certificate)
+
+
+def test_all_paths_are_tried():
+    """An expired certificate of the same authority, or one by an authority that is not trusted, hid the path that is good."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    authority = ((x509.BasicConstraints(True, None), True), (CERTIFYING, True))
+    middle = Authority(key, "middle", ROOT)
+    foreign = Authority(ec.generate_private_key(ec.SECP256R1()), "foreign")
+    end = middle.issue(KEY.public_key())
+    dead_ends = [ROOT.issue(key.public_key(), "middle", extensions=authority, not_after=FROM + DAY),
+                 foreign.issue(key.public_key(), "middle", extensions=authority),
+                 ROOT.issue(key.public_key(), "middle"), foreign.certificate]
+    for order in permutations([middle.certificate, *dead_ends]):
+        assert verify(end, *order) == end
+    with pytest.raises(AuthenticationFailed, match="was valid until|is no authority's"):
+        verify(end, *dead_ends)
+
+
+def test_the_search_is_bounded(monkeypatch):
+    """Fifteen that all issued each other, and none of them is trusted."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    same = Authority(key, "same")
+    crossed = [same.issue(key.public_key(), "same", extensions=((x509.BasicConstraints(True, None), True), (CERTIFYING, True)))
+               for _ in range(15)]
+    checked = []
+    issued = certificates._issued
+    monkeypatch.setattr(certificates, "_issued", lambda *pair: checked.append(pair) or issued(*pair))
+    count, wrong = lines(lambda: verify(same.issue(KEY.public_key()), *crossed))
+    assert isinstance(wrong, AuthenticationFailed) and len(checked) <= certificates.MAX_SIGNATURES and count < 200_000
 
 
 def test_a_pinned_certificate_needs_no_authority():

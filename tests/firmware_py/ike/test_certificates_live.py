@@ -24,7 +24,7 @@ def key_pair(authority: Authority, kind: str, host: str, **dates) -> KeyPair:
 def connect(a: dict, b: dict):
     network, one, other = pair(a=a, b=b)
     one.initiate("b")
-    network.run(10)
+    network.run(20)  # what fails is tried a few times more
     return one, other
 
 
@@ -89,7 +89,7 @@ def test_an_access_token_that_is_replaced():
         for token, stands in ((SECRET.secret, True), (b"another", False), (None, False), (SECRET.secret, True)):
             tokens[:] = [] if token is None else [token]
             one.initiate("b")
-            network.run(10)
+            network.run(20)
             assert joined(one, other) == stands
             one.endpoint.terminate(network.now, "b")
             network.run(10)

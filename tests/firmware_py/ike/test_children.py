@@ -4,8 +4,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from spigate.firmware_py.ike import create_child
 from spigate.firmware_py.ike.children import ChildState
+from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.exchanges import Exchange
 from spigate.firmware_py.ike.payloads import Delete, Nonce, Notify, SecurityAssociation, Unknown
 from spigate.firmware_py.ike.proposals import offer, parse
@@ -100,7 +100,7 @@ def test_no_common_traffic_and_no_common_algorithm():
         a.initiate("b", "net")
         network.run(5)
         assert text(a, "child-failed").count(why) == 2 and a.standing
-        assert len(a.endpoint._context._reserved) == len(b.endpoint._context._reserved) == 0
+        assert len(a.endpoint._context.reserved) == len(b.endpoint._context.reserved) == 0
 
 
 @pytest.mark.parametrize("protocol, words", [(ProtocolId.ESP, "aes128-sha256"), (ProtocolId.AH, "sha256-esn")])
@@ -261,9 +261,8 @@ def test_unknown_status_is_ignored():
     assert ask(network, a, CREATE, *new_child(b"\0\0\x10\1", Notify(40000))).one(SecurityAssociation)
 
 
-def test_bound_on_children(monkeypatch):
-    monkeypatch.setattr(create_child, "MAX_CHILDREN", 3)
-    network, a, b = connected()
+def test_bound_on_children():
+    network, a, b = connected(settings=Settings(children_per_identity=3))
     answers = [ask(network, a, CREATE, *new_child((5000 + number).to_bytes(4))) for number in range(4)]
     assert [each.notify(NotifyType.NO_ADDITIONAL_SAS) is not None for each in answers] == [False, False, True, True]
     assert len(b.children) == 3

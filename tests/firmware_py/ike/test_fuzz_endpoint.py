@@ -1,12 +1,19 @@
-"""Mutated messages to endpoints at work; ``make fuzz`` takes a million of them."""
+"""Mutated messages to endpoints at work, of peers that have the keys and of strangers; ``make fuzz`` takes a million of each."""
 from tests.firmware_py import fuzzing
-from tests.firmware_py.ike.fuzz_endpoint import fuzz
+from tests.firmware_py.ike import fuzz_endpoint, fuzz_strangers
 
-COUNT = 50_000
+COUNT = 25_000
 
 
 def test_peers_that_lie():
-    counts = fuzzing.run(fuzz, COUNT)
+    counts = fuzzing.run(fuzz_endpoint.fuzz, COUNT)
     assert counts["mutated"] >= COUNT and counts["wrong"] > COUNT // 20
     for kind in ("ike-up", "child-rekeyed", "ike-rekeyed", "ike-down", "ike-failed", "child-failed", "refused"):
         assert counts[kind] > 20, kind
+
+
+def test_strangers():
+    counts = fuzzing.run(fuzz_strangers.fuzz, COUNT)
+    assert counts["datagrams"] >= COUNT
+    for kind in ("ike-up", "ike-failed", "refused", "child-rekeyed"):
+        assert counts[kind] > COUNT // 5000, kind

@@ -36,7 +36,7 @@ def one_tunnel(one, other) -> None:
         assert len(host.children) == 1
         assert len(host.plane.inbound) == len(host.plane.outbound) == 1
         assert len(host.plane.policies) == 3
-        assert host.endpoint._context._reserved == set(host.plane.inbound)  # no number is lost
+        assert host.endpoint._context.reserved == set(host.plane.inbound)  # no number is lost
     assert one.standing[0].name == other.standing[0].name
     assert joined(one, other)
 
@@ -166,11 +166,11 @@ def test_jitter_keeps_two_sides_apart():
 def test_used_up():
     network, a, b = connected()
     always(network, a, b)
-    a.expired(a.plane.outbound[0].spi, hard=False)
+    a.expired(a.plane.outbound[0], hard=False)
     network.run(20)
     one_tunnel(a, b)
     network.watchers.clear()
-    b.expired(b.plane.outbound[0].spi, hard=True)
+    b.expired(b.plane.outbound[0], hard=True)
     network.run(5)
     assert not a.children and not b.children and len(a.standing) == 1
 

@@ -133,6 +133,15 @@ def test_martians_go_nowhere(which, address):
     assert (made.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, bytes(sent)) == [Dropped(Reason.MARTIAN)]) == martian
 
 
+@pytest.mark.parametrize("address", MARTIANS)
+@pytest.mark.parametrize("which", ["src", "dst"])
+def test_martians_inside_go_nowhere(which, address):
+    made = gateway()
+    packet = bytes(ip(**{which: address}) / UDP(sport=1, dport=2))
+    martian = which == "src" or not address.startswith("239")
+    assert (outcome(made, sealed(packet)) == Dropped(Reason.MARTIAN)) == martian
+
+
 @pytest.mark.parametrize("group", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01"])
 def test_unicast_in_a_group_frame_goes_nowhere(group):
     """RFC 1812 5.3.4: what came to everybody on the link is nobody's to forward."""

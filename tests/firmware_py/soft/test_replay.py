@@ -55,6 +55,19 @@ def test_a_window_of_zero_takes_everything():
     assert window.received == 0
 
 
+def test_a_window_of_zero_finds_the_upper_half_over_half_of_all_numbers():
+    """RFC 4303 A2: late or early packets by anything below 2^31; a wrap is one only where it is nearer."""
+    window = ReplayWindow(0, esn=True, sequence=5 << 32 | 100)
+    for number in (5 << 32 | 99, 5 << 32 | 1, (6 << 32) - 1 - (1 << 31), 4 << 32 | 0xFFFF_FFFF, (5 << 32) - 0x7FFF_FF00):
+        assert window.extend(number & 0xFFFF_FFFF) == number
+        window.accept(number)
+        window.sequence = 5 << 32 | 100
+    window.accept(4 << 32 | 7)
+    assert (window.sequence, window.received) == (5 << 32 | 100, 0), "an old one does not move it"
+    window.accept(6 << 32 | 5)
+    assert window.sequence == 6 << 32 | 5 and window.extend(0xFFFF_FFF0) == 5 << 32 | 0xFFFF_FFF0
+
+
 def test_refuses_a_negative_size():
     with pytest.raises(InputError, match="size must be 0 to 2\\^32 - 1, not -1"):
         ReplayWindow(-1)

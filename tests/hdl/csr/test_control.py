@@ -1,10 +1,11 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 
 from spigate.hdl.csr import rdl
 from spigate.hdl.csr.control import VERSION, ControlPlane
-from spigate.hdl.net.descriptor import CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl, Reason, Table
+from spigate.hdl.net.descriptor import ALL_DFES, CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl, Reason, Table
 from tests.hdl import streams
 from tests.hdl.csr.manager import REGISTERS, address, errors, fields, get, put, read, write
 from tests.hdl.streams import never, simulate, sometimes
@@ -270,6 +271,53 @@ def test_takes_the_last_index_of_each_table(table, last):
         await table_writes(ctx, control, writes)
 
     run(control, check, tables)
+
+
+def test_a_reset_erases_what_was_written():
+    """Every row of every entry, in all DFEs, keys first; until then the gateway is closed (audit row 8)."""
+    control, again, writes = plane(sa_entries=4, sources=3, cam_entries=64, rules=4, routes=2), Signal(), []
+
+    async def reset(ctx):
+        ctx.set(again, 1)
+        await ctx.tick()
+        ctx.set(again, 0)
+        writes.clear()
+        clocks = 0
+        while ctx.get(control.closed) or (await fields(ctx, control.axil, "table_status"))["busy"]:
+            await ctx.tick()
+            clocks += 1
+        return clocks
+
+    async def check(ctx):
+        assert await reset(ctx) < 100 and not writes  # There is nothing to be erased.
+        await put(ctx, control.axil, "table.index", 1)
+        await put(ctx, control.axil, "table.command", table=Table.ROUTE, count=1)
+        for _ in range(3):
+            await reset(ctx)
+            sizes = {Table.SA: (4, 13), Table.SOURCE: (3, 1), Table.CAM: (96, 2), Table.RULE: (4, 2), Table.ROUTE: (2, 1)}
+            assert [(write["table"], write["index"], write["row"]) for write in writes] == [
+                (table, index, row) for table, (entries, rows) in sizes.items() for index in range(entries) for row in range(rows)]
+            assert {(write["dfe"], write["data"]) for write in writes} == {(ALL_DFES, 0)}
+            assert all(write["first"] == (write["row"] == 0) for write in writes)
+            assert await errors(ctx, control.axil) == set()
+        await put(ctx, control.axil, "table.index", 1)
+        assert await get(ctx, control.axil, "table_status") == 0
+
+    async def tables(ctx):
+        await table_writes(ctx, control, writes)
+
+    simulate(ResetInserter(again)(control), check, background=[tables])
+
+
+def test_says_that_something_of_an_sa_is_still_there():
+    control = plane()
+
+    async def check(ctx):
+        ctx.set(control.wiping, 1)
+        await ctx.tick().repeat(40)
+        assert await fields(ctx, control.axil, "table_status") == {"busy": 0, "wiping": 1}
+
+    run(control, check)
 
 
 def test_a_table_that_never_answers_does_not_hang_the_bus():

@@ -1,4 +1,5 @@
 import random
+from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
@@ -6,6 +7,7 @@ from scapy.packet import Raw
 
 from spigate.hdl.dfe.inspect import Inspect
 from spigate.hdl.net.descriptor import Reason, Verdict
+from tests.hdl.cfe.frames import martian
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take
 from tests.rfc6040 import DECAPSULATION
@@ -234,6 +236,21 @@ def test_selectors_of_transport_mode():
         for ethernet in ({}, {"ethernet": TAGGED}):
             run([case(trailer(payload, 17), Reason.NONE if matches else Reason.POLICY, rows=rows, outer=outer, mode=0,
                       control={"check_selectors": 1}, **ethernet)])
+
+
+def test_martians_inside():
+    """What is never forwarded is not forwarded either because it was encrypted (RFC 1812 5.3.7), whatever the SA may carry."""
+    addresses = ("0.0.0.1", "1.0.0.0", "126.0.0.1", "127.0.0.1", "128.0.0.1", "223.0.0.1", "224.0.0.5", "224.0.1.0", "239.0.0.1", "240.0.0.1",
+                 "255.255.255.255")
+    cases = []
+    for source, destination in [("10.1.0.7", address) for address in addresses] + [(address, "10.2.0.9") for address in addresses]:
+        packet = bytes(IP(src=source, dst=destination) / UDP(sport=1000, dport=2000))
+        bad = martian(int(ip_address(source)), int(ip_address(destination)), False)
+        cases.append(case(trailer(packet, 4), Reason.MARTIAN if bad else Reason.NONE, rows=EVERYTHING, control={"check_selectors": 1}))
+    run(cases)
+    # In transport mode the addresses are those of the packet that came, which the parser has looked at.
+    outer = IP(src="10.1.0.7", dst="239.0.0.1", proto=50)
+    run([case(trailer(UDP_PACKET[20:], 17), rows=EVERYTHING, outer=outer, mode=0, control={"check_selectors": 1})])
 
 
 def test_what_was_not_decrypted_passes():

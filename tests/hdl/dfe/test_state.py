@@ -32,8 +32,9 @@ def account(sa, sequence, octets=100, check=1, authentic=1, count=1, window_size
 
 
 def run(*steps, pauses=(never, never)):
-    """Works through ``steps``: lists of table writes, or (account, expected outcome), or (sa, expected state)."""
-    state = State(sa_entries=16)
+    """Works through ``steps``: lists of table writes, or (account, expected outcome), or (sa, expected state), where two
+    more numbers are which SAs around it have reached limits, soft and hard."""
+    state = State(sa_entries=64)
     source_pause, sink_pause = pauses
 
     async def testbench(ctx):
@@ -48,6 +49,7 @@ def run(*steps, pauses=(never, never)):
                 await put(ctx, state.request, [step[0]], source_pause)
                 told = await take(ctx, state.state, sink_pause)
                 assert (told.sequence, told.window, told.bytes, told.packets) == step[1]
+                assert (told.soft, told.hard) == step[2:] or not step[2:]
 
     simulate(state, testbench)
 
@@ -85,6 +87,20 @@ def test_byte_lifetime():
         (account(1, 4, 50), GOOD), (account(1, 5, 1), EXPIRED), (1, (5, 31, 250, 3)))
 
 
+def test_what_was_reached_stays_marked():
+    """Until the SA is written anew, whatever else happens (audit row 12)."""
+    run(entry(1, packets=limits(1, 2)), entry(3, octets=limits(100, 150)), entry(33), (1, (0, 0, 0, 0), 0, 0),
+        (account(1, 1, authentic=0, count=0), GOOD), (1, (0, 0, 0, 0), 0, 0),
+        (account(1, 1), SOFT), (1, (1, 1, 100, 1), 0b10, 0), (account(3, 1), SOFT), (account(3, 2), EXPIRED),
+        (1, (1, 1, 100, 1), 0b1010, 0b1000), *[(account(33, number), GOOD) for number in range(1, 9)], (33, (8, 0xff, 800, 8), 0, 0),
+        burst(3, {0: 0}), (3, (2, 3, 100, 1), 0b1010, 0b1000), burst(3, {REPLAY: 0}), (3, (0, 0, 0, 0), 0b10, 0),
+        (account(1, 2), GOOD), (account(1, 3), EXPIRED), (1, (3, 7, 200, 2), 0b10, 0b10), (33, (8, 0xff, 800, 8), 0, 0))
+    # Numbers that are nearly used up, in and out; the last one.
+    run(entry(1), entry(2), (account(1, 2**32 - 2**28 - 1), GOOD), (1, (2**32 - 2**28 - 1, 1, 100, 1), 0, 0),
+        (account(2, 2**32 - 2**28, check=0), GOOD), (account(1, 2**32 - 2**28), GOOD), (2, (0, 0, 100, 1), 0b110, 0),
+        (account(2, 2**32 - 1, check=0), GOOD), (2, (0, 0, 200, 2), 0b110, 0b100))
+
+
 def test_an_outbound_packet_counts_and_leaves_the_window():
     run(entry(1, packets=limits(NEVER, 1), sequence=7), (account(1, 8, check=0), GOOD), (account(1, 9, check=0), EXPIRED), (1, (7, 0, 100, 1)))
 
@@ -95,8 +111,8 @@ def test_rows():
         # Limits alone leave counters and window.
         burst(2, {PACKET_LIFETIME: limits(3, 3)}), (2, (2**40 + 11, 0b1111, 200, 2)), (account(2, 12), SOFT), (account(2, 13), EXPIRED),
         # Static rows, other tables and indices beyond the table change nothing.
-        burst(2, {0: NEVER, 9: NEVER}), burst(2, {REPLAY: 0}, Table.CAM), burst(18, {REPLAY: 0}),
-        (2, (2**40 + 13, 0b111111, 300, 3)), (18, (0, 0, 0, 0)),
+        burst(2, {0: NEVER, 9: NEVER}), burst(2, {REPLAY: 0}, Table.CAM), burst(66, {REPLAY: 0}),
+        (2, (2**40 + 13, 0b111111, 300, 3)), (66, (0, 0, 0, 0)),
         # The replay row begins anew.
         burst(2, {REPLAY: 0}), (2, (0, 0, 0, 0)), (account(2, 1), GOOD))
 

@@ -1,0 +1,57 @@
+"""Runs in the simulator, for tests/sim/test_differential.py: random worlds through the gateware and its control element."""
+import random
+from collections import Counter
+
+import cocotb
+
+from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.policy import PolicyAction
+from spigate.firmware_py.punt import Port
+from spigate.firmware_py.settings import Settings
+from spigate.sim.board import Board
+from spigate.sim.build import parameters
+from spigate.sim.session import Session
+from tests.firmware_py.differential import TOPOLOGY, World, canonical, frame, wanted
+
+BATCH = 8
+"""Packets inside together; between two batches policies, children and SAs may change."""
+
+
+@cocotb.test()
+async def differential(dut):
+    given = parameters()
+    board = Board(dut)
+    await board.start()
+    for seed in range(given["seed"], given["seed"] + given["worlds"]):
+        driver = await Driver.open(board.bus)
+        await driver.clear()
+        await world(board, driver, seed, given["packets"])
+
+
+async def world(board: Board, driver: Driver, seed: int, packets: int) -> None:
+    made = World(seed, random.Random(seed).choice(("bypass", "discard")))
+    host: list[bytes] = []
+    control = ControlElement(tables=driver, port=board.port, topology=TOPOLOGY, sas=list(made.sas), policies=list(made.policies),
+                             clock=lambda: 0.0, settings=Settings(default=PolicyAction(made.default), own_host=True))
+    control.on_host = lambda header, one: host.append(one[14:])
+    await control.start()
+    session = Session(board, driver, control)
+    for _ in range(packets // BATCH):
+        if made.random.random() < 0.2:
+            kind, what = made.change()
+            await getattr(control, kind)(what)
+        expected = []
+        for _ in range(BATCH):
+            ingress, packet, sa = made.arrival()
+            expected.append(made.expected(ingress, packet, sa))
+            port = Port.SERVER if ingress == "server" else Port.NETWORK
+            await session.feed(port, frame(port, made.sealed(sa, packet) if sa else packet))
+        await session.settle()
+        left = Counter(canonical(made, port, arrival.frame) for port in (Port.NETWORK, Port.SERVER) for arrival in session.sent[port])
+        assert (left, Counter(host)) == wanted(expected), f"seed {seed}"
+        for each in (*session.sent.values(), host):
+            each.clear()
+    board.check()
+    await driver.check()
+    assert not control.consumed["loop"], f"seed {seed}"

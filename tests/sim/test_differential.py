@@ -1,0 +1,15 @@
+"""Random policies and flows through the gateware, beside RFC 4301's text: a share of what tests/firmware_py/test_differential.py does."""
+import random
+
+import pytest
+
+from spigate.sim.gateway import Configuration
+
+MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)
+
+
+@pytest.mark.xdist_group("replay-small")
+def test_the_gateware_does_what_the_text_says():
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    MODEL.model().run("tests.sim.bench_differential", parameters={"seed": seed, "worlds": 6, "packets": 160})
