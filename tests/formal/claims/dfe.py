@@ -147,7 +147,7 @@ def _commit(bench: Bench, **more):
        mutations=(
            Mutation("a wrong ICV is overlooked", COMMIT, "with m.Elif(decrypt & ~task.done.ok):", "with m.Elif(decrypt & ~task.done.ok & account.count):"),
            Mutation("a replay is overlooked", COMMIT, "with m.Elif(decrypt & outcome.replayed):", "with m.Elif(encrypt & outcome.replayed):"),
-           Mutation("the decision is that of the packet before", COMMIT, "departs.eq(1), tell_drop", "departs.eq(reason == Reason.NONE), tell_drop"),
+           Mutation("a drop is forgotten once it is reported", COMMIT, "drop.eq(decided != Reason.NONE)", "drop.eq(tell_drop)"),
        ))
 def icv_first(bench: Bench) -> None:
     """The packet that is handed to Emit, against what its lane said of it."""
