@@ -114,7 +114,7 @@ class AnyEmit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         busy, takes, ends = Signal(), Signal(), Signal()
-        for value in (takes, ends, self.o.valid, self.o.payload, self.egress.valid, self.egress.payload, self.sent, self.verdict, self.bytes):
+        for value in (takes, ends, self.o.valid, self.o.payload, self.egress.valid, self.egress.payload, self.sent, self.verdict, self.bytes, self.wiped):
             _anything(m, value)
         m.d.comb += [self.i.ready.eq(takes & ~busy), self.release.eq(busy & ends)]
         with m.If(self.release):
@@ -147,7 +147,7 @@ def _commit(bench: Bench, **more):
        mutations=(
            Mutation("a wrong ICV is overlooked", COMMIT, "with m.Elif(decrypt & ~task.done.ok):", "with m.Elif(decrypt & ~task.done.ok & account.count):"),
            Mutation("a replay is overlooked", COMMIT, "with m.Elif(decrypt & outcome.replayed):", "with m.Elif(encrypt & outcome.replayed):"),
-           Mutation("the decision is that of the packet before", COMMIT, "departs.eq(1), tell_drop", "departs.eq(reason == Reason.NONE), tell_drop"),
+           Mutation("a drop is forgotten once it is reported", COMMIT, "drop.eq(decided != Reason.NONE)", "drop.eq(tell_drop)"),
        ))
 def icv_first(bench: Bench) -> None:
     """The packet that is handed to Emit, against what its lane said of it."""
@@ -170,11 +170,12 @@ def icv_first(bench: Bench) -> None:
 
 
 @proof("dropped-stays",
-       "Emit reads nothing of a packet that is to be dropped, sends nothing and names no port for it.",
+       "Emit reads nothing of a packet that is to be dropped, sends nothing and names no port for it; nor does it name one for what only wipes.",
        depth=4, unbounded=True, search=14, limits="Emit alone, with any packets and any answers to its reads.",
        mutations=(
-           Mutation("a dropped packet is read", EMIT, "reading.eq(~departure.drop)", "reading.eq(1)"),
-           Mutation("a dropped packet is given a port", EMIT, "self.egress.valid.eq(~departure.drop)", "self.egress.valid.eq(1)"),
+           Mutation("a dropped packet is read", EMIT, "reading.eq(~departure.drop),", "reading.eq(1),"),
+           Mutation("what wipes is sent", EMIT, "self.egress.valid.eq(~departure.drop & ~wipe)", "self.egress.valid.eq(~departure.drop)"),
+           Mutation("a dropped packet is given a port", EMIT, "self.egress.valid.eq(~departure.drop & ~wipe)", "self.egress.valid.eq(~wipe)"),
        ))
 def dropped_stays(bench: Bench) -> None:
     """Between a departure that is dropped and the next one nothing is read or offered."""
@@ -182,12 +183,13 @@ def dropped_stays(bench: Bench) -> None:
     dut = Emit(beat_bytes=BEAT_BYTES)
     inside = bench.block(dut)
     all_keep_rules_of_emit(bench, dut)
-    dropping = Signal()
+    dropping, wiping = Signal(), Signal()
     with m.If(dut.i.valid & dut.i.ready):
-        m.d.sync += dropping.eq(dut.i.payload.drop)
+        m.d.sync += [dropping.eq(dut.i.payload.drop), wiping.eq(dut.i.payload.task.done.job.info.verdict == Verdict.WIPE)]
     m.d.comb += [
         Assert(~(dropping & dut.read.enable), "a dropped packet is read"),
         Assert(~(dropping & dut.egress.valid), "a dropped packet is given a port"),
+        Assert(~(wiping & dut.egress.valid), "what wipes is given a port"),
         Assert(~(dropping & dut.sent), "a dropped packet counts as sent"),
         Assert(~dut.egress.valid | inside["sending"] | inside["ended"], "invariant: egress"),
         Assert(~(dropping & (inside["sending"] | inside["reading"])), "invariant: it is at rest"),
@@ -240,7 +242,7 @@ def lane_order(bench: Bench) -> None:
 @proof("read-share",
        "Each read of a buffer goes to the lane that its reader means, and each answer to the reader that asked. A reader waits for the other one only while "
        "that one reads from the same lane.",
-       depth=11, limits="2 lanes, from reset. That inspection, which goes first, ends is not shown here: its reads of a packet are bounded.",
+       depth=9, limits="2 lanes, from reset. That inspection, which goes first, ends is not shown here: its reads of a packet are bounded.",
        mutations=(
            Mutation("answers go to whoever asks now", SHARE, "lane.valid & (owners.r_data == number)", "lane.valid & (winner == number)"),
            Mutation("the second reader waits for any lane", SHARE, "wants = [reader.enable & (wanted == at)", "wants = [reader.enable & ((wanted == at) | (reader is self.reader[0]))"),

@@ -12,7 +12,7 @@ from tests.formal.proof import Bench, Mutation, proof, replaced
 from tests.formal.streams import all_keep_rules, keeps_rules
 
 FIFO, MERGE, SLICE, ALIGN = (f"spigate.hdl.net.{name}" for name in ("fifo", "merge", "slice", "align"))
-BEAT_BYTES, DEPTH = 8, 16
+BEAT_BYTES, DEPTH, BITS = 8, 4, 2
 
 
 @proof("packet-queue",
@@ -20,7 +20,7 @@ BEAT_BYTES, DEPTH = 8, 16
        "is seen before its end was taken, and nothing of one that was aborted or dropped. Each packet dropped is reported once. Bytes beyond "
        "a packet's end are zero, and so are words of the memory that hold no packet once the wiping has come by.",
        depth=3, unbounded=True, search=14,
-       limits="16 beats of 8 bytes, dropping; memory as its contract has it. A beat that is followed stands for all beats.",
+       limits="4 beats of 8 bytes, dropping; memory as its contract has it. A beat that is followed stands for all beats.",
        mutations=(
            Mutation("an aborted packet is kept", FIFO, "with m.If(lost | beat.abort):", "with m.If(lost):"),
            Mutation("a packet of which a beat was lost is kept", FIFO, "lost = losing | ~room", "lost = ~room"),
@@ -39,7 +39,8 @@ def packet_queue(bench: Bench) -> None:
     """
     m = bench.m
     with replaced(fifo, BlockMemory=OneRow):
-        dut = fifo.PacketFifo(beat_bytes=BEAT_BYTES, depth=DEPTH, drop=True, trim=True)
+        dut = fifo.PacketFifo(beat_bytes=BEAT_BYTES, depth=16, drop=True, trim=True)
+        dut._depth = DEPTH  # fewer than it takes elsewhere, so that it is soon full
         inside = bench.block(dut)
     memory = inside.part("memory")
     keeps_rules(m, dut.i, Assume, name="i")
@@ -102,10 +103,10 @@ def packet_queue(bench: Bench) -> None:
     row = content(row)
     # The real row among those that may be read, from the next one to be read on; behind `write` they hold nothing.
     clean = inside["clean"]
-    offset, empty = Signal(4), Signal()
-    m.d.comb += [offset.eq((memory.at - read)[:4]), empty.eq(offset >= (write - read)[:width])]
-    place = Signal(4)
-    m.d.comb += place.eq((read + held)[:4])
+    offset, empty = Signal(BITS), Signal()
+    m.d.comb += [offset.eq((memory.at - read)[:BITS]), empty.eq(offset >= (write - read)[:width])]
+    place = Signal(BITS)
+    m.d.comb += place.eq((read + held)[:BITS])
     m.d.comb += [
         Assert(~(memory.write_enable & inside["fetch"] & (memory.write_address == memory.read_address)), "a word is read while it is written"),
         Assert(coming <= 2 * DEPTH, "invariant: the model"),
