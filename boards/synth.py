@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from spigate.boards.tools import ToolFailed, call, versions
+from spigate.firmware_py import terminal
 from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
@@ -219,7 +219,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
+    console = terminal.console()
     target = Target(args.device, args.speed, args.mhz)
     gateway = gateway_from(args)
     parts, seeds = {}, {}

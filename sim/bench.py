@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spigate.firmware_py import rows
+from spigate.firmware_py import rows, terminal
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.tables import CamEntry, CamKey
 from spigate.sim import bench_soft
@@ -206,7 +206,7 @@ def _write(args: argparse.Namespace, figures: list[dict], table: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console()
+    console = terminal.console()
     if args.soft:
         rates = bench_soft.bench(console)
         bench_soft.show(console, rates)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spigate.firmware_py import pcap
+from spigate.firmware_py import pcap, terminal
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Settings
@@ -69,13 +69,11 @@ def print_report(console: Console, report: dict, servers: dict[str, int]) -> Non
         happened.add_row("", f"of these to server {server}", str(count))
     console.print(happened)
 
-    load = Table(title="DFEs", title_justify="left")
-    for name in ("DFE", "packets", "bytes", "decrypted", "encrypted", "bypassed", "punts", "busy", "bits a clock"):
-        load.add_column(name, justify="right")
-    for at, dfe in enumerate(report["dfes"]):
-        load.add_row(str(at), *(str(dfe[name]) for name in ("packets", "bytes", "decrypted", "encrypted", "bypassed", "punts")),
-                     f"{dfe['busy_cycles'] / report['cycles']:.0%}", f"{8 * dfe['bytes'] / max(dfe['busy_cycles'], 1):.2f}")
-    console.print(load)
+    load = [{"DFE": at, **{name: dfe[name] for name in ("packets", "bytes", "decrypted", "encrypted", "bypassed", "punts")},
+             "busy": f"{dfe['busy_cycles'] / report['cycles']:.0%}", "bits a clock": f"{8 * dfe['bytes'] / max(dfe['busy_cycles'], 1):.2f}"}
+            for at, dfe in enumerate(report["dfes"])]
+    for line in terminal.table(load, console.width):
+        console.print(line, highlight=False)
     total = sum(dfe["bytes"] for dfe in report["dfes"])
     console.print(f"{report['cycles']} clocks, {8 * total / report['cycles']:.2f} bits a clock in all "
                   f"(while the control element answers, no frame is fed)")
@@ -136,5 +134,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    demo(Console(), args.out, args.captures, args.simulator)
+    demo(terminal.console(), args.out, args.captures, args.simulator)
     return 0

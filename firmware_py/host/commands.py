@@ -2,14 +2,11 @@
 running gateway over its control socket."""
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py import terminal
 from spigate.firmware_py.host.control import CONTROL, ask
 
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -24,10 +21,12 @@ class Command:
         Of the request.
     arguments : callable or None
         Adds the subcommand's own arguments.
+    empty : str
+        What a person is told where there are no rows.
     """
 
-    def __init__(self, name: str, arguments: Arguments | None = None):
-        self._name, self._arguments = name, arguments
+    def __init__(self, name: str, arguments: Arguments | None = None, *, empty: str = ""):
+        self._name, self._arguments, self._empty = name, arguments, empty
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         if self._arguments is not None:
@@ -49,7 +48,11 @@ class Command:
         elif self._name == "events":
             _lines(rows)
         else:
-            _table(rows)
+            lines = terminal.table(list(rows), terminal.width())
+            for line in lines:
+                print(line)
+            if self._empty and not lines:
+                print(self._empty, file=sys.stderr)
         return 0
 
 
@@ -57,26 +60,6 @@ def _lines(rows: Iterator[dict]) -> None:
     for row in rows:
         who = "/".join(filter(None, (row["peer"], row["child"])))
         print(f"{row['time']} {row['kind']:13} {who}: {row['text']}", flush=True)
-
-
-def _table(rows: Iterable[dict]) -> None:
-    rows = list(rows)
-    if not rows:
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int) else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row.values()))
-    Console().print(table)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _follow(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +72,11 @@ def _named(parser: argparse.ArgumentParser) -> None:
 
 def _name(text: str) -> str:
     if not text or text.startswith("/"):
-        raise InputError(f"NAME must be a peer, or PEER/CHILD, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a peer, or PEER/CHILD, not {text!r}")
     return text
 
 
-sas, ike, policies = Command("sas"), Command("ike"), Command("policies")
+sas, ike = Command("sas", empty="no SAs"), Command("ike", empty="no IKE SAs")
+policies = Command("policies", empty="no policies")
 events = Command("events", _follow)
 initiate, terminate, rekey = (Command(name, _named) for name in ("initiate", "terminate", "rekey"))

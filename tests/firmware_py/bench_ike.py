@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from spigate.firmware_py import terminal
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
 from spigate.firmware_py.ike.identities import Identity
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of ratios there")
     parser.add_argument("--handshakes", type=int, default=HANDSHAKES, help=f"of each suite and each of the two ({HANDSHAKES})")
     args = parser.parse_args()
-    console = Console()
+    console = terminal.console()
     lack = missing(*STRONGSWAN)
     if lack is not None:
         print(f"handshakes beside strongSwan's: not measured, this machine lacks {lack}")
