@@ -17,7 +17,7 @@ debian = { package=$(1); \
 
 help:
 	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
-	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic (about a minute)"
+	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic; the first time it compiles for some minutes"
 	@echo "make test       all tests"
 	@echo "make prove      what docs/security.md says is proved: searched for counter-examples, each proof against mutations"
 	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
@@ -35,6 +35,7 @@ setup: $(INSTALLED)
 # simulators load. Root gets them; others are told.
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(PYTHON) -m pip --version >/dev/null 2>&1 || $(call debian,python3-venv)
+	@echo "make setup installs into $(VENV); it says nothing for a minute or two"
 	@if $(PYTHON) -c "import ensurepip" 2>/dev/null; then \
 		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --editable ".[dev]"; \
 	else \

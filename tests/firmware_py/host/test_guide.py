@@ -1,9 +1,14 @@
 """docs/operating.md and docs/hardware.md: their commands, in order, as they stand there."""
+import contextlib
 import os
+import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,20 +22,45 @@ PING = (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping")
 
 
 def run(guide: str, folder: Path, *namespaces: str) -> str:
-    """What the commands of a guide print."""
+    """What the commands of a guide print, on a terminal as a person has it: nothing says that it is wider than 80 columns."""
     script = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    printed = []
     try:
-        done = subprocess.run(["bash", "-euxc", script], cwd=folder, capture_output=True, text=True, timeout=900,
-                              env={**os.environ, "PATH": path, "COLUMNS": "200"})
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        shell = subprocess.Popen(["bash", "-euxc", script], cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal,
+                                 start_new_session=True, env={**environment, "PATH": path, "TERM": "xterm"})
+        reader = threading.Thread(target=_read, args=(ours, printed))
+        reader.start()
+        try:
+            shell.wait(timeout=900)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)  # with what it leaves in the background where it fails
+            os.close(terminal)
+            _end(namespaces)
+            reader.join(timeout=10)
+        text = b"".join(printed).decode().replace("\r\n", "\n")
+        assert shell.returncode == 0, text
+        return text
     finally:
-        for name in namespaces:
-            listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
-            for process in listed.stdout.split():
-                subprocess.run(["kill", "-9", process], check=False)
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        os.close(ours)
+
+
+def _read(terminal: int, printed: list[bytes]) -> None:
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        while data := os.read(terminal, 1 << 16):
+            printed.append(data)
+
+
+def _end(namespaces: tuple[str, ...]) -> None:
+    for name in namespaces:
+        listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+        for process in listed.stdout.split():
+            subprocess.run(["kill", "-9", process], check=False)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
 def test_every_command_of_the_guide_works(tmp_path):
@@ -43,5 +73,5 @@ def test_every_command_of_the_guide_works(tmp_path):
 def test_every_command_of_the_guide_to_hardware_works(tmp_path):
     need(PING)
     printed = run("hardware.md", tmp_path, "peer", "server", "gate")
-    assert "3 received" in printed and "0 received" in printed
+    assert "3 received" in printed and "0 received" in printed and "\nnothing passes any more\n" in printed
     assert re.search(r'spigate_packets_total\{kind="encrypted"\} [1-9]', printed) and re.search(r'spigate_dfe_packets_total\{dfe="0"\} [1-9]', printed)
