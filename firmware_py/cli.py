@@ -19,10 +19,10 @@ COMMANDS = {
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
     "ce": ("spigate.firmware_py.host.start", "", "run the control element: IKE, and ESP and AH in hardware or on this host"),
-    "sas": ("spigate.firmware_py.host.commands:sas", "", "its SAs of ESP and AH"),
-    "ike": ("spigate.firmware_py.host.commands:ike", "", "its IKE SAs"),
-    "policies": ("spigate.firmware_py.host.commands:policies", "", "its policies"),
-    "events": ("spigate.firmware_py.host.commands:events", "", "what happened there"),
+    "sas": ("spigate.firmware_py.host.commands:sas", "", "show a running gateway's SAs of ESP and AH"),
+    "ike": ("spigate.firmware_py.host.commands:ike", "", "show a running gateway's IKE SAs"),
+    "policies": ("spigate.firmware_py.host.commands:policies", "", "show a running gateway's policies"),
+    "events": ("spigate.firmware_py.host.commands:events", "", "show what happened at a running gateway"),
     "initiate": ("spigate.firmware_py.host.commands:initiate", "", "begin with a peer, or one of its children"),
     "terminate": ("spigate.firmware_py.host.commands:terminate", "", "end all with a peer, or one of its children"),
     "rekey": ("spigate.firmware_py.host.commands:rekey", "", "replace the IKE SA with a peer, or one of its children"),
@@ -37,7 +37,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
     commands = top.add_subparsers(title="commands", metavar="COMMAND [ARGS]", required=True)
     for name, (module, _, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == chosen:
             loaded = _loaded(module)
             loaded.add_arguments(command)

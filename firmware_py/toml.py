@@ -25,11 +25,13 @@ def load(text: str, file: str) -> "Table":
 
 
 def read(path: Path) -> str:
-    """The text of the file ``path``. Raises ConfigError where there is none, or it is not UTF-8."""
+    """The text of the file ``path``. Raises ConfigError where there is none, or it cannot be read, or it is not UTF-8."""
     try:
         return Path(path).read_text()
     except FileNotFoundError:
         raise ConfigError(f"{path}: expected a TOML file, but there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a TOML file that can be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: expected UTF-8: {error}") from None
 

@@ -105,7 +105,7 @@ def ask(path: Path, **request: object) -> Iterator[dict]:
         try:
             made.connect(str(path))
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; is spigate ce running, and as this user?") from None
+            raise InputError(f"{path}: {error.strerror or error}; is spigate ce running, and as this user?") from None
         made.sendall(json.dumps(request).encode() + b"\n")
         with made.makefile("rb") as lines:
             for line in lines:

@@ -9,6 +9,7 @@ from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.host.hardware import Hardware
 from spigate.firmware_py.host.software import Software
 from spigate.firmware_py.remote import path_of
+from spigate.firmware_py.terminal import counted
 
 SOFT = "soft"
 
@@ -37,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if args.check:
         if args.key_log is not None and args.key_log.exists():
             keylog.check(args.key_log)
-        print(f"{args.config}: {len(list(read.pad))} peers, {len(read.starts)} children, {len(read.policies)} policies")
+        print(f"{args.config}: {counted(len(list(read.pad)), 'peer')}, {counted(len(read.starts), 'child', 'children')}, "
+              f"{counted(len(read.policies), 'policy', 'policies')}")
         return 0
     logs.set_up(read.log_format, read.log_level)
     asyncio.run(daemon.run())

@@ -9,14 +9,15 @@ from spigate.firmware_py import cli
 
 def call(*words):
     return subprocess.run([sys.executable, "-m", "spigate.firmware_py.cli", *words], capture_output=True, text=True,
-                          env={**os.environ, "COLUMNS": "200"})
+                          env={**os.environ, "COLUMNS": "80"})
 
 
 def test_help_lists_every_command_with_its_line():
     shown = call("--help")
     assert shown.returncode == 0
     for name, (_, _, text) in cli.COMMANDS.items():
-        assert any(line.split()[:1] == [name] and text in line for line in shown.stdout.splitlines()), name
+        assert f" {name} {text} " in " ".join([*shown.stdout.split(), ""]), name
+    assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
 def test_help_imports_no_command():
@@ -29,6 +30,24 @@ def test_help_imports_no_command():
 def test_a_wrong_call_ends_with_2_and_says_why(words):
     shown = call(*words)
     assert shown.returncode == 2 and "error:" in shown.stderr and "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("words, said", [
+    (("rekey", ""), "argument NAME: expected a peer, or PEER/CHILD, not ''"), (("terminate", "/net"), "expected a peer, or PEER/CHILD, not '/net'"),
+    (("sas", "--socket", "x" * 200), "path too long; is spigate ce running"), (("ce", "--config", ".", "--check"), ".: expected a TOML file that can be read"),
+])
+def test_what_was_expected_is_said(words, said):
+    """It was ``invalid _name value``, ``None`` and ``[Errno 21]``."""
+    shown = call(*words)
+    assert shown.returncode == 2 and said in " ".join(shown.stderr.split())
+
+
+def test_check_counts(tmp_path):
+    (tmp_path / "psk").write_text("secret")
+    (tmp_path / "psk").chmod(0o600)
+    (tmp_path / "x.toml").write_text('[peer.b]\nlocal_identity = "a"\nremote_identity = "b"\npsk_file = "psk"\n[[policy]]\n'
+                                     'local = "10.1.0.0/16"\nremote = "10.2.0.0/16"\n[[policy]]\nlocal = "10.3.0.0/16"\nremote = "10.2.0.0/16"\n')
+    assert call("ce", "--config", str(tmp_path / "x.toml"), "--check").stdout == f"{tmp_path / 'x.toml'}: 1 peer, 0 children, 2 policies\n"
 
 
 def test_what_is_wrong_is_one_sentence(tmp_path):
