@@ -109,13 +109,13 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
 GATEWAY_OPTIONS = {
     "beat_bytes": (16, "bytes of a beat on the packet ports, 8 or 16"),
     "dfes": (2, "decryptors, 1 to 8"),
-    "lanes": (1, "crypto engines in each decryptor"),
-    "cam_entries": (1024, "inbound SAs that the classifier can find"),
-    "rules": (32, "ordered rules over clear packets"),
-    "routes": (64, "next hops"),
-    "sa_entries": (256, "SAs of each decryptor"),
-    "sources": (16, "clear sources of each decryptor"),
-    "clock_khz": (100_000, "thousand clocks a second, which the host is told"),
+    "lanes": (1, "crypto engines in each decryptor, 1 to 4"),
+    "cam_entries": (1024, "inbound SAs that the classifier can find, 1024 to 8192, a power of two"),
+    "rules": (32, "rules over clear packets, 32 to 64, a multiple of 4"),
+    "routes": (64, "next hops, 2 to 256"),
+    "sa_entries": (256, "SAs of each decryptor, 256 to 65536, a power of two"),
+    "sources": (16, "prefixes that may speak in the clear, in each decryptor"),
+    "clock_khz": (100_000, "the clock of your design in kHz: the host turns rates a second into clocks by it"),
 }
 """Parameters of the gateway that the command line sets: default, help."""
 
@@ -150,6 +150,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.output.is_dir():
+        raise ValueError(f"{args.output} must be a file, and is a folder")  # said before the minute that the conversion takes
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

@@ -14,6 +14,13 @@ from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 
+ALLOWED = {
+    "dfes": range(1, MAX_DFES + 1), "lanes": range(1, 5), "cam_entries": [1024, 2048, 4096, 8192], "rules": range(32, 65, 4),
+    "routes": range(2, 257), "sa_entries": [256 << shift for shift in range(9)], "sources": range(1, 1 << 12),
+    "clock_khz": range(1, 1 << 24),
+}
+"""What each parameter of the gateway may be; it is looked at before anything is made."""
+
 
 class Gateway(wiring.Component):
     """An IPsec gateway between a network port and a server port.
@@ -29,15 +36,16 @@ class Gateway(wiring.Component):
     cam_entries : int
         Inbound SAs that the classifier can find, 1024 to 8192, a power of two.
     rules : int
-        Ordered rules over clear packets, a multiple of 4, 32 or more.
+        Rules over clear packets, the first that matches decides; a multiple of 4, 32 to 64.
     routes : int
-        Next hops, up to 256.
+        Next hops, 2 to 256.
     sa_entries : int
-        SAs of each DFE, a power of two, 256 or more.
+        SAs of each DFE, a power of two, 256 to 65536.
     sources : int
-        Prefixes that may speak in the clear, in each DFE.
+        Prefixes that may speak in the clear, in each DFE, up to 4095.
     clock_khz : int
-        Thousand clocks a second, which the register ``clock`` tells the host.
+        How fast the clock of the design is, in kHz. It changes nothing in the gateware: the register ``clock`` tells the host, which
+        reckons rates a second (``punt_rates``) and times in clocks by it.
     engine : callable
         Makes a lane's engine (:class:`~spigate.hdl.crypto.interface.EngineSignature`).
 
@@ -54,10 +62,11 @@ class Gateway(wiring.Component):
     def __init__(self, *, beat_bytes: int = 16, dfes: int = 2, lanes: int = 1, cam_entries: int = 1024, rules: int = 32,
                  routes: int = 64, sa_entries: int = 256, sources: int = 16, clock_khz: int = 100_000,
                  engine=CompactEngine):
-        if not 1 <= dfes <= MAX_DFES:
-            raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
-        if not 1 <= lanes <= 4:
-            raise ValueError(f"lanes must be 1 to 4, not {lanes!r}")
+        given = {"dfes": dfes, "lanes": lanes, "cam_entries": cam_entries, "rules": rules, "routes": routes,
+                 "sa_entries": sa_entries, "sources": sources, "clock_khz": clock_khz}
+        for name, value in given.items():
+            if value not in ALLOWED[name]:
+                raise ValueError(f"{name} must be {_words(ALLOWED[name])}, not {value!r}")
         self.beat_bytes, self.dfes, self.lanes = beat_bytes, dfes, lanes
         self.cam_entries, self.rules, self.routes = cam_entries, rules, routes
         self.sa_entries, self.sources, self.clock_khz, self.engine = sa_entries, sources, clock_khz, engine
@@ -128,6 +137,13 @@ class Gateway(wiring.Component):
             control.cfe_counters.eq(cfe.counters), control.forward_counters.eq(forwarding.counters),
         ]
         return m
+
+
+def _words(allowed) -> str:
+    """``1 to 8``, or ``1024, 2048, 4096 or 8192``."""
+    if isinstance(allowed, range) and allowed.step == 1:
+        return f"{allowed[0]} to {allowed[-1]}"
+    return f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
 
 
 class TableRoutes(wiring.Component):

@@ -1,10 +1,11 @@
 import argparse
 import re
 import subprocess
+import sys
 
 import pytest
 
-from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from
+from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from, run
 from spigate.sim.build import SIMULATORS, need, simulate_cocotb
 from tests.hdl.standin import StandIn
 
@@ -56,6 +57,24 @@ def test_options_make_the_gateway():
     assert (gateway.dfes, gateway.lanes, gateway.beat_bytes, gateway.cam_entries, gateway.sa_entries) == (3, 2, 8, 2048, 512)
     with pytest.raises(ValueError, match="dfes must be 1 to 8, not 9"):
         gateway_from(parser.parse_args(["--dfes", "9"]))
+
+
+@pytest.mark.parametrize("option, value, said", [
+    ("cam-entries", 1000, "cam_entries must be 1024, 2048, 4096 or 8192, not 1000"), ("rules", 33, "rules must be 32, 36, 40"),
+    ("rules", 68, "60 or 64, not 68"), ("routes", 257, "routes must be 2 to 256, not 257"), ("sa-entries", 100, "sa_entries must be 256, 512"),
+    ("sources", 0, "sources must be 1 to 4095, not 0"), ("clock-khz", 0, "clock_khz must be 1 to 16777215, not 0"),
+    ("clock-khz", 1 << 24, "clock_khz must be"), ("lanes", 5, "lanes must be 1 to 4, not 5"),
+])
+def test_what_is_out_of_range_is_said_at_once(option, value, said, tmp_path):
+    """Before, it was said by some block in the midst of the conversion, under a heap of Amaranth's warnings, or not at all."""
+    shown = subprocess.run([sys.executable, "-m", "spigate.firmware_py.cli", "export", f"--{option}", str(value), "-o", str(tmp_path / "x.v")],
+                           capture_output=True, text=True)
+    assert shown.returncode == 2 and shown.stderr.startswith("spigate export: ") and shown.stderr.count("\n") == 1 and said in shown.stderr
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="must be a file, and is a folder"):
+        run(argparse.Namespace(output=tmp_path))
 
 
 def test_refuses_what_it_does_not_know(capsys):
