@@ -34,7 +34,7 @@ from spigate.firmware_py.host.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.packet import Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, exceptions
-from spigate.firmware_py.punt import Port, PuntHeader
+from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.remote import RemoteGateway
 from spigate.firmware_py.sa import Address, Direction, Sa
 from spigate.firmware_py.settings import Settings
@@ -337,7 +337,9 @@ class Hardware:
 
     async def _poll(self) -> None:
         self._polls, self._polling = self._polls + 1, False
-        await self._control.poll()  # Nobody else takes the events.
+        for event, sa in await self._control.poll():
+            if event.reason == Reason.GUARD:  # of the others the counters say enough: they are what strangers and peers do
+                self._alarm(sa)
         for sa, over in await self._control.worn():
             active = self._active.get(sa.identity)
             if active is not None and active.told <= over:
@@ -354,6 +356,13 @@ class Hardware:
         if self._polls % CONFIRM_POLLS == 0:
             self._ports.confirm()
         await self._driver.check()
+
+    def _alarm(self, sa: Sa | None) -> None:
+        """A packet was stopped that was about to leave in the clear. No traffic does that, so somebody has to look."""
+        active = self._active.get(sa.identity) if sa is not None else None
+        log(logging.ERROR, "guard", peer=active.peer if active else "", child=active.child if active else "",
+            spi=f"{sa.spi:08x}" if sa is not None else "",
+            text="a packet was stopped at the network port that nothing allows there: a fault in the gateway or in its tables")
 
     async def _look(self, active: Active) -> None:
         """Asks how far an SA is."""

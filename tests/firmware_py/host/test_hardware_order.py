@@ -1,13 +1,15 @@
 """What hardware does, in which order, and how much waits."""
 import asyncio
 import socket
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from types import SimpleNamespace
 
 from spigate.firmware_py.classes import ROOM
-from spigate.firmware_py.host.hardware import NEIGHBOUR_SECONDS, Hardware
+from spigate.firmware_py.host import logs
+from spigate.firmware_py.host.hardware import NEIGHBOUR_SECONDS, Active, Hardware
 from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.sa import Direction, Encapsulation
@@ -73,6 +75,31 @@ def test_what_ike_wants_comes_first():
         return await bench.run()
 
     assert asyncio.run(run())[0] == "policy"
+
+
+def test_what_the_guard_stops_is_told(caplog, monkeypatch):
+    """It was an event that nobody looked at."""
+    monkeypatch.setattr(logs.LOG, "propagate", True)
+    inbound = sa(0x1001, Direction.INBOUND)
+
+    async def some(*found):
+        return found
+
+    async def run():
+        bench = Bench(())
+        plane = bench.plane
+        plane._active[inbound.identity] = Active("right", "net", inbound, 0.0, None)
+        events = [(SimpleNamespace(reason=Reason.GUARD), inbound), (SimpleNamespace(reason=Reason.ICV), inbound),
+                  (SimpleNamespace(reason=Reason.GUARD), None)]
+        plane._control = SimpleNamespace(poll=lambda: some(*events), worn=some, give_back=some, placed=lambda sa: None)
+        plane._counting, plane._driver = SimpleNamespace(look=some), SimpleNamespace(check=some)
+        plane._gateway, plane._waiting.tick = SimpleNamespace(take_lost=Counter), lambda now: None
+        await plane._poll()
+
+    asyncio.run(run())
+    told = [(record.levelname, record.getMessage(), record.values["peer"], record.values["spi"]) if "peer" in record.values else
+            (record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("ERROR", "guard", "right", "00001001"), ("ERROR", "guard")]
 
 
 def test_of_many_changes_the_last_one_counts():
