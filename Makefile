@@ -16,16 +16,20 @@ debian = { package=$(1); \
 .PHONY: help setup demo test prove bench fuzz synth registers docs lint clean
 
 help:
-	@echo "make setup      install everything into $(VENV); the command is $(BIN)/spigate"
-	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic; the first time it compiles for some minutes"
+	@echo "make setup      install everything into $(VENV): $(BIN)/spigate"
+	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic;"
+	@echo "                the first time it compiles for some minutes"
 	@echo "make test       all tests"
-	@echo "make prove      what docs/security.md says is proved: searched for counter-examples, each proof against mutations"
-	@echo "make bench      the gateway in clocks, against its requirements; the software path; handshakes beside strongSwan's"
+	@echo "make prove      what docs/security.md says is proved: counter-examples are"
+	@echo "                searched for, and each proof is tried on mutations"
+	@echo "make bench      the gateway in clocks, against its requirements; the software"
+	@echo "                path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML"
 	@echo "make docs       docs/configuration.md, from the schemas"
-	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated packets, IKE messages, and IKE messages"
-	@echo "                of peers and of strangers to endpoints at work (FUZZ=n: n of each)"
+	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated"
+	@echo "                packets, IKE messages, and IKE messages of peers and of"
+	@echo "                strangers to endpoints at work (FUZZ=n: n of each)"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
 
