@@ -6,6 +6,8 @@ was called wrongly or lacks something.
 """
 import argparse
 import importlib
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -57,9 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
+    code = 0
     try:
         args = parser(chosen).parse_args(argv)
-        return args.run(args)
+        code = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where it is still told what is wrong with it
+        return code
+    except BrokenPipeError as error:
+        return code if _nobody_reads() else _fail(chosen, error, 2)
     except (InputError, UnsupportedError, ToolMissing, OSError) as error:
         return _fail(chosen, error, 2)
     except SpigateError as error:
@@ -71,6 +79,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
+
+
+def _nobody_reads() -> bool:
+    """Whether whoever read standard output has seen enough, as ``head`` and ``grep -q`` have; then nothing more is written there."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    if not asked.poll(0):
+        return False
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return True
 
 
 def _fail(command: str | None, message: object, code: int) -> int:

@@ -17,12 +17,16 @@ _UNBOUNDED = 1 << 16
 
 def width() -> int | None:
     """Columns of the terminal; None where there is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if _terminal() else None
 
 
 def console() -> Console:
     """For progress and framed tables: as wide as the terminal, and folded nowhere where there is none."""
-    return Console() if sys.stdout.isatty() else Console(width=_UNBOUNDED)
+    return Console() if _terminal() else Console(width=_UNBOUNDED)
+
+
+def _terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def counted(count: int, one: str, several: str = "") -> str:

@@ -1,6 +1,9 @@
+import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -40,6 +43,34 @@ def test_what_was_expected_is_said(words, said):
     """It was ``invalid _name value``, ``None`` and ``[Errno 21]``."""
     shown = call(*words)
     assert shown.returncode == 2 and said in " ".join(shown.stderr.split())
+
+
+@pytest.mark.parametrize("words", [("sas",), ("sas", "--json"), ("events",), ("events", "--follow")])
+def test_who_has_read_enough_is_no_error(tmp_path, words):
+    """As ``grep -q`` in a loop: the command complained of a broken pipe, and failed."""
+    rows = {"rows": [{"peer": f"b{number}", "time": "", "kind": "", "child": "", "text": ""} for number in range(5000)]}
+
+    def answer():
+        with listener.accept()[0] as one:
+            one.recv(1 << 16)
+            one.sendall(json.dumps(rows).encode() + b"\n")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control"))
+        listener.listen()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with subprocess.Popen([sys.executable, "-m", "spigate.firmware_py.cli", *words, "--socket", str(tmp_path / "control")],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shown:
+            shown.stdout.readline()
+            shown.stdout.close()
+            assert (shown.stderr.read(), shown.wait(timeout=30)) == (b"", 0)
+        thread.join()
+
+
+def test_nobody_reads_at_all(tmp_path):
+    program = "import sys; sys.stdout = None; from spigate.firmware_py import terminal; assert terminal.width() is None; terminal.console()"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_check_counts(tmp_path):
