@@ -1,5 +1,6 @@
 """What hardware does, in which order, and how much waits."""
 import asyncio
+import logging
 import socket
 from collections import Counter
 from dataclasses import replace
@@ -8,7 +9,7 @@ from ipaddress import ip_address
 from types import SimpleNamespace
 
 from spigate.firmware_py.classes import ROOM
-from spigate.firmware_py.host import logs
+from spigate.firmware_py.host import hardware
 from spigate.firmware_py.host.hardware import NEIGHBOUR_SECONDS, Active, Hardware
 from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
@@ -77,9 +78,10 @@ def test_what_ike_wants_comes_first():
     assert asyncio.run(run())[0] == "policy"
 
 
-def test_what_the_guard_stops_is_told(caplog, monkeypatch):
+def test_what_the_guard_stops_is_told(monkeypatch):
     """It was an event that nobody looked at."""
-    monkeypatch.setattr(logs.LOG, "propagate", True)
+    told = []
+    monkeypatch.setattr(hardware, "log", lambda level, event, **values: told.append((level, event, values["peer"], values["child"], values["spi"])))
     inbound = sa(0x1001, Direction.INBOUND)
 
     async def some(*found):
@@ -97,9 +99,7 @@ def test_what_the_guard_stops_is_told(caplog, monkeypatch):
         await plane._poll()
 
     asyncio.run(run())
-    told = [(record.levelname, record.getMessage(), record.values["peer"], record.values["spi"]) if "peer" in record.values else
-            (record.levelname, record.getMessage()) for record in caplog.records]
-    assert told == [("ERROR", "guard", "right", "00001001"), ("ERROR", "guard")]
+    assert told == [(logging.ERROR, "guard", "right", "net", "00001001"), (logging.ERROR, "guard", "", "", "")]
 
 
 def test_of_many_changes_the_last_one_counts():
