@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from spigate.firmware_py.assignment import Assignment
-from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict
+from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.packet import (
     ETHERTYPES,
     ICMPV6,
@@ -94,7 +94,7 @@ class SlowPath:
                  clock: Callable[[], float]):
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
-        self._reassembly = Reassembly()
+        self._reassembly = {port: Reassembly() for port in Port}  # none takes the room of another
         self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
         self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
@@ -123,10 +123,7 @@ class SlowPath:
         if martian(ip, group=header.ingress != Port.RECIRCULATE and bool(ethernet.destination[0] & 1)):
             raise Refused(Reason.MARTIAN)
         if ip.fragment and self._owner.spd.wants_whole(Flow.of(ip), header.ingress):
-            whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
-            if whole is None:
-                raise Consumed("fragment")
-            packet, ip = whole, Ip.parse(whole)
+            packet, ip = self._whole(header, packet, ip, self._owner.through(header) or ())
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
@@ -135,6 +132,14 @@ class SlowPath:
         if await self._ipsec(header, ethernet, packet, ip):
             return
         await self.forward(header, ethernet, packet, ip)
+
+    def _whole(self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]) -> tuple[bytes, Ip]:
+        """The packet that a fragment ends, which came out of ``through``; Consumed where others are still missing. Only what came by the
+        same way is one packet: whoever sends in the clear would else write into what was decrypted."""
+        whole = self._reassembly[header.ingress].add(packet[:ip.total_length], ip, self._clock(), way_of(through))
+        if whole is None:
+            raise Consumed("fragment")
+        return whole, Ip.parse(whole)
 
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
@@ -192,12 +197,15 @@ class SlowPath:
             self._owner.heard(placed.sa, Ip.parse(packet))
         ip = Ip.parse(plain)
         ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
+        spd = self._owner.spd
+        if ip.fragment and spd.admits(Flow.of(ip), through) and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through):
+            plain, ip = self._whole(replace(header, ingress=Port.RECIRCULATE), plain, ip, through)
         again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
         if self._is_ipsec(ip) and not self._is_ike(plain, ip):
             await self._next_layer(again, ethernet, plain, ip, through)
             self.software["decrypted"] += 1
             return
-        decision = self._owner.spd.decide(Flow.of(ip), Port.RECIRCULATE, through)
+        decision = spd.decide(Flow.of(ip), Port.RECIRCULATE, through)
         if decision.action == Verdict.DISCARD:
             self._tell(Reason.POLICY, placed, header, packet)
         elif decision.action in (Verdict.PROTECT, Verdict.HOST):

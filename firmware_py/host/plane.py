@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict
+from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.host.dataplane import KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
 from spigate.firmware_py.host.waiting import Held, trap_policies
 from spigate.firmware_py.ike.config import START_ON_TRAFFIC
@@ -98,7 +98,7 @@ class Plane:
         self._held.wanted, self._held.expects = (lambda *what: self.on_wanted(*what)), (lambda spi: self.expects(spi))
         self.counts: Counter[str] = Counter()
         self.drops = self._held.drops
-        self._reassembly = Reassembly()
+        self._reassembly, self._decrypted = Reassembly(), Reassembly()  # none takes the room of the other
         self._mtu, self._clock, self._identifications = mtu, clock, Identifications()
 
     @property
@@ -257,8 +257,14 @@ class Plane:
             self.on_alive(active.sa.spi)
         if in_udp and (ip.source, ip.ports[0]) != (active.sa.source, active.sa.encapsulation.source_port):
             self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
-        inner = Ip.parse(plain)
-        decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, (active.sa,))
+        inner, through = Ip.parse(plain), (active.sa,)
+        if inner.fragment and self._decisions.admits(Flow.of(inner), through) and self._decisions.wants_whole(
+                Flow.of(inner), Port.RECIRCULATE, through):
+            whole = self._decrypted.add(plain, inner, self._clock(), way_of(through))
+            if whole is None:
+                return None
+            plain, inner = whole, Ip.parse(whole)
+        decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, through)
         if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
         self._count("decrypted", plain)

@@ -210,7 +210,7 @@ def _whole_or_nothing(frames, marker, plain):
 
 def _check_bounds(target):
     slow = target.control._slow
-    assert slow._reassembly.held <= MAX_BYTES and len(slow._events) <= MAX_EVENTS
+    assert all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
     assert len(target.control._returns) <= 4096
     slow.take_events()
     target.gateway._events.clear()

@@ -244,6 +244,17 @@ def test_fragments_are_put_together_where_policies_look_at_ports():
     assert pair.b.receive(sealed) == packet(3000, id=7)
 
 
+def test_inbound_policy_sees_the_ports_of_fragments(pair):
+    """Later ones have none: a policy in front that discards by ports is else gone around (RFC 4301 7)."""
+    block = Policy(selectors=Selectors(LEFT, RIGHT, 17, destination_ports=(2000, 2000)), direction=PolicyDirection.IN,
+                   action=PolicyAction.DISCARD, priority=-1)
+    pair.b.apply(AddPolicy(block))
+    assert [pair.b.receive(sealed) for each in pieces() for sealed in pair.a.send(each)] == [None] * len(pieces())
+    pair.b.apply(RemovePolicy(block))
+    pair.b.apply(AddPolicy(replace(block, selectors=replace(block.selectors, destination_ports=(53, 53)))))
+    assert [got for each in pieces() for sealed in pair.a.send(each) if (got := pair.b.receive(sealed))] == [packet(3000, id=7)]
+
+
 def test_what_is_too_long_outside_goes_in_fragments(pair):
     sealed = pair.a.send(packet(1460))
     assert len(sealed) == 2 and max(map(len, sealed)) <= 1500 and IP(sealed[0]).flags.MF
