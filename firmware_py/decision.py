@@ -16,7 +16,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import takewhile
 
-from spigate.firmware_py.packet import TCP, UDP, Ip
+from spigate.firmware_py.packet import ICMP, ICMPV6, TCP, UDP, Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6, ANY_PORTS, Address, Mode, Network, Sa, Selectors
@@ -140,6 +140,9 @@ class Spd:
         box = _Box(flow)
         local = flow.destination in self._local
         box.cut_addresses("destination", self._local)
+        if local:
+            # What ICMP says of a path is looked at in each message, whatever becomes of it: no rule may swallow it.
+            box.protocol, box.exact = flow.protocol, flow.protocol not in (ICMP, ICMPV6)
         if ingress == Port.NETWORK or (local and ingress == Port.SERVER):
             entry = self._walk(self._inbound, box)
             passes = entry.permits(()) if entry else self._default == Verdict.BYPASS
