@@ -16,7 +16,7 @@ from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, Source
 from tests.firmware_py import test_slowpath as both
 from tests.firmware_py.ce_host import INBOUND, OUTBOUND, Host
-from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, TOPOLOGY, frame, mac, udp
+from tests.firmware_py.network import INSIDE_MAC, LINUX, PEER, PEER_MAC, SELF, SELF_MAC, TOPOLOGY, frame, mac, udp
 from tests.firmware_py.network import policy as bed_policy
 from tests.firmware_py.test_slowpath import (
     FORWARD,
@@ -83,7 +83,7 @@ def test_what_policies_discard_does_not_come_to_the_host():
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_who_may_not_speak_in_the_clear_may_not_to_the_host_either(version):
-    bench = Host((), (), settings=Settings(sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
+    bench = Host((), (), settings=replace(LINUX, sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
     packets = [both.udp(source, str(both.SELF[version])) for source in (str(both.PEER[version]), {4: "192.0.2.66", 6: "2001:db8::66"}[version])]
     bench.feed(Port.NETWORK, *map(network_frame, packets))
     bench.feed(Port.SERVER, server_frame(packets[0]))

@@ -18,7 +18,7 @@ from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, Source
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME
-from tests.firmware_py.network import INSIDE_MAC, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
+from tests.firmware_py.network import INSIDE_MAC, LINUX, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}
@@ -151,7 +151,7 @@ def test_rules_of_the_gateway_stay_ipv4():
 
 def test_ipv6_sources_that_may_speak():
     source = Source(ip_network("2001:db8:1::/64"), frozenset({Port.NETWORK}))
-    made = bench((), (), settings=Settings(sources=(source,)))
+    made = bench((), (), settings=replace(LINUX, sources=(source,)))
     assert len(made.feed(Port.NETWORK, network_frame(incoming(6)))[1]) == 1
     assert made.feed(Port.NETWORK, network_frame(udp("2001:db8:7::1", HERE[6]))) == ([], [])
     assert made.loop.drops == {Reason.POLICY: 1}
