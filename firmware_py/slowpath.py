@@ -13,13 +13,13 @@ from spigate.firmware_py.assignment import Assignment
 from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.packet import (
     ETHERTYPES,
-    ICMPV6,
     IKE_PORT,
     NATT_PORT,
     UDP,
     Ethernet,
     Ip,
     Refused,
+    is_neighbour_discovery,
     martian,
     rewrite,
     spi,
@@ -39,8 +39,6 @@ ERRORS_PER_S, ERROR_BURST = 100, 20
 MAX_EVENTS = 1024
 """Events that wait to be taken; the oldest go."""
 KEEPALIVE = b"\xff"
-NEIGHBOUR_DISCOVERY = range(133, 138)
-"""Types of ICMPv6 (RFC 4861 4)."""
 NON_ESP_MARKER = bytes(4)
 
 
@@ -200,6 +198,8 @@ class SlowPath:
         spd = self._owner.spd
         if ip.fragment and spd.admits(Flow.of(ip), through) and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through):
             plain, ip = self._whole(replace(header, ingress=Port.RECIRCULATE), plain, ip, through)
+        if placed.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, ip):
+            raise Refused(Reason.MARTIAN)  # of another link: here nobody could tell it from this one's
         again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
         if self._is_ipsec(ip) and not self._is_ike(plain, ip):
             await self._next_layer(again, ethernet, plain, ip, through)
@@ -413,9 +413,3 @@ class SlowPath:
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:
             self.made["fragment"] += len(pieces) - 1
-
-
-def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
-    """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
-    return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
-            and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)

@@ -13,7 +13,7 @@ from spigate.firmware_py.host.waiting import Held, trap_policies
 from spigate.firmware_py.ike.config import START_ON_TRAFFIC
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, rewrite, spi
+from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.policy import Policy, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import ESP, Direction, Mode, Sa, Selectors
@@ -264,6 +264,8 @@ class Plane:
             if whole is None:
                 return None
             plain, inner = whole, Ip.parse(whole)
+        if active.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, inner):
+            raise Refused(Reason.MARTIAN)  # of another link: the host could not tell it from the device's own
         decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, through)
         if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
@@ -158,3 +158,25 @@ def test_the_host_hears_that_its_own_packet_is_too_long():
     assert bench.feed(Port.SERVER, frame(long, INSIDE_MAC, INSIDE_MAC)) == ([], [])
     [(_, message)] = bench.got
     assert IP(message[14:])[ICMP].type == 3 and IP(message[14:]).dst == "10.2.0.1"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_neighbours_of_another_link_are_none_of_ours(pieces):
+    """A peer that may speak to the gateway's own address does not say there which Ethernet address a server has (RFC 4861 3.1)."""
+    inbound = both.sa(version=6)
+    made = Host((inbound,), [both.policy(both.FORWARD, 6, version=6)], settings=Settings(own_host=True))
+    target, end = "2001:db8:2::10", "2001:db8:2::1"
+    claim = ICMPv6ND_NA(tgt=target, O=1) / ICMPv6NDOptDstLLAddr(lladdr="02:00:00:00:66:66")
+    sender = both.peer(inbound)
+
+    def hears(packet, count):
+        whole = bytes(packet)
+        parts = fragments(whole, len(whole) if count == 1 else 71, 7)
+        assert len(parts) == count
+        before = len(made.got)
+        made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(part)) for part in parts))
+        return len(made.got) - before
+
+    there = IPv6(src=both.THERE[6], dst=end, hlim=255)
+    assert hears(there / ICMPv6EchoRequest(data=bytes(24)), pieces) == 1
+    assert hears(there / claim, pieces) == 0 and made.loop.drops == {Reason.MARTIAN: 1}
