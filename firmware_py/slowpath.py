@@ -121,7 +121,7 @@ class SlowPath:
         if martian(ip, group=header.ingress != Port.RECIRCULATE and bool(ethernet.destination[0] & 1)):
             raise Refused(Reason.MARTIAN)
         if ip.fragment and self._owner.spd.wants_whole(Flow.of(ip), header.ingress):
-            packet, ip = self._whole(header, packet, ip, self._owner.through(header) or ())
+            header, packet, ip = self._whole(header, packet, ip, self._owner.through(header) or ())
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
@@ -131,13 +131,13 @@ class SlowPath:
             return
         await self.forward(header, ethernet, packet, ip)
 
-    def _whole(self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]) -> tuple[bytes, Ip]:
+    def _whole(self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]) -> tuple[PuntHeader, bytes, Ip]:
         """The packet that a fragment ends, which came out of ``through``; Consumed where others are still missing. Only what came by the
         same way is one packet: whoever sends in the clear would else write into what was decrypted."""
         whole = self._reassembly[header.ingress].add(packet[:ip.total_length], ip, self._clock(), way_of(through))
         if whole is None:
             raise Consumed("fragment")
-        return whole, Ip.parse(whole)
+        return replace(header, reason=Reason.FRAGMENT), whole, Ip.parse(whole)
 
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
@@ -195,12 +195,12 @@ class SlowPath:
             self._owner.heard(placed.sa, Ip.parse(packet))
         ip = Ip.parse(plain)
         ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
+        again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
         spd = self._owner.spd
         if ip.fragment and spd.admits(Flow.of(ip), through) and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through):
-            plain, ip = self._whole(replace(header, ingress=Port.RECIRCULATE), plain, ip, through)
+            again, plain, ip = self._whole(again, plain, ip, through)
         if placed.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, ip):
             raise Refused(Reason.MARTIAN)  # of another link: here nobody could tell it from this one's
-        again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
         if self._is_ipsec(ip) and not self._is_ike(plain, ip):
             await self._next_layer(again, ethernet, plain, ip, through)
             self.software["decrypted"] += 1
@@ -279,7 +279,9 @@ class SlowPath:
         room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
         mtu, pieces = self._routing.mtu(Port.NETWORK, outermost.destination), [packet]
         if len(packet) > room and keeps_whole(outermost, ip):
-            if ip.dont_fragment:
+            if _came_in_pieces(header, ip):
+                pieces = fragments(packet, room, self._own(ip)) if chain[0].sa.mode == Mode.TUNNEL else pieces
+            elif ip.dont_fragment:
                 await self.too_big(header, ethernet, packet, room)
             else:
                 pieces = fragments(packet, room)
@@ -391,7 +393,7 @@ class SlowPath:
             route.destination_mac, route.source_mac, ETHERTYPES[ip.version], route.vlan)
         mtu = self._routing.mtu(route.egress, ip.destination)
         # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
-        begins = kind == "encrypted" or (kind == "decrypted" and kept)
+        begins = kind == "encrypted" or (kind == "decrypted" and kept) or _came_in_pieces(header, ip)
         try:
             pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
         except Refused:
@@ -413,3 +415,9 @@ class SlowPath:
     def _count_fragments(self, pieces: list[bytes]) -> None:
         if len(pieces) > 1:
             self.made["fragment"] += len(pieces) - 1
+
+
+def _came_in_pieces(header: PuntHeader, ip: Ip) -> bool:
+    """Whether an IPv6 packet was put together here, and so may leave in pieces: whoever sent it has fragmented it for a path as narrow as
+    this one. IPv4's may be fragmented anyhow, for what is put together has no DF."""
+    return ip.version == 6 and header.reason == Reason.FRAGMENT

@@ -329,6 +329,37 @@ def test_an_sa_for_some_ports_carries_no_later_fragments(version):
     assert [frame[14:] for frame in out] == [routed(parts[0]), routed(whole)] and made.loop.drops == {Reason.POLICY: 1}
 
 
+@pytest.mark.parametrize("mode", list(Mode))
+def test_ipv6_that_was_put_together_for_its_ports_leaves_in_pieces(mode):
+    """Nobody could send it smaller: it came in fragments."""
+    ports = {"protocol": 17, "destination_ports": (2000, 2000)}
+    outbound = sa(0x1001, Direction.OUTBOUND, 6, mode=mode)
+    if mode == Mode.TUNNEL:
+        whole, what = outgoing(6, 3000), policy(OUT, 6, version=6, **ports)
+    else:
+        whole = udp(str(SELF[6]), str(PEER[6]), 3000)
+        ends = Selectors(ip_network(SELF[6]), ip_network(PEER[6]), **ports)
+        what = Policy(selectors=ends, direction=OUT, action=PolicyAction.PROTECT, templates=(template(OUT, 6, mode=mode),))
+    made = bench((outbound,), [what])
+    out, back = made.feed(Port.SERVER, *map(server_frame, fragments(whole, 1280, 7)))
+    assert not back and len(out) > 1 and max(map(len, out)) <= 1514
+    inside = opened(out, outbound)
+    reassembly = Reassembly()
+    if mode == Mode.TUNNEL:
+        inside = [reassembly.add(piece, Ip.parse(piece), 0.0) for piece in inside][-1:]
+    assert [packet[8:] for packet in inside] == [whole[8:]]
+
+
+def test_ipv6_that_was_decrypted_in_fragments_leaves_in_fragments():
+    inbound = sa(version=6)
+    block = Policy(selectors=Selectors(*map(ip_network, NETWORKS[6]), 17, destination_ports=(53, 53)), direction=FORWARD, action=PolicyAction.DISCARD)
+    made = bench((inbound,), [block, policy(FORWARD, 6, version=6)])
+    whole, sender = incoming(6, 3000), peer(inbound)
+    _, out = made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(piece)) for piece in fragments(whole, 1280, 7)))
+    reassembly = Reassembly()
+    assert [reassembly.add(one[14:], Ip.parse(one[14:]), 0.0) for one in out][-1][8:] == whole[8:] and made.loop.drops == {}
+
+
 def test_ipv6_fragments_for_this_gateway():
     inbound = sa(version=6)
     made = bench((inbound,), [policy(FORWARD, 6, version=6)])
