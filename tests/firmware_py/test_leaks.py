@@ -173,6 +173,22 @@ def test_no_rule_has_the_next_hop_of_another_packet():
     assert {(rule.selectors.destination.prefixlen, rule.clear) for rule in made.gateway._rules} >= {(32, True), (32, False)}
 
 
+@BOTH
+def test_who_sent_what_has_lived_too_long_hears_so(capabilities):
+    """Also where a DFE sends an SA's packets straight on (RFC 1812 5.3.1)."""
+    policies = [by_reqid(FORWARD, selectors(THERE, "10.2.0.10/32")), by_reqid(OUT, selectors("10.2.0.0/24", THERE))]
+    made = bench([INBOUND, OUTBOUND], policies, capabilities)
+    assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))[1]) == 1
+    if capabilities is GATEWARE:
+        assert made.control.placed(INBOUND).route.egress == Port.SERVER, "straight"
+    errors = SoftSa(replace(OUTBOUND, direction=Direction.INBOUND))
+    for _ in range(2):
+        late = udp("10.1.0.10", "10.2.0.10", ttl=1)
+        (out,), inside = made.feed(Port.NETWORK, made.sealed(INBOUND, late))
+        error = IP(errors.decapsulate(out[14:]))
+        assert (error.src, error.dst, error[ICMP].type) == ("10.2.0.1", "10.1.0.10", 11) and bytes(error)[28:][:len(late)] == late and not inside
+
+
 # For the host
 
 
