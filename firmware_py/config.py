@@ -3,7 +3,7 @@
 .. code-block:: toml
 
     [gateway]
-    default = "bypass"              # what no policy names: bypass or discard
+    default = "discard"             # what no policy names: discard, or bypass, as Linux has it
     miss = "inject"                 # the packet that makes the control element learn: inject or drop
     balance = "round_robin"         # weighted, least_loaded, flow_hash
     enable = [0, 1]                 # DFEs; all where it is not given
@@ -159,7 +159,7 @@ def _settings(table: Table, sources: tuple[Source, ...] | None) -> Settings:
         rule_miss=Action.PUNT, depth_limit=table.number("depth_limit", 0, 3, 3),
         miss_interval=table.number("miss_interval", 0, 0xFF_FFFF, None),
         rates=table.take("punt_rates", RATES_ARE, punt_rates, CfeSettings.rates))
-    default = table.choice("default", (PolicyAction.BYPASS, PolicyAction.DISCARD), PolicyAction.BYPASS)
+    default = table.choice("default", (PolicyAction.BYPASS, PolicyAction.DISCARD), PolicyAction.DISCARD)
     miss = table.choice("miss", Miss, Miss.INJECT)
     return table.build(Settings, default=default, miss=miss, sources=sources, cfe=cfe)
 

@@ -10,12 +10,13 @@ the policies and not on the packet, so two boxes of one SPD are the same or have
 order.
 """
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import takewhile
 
-from spigate.firmware_py.packet import TCP, UDP, Ip
+from spigate.firmware_py.packet import ICMP, ICMPV6, TCP, UDP, Ip
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6, ANY_PORTS, Address, Mode, Network, Sa, Selectors
@@ -139,6 +140,9 @@ class Spd:
         box = _Box(flow)
         local = flow.destination in self._local
         box.cut_addresses("destination", self._local)
+        if local:
+            # What ICMP says of a path is looked at in each message, whatever becomes of it: no rule may swallow it.
+            box.protocol, box.exact = flow.protocol, flow.protocol not in (ICMP, ICMPV6)
         if ingress == Port.NETWORK or (local and ingress == Port.SERVER):
             entry = self._walk(self._inbound, box)
             passes = entry.permits(()) if entry else self._default == Verdict.BYPASS
@@ -190,14 +194,15 @@ class Spd:
                 return True
         return False
 
-    def wants_whole(self, flow: Flow, ingress: Port) -> bool:
+    def wants_whole(self, flow: Flow, ingress: Port, through: Sequence[Sa] = ()) -> bool:
         """Whether a fragment must be put together with the others before anything is decided: a policy that its packet may
         meet looks at what only the first one has (RFC 4301 7), or the packet is for the gateway itself or for transport
-        mode. ``flow`` is that of a fragment."""
+        mode. ``flow`` is that of a fragment. ``through``: the SAs that it came out of, where no DFE has decrypted it: what
+        lies in the box of a DFE's SA needs no more of inbound policy, for that box has no ports if there are later fragments in it."""
         if flow.destination in self._local:
             return True
-        met = [entry for entries in ((self._inbound, self._outbound) if ingress == Port.NETWORK else (self._outbound,))
-               for entry in entries if entry.between(flow)]
+        inbound = self._inbound if ingress == Port.NETWORK else self._before_later(flow, through) if through else ()
+        met = [entry for entries in (inbound, self._outbound) for entry in entries if entry.between(flow)]
         for entry in met:
             # Behind IPv6's Fragment header there may be other headers in front of the one that selectors mean.
             unknown = flow.source.version == 6 and entry.protocol is not None
@@ -206,6 +211,14 @@ class Spd:
         decided = self.decide(flow, ingress, None)
         return decided.action == Verdict.PROTECT and any(
             template.mode == Mode.TRANSPORT for policy in decided.policies for template in policy.templates)
+
+    def _before_later(self, flow: Flow, through: Sequence[Sa]) -> Sequence["_Entry"]:
+        """The inbound policies that may meet the first fragment of a packet and not the later ones, for these have no ports; none where
+        inbound policy lets no later one out of ``through`` at all (RFC 4301 7.2)."""
+        later = replace(flow, ports=None)
+        if not self.admits(later, through):
+            return ()
+        return [*takewhile(lambda entry: not entry.matches(later), self._inbound)]
 
     # SAs
 
@@ -259,6 +272,12 @@ class Spd:
         no outbound policy names one, and none is for the gateway itself or claims to come from it. Then no rule need be asked."""
         return (not any(entry.selectors.overlaps(box) for entry in self._outbound)
                 and not any(address in box.destination or address in box.source for address in self._local))
+
+
+def way_of(through: Iterable[Sa]) -> tuple:
+    """What tells fragments that came out of the SAs ``through`` from others: all that templates look at, but not the SPI, for in the midst
+    of a packet an SA may get a successor."""
+    return tuple((sa.reqid, sa.protocol, sa.mode, sa.source, sa.destination) for sa in through)
 
 
 def outside(sa: Sa) -> Flow:

@@ -15,6 +15,8 @@ IPV6_HEADER_BYTES = 40
 MAX_EXTENSIONS = 8
 """Extension headers of an IPv6 packet; more are taken for an attack."""
 IKE_PORT, NATT_PORT = 500, 4500
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""Types of ICMPv6 (RFC 4861 4)."""
 _IPV4 = struct.Struct(">BBHHHBBH4s4s")
 _IPV6 = struct.Struct(">IHBB16s16s")
 
@@ -183,6 +185,12 @@ def martian(ip: Ip, *, group: bool) -> bool:
     multicast = 224 <= destination < 240
     return (source in (0, 127) or source >= 224 or destination in (0, 127) or destination >= 240
             or int(ip.destination) >> 8 == 0xE00000 or group and not multicast)
+
+
+def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
+    """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
+    return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
+            and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)
 
 
 def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ class Settings:
     Members
     -------
     default : PolicyAction
-        BYPASS or DISCARD: what becomes of a clear packet that no policy names.
+        DISCARD (RFC 4301 5.1), or BYPASS, as Linux has it: what becomes of a clear packet that no policy names.
     miss : Miss
     sources : tuple of Source or None
         Who may speak in the clear. None: whoever a policy, or ``default``, lets pass.
@@ -30,7 +30,7 @@ class Settings:
         SAs in transport mode are for the control element's own host. False: for one that stands behind the server port.
     """
 
-    default: PolicyAction = PolicyAction.BYPASS
+    default: PolicyAction = PolicyAction.DISCARD
     miss: Miss = Miss.INJECT
     sources: tuple[Source, ...] | None = None
     cfe: CfeSettings = CfeSettings()

@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import Protocol
 
 from spigate.firmware_py.assignment import Assignment
-from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict
+from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.packet import (
     ETHERTYPES,
-    ICMPV6,
     IKE_PORT,
     NATT_PORT,
     UDP,
     Ethernet,
     Ip,
     Refused,
+    is_neighbour_discovery,
     martian,
     rewrite,
     spi,
@@ -39,8 +39,6 @@ ERRORS_PER_S, ERROR_BURST = 100, 20
 MAX_EVENTS = 1024
 """Events that wait to be taken; the oldest go."""
 KEEPALIVE = b"\xff"
-NEIGHBOUR_DISCOVERY = range(133, 138)
-"""Types of ICMPv6 (RFC 4861 4)."""
 NON_ESP_MARKER = bytes(4)
 
 
@@ -94,7 +92,7 @@ class SlowPath:
                  clock: Callable[[], float]):
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
-        self._reassembly = Reassembly()
+        self._reassembly = {port: Reassembly() for port in Port}  # none takes the room of another
         self._identifications = Identifications()
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
         self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
@@ -123,10 +121,7 @@ class SlowPath:
         if martian(ip, group=header.ingress != Port.RECIRCULATE and bool(ethernet.destination[0] & 1)):
             raise Refused(Reason.MARTIAN)
         if ip.fragment and self._owner.spd.wants_whole(Flow.of(ip), header.ingress):
-            whole = self._reassembly.add(packet[:ip.total_length], ip, self._clock())
-            if whole is None:
-                raise Consumed("fragment")
-            packet, ip = whole, Ip.parse(whole)
+            header, packet, ip = self._whole(header, packet, ip, self._owner.through(header) or ())
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
@@ -135,6 +130,14 @@ class SlowPath:
         if await self._ipsec(header, ethernet, packet, ip):
             return
         await self.forward(header, ethernet, packet, ip)
+
+    def _whole(self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]) -> tuple[PuntHeader, bytes, Ip]:
+        """The packet that a fragment ends, which came out of ``through``; Consumed where others are still missing. Only what came by the
+        same way is one packet: whoever sends in the clear would else write into what was decrypted."""
+        whole = self._reassembly[header.ingress].add(packet[:ip.total_length], ip, self._clock(), way_of(through))
+        if whole is None:
+            raise Consumed("fragment")
+        return replace(header, reason=Reason.FRAGMENT), whole, Ip.parse(whole)
 
     async def _ipsec(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> bool:
         """Decrypts a packet for this gateway; False: it is clear."""
@@ -193,11 +196,16 @@ class SlowPath:
         ip = Ip.parse(plain)
         ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
         again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
+        spd = self._owner.spd
+        if ip.fragment and spd.admits(Flow.of(ip), through) and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through):
+            again, plain, ip = self._whole(again, plain, ip, through)
+        if placed.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, ip):
+            raise Refused(Reason.MARTIAN)  # of another link: here nobody could tell it from this one's
         if self._is_ipsec(ip) and not self._is_ike(plain, ip):
             await self._next_layer(again, ethernet, plain, ip, through)
             self.software["decrypted"] += 1
             return
-        decision = self._owner.spd.decide(Flow.of(ip), Port.RECIRCULATE, through)
+        decision = spd.decide(Flow.of(ip), Port.RECIRCULATE, through)
         if decision.action == Verdict.DISCARD:
             self._tell(Reason.POLICY, placed, header, packet)
         elif decision.action in (Verdict.PROTECT, Verdict.HOST):
@@ -271,7 +279,9 @@ class SlowPath:
         room = max(self._room(chain, ip), SMALLEST_MTU[6] * (ip.version == 6))
         mtu, pieces = self._routing.mtu(Port.NETWORK, outermost.destination), [packet]
         if len(packet) > room and keeps_whole(outermost, ip):
-            if ip.dont_fragment:
+            if _came_in_pieces(header, ip):
+                pieces = fragments(packet, room, self._own(ip)) if chain[0].sa.mode == Mode.TUNNEL else pieces
+            elif ip.dont_fragment:
                 await self.too_big(header, ethernet, packet, room)
             else:
                 pieces = fragments(packet, room)
@@ -383,7 +393,7 @@ class SlowPath:
             route.destination_mac, route.source_mac, ETHERTYPES[ip.version], route.vlan)
         mtu = self._routing.mtu(route.egress, ip.destination)
         # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
-        begins = kind == "encrypted" or (kind == "decrypted" and kept)
+        begins = kind == "encrypted" or (kind == "decrypted" and kept) or _came_in_pieces(header, ip)
         try:
             pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
         except Refused:
@@ -407,7 +417,7 @@ class SlowPath:
             self.made["fragment"] += len(pieces) - 1
 
 
-def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
-    """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
-    return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
-            and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)
+def _came_in_pieces(header: PuntHeader, ip: Ip) -> bool:
+    """Whether an IPv6 packet was put together here, and so may leave in pieces: whoever sent it has fragmented it for a path as narrow as
+    this one. IPv4's may be fragmented anyhow, for what is put together has no DF."""
+    return ip.version == 6 and header.reason == Reason.FRAGMENT

@@ -12,9 +12,9 @@ from spigate.firmware_py.packet import (
     Ethernet,
     Ip,
     Refused,
+    is_neighbour_discovery,
 )
 from spigate.firmware_py.punt import InjectMode, Port, PuntHeader, Reason
-from spigate.firmware_py.slowpath import is_neighbour_discovery
 
 REMEMBERED = 64
 """Datagrams of IKE in fragments whose first one was seen."""

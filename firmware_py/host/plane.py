@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict
+from spigate.firmware_py.decision import Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.host.dataplane import KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
 from spigate.firmware_py.host.waiting import Held, trap_policies
 from spigate.firmware_py.ike.config import START_ON_TRAFFIC
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, rewrite, spi
+from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.policy import Policy, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import ESP, Direction, Mode, Sa, Selectors
@@ -98,7 +98,7 @@ class Plane:
         self._held.wanted, self._held.expects = (lambda *what: self.on_wanted(*what)), (lambda spi: self.expects(spi))
         self.counts: Counter[str] = Counter()
         self.drops = self._held.drops
-        self._reassembly = Reassembly()
+        self._reassembly, self._decrypted = Reassembly(), Reassembly()  # none takes the room of the other
         self._mtu, self._clock, self._identifications = mtu, clock, Identifications()
 
     @property
@@ -257,8 +257,16 @@ class Plane:
             self.on_alive(active.sa.spi)
         if in_udp and (ip.source, ip.ports[0]) != (active.sa.source, active.sa.encapsulation.source_port):
             self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
-        inner = Ip.parse(plain)
-        decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, (active.sa,))
+        inner, through = Ip.parse(plain), (active.sa,)
+        if inner.fragment and self._decisions.admits(Flow.of(inner), through) and self._decisions.wants_whole(
+                Flow.of(inner), Port.RECIRCULATE, through):
+            whole = self._decrypted.add(plain, inner, self._clock(), way_of(through))
+            if whole is None:
+                return None
+            plain, inner = whole, Ip.parse(whole)
+        if active.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, inner):
+            raise Refused(Reason.MARTIAN)  # of another link: the host could not tell it from the device's own
+        decision = self._decisions.decide(Flow.of(inner), Port.RECIRCULATE, through)
         if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
         self._count("decrypted", plain)

@@ -1,6 +1,7 @@
 """Fragments: put together within bounds of memory and time, and made (RFC 791 3.2, 815, 3168 5.3, 5722, 6946, 8200 4.5)."""
 import struct
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from spigate.firmware_py.packet import FRAGMENT, Ip, Refused, checksum, rewrite
@@ -39,8 +40,14 @@ class Reassembly:
     def __len__(self) -> int:
         return len(self._partials)
 
-    def add(self, packet: bytes, ip: Ip, now: float) -> bytes | None:
+    def add(self, packet: bytes, ip: Ip, now: float, way: Hashable = None) -> bytes | None:
         """The whole packet, when ``packet`` with the header ``ip`` is the last fragment that it lacked; else None.
+
+        Parameters
+        ----------
+        way : hashable
+            By which way it came. What came by several is never one packet: who may send by one of them would else write
+            into packets of the other ones.
 
         Raises
         ------
@@ -51,7 +58,7 @@ class Reassembly:
         self._expire(now)
         if ip.version == 6 and not (ip.offset or ip.more):
             return _whole(packet, ip, packet[ip.fragment_at + 8:ip.total_length], ip.tos)
-        key = (ip.source, ip.destination, ip.protocol if ip.version == 4 else None, ip.identification)
+        key = (way, ip.source, ip.destination, ip.protocol if ip.version == 4 else None, ip.identification)
         partial = self._partials.get(key) or _Partial(now)
         data = packet[ip.fragment_at + 8 if ip.version == 6 else ip.header_bytes:ip.total_length]
         try:

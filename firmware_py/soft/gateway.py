@@ -17,6 +17,7 @@ from spigate.firmware_py.packet import (
     ICMPV6,
     IKE_PORT,
     NATT_PORT,
+    NEIGHBOUR_DISCOVERY,
     TCP,
     UDP,
     Ethernet,
@@ -54,8 +55,6 @@ VLAN_IDENTIFIER = 0xFFF
 """Of 802.1Q tag control information."""
 MAX_DEPTH = 3
 """Recirculations that headers can count."""
-NEIGHBOUR_DISCOVERY = range(133, 138)
-"""ICMPv6 types (RFC 4861 4)."""
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
 FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.NEIGHBOUR
@@ -280,7 +279,8 @@ class SoftGateway:
         counts["bytes_in"] += len(arrival.frame)
         out_of, may_leave = None, False
         if isinstance(entry, CamEntry):
-            packet, kind = self._decrypt(arrival, dfe, entry, route), "decrypted"
+            packet, kind = self._decrypt(arrival, dfe, entry), "decrypted"
+            packet, route = self._count_down(packet, route, arrival.depth)
             out_of = Place(dfe, entry.sa, entry.generation)
         elif entry.action == Action.PROTECT:
             packet, kind, may_leave = self._encrypt(arrival, dfe, entry, route), "encrypted", True
@@ -311,14 +311,26 @@ class SoftGateway:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, rule.sa)
         return packet
 
-    def _decrypt(self, arrival: _Arrival, dfe: int, entry: CamEntry, route: Route) -> bytes:
+    def _decrypt(self, arrival: _Arrival, dfe: int, entry: CamEntry) -> bytes:
         soft = self._sa(dfe, entry, Direction.INBOUND)
         if soft.sa.spi != arrival.spi:
             raise Refused(Reason.SA_ABSENT)
-        packet = soft.decapsulate(arrival.packet, decrement_ttl=route.decrement_ttl)
+        packet = soft.decapsulate(arrival.packet)
         if soft.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, entry.sa)
         return packet
+
+    def _count_down(self, packet: bytes, route: Route, depth: int) -> tuple[bytes, Route]:
+        """A decrypted packet and its way. What has lived too long for it goes through the classifier once more, whose rules hand it to the
+        control element."""
+        ip = Ip.parse(packet)
+        if not route.decrement_ttl:
+            return packet, route
+        if ip.ttl > 1:
+            return rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1), route
+        if depth == MAX_DEPTH:
+            raise Refused(Reason.NESTED)
+        return packet, Route(Port.RECIRCULATE)
 
     def _sa(self, dfe: int, entry: CamEntry | Rule, direction: Direction) -> SoftSa:
         """The SA that an entry leads to, if that is still the one that was meant."""

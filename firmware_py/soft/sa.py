@@ -73,19 +73,14 @@ class SoftSa:
     def state(self) -> SaState:
         return SaState(self._window.sequence, self._window.received, self._bytes, self._packets)
 
-    def decapsulate(self, packet: bytes, *, decrement_ttl: bool = False) -> bytes:
+    def decapsulate(self, packet: bytes) -> bytes:
         """The IP packet that ``packet``, ESP or AH with its IP header, carries.
-
-        Parameters
-        ----------
-        decrement_ttl : bool
-            Count its time to live down, as a router does.
 
         Raises
         ------
         Refused
             In the order of the tests: MALFORMED, REPLAY, ICV, PADDING or DUMMY, MALFORMED (header inside),
-            MARTIAN, TTL, POLICY, LIFETIME.
+            MARTIAN, POLICY, LIFETIME.
         """
         outer, opened, number = self._open(packet)
         self._window.accept(number)
@@ -97,7 +92,7 @@ class SoftSa:
             plain = tunnel.uncover(self.sa, outer, payload, next_header, self._versions)
         else:
             plain = self._restore(packet, outer, payload, next_header)
-        plain = self._inspect(plain, decrement_ttl)
+        self._inspect(plain)
         if not alive:
             raise Refused(Reason.LIFETIME)
         return plain
@@ -132,19 +127,14 @@ class SoftSa:
         return rewrite(packet[:outer.header_bytes] + payload, outer.header_bytes, protocol_at=outer.protocol_at,
                        total_length=outer.header_bytes + len(payload), protocol=next_header)
 
-    def _inspect(self, plain: bytes, decrement_ttl: bool) -> bytes:
+    def _inspect(self, plain: bytes) -> None:
         inner = Ip.parse(plain)
         if self.sa.mode == Mode.TUNNEL and martian(inner, group=False):
             raise Refused(Reason.MARTIAN)
-        if decrement_ttl:
-            if inner.ttl <= 1:
-                raise Refused(Reason.TTL)
-            plain = rewrite(plain, inner.header_bytes, ttl=inner.ttl - 1)
         if self._permitted is not None and not any(
                 selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports)
                 for selectors in self._permitted):
             raise Refused(Reason.POLICY)
-        return plain
 
     def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False, mtu: int = 0xFFFF,
                     identification: int | None = None) -> bytes:

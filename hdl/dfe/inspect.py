@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.csr import layout, rdl
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, RowRead
 from spigate.hdl.dfe.selectors import Selectors
-from spigate.hdl.net.descriptor import Reason, Verdict
+from spigate.hdl.net.descriptor import Port, Reason, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
 from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 
@@ -35,7 +35,7 @@ class Inspection(data.StructLayout):
     -------
     task : Task
     reason : unsigned(6)
-        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, TTL, POLICY.
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, POLICY.
     counts : unsigned(1)
         Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
     content : unsigned(12)
@@ -65,11 +65,11 @@ class Inspect(wiring.Component):
     - MALFORMED, tunnel mode: version, header length, checksum or total length of the inner IPv4 header wrong (a text longer than the
       packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header
       with ECN CE around an inner one that is Not-ECT (RFC 6040 4.2);
-    - TTL: the route counts it down and it is 1 or 0;
     - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
       before them have none.
 
-    All others pass.
+    All others pass. Of what the route counts down and has lived too long the task's route becomes RECIRCULATE: rules, which are asked then,
+    hand it to the control element, which answers it (RFC 1812 5.3.1).
 
     Members
     -------
@@ -308,6 +308,9 @@ class Inspect(wiring.Component):
             ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
         m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
+        route = o.task.done.job.info.route
+        with m.If(decrypt & ttl_over):
+            m.d.comb += [route.egress.eq(Port.RECIRCULATE), route.rewrite.eq(0), route.decrement_ttl.eq(0)]
         with m.If(decrypt):
             with m.If(padding):
                 m.d.comb += o.reason.eq(Reason.PADDING)
@@ -319,8 +322,6 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)
             with m.Elif(martian):
                 m.d.comb += o.reason.eq(Reason.MARTIAN)
-            with m.Elif(ttl_over):
-                m.d.comb += o.reason.eq(Reason.TTL)
             with m.Elif(control.check_selectors & ~selectors.match):
                 m.d.comb += o.reason.eq(Reason.POLICY)
 

@@ -23,6 +23,7 @@ from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import SOFTWARE
 from tests.firmware_py import fuzzing
+from tests.firmware_py.network import LINUX
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}
@@ -77,7 +78,8 @@ class Target:
         self.gateway = SoftGateway(capabilities=SOFTWARE)
         port = SoftPort(self.gateway)
         self.now = 0.0
-        self.control = ControlElement(tables=self.gateway, port=port, topology=topology, sas=sas, policies=policies, clock=lambda: self.now)
+        self.control = ControlElement(tables=self.gateway, port=port, topology=topology, sas=sas, policies=policies, clock=lambda: self.now,
+                                      settings=LINUX)
         self.loop = Loop(self.gateway, self.control, port)
         self.peers = [SoftSa(replace(sa, direction=Direction.OUTBOUND)) for sa in sas[::2]]
 
@@ -210,7 +212,7 @@ def _whole_or_nothing(frames, marker, plain):
 
 def _check_bounds(target):
     slow = target.control._slow
-    assert slow._reassembly.held <= MAX_BYTES and len(slow._events) <= MAX_EVENTS
+    assert all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
     assert len(target.control._returns) <= 4096
     slow.take_events()
     target.gateway._events.clear()

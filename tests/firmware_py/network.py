@@ -11,6 +11,7 @@ from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topo
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Cipher, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.soft.sa import SoftSa
@@ -18,6 +19,9 @@ from spigate.firmware_py.soft.sa import SoftSa
 SELF, PEER = "192.0.2.2", "192.0.2.1"
 SELF_MAC, INSIDE_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:02:01", "02:00:00:00:00:01"
 SERVERS = {f"10.2.0.{n}": f"02:00:00:00:02:{n:02d}" for n in (10, 11, 12)}
+
+LINUX = Settings(default=PolicyAction.BYPASS)
+"""What no policy names passes, as in Linux."""
 
 
 def mac(text):
@@ -56,12 +60,12 @@ def policy(direction, what, action=PolicyAction.PROTECT, reqid=1, priority=0, mo
 class Bench:
     """A gateway in software and its control element."""
 
-    def __init__(self, sas=(), policies=(), capabilities=None, topology=TOPOLOGY, **settings):
+    def __init__(self, sas=(), policies=(), capabilities=None, topology=TOPOLOGY, settings=LINUX):
         self.gateway = SoftGateway(**({"capabilities": capabilities} if capabilities else {}))
         port = SoftPort(self.gateway)
         self.now = 0.0
         self.control = ControlElement(tables=self.gateway, port=port, topology=topology, sas=sas, policies=policies,
-                                      clock=lambda: self.now, **settings)
+                                      clock=lambda: self.now, settings=settings)
         self.loop = Loop(self.gateway, self.control, port)
         self._peers = {}
         asyncio.run(self.control.start())

@@ -16,11 +16,12 @@ from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.punt import InjectMode, Port, Reason
 from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
-from spigate.firmware_py.settings import Miss, Settings
+from spigate.firmware_py.settings import Miss
 from spigate.firmware_py.soft.gateway import SoftGateway
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, CfeSettings
+from tests.firmware_py.network import LINUX
 from tests.firmware_py.registers import RegisterGateway
 from tests.firmware_py.test_driver import registers
 
@@ -43,7 +44,7 @@ def run(name, settings=None, capabilities=GATEWARE):
     gateway = SoftGateway(capabilities=capabilities)
     port = SoftPort(gateway)
     control = ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                             policies=captured.policies, settings=settings or Settings())
+                             policies=captured.policies, settings=settings or LINUX)
     loop = Loop(gateway, control, port)
 
     async def feed():
@@ -146,7 +147,7 @@ def test_transport_encrypts_what_the_host_behind_it_sends(name):
     gateway = SoftGateway()
     port = SoftPort(gateway)
     loop = Loop(gateway, ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                                        policies=captured.policies), port)
+                                        policies=captured.policies, settings=LINUX), port)
 
     async def feed():
         for frame, packet in zip(sent, clear, strict=True):
@@ -185,7 +186,7 @@ def test_programs_each_sa_once_and_then_stays_out_of_the_way(name):
 
 def test_miss_drop_loses_the_first_packet_of_each_stream():
     name = "esp-tunnel-gcm128"
-    _, loop = run(name, Settings(miss=Miss.DROP))
+    _, loop = run(name, replace(LINUX, miss=Miss.DROP))
     # Inbound the first packet misses the CAM, and the second the rule for what was in the tunnel.
     assert loop.sent[Port.SERVER] == ipv4_frames(name, "server-out.pcap")[2:]
     assert loop.drops == {Reason.NO_SA: 3}
@@ -214,7 +215,7 @@ def test_the_registers_say_all_that_is_needed(name):
     async def feed():
         driver = await Driver.open(gateway)
         control = ControlElement(tables=driver, port=port, topology=captured.topology, sas=captured.sas,
-                                 policies=captured.policies)
+                                 policies=captured.policies, settings=LINUX)
         await control.start()
         loop = Loop(gateway, control, port)
         for arrival in captured.frames:
@@ -227,6 +228,6 @@ def test_the_registers_say_all_that_is_needed(name):
 
 
 def test_one_dfe_enabled_gets_everything():
-    _, loop = run("mixed-four-tunnels-and-clear", Settings(cfe=CfeSettings(enable=2)))
+    _, loop = run("mixed-four-tunnels-and-clear", replace(LINUX, cfe=CfeSettings(enable=2)))
     counters = asyncio.run(loop.gateway.counters())
     assert "packets_in" not in counters.dfes[0] and counters.dfes[1]["decrypted"] == 128

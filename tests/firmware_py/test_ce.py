@@ -18,6 +18,7 @@ from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
 from spigate.firmware_py.ways import RULE_SECONDS
 from tests.firmware_py.network import (
     INSIDE_MAC,
+    LINUX,
     PEER,
     PEER_MAC,
     SELF,
@@ -278,7 +279,7 @@ def test_protected_flows_go_by_software_while_the_rules_are_full():
 
 def test_explicit_sources_are_the_only_ones():
     source = Source(ip_network("10.1.7.0/24"), frozenset({Port.NETWORK}))
-    bench = Bench(settings=Settings(sources=(source,)))
+    bench = Bench(settings=replace(LINUX, sources=(source,)))
     counts = [len(bench.feed(Port.NETWORK, frame(udp(f"10.1.{n}.1", "10.2.0.10")))[1]) for n in (7, 8)]
     assert counts == [1, 0] and bench.loop.drops == {Reason.POLICY: 1}
 

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
@@ -16,7 +16,7 @@ from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, Source
 from tests.firmware_py import test_slowpath as both
 from tests.firmware_py.ce_host import INBOUND, OUTBOUND, Host
-from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, TOPOLOGY, frame, mac, udp
+from tests.firmware_py.network import INSIDE_MAC, LINUX, PEER, PEER_MAC, SELF, SELF_MAC, TOPOLOGY, frame, mac, udp
 from tests.firmware_py.network import policy as bed_policy
 from tests.firmware_py.test_slowpath import (
     FORWARD,
@@ -83,7 +83,7 @@ def test_what_policies_discard_does_not_come_to_the_host():
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_who_may_not_speak_in_the_clear_may_not_to_the_host_either(version):
-    bench = Host((), (), settings=Settings(sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
+    bench = Host((), (), settings=replace(LINUX, sources=(Source(ip_network(f"{both.PEER[version]}"), frozenset({Port.NETWORK})),)))
     packets = [both.udp(source, str(both.SELF[version])) for source in (str(both.PEER[version]), {4: "192.0.2.66", 6: "2001:db8::66"}[version])]
     bench.feed(Port.NETWORK, *map(network_frame, packets))
     bench.feed(Port.SERVER, server_frame(packets[0]))
@@ -158,3 +158,25 @@ def test_the_host_hears_that_its_own_packet_is_too_long():
     assert bench.feed(Port.SERVER, frame(long, INSIDE_MAC, INSIDE_MAC)) == ([], [])
     [(_, message)] = bench.got
     assert IP(message[14:])[ICMP].type == 3 and IP(message[14:]).dst == "10.2.0.1"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_neighbours_of_another_link_are_none_of_ours(pieces):
+    """A peer that may speak to the gateway's own address does not say there which Ethernet address a server has (RFC 4861 3.1)."""
+    inbound = both.sa(version=6)
+    made = Host((inbound,), [both.policy(both.FORWARD, 6, version=6)], settings=Settings(own_host=True))
+    target, end = "2001:db8:2::10", "2001:db8:2::1"
+    claim = ICMPv6ND_NA(tgt=target, O=1) / ICMPv6NDOptDstLLAddr(lladdr="02:00:00:00:66:66")
+    sender = both.peer(inbound)
+
+    def hears(packet, count):
+        whole = bytes(packet)
+        parts = fragments(whole, len(whole) if count == 1 else 71, 7)
+        assert len(parts) == count
+        before = len(made.got)
+        made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(part)) for part in parts))
+        return len(made.got) - before
+
+    there = IPv6(src=both.THERE[6], dst=end, hlim=255)
+    assert hears(there / ICMPv6EchoRequest(data=bytes(24)), pieces) == 1
+    assert hears(there / claim, pieces) == 0 and made.loop.drops == {Reason.MARTIAN: 1}

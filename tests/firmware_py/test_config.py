@@ -21,7 +21,7 @@ EXAMPLE = re.search(r"code-block:: toml\n\n((?: {4}.*\n|\n)*)", config.__doc__)[
 def test_reads_its_own_example():
     found = config.parse(EXAMPLE)
     settings = found.settings
-    assert (settings.default, settings.miss) == (PolicyAction.BYPASS, Miss.INJECT)
+    assert (settings.default, settings.miss) == (PolicyAction.DISCARD, Miss.INJECT)
     assert (settings.cfe.balance, settings.cfe.enable, settings.cfe.weights) == (Balance.ROUND_ROBIN, 3, (1, 1))
     assert settings.sources[0].network == ip_network("10.1.0.0/24")
     assert found.topology.next_hop(ip_address("10.1.0.77")) == NextHop(Port.NETWORK, b"\2\0\0\0\0\1", b"\2\0\0\0\0\2")

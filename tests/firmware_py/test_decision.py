@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spigate.firmware_py.decision import OWN, Decision, Flow, Spd, Verdict, Way
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.packet import Refused
+from spigate.firmware_py.packet import ICMP, Refused
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection, Template, exceptions
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import AH, ANY_PORTS, Auth, Cipher, Direction, Mode, Selectors
@@ -81,6 +81,9 @@ def test_boxes_are_disjoint_and_have_one_decision(given_policies, local, default
     boxes = {}
     for flow in EVERY_FLOW:
         decided = spd.decide(flow, ingress, None)
+        if flow.destination in local and flow.protocol == ICMP:
+            assert decided.region is None, "what is said of a path is looked at in each message"
+            continue
         assert decided.region is not None and flow.matches(decided.region)
         boxes.setdefault(decided.region, []).append((flow, decided))
     for box, members in boxes.items():

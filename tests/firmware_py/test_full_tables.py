@@ -15,7 +15,7 @@ from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.fragments import fragments
 from spigate.firmware_py.tables import GATEWARE, CfeSettings, Source
 from spigate.firmware_py.ways import RULE_SECONDS
-from tests.firmware_py.network import PEER, SELF, SERVERS, TOPOLOGY, Bench, frame, from_server, policy, sa, selectors, udp
+from tests.firmware_py.network import LINUX, PEER, SELF, SERVERS, TOPOLOGY, Bench, frame, from_server, policy, sa, selectors, udp
 
 OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD
 HERE = "10.2.0.0/24"
@@ -242,7 +242,7 @@ def test_sources_that_are_configured_and_find_no_place_go_by_software():
     """Neighbouring ones are one; the others are slower, and nobody else may speak."""
     ingress = frozenset({Port.NETWORK})
     sources = tuple(Source(ip_network(f"10.1.{n}.0/24"), ingress) for n in (0, 1, 4, 8, 12))
-    bench = Bench(capabilities=replace(GATEWARE, sources=2), settings=Settings(sources=sources))
+    bench = Bench(capabilities=replace(GATEWARE, sources=2), settings=replace(LINUX, sources=sources))
     assert bench.gateway.programmed["source"] == 2 * GATEWARE.dfes
     for _ in range(2):
         for n in (0, 1, 4, 8, 12):

@@ -173,6 +173,22 @@ def test_no_rule_has_the_next_hop_of_another_packet():
     assert {(rule.selectors.destination.prefixlen, rule.clear) for rule in made.gateway._rules} >= {(32, True), (32, False)}
 
 
+@BOTH
+def test_who_sent_what_has_lived_too_long_hears_so(capabilities):
+    """Also where a DFE sends an SA's packets straight on (RFC 1812 5.3.1)."""
+    policies = [by_reqid(FORWARD, selectors(THERE, "10.2.0.10/32")), by_reqid(OUT, selectors("10.2.0.0/24", THERE))]
+    made = bench([INBOUND, OUTBOUND], policies, capabilities)
+    assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))[1]) == 1
+    if capabilities is GATEWARE:
+        assert made.control.placed(INBOUND).route.egress == Port.SERVER, "straight"
+    errors = SoftSa(replace(OUTBOUND, direction=Direction.INBOUND))
+    for _ in range(2):
+        late = udp("10.1.0.10", "10.2.0.10", ttl=1)
+        (out,), inside = made.feed(Port.NETWORK, made.sealed(INBOUND, late))
+        error = IP(errors.decapsulate(out[14:]))
+        assert (error.src, error.dst, error[ICMP].type) == ("10.2.0.1", "10.1.0.10", 11) and bytes(error)[28:][:len(late)] == late and not inside
+
+
 # For the host
 
 
@@ -227,6 +243,62 @@ def test_what_was_in_a_tunnel_for_the_gateway_goes_to_its_host_and_to_no_neighbo
 
 
 # Sources, times to live, bundles
+
+
+def forged(piece):
+    """A fragment with other contents, as somebody makes it who has seen where it belongs."""
+    return piece[:20] + bytes(len(piece) - 20)
+
+
+@BOTH
+@pytest.mark.parametrize("destination", ["10.2.0.10", "10.2.0.1"])
+def test_nobody_writes_into_what_was_decrypted(capabilities, destination):
+    """Fragments in the clear, or out of another child's SA, are no part of a packet that came out of this one, and do not spoil it."""
+    dns = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
+    other = sa(0x3001, reqid=3)
+    policies = [dns, by_reqid(IN, selectors(THERE, HERE)), by_reqid(IN, selectors(FAR, HERE), 3)]
+    made = bench([INBOUND, other], policies, capabilities, kind=Host, own_host=True)
+    packet = udp("10.1.0.10", destination, payload=bytes(range(100)))
+    first, second = fragments(packet, 100, 7)
+    made.feed(Port.NETWORK, frame(forged(second)), frame(forged(first)), made.sealed(other, forged(second)))
+    made.feed(Port.SERVER, from_server(forged(second)))
+    _, out = made.feed(Port.NETWORK, made.sealed(INBOUND, first), made.sealed(INBOUND, second))
+    whole = [one[34:] for one in out] if destination == "10.2.0.10" else [one[34:] for _, one in made.got]
+    assert whole == [packet[20:]]
+
+
+@BOTH
+def test_fragments_of_one_packet_may_come_out_of_an_sa_and_its_successor(capabilities):
+    successor = sa(0x1003)
+    dns = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
+    made = bench([INBOUND, successor], [dns, by_reqid(IN, selectors(THERE, HERE))], capabilities)
+    packet = udp("10.1.0.10", "10.2.0.10", payload=bytes(range(100)))
+    first, second = fragments(packet, 100, 7)
+    _, out = made.feed(Port.NETWORK, made.sealed(INBOUND, first), made.sealed(successor, second))
+    assert [one[34:] for one in out] == [packet[20:]]
+
+
+@BOTH
+@pytest.mark.parametrize("port, protected", [(53, True), (54, False)])
+def test_a_later_fragment_that_was_decrypted_goes_the_way_of_its_packet(capabilities, port, protected):
+    """It has no ports: what policy protects by them would else leave in the clear (RFC 4301 7)."""
+    policies = [by_reqid(IN, selectors(THERE, FAR)), by_reqid(OUT, selectors(THERE, FAR, protocol=17, destination_ports=(53, 53)), 2),
+                Policy(selectors=selectors(THERE, FAR), direction=OUT, action=PolicyAction.BYPASS)]
+    made = bench([INBOUND, TO_SPOKE], policies, capabilities)
+    packet = udp("10.1.0.10", "10.3.0.30", dport=port, payload=b"TOP-SECRET" * 10)
+    out, _ = made.feed(Port.NETWORK, *(made.sealed(INBOUND, piece) for piece in fragments(packet, 100, 7)))
+    assert [one[23] for one in out] == [50 if protected else 17]
+    plain = opened(out, TO_SPOKE) if protected else [one[14:] for one in out]
+    assert [one[20:] for one in plain] == [packet[20:]]
+
+
+@BOTH
+def test_inbound_policy_sees_the_ports_of_decrypted_fragments(capabilities):
+    block = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=FORWARD, action=PolicyAction.DISCARD)
+    made = bench([INBOUND], [block, by_reqid(FORWARD, selectors(THERE, HERE))], capabilities)
+    for port, count in ((53, 0), (54, 1)):
+        pieces = fragments(udp("10.1.0.10", "10.2.0.10", dport=port, payload=bytes(100)), 100, port)
+        assert len(made.feed(Port.NETWORK, *(made.sealed(INBOUND, piece) for piece in pieces))[1]) == count
 
 
 @BOTH

@@ -3,13 +3,15 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 
 from spigate.firmware_py.packet import Ip
+from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.routing import PATH_MTU_AGE_S
 from spigate.firmware_py.sa import Df, Direction
+from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE
 from tests.firmware_py.test_slowpath import OUT, SELF, bench, network_frame, outgoing, policy, sa, server_frame, template
 
@@ -24,10 +26,10 @@ def told(version, mtu, quoted):
 class Path:
     """One outbound SA, of which one packet has left."""
 
-    def __init__(self, version=4, capabilities=SOFTWARE):
+    def __init__(self, version=4, capabilities=SOFTWARE, **settings):
         self.version = version
         outbound = sa(0x1001, Direction.OUTBOUND, version)
-        self.bench = bench((outbound,), [policy(OUT, version=version)], capabilities)
+        self.bench = bench((outbound,), [policy(OUT, version=version)], capabilities, **settings)
         self.sent, = self.bench.feed(Port.SERVER, server_frame(outgoing(size=100, flags="DF")))[0]
 
     def hears(self, mtu, quoted=None):
@@ -51,6 +53,16 @@ def test_a_path_gets_narrower_by_messages_and_wider_by_age_alone(capabilities):
     assert not path.hears(1500).takes(1300)
     path.bench.now += 1
     assert path.takes(1300), "what did not narrow the path did not make the belief younger"
+
+
+@pytest.mark.parametrize("capabilities", [SOFTWARE, GATEWARE])
+def test_no_rule_swallows_what_is_said_of_a_path(capabilities):
+    """What policy discards at the gateway's own address gets a rule, which must leave the next error message alone."""
+    path = Path(capabilities=capabilities, settings=Settings(default=PolicyAction.DISCARD))
+    for junk in (IP(src="198.51.100.66", dst=str(SELF[4])) / UDP() / b"junk", IP(src="198.51.100.66", dst=str(SELF[4])) / ICMP()):
+        path.bench.feed(Port.NETWORK, network_frame(bytes(junk)))
+    assert not path.hears(1400).takes(1390) and path.takes(1300)
+    assert not path.hears(1000).takes(1300) and path.takes(900)
 
 
 @pytest.mark.parametrize("mtu", [0, 1, 67, 575])

@@ -18,7 +18,7 @@ from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.sa import SoftSa
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings, Source
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME
-from tests.firmware_py.network import INSIDE_MAC, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
+from tests.firmware_py.network import INSIDE_MAC, LINUX, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}
@@ -151,7 +151,7 @@ def test_rules_of_the_gateway_stay_ipv4():
 
 def test_ipv6_sources_that_may_speak():
     source = Source(ip_network("2001:db8:1::/64"), frozenset({Port.NETWORK}))
-    made = bench((), (), settings=Settings(sources=(source,)))
+    made = bench((), (), settings=replace(LINUX, sources=(source,)))
     assert len(made.feed(Port.NETWORK, network_frame(incoming(6)))[1]) == 1
     assert made.feed(Port.NETWORK, network_frame(udp("2001:db8:7::1", HERE[6]))) == ([], [])
     assert made.loop.drops == {Reason.POLICY: 1}
@@ -327,6 +327,37 @@ def test_an_sa_for_some_ports_carries_no_later_fragments(version):
     sender = peer(inbound)
     _, out = made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(part)) for part in [*parts, whole]))
     assert [frame[14:] for frame in out] == [routed(parts[0]), routed(whole)] and made.loop.drops == {Reason.POLICY: 1}
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_ipv6_that_was_put_together_for_its_ports_leaves_in_pieces(mode):
+    """Nobody could send it smaller: it came in fragments."""
+    ports = {"protocol": 17, "destination_ports": (2000, 2000)}
+    outbound = sa(0x1001, Direction.OUTBOUND, 6, mode=mode)
+    if mode == Mode.TUNNEL:
+        whole, what = outgoing(6, 3000), policy(OUT, 6, version=6, **ports)
+    else:
+        whole = udp(str(SELF[6]), str(PEER[6]), 3000)
+        ends = Selectors(ip_network(SELF[6]), ip_network(PEER[6]), **ports)
+        what = Policy(selectors=ends, direction=OUT, action=PolicyAction.PROTECT, templates=(template(OUT, 6, mode=mode),))
+    made = bench((outbound,), [what])
+    out, back = made.feed(Port.SERVER, *map(server_frame, fragments(whole, 1280, 7)))
+    assert not back and len(out) > 1 and max(map(len, out)) <= 1514
+    inside = opened(out, outbound)
+    reassembly = Reassembly()
+    if mode == Mode.TUNNEL:
+        inside = [reassembly.add(piece, Ip.parse(piece), 0.0) for piece in inside][-1:]
+    assert [packet[8:] for packet in inside] == [whole[8:]]
+
+
+def test_ipv6_that_was_decrypted_in_fragments_leaves_in_fragments():
+    inbound = sa(version=6)
+    block = Policy(selectors=Selectors(*map(ip_network, NETWORKS[6]), 17, destination_ports=(53, 53)), direction=FORWARD, action=PolicyAction.DISCARD)
+    made = bench((inbound,), [block, policy(FORWARD, 6, version=6)])
+    whole, sender = incoming(6, 3000), peer(inbound)
+    _, out = made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(piece)) for piece in fragments(whole, 1280, 7)))
+    reassembly = Reassembly()
+    assert [reassembly.add(one[14:], Ip.parse(one[14:]), 0.0) for one in out][-1][8:] == whole[8:] and made.loop.drops == {}
 
 
 def test_ipv6_fragments_for_this_gateway():

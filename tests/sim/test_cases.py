@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py import capture, pcap
-from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE
 from spigate.sim import software
 from spigate.sim.gateway import Configuration
 from spigate.sim.replay import replay
 from spigate.sim.software import FILES
+from tests.firmware_py.network import LINUX
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)
@@ -37,7 +37,7 @@ def drops(report):
 @pytest.mark.parametrize("capabilities", [SOFTWARE, GATEWARE], ids=["software", "gateware"])
 @pytest.mark.parametrize("name", ["window0-esn-reorder"])
 def test_what_becomes_of_each_packet(name, capabilities, tmp_path):
-    report = software.play(capture.read(CASES / name), Settings(), tmp_path, capabilities=capabilities)
+    report = software.play(capture.read(CASES / name), LINUX, tmp_path, capabilities=capabilities)
     plain, dropped = expected(name)
     assert left(tmp_path) == plain and drops(report) == dropped
 
@@ -45,13 +45,13 @@ def test_what_becomes_of_each_packet(name, capabilities, tmp_path):
 @pytest.mark.parametrize("capabilities", [SOFTWARE, GATEWARE], ids=["software", "gateware"])
 def test_a_window_larger_than_a_decryptors(capabilities, tmp_path):
     given = capture.read(CASES / "qos-reorder-window1024")
-    report = software.play(given, Settings(), tmp_path, capabilities=capabilities)
+    report = software.play(given, LINUX, tmp_path, capabilities=capabilities)
     assert len(left(tmp_path)) == len(given.frames) == 400 and not drops(report)
     assert report["software"] == {"decrypted": 400} and "sa" not in report["programmed"], "as long as decryptors have 64"
 
 
 def test_jumbo_frames_by_the_software_path(tmp_path):
-    report = software.play(capture.read(CASES / "jumbo-in"), Settings(), tmp_path)
+    report = software.play(capture.read(CASES / "jumbo-in"), LINUX, tmp_path)
     assert left(tmp_path) == expected("jumbo-in")[0] and not drops(report)
 
 
@@ -67,7 +67,7 @@ def test_no_checksum_in_udp_over_ipv6(accepted, tmp_path):
     """RFC 6935, 6936. The vector's SPI, 123, is reserved, so it gets another one here, and an ICV that is right again (RFC 4868)."""
     given = capture.read(_with_spi(CASES / "udp6-zero-checksum", tmp_path / "case", 123, 0x1000))
     sas = [replace(sa, encapsulation=replace(sa.encapsulation, zero_checksum=accepted)) for sa in given.sas]
-    report = software.play(replace(given, sas=sas), Settings(), tmp_path)
+    report = software.play(replace(given, sas=sas), LINUX, tmp_path)
     assert left(tmp_path) == (expected("udp6-zero-checksum")[0] if accepted else [])
     assert drops(report) == ({} if accepted else {"malformed": 1})
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py import capture, cli
-from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.tables import GATEWARE
 from spigate.sim import software
 from spigate.sim.replay import OUTPUTS
 from spigate.sim.verify import verify
+from tests.firmware_py.network import LINUX
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SCENARIOS = sorted(path.name for path in CAPTURES.iterdir() if path.is_dir())
@@ -26,10 +26,10 @@ def test_software_path(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_with_decryptors(name, tmp_path):
     """What they cannot do comes up."""
-    software.play(capture.read(CAPTURES / name), Settings(), tmp_path, capabilities=GATEWARE)
+    software.play(capture.read(CAPTURES / name), LINUX, tmp_path, capabilities=GATEWARE)
     verify(CAPTURES / name, tmp_path)
 
 
 def test_the_decryptors_leave_nothing_that_they_can_do(tmp_path):
-    reports = [software.play(capture.read(CAPTURES / name), Settings(), tmp_path, capabilities=GATEWARE) for name in SCENARIOS]
+    reports = [software.play(capture.read(CAPTURES / name), LINUX, tmp_path, capabilities=GATEWARE) for name in SCENARIOS]
     assert sum(not report["software"] for report in reports) == DONE_BY_DFES

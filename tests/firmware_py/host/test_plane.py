@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP, defragment, fragment
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_RA, IPv6
 from scapy.packet import Raw
 
 from spigate.firmware_py.host.dataplane import HELD_PACKETS
@@ -13,6 +14,7 @@ from spigate.firmware_py.ike.events import AddPolicy, InstallSa, MoveSa, RemoveP
 from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.sa import AH, ANY_PORTS, ESP, Auth, Cipher, Direction, Encapsulation, Lifetime, Mode, Sa, Selectors
+from spigate.firmware_py.soft.sa import SoftSa
 from tests.firmware_py.ike.network import child, peer
 
 A, B = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -242,6 +244,29 @@ def test_fragments_are_put_together_where_policies_look_at_ports():
     pair.install()
     sealed, = [sealed for each in pieces() for sealed in pair.a.send(each)]
     assert pair.b.receive(sealed) == packet(3000, id=7)
+
+
+def test_inbound_policy_sees_the_ports_of_fragments(pair):
+    """Later ones have none: a policy in front that discards by ports is else gone around (RFC 4301 7)."""
+    block = Policy(selectors=Selectors(LEFT, RIGHT, 17, destination_ports=(2000, 2000)), direction=PolicyDirection.IN,
+                   action=PolicyAction.DISCARD, priority=-1)
+    pair.b.apply(AddPolicy(block))
+    assert [pair.b.receive(sealed) for each in pieces() for sealed in pair.a.send(each)] == [None] * len(pieces())
+    pair.b.apply(RemovePolicy(block))
+    pair.b.apply(AddPolicy(replace(block, selectors=replace(block.selectors, destination_ports=(53, 53)))))
+    assert [got for each in pieces() for sealed in pair.a.send(each) if (got := pair.b.receive(sealed))] == [packet(3000, id=7)]
+
+
+def test_neighbours_of_another_link_are_none_of_the_hosts():
+    pair = Pair()
+    inside = ip_network("2001:db8:1::/64"), ip_network("2001:db8:2::/64")
+    pair.b.apply(AddPolicy(protect(*inside, PolicyDirection.IN)))
+    pair.install()
+    sender = SoftSa(sa(Direction.OUTBOUND, 0x1000))
+    there = IPv6(src="2001:db8:1::1", dst="2001:db8:2::1", hlim=255)
+    for message, passes in ((ICMPv6EchoRequest(), True), (ICMPv6ND_NA(tgt="2001:db8:2::9"), False), (ICMPv6ND_RA(), False)):
+        assert bool(pair.b.receive(sender.encapsulate(bytes(there / message)))) == passes
+    assert pair.b.drops == {"martian": 2}
 
 
 def test_what_is_too_long_outside_goes_in_fragments(pair):

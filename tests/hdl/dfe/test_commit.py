@@ -1,5 +1,5 @@
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from scapy.layers.inet import IP, UDP, IPOption
@@ -446,3 +446,14 @@ def test_clocks_a_packet(case, lanes, beat_bytes, most):
 def test_long_packets_leave_a_beat_a_clock():
     packet = packet_of(1372)
     assert clocks_a_packet(tunnel_in(packet), packets=15) <= (2 + 14 + 1400) / 16 + 12
+
+
+@pytest.mark.parametrize("ethernet", [ETHERNET, TAGGED])
+def test_what_has_lived_too_long_goes_round_as_it_is(ethernet):
+    """Instead of by its route; but no more often than headers can count."""
+    options = {"ethernet": ethernet, "route": MACS | {"egress": Port.NETWORK, "decrement_ttl": 1, "rewrite": 1}}
+    cases = []
+    for late in (packet_of(20, ttl=1), packet_of(20, ttl=0)):
+        cases += [tunnel_in(late, out=late, info={"depth": depth}, port=Port.RECIRCULATE, depth=depth + 1, **options) for depth in range(3)]
+        cases.append(replace(tunnel_in(late, info={"depth": 3}, out=late, reason=Reason.NESTED, **options), frame=None))
+    run(cases)

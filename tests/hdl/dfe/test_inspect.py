@@ -6,7 +6,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.packet import Raw
 
 from spigate.hdl.dfe.inspect import Inspect
-from spigate.hdl.net.descriptor import Reason, Verdict
+from spigate.hdl.net.descriptor import Port, Reason, Verdict
 from tests.hdl.cfe.frames import martian
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take
@@ -145,16 +145,27 @@ def test_inner_header():
 
 
 def test_time_to_live():
-    route = {"decrement_ttl": 1}
+    kept = {"egress": Port.SERVER}
+    route = {**kept, "decrement_ttl": 1, "rewrite": 1}
     outer = IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=1)
-    run([
-        case(trailer(inner(ttl=2), 4), route=route), case(trailer(inner(ttl=1), 4), Reason.TTL, route=route),
-        case(trailer(inner(ttl=0), 4), Reason.TTL, route=route), case(trailer(inner(ttl=1), 4)),
-        case(trailer(inner(), 4), outer=outer, route=route),
-        case(trailer(b"12345678", 17), Reason.TTL, mode=0, outer=outer, route=route), case(trailer(b"12345678", 17), mode=0, outer=outer),
+
+    def way(egress):
+        def check(inspection):
+            found = inspection.task.done.job.info.route
+            assert Reason(inspection.reason) == Reason.NONE and Port(found.egress) == egress
+            assert egress != Port.RECIRCULATE or not (found.rewrite or found.decrement_ttl)
+        return check
+
+    # What has lived too long goes round, as it is: the control element answers it.
+    run([(*made[:3], way(egress)) for made, egress in (
+        (case(trailer(inner(ttl=2), 4), route=route), Port.SERVER), (case(trailer(inner(ttl=1), 4), route=route), Port.RECIRCULATE),
+        (case(trailer(inner(ttl=0), 4), route=route), Port.RECIRCULATE), (case(trailer(inner(ttl=1), 4), route=kept), Port.SERVER),
+        (case(trailer(inner(), 4), outer=outer, route=route), Port.SERVER),
+        (case(trailer(b"12345678", 17), mode=0, outer=outer, route=route), Port.RECIRCULATE),
+        (case(trailer(b"12345678", 17), mode=0, outer=outer, route=kept), Port.SERVER),
         # Dispatch has counted it down.
-        (*plain(inner(ttl=1), Verdict.BYPASS, route=route), {}, expects(Reason.NONE)),
-    ])
+        ((*plain(inner(ttl=1), Verdict.BYPASS, route=route), {}, None), Port.SERVER),
+    )])
 
 
 def test_congestion():
