@@ -139,6 +139,18 @@ def test_used_ike_sa_stays():
     assert first.ask(7, ExchangeType.INFORMATIONAL) is not None
 
 
+def test_an_identity_is_one_however_it_is_written():
+    """In 256 ways of writing a.example it had 16 IKE SAs each."""
+    endpoint = gateway(Settings(ike_sas_per_identity=2, children_per_identity=3))
+    for number, written in enumerate((b"a.example", b"A.example", b"a.EXAMPLE", b"a.eXample")):
+        raw = RawInitiator(endpoint, port=500 + number)
+        raw.init(number)
+        assert raw.auth(number, identity=IdI(IdType.FQDN, written)) is not None
+    census = endpoint.census()
+    assert census["ike_sas"] == census["child_sas"] == 2
+    assert raw.create(5, 0x1001) and raw.create(5, 0x1002).notify(NotifyType.NO_ADDITIONAL_SAS)
+
+
 def test_other_identities_have_their_own():
     endpoint = gateway(Settings(ike_sas_per_identity=1), remote_identity="*.example")
     connected(endpoint, 0)
