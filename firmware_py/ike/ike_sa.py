@@ -16,6 +16,7 @@ from spigate.firmware_py.ike.nat import KEEPALIVE, Path
 from spigate.firmware_py.ike.pad import Peer
 from spigate.firmware_py.ike.payloads import Delete, Notify, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.protect import Limits
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.ike.timers import Timer
@@ -219,6 +220,7 @@ class IkeSa(Attempt):
     def establish(self, now: float) -> None:
         """Both sides are shown to be who they say, or the IKE SA replaces one of which that is so."""
         self.state, self.established, self.handshake = State.ESTABLISHED, now, None
+        self.protection.limits = Limits()
         if self.root is not None:
             self._won(now)
         self._settle(now)

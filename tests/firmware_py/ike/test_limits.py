@@ -12,15 +12,16 @@ from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
 from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
 from spigate.firmware_py.ike.events import Datagram, RemoveSa
-from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Notify
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Notify, Vendor
 from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from spigate.firmware_py.sa import Direction, Lifetime
 from tests.firmware_py.ike.network import child, net, pair, peer, reverse
 from tests.firmware_py.ike.raw import OWN_ESP, RawInitiator, connected, events, gateway
 
 MANY = 10_000
-MAX_HALF_OPEN, MAX_FAILED = MAX_INIT + (12 << 10), 12 << 10
-"""Bytes that one costs at most, with its keys."""
+MAX_HALF_OPEN, MAX_FAILED, MAX_FRAGMENTS = MAX_INIT + (12 << 10), 12 << 10, 20 << 10
+"""Bytes that one costs at most, with its keys; and what it has sent of its IKE_AUTH."""
 
 
 def begin(endpoint, now: float, source: str, port: int, *, fails: bool, padding: int = 0) -> bool:
@@ -76,6 +77,40 @@ def test_memory_of_handshakes(fails):
     tracemalloc.stop()
     assert endpoint.census()["ike_sas"] == kept
     assert held < kept * (MAX_FAILED if fails else MAX_HALF_OPEN), held
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_memory_of_fragments(fails):
+    """All fragments of IKE_AUTH but the last: 64 KB each, for the half-open and for those that failed afterwards."""
+    kept = 60
+    endpoint = gateway(Settings(limits=Limits(half_open=kept, lingering=kept)))
+    begin(endpoint, 0, "198.51.100.1", 500, fails=True)
+    endpoint.tick(100)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(kept):
+        raw = RawInitiator(endpoint, str(ip_address("198.51.0.0") + number))
+        raw.init(100)
+        message = Message(raw.spi_i, raw.spi_r, ExchangeType.IKE_AUTH, True, False, 1, (Vendor(bytes(61_000)),))
+        for fragment in raw.protection.seal(message, 1060)[:-1]:
+            raw.send(100, fragment)
+        if fails:
+            raw.ask(100, ExchangeType.IKE_AUTH)
+    del raw, message, fragment
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    census = endpoint.census()
+    assert census["lingering" if fails else "half_open"] == kept
+    assert held < kept * (MAX_FAILED if fails else MAX_HALF_OPEN + MAX_FRAGMENTS), held
+
+
+def test_who_is_known_may_send_more():
+    endpoint = gateway()
+    raw = connected(endpoint)
+    message = Message(raw.spi_i, raw.spi_r, ExchangeType.INFORMATIONAL, True, False, raw.message_id, (Vendor(bytes(61_000)),))
+    for fragment in raw.protection.seal(message, 1060):
+        raw.send(1, fragment)
+    assert [each for each in raw.outputs if isinstance(each, Datagram)]
 
 
 def test_transcripts_of_failed_handshakes_are_gone():
