@@ -15,6 +15,7 @@ from spigate.firmware_py.ike.pad import ChildConfig
 from spigate.firmware_py.ike.payloads import Nonce, Notify, Payload
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import NotifyType
+from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.sa import Selectors
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class CreateChild(Creating):
 
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
         old, agreement = self.replaces, self._agreement
+        if ike.state == State.DELETING:  # for the peer it goes with the IKE SA; a late answer gives that no other end
+            return
         if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
             return
         reqid = old.reqid if old is not None else reqid_of(ike, agreement)

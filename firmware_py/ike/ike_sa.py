@@ -329,6 +329,7 @@ class IkeSa(Attempt):
         """Ends the IKE SA and tells the peer, which has its time to confirm it."""
         if self.state in (State.ESTABLISHED, State.REKEYED):
             self.abandon_waiting(now)
+            self.drop_pending()
             self.state = State.DELETING
             self.submit(informational.DeleteIke(why), now)
             self._at(now + DELETING_SECONDS, lambda then: self.close(then, EventKind.IKE_DOWN, why))

@@ -11,9 +11,9 @@ from spigate.firmware_py.ike.children import AGAIN_SECONDS, REPLACED_SECONDS, Ch
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
 from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
-from spigate.firmware_py.ike.events import Datagram, RemoveSa
+from spigate.firmware_py.ike.events import Datagram, InstallSa, RemoveSa
 from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Notify, Vendor
+from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TsI, TsR, Vendor
 from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from spigate.firmware_py.sa import Direction, Lifetime
 from tests.firmware_py.ike.network import child, net, pair, peer, reverse
@@ -299,6 +299,37 @@ def test_hard_limit_of_the_ike_sa():
     assert len([each for each in endpoint.take() if isinstance(each, RemoveSa)]) == 2
     endpoint.tick(100 + ike_sa.DELETING_SECONDS)
     assert not any(value for value in endpoint.census().values())
+
+
+def test_late_answer_makes_no_child_beyond_the_hard_limit():
+    """Whoever kept its answer back until the IKE SA was over had a new child SA for three minutes more."""
+    endpoint = gateway(lifetime_seconds=100, rekey_seconds=None)
+    raw = connected(endpoint)
+    endpoint.rekey(99, "a", "net")
+    [request] = raw.requests(endpoint.take())
+    endpoint.tick(100)
+    endpoint.take()
+    chosen = replace(request.one(SecurityAssociation).proposals[0], spi=b"\0\0\x20\0")
+    outputs = raw.answer(101, request, SecurityAssociation((chosen,)), Nonce(bytes(32)), request.one(TsI), request.one(TsR))
+    assert [each.one(Delete) for each in raw.requests(outputs)] == [Delete(ProtocolId.IKE)]
+    census = endpoint.census()
+    assert not [each for each in outputs if isinstance(each, InstallSa)] and census["spis"] == census["child_sas"] == 0
+
+
+def test_late_key_exchange_makes_no_child_beyond_the_hard_limit():
+    endpoint = gateway(lifetime_seconds=100, rekey_seconds=None, children=(reverse(child(proposals=(OWN_ESP,))),))
+    raw = RawInitiator(endpoint)
+    raw.init(0)
+    raw.auth(0, childless=True)
+    answer = raw.create(99, 0x1000, esp=(OWN_ESP,), ke=(KeyExchange(31, exchange.start(31).public),))
+    endpoint.tick(100)
+    endpoint.take()
+    census = endpoint.census()
+    assert census["spis"] == census["follow_ups"] == 0
+    link = answer.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
+    late = raw.ask(101, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(19, exchange.start(19).public), link)
+    assert late.notify(NotifyType.STATE_NOT_FOUND)
+    assert not [each for each in raw.outputs if isinstance(each, InstallSa)]
 
 
 def test_child_whose_successor_is_deleted():
