@@ -17,7 +17,7 @@ from spigate.firmware_py.ike.admission import Cookies, HalfOpen
 from spigate.firmware_py.ike.context import Context, Settings
 from spigate.firmware_py.ike.create_child import CreateChild
 from spigate.firmware_py.ike.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, InstallSa, Output, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, InstallSa, MoveSa, Output, Socket
 from spigate.firmware_py.ike.ike_sa import IkeSa
 from spigate.firmware_py.ike.initiator import Init, Plan, Wanted
 from spigate.firmware_py.ike.message import NO_SPI, Header, Message
@@ -361,12 +361,13 @@ class Endpoint:
                 self._within(now, lambda ike=ike: ike.follow(now, local, remote), ike)
 
     def undone(self, now: float, output: Output, error: Exception) -> None:
-        """What :meth:`take` wanted could not be done: where an SA was to be installed, its child SA ends, and the peer is
+        """What :meth:`take` wanted could not be done: where an SA was to be installed, or moved, its child SA ends, and the peer is
         told. Nothing is left half there."""
         self._context.boundary.tell(None, error)
-        if isinstance(output, InstallSa):
+        if isinstance(output, InstallSa | MoveSa):
+            sa = output.sa if isinstance(output, InstallSa) else output.new
             for ike in self.ikes:
-                for child in [child for child in ike.children.values() if child.is_of(output.sa)]:
+                for child in [child for child in ike.children.values() if child.is_of(sa)]:
                     self._within(now, lambda child=child: child.end(now, "the data plane could not take it"), ike)
 
     def expects(self, spi: int) -> bool:
