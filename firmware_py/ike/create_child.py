@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
 
+PAIRS_PER_CHILD = 16
+"""So many pairs of networks the child SAs of one identity have at most, on average: each is a policy, and they are looked through."""
+
+
 class CreateChild(Creating):
     """A new child SA.
 
@@ -157,9 +161,11 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
 
 
 def is_full(ike: "IkeSa") -> bool:
-    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs."""
-    same = (each for each in ike.context.ikes.values() if each.peer is ike.peer and each.identity == ike.identity)
-    return sum(len(each.children) for each in same) >= ike.context.settings.children_per_identity
+    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs, or all the pairs of networks in them."""
+    most = ike.context.settings.children_per_identity
+    pairs = [len(child.agreement.traffic) for each in ike.context.ikes.values()
+             if each.peer is ike.peer and each.identity == ike.identity for child in each.children.values()]
+    return len(pairs) >= most or sum(pairs) >= PAIRS_PER_CHILD * most
 
 
 def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spigate.firmware_py.ike import exchange, ike_sa, informational
+from spigate.firmware_py.ike import exchange, ike_sa, informational, proposals
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.children import AGAIN_SECONDS, REPLACED_SECONDS, ChildState
 from spigate.firmware_py.ike.context import Settings
@@ -13,10 +13,10 @@ from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
 from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
 from spigate.firmware_py.ike.events import Datagram, InstallSa, RemoveSa
 from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TsI, TsR, Vendor
+from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR, Vendor
 from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from spigate.firmware_py.sa import Direction, Lifetime
-from tests.firmware_py.ike.network import child, net, pair, peer, reverse
+from tests.firmware_py.ike.network import FAST_ESP, child, net, pair, peer, reverse
 from tests.firmware_py.ike.raw import OWN_ESP, RawInitiator, connected, events, gateway
 
 MANY = 10_000
@@ -208,6 +208,24 @@ def test_children_of_one_identity():
     late.init(2)
     answer = late.auth(2)
     assert answer.notify(NotifyType.NO_ADDITIONAL_SAS) and endpoint.census()["child_sas"] == 10
+
+
+def test_pairs_of_one_identity():
+    """Ten child SAs may have 160 pairs together: each is a policy that packets of others are compared with."""
+    endpoint = gateway(Settings(children_per_identity=10))
+    raw = RawInitiator(endpoint)
+    raw.init(0)
+    raw.auth(0, childless=True)
+
+    def hosts(kind: type, network: str):
+        first = ip_address(network)
+        return kind(tuple(TrafficSelector(first + 2 * at, first + 2 * at) for at in range(8)))
+
+    def create() -> Message:
+        return raw.ask(1, ExchangeType.CREATE_CHILD_SA, SecurityAssociation(proposals.offer(FAST_ESP, raw.message_id.to_bytes(4, "little"))),
+                       Nonce(bytes(32)), hosts(TsI, "10.1.0.0"), hosts(TsR, "10.2.0.0"))
+
+    assert [bool(create().notify(NotifyType.NO_ADDITIONAL_SAS)) for _ in range(5)] == [False] * 3 + [True] * 2
 
 
 # Of one IKE SA
