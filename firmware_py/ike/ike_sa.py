@@ -191,9 +191,11 @@ class IkeSa(Attempt):
             super().receive(now, header, data, local, remote)
 
     def _may_be_at(self, remote: Socket) -> bool:
-        if self.peer is not None:
+        """Who began and has not shown who it is, nowhere but where its IKE_SA_INIT came from, whatever the port: there it has heard
+        the answer. Any other address may be somebody else's."""
+        if self.initiator or self.identity is not None:
             return self.peer.may_come_from(remote.address)
-        return remote == self.path.remote or bool(self.context.pad.candidates(remote.address))
+        return remote.address == self.path.remote.address
 
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
         """An authentic message that is no repetition came along ``local`` and ``remote`` (RFC 7296 2.23)."""
