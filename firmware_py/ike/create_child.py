@@ -95,6 +95,8 @@ class CreateChild(Creating):
             ike.submit_first(DeleteChild(child, "made redundant by the peer's"), now)
             return
         child.install(now, outbound=True)
+        if ike.pending is not None and ike.pending.replaces is old:  # whose key exchanges are through first is what both have
+            ike.drop_pending()
         if old.state != ChildState.GONE:
             old.replace_by(child, now)
             ike.submit_first(DeleteChild(old, "rekeyed"), now)
@@ -199,4 +201,4 @@ def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | Non
             elif old.state != ChildState.GONE:
                 old.replace_by(child, then)
 
-        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held)
+        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held, old)
