@@ -2,6 +2,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain, repeat
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.sa import AH, ESP, Address, Mode, Sa, Selectors
@@ -88,14 +89,14 @@ class PolicyDatabase:
     """Policies in the order in which they decide."""
 
     def __init__(self, policies: Iterable[Policy] = ()):
-        self._policies: list[Policy] = []
+        self._ranks: dict[int, dict[Policy, int]] = {}
         for policy in policies:
             self.add(policy)
 
     def add(self, policy: Policy) -> None:
         """Adds ``policy`` behind all with the same priority or a lower one."""
-        at = sum(other.priority <= policy.priority for other in self._policies)
-        self._policies.insert(at, policy)
+        rank = self._ranks.setdefault(policy.priority, {})
+        rank[policy] = rank.get(policy, 0) + 1
 
     def remove(self, policy: Policy) -> None:
         """Takes ``policy`` away.
@@ -105,20 +106,26 @@ class PolicyDatabase:
         InputError
             It is not there.
         """
-        if policy not in self._policies:
+        rank = self._ranks.get(policy.priority, {})
+        if policy not in rank:
             raise InputError(f"No such policy: {policy!r}")
-        self._policies.remove(policy)
+        rank[policy] -= 1
+        if not rank[policy]:
+            del rank[policy]
+        if not rank:
+            del self._ranks[policy.priority]
 
     def __iter__(self) -> Iterator[Policy]:
-        return iter(self._policies)
+        return chain.from_iterable(repeat(policy, times) for priority in sorted(self._ranks)
+                                   for policy, times in list(self._ranks[priority].items()))
 
     def __len__(self) -> int:
-        return len(self._policies)
+        return sum(sum(rank.values()) for rank in self._ranks.values())
 
     def outbound(self) -> list[Policy]:
         """Policies for what is sent, in order."""
-        return [policy for policy in self._policies if policy.direction == PolicyDirection.OUT]
+        return [policy for policy in self if policy.direction == PolicyDirection.OUT]
 
     def inbound(self) -> list[Policy]:
         """Policies for what is received, in order, for own addresses and forwarded alike."""
-        return [policy for policy in self._policies if policy.direction != PolicyDirection.OUT]
+        return [policy for policy in self if policy.direction != PolicyDirection.OUT]

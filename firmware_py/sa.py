@@ -315,11 +315,13 @@ class Sa:
 
     @property
     def identity(self) -> tuple:
-        """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one in UDP with the peer's port besides: behind one
-        address there may be several receivers (RFC 3948 5.1)."""
+        """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one with the peer's port in UDP besides, for behind
+        one address there may be several receivers (RFC 3948 5.1), and with what policies know it by: it was the receiver who chose the
+        SPI, and who says where it is, so that one could give its SA the name of another's."""
         name = (self.destination, self.protocol, self.spi)
-        outbound = self.encapsulation is not None and self.direction == Direction.OUTBOUND
-        return (*name, self.encapsulation.destination_port) if outbound else name
+        if self.direction == Direction.INBOUND:
+            return name
+        return (*name, self.encapsulation.destination_port if self.encapsulation is not None else 0, self.reqid)
 
     @property
     def icv(self) -> int:

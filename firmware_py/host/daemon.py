@@ -65,6 +65,7 @@ class Daemon:
         endpoint = self._endpoint
         hooks = Hooks(
             alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
+            undone=lambda output, error: endpoint.undone(self._now, output, error),
             moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
             expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
             wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))

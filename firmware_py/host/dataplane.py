@@ -54,6 +54,8 @@ class Hooks:
     expects : callable
         Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a child SA before its
         answer is here (RFC 7296 2.8).
+    undone : callable
+        With what an endpoint wants and the exception, where it is found only later that it cannot be done.
     turn : callable
         When something was done that may have called the others.
     """
@@ -63,6 +65,7 @@ class Hooks:
     expired: Callable[[Sa, bool], None]
     wanted: Callable[[str, str, Selectors], None]
     expects: Callable[[int], bool]
+    undone: Callable[[SaOrPolicy, Exception], None]
     turn: Callable[[], None]
 
 
@@ -101,7 +104,7 @@ class DataPlane(Protocol):
         """Is at work until cancelled. Raises BusError where the hardware is gone, DeviceGone where a device of the host is."""
 
     def apply(self, output: SaOrPolicy) -> None:
-        """Does what an endpoint wants, after all that it wanted before."""
+        """Does what an endpoint wants, after all that it wanted before. Raises what it runs into at once; see :attr:`Hooks.undone`."""
 
     def applied(self) -> None:
         """What belongs together was applied."""

@@ -227,7 +227,17 @@ class Hardware:
     # What IKE wants
 
     def apply(self, output: SaOrPolicy) -> None:
-        self._want(self._apply, output)
+        self._want(self._do, output)
+
+    async def _do(self, output: SaOrPolicy) -> None:
+        """What cannot be done is given back, for whoever wanted it believes that it is."""
+        try:
+            await self._apply(output)
+        except BusError:
+            raise
+        except Exception as error:
+            self._hooks.undone(output, error)
+            raise
 
     async def _apply(self, output: SaOrPolicy) -> None:
         match output:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from spigate.firmware_py.errors import InputError
 
 REQUEST_SECONDS = 5.0
+MOST_AT_ONCE = 16
+"""Connections: any user of this host may make some, and each takes a file descriptor, which the gateway needs too."""
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -13,17 +15,25 @@ _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 async def serve(port: int, text: Callable[[], str]) -> AsyncIterator[None]:
     """Answers ``GET /metrics`` with ``text()``. Raises InputError where somebody else has the port."""
 
+    busy = 0
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal busy
+        if busy >= MOST_AT_ONCE:
+            writer.close()
+            return
+        busy += 1
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_SECONDS)
             known = head.split(b" ", 2)[:2] == [b"GET", b"/metrics"]
             body = text().encode() if known else b"GET /metrics\n"
             writer.write(f"HTTP/1.1 {'200 OK' if known else '404 Not Found'}\r\nContent-Type: {_TYPE}\r\n"
                          f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
-            await writer.drain()
+            await asyncio.wait_for(writer.drain(), REQUEST_SECONDS)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # who asks hung up, or does not speak HTTP
         finally:
+            busy -= 1
             writer.close()
 
     try:

@@ -5,6 +5,7 @@ and its signatures. All paths to an anchor are tried until one is good. What is 
 policy constraints among it. Revocation is not looked at.
 """
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
@@ -166,6 +167,11 @@ class Authorities:
         AuthenticationFailed
             Says why; of several paths that are not good, why the first is not.
         """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a stranger made them, and would write to standard error, as much as it likes
+            return self._verify(certs, identity, now)
+
+    def _verify(self, certs: Sequence[Cert], identity: Identity, now: datetime) -> x509.Certificate:
         try:
             parsed = [x509.load_der_x509_certificate(each.data) for each in certs[:MAX_CERTIFICATES]
                       if each.encoding == CertEncoding.X509_SIGNATURE]

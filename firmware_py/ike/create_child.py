@@ -15,10 +15,15 @@ from spigate.firmware_py.ike.pad import ChildConfig
 from spigate.firmware_py.ike.payloads import Nonce, Notify, Payload
 from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import NotifyType
+from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.sa import Selectors
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.ike_sa import IkeSa
+
+
+PAIRS_PER_CHILD = 16
+"""So many pairs of networks the child SAs of one identity have at most, on average: each is a policy, and they are looked through."""
 
 
 class CreateChild(Creating):
@@ -68,6 +73,8 @@ class CreateChild(Creating):
 
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
         old, agreement = self.replaces, self._agreement
+        if ike.state == State.DELETING:  # for the peer it goes with the IKE SA; a late answer gives that no other end
+            return
         if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
             return
         reqid = old.reqid if old is not None else reqid_of(ike, agreement)
@@ -88,6 +95,8 @@ class CreateChild(Creating):
             ike.submit_first(DeleteChild(child, "made redundant by the peer's"), now)
             return
         child.install(now, outbound=True)
+        if ike.pending is not None and ike.pending.replaces is old:  # whose key exchanges are through first is what both have
+            ike.drop_pending()
         if old.state != ChildState.GONE:
             old.replace_by(child, now)
             ike.submit_first(DeleteChild(old, "rekeyed"), now)
@@ -154,9 +163,11 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
 
 
 def is_full(ike: "IkeSa") -> bool:
-    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs."""
-    same = (each for each in ike.context.ikes.values() if each.peer is ike.peer and each.identity == ike.identity)
-    return sum(len(each.children) for each in same) >= ike.context.settings.children_per_identity
+    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs, or all the pairs of networks in them."""
+    most = ike.context.settings.children_per_identity
+    pairs = [len(child.agreement.traffic) for each in ike.context.ikes.values()
+             if each.peer is ike.peer and each.identity == ike.identity for child in each.children.values()]
+    return len(pairs) >= most or sum(pairs) >= PAIRS_PER_CHILD * most
 
 
 def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
@@ -190,4 +201,4 @@ def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | Non
             elif old.state != ChildState.GONE:
                 old.replace_by(child, then)
 
-        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held)
+        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held, old)

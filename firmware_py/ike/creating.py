@@ -17,6 +17,7 @@ from spigate.firmware_py.ike.proposals import Suite
 from spigate.firmware_py.ike.registry import ExchangeType, Ke, NotifyType
 
 if TYPE_CHECKING:
+    from spigate.firmware_py.ike.children import ChildSa
     from spigate.firmware_py.ike.ike_sa import IkeSa
 
 NONCE_BYTES = 32
@@ -183,6 +184,8 @@ class FollowUps:
         Makes the SA with these secrets, out of what was held; returns what is to be done when the answer is on its way.
     held : Holdings
         Until it is complete.
+    replaces : ChildSa or None
+        The child SA that it is to replace.
     """
 
     link: bytes
@@ -190,6 +193,7 @@ class FollowUps:
     secrets: list[bytes] = field(repr=False)
     complete: Callable[[list[bytes], Holdings], Sent | None] = field(repr=False)
     held: Holdings = field(repr=False)
+    replaces: "ChildSa | None" = None
 
 
 def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]:
@@ -202,12 +206,12 @@ def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]
 
 def complete_or_follow(ike: "IkeSa", now: float, suite: Suite, secrets: list[bytes],
                        complete: Callable[[list[bytes], Holdings], Sent | None], payloads: list[Payload],
-                       held: Holdings) -> Reply:
+                       held: Holdings, replaces: "ChildSa | None" = None) -> Reply:
     """Makes the SA out of what is ``held``, or keeps what is needed until its additional key exchanges are through."""
     if not suite.additional:
         return Reply(tuple(payloads), complete(secrets, held))
     methods = tuple(method for _, method in suite.additional)
-    return _wait(ike, now, payloads, FollowUps(b"", methods, secrets, complete, held))
+    return _wait(ike, now, payloads, FollowUps(b"", methods, secrets, complete, held, replaces))
 
 
 def _wait(ike: "IkeSa", now: float, payloads: list[Payload], pending: FollowUps) -> Reply:

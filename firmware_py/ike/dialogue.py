@@ -13,7 +13,7 @@ from spigate.firmware_py.ike.keys import IkeKeys
 from spigate.firmware_py.ike.message import Header, Message
 from spigate.firmware_py.ike.nat import MARKER, Path
 from spigate.firmware_py.ike.proposals import Suite
-from spigate.firmware_py.ike.protect import Protection
+from spigate.firmware_py.ike.protect import OF_STRANGERS, Protection
 from spigate.firmware_py.ike.timers import Timer
 from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
 
@@ -105,11 +105,16 @@ class Dialogue(ABC):
     def use_keys(self, suite: Suite, keys: IkeKeys) -> None:
         """Protects with ``keys`` from here on; what was sent under the former ones is still understood."""
         self.suite, self.keys = suite, keys
+        self._forget_fragments()
         self._former = self.protection
-        self.protection = Protection(suite, keys, initiator=self.initiator)
+        self.protection = Protection(suite, keys, initiator=self.initiator, limits=OF_STRANGERS)
         line = keylog.line(suite, keys, self.spi_i, self.spi_r) if self.context.settings.key_log else None
         if line is not None:
             self.context.emit(KeyLog(line))
+
+    def _forget_fragments(self) -> None:
+        if self.protection is not None:
+            self.protection.forget_fragments()
 
     # Sending
 
@@ -120,6 +125,7 @@ class Dialogue(ABC):
     def fall_silent(self, now: float) -> None:
         """Nothing more is sent, but the last response where it is asked for again. Exchanges are abandoned."""
         self.closed = True
+        self._forget_fragments()
         self._stop_repeating()
         unfinished = [exchange for exchange in (self.active, *self.waiting()) if exchange is not None]
         self.active = None

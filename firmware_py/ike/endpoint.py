@@ -17,13 +17,13 @@ from spigate.firmware_py.ike.admission import Cookies, HalfOpen
 from spigate.firmware_py.ike.context import Context, Settings
 from spigate.firmware_py.ike.create_child import CreateChild
 from spigate.firmware_py.ike.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, InstallSa, Output, Socket
+from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, EventKind, InstallSa, MoveSa, Output, Socket
 from spigate.firmware_py.ike.ike_sa import IkeSa
 from spigate.firmware_py.ike.initiator import Init, Plan, Wanted
 from spigate.firmware_py.ike.message import NO_SPI, Header, Message
 from spigate.firmware_py.ike.nat import MARKER, Path
 from spigate.firmware_py.ike.pad import Pad, Peer
-from spigate.firmware_py.ike.payloads import Nonce, Notify
+from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.ike.timers import Timer
@@ -134,8 +134,9 @@ class Endpoint:
         """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
         if data[17] > VERSION | 0x0F and not data[19] & 0x20 and self._context.pad.candidates(remote.address):
             answer = Message(data[:8], data[8:16], data[18], False, True, int.from_bytes(data[20:24]),
-                             (Notify(NotifyType.INVALID_MAJOR_VERSION),))
-            self._send(answer.pack(), local, remote)
+                             (Notify(NotifyType.INVALID_MAJOR_VERSION),)).pack()
+            if len(answer) <= len(data):  # who says more with less has somebody else's address
+                self._send(answer, local, remote)
 
     def _send(self, data: bytes, local: Socket, remote: Socket) -> None:
         marker = MARKER if local.port == NAT_PORT else b""
@@ -182,6 +183,8 @@ class Endpoint:
     def _admitted(self, now: float, message: Message, local: Socket, remote: Socket) -> bool:
         """Whether there is room for one more handshake, and under load, whether its beginner has the address that it
         says it has. The others are asked for a cookie, or dropped."""
+        for kind in (SecurityAssociation, KeyExchange, Nonce):  # what has them is longer than a cookie
+            message.one(kind)
         half_open = self._half_open
         loaded = half_open.load(now) >= self._context.settings.limits.cookie_threshold
         if loaded != self._loaded:
@@ -361,12 +364,13 @@ class Endpoint:
                 self._within(now, lambda ike=ike: ike.follow(now, local, remote), ike)
 
     def undone(self, now: float, output: Output, error: Exception) -> None:
-        """What :meth:`take` wanted could not be done: where an SA was to be installed, its child SA ends, and the peer is
+        """What :meth:`take` wanted could not be done: where an SA was to be installed, or moved, its child SA ends, and the peer is
         told. Nothing is left half there."""
         self._context.boundary.tell(None, error)
-        if isinstance(output, InstallSa):
+        if isinstance(output, InstallSa | MoveSa):
+            sa = output.sa if isinstance(output, InstallSa) else output.new
             for ike in self.ikes:
-                for child in [child for child in ike.children.values() if child.is_of(output.sa)]:
+                for child in [child for child in ike.children.values() if child.is_of(sa)]:
                     self._within(now, lambda child=child: child.end(now, "the data plane could not take it"), ike)
 
     def expects(self, spi: int) -> bool:

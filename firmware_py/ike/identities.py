@@ -2,6 +2,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Self
 
@@ -133,9 +134,9 @@ def _same_name(name: tuple[Rdn, ...], pattern: tuple[Rdn, ...]) -> bool:
         all(map(fits, name, order)) for order in (pattern, pattern[::-1]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Identity:
-    """An identity.
+    """An identity. Two are equal that name the same one, however it is written: what one identity may have is counted by it.
 
     Members
     -------
@@ -147,6 +148,24 @@ class Identity:
 
     id_type: IdType
     data: bytes
+
+    @cached_property
+    def _named(self) -> tuple[int, object]:
+        """What makes it differ from others: host names and mail addresses are compared without regard to case, DNs as in RFC 5280 7.1."""
+        if self.id_type in (IdType.FQDN, IdType.RFC822_ADDR):
+            return self.id_type, self.data.lower()
+        if self.id_type == IdType.DER_ASN1_DN:
+            try:
+                return self.id_type, folded(distinguished_name(self.data))
+            except InvalidSyntax:
+                pass
+        return self.id_type, self.data
+
+    def __eq__(self, other: object) -> bool:
+        return self._named == other._named if isinstance(other, Identity) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._named)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -243,14 +262,7 @@ class Identity:
         if self.id_type == IdType.DER_ASN1_DN and "=" in pattern and not pattern.startswith(("keyid:", "@")):
             expected = tuple(frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern))
             return _same_name(folded(distinguished_name(self.data)), folded(expected))
-        return self._same(Identity.parse(pattern))
-
-    def _same(self, other: "Identity") -> bool:
-        if self.id_type != other.id_type:
-            return False
-        if self.id_type in (IdType.FQDN, IdType.RFC822_ADDR):
-            return self.data.lower() == other.data.lower()
-        return self.data == other.data
+        return self == Identity.parse(pattern)
 
     def in_certificate(self, certificate: x509.Certificate) -> bool:
         """Whether a certificate speaks for it: its subject DN, or a subjectAltName of the same type (RFC 4945 3.1).

@@ -16,6 +16,7 @@ from spigate.firmware_py.ike.nat import KEEPALIVE, Path
 from spigate.firmware_py.ike.pad import Peer
 from spigate.firmware_py.ike.payloads import Delete, Notify, SecurityAssociation
 from spigate.firmware_py.ike.proposals import Suite
+from spigate.firmware_py.ike.protect import Limits
 from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ike.state import State
 from spigate.firmware_py.ike.timers import Timer
@@ -190,9 +191,11 @@ class IkeSa(Attempt):
             super().receive(now, header, data, local, remote)
 
     def _may_be_at(self, remote: Socket) -> bool:
-        if self.peer is not None:
+        """Who began and has not shown who it is, nowhere but where its IKE_SA_INIT came from, whatever the port: there it has heard
+        the answer. Any other address may be somebody else's."""
+        if self.initiator or self.identity is not None:
             return self.peer.may_come_from(remote.address)
-        return remote == self.path.remote or bool(self.context.pad.candidates(remote.address))
+        return remote.address == self.path.remote.address
 
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
         """An authentic message that is no repetition came along ``local`` and ``remote`` (RFC 7296 2.23)."""
@@ -219,6 +222,7 @@ class IkeSa(Attempt):
     def establish(self, now: float) -> None:
         """Both sides are shown to be who they say, or the IKE SA replaces one of which that is so."""
         self.state, self.established, self.handshake = State.ESTABLISHED, now, None
+        self.protection.limits = Limits()
         if self.root is not None:
             self._won(now)
         self._settle(now)
@@ -327,6 +331,7 @@ class IkeSa(Attempt):
         """Ends the IKE SA and tells the peer, which has its time to confirm it."""
         if self.state in (State.ESTABLISHED, State.REKEYED):
             self.abandon_waiting(now)
+            self.drop_pending()
             self.state = State.DELETING
             self.submit(informational.DeleteIke(why), now)
             self._at(now + DELETING_SECONDS, lambda then: self.close(then, EventKind.IKE_DOWN, why))

@@ -205,6 +205,7 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     if config.protocol == ProtocolId.AH and path.nat:
         raise NoProposalChosen("AH does not pass a NAT")
     offer, (tsi, tsr) = (tsi, tsr), selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
+    traffic = selectors.reverse(selectors.to_selectors(tsi, tsr))  # first, because it refuses what has too many pairs
     ours = [pair for each in configs if each.mode == config.mode for pair in selectors.reverse(traffic_of(each, path))]
     more = selectors.leaves(*offer, (tsi, tsr), ours)
     public = message.optional(KeyExchange)
@@ -213,7 +214,6 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
                              esn_required=ike.context.settings.esn_required)
     if suite.group != Ke.NONE and (public is None or public.group != suite.group):
         raise InvalidKePayload(suite.group)
-    traffic = selectors.reverse(selectors.to_selectors(tsi, tsr))
     spi_out = peer_spi(suite)
     if moved:
         tsi, tsr = _back(tsi, message.one(TsI)), _back(tsr, message.one(TsR))

@@ -26,6 +26,10 @@ class Limits:
     bytes: int = 0xFFFF
 
 
+OF_STRANGERS = Limits(bytes=16 << 10)
+"""Of who has not shown who it is: anybody makes keys, and leaves its IKE_AUTH half sent. A chain of certificates is half as long."""
+
+
 @dataclass(frozen=True)
 class _Material:
     """What a transform reads of an SA."""
@@ -67,6 +71,7 @@ class Protection:
     initiator : bool
         This side is the original initiator.
     limits : Limits
+        May be replaced by others at any time.
 
     After RFC 9370's key update make a new one; the old one still opens what was sent before. An explicit IV never
     comes twice from one instance, so never make two that send with the same keys.
@@ -81,7 +86,7 @@ class Protection:
         self._block = form.block if suite.cipher == Cipher.AES_CBC else 1
         self._random_iv = suite.cipher == Cipher.AES_CBC
         self._sent = 0
-        self._initiator, self._limits = initiator, limits
+        self._initiator, self.limits = initiator, limits
         self._partial: _Partial | None = None
 
     def _iv(self) -> bytes:
@@ -139,8 +144,8 @@ class Protection:
         number = total = 0
         if own == _SKF_HEADER:
             number, total = int.from_bytes(datagram[32:34]), int.from_bytes(datagram[34:36])
-            if not 1 <= number <= total <= self._limits.fragments:
-                raise NotAuthentic(f"fragment {number} of {total}, where {self._limits.fragments} are allowed")
+            if not 1 <= number <= total <= self.limits.fragments:
+                raise NotAuthentic(f"fragment {number} of {total}, where {self.limits.fragments} are allowed")
         text = self._receiver.open(datagram[:start], b"", datagram[start:body], datagram[body:])
         if text is None:
             raise NotAuthentic("ICV is wrong")
@@ -185,9 +190,9 @@ class Protection:
             partial = _Partial(header, total)  # newer, or sent anew in smaller fragments
         if partial.total > total or number in partial.parts:
             raise NotAuthentic(f"fragment {number} of {total} came before")
-        if sum(map(len, partial.parts.values())) + len(text) > self._limits.bytes:
+        if sum(map(len, partial.parts.values())) + len(text) > self.limits.bytes:
             self._partial = None
-            raise NotAuthentic(f"fragments of more than {self._limits.bytes} bytes")
+            raise NotAuthentic(f"fragments of more than {self.limits.bytes} bytes")
         self._partial = partial
         partial.parts[number] = text
         if number == 1:
@@ -195,7 +200,7 @@ class Protection:
         return partial
 
     def forget_fragments(self) -> None:
-        """Drops what reassembly holds; for a timer of the caller's."""
+        """Drops what reassembly holds, where nothing is opened any more."""
         self._partial = None
 
 

@@ -14,8 +14,9 @@ from spigate.firmware_py.ike.payloads import OPAQUE_PORTS, TrafficSelector, Traf
 from spigate.firmware_py.packet import TCP, UDP
 from spigate.firmware_py.sa import ANY_PORTS, Address, Network, Selectors
 
-_MOST_OFFERED, _MOST = 64, 32
-"""Selectors a side that an offer is looked at for, and that several of ours may make in an answer together."""
+_MOST_OFFERED, _MOST, MOST_PAIRS = 32, 32, 64
+"""Selectors a side that an offer is looked at for, and that several of ours may make in an answer together; pairs that a child SA may
+have. What is compared with each other is bounded by them: the other side says how many there are."""
 _MOST_TEXT = 4
 """Selectors a side that a text names."""
 
@@ -49,16 +50,25 @@ def _common(one: TrafficSelector, other: TrafficSelector) -> TrafficSelector | N
     return TrafficSelector(start, end, one.protocol or other.protocol, ports)
 
 
+def _box(selector: TrafficSelector) -> tuple[int, ...]:
+    """Its numbers, which are compared many times: those of addresses take ten times as long."""
+    return selector.start.version, int(selector.start), int(selector.end), selector.protocol, *selector.ports
+
+
+def _inside(inner: tuple[int, ...], outer: tuple[int, ...]) -> bool:
+    version, start, end, protocol, low, high = outer
+    return (inner[0] == version and start <= inner[1] and inner[2] <= end and protocol in (0, inner[3])
+            and low <= inner[4] and inner[5] <= high)
+
+
 def _within(inner: TrafficSelector, outer: TrafficSelector) -> bool:
-    return (inner.start.version == outer.start.version and outer.start <= inner.start and inner.end <= outer.end
-            and outer.protocol in (0, inner.protocol)
-            and outer.ports[0] <= inner.ports[0] and inner.ports[1] <= outer.ports[1])
+    return _inside(_box(inner), _box(outer))
 
 
 def _distinct(selectors: Iterable[TrafficSelector]) -> list[TrafficSelector]:
     """Without those that lie within another."""
-    selectors = list(dict.fromkeys(selectors))
-    return [each for each in selectors if not any(each != other and _within(each, other) for other in selectors)]
+    boxes = {each: _box(each) for each in selectors}
+    return [each for each, box in boxes.items() if not any(other is not box and _inside(box, other) for other in boxes.values())]
 
 
 def _pairs(sources: Iterable[TrafficSelector], destinations: Sequence[TrafficSelector]) -> Iterator[tuple]:
@@ -71,9 +81,9 @@ def _pairs(sources: Iterable[TrafficSelector], destinations: Sequence[TrafficSel
 
 def _covered(sources: Sequence[TrafficSelector], destinations: Sequence[TrafficSelector],
              allowed: Sequence[tuple[TrafficSelector, TrafficSelector]]) -> bool:
-    return all(any(_within(source, own_source) and _within(destination, own_destination)
-                   for own_source, own_destination in allowed)
-               for source, destination in _pairs(sources, destinations))
+    boxes = [(_box(source), _box(destination)) for source, destination in allowed]
+    return all(any(_inside(source, own_source) and _inside(destination, own_destination) for own_source, own_destination in boxes)
+               for source, destination in ((_box(source), _box(destination)) for source, destination in _pairs(sources, destinations)))
 
 
 def payloads(selectors: Sequence[Selectors], packet: Selectors | None = None) -> tuple[TsI, TsR]:
@@ -95,7 +105,7 @@ def payloads(selectors: Sequence[Selectors], packet: Selectors | None = None) ->
             TsR((*(destination for _, destination in first), *destinations)))
 
 
-def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = 64) -> tuple[Selectors, ...]:
+def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = MOST_PAIRS) -> tuple[Selectors, ...]:
     """The traffic of TSi and TSr as pairs of prefixes.
 
     Raises
@@ -145,7 +155,8 @@ def narrow(tsi: TrafficSelectors, tsr: TrafficSelectors, ours: Sequence[Selector
         if not any(_pairs(some, others)):
             continue
         wider, wider_destinations = _distinct(sources + some), _distinct(destinations + others)
-        if max(len(wider), len(wider_destinations)) > _MOST and sources:
+        too_many = max(len(wider), len(wider_destinations)) > _MOST or len(wider) * len(wider_destinations) > MOST_PAIRS
+        if too_many and sources:
             continue
         if not sources or _covered(wider, wider_destinations, allowed):
             sources, destinations = wider, wider_destinations
@@ -156,12 +167,14 @@ def narrow(tsi: TrafficSelectors, tsr: TrafficSelectors, ours: Sequence[Selector
 
 def leaves(tsi: TrafficSelectors, tsr: TrafficSelectors, answer: tuple[TsI, TsR], ours: Sequence[Selectors]) -> bool:
     """Whether an offer has something that ``ours`` allows and that is not in the ``answer``: another child SA might have it
-    (ADDITIONAL_TS_POSSIBLE, 2.9)."""
+    (ADDITIONAL_TS_POSSIBLE, 2.9). An ``answer`` of which :func:`to_selectors` makes a child's traffic has MOST_PAIRS at most."""
     offered = [_usable(each)[:_MOST_OFFERED] for each in (tsi, tsr)]
-    taken = list(product(*map(_usable, answer)))
+    taken = list(islice(_pairs(*map(_usable, answer)), MOST_PAIRS))
     for own in map(_sides, ours):
-        common = ([found for each in side if (found := _common(each, wanted))] for side, wanted in zip(offered, own, strict=True))
-        if not _covered(*common, taken):
+        common = [_distinct(found for each in side if (found := _common(each, wanted)))
+                  for side, wanted in zip(offered, own, strict=True)]
+        pairs = list(islice(_pairs(*common), MOST_PAIRS + 1))
+        if len(pairs) > MOST_PAIRS or not _covered(*common, taken):
             return True
     return False
 
@@ -197,12 +210,12 @@ def _is_product(pairs: Iterable[tuple[TrafficSelector, TrafficSelector]]) -> boo
     return _covered(*map(_distinct, zip(*pairs, strict=True)), pairs)
 
 
-def without(wanted: Iterable[Selectors], taken: Iterable[Selectors], *, limit: int = 64) -> tuple[Selectors, ...]:
+def without(wanted: Iterable[Selectors], taken: Iterable[Selectors], *, limit: int = MOST_PAIRS) -> tuple[Selectors, ...]:
     """What ``wanted`` has and ``taken`` does not, in disjoint pairs of prefixes; where it takes more than ``limit``, the first
     of them. What is taken of some protocols or ports alone counts as taken."""
     rest = list(wanted)
     for each in taken:
-        rest = [piece for pair in rest for piece in _without(pair, each)][:limit]
+        rest = list(islice((piece for pair in rest for piece in _without(pair, each)), limit))
     return tuple(rest)
 
 

@@ -52,7 +52,7 @@ def test_shows_no_secrets():
     assert one.identity == (ip_address("192.0.2.2"), 50, 0x1234)
     in_udp = replace(one, encapsulation=Encapsulation(4500, 4501))
     assert in_udp.identity == one.identity, "it is we who chose the SPI"
-    assert replace(in_udp, direction=Direction.OUTBOUND).identity == (*one.identity, 4501)
+    assert replace(in_udp, direction=Direction.OUTBOUND, reqid=7).identity == (*one.identity, 4501, 7)
 
 
 def test_lifetimes_are_positive():

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from types import SimpleNamespace
 
 from spigate.firmware_py.classes import ROOM
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import hardware
 from spigate.firmware_py.host.hardware import NEIGHBOUR_SECONDS, Active, Hardware
 from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
@@ -174,3 +175,23 @@ def test_a_second_sa_with_the_name_of_one_that_is_there():
         assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first], "nor is one left that nobody can remove"
 
     asyncio.run(run())
+
+
+def test_what_cannot_be_done_is_given_back():
+    """The tables, or another SA of that name, do not take it: IKE believed in a child SA that was nowhere."""
+    async def refuse(*what):
+        raise InputError("there is one")
+
+    async def run():
+        bench, undone = Bench(()), []
+        bench.plane._hooks = SimpleNamespace(turn=lambda: None, undone=lambda output, error: undone.append((output, str(error))))
+        bench.plane._control = SimpleNamespace(add_sa=refuse, move_sa=refuse, remove_sa=lambda sa: asyncio.sleep(0))
+        made = sa(0x1000, Direction.OUTBOUND)
+        wanted = [InstallSa("b", "net", made), MoveSa(made, replace(made, spi=0x1001))]
+        for each in wanted:
+            bench.plane.apply(each)
+        await bench.run()
+        return wanted, undone
+
+    wanted, undone = asyncio.run(run())
+    assert undone == [(each, "there is one") for each in wanted]

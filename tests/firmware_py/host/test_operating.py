@@ -17,7 +17,7 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import hardware, keylog, logs, status
 from spigate.firmware_py.host.control import Control, ask
 from spigate.firmware_py.host.counting import Counting
-from spigate.firmware_py.host.metrics import serve
+from spigate.firmware_py.host.metrics import MOST_AT_ONCE, serve
 from spigate.firmware_py.host.plane import Plane
 from spigate.firmware_py.ike.endpoint import Endpoint
 from spigate.firmware_py.ike.events import InstallSa
@@ -120,6 +120,26 @@ def test_metrics_are_prometheus_text():
     for line in ('spigate_dropped_packets_total{reason="malformed"} 1', 'spigate_events_total{kind="ike-up"} 3', "spigate_policies 1",
                  "# TYPE spigate_sas gauge"):
         assert line in text.splitlines()
+
+
+def test_metrics_take_few_connections():
+    """Whoever is on this host, and says nothing, used up the gateway's file descriptors."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    async def main():
+        async with serve(port, lambda: "x"):
+            made = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_AT_ONCE + 20)]
+            ends = await asyncio.gather(*(asyncio.wait_for(reader.read(), 0.5) for reader, _ in made), return_exceptions=True)
+            for _, writer in made:
+                writer.close()
+            await asyncio.sleep(0.1)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            return ends, await reader.read()
+
+    ends, answer = asyncio.run(main())
+    assert ends.count(b"") == 20 and answer.startswith(b"HTTP/1.1 200 OK")
 
 
 def test_logs_are_one_line_a_record(capsys):

@@ -225,6 +225,18 @@ def test_a_moved_sa_goes_on_with_its_numbers(pair):
     assert pair.b.receive(sealed) == packet() and pair.b.sas[0].soft.state.sequence == 2
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_no_peer_takes_the_place_of_another_s_sa(pair, moves):
+    """One says that it is where another is, and receives on the other's SPI: that one's SA went, and what was for it was lost."""
+    there, elsewhere = sa(Direction.OUTBOUND, 0x1000, reqid=2, key=bytes([1] * 16)), {"destination": ip_address("203.0.113.9")}
+    pair.a.apply(InstallSa("other", "net", replace(there, **elsewhere) if moves else there))
+    if moves:
+        pair.a.apply(MoveSa(replace(there, **elsewhere), there))
+    assert pair.b.receive(*pair.a.send(packet())) == packet()
+    pair.a.apply(RemoveSa(there))
+    assert pair.b.receive(*pair.a.send(packet())) == packet()
+
+
 def test_plain_esp_is_not_taken_for_esp_in_udp(pair):
     old = sa(Direction.INBOUND, 0x1000)
     pair.b.apply(MoveSa(old, replace(old, encapsulation=Encapsulation(4500, 4500))))

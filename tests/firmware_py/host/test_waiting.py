@@ -29,7 +29,7 @@ class Bench:
 
     def __init__(self, *policies, traffic=(PROTECTED,)):
         self.wanted, self.done, self.expected, self.inbound = [], [], set(), set()
-        hooks = Hooks(alive=None, moved=None, expired=None, turn=None, expects=lambda number: number in self.expected,
+        hooks = Hooks(alive=None, moved=None, expired=None, undone=None, turn=None, expects=lambda number: number in self.expected,
                       wanted=lambda *what: self.wanted.append(what))
         children = (replace(child("net"), traffic=traffic), child("other", f"{HERE}=10.9.0.0/24"))
         pad = Pad([peer("b", "a", "b", children=children)])

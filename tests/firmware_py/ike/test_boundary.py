@@ -4,7 +4,7 @@ import pytest
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import children, endpoint, ike_sa
 from spigate.firmware_py.ike.boundary import Boundary, where
-from spigate.firmware_py.ike.events import EventKind, InstallSa
+from spigate.firmware_py.ike.events import EventKind, InstallSa, MoveSa
 from spigate.firmware_py.ike.payloads import Delete
 from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
 from spigate.firmware_py.ike.strangers import PER_PERIOD
@@ -109,6 +109,14 @@ def test_output_that_cannot_be_done():
     [request] = raw.requests([each for each in outputs if hasattr(each, "data")])
     assert request.one(Delete).spis == (install.sa.spi.to_bytes(4),)
     endpoint_.undone(1, None, OSError("no room"))  # anything else
+
+
+def test_move_that_cannot_be_done():
+    endpoint_ = gateway()
+    raw = connected(endpoint_)
+    [install] = [each for each in raw.outputs if isinstance(each, InstallSa) and each.sa.direction.name == "OUTBOUND"]
+    endpoint_.undone(1, MoveSa(install.sa, install.sa), OSError("no such SA"))
+    assert not endpoint_.census()["child_sas"] and raw.requests([each for each in endpoint_.take() if hasattr(each, "data")])
 
 
 def test_commands_say_what_is_wrong(monkeypatch):

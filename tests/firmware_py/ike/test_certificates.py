@@ -1,4 +1,5 @@
 """Certificates: NIST's PKITS for the path, and chains of our own for what IKE wants besides."""
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
@@ -10,7 +11,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import certificates
@@ -25,7 +27,7 @@ from spigate.firmware_py.ike.errors import AuthenticationFailed
 from spigate.firmware_py.ike.identities import Identity
 from spigate.firmware_py.ike.payloads import Cert
 from spigate.firmware_py.ike.registry import CertEncoding, IdType
-from tests.firmware_py.ike.authority import CERTIFYING, DAY, FROM, NAMES, SIGNING, TO, Authority
+from tests.firmware_py.ike.authority import CERTIFYING, DAY, FROM, MAKERS, NAMES, SIGNING, TO, Authority
 from tests.firmware_py.ike.work import lines
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -352,3 +354,16 @@ def test_keys_that_cannot_be_loaded(data, password, why):
         load_private_key(data, "gw.key", password)
     assert str(caught.value).startswith("gw.key: ")
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_strangers_write_nothing_to_standard_error():
+    """The parser warns of what is odd in a name, with what was found: each of 60,000 lengths was a line of its own."""
+    odd = Authority(MAKERS["ecdsa256"]())
+    odd.subject = x509.Name([x509.NameAttribute(NameOID.COUNTRY_NAME, "x" * size, _validate=False) for size in (3, 4, 5)])
+    cert = Cert(CertEncoding.X509_SIGNATURE, odd.issue(odd.key.public_key()).public_bytes(Encoding.DER))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with pytest.raises(AuthenticationFailed):
+            Authorities([Authority(MAKERS["ecdsa256"]()).certificate]).verify([cert], Identity.parse("gw.example"), FROM + DAY)
+    assert not told

@@ -121,3 +121,13 @@ def test_any_bytes_as_a_distinguished_name(data):
             assert str(Identity.of(IdI(IdType.DER_ASN1_DN, candidate))).isprintable()
         except InvalidSyntax:
             pass
+
+
+def test_equal_is_who_is_the_same_one():
+    for one, other in (("gw.example", "GW.Example"), ("user@example", "User@EXAMPLE"), ("C=CH, O=Ex  Ample, CN=gw", "C=CH, O=ex ample, CN=GW")):
+        assert Identity.parse(one) == Identity.parse(other) and len({Identity.parse(one), Identity.parse(other)}) == 1
+    utf8 = bytes.fromhex("300d310b3009060355040a0c024578")  # O=Ex, in two kinds of string
+    assert Identity(IdType.DER_ASN1_DN, utf8) == Identity(IdType.DER_ASN1_DN, utf8.replace(b"\x0c\2", b"\x13\2"))
+    for one, other in (("keyid:a", "keyid:A"), ("C=CH, O=a", "O=a, C=CH"), ("gw.example", "keyid:gw.example"), ("192.0.2.1", "192.0.2.2")):
+        assert Identity.parse(one) != Identity.parse(other)
+    assert Identity(IdType.DER_ASN1_DN, b"x") != Identity(IdType.DER_ASN1_DN, b"y")

@@ -5,22 +5,23 @@ from ipaddress import ip_address
 
 import pytest
 
-from spigate.firmware_py.ike import exchange, ike_sa, informational
+from spigate.firmware_py.ike import exchange, ike_sa, informational, proposals
 from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.children import AGAIN_SECONDS, REPLACED_SECONDS, ChildState
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
 from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
-from spigate.firmware_py.ike.events import Datagram, RemoveSa
-from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Notify
+from spigate.firmware_py.ike.events import Datagram, InstallSa, RemoveSa
+from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR, Vendor
 from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from spigate.firmware_py.sa import Direction, Lifetime
-from tests.firmware_py.ike.network import child, net, pair, peer, reverse
+from tests.firmware_py.ike.network import FAST_ESP, child, net, pair, peer, reverse
 from tests.firmware_py.ike.raw import OWN_ESP, RawInitiator, connected, events, gateway
 
 MANY = 10_000
-MAX_HALF_OPEN, MAX_FAILED = MAX_INIT + (12 << 10), 12 << 10
-"""Bytes that one costs at most, with its keys."""
+MAX_HALF_OPEN, MAX_FAILED, MAX_FRAGMENTS = MAX_INIT + (12 << 10), 12 << 10, 20 << 10
+"""Bytes that one costs at most, with its keys; and what it has sent of its IKE_AUTH."""
 
 
 def begin(endpoint, now: float, source: str, port: int, *, fails: bool, padding: int = 0) -> bool:
@@ -76,6 +77,40 @@ def test_memory_of_handshakes(fails):
     tracemalloc.stop()
     assert endpoint.census()["ike_sas"] == kept
     assert held < kept * (MAX_FAILED if fails else MAX_HALF_OPEN), held
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_memory_of_fragments(fails):
+    """All fragments of IKE_AUTH but the last: 64 KB each, for the half-open and for those that failed afterwards."""
+    kept = 60
+    endpoint = gateway(Settings(limits=Limits(half_open=kept, lingering=kept)))
+    begin(endpoint, 0, "198.51.100.1", 500, fails=True)
+    endpoint.tick(100)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(kept):
+        raw = RawInitiator(endpoint, str(ip_address("198.51.0.0") + number))
+        raw.init(100)
+        message = Message(raw.spi_i, raw.spi_r, ExchangeType.IKE_AUTH, True, False, 1, (Vendor(bytes(61_000)),))
+        for fragment in raw.protection.seal(message, 1060)[:-1]:
+            raw.send(100, fragment)
+        if fails:
+            raw.ask(100, ExchangeType.IKE_AUTH)
+    del raw, message, fragment
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    census = endpoint.census()
+    assert census["lingering" if fails else "half_open"] == kept
+    assert held < kept * (MAX_FAILED if fails else MAX_HALF_OPEN + MAX_FRAGMENTS), held
+
+
+def test_who_is_known_may_send_more():
+    endpoint = gateway()
+    raw = connected(endpoint)
+    message = Message(raw.spi_i, raw.spi_r, ExchangeType.INFORMATIONAL, True, False, raw.message_id, (Vendor(bytes(61_000)),))
+    for fragment in raw.protection.seal(message, 1060):
+        raw.send(1, fragment)
+    assert [each for each in raw.outputs if isinstance(each, Datagram)]
 
 
 def test_transcripts_of_failed_handshakes_are_gone():
@@ -139,6 +174,18 @@ def test_used_ike_sa_stays():
     assert first.ask(7, ExchangeType.INFORMATIONAL) is not None
 
 
+def test_an_identity_is_one_however_it_is_written():
+    """In 256 ways of writing a.example it had 16 IKE SAs each."""
+    endpoint = gateway(Settings(ike_sas_per_identity=2, children_per_identity=3))
+    for number, written in enumerate((b"a.example", b"A.example", b"a.EXAMPLE", b"a.eXample")):
+        raw = RawInitiator(endpoint, port=500 + number)
+        raw.init(number)
+        assert raw.auth(number, identity=IdI(IdType.FQDN, written)) is not None
+    census = endpoint.census()
+    assert census["ike_sas"] == census["child_sas"] == 2
+    assert raw.create(5, 0x1001) and raw.create(5, 0x1002).notify(NotifyType.NO_ADDITIONAL_SAS)
+
+
 def test_other_identities_have_their_own():
     endpoint = gateway(Settings(ike_sas_per_identity=1), remote_identity="*.example")
     connected(endpoint, 0)
@@ -161,6 +208,24 @@ def test_children_of_one_identity():
     late.init(2)
     answer = late.auth(2)
     assert answer.notify(NotifyType.NO_ADDITIONAL_SAS) and endpoint.census()["child_sas"] == 10
+
+
+def test_pairs_of_one_identity():
+    """Ten child SAs may have 160 pairs together: each is a policy that packets of others are compared with."""
+    endpoint = gateway(Settings(children_per_identity=10))
+    raw = RawInitiator(endpoint)
+    raw.init(0)
+    raw.auth(0, childless=True)
+
+    def hosts(kind: type, network: str):
+        first = ip_address(network)
+        return kind(tuple(TrafficSelector(first + 2 * at, first + 2 * at) for at in range(8)))
+
+    def create() -> Message:
+        return raw.ask(1, ExchangeType.CREATE_CHILD_SA, SecurityAssociation(proposals.offer(FAST_ESP, raw.message_id.to_bytes(4, "little"))),
+                       Nonce(bytes(32)), hosts(TsI, "10.1.0.0"), hosts(TsR, "10.2.0.0"))
+
+    assert [bool(create().notify(NotifyType.NO_ADDITIONAL_SAS)) for _ in range(5)] == [False] * 3 + [True] * 2
 
 
 # Of one IKE SA
@@ -252,6 +317,37 @@ def test_hard_limit_of_the_ike_sa():
     assert len([each for each in endpoint.take() if isinstance(each, RemoveSa)]) == 2
     endpoint.tick(100 + ike_sa.DELETING_SECONDS)
     assert not any(value for value in endpoint.census().values())
+
+
+def test_late_answer_makes_no_child_beyond_the_hard_limit():
+    """Whoever kept its answer back until the IKE SA was over had a new child SA for three minutes more."""
+    endpoint = gateway(lifetime_seconds=100, rekey_seconds=None)
+    raw = connected(endpoint)
+    endpoint.rekey(99, "a", "net")
+    [request] = raw.requests(endpoint.take())
+    endpoint.tick(100)
+    endpoint.take()
+    chosen = replace(request.one(SecurityAssociation).proposals[0], spi=b"\0\0\x20\0")
+    outputs = raw.answer(101, request, SecurityAssociation((chosen,)), Nonce(bytes(32)), request.one(TsI), request.one(TsR))
+    assert [each.one(Delete) for each in raw.requests(outputs)] == [Delete(ProtocolId.IKE)]
+    census = endpoint.census()
+    assert not [each for each in outputs if isinstance(each, InstallSa)] and census["spis"] == census["child_sas"] == 0
+
+
+def test_late_key_exchange_makes_no_child_beyond_the_hard_limit():
+    endpoint = gateway(lifetime_seconds=100, rekey_seconds=None, children=(reverse(child(proposals=(OWN_ESP,))),))
+    raw = RawInitiator(endpoint)
+    raw.init(0)
+    raw.auth(0, childless=True)
+    answer = raw.create(99, 0x1000, esp=(OWN_ESP,), ke=(KeyExchange(31, exchange.start(31).public),))
+    endpoint.tick(100)
+    endpoint.take()
+    census = endpoint.census()
+    assert census["spis"] == census["follow_ups"] == 0
+    link = answer.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
+    late = raw.ask(101, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(19, exchange.start(19).public), link)
+    assert late.notify(NotifyType.STATE_NOT_FOUND)
+    assert not [each for each in raw.outputs if isinstance(each, InstallSa)]
 
 
 def test_child_whose_successor_is_deleted():

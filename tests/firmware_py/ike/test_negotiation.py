@@ -7,18 +7,22 @@ from cryptography import x509
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import authentication, initiator, negotiation, proposals
+from spigate.firmware_py.ike.admission import Limits
 from spigate.firmware_py.ike.certificates import Authorities
 from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.dialogue import MAX_INITS_REPEATED
 from spigate.firmware_py.ike.errors import NoProposalChosen, TsUnacceptable
-from spigate.firmware_py.ike.events import MAX_TEXT, Event, EventKind, Socket
+from spigate.firmware_py.ike.events import MAX_TEXT, Datagram, Event, EventKind, InstallSa, Socket
+from spigate.firmware_py.ike.message import NO_SPI, Message
 from spigate.firmware_py.ike.pad import KeyPair
+from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Proposal, SecurityAssociation
 from spigate.firmware_py.ike.proposals import WORDS, choose, offer
-from spigate.firmware_py.ike.registry import NotifyType, TransformType
+from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, TransformType
 from spigate.firmware_py.policy import PolicyDirection
 from spigate.firmware_py.sa import Selectors
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import Host, Network, child, esp, joined, net, pair, peer, reverse
+from tests.firmware_py.ike.raw import RawInitiator, gateway
 from tests.firmware_py.ike.test_children import connected, text, with_children
 
 ODD = replace(child(), traffic=(net("10.1.0.0/24=10.2.0.0/24"), net("10.5.0.0/24=10.6.0.0/24")))
@@ -231,6 +235,31 @@ def test_answers_go_only_where_the_peer_may_be():
         assert bool(network.seen) is answered
 
 
+def test_who_began_at_one_address_goes_on_there():
+    """IKE_AUTH in the name of an address whose holder has heard nothing made a child SA that all traffic to it went into."""
+    endpoint = gateway(children=(child(traffic=""),))
+    raw = RawInitiator(endpoint, "198.51.100.66")
+    raw.init(0)
+    there, raw.me = raw.me, Socket(ip_address("203.0.113.5"), 500)
+    assert raw.auth(0, traffic=net("203.0.113.5/32=192.0.2.2/32")) is None and not raw.outputs
+    raw.me, raw.message_id = replace(there, port=4500), 1
+    assert raw.auth(0, traffic=net("198.51.100.66/32=192.0.2.2/32"))
+    assert {str(each.sa.source) for each in raw.outputs if isinstance(each, InstallSa)} == {"198.51.100.66", "192.0.2.2"}
+
+
+def test_nobody_is_told_more_than_it_said():
+    """Before its address is known: a later version, a cookie."""
+    endpoint = gateway(Settings(limits=Limits(cookie_threshold=0)))
+    raw = RawInitiator(endpoint)
+    for payloads in ((Nonce(bytes(16)),), (Nonce(bytes(16)), KeyExchange(31, b"x")), (
+            Nonce(bytes(16)), KeyExchange(31, b"x"), SecurityAssociation((Proposal(1, 1, b"", ()),)))):
+        begun = Message(raw.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, payloads).pack()
+        for data in (begun, begun[:17] + b"\x30" + begun[18:], begun[:17] + b"\x30" + begun[18:28]):
+            said = [each for each in raw.send(0, data) if isinstance(each, Datagram)]
+            assert sum(len(each.data) for each in said) <= len(data)
+    assert said == [] and raw._init(0, (), 0).notify(NotifyType.COOKIE)
+
+
 def test_a_repeated_beginning_is_not_answered_for_ever():
     """The same datagram with somebody else's address made as many answers as it came, each longer than itself."""
     network, a, b = pair()
@@ -245,7 +274,7 @@ def test_a_repeated_beginning_is_not_answered_for_ever():
 
 def test_nobody_is_told_a_version_who_may_not_take_part():
     network, a, b = somewhere()
-    later = bytes(8) + b"x" * 8 + bytes([33, 0x30, 34, 8]) + bytes(4) + (28).to_bytes(4)
+    later = bytes(8) + b"x" * 8 + bytes([33, 0x30, 34, 8]) + bytes(4) + (36).to_bytes(4) + bytes(8)
     network.seen.clear()
     for address, answered in (("203.0.113.66", False), ("192.0.2.77", True)):
         b.receive(later, Socket(b.address, 500), Socket(ip_address(address), 500))

@@ -1,9 +1,10 @@
 """Rekeying from both sides, collisions in every order, and under loss: the tunnel always works."""
+import random
 from itertools import product
 
 import pytest
 
-from spigate.firmware_py.ike import informational
+from spigate.firmware_py.ike import informational, keys
 from spigate.firmware_py.ike.message import Message
 from spigate.firmware_py.ike.payloads import Delete
 from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
@@ -47,8 +48,8 @@ def nothing_left(*hosts) -> None:
         assert not host.plane.inbound and not host.plane.outbound and not host.plane.policies
 
 
-def connected(**arguments):
-    network, a, b = pair(**arguments)
+def connected(of_child=None, **arguments):
+    network, a, b = pair(*((of_child,) if of_child else ()), **arguments)
     a.initiate("b")
     network.run(5)
     assert joined(a, b)
@@ -86,6 +87,21 @@ def test_collisions_in_every_order(ours, theirs):
         a.rekey("b", ours)
         b.rekey("a", theirs)
         network.run(250)
+        one_tunnel(a, b)
+
+
+@pytest.mark.parametrize("ours", ["net", None])
+@pytest.mark.parametrize("theirs", ["net", None])
+def test_collisions_of_additional_key_exchanges(ours, theirs):
+    """IKE_FOLLOWUP_KE of both (RFC 9370): whose were through first made a child SA, and the other's another one."""
+    of_ike, fates = {"proposals": ike("aes128gcm16-prfsha256-x25519-ke1_ecp256")}, random.Random(9)
+    for seed in range(60):
+        network, a, b = connected(of_child=child(proposals=esp("aes128gcm16-x25519-ke1_ecp256")), a=of_ike, b=of_ike, seed=seed)
+        always(network, a, b)
+        fate(network, [fates.choice((SHORT, LONG, LOST)) for _ in range(9)])
+        a.rekey("b", ours)
+        b.rekey("a", theirs)
+        network.run(400)
         one_tunnel(a, b)
 
 
@@ -176,7 +192,7 @@ def test_used_up():
 
 
 @pytest.mark.parametrize("who", ["a", "b"])
-def test_own_key_exchange_and_another_group(who):
+def test_own_key_exchange_and_another_group(monkeypatch, who):
     """Perfect forward secrecy; the first group is not the other side's, so it comes again with INVALID_KE_PAYLOAD."""
     network, a, b = pair(child(proposals=esp("aes128gcm16-ecp256-curve25519")))
     b.peers = [b.peers[0].__class__(**{**vars(b.peers[0]), "children": (
@@ -184,10 +200,15 @@ def test_own_key_exchange_and_another_group(who):
     b.boot()
     a.initiate("b")
     network.run(5)
-    a.rekey("b", "net") if who == "a" else b.rekey("a", "net")
-    network.run(20)
-    one_tunnel(a, b)
-    assert a.kinds()["child-rekeyed"] == b.kinds()["child-rekeyed"] == 1
+    secrets, made = [], keys.child_keys
+    monkeypatch.setattr(keys, "child_keys", lambda prf, d, suite, ni, nr, own: secrets.append(tuple(own)) or made(prf, d, suite, ni, nr, own))
+    for number in (1, 2):
+        a.rekey("b", "net") if who == "a" else b.rekey("a", "net")
+        network.run(20)
+        one_tunnel(a, b)
+        assert a.kinds()["child-rekeyed"] == b.kinds()["child-rekeyed"] == number
+    assert all(len(each) == 1 for each in secrets)  # in every child's keys there is one of its own
+    assert sorted(secrets[::2]) == sorted(secrets[1::2]) and len(set(secrets)) == 2
 
 
 @pytest.mark.parametrize("what", ["net", None])
