@@ -167,7 +167,7 @@ class Endpoint:
             return
         try:
             message = Message.parse(data)
-            if not self._admitted(now, message, local, remote):
+            if not self._admitted(now, message, len(data), local, remote):
                 return
             ike = responder.begin(self._context, now, message, data, Path(local, remote), candidates)
         except PeerError as error:
@@ -180,7 +180,7 @@ class Endpoint:
             return
         self._keep(now, ike, key, digest)
 
-    def _admitted(self, now: float, message: Message, local: Socket, remote: Socket) -> bool:
+    def _admitted(self, now: float, message: Message, size: int, local: Socket, remote: Socket) -> bool:
         """Whether there is room for one more handshake, and under load, whether its beginner has the address that it
         says it has. The others are asked for a cookie, or dropped."""
         for kind in (SecurityAssociation, KeyExchange, Nonce):  # what has them is longer than a cookie
@@ -197,8 +197,9 @@ class Endpoint:
             asked = nonce, remote.address, message.spi_i
             if cookie is None or not self._cookies.valid(now, cookie.data, *asked):
                 answer = Message(message.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, False, True, 0,
-                                 (Notify(NotifyType.COOKIE, self._cookies.make(now, *asked)),))
-                self._send(answer.pack(), local, remote)
+                                 (Notify(NotifyType.COOKIE, self._cookies.make(now, *asked)),)).pack()
+                if len(answer) <= size:  # else whose address it has gets more than was sent in its name
+                    self._send(answer, local, remote)
                 return False
         if not half_open.room(remote.address):
             return False

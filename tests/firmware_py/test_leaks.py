@@ -90,9 +90,11 @@ def test_a_hub_whose_other_spoke_is_down_discards(capabilities, default):
 
 
 @BOTH
-def test_an_outbound_exception_inside_an_sa_holds(capabilities):
+@pytest.mark.parametrize("servers", [HERE, "10.2.0.10/32"])
+def test_an_outbound_exception_inside_an_sa_holds(capabilities, servers):
+    """Also where all that the SA may carry has one next hop, so that nothing else would stand between it and the port."""
     block = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
-    made = bench([INBOUND], [block, by_reqid(FORWARD, selectors(THERE, HERE))], capabilities)
+    made = bench([INBOUND], [block, by_reqid(FORWARD, selectors(THERE, servers))], capabilities)
     for _ in range(2):
         for port, count in ((53, 0), (54, 1)):
             assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", dport=port)))[1]) == count

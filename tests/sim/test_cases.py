@@ -35,7 +35,7 @@ def drops(report):
 
 
 @pytest.mark.parametrize("capabilities", [SOFTWARE, GATEWARE], ids=["software", "gateware"])
-@pytest.mark.parametrize("name", ["window0-esn-reorder"])
+@pytest.mark.parametrize("name", ["window0-esn-reorder", "ecn-dscp-in"])
 def test_what_becomes_of_each_packet(name, capabilities, tmp_path):
     report = software.play(capture.read(CASES / name), LINUX, tmp_path, capabilities=capabilities)
     plain, dropped = expected(name)
@@ -60,6 +60,14 @@ def test_jumbo_frames_are_counted_by_the_gateware(tmp_path):
     """Also those that the bus model cannot play in full."""
     report = replay(CASES / "jumbo-in", tmp_path, configuration=SMALL)
     assert left(tmp_path) == expected("jumbo-in")[0][:1] and drops(report) == {"oversize": 4}
+
+
+@pytest.mark.xdist_group("replay-small")
+def test_congestion_marks_of_a_tunnels_end_in_the_gateware(tmp_path):
+    """RFC 6040 4.2, all sixteen cells, of which one drops; an outer DSCP reaches no inner one."""
+    report = replay(CASES / "ecn-dscp-in", tmp_path, configuration=SMALL)
+    plain, dropped = expected("ecn-dscp-in")
+    assert left(tmp_path) == plain and drops(report) == dropped and len(plain) == 15
 
 
 @pytest.mark.parametrize("accepted", [True, False])

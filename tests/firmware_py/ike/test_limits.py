@@ -12,7 +12,7 @@ from spigate.firmware_py.ike.context import Settings
 from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
 from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
 from spigate.firmware_py.ike.events import Datagram, InstallSa, RemoveSa
-from spigate.firmware_py.ike.message import Message
+from spigate.firmware_py.ike.message import NO_SPI, Message
 from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR, Vendor
 from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from spigate.firmware_py.sa import Direction, Lifetime
@@ -139,6 +139,15 @@ def test_long_beginning_is_refused():
     endpoint = gateway()
     assert RawInitiator(endpoint).init(0, padding=MAX_INIT) is None
     assert RawInitiator(endpoint, port=501).init(0, padding=MAX_INIT - 500) is not None
+
+
+def test_a_cookie_is_no_longer_than_what_asks_for_it():
+    """Else a stranger has the owner of an address get more than it sends itself (audit s15 b)."""
+    endpoint = gateway(Settings(limits=Limits(cookie_threshold=0)))
+    raw = RawInitiator(endpoint)
+    nonce = Message(bytes(7) + b"1", NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (Nonce(bytes(16)),)).pack()
+    assert not [output for output in raw.send(0, nonce) if isinstance(output, Datagram)]
+    assert events(connected(endpoint).outputs, "child-up"), "a beginning is longer"
 
 
 def test_one_address_takes_no_room_from_itself():
