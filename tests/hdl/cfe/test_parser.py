@@ -22,9 +22,9 @@ def check(frame, parsed, name="", **where):
     assert got == (verdict, reason), (name, frame.hex())
     assert parsed.own == facts.pop("own", 0), (name, frame.hex())
     ports = facts.pop("ports", None)
-    if verdict is None:
+    if verdict is None:  # of what is decided nobody looks at the ports
         assert parsed.ports == (ports is not None), (name, frame.hex())
-    if parsed.ports:
+    if verdict is None and parsed.ports:
         assert (info.spi >> 16, info.spi & 0xffff) == ports, (name, frame.hex())
     for field, value in facts.items():
         assert getattr(info, field) == value, (name, field, frame.hex())
