@@ -228,6 +228,8 @@ class Board:
         for port in (self.network, self.server, self.inject, self.network_out, self.server_out, self.punt):
             port.pause(0)
         self._dut.rst.value = 1
+        # Icarus has not evaluated everything at time 0: a register without a reset would take on what is still undefined.
+        await Timer(PERIOD_NS, "ns")
         # The simulator toggles the clock itself; Python's own clock makes everything ten times slower.
         Clock(self._dut.clk, PERIOD_NS, "ns", impl="gpi").start()
         await self.clocks(4)
