@@ -53,8 +53,7 @@ def test_one_version_in_the_other(suite, version, inside, esn):
     for size in range(16):
         plain = packet(inside, size)
         sealed = sender.encapsulate(plain)
-        assert sealed[0] >> 4 == version and receiver.decapsulate(sealed, decrement_ttl=True) == rewrite(
-            plain, {4: 20, 6: 40}[inside], ttl=63)
+        assert sealed[0] >> 4 == version and receiver.decapsulate(sealed) == plain
 
 
 @pytest.mark.parametrize(("cipher", "icv"), [(cipher, icv) for cipher in CIPHERS for icv in CIPHERS[cipher].icvs])
