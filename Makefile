@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FUZZ := 1000000
+PROOFS :=
 
 debian = { package=$(1); \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -57,7 +58,7 @@ test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 prove: setup
-	$(BIN)/python -m tests.formal --json build/prove.json
+	$(BIN)/python -m tests.formal $(PROOFS) --json build/prove.json
 
 bench: setup
 	$(BIN)/spigate bench --json build/bench.json --markdown build/bench.md
