@@ -9,6 +9,7 @@ from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.settings import Settings
+from spigate.firmware_py.tables import UNLIMITED, CfeSettings
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
 from spigate.sim.session import Session
@@ -33,7 +34,9 @@ async def world(board: Board, driver: Driver, seed: int, packets: int) -> None:
     made = World(seed, random.Random(seed).choice(("bypass", "discard")))
     host: list[bytes] = []
     control = ControlElement(tables=driver, port=board.port, topology=TOPOLOGY, sas=list(made.sas), policies=list(made.policies),
-                             clock=lambda: 0.0, settings=Settings(default=PolicyAction(made.default), own_host=True))
+                             clock=lambda: 0.0, settings=Settings(
+                                 default=PolicyAction(made.default), own_host=True,
+                                 cfe=CfeSettings(miss_interval=0, rates=UNLIMITED)))  # what limits drop no text foresees
     control.on_host = lambda header, one: host.append(one[14:])
     await control.start()
     session = Session(board, driver, control)
