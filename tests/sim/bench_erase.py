@@ -81,7 +81,8 @@ async def reset_erases(dut):
         await erased.driver.write_route(2, Route(Port.SERVER))
         await erased.driver.add_rule(Rule(Selectors(ip_network("10.9.0.0/16"), ip_network("0.0.0.0/0")), frozenset({Port.NETWORK}),
                                           Action.BYPASS, route=2))
-        await erased.driver.write_source(0, 0, Source(ip_network("10.9.0.0/16"), frozenset({Port.NETWORK})))
+        for dfe in range(erased.driver.capabilities.dfes):  # any of them may get what is bypassed
+            await erased.driver.write_source(dfe, 0, Source(ip_network("10.9.0.0/16"), frozenset({Port.NETWORK})))
 
     await write()
     await board.network.send(tunnels.frame(0, packet(0, 0, rng)))
