@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cocotb
 
-from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.driver import WRITE_CLOCKS, Driver
 from spigate.firmware_py.packet import UDP
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
@@ -48,7 +48,7 @@ class Erased:
     async def wiped(self, limit):
         """Waits until nothing of what was erased is left; the clocks that it took."""
         begun = self.board.cycle
-        await self.board.clocks(200)  # The entry is on its way to its DFE.
+        await self.board.clocks(WRITE_CLOCKS)  # The entry is on its way to its DFE.
         while await self.wiping():
             await self.board.clocks(20)
             assert self.board.cycle - begun < limit
