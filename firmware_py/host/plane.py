@@ -3,7 +3,7 @@
 Clear packets come from the TUN device and go there; protected ones come from the network and go there.
 """
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from spigate.firmware_py.ike.pad import Pad
 from spigate.firmware_py.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.policy import Policy, PolicyDatabase, PolicyDirection
 from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.sa import ESP, Address, Direction, Mode, Sa, Selectors
 from spigate.firmware_py.sad import SaDatabase
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
 from spigate.firmware_py.soft.identification import Identifications
@@ -57,6 +57,9 @@ class Plane:
         Largest packet to the network, in bytes.
     clock : callable
         Seconds that only grow.
+    local : callable
+        Gives the host's own addresses; asked when policies have changed. What is decrypted for one of them goes no further, so
+        outbound policy is not asked about it (RFC 4301 5.2).
 
     Members
     -------
@@ -80,7 +83,8 @@ class Plane:
         By reason.
     """
 
-    def __init__(self, pad: Pad, on_traffic=(), policies=(), *, mtu: int = 1500, clock: Callable[[], float]):
+    def __init__(self, pad: Pad, on_traffic=(), policies=(), *, mtu: int = 1500, clock: Callable[[], float],
+                 local: Callable[[], Iterable[Address]] = tuple):
         starts = {(peer.name, child.name): START_ON_TRAFFIC if (peer.name, child.name) in on_traffic else ""
                   for peer in pad for child in peer.children}
         self._traps = trap_policies(pad, starts)
@@ -99,7 +103,7 @@ class Plane:
         self.counts: Counter[str] = Counter()
         self.drops = self._held.drops
         self._reassembly, self._decrypted = Reassembly(), Reassembly()  # none takes the room of the other
-        self._mtu, self._clock, self._identifications = mtu, clock, Identifications()
+        self._mtu, self._clock, self._local, self._identifications = mtu, clock, local, Identifications()
 
     @property
     def sas(self) -> list[Active]:
@@ -109,7 +113,7 @@ class Plane:
     @property
     def _decisions(self) -> Spd:
         if self._spd is None:
-            self._spd = Spd(self.policies)
+            self._spd = Spd(self.policies, local=self._local())
         return self._spd
 
     # What IKE wants
@@ -173,7 +177,7 @@ class Plane:
         waiting = any(policy in self._traps for policy in decision.policies)
         if waiting and waits and self._held.for_child(decision.policies, ip, packet):
             return []
-        if waiting or decision.action == Verdict.DISCARD:
+        if waiting or decision.action in (Verdict.DISCARD, Verdict.HOST):
             raise Refused(Reason.POLICY)
         if decision.action == Verdict.BYPASS:
             self._count("bypassed", packet)
@@ -270,7 +274,7 @@ class Plane:
         if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
         self._count("decrypted", plain)
-        if decision.action == Verdict.BYPASS:
+        if decision.action in (Verdict.BYPASS, Verdict.HOST):
             return plain
         if inner.ttl <= 1:
             raise Refused(Reason.TTL)

@@ -38,6 +38,11 @@ class Routes:
     mtu : int
     addresses : iterable
         With prefix lengths; of the device.
+
+    Members
+    -------
+    own : list of Address
+        This host's, as they were when it last began to lead something into the device.
     """
 
     def __init__(self, device: str, mtu: int, addresses: Iterable = ()):
@@ -47,6 +52,7 @@ class Routes:
         for address in addresses:
             # without duplicate address detection, during which an IPv6 address is no source of a route (RFC 4862 5.4)
             run("address", "replace", address, "dev", device, *["nodad"] * (address.version == 6))
+        self.own = _own_addresses()
         self._versions = [version for version in (4, 6) if self._prepare(version)]
 
     def _prepare(self, version: int) -> bool:
@@ -78,7 +84,8 @@ class Routes:
         self._held[network] += 1
         if self._held[network] > 1 or network.version not in self._versions:
             return
-        source = next((each for each in _own_addresses() if each in traffic.source), None)
+        self.own = _own_addresses()
+        source = next((each for each in self.own if each in traffic.source), None)
         hint = ("src", source) if source else ()
         run(f"-{network.version}", "route", "replace", network, "dev", self._device, *hint, "table", TABLE)
         run(f"-{network.version}", "route", "replace", "unreachable", network, "metric", _LAST, "table", TABLE)

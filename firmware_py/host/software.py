@@ -33,7 +33,7 @@ class Software:
         self._config = config
         on_traffic = {child for child, start in config.starts.items() if start == START_ON_TRAFFIC}
         policies = [policy for exception in config.policies for policy in exceptions(*exception)]
-        self._plane = Plane(config.pad, on_traffic, policies, mtu=config.mtu, clock=clock)
+        self._plane = Plane(config.pad, on_traffic, policies, mtu=config.mtu, clock=clock, local=lambda: self._routes.own)
 
     @property
     def sas(self) -> list[Active]:

@@ -154,6 +154,19 @@ def test_without_policy_nothing_goes(pair):
     assert pair.a.send(packet()) == [] and pair.a.drops == {"policy": 2}
 
 
+def test_what_was_decrypted_for_the_host_goes_no_further(pair):
+    """Outbound policy would lead it to the next peer."""
+    made = Plane(Pad(), clock=lambda: 0.0, local=lambda: [ip_address("10.2.0.1")])
+    onward = []
+    made.on_network = onward.extend
+    for policy in (protect(LEFT, RIGHT, PolicyDirection.IN), protect(LEFT, RIGHT, PolicyDirection.OUT, reqid=2)):
+        made.apply(AddPolicy(policy))
+    made.apply(InstallSa("a", "net", sa(Direction.INBOUND, 0x1000)))
+    made.apply(InstallSa("c", "net", sa(Direction.OUTBOUND, 0x2000, reqid=2)))
+    assert made.receive(pair.a.send(packet())[0]) == packet() and onward == []
+    assert made.receive(pair.a.send(packet(destination="10.2.0.2"))[0]) is None and len(onward) == 1
+
+
 @pytest.mark.parametrize("action,sent", [(PolicyAction.DISCARD, []), (PolicyAction.BYPASS, [packet()])])
 def test_configured_policies_come_first(action, sent):
     first = Policy(selectors=Selectors(LEFT, RIGHT, 17), direction=PolicyDirection.OUT, action=action)
