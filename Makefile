@@ -30,7 +30,8 @@ help:
 	@echo "make docs       docs/configuration.md, from the schemas"
 	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated"
 	@echo "                packets, IKE messages, and IKE messages of peers and of"
-	@echo "                strangers to endpoints at work (FUZZ=n: n of each)"
+	@echo "                strangers to endpoints at work (FUZZ=n: n of each); a"
+	@echo "                tenth of them beside Linux, where user-mode-linux is"
 	@echo "make lint       ruff"
 	@echo "make clean      remove $(VENV) and build/"
 
@@ -76,6 +77,7 @@ docs: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.firmware_py.differential --count $(FUZZ)
+	$(BIN)/python -m tests.firmware_py.differential_linux --count $$(($(FUZZ) / 10))
 	$(BIN)/python -m tests.firmware_py.fuzz_packets --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz --count $(FUZZ)
 	$(BIN)/python -W ignore -m tests.firmware_py.ike.fuzz_endpoint --count $(FUZZ)

@@ -1,0 +1,35 @@
+"""Every data plane beside a Linux kernel with the same policies, SAs and frames; ``make fuzz`` does more of it."""
+import pytest
+
+from spigate.firmware_py.decision import Spd
+from spigate.firmware_py.soft.replay import ReplayWindow
+from tests.firmware_py import fuzzing
+from tests.firmware_py.differential import Wrong
+from tests.firmware_py.differential_linux import OURS, beside
+
+pytestmark = pytest.mark.xdist_group("linux")
+COUNT = 3_600
+
+
+def test_every_data_plane_does_what_linux_does(uml, tmp_path):
+    found = fuzzing.run(lambda count, seed, progress: beside(uml, tmp_path, count, seed, progress), COUNT)
+    for name in OURS:
+        for what in ("nothing", "clear", "protected", "host"):
+            assert found[f"{name}: same, {what}"] > 0, (name, what)
+    meant = sum(times for what, times in found.items() if not what.startswith("case ") and ": same, " not in what)
+    assert meant < COUNT / 5
+
+
+def permits_all(spd, flow, through):
+    return True
+
+
+def takes_all(window, number):
+    return True
+
+
+@pytest.mark.parametrize(("where", "method", "instead"), [(Spd, "admits", permits_all), (ReplayWindow, "fresh", takes_all)])
+def test_a_data_plane_that_permits_more_is_found(uml, tmp_path, monkeypatch, where, method, instead):
+    monkeypatch.setattr(where, method, instead)
+    with pytest.raises(Wrong, match="seed"):
+        beside(uml, tmp_path, 900, 1)
