@@ -13,3 +13,11 @@ def test_the_gateware_does_what_the_text_says():
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     MODEL.model().run("tests.sim.bench_differential", parameters={"seed": seed, "worlds": 6, "packets": 160})
+
+
+@pytest.mark.xdist_group("replay-small")
+def test_the_gateware_does_to_frames_what_linux_does():
+    """By way of the model, which tests/firmware_py/test_differential_linux.py has beside a Linux kernel."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    MODEL.model().run("tests.sim.bench_differential", parameters={"seed": seed, "linux": 1, "worlds": 4, "packets": 120})
