@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from spigate.firmware_py.ce import ControlElement
@@ -19,7 +19,7 @@ from spigate.firmware_py.errors import ToolMissing
 from spigate.firmware_py.host.plane import Plane
 from spigate.firmware_py.ike.events import AddPolicy, InstallSa, RemovePolicy, RemoveSa
 from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.packet import rewrite
+from spigate.firmware_py.packet import checksum, rewrite
 from spigate.firmware_py.policy import Policy, PolicyAction
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ESP, Direction, Mode, Sa
@@ -40,6 +40,7 @@ CASES, BATCH = 300, 8
 MODULES = ("tun", "sch_ingress", "cls_matchall", "cls_fw", "cls_flower", "act_skbedit", "act_ct")
 PROTOCOLS = (1, 6, 17, 47, 132)
 """That the host hears."""
+NOBODY, BROADCASTS = [*map(ip_network, ("0.0.0.0/8", "240.0.0.0/4"))], {*map(ip_address, ("255.255.255.255", "10.2.0.255"))}
 PAUSE, LONG_PAUSE = 0, 0.005
 """Seconds between steps; the long one is for what seems to differ."""
 
@@ -186,9 +187,11 @@ def plane(trial: Trial) -> list[Counter | None]:
     outputs = {"add_sa": lambda sa: InstallSa("peer", "child", sa), "remove_sa": RemoveSa, "add_policy": AddPolicy, "remove_policy": RemovePolicy}
 
     def forwarded(packet: bytes) -> list[tuple[str, bytes]]:
-        source, destination = ip_address(packet[12:16]), ip_address(packet[16:20])
-        if source in LOCAL:
+        source, destination, length = ip_address(packet[12:16]), ip_address(packet[16:20]), int.from_bytes(packet[2:4])
+        strange = any(address.is_loopback or address.is_unspecified or address.is_multicast or address in BROADCASTS for address in (source, destination))
+        if strange or source in LOCAL or checksum(packet[:4 * (packet[0] & 15)]) or len(packet) < length:
             return []
+        packet = packet[:length]
         if destination in LOCAL:
             return [("host", packet)]
         if packet[8] <= 1:
@@ -226,16 +229,21 @@ OURS = {"gateware": lambda trial: asyncio.run(gateway(trial)), "software": lambd
 
 
 def reason(name: str, case: Case, linux: Counter, own: Counter) -> str | None:
-    """Why a difference is meant; None: it is not. All but one are about what Linux lets pass and the gateway does not."""
+    """Why a difference is meant; None: it is not. All but the last two are about what Linux lets pass and the gateway does not."""
     if not own and case.action == "discard" and any(sa.mode == Mode.TRANSPORT for sa in case.through):
         return "transport mode that no policy asks for"  # Linux takes it for clear; RFC 4301 5.2 step 4: it must be what policy says
     if "pieces" in case.kind and case.through and not case.later and pieces_of(own, linux):
         return "fragments of an SA for some ports"  # which it may not carry unless it is for all (RFC 4301 7)
     if name == "plane" and not own and len(case.through) > 1:
         return "an SA in another one"  # the device takes off one layer, as IKE makes them
+    source, destination = case.flow[:2]
+    if not own and (any(address in network for address in (source, destination) for network in NOBODY) or destination in BROADCASTS):
+        return "an address of nobody"  # RFC 1812 5.3.7, 4.2.2.11, 5.3.5; Linux takes 0/8 and 240/4 for addresses
     if not linux and len(case.through) > 1 and OUTCOMES[case.action] == outcome(own):
         # Linux wants one policy to name all SAs; RFC 4301 appendix E has an entry for each layer, and both were asked.
         return "a layer of its own policy"
+    if not linux and destination.is_multicast and OUTCOMES[case.action] == outcome(own):
+        return "multicast"  # Linux wants multicast routes, which RFC 4301 says nothing of; the gateway goes by policy and route
     return None
 
 

@@ -1,7 +1,8 @@
 """What a Linux kernel is told, so that it has the policies and SAs of a world (:mod:`tests.firmware_py.linux_world`), in words of ``ip``, ``tc`` and sysctl.
 
 What it has otherwise by default it is told, too: what no policy names is blocked; its inbound policies are for what comes in at the network
-port and not for what servers send (marks); fragments are put together before policy is asked (``act_ct``: RFC 4301 7).
+port and not for what servers send (marks); fragments are put together before policy is asked (``act_ct``: RFC 4301 7); and packets with a source route whose turn it is not are
+forwarded like others (RFC 1812 5.3.13.4: whoever can refuse them must not by default).
 """
 from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
 from spigate.firmware_py.punt import Port
@@ -51,6 +52,7 @@ def commands(default: str) -> list:
     settings = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.disable_ipv6": 1, "net.ipv4.icmp_ratelimit": 0}
     for device in ("all", "default", *DEVICES.values()):
         settings.update({f"net.ipv4.conf.{device}.{name}": 0 for name in ("rp_filter", "send_redirects", "accept_redirects")})
+        settings[f"net.ipv4.conf.{device}.accept_source_route"] = 1
     links, neighbours = [], []
     for port, device in DEVICES.items():
         address = SELF if port == Port.NETWORK else INSIDE

@@ -9,7 +9,7 @@ from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Te
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import ESP, Auth, Cipher, Direction, Mode, Sa, Selectors
 from tests.firmware_py import rfc4301
-from tests.firmware_py.differential import LOCAL, PEERS, SELF, World, frame, side
+from tests.firmware_py.differential import LOCAL, PEERS, ROUTER, SELF, World, frame, side
 from tests.firmware_py.foreign_esp import sealed
 
 TRANSPORT = {10: 1, 11: 2}
@@ -17,6 +17,9 @@ TRANSPORT = {10: 1, 11: 2}
 PORTLESS = (47, 132)
 IN_IP, DUMMY = 4, 59
 """ESP's next header in tunnel mode, and of a dummy packet (RFC 4303 2.6)."""
+SHAPES = {"pieces": 10, "padded": 3, "options": 3, "source route": 2, "wrong checksum": 2, "cut off": 2}
+"""What a packet may be besides, and how often; none of it in transport mode."""
+STRANGE = [*map(ip_address, ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.1.1", "224.0.0.5", "239.1.1.1", "240.0.0.1", "255.255.255.255", "10.2.0.255"))]
 FOREIGN = ip_address("198.51.100.77")
 """Who has no SA."""
 
@@ -117,6 +120,8 @@ class LinuxWorld(World):
                 protocol, ports = draw.choice(PORTLESS), None
             elif ports and destination not in LOCAL and draw.random() < 0.05:
                 ports = (500, draw.choice((500, 4500)))
+            if (sa is None or sa.mode == Mode.TUNNEL) and draw.random() < 0.03:
+                source, destination = draw.choice(((draw.choice(STRANGE), destination), (source, draw.choice(STRANGE))))
             if source != destination and source not in LOCAL:
                 return ingress, (source, destination, protocol, ports), sa
 
@@ -140,11 +145,13 @@ class LinuxWorld(World):
         flow = (source, destination, protocol, ports)
         text = rfc4301.Gateway(self.policies, self.default, self.local, side)
         whole = sa is not None and sa.mode == Mode.TRANSPORT  # which has no fragments (RFC 4303 3.3.4)
-        what = draw.choices(("whole", "pieces", "ttl"), (80, 12 * (not whole), 8))[0]
+        what = draw.choices(("whole", "ttl", *SHAPES), (70, 8, *([0] * len(SHAPES) if whole else SHAPES.values())))[0]
+        if what == "source route" and destination in LOCAL:
+            what = "options"  # whose turn it would be, which is a host's to say
         payload = packet[20:] + draw.randbytes(draw.choice((0, 1, 60, 100)))
         packet = rewrite(ipv4_header(source, destination, protocol, len(payload)) + payload, 20, identification=next(self._identification) & 0xFFFF,
                          ttl=draw.choice((0, 1, 2)) if what == "ttl" else 64, tos=draw.randrange(256) if draw.random() < 0.2 else 0)
-        packets = cut(packet, draw) if what == "pieces" else [packet]
+        packets = cut(packet, draw) if what == "pieces" else [shaped(what, packet)]
         if sa is None:
             port = Port.SERVER if ingress == "server" else Port.NETWORK
             later = port == Port.SERVER or text.inbound((*flow[:3], None), [])
@@ -194,6 +201,21 @@ class LinuxWorld(World):
             return rewrite(packet[:20] + body, 20, protocol=ESP, total_length=20 + len(body))
         body = sealed(sa, self._numbers[sa.spi], packet, next_header or IN_IP)
         return rewrite(ipv4_header(sa.source, sa.destination, ESP, len(body)) + body, 20, identification=next(self._identification) & 0xFFFF)
+
+
+def shaped(what: str, packet: bytes) -> bytes:
+    """``packet``, which has no options, as one of :data:`SHAPES`."""
+    if what == "padded":
+        return packet + bytes(6)
+    if what == "cut off":
+        return packet[:-1]
+    if what == "wrong checksum":
+        return packet[:10] + bytes([packet[10] ^ 0x40]) + packet[11:]
+    if what not in ("options", "source route"):
+        return packet
+    options = b"\x01\x01\x01\0" if what == "options" else b"\x83\x07\x04" + ROUTER.packed + b"\0"
+    header = bytes([0x45 + len(options) // 4]) + packet[1:20] + options
+    return rewrite(header + packet[20:], len(header), total_length=len(packet) + len(options))
 
 
 def cut(packet: bytes, draw: random.Random) -> list[bytes]:
