@@ -84,7 +84,7 @@ def blocks(gateway) -> dict[str, Callable]:
     return {
         "CFE": lambda: Cfe(beat_bytes=g.beat_bytes, dfes=g.dfes, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes),
         "CAM (in the CFE)": lambda: Cam(entries=g.cam_entries),
-        "DFE": lambda: Dfe(beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources),
+        "DFE": lambda: Dfe(beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources, dfes=g.dfes),
         "engine (in the DFE)": CompactEngine,
         "forwarding": lambda: Forwarding(beat_bytes=g.beat_bytes, sources=g.dfes + 1),
         "control plane": lambda: ControlPlane(

@@ -139,6 +139,7 @@ class ControlElement:
         cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enabled = cfe.enable
+        self._programming.shares = cfe.shares
         self._limits_misses = not self._programming.unfound
         # Packets of an SA that the CAM has no room for are misses, each of which is wanted.
         await self._tables.configure(cfe if self._limits_misses else replace(cfe, miss_interval=0))

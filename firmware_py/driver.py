@@ -80,6 +80,8 @@ class Driver:
         self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
+        self._written: set[tuple[int, int, int]] = set()
+        """Table, index and DFE of the entries that are not erased again."""
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
             _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
@@ -153,6 +155,16 @@ class Driver:
             for table in (_TABLE.SA, _TABLE.SOURCE):
                 for index in range(self._sizes[table]):
                     await self._erase(table, index, dfe)
+        self._forget()
+
+    async def take_back(self) -> None:
+        """Erases what this driver has written: first what leads to SAs, then they."""
+        for table, index, dfe in sorted(self._written, key=lambda entry: (entry[0] == _TABLE.SA, *entry)):
+            await self._erase(table, index, dfe)
+        self._forget()
+
+    def _forget(self) -> None:
+        capabilities = self.capabilities
         self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
         self._rules = [None] * capabilities.rules
         self._addresses = frozenset()
@@ -296,6 +308,7 @@ class Driver:
     async def _write(self, table: int, index: int, words: Sequence[int], dfe: int = 0) -> None:
         """One entry: staged from row 0 on, then the command; in one burst where the staged rows reach up to it."""
         self._check_index(table, index, dfe)
+        self._written.add((table, index, dfe))
         data, tail = _REGISTERS["table.data"], self._command(table, index, dfe=dfe, count=len(words) // rdl.ROW_WORDS)
         if len(words) == data.count:
             await self._bus.write(data.address, [*words, *tail])
@@ -306,6 +319,7 @@ class Driver:
     async def _erase(self, table: int, index: int, dfe: int = 0) -> None:
         self._check_index(table, index, dfe)
         await self._bus.write(_REGISTERS["table.index"].address, self._command(table, index, dfe=dfe, erase=1))
+        self._written.discard((table, index, dfe))
 
     def _command(self, table: int, index: int, **fields: int) -> list[int]:
         return [index, _REGISTERS["table.command"].pack({"table": table, **fields})]

@@ -96,6 +96,8 @@ class Programming:
         Of the gateway.
     enabled : int
         Bit n: DFE n may get SAs.
+    shares : tuple of int, or None
+        For each DFE its share of the SAs. None: an SA goes to the DFE that it is offered to.
     placed : dict
         SAs at work, by their identity.
     programmed : Counter of str
@@ -114,6 +116,7 @@ class Programming:
         capabilities = tables.capabilities
         self._tables, self.capabilities, self._clock = tables, capabilities, clock
         self.enabled = (1 << capabilities.dfes) - 1
+        self.shares: tuple[int, ...] | None = None
         self.placed: dict[tuple, Placed] = {}
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
@@ -124,6 +127,8 @@ class Programming:
         # The last place of the last DFE is the one that is never filled.
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
+        self._held: Counter[tuple[int, Direction]] = Counter()
+        self._down: set[int] = set()
         self._evicted = -EVICTION_SECONDS
         self.ways = Ways(tables, clock, self.programmed, lambda: {placed.route for placed in self.placed.values() if placed.route})
 
@@ -131,12 +136,13 @@ class Programming:
 
     async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, mtu: int = 0,
                     why_not: str | None = None) -> Placed:
-        """Puts ``sa`` to work: in ``dfe``, or another one if that has no room, or in software, if no DFE has, if the gateway lacks
-        something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
-        that an outbound one takes in a DFE; 0: any."""
+        """Puts ``sa`` to work: in the DFE whose turn it is by ``shares``, or else in ``dfe``, the balancer's choice, or in another one if
+        that has no room, or in software, if no DFE has, if the gateway lacks something that it needs, or for the reason ``why_not``.
+        ``mtu`` is the longest packet that an outbound one takes in a DFE; 0: any."""
         placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
-        place = None if lacking else await self._find_place(prefer=dfe)
+        self._down.discard(dfe)  # The balancer chooses only those that work.
+        place = None if lacking else await self._find_place(sa, prefer=dfe)
         self.placed[sa.identity] = placed
         if place is None:
             self._do_here(placed, lacking or NO_ROOM, SaState(sa.sequence, sa.window), wanting=not lacking)
@@ -167,7 +173,7 @@ class Programming:
             await self._add_cam(placed, await self.ways.route_of_absent())
         for key, rule in self.ways.pointing_to(dfe, index):
             await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
-        self._free[dfe].append(index)
+        self._give_place_back(placed, dfe, index)
 
     async def give_back(self, placed: Placed, mtu: int, route: Route | None) -> None:
         """Lets a DFE do an SA again that is done here. ``mtu`` as in :meth:`place`, ``route`` as in :meth:`find_by`, for an inbound one.
@@ -175,7 +181,7 @@ class Programming:
         placed.wanting, placed.beyond = True, None
         try:
             at = None if route is None else await self.ways.route(route)
-            place = await self._find_place()
+            place = await self._find_place(placed.sa)
         except TableFull as full:
             self.refusals[placed.sa] = str(full)
             return
@@ -263,7 +269,8 @@ class Programming:
     async def move(self, placed: Placed, route: Route | None) -> None:
         """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound one. Where no other DFE has
         room it is done here."""
-        target = await self._find_place(avoid=placed.dfe)
+        self._down.add(placed.dfe)
+        target = await self._find_place(placed.sa, avoid=placed.dfe)
         if target is None:
             await self.take_over(placed, NO_ROOM, wanting=True)
             return
@@ -275,7 +282,7 @@ class Programming:
             await self.find_by(placed, route)
         for key, rule in self.ways.pointing_to(*old):
             await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
-        self._free[old[0]].append(old[1])
+        self._give_place_back(placed, *old)
 
     async def remove(self, sa: Sa) -> None:
         """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at work."""
@@ -289,7 +296,7 @@ class Programming:
         if not placed.soft:
             await self._tables.stop_sa(placed.dfe, placed.index)
             await self._tables.erase_sa(placed.dfe, placed.index)
-            self._free[placed.dfe].append(placed.index)
+            self._give_place_back(placed, placed.dfe, placed.index)
 
     async def _withdraw(self, placed: Placed) -> SaState:
         """Takes an SA from its DFE; gives where it goes on. Nothing is lost meanwhile, and no number comes between: its packets come up
@@ -328,15 +335,28 @@ class Programming:
         """Gives an SA a place, and the next generation there. A packet that was classified when another SA was in this place is then none
         of this one's: it would have to wait while the place is given away 256 times."""
         placed.dfe, placed.index = place
+        self._held[placed.dfe, placed.sa.direction] += 1
         placed.generation = self._generations[place] = (self._generations[place] + 1) % GENERATIONS
         self._places[*place, placed.generation] = placed.sa
         while len(self._places) > MAX_PLACES:
             self._places.popitem(last=False)
 
-    async def _find_place(self, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
-        """A place in an enabled DFE: in ``prefer``, or the one with most room, or that of an SA that is idle. None: there is none."""
+    def _give_place_back(self, placed: Placed, dfe: int, index: int) -> None:
+        self._held[dfe, placed.sa.direction] -= 1
+        self._free[dfe].append(index)
+
+    async def _find_place(self, sa: Sa, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
+        """A place for ``sa`` in an enabled DFE, or that of an SA that is idle. None: there is none.
+
+        Inbound and outbound SAs have shares of their own, since one of each comes with every peer. Packets take turns in the balancer,
+        and not SAs: those of one peer take the same number each time, so that its choices alone would come round to the same DFE.
+        """
+        def rank(dfe):
+            turn = (self._held[dfe, sa.direction] + 1) / self.shares[dfe] if self.shares else 0
+            return dfe in self._down, turn, dfe != prefer, -len(self._free[dfe])
+
         usable = [dfe for dfe in range(len(self._free)) if dfe != avoid and self.enabled >> dfe & 1]
-        dfe = max((dfe for dfe in usable if self._free[dfe]), key=lambda dfe: (dfe == prefer, len(self._free[dfe])), default=None)
+        dfe = min((dfe for dfe in usable if self._free[dfe]), key=rank, default=None)
         if dfe is None:
             dfe = await self._evict(usable)
         return None if dfe is None else (dfe, self._free[dfe].popleft())

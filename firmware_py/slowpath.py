@@ -30,7 +30,7 @@ from spigate.firmware_py.routing import SMALLEST_MTU, Consumed, Routing, routed
 from spigate.firmware_py.sa import AH, ESP, Address, Direction, Mode, Sa
 from spigate.firmware_py.soft import icmp
 from spigate.firmware_py.soft.fragments import Reassembly, fragments
-from spigate.firmware_py.soft.identification import Identifications
+from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS, Identifications
 from spigate.firmware_py.soft.tunnel import HEADER_BYTES, keeps_whole
 from spigate.firmware_py.tables import AUDITABLE, Event, Route
 
@@ -93,7 +93,7 @@ class SlowPath:
         self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = {port: Reassembly() for port in Port}  # none takes the room of another
-        self._identifications = Identifications()
+        self._identifications = Identifications(SOFTWARE_NUMBERS)
         self._allowance, self._allowed_at = float(ERROR_BURST), clock()
         self._events: deque[tuple[Event, Sa]] = deque(maxlen=MAX_EVENTS)
         self.software: Counter[str] = Counter()

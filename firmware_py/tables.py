@@ -261,6 +261,13 @@ class CfeSettings:
             if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan <= 4094):
                 raise InputError(f"{name} must be 1 to 4094, {ANY_VLAN!r} or None, not {vlan!r}")
 
+    @property
+    def shares(self) -> tuple[int, ...] | None:
+        """For each DFE its share of the SAs, where they take turns. None: an SA goes where the balancer says, by load or by flow."""
+        return {
+            Balance.ROUND_ROBIN: (1,) * 8, Balance.WEIGHTED: tuple(max(weight, 1) for weight in (*self.weights, *(1,) * 8)[:8]),
+        }.get(self.balance)
+
 
 @dataclass(frozen=True)
 class Counters:

@@ -83,7 +83,7 @@ class Gateway(wiring.Component):
                   routes=self.routes)
         dfes = copies(platform, "dfe", lambda: Dfe(
             beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
-            engine=self.engine), self.dfes)
+            dfes=self.dfes, engine=self.engine), self.dfes)
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
         control = ControlPlane(dfes=self.dfes, reporters=self.dfes + 2, beat_bytes=self.beat_bytes, lanes=self.lanes,
                                sa_entries=self.sa_entries, sources=self.sources, cam_entries=self.cam_entries,

@@ -91,8 +91,8 @@ SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffi
     Key("ports", "a list of network, server", list_of(lambda value: SIDES[value]), "Where they come in.", list(SIDES.values()), "both"),
 ))
 GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
-    toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. Only "
-                "`flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
+    toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. SAs "
+                "take turns with `round_robin` and `weighted`. Only `flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
     Key("enable", f"a list of DFEs, 0 to {DFES - 1}", list_of(integer(0, DFES - 1)), "DFEs that get work.", list(range(DFES)), "all"),
     Key("weights", f"a list of at most {DFES} numbers, 0 to 15", _weights, "Of the DFEs, for `weighted`.", [1] * DFES, "1 each"),
     toml.number("patience", 0, 0xFFFF, "Clocks within which a DFE that has packets finishes one; otherwise its SAs move, until it does. "

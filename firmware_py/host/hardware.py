@@ -142,7 +142,7 @@ class Hardware:
     async def _leave(self) -> None:
         """Leaves a gateway behind that lets nothing pass."""
         try:
-            await self._driver.clear()
+            await self._driver.take_back()
         except BusError as error:
             log(logging.ERROR, "hardware", error=error)
 

@@ -27,8 +27,10 @@ from spigate.firmware_py.packet import (
     rewrite,
 )
 from spigate.firmware_py.punt import InjectMode, Place, Port, PuntHeader, Reason
-from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Sa, Selectors
+from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.soft.identification import DfeIdentifications
 from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.soft.tunnel import keeps_whole
 from spigate.firmware_py.tables import (
     ANY_VLAN,
     AUDITABLE,
@@ -143,6 +145,7 @@ class SoftGateway:
         self._vlans: dict[Port, int | str | None] = {}
         self._turn = 0
         self._sas: list[dict[int, Held]] = [{} for _ in range(capabilities.dfes)]
+        self._identifications = [DfeIdentifications(index, capabilities.dfes) for index in range(capabilities.dfes)]
         self._sources: list[dict[int, Source]] = [{} for _ in range(capabilities.dfes)]
         self._cam: dict[CamKey, CamEntry] = {}
         self._rules: list[Rule] = []
@@ -306,7 +309,9 @@ class SoftGateway:
 
     def _encrypt(self, arrival: _Arrival, dfe: int, rule: Rule, route: Route) -> bytes:
         soft = self._sa(dfe, rule, Direction.OUTBOUND)
-        packet = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl)
+        numbered = soft.sa.mode == Mode.TUNNEL and not keeps_whole(soft.sa, arrival.ip)
+        packet = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl,
+                                  identification=self._identifications[dfe].next() if numbered else None)
         if soft.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, rule.sa)
         return packet

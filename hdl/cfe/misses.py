@@ -1,5 +1,5 @@
 """Limits how often one unknown SPI comes up to the control element."""
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,8 @@ class MissLimiter(wiring.Component):
 
     A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the
     other, which then may be punted again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
+    For ``rows`` clocks after a reset it forgets those of before, whose times are of another count; what comes in
+    meanwhile begins no interval.
 
     Parameters
     ----------
@@ -74,10 +76,14 @@ class MissLimiter(wiring.Component):
         ]
 
         m.d.sync += self.allowed.eq(~recent & self.open)
+        forgotten = Signal(range(self._rows + 1))
+        forgets = ~forgotten[-1]
+        with m.If(forgets):
+            m.d.sync += forgotten.eq(forgotten + 1)
         m.d.comb += [
             self.done.eq(running[-1]),
-            last.key.eq(self.key), last.valid.eq(1), last.time.eq(self.time),
-            memory.read_address.eq(row), memory.write_address.eq(row), memory.write_data.eq(last),
-            memory.write_enable.eq(self.done & self.allowed),
+            last.key.eq(self.key), last.valid.eq(~forgets), last.time.eq(self.time),
+            memory.read_address.eq(row), memory.write_address.eq(Mux(forgets, forgotten[:-1], row)), memory.write_data.eq(last),
+            memory.write_enable.eq(self.done & self.allowed | forgets),
         ]
         return m

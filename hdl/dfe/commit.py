@@ -9,7 +9,7 @@ from spigate.hdl.dfe.job import LanePort
 from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.share import ReadShare
 from spigate.hdl.dfe.state import State
-from spigate.hdl.net.descriptor import Egress, Port, Reason, Report, SaState, TableWrite, Verdict
+from spigate.hdl.net.descriptor import MAX_DFES, Egress, Port, Reason, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
 
@@ -44,6 +44,8 @@ class Commit(wiring.Component):
     beat_bytes : int
     lanes : int
     sa_entries : int
+    dfes : int
+        How many DFEs the gateway has, as :class:`~spigate.hdl.dfe.identification.Identification` has it.
 
     Members
     -------
@@ -67,13 +69,13 @@ class Commit(wiring.Component):
     sent : Out(Sent)
         A clock before ``gone`` or earlier, of what was not dropped.
     index : In(4)
-        The DFE's number.
+        The DFE's number, 0 to ``dfes`` - 1.
     time : In(32)
         For ``PuntHeader``.
     """
 
-    def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int):
-        self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
+    def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int, dfes: int = MAX_DFES):
+        self._beat_bytes, self._lanes, self._sa_entries, self._dfes = beat_bytes, lanes, sa_entries, dfes
         super().__init__({
             "lane": In(LanePort()).array(lanes), "order": In(stream.Signature(range(max(lanes, 2)))),
             "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
@@ -126,7 +128,7 @@ class Commit(wiring.Component):
 
     def _decide(self, m, inspect, state, emit):
         """Has one packet at a time accounted and its header rewritten, both at the same time; then it is decided."""
-        m.submodules.rewrite = rewrite = Rewrite()
+        m.submodules.rewrite = rewrite = Rewrite(dfes=self._dfes)
         inspection = Signal(Inspection())
         task = inspection.task
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
@@ -142,7 +144,7 @@ class Commit(wiring.Component):
             account.check.eq(decrypt & control.anti_replay), account.authentic.eq(task.done.ok),
             account.count.eq(encrypt | task.done.ok & inspection.counts),
             account.bytes.eq(Mux(decrypt, inspection.content, info.total_length - Mux(control.mode, 0, info.header_words << 2))),
-            rewrite.i.payload.eq(inspection),
+            rewrite.i.payload.eq(inspection), rewrite.index.eq(self.index),
         ]
 
         reason, decided = Signal(6), Signal(6)

@@ -7,7 +7,7 @@ from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
+from spigate.hdl.net.descriptor import DFE_COUNTERS, MAX_DFES, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import ALIGN, packets
 
 
@@ -27,6 +27,8 @@ class Dfe(wiring.Component):
         SAs, a power of two, 2 or more.
     sources : int
         Sources that may speak in the clear.
+    dfes : int
+        How many of them the gateway has: their IPv4 identifications differ.
     engine : callable
         Makes the crypto engine of a lane: a component with an ``EngineSignature``.
 
@@ -58,13 +60,15 @@ class Dfe(wiring.Component):
     wiping : Out(1)
         Something of an SA that was erased, or of its packets, is still here.
     index : In(4)
-        This DFE's number.
+        This DFE's number, 0 to ``dfes`` - 1.
     time : In(32)
         For ``PuntHeader``.
     """
 
-    def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int = 256, sources: int = 16, engine=CompactEngine):
-        self._beat_bytes, self._lanes, self._sa_entries, self._sources, self._engine = beat_bytes, lanes, sa_entries, sources, engine
+    def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int = 256, sources: int = 16, dfes: int = MAX_DFES,
+                 engine=CompactEngine):
+        self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
+        self._sources, self._dfes, self._engine = sources, dfes, engine
         super().__init__({
             "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
             "busy": Out(1), "gone": Out(1),
@@ -78,7 +82,7 @@ class Dfe(wiring.Component):
         m = Module()
         m.submodules.fill = fill = Fill(beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries, sources=self._sources,
                                         engine=self._engine)
-        m.submodules.commit = commit = Commit(beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries)
+        m.submodules.commit = commit = Commit(beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries, dfes=self._dfes)
         wiring.connect(m, wiring.flipped(self.i), fill.i)
         wiring.connect(m, wiring.flipped(self.info), fill.info)
         for at in range(self._lanes):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto.interface import Auth, Cipher
 from spigate.hdl.csr import rdl
+from spigate.hdl.dfe.identification import Identification
 from spigate.hdl.dfe.inspect import Inspection
 from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.headers import ESP, ESP_PROTOCOL, IPV4
@@ -29,9 +30,9 @@ class Rewrite(wiring.Component):
     """Makes the IP header for a packet that was inspected, and is not dropped or punted.
 
     ============================== ==========================================================================================
-    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification from the
-                                   sequence number (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses
-                                   from the SA
+    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification of this
+                                   DFE's sequence (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses from
+                                   the SA
     ENCRYPT, transport             own: total length, protocol 50
     DECRYPT, tunnel                inner: ECN as RFC 6040 has it, TTL
     DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
@@ -41,18 +42,27 @@ class Rewrite(wiring.Component):
     TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The
     checksum of a header that is kept is mended (RFC 1624, equation 3).
 
+    Parameters
+    ----------
+    dfes : int
+        As :class:`~spigate.hdl.dfe.identification.Identification` has it.
+
     Members
     -------
     i : In(stream of Inspection)
         Stays as it is, and is taken, when ``o`` is taken.
     o : Out(stream of Rewritten)
+    index : In(4)
+        The DFE's number.
     """
 
-    i: In(stream.Signature(Inspection()))
-    o: Out(stream.Signature(Rewritten()))
+    def __init__(self, *, dfes: int):
+        self._dfes = dfes
+        super().__init__({"i": In(stream.Signature(Inspection())), "o": Out(stream.Signature(Rewritten())), "index": In(4)})
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.numbers = numbers = Identification(dfes=self._dfes)
         inspection = self.i.payload
         job = inspection.task.done.job
         info, control = job.info, job.control
@@ -81,7 +91,10 @@ class Rewrite(wiring.Component):
         # The new header but for its checksum.
         tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
         dont_fragment, identification = Signal(), Signal(16)
-        m.d.comb += identification.eq(Mux(dont_fragment, 0, job.sequence[:16]))
+        m.d.comb += [
+            numbers.index.eq(self.index), numbers.take.eq(self.i.ready & fresh & ~dont_fragment),
+            identification.eq(Mux(dont_fragment, 0, numbers.number)),
+        ]
         with m.Switch(control.df):
             with m.Case(DontFragment.CLEAR):
                 m.d.comb += dont_fragment.eq(0)

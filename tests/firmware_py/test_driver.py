@@ -320,6 +320,31 @@ def test_clears_every_entry_of_every_table():
     with_driver(check)
 
 
+def test_takes_back_what_it_has_written_and_what_leads_to_an_sa_first():
+    async def check(driver, bus):
+        await driver.configure(CfeSettings(own=frozenset({ip_address("192.0.2.1")})))
+        rule = Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS)
+        await driver.add_rule(rule)
+        await driver.remove_rule(rule)
+        await driver.write_sa(1, 200, GCM, None)
+        await driver.write_sa(0, 3, GCM, None)
+        await driver.stop_sa(0, 3)
+        await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 200, 3))
+        await driver.write_route(3, Route(Port.SERVER))
+        await driver.write_source(1, 2, Source(ip_network("10.0.0.0/8"), frozenset({Port.NETWORK})))
+        tables = Entries(bus)
+        count = len(tables.update())
+        at = len(bus.bursts)
+        await driver.take_back()
+        assert not tables.update()
+        assert len(bus.bursts) - at == count == 6
+        assert [REGISTERS["table.command"].unpack(words[-1])["table"] for _, words in bus.bursts[-2:]] == [Table.SA] * 2
+        await driver.take_back()
+        assert len(bus.bursts) - at == count
+
+    with_driver(check)
+
+
 class Clock(MemoryBus):
     """A bus whose time goes on with every access, and with it the count of clocks in which DFE 1 is busy.
 

@@ -12,6 +12,7 @@ from spigate.firmware_py.punt import Port
 from spigate.firmware_py.routing import PATH_MTU_AGE_S
 from spigate.firmware_py.sa import Df, Direction
 from spigate.firmware_py.settings import Settings
+from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS
 from spigate.firmware_py.tables import GATEWARE, SOFTWARE
 from tests.firmware_py.test_slowpath import OUT, SELF, bench, network_frame, outgoing, policy, sa, server_frame, template
 
@@ -90,14 +91,15 @@ def test_only_about_packets_that_an_sa_here_has_made(what):
 # Identification
 
 
+@pytest.mark.parametrize("small", [{}, {"sa_entries": 2, "dfes": 1}], ids=["DFEs", "DFE and software"])
 @pytest.mark.parametrize("count", [2, 3])
-def test_sas_between_the_same_two_addresses_share_a_sequence_of_identifications(count):
+def test_sas_between_the_same_two_addresses_share_no_identification(count, small):
     """RFC 6864 4.3: with DF clear none comes again among packets of one source, destination and protocol."""
     sas = [sa(0x1001 + n, Direction.OUTBOUND, df=Df.CLEAR, reqid=n + 1) for n in range(count)]
     policies = [replace(policy(OUT, templates=[template(OUT, reqid=n + 1)]), priority=n, selectors=replace(
         policy(OUT).selectors, protocol=17, destination_ports=(2000 + n,) * 2)) for n in range(count)]
-    made = bench(sas, policies)
-    numbers = Counter()
+    capabilities = replace(GATEWARE, **small)
+    made, numbers = bench(sas, policies, capabilities), Counter()
     for _ in range(20):
         for n in range(count):
             for frame in made.feed(Port.SERVER, server_frame(outgoing(dport=2000 + n)))[0]:
@@ -105,6 +107,8 @@ def test_sas_between_the_same_two_addresses_share_a_sequence_of_identifications(
                 assert not ip.dont_fragment
                 numbers[ip.identification] += 1
     assert len(numbers) == 20 * count and numbers.most_common(1)[0][1] == 1
+    places = capabilities.dfes * capabilities.sa_entries - 1  # one is kept empty
+    assert sum(number <= SOFTWARE_NUMBERS for number in numbers) == 20 * max(0, count - places), "which of them software made"
 
 
 def test_fragments_made_here_are_numbered_as_the_packet_was():

@@ -219,3 +219,38 @@ def test_places_are_given_back():
         again = [asyncio.run(programming.place(replace(one, spi=0x3000 + n), 0)) for n in range(4)]
         assert [bool(each.soft) for each in again] == [False, False, False, True], "one place is never filled"
         assert asyncio.run(programming.ways.route(Route(Port.NETWORK))) == 0
+
+
+def spread(shares, offers, *, sas=12, dfes=3, broken=()):
+    """How many inbound and outbound SAs each DFE gets that are offered to ``offers`` in turn. DFEs in ``broken`` lost an SA before."""
+    programming = Programming(Tables(replace(GATEWARE, dfes=dfes)))
+    programming.shares = shares
+
+    async def run():
+        for dfe in broken:
+            await programming.move(await programming.place(sa(0x100 + dfe), dfe, [SELECTORS]), ROUTE)
+        at = 0
+        for number in range(sas):
+            for direction in (Direction.INBOUND, Direction.OUTBOUND):
+                await programming.place(sa(0x1000 + 2 * number + direction, direction), offers[at % len(offers)], [SELECTORS])
+                at += 1
+
+    asyncio.run(run())
+    return [[sum(placed.dfe == dfe and placed.sa.direction == direction and placed.sa.spi >= 0x1000 for placed in programming.placed.values())
+             for dfe in range(dfes)] for direction in (Direction.INBOUND, Direction.OUTBOUND)]
+
+
+@pytest.mark.parametrize("offers", [[1], [0, 1], [2, 0, 1], [0, 0, 1]])
+def test_sas_take_turns_whatever_turns_packets_take(offers):
+    """The packets of one new SA may take as many turns in the balancer as there are DFEs."""
+    assert spread((1,) * 8, offers) == [[4] * 3] * 2
+    assert spread((1, 2, 3), offers) == [[2, 4, 6]] * 2
+
+
+def test_without_shares_an_sa_goes_where_it_is_offered():
+    assert spread(None, [1]) == [[0, 12, 0]] * 2
+
+
+def test_a_dfe_that_broke_down_gets_none_until_it_is_offered_again():
+    assert [found[0] for found in spread((1,) * 8, [1, 2], broken=[0])] == [0, 0]
+    assert all(abs(found[0] - 4) <= 1 for found in spread((1,) * 8, [1, 2, 0], broken=[0]))

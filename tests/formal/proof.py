@@ -19,12 +19,16 @@ _INVARIANT = re.compile(r'  attribute \\src [^\n]*\n  cell \$check [^\n]*\n    p
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault put into the gateware: in the source of ``module``, ``old`` (found there exactly once) becomes ``new``."""
+    """A fault put into the gateware: in the source of ``module``, ``old`` (found there exactly once) becomes ``new``.
+
+    It is caught by a run from reset. Where that would be too long to be found, ``deep``, the induction has to break on it: it held without.
+    """
 
     what: str
     module: str
     old: str
     new: str
+    deep: bool = False
 
     @contextlib.contextmanager
     def applied(self):

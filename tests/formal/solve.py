@@ -71,9 +71,9 @@ def prepare(proof: Proof, folder: Path, mutation: Mutation | None = None) -> Non
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.il").write_text(proof.rtlil(mutation))
-    induction = proof.unbounded and mutation is None
+    induction = proof.unbounded and (mutation is None or mutation.deep)
     (folder / "proof.sby").write_text(CONFIGURATION.format(
-        mode="prove" if induction else "bmc", depth=proof.search if mutation else proof.depth, engine=proof.engine,
+        mode="prove" if induction else "bmc", depth=proof.depth if induction or not mutation else proof.search, engine=proof.engine,
         file=(folder / "top.il").resolve()))
 
 
@@ -98,6 +98,8 @@ def search(folder: Path, timeout: float = 1200) -> Verdict:
         return Verdict(True, seconds)
     if "DONE (FAIL" in text:
         return Verdict(False, seconds, "; ".join(broken))
+    if "Temporal induction failed" in text and broken:
+        return Verdict(False, seconds, f"by induction: {'; '.join(broken)}")
     last = "; ".join(broken) or next((line for line in reversed(text.splitlines()) if "ERROR" in line), text[-300:])
     return Verdict(None, seconds, f"not settled: {last}")
 

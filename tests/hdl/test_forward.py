@@ -58,7 +58,9 @@ class Bench:
     def _sink(self, port, pause):
         async def sink(ctx):
             while True:
-                self.received[port].append(await take_packet(ctx, getattr(self.block, OUTPUTS[port]), pause, trimmed=True))
+                stream = getattr(self.block, OUTPUTS[port])
+                # What goes around stays inside: only ports that someone can see are trimmed.
+                self.received[port].append(await take_packet(ctx, stream, pause, trimmed=port is not Port.RECIRCULATE))
         return sink
 
     def _depth(self, pause):

@@ -59,7 +59,8 @@ class Erased:
             if len(self.out[port]) >= count:
                 return
             await self.board.clocks(100)
-        raise AssertionError(f"{len(self.out[port])} of {count} frames came at the {port} port")
+        counters = await self.driver.counters()
+        raise AssertionError(f"{len(self.out[port])} of {count} frames came at the {port} port, dropped: {counters.drops}")
 
 
 def packet(flow, number, rng):
@@ -158,7 +159,7 @@ async def erasing_harms_nobody(dut):
                 plain = packet(flow, number, rng)
                 sent[id(tunnels)].append(plain)
                 await port.send(tunnels.frame(number, plain))
-                while board.network.sent + board.server.sent - sum(map(len, erased.out.values())) > 6 * erased.dfes:
+                while board.network.sent + board.server.sent - sum(map(len, erased.out.values())) > 4 * erased.dfes:
                     await board.clocks(50)
             number += 1
 

@@ -9,7 +9,11 @@ from spigate.firmware_py.host import logs
 from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.ike.events import Datagram, InstallSa, Socket
 from spigate.firmware_py.ike.pad import Pad
+from spigate.firmware_py.sa import Lifetime
 from tests.firmware_py.ike.network import Host, Network, child, pair, peer, reverse
+from tests.firmware_py.ike.raw import connected
+
+CHILD = child(soft=Lifetime(seconds=100), hard=Lifetime(seconds=1000), jitter=0)
 
 
 class Plane:
@@ -55,15 +59,15 @@ class Link:
 
 @pytest.fixture
 def daemon():
-    """B's, opposite a simulated A. ``daemon.hear(datagrams)``: they come at once, and what goes is returned. ``daemon.log``: what was
-    logged."""
+    """B's, opposite a simulated A. ``daemon.hear(datagrams)``: they come at once, and what goes is returned. ``daemon.later(seconds)``:
+    so much time passes for its loop, likewise. ``daemon.log``: what was logged."""
     logs.set_up("text", "INFO")
     logs.LOG.handlers[0].setStream(io.StringIO())
     network, a, b = pair()
-    config = SimpleNamespace(pad=Pad([peer("a", "b", "a", address=None, local_address=None, children=(reverse(child()),))]),
+    config = SimpleNamespace(pad=Pad([peer("a", "b", "a", address=None, local_address=None, dpd_seconds=None, children=(reverse(CHILD),))]),
                              settings=None, control=None, metrics_port=0)
     made = Daemon(config, Plane)
-    made._loop = asyncio.new_event_loop()
+    made._loop = loop = asyncio.new_event_loop()
     made._control, link = SimpleNamespace(tell=lambda row: None), Link()
     made._udp = {(4, 500): link, (4, 4500): link}
 
@@ -73,7 +77,16 @@ def daemon():
         went, link.went = link.went, []
         return went
 
-    made.hear, made.network, made.a, made.log = hear, network, a, logs.LOG.handlers[0].stream.getvalue
+    def later(seconds: float) -> list[Datagram]:
+        now = loop.time() + seconds
+        loop.time = lambda: now
+        for _ in range(3):  # a timer that is due may ask for the next one
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        went, link.went = link.went, []
+        return went
+
+    made.hear, made.later, made.network, made.a, made.log = hear, later, network, a, logs.LOG.handlers[0].stream.getvalue
     yield made
     made._loop.close()
 
@@ -123,6 +136,31 @@ def test_an_sa_that_cannot_be_installed_is_no_sa(daemon):
     handshake(daemon)
     assert not any(ike.children for ike in daemon._endpoint.ikes) and daemon._timer is not None
     assert "RuntimeError" in daemon.log()
+
+
+@pytest.mark.parametrize("breaks", ["ike", "output"])
+def test_a_timer_that_breaks_stops_none_and_loses_nothing(daemon, monkeypatch, breaks):
+    """Audit s20: in the loop's own timer. One of two IKE SAs meets an exception where its child SA is to be rekeyed, or in what it then wants
+    of the data plane; the other one asks its peer at the same moment, and the loop's timer is set again."""
+    one, other = (connected(daemon._endpoint, daemon._loop.time(), port=port) for port in (501, 502))
+    [first] = [each for each in daemon._endpoint.ikes if each.spi_i == one.spi_i]
+    daemon._settle()
+    honest = type(first).rekey_child
+
+    def rekey_child(ike, child_, now):
+        if ike is not first:
+            return honest(ike, child_, now)
+        if breaks == "ike":
+            raise ValueError("nobody expected it")
+        daemon._plane.refuses.add("RemoveSa")
+        return child_.end(now, "for the test")
+
+    monkeypatch.setattr(type(first), "rekey_child", rekey_child)
+    asked = daemon.later(200)
+    assert any(each.data[:8] == other.spi_i for each in asked), "the other's request is on its way"
+    assert ("ValueError" if breaks == "ike" else "RuntimeError") in daemon.log()
+    assert daemon._timer.when() > daemon._loop.time() and not daemon._timer.cancelled()
+    assert any(each.data[:8] == other.spi_i for each in daemon.later(30)), "and is repeated"
 
 
 def test_strangers_fill_no_log(daemon):

@@ -102,17 +102,18 @@ class RawInitiator:
                      if isinstance(each, Datagram) and Header.parse(each.data).response), None)
 
     def auth(self, now: float, *more: Payload, identity: IdI = NAME, secret: bytes = SECRET.secret, spi: bytes = b"\0\0\1\1",
-             traffic=TRAFFIC, childless: bool = False) -> Message | None:
-        """IKE_AUTH with a secret."""
+             traffic=TRAFFIC, childless: bool = False, ts: tuple[Payload, ...] = ()) -> Message | None:
+        """IKE_AUTH with a secret. ``ts``: traffic selectors that no ``traffic`` says."""
         octets = authentication.signed_octets(self.request, self.nr, self.suite.prf, self.keys.pi, identity)
         offer = () if childless else (SecurityAssociation(proposals.offer(FAST_ESP, spi, key_exchange=False)),
-                                      *selectors.payloads((traffic,)))
+                                      *(ts or selectors.payloads((traffic,))))
         return self.ask(now, ExchangeType.IKE_AUTH, identity, authentication.psk_auth(secret, self.suite.prf, octets), *offer, *more)
 
-    def create(self, now: float, spi: int, *more: Payload, esp=FAST_ESP, ke: tuple[Payload, ...] = ()) -> Message | None:
+    def create(self, now: float, spi: int, *more: Payload, esp=FAST_ESP, ke: tuple[Payload, ...] = (),
+               ts: tuple[Payload, ...] = ()) -> Message | None:
         """CREATE_CHILD_SA for one child."""
         return self.ask(now, ExchangeType.CREATE_CHILD_SA, *more, SecurityAssociation(proposals.offer(esp, spi.to_bytes(4))),
-                        Nonce(_RANDOM.randbytes(32)), *ke, *selectors.payloads((TRAFFIC,)))
+                        Nonce(_RANDOM.randbytes(32)), *ke, *(ts or selectors.payloads((TRAFFIC,))))
 
     def rekey_ike(self, now: float) -> None:
         """Replaces the IKE SA, and never deletes the old one."""

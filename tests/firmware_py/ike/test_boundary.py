@@ -4,11 +4,12 @@ import pytest
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike import children, endpoint, ike_sa
 from spigate.firmware_py.ike.boundary import Boundary, where
-from spigate.firmware_py.ike.events import EventKind, InstallSa, MoveSa
+from spigate.firmware_py.ike.events import Datagram, InstallSa, MoveSa
 from spigate.firmware_py.ike.payloads import Delete
 from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
 from spigate.firmware_py.ike.strangers import PER_PERIOD
-from tests.firmware_py.ike.network import child, joined, pair
+from spigate.firmware_py.sa import Lifetime
+from tests.firmware_py.ike.network import child, joined, pair, reverse
 from tests.firmware_py.ike.raw import RawInitiator, connected, events, gateway
 
 
@@ -45,21 +46,25 @@ def test_flood_of_them_is_told_of_a_few_times(monkeypatch):
 
 def test_timer_stops_no_other(monkeypatch):
     """One IKE SA's soft limit breaks; the other's is met in the same tick (audit s20)."""
-    network, a, b = pair()
-    a.initiate("b")
-    network.run(5)
-    first = b.standing[0]
-    a.endpoint._plans.clear()
-    for each in a.standing:
-        each.close(network.now, EventKind.IKE_DOWN, "for the test")
-    a.settle()
-    a.initiate("b")
-    network.run(5)
-    honest = ike_sa.IkeSa.rekey_child
-    monkeypatch.setattr(ike_sa.IkeSa, "rekey_child", lambda self, child_, now: broken() if self is first else honest(self, child_, now))
-    network.run(3700)
-    assert first.state.name == "GONE"
-    assert a.kinds()["child-rekeyed"] and joined(a, b) and len(b.plane.inbound) == 1
+    endpoint_ = gateway(children=(reverse(child(soft=Lifetime(seconds=100), jitter=0)),))
+    one, other = connected(endpoint_, port=501), connected(endpoint_, port=502)
+    honest, broke = ike_sa.IkeSa.rekey_child, []
+
+    def rekey_child(self, child_, now):
+        if self.spi_i != one.spi_i:
+            return honest(self, child_, now)
+        broke.append(now)
+        return broken()
+
+    monkeypatch.setattr(ike_sa.IkeSa, "rekey_child", rekey_child)
+    endpoint_.tick(99)
+    assert not broke and not endpoint_.take()
+    endpoint_.tick(100)
+    outputs = endpoint_.take()
+    [ike], [request] = endpoint_.ikes, other.requests([each for each in outputs if isinstance(each, Datagram)])
+    assert broke == [100] and events(outputs, "internal-error")
+    assert ike.spi_i == other.spi_i and request.exchange == ExchangeType.CREATE_CHILD_SA
+    assert endpoint_.next_timer > 100, "the next is waited for"
 
 
 def test_restart_that_breaks_is_tried_again(monkeypatch):

@@ -3,7 +3,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from spigate.firmware_py.soft.identification import Identifications
+from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS, Identifications
 
 A, B, C = (ip_address(f"192.0.2.{last}") for last in (1, 2, 3))
 A_6, B_6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
@@ -12,6 +12,11 @@ A_6, B_6 = ip_address("2001:db8::1"), ip_address("2001:db8::2")
 def test_ipv4_takes_all_but_zero_before_one_comes_again():
     made = Identifications()
     assert {made.next(A, B) for _ in range(0xFFFF)} == set(range(1, 0x10000))
+
+
+def test_beside_dfes_software_has_a_share():
+    made = Identifications(SOFTWARE_NUMBERS)
+    assert {made.next(A, B) for _ in range(8191)} == set(range(1, 8192))
 
 
 @pytest.mark.parametrize("source, destination", [(A, B), (A_6, B_6)])

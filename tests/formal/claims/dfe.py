@@ -84,8 +84,8 @@ class AnyState(wiring.Component):
 class AnyRewrite(wiring.Component):
     """Stands for :class:`Rewrite`: a header, any, after a while; taken together with its input."""
 
-    def __init__(self):
-        model = Rewrite()
+    def __init__(self, *, dfes: int):
+        model = Rewrite(dfes=dfes)
         model._MustUse__silence = True
         super().__init__(model.signature)
 

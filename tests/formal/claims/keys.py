@@ -36,8 +36,9 @@ class SameEvents(wiring.Component):
        mutations=(
            Mutation("a read gives what was written last", BANK, "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(0)",
                     "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(bus.write_data)"),
-           Mutation("the time tells what goes to the tables", CONTROL, "bank.time.eq(self.time), bank.healthy", "bank.time.eq(self.time ^ window.o.payload.data[:32]), bank.healthy"),
-           Mutation("an error tells a bit", WINDOW, "self.bad_table.eq(unknown)", "self.bad_table.eq(unknown ^ read.data[0])"),
+           Mutation("the time tells what goes to the tables", CONTROL, "bank.time.eq(self.time), bank.healthy", "bank.time.eq(self.time ^ window.o.payload.data[:32]), bank.healthy",
+                    deep=True),
+           Mutation("an error tells a bit", WINDOW, "self.bad_table.eq(unknown)", "self.bad_table.eq(unknown ^ read.data[0])", deep=True),
        ))
 def keys(bench: Bench) -> None:
     """Two copies with the same inputs but for data written to ``table.data``: all their registers are equal but those that

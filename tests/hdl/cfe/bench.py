@@ -103,6 +103,8 @@ class Run:
 
     async def tables(self, ctx):
         cfe = self.cfe
+        if "miss_interval" in self.control:
+            await ctx.tick().repeat(256)  # until the misses from before the reset are forgotten
         for index, route in self.routes.items():
             await put(ctx, cfe.tables, writes("route", index, **route))
         for index, rule in enumerate(self.rules):

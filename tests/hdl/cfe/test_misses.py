@@ -1,4 +1,5 @@
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 
 from spigate.hdl.cfe.misses import MissLimiter
 from tests.hdl.streams import simulate
@@ -10,6 +11,7 @@ def run(script, *, interval=0, rows=256):
     async def testbench(ctx):
         ctx.set(limiter.interval, interval)
         ctx.set(limiter.open, 1)
+        await ctx.tick().repeat(rows)  # in which it forgets
         await script(ctx, limiter)
 
     async def clock(ctx):
@@ -88,6 +90,29 @@ def test_what_finds_no_room_begins_no_interval():
         assert not await ask(ctx, limiter, spi=0x1000)
 
     run(script, interval=100_000)
+
+
+def test_a_reset_ends_all_intervals():
+    """The clock counts from 0 again, and the control element after it has seen nothing. Each row is tried, some of them by several keys."""
+    again, limiter = Signal(), MissLimiter(rows=4)
+    keys = range(0x1000, 0x1010)
+
+    async def testbench(ctx):
+        ctx.set(limiter.interval, 100_000)
+        ctx.set(limiter.open, 1)
+        await ctx.tick().repeat(4)
+        ctx.set(limiter.time, 1000)
+        assert all([await ask(ctx, limiter, spi=spi) for spi in keys])
+        assert sum([await ask(ctx, limiter, spi=spi) for spi in reversed(keys)]) <= len(keys) - 4
+        ctx.set(again, 1)
+        await ctx.tick()
+        ctx.set(again, 0)
+        await ctx.tick().repeat(4)
+        ctx.set(limiter.time, 2000)
+        for spi in keys:  # each alone: the last that came has its row
+            assert await ask(ctx, limiter, spi=spi)
+
+    simulate(ResetInserter(again)(limiter), testbench)
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")

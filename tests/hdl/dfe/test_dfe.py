@@ -167,6 +167,7 @@ def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
                for size in (0, 1, 2, 3, 18, 41, 200, 1300) for index in range(len(sas))]
     played = play(shape, tmp_path, [write for index, peer in enumerate(sas) for write in entry(index, peer)], packets, range(len(sas)))
     assert len(played.frames) == len(packets) and not played.reports
+    identifications = []
     for at, ((frame, port, _), (clear_frame, info)) in enumerate(zip(played.frames, packets, strict=True)):
         peer, sequence = sas[at % len(sas)], 0x1_0001 + at // len(sas)
         counted = IP(clear_frame[16:16 + info["total_length"]])
@@ -177,10 +178,13 @@ def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
         number_seen, iv, text = peer.open(frame[36:])
         assert (number_seen, iv) == (sequence, peer.nonce(sequence))
         assert text == trailer(packet if peer.tunnel else packet[20:], 4 if peer.tunnel else 17, peer.suite.block)
-        expected = IP(src="192.0.2.1", dst="198.51.100.2", ttl=64, id=sequence & 0xffff) if peer.tunnel else IP(packet[:20])
+        expected = IP(src="192.0.2.1", dst="198.51.100.2", ttl=64, id=outer.id) if peer.tunnel else IP(packet[:20])
         expected.proto, expected.len = 50, len(frame) - 16
         del expected.chksum
+        identifications += [outer.id] if peer.tunnel else []
         assert frame[:36] == ETHERNET + bytes(expected) and port == Port.NETWORK and outer.len == len(frame) - 16
+    # All tunnels between the same two addresses, with DF clear (RFC 6864 4.3).
+    assert len(set(identifications)) == len(identifications) > 40
     sizes = sum(28 + size for size in (0, 1, 2, 3, 18, 41, 200, 1300))
     assert played.states == [(0x1_0008, 0, sizes - (0 if peer.tunnel else 8 * 20), 8) for peer in sas]
 
