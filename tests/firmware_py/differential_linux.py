@@ -33,14 +33,15 @@ from tests.firmware_py.foreign_esp import opened
 from tests.firmware_py.fuzzing import main
 from tests.firmware_py.ike.hosts import KERNEL, Uml, need
 from tests.firmware_py.linux_words import DEVICES, commands, policy_words, state_words
-from tests.firmware_py.linux_world import IN_IP, Case, Change, LinuxWorld
+from tests.firmware_py.linux_world import DIRECTED, IN_IP, Case, Change, LinuxWorld
 
 CASES, BATCH = 300, 8
 """In a world; worlds that are told to Linux at once."""
 MODULES = ("tun", "sch_ingress", "cls_matchall", "cls_fw", "cls_flower", "act_skbedit", "act_ct")
 PROTOCOLS = (1, 6, 17, 47, 132)
 """That the host hears."""
-NOBODY, BROADCASTS = [*map(ip_network, ("0.0.0.0/8", "240.0.0.0/4"))], {*map(ip_address, ("255.255.255.255", "10.2.0.255"))}
+NOBODY = [*map(ip_network, ("0.0.0.0/8", "240.0.0.0/4"))]
+BROADCASTS = {ip_address("255.255.255.255"), DIRECTED}
 PAUSE, LONG_PAUSE = 0, 0.005
 """Seconds between steps; the long one is for what seems to differ."""
 
@@ -188,8 +189,8 @@ def plane(trial: Trial) -> list[Counter | None]:
 
     def forwarded(packet: bytes) -> list[tuple[str, bytes]]:
         source, destination, length = ip_address(packet[12:16]), ip_address(packet[16:20]), int.from_bytes(packet[2:4])
-        strange = any(address.is_loopback or address.is_unspecified or address.is_multicast or address in BROADCASTS for address in (source, destination))
-        if strange or source in LOCAL or checksum(packet[:4 * (packet[0] & 15)]) or len(packet) < length:
+        strange = any(address.is_loopback or address.is_unspecified or address.is_multicast for address in (source, destination))
+        if strange or destination in BROADCASTS or source in LOCAL or checksum(packet[:4 * (packet[0] & 15)]) or len(packet) < length:
             return []
         packet = packet[:length]
         if destination in LOCAL:
@@ -229,7 +230,7 @@ OURS = {"gateware": lambda trial: asyncio.run(gateway(trial)), "software": lambd
 
 
 def reason(name: str, case: Case, linux: Counter, own: Counter) -> str | None:
-    """Why a difference is meant; None: it is not. All but the last two are about what Linux lets pass and the gateway does not."""
+    """Why a difference is meant; None: it is not. All but the last three are about what Linux lets pass and the gateway does not."""
     if not own and case.action == "discard" and any(sa.mode == Mode.TRANSPORT for sa in case.through):
         return "transport mode that no policy asks for"  # Linux takes it for clear; RFC 4301 5.2 step 4: it must be what policy says
     if "pieces" in case.kind and case.through and not case.later and pieces_of(own, linux):
@@ -237,11 +238,13 @@ def reason(name: str, case: Case, linux: Counter, own: Counter) -> str | None:
     if name == "plane" and not own and len(case.through) > 1:
         return "an SA in another one"  # the device takes off one layer, as IKE makes them
     source, destination = case.flow[:2]
-    if not own and (any(address in network for address in (source, destination) for network in NOBODY) or destination in BROADCASTS):
+    if not own and (any(address in network for address in (source, destination) for network in NOBODY) or destination == DIRECTED):
         return "an address of nobody"  # RFC 1812 5.3.7, 4.2.2.11, 5.3.5; Linux takes 0/8 and 240/4 for addresses
     if not linux and len(case.through) > 1 and OUTCOMES[case.action] == outcome(own):
         # Linux wants one policy to name all SAs; RFC 4301 appendix E has an entry for each layer, and both were asked.
         return "a layer of its own policy"
+    if destination == DIRECTED and OUTCOMES[case.action] == outcome(own) == "protected":
+        return "a broadcast to a network"  # Linux takes it for itself; RFC 4301 4.4.1.1 has broadcasts in selectors
     if not linux and destination.is_multicast and OUTCOMES[case.action] == outcome(own):
         return "multicast"  # Linux wants multicast routes, which RFC 4301 says nothing of; the gateway goes by policy and route
     return None

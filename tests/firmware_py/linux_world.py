@@ -19,7 +19,9 @@ IN_IP, DUMMY = 4, 59
 """ESP's next header in tunnel mode, and of a dummy packet (RFC 4303 2.6)."""
 SHAPES = {"pieces": 10, "padded": 3, "options": 3, "source route": 2, "wrong checksum": 2, "cut off": 2}
 """What a packet may be besides, and how often; none of it in transport mode."""
-STRANGE = [*map(ip_address, ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.1.1", "224.0.0.5", "239.1.1.1", "240.0.0.1", "255.255.255.255", "10.2.0.255"))]
+STRANGE = [*map(ip_address, ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "169.254.1.1", "224.0.0.5", "239.1.1.1", "240.0.0.1", "255.255.255.255"))]
+DIRECTED = ip_address("10.2.0.255")
+"""A broadcast of the servers' network."""
 FOREIGN = ip_address("198.51.100.77")
 """Who has no SA."""
 
@@ -121,7 +123,7 @@ class LinuxWorld(World):
             elif ports and destination not in LOCAL and draw.random() < 0.05:
                 ports = (500, draw.choice((500, 4500)))
             if (sa is None or sa.mode == Mode.TUNNEL) and draw.random() < 0.03:
-                source, destination = draw.choice(((draw.choice(STRANGE), destination), (source, draw.choice(STRANGE))))
+                source, destination = draw.choice(((draw.choice(STRANGE), destination), (source, draw.choice((*STRANGE, DIRECTED)))))
             if source != destination and source not in LOCAL:
                 return ingress, (source, destination, protocol, ports), sa
 
