@@ -82,14 +82,15 @@ async def floods(dut):
         own=frozenset({OURS})))
     flooded = Tunnels("cbc128-sha1", Direction.INBOUND)
     await flooded.write(driver)
-    # An SA of each other DFE, from the server port to the network port; of the only one, where there is no other.
-    probes = [Tunnels("gcm128", Direction.OUTBOUND, first=at, dfes=dfes) for at in range(1, max(dfes, 2))]
-    for tunnels in probes:
+    # SAs of each other DFE, by the port at which their packets come in; of the only one, where there is no other.
+    probes = {name: [Tunnels("gcm128", direction, first=turn * dfes + at, dfes=dfes) for at in range(1, max(dfes, 2))]
+              for turn, (name, direction) in enumerate((("server", Direction.OUTBOUND), ("network", Direction.INBOUND)))}
+    for tunnels in (*probes["server"], *probes["network"]):
         await tunnels.write(driver)
     await driver.add_cam(CamEntry(CamKey(OURS, 0xFFFF), 0, 200, 1))
     await driver.write_source(0, 0, Source(ANY_IPV4.source, frozenset({Port.SERVER})))
-    arrived, ike_came = {}, []
-    board.network_out.on_arrival = lambda arrival: arrived.setdefault("probe", []).append(arrival)
+    arrived, ike_came = {"network": [], "server": []}, []
+    board.network_out.on_arrival, board.server_out.on_arrival = arrived["server"].append, arrived["network"].append
 
     def up(arrival):
         header, frame = unpack_punt(arrival.frame)
@@ -102,8 +103,10 @@ async def floods(dut):
     serial = 0
 
     async def measure(junk, port, probing):
-        """IKE and packets of the other DFEs at both ports in turn, while ``junk`` comes in at one."""
+        """While ``junk`` comes in at one port: IKE at both, and packets of the other DFEs at the other one, in turn. What a port has in
+        front of it is its own, so these are timed only where no port is flooded beyond its line."""
         nonlocal serial
+        other = "server" if port == "network" else "network"
         stop, sent, waits, ike_sent, ike_before = [], [0], [], 0, len(ike_came)
 
         async def flood():
@@ -122,21 +125,19 @@ async def floods(dut):
         await board.clocks(given["lead"])
         board.punt.pause(PACE)
         for number in range(probing):
-            at = "server" if port == "network" or number % 2 else "network"
-            # What a port has in front of it is its own: packets through other DFEs come in at the other one.
-            if port == "network" and number % 2:
-                tunnels = probes[number // 2 % len(probes)]
-                before = len(arrived.get("probe", []))
-                await board.server.send(tunnels.frame(0, tunnels.clear(64, serial)))
-                started, serial = board.cycle, serial + 1
+            if number % 3 == 2 and given["line"]:
+                tunnels, came = probes[other][number // 3 % len(probes[other])], arrived[other]
+                before, started = len(came), board.cycle
+                await sources[other].send(tunnels.frame(serial, tunnels.clear(64, serial)))
+                serial += 1
                 for _ in range(given["patience"] // 50):
-                    if len(arrived.get("probe", [])) > before:
+                    if len(came) > before:
                         break
                     await board.clocks(50)
-                assert len(arrived["probe"]) == before + 1, "a packet of another DFE is lost"
-                waits.append(arrived["probe"][-1].last - started)
+                assert len(came) == before + 1, "a packet of another DFE is lost"
+                waits.append(came[-1].last - started)
             else:
-                await sources[at].send(ETHERNET + udp(PEER, OURS, 500, 500, MARK + serial.to_bytes(4)))
+                await sources[port if number % 3 else other].send(ETHERNET + udp(PEER, OURS, 500, 500, MARK + serial.to_bytes(4)))
                 ike_sent, serial = ike_sent + 1, serial + 1
             await board.clocks(BETWEEN)
         stop.append(True)
@@ -148,12 +149,12 @@ async def floods(dut):
         return {"ike": [ike_sent, len(ike_came) - ike_before], "latency": median(waits) if waits else None, "junk": sent[0],
                 "healthy": await driver.healthy()}
 
-    found = {"idle": {"network": await measure(None, "network", given["probes"])}}
+    found = {"idle": {port: await measure(None, port, given["probes"]) for port in given["ports"]}}
     for name, junk in kinds(flooded.sas[0]).items():
         if name in given.get("kinds", [name]):
             found[name] = {port: await measure(junk, port, given["probes"]) for port in given["ports"]}
     # After all that there is still room for what is told once: an SA at its soft lifetime.
-    ending = Tunnels("gcm128", Direction.INBOUND, first=dfes)
+    ending = Tunnels("gcm128", Direction.INBOUND, first=2 * dfes)
     ending.sas[0] = type(ending.sas[0])(**{**ending.sas[0].__dict__, "soft": Lifetime(packets=1)})
     await ending.write(driver)
     await board.network.send(ending.frame(0, ending.clear(64, serial)))
