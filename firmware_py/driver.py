@@ -81,7 +81,7 @@ class Driver:
         self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
         self._written: set[tuple[int, int, int]] = set()
-        """Table, index and DFE of the entries that are not erased again."""
+        """Table, index and DFE of the entries in which something may stand."""
         self._sizes = {
             _TABLE.CAM: capabilities.cam_ways * self._placement.rows, _TABLE.RULE: capabilities.rules,
             _TABLE.ROUTE: capabilities.routes, _TABLE.SA: capabilities.sa_entries, _TABLE.SOURCE: capabilities.sources,
@@ -138,30 +138,47 @@ class Driver:
         BusError
             It did; the message says what.
         """
+        found = await self._refused()
+        if found:
+            raise BusError(f"The gateway refused {found}")
+
+    async def _refused(self) -> str:
+        """What the gateway refused since the last time. If it did, it may have been an erasure: nobody knows what stands where."""
         register = _REGISTERS["errors"]
         word = (await self._bus.read(register.address))[0]
         found = [_ERRORS[name] for name, value in register.unpack(word).items() if value]
         if found:
             await self._bus.write(register.address, [word])
-            raise BusError(f"The gateway refused {', '.join(found)}")
+            self._doubt()
+        return ", ".join(found)
+
+    def _doubt(self) -> None:
+        """From now on something may stand in every entry of every table."""
+        self._written = {(table, index, dfe) for table, size in self._sizes.items() for index in range(size)
+                         for dfe in range(self.capabilities.dfes if table in (_TABLE.SA, _TABLE.SOURCE) else 1)}
 
     async def clear(self) -> None:
-        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to it."""
-        capabilities = self.capabilities
-        for table in (_TABLE.RULE, _TABLE.CAM, _TABLE.ROUTE):
-            for index in range(self._sizes[table]):
-                await self._erase(table, index)
-        for dfe in range(capabilities.dfes):
-            for table in (_TABLE.SA, _TABLE.SOURCE):
-                for index in range(self._sizes[table]):
-                    await self._erase(table, index, dfe)
-        self._forget()
+        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to it. Where it does not come to
+        its end, :meth:`take_back` goes on with it."""
+        self._doubt()
+        await self.take_back()
 
     async def take_back(self) -> None:
-        """Erases what this driver has written: first what leads to SAs, then they."""
-        for table, index, dfe in sorted(self._written, key=lambda entry: (entry[0] == _TABLE.SA, *entry)):
-            await self._erase(table, index, dfe)
-        self._forget()
+        """Erases what this driver has written: first what leads to SAs, then they. Where the gateway has refused something, every entry.
+
+        Raises
+        ------
+        BusError
+            It refuses even that; the message says what.
+        """
+        for _ in range(2):
+            await self._refused()
+            for table, index, dfe in sorted(self._written, key=lambda entry: (entry[0] == _TABLE.SA, *entry)):
+                await self._erase(table, index, dfe)
+            if not (refused := await self._refused()):
+                self._forget()
+                return
+        raise BusError(f"The gateway refused {refused}, while its tables were erased")
 
     def _forget(self) -> None:
         capabilities = self.capabilities

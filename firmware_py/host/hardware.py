@@ -121,10 +121,9 @@ class Hardware:
         self._hooks, config = hooks, self._config
         self._gateway = await RemoteGateway.open(self._url)
         stack.push_async_callback(self._gateway.close)
-        driver = await Driver.open(self._gateway)
-        await driver.clear()  # whatever stands there, nobody knows its keys any more
-        self._driver = driver
+        self._driver = driver = await Driver.open(self._gateway)
         stack.push_async_callback(self._leave)
+        await driver.clear()  # whatever stands there, nobody knows its keys any more
         self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(

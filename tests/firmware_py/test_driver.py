@@ -345,6 +345,76 @@ def test_takes_back_what_it_has_written_and_what_leads_to_an_sa_first():
     with_driver(check)
 
 
+class Refusing(MemoryBus):
+    """A bus on which the gateway gives up what waits too long: commands to erase, so many of them. It clears ``errors`` by being told."""
+
+    refuses = 0
+
+    async def write(self, address, words):
+        errors = REGISTERS["errors"].address
+        if address == errors:
+            self.words[errors] = 0
+            return
+        command = REGISTERS["table.index"].address
+        if self.refuses and address == command and REGISTERS["table.command"].unpack(words[-1])["erase"]:
+            self.refuses -= 1
+            self.words[errors] = REGISTERS["errors"].pack({"busy": 1})
+            return
+        await super().write(address, words)
+
+
+@pytest.mark.parametrize("when", ["before", "then"])
+def test_what_the_gateway_did_not_erase_is_taken_back_all_the_same(when):
+    """An erasure may be refused like any access, and the daemon ends for it: no rule, and no key, stays behind."""
+    async def run():
+        bus = Refusing(registers())
+        driver, tables = await Driver.open(bus), Entries(bus)
+        rule = Rule(ANY_IPV4, frozenset({Port.NETWORK}), Action.BYPASS)
+        await driver.add_rule(rule)
+        await driver.write_sa(1, 200, GCM, None)
+        if when == "before":
+            bus.refuses = 2
+            await driver.remove_rule(rule)
+            await driver.erase_sa(1, 200)
+            with pytest.raises(BusError, match="waited too long"):
+                await driver.check()
+        else:
+            bus.refuses = 1
+        await driver.take_back()
+        assert not tables.update()
+        bus.refuses = 1 << 20
+        await driver.write_sa(1, 200, GCM, None)
+        with pytest.raises(BusError, match="while its tables were erased"):
+            await driver.take_back()
+
+    asyncio.run(run())
+
+
+def test_what_clearing_did_not_come_to_is_taken_back():
+    """It was ended while it cleared what a control element that was killed had left behind."""
+    class Ends(MemoryBus):
+        left = 100
+
+        async def write(self, address, words):
+            await super().write(address, words)
+            self.left -= 1
+            if not self.left:
+                raise asyncio.CancelledError
+
+    async def run():
+        bus = Ends(registers())
+        tables = Entries(bus)
+        tables.entries[(Table.SA, 1, 200)] = [1]
+        driver = await Driver.open(bus)
+        with pytest.raises(asyncio.CancelledError):
+            await driver.clear()
+        assert tables.update()
+        await driver.take_back()
+        assert not tables.update()
+
+    asyncio.run(run())
+
+
 class Clock(MemoryBus):
     """A bus whose time goes on with every access, and with it the count of clocks in which DFE 1 is busy.
 
