@@ -21,7 +21,8 @@ _INVARIANT = re.compile(r'  attribute \\src [^\n]*\n  cell \$check [^\n]*\n    p
 class Mutation:
     """A fault put into the gateware: in the source of ``module``, ``old`` (found there exactly once) becomes ``new``.
 
-    It is caught by a run from reset. Where that would be too long to be found, ``deep``, the induction has to break on it: it held without.
+    It is caught by a run from reset. Where that would be too long to be found, ``deep``, the induction has to break on it, with the same
+    invariants: it held without.
     """
 
     what: str
@@ -137,8 +138,9 @@ class Proof:
             bench = Bench()
             self.build(bench)
             text = rtlil.convert(bench.m, name="top", ports=[bench.clk])
-        # A mutation has to break what is claimed; that it breaks how the proof goes about it shows nothing.
-        return _INVARIANT.sub("", text) if mutation else text
+        # A mutation has to break what is claimed; that it breaks how the proof goes about it shows nothing. Without invariants an induction
+        # would break on the gateware as it is.
+        return _INVARIANT.sub("", text) if mutation and not mutation.deep else text
 
 
 PROOFS: dict[str, Proof] = {}

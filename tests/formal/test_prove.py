@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,16 @@ def test_a_claim_that_holds_and_a_mutation_that_breaks_it(tmp_path):
     verdict = solve.search(tmp_path / "mutation")
     assert verdict.holds is False
     assert verdict.text == "another item leaves than is due"
+
+
+@pytest.mark.parametrize("name", ["dropped-stays"])
+def test_a_deep_mutation_that_changes_nothing_is_not_caught(tmp_path, name):
+    """The induction needs its invariants, with a mutation as without."""
+    proof = PROOFS[name]
+    nothing = replace(proof.mutations[0], new=proof.mutations[0].old, deep=True)
+    solve.prepare(proof, tmp_path, nothing)
+    assert solve.search(tmp_path).holds is True
+
 
 
 def test_a_mutation_ends_and_the_block_is_itself_again():
