@@ -45,7 +45,7 @@ class Assignment:
             permitted, why_not = self._permitted(sa)
             if why_not == UNNAMED:
                 raise Refused(Reason.POLICY)
-            placed = await self._programming.place(sa, header.dfe, permitted, why_not=why_not)
+            placed = await self._programming.place(sa, _offered(header), permitted, why_not=why_not)
             if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
                 await self._programming.find_by(placed, None if placed.soft else self._routing.inbound(placed, self._spd()))
         else:
@@ -100,7 +100,7 @@ class Assignment:
         if placed is None:
             if not self._programming.capabilities.ipv6 and self._carries_ipv6_alone(sa):
                 why_not = IPV6
-            placed = await self._programming.place(sa, header.dfe, mtu=self._mtu(sa), why_not=why_not)
+            placed = await self._programming.place(sa, _offered(header), mtu=self._mtu(sa), why_not=why_not)
         elif why_not:
             await self._programming.take_over(placed, why_not)
         else:
@@ -167,3 +167,8 @@ class Assignment:
             if self._programming.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0) >= QUIET_SECONDS:
                 placed.wanting = True
                 await self.bring_in(placed)
+
+
+def _offered(header: PuntHeader) -> int | None:
+    """The DFE that the balancer chose for what came up; None: it is one that takes no packets."""
+    return None if header.reason == Reason.DFE_DOWN else header.dfe

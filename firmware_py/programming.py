@@ -19,6 +19,9 @@ IDLE_SECONDS = 10.0
 """An SA that had no packet for so long may lose its place in a DFE to one that has some."""
 EVICTION_SECONDS = 0.1
 """So often one loses it at most."""
+DOWN_SECONDS = 30.0
+"""So long a DFE gets no SA after it took none of one's packets, unless the balancer offers it again. Each try may cost an outbound SA
+:data:`SEQUENCE_MARGIN` numbers."""
 LOOKED_AT = 4
 """SAs of which the DFEs are asked whether they are idle, each time."""
 
@@ -128,20 +131,20 @@ class Programming:
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
         self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
         self._held: Counter[tuple[int, Direction]] = Counter()
-        self._down: set[int] = set()
+        self._down: dict[int, float] = {}
         self._evicted = -EVICTION_SECONDS
         self.ways = Ways(tables, clock, self.programmed, lambda: {placed.route for placed in self.placed.values() if placed.route})
 
     # SAs
 
-    async def place(self, sa: Sa, dfe: int, permitted: list[Selectors] | None = None, *, mtu: int = 0,
+    async def place(self, sa: Sa, dfe: int | None, permitted: list[Selectors] | None = None, *, mtu: int = 0,
                     why_not: str | None = None) -> Placed:
         """Puts ``sa`` to work: in the DFE whose turn it is by ``shares``, or else in ``dfe``, the balancer's choice, or in another one if
         that has no room, or in software, if no DFE has, if the gateway lacks something that it needs, or for the reason ``why_not``.
         ``mtu`` is the longest packet that an outbound one takes in a DFE; 0: any."""
         placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
-        self._down.discard(dfe)  # The balancer chooses only those that work.
+        self._down.pop(dfe, None)  # The balancer chooses only those that work.
         place = None if lacking else await self._find_place(sa, prefer=dfe)
         self.placed[sa.identity] = placed
         if place is None:
@@ -269,7 +272,7 @@ class Programming:
     async def move(self, placed: Placed, route: Route | None) -> None:
         """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound one. Where no other DFE has
         room it is done here."""
-        self._down.add(placed.dfe)
+        self._down[placed.dfe] = self._clock()
         target = await self._find_place(placed.sa, avoid=placed.dfe)
         if target is None:
             await self.take_over(placed, NO_ROOM, wanting=True)
@@ -346,16 +349,17 @@ class Programming:
         self._free[dfe].append(index)
 
     async def _find_place(self, sa: Sa, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
-        """A place for ``sa`` in an enabled DFE, or that of an SA that is idle. None: there is none.
+        """A place for ``sa`` in an enabled DFE that takes packets, or that of an SA that is idle. None: there is none.
 
         Inbound and outbound SAs have shares of their own, since one of each comes with every peer. Packets take turns in the balancer,
         and not SAs: those of one peer take the same number each time, so that its choices alone would come round to the same DFE.
         """
         def rank(dfe):
             turn = (self._held[dfe, sa.direction] + 1) / self.shares[dfe] if self.shares else 0
-            return dfe in self._down, turn, dfe != prefer, -len(self._free[dfe])
+            return turn, dfe != prefer, -len(self._free[dfe])
 
-        usable = [dfe for dfe in range(len(self._free)) if dfe != avoid and self.enabled >> dfe & 1]
+        self._down = {dfe: since for dfe, since in self._down.items() if self._clock() - since < DOWN_SECONDS}
+        usable = [dfe for dfe in range(len(self._free)) if dfe != avoid and dfe not in self._down and self.enabled >> dfe & 1]
         dfe = min((dfe for dfe in usable if self._free[dfe]), key=rank, default=None)
         if dfe is None:
             dfe = await self._evict(usable)

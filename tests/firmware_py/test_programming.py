@@ -8,7 +8,7 @@ import pytest
 
 from spigate.firmware_py.decision import Decision, Verdict
 from spigate.firmware_py.errors import TableFull
-from spigate.firmware_py.programming import GENERATIONS, IDLE_SECONDS, NO_ROOM, SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.programming import DOWN_SECONDS, GENERATIONS, IDLE_SECONDS, NO_ROOM, SEQUENCE_MARGIN, Programming
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Direction, Lifetime, Selectors
 from spigate.firmware_py.tables import GATEWARE, Action, Route, Rule, SaState
@@ -41,9 +41,9 @@ class Tables:
         return call
 
 
-def placed(one, tables):
+def placed(one, tables, clock=lambda: 0.0):
     """``one`` at work in DFE 0, with what points to it; the calls so far are forgotten."""
-    programming = Programming(tables)
+    programming = Programming(tables, clock)
 
     async def run():
         found = await programming.place(one, 0, [SELECTORS] if one.direction == Direction.INBOUND else None)
@@ -176,9 +176,10 @@ def test_each_new_sa_in_a_place_has_another_generation(one):
 
 
 def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
-    tables = Tables()
-    programming, found = placed(INBOUND, tables)
+    tables, now = Tables(), [0.0]
+    programming, found = placed(INBOUND, tables, lambda: now[0])
     for _ in range(3):
+        now[0] += DOWN_SECONDS
         asyncio.run(programming.move(found, ROUTE))
         assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (found.dfe, found.index, found.generation)
         assert tables.generations[found.dfe, found.index] == found.generation
@@ -206,16 +207,18 @@ def test_only_the_sa_itself_is_removed():
 
 
 def test_places_are_given_back():
-    tables = Tables(replace(GATEWARE, sa_entries=2, routes=2))
+    tables, now = Tables(replace(GATEWARE, sa_entries=2, routes=2)), [0.0]
     for one in (INBOUND, OUTBOUND):
-        programming, found = placed(one, tables)
+        programming, found = placed(one, tables, lambda: now[0])
         for _ in range(5):
+            now[0] += DOWN_SECONDS
             asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
             assert not found.soft
         with pytest.raises(TableFull, match="The routes are full: 1 entries"):
             asyncio.run(programming.ways.route(Route(Port.NETWORK)))
         asyncio.run(programming.remove(one))
         asyncio.run(programming.ways.forget_rules())
+        now[0] += DOWN_SECONDS
         again = [asyncio.run(programming.place(replace(one, spi=0x3000 + n), 0)) for n in range(4)]
         assert [bool(each.soft) for each in again] == [False, False, False, True], "one place is never filled"
         assert asyncio.run(programming.ways.route(Route(Port.NETWORK))) == 0
@@ -254,3 +257,20 @@ def test_without_shares_an_sa_goes_where_it_is_offered():
 def test_a_dfe_that_broke_down_gets_none_until_it_is_offered_again():
     assert [found[0] for found in spread((1,) * 8, [1, 2], broken=[0])] == [0, 0]
     assert all(abs(found[0] - 4) <= 1 for found in spread((1,) * 8, [1, 2, 0], broken=[0]))
+
+
+@pytest.mark.parametrize("dfes", [1, 2])
+def test_an_sa_does_not_go_back_to_a_dfe_that_is_down(dfes):
+    """Wherever the others are full: each time it would come out again, an outbound one with 2^20 numbers less."""
+    now, tables = [0.0], Tables(replace(GATEWARE, dfes=dfes, sa_entries=2))
+    programming, found = placed(OUTBOUND, tables, lambda: now[0])
+    for n in range(2 * dfes):
+        asyncio.run(programming.place(sa(0x2000 + 2 * n, Direction.OUTBOUND), dfes - 1))
+    asyncio.run(programming.move(found, None))
+    for _ in range(3):
+        now[0] += DOWN_SECONDS / 4
+        asyncio.run(programming.give_back(found, 0, None))
+        assert found.soft and found.wanting and programming.refusals[OUTBOUND] == NO_ROOM
+    now[0] += DOWN_SECONDS / 4
+    asyncio.run(programming.give_back(found, 0, None))
+    assert not found.soft and found.dfe == 0 and tables.calls.count("stop_sa") == 1
