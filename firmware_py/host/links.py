@@ -3,6 +3,7 @@
 They all carry one mark, so that what leaves here never goes into the TUN device (see :mod:`.routes`). They want root, or
 CAP_NET_ADMIN and CAP_NET_RAW.
 """
+import errno
 import fcntl
 import os
 import socket
@@ -29,6 +30,28 @@ FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 def versions() -> list[int]:
     """The IP versions that this host has."""
     return [4, 6] if Path("/proc/net/if_inet6").exists() else [4]
+
+
+class Changes:
+    """Readable when Linux has changed something that ``groups`` (``RTMGRP_``) are about; what it was nobody reads."""
+
+    NEIGHBOURS, ADDRESSES = 0x4, 0x110
+
+    def __init__(self, groups: int):
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self.fileno, self.close = self._socket.fileno, self._socket.close
+        self._socket.bind((0, groups))
+
+    def seen(self) -> None:
+        """What has changed so far is looked at next."""
+        while True:
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # more changes than it holds
+                    raise
 
 
 class DeviceGone(SpigateError):

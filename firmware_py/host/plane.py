@@ -58,7 +58,7 @@ class Plane:
     clock : callable
         Seconds that only grow.
     local : callable
-        Gives the host's own addresses; asked when policies have changed. What is decrypted for one of them goes no further, so
+        Gives the host's own addresses; asked when they (:meth:`addresses_changed`) or policies have changed. What is decrypted for one of them goes no further, so
         outbound policy is not asked about it (RFC 4301 5.2).
 
     Members
@@ -115,6 +115,10 @@ class Plane:
         if self._spd is None:
             self._spd = Spd(self.policies, local=self._local())
         return self._spd
+
+    def addresses_changed(self) -> None:
+        """The host has other addresses of its own."""
+        self._spd = None
 
     # What IKE wants
 

@@ -4,21 +4,18 @@ neighbours.
 Each port has a TAP device with the port's own Ethernet and IP addresses. It carries what the gateway punts for the host, and what
 the host sends; protected traffic never goes through it.
 """
-import errno
 import json
-import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host.links import Tap
+from spigate.firmware_py.host.links import Changes, Tap
 from spigate.firmware_py.host.routes import run
 from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology, parse_mac
 from spigate.firmware_py.punt import Port
 from spigate.firmware_py.sa import Address
 
-_RTMGRP_NEIGH = 4
 _UNKNOWN = frozenset({"FAILED", "INCOMPLETE", "NOARP", "NONE"})
 """States of neighbours that have no Ethernet address, or none of their own."""
 
@@ -33,7 +30,7 @@ class Ports:
     Members
     -------
     taps : dict of Port to Tap
-    changes : socket
+    changes : Changes
         Readable when neighbours have changed: then call :meth:`topology`.
 
     Raises
@@ -45,9 +42,8 @@ class Ports:
     def __init__(self, interfaces: Iterable[Interface], routes: Iterable[NetworkRoute]):
         self.interfaces, self._routes = {each.port: each for each in interfaces}, tuple(routes)
         self.taps: dict[Port, Tap] = {}
-        self.changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self.changes = Changes(Changes.NEIGHBOURS)
         try:
-            self.changes.bind((0, _RTMGRP_NEIGH))
             for port, interface in self.interfaces.items():
                 self.taps[port] = Tap(interface.name)
                 _believe_no_router(interface.name)
@@ -70,14 +66,7 @@ class Ports:
 
     def topology(self) -> Topology:
         """What is known of the networks now. Neighbours may turn up later."""
-        while True:
-            try:
-                self.changes.recv(1 << 16)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:  # more changes than it holds
-                    raise
+        self.changes.seen()
         found = [neighbour for port, interface in self.interfaces.items() for neighbour in _neighbours(port, interface.name)]
         return Topology(self.interfaces.values(), found, self._routes, complete=False)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from spigate.firmware_py.errors import InputError, ToolMissing
-from spigate.firmware_py.host.links import MARK
+from spigate.firmware_py.host.links import MARK, Changes
 from spigate.firmware_py.sa import Address, Network, Selectors
 
 TABLE = 5350
@@ -42,17 +42,28 @@ class Routes:
     Members
     -------
     own : list of Address
-        This host's, as they were when it last began to lead something into the device.
+        This host's, as they were when :meth:`look` was last called.
+    changes : Changes
+        Readable when they have changed.
     """
 
     def __init__(self, device: str, mtu: int, addresses: Iterable = ()):
         self._device = device
         self._held: Counter[Network] = Counter()
+        self.changes = Changes(Changes.ADDRESSES)
+        try:
+            self._set_up(mtu, addresses)
+        except BaseException:
+            self.changes.close()
+            raise
+
+    def _set_up(self, mtu: int, addresses: Iterable) -> None:
+        device = self._device
         run("link", "set", device, "mtu", mtu, "up")
         for address in addresses:
             # without duplicate address detection, during which an IPv6 address is no source of a route (RFC 4862 5.4)
             run("address", "replace", address, "dev", device, *["nodad"] * (address.version == 6))
-        self.own = _own_addresses()
+        self.look()
         self._versions = [version for version in (4, 6) if self._prepare(version)]
 
     def _prepare(self, version: int) -> bool:
@@ -73,8 +84,14 @@ class Routes:
             except InputError:
                 pass  # there is none
 
+    def look(self) -> None:
+        """Asks which addresses this host has."""
+        self.changes.seen()
+        self.own = _own_addresses()
+
     def close(self) -> None:
         """Takes everything away, and traffic goes as if there were no gateway."""
+        self.changes.close()
         for version in self._versions:
             self._clean(version)
 
@@ -84,7 +101,6 @@ class Routes:
         self._held[network] += 1
         if self._held[network] > 1 or network.version not in self._versions:
             return
-        self.own = _own_addresses()
         source = next((each for each in self.own if each in traffic.source), None)
         hint = ("src", source) if source else ()
         run(f"-{network.version}", "route", "replace", network, "dev", self._device, *hint, "table", TABLE)

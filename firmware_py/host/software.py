@@ -63,11 +63,20 @@ class Software:
         loop.add_reader(self._tun, self._from_device)
         for link in self._raw:
             loop.add_reader(link, self._from_raw, link)
+        loop.add_reader(self._routes.changes, self._addresses)
         try:
             await self._gone
         finally:
-            for link in (self._tun, *self._raw):
+            for link in (self._tun, *self._raw, self._routes.changes):
                 loop.remove_reader(link)
+
+    def _addresses(self) -> None:
+        """This host has other addresses."""
+        try:
+            self._routes.look()
+        except InputError as error:
+            log(logging.ERROR, "route", error=error)
+        self._plane.addresses_changed()
 
     def _from_device(self) -> None:
         try:

@@ -156,8 +156,8 @@ def test_without_policy_nothing_goes(pair):
 
 def test_what_was_decrypted_for_the_host_goes_no_further(pair):
     """Outbound policy would lead it to the next peer."""
-    made = Plane(Pad(), clock=lambda: 0.0, local=lambda: [ip_address("10.2.0.1")])
-    onward = []
+    own, onward = [ip_address("10.2.0.1")], []
+    made = Plane(Pad(), clock=lambda: 0.0, local=lambda: own)
     made.on_network = onward.extend
     for policy in (protect(LEFT, RIGHT, PolicyDirection.IN), protect(LEFT, RIGHT, PolicyDirection.OUT, reqid=2)):
         made.apply(AddPolicy(policy))
@@ -165,6 +165,10 @@ def test_what_was_decrypted_for_the_host_goes_no_further(pair):
     made.apply(InstallSa("c", "net", sa(Direction.OUTBOUND, 0x2000, reqid=2)))
     assert made.receive(pair.a.send(packet())[0]) == packet() and onward == []
     assert made.receive(pair.a.send(packet(destination="10.2.0.2"))[0]) is None and len(onward) == 1
+    own[:] = [ip_address("10.2.0.2")]
+    made.addresses_changed()
+    assert made.receive(pair.a.send(packet(destination="10.2.0.2"))[0]) == packet(destination="10.2.0.2")
+    assert made.receive(pair.a.send(packet())[0]) is None and len(onward) == 2, "it has that address no more"
 
 
 @pytest.mark.parametrize("action,sent", [(PolicyAction.DISCARD, []), (PolicyAction.BYPASS, [packet()])])
