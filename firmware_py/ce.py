@@ -138,7 +138,7 @@ class ControlElement:
         their next packet comes."""
         cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
         self._settings = replace(self._settings, cfe=cfe)
-        self._programming.enabled = cfe.enable
+        self._programming.enable(cfe.enable)
         self._programming.shares = cfe.shares
         self._limits_misses = not self._programming.unfound
         # Packets of an SA that the CAM has no room for are misses, each of which is wanted.

@@ -135,6 +135,11 @@ class Programming:
         self._evicted = -EVICTION_SECONDS
         self.ways = Ways(tables, clock, self.programmed, lambda: {placed.route for placed in self.placed.values() if placed.route})
 
+    def enable(self, dfes: int) -> None:
+        """Bit n: DFE n may get SAs from now on. One that may again is taken for one that works."""
+        self._down = {dfe: since for dfe, since in self._down.items() if self.enabled >> dfe & 1 or not dfes >> dfe & 1}
+        self.enabled = dfes
+
     # SAs
 
     async def place(self, sa: Sa, dfe: int | None, permitted: list[Selectors] | None = None, *, mtu: int = 0,
