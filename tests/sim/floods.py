@@ -34,6 +34,8 @@ def faults(found: dict) -> list[str]:
         for port, result in ports.items():
             idle = found["idle"][port]
             sent, came = result["ike"]
+            if not sent or name != "idle" and not result["junk"]:
+                wrong.append(f"{name} at the {port} port: nothing was sent")
             if sent != came:
                 wrong.append(f"{name} at the {port} port: of {sent} IKE packets {came} came up")
             if result["latency"] is not None and result["latency"] > LATER * idle["latency"]:

@@ -3,11 +3,15 @@ import asyncio
 import logging
 import socket
 from collections import Counter
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from types import SimpleNamespace
 
+import pytest
+
+from spigate.firmware_py.bus import BusError, MemoryBus
 from spigate.firmware_py.classes import ROOM
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import hardware
@@ -16,8 +20,51 @@ from spigate.firmware_py.ike.events import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.punt import Port, PuntHeader, Reason
 from spigate.firmware_py.sa import Direction, Encapsulation
 from spigate.hdl.csr.punts import class_of
+from spigate.hdl.net.descriptor import Table
 from tests.firmware_py import network
 from tests.firmware_py.network import sa
+from tests.firmware_py.test_driver import GCM, Entries, registers
+
+
+class Gateway(MemoryBus):
+    """One with an SA that somebody left behind. Its answer number ``fails`` is ``failure``."""
+
+    def __init__(self, fails, failure):
+        super().__init__(registers())
+        self.tables, self._fails, self._failure = Entries(self), fails, failure
+        self.tables.entries[Table.SA, 1, 200] = [1]
+
+    async def write(self, address, words):
+        self._fails -= 1
+        if not self._fails:
+            raise self._failure
+        await super().write(address, words)
+
+    async def close(self):
+        pass
+
+
+@pytest.mark.parametrize("fails", [100, 1800, 2600])
+@pytest.mark.parametrize("failure", [asyncio.CancelledError(), BusError("refused"), ValueError("a fault")], ids=lambda each: type(each).__name__)
+def test_however_it_ends_nothing_is_left_at_work(monkeypatch, fails, failure):
+    """While it clears what was left behind, or later: what it had written then, and what it had not come to."""
+    gateway = Gateway(fails, failure)
+
+    async def opened(url):
+        return gateway
+
+    async def run():
+        monkeypatch.setattr(hardware.RemoteGateway, "open", opened)
+        plane = Hardware(None, lambda: 0.0, "unix:none")
+        async with AsyncExitStack() as stack:
+            with suppress(AttributeError):  # it has no configuration
+                await plane.open(stack, None)
+            for at in range(1 << 10):
+                await plane._driver.write_sa(at % 2, at // 2 % 256, GCM, None)
+
+    with pytest.raises(type(failure)):
+        asyncio.run(run())
+    assert not gateway.tables.update()
 
 
 class Bench:

@@ -146,6 +146,7 @@ def test_reflection(pattern):
                 answers += host.take()
         host.tick(now)
         waiting = [*answers, *host.take()]
+        assert not host.half_open, "it begins nothing"
     assert not installed and not any(each.identity for each in host.ikes)
 
 
