@@ -58,8 +58,8 @@ class Plane:
     clock : callable
         Seconds that only grow.
     local : callable
-        Gives the host's own addresses; asked when they (:meth:`addresses_changed`) or policies have changed. What is decrypted for one of them goes no further, so
-        outbound policy is not asked about it (RFC 4301 5.2).
+        Gives the host's own addresses; asked when they (:meth:`addresses_changed`) or policies have changed. What is decrypted for
+        one of them goes no further, so outbound policy is not asked about it (RFC 4301 5.2).
 
     Members
     -------
