@@ -1,5 +1,6 @@
 """In which order entries are written and taken back."""
 import asyncio
+import random
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_network
@@ -274,3 +275,68 @@ def test_an_sa_does_not_go_back_to_a_dfe_that_is_down(dfes):
     now[0] += DOWN_SECONDS / 4
     asyncio.run(programming.give_back(found, 0, None))
     assert not found.soft and found.dfe == 0 and tables.calls.count("stop_sa") == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_after_anything_turns_and_places_are_as_at_first(seed):
+    """SAs come, go, move, are renamed, taken over, given back and pushed out, with DFEs off and the CAM full now and then: when all are gone,
+    nothing is counted any more, and no place is lost."""
+    draw, now, full = random.Random(seed), [0.0], [False]
+    capabilities = replace(GATEWARE, dfes=3, sa_entries=3)
+
+    class Narrow(Tables):
+        async def add_cam(self, entry):
+            if full[0] and entry.key not in known:
+                raise TableFull("The CAM is full")
+            known.add(entry.key)
+
+        async def remove_cam(self, key):
+            known.discard(key)
+
+    async def fresh(programming):
+        found = [await programming.place(sa(0x9000 + n, direction), n % 3, [SELECTORS])
+                 for n in range(4) for direction in (Direction.INBOUND, Direction.OUTBOUND)]
+        rest = [await programming.place(sa(0xA000 + n), 0, [SELECTORS]) for n in range(2)]
+        return [each.dfe for each in found], [bool(each.soft) for each in rest]
+
+    async def anything(programming):
+        for number in range(300):
+            now[0] += draw.choice((0, 0, 1, DOWN_SECONDS))
+            full[0] = draw.random() < 0.3
+            programming.shares = draw.choice((None, (1,) * 8, (1, 2, 3)))
+            programming.enable(draw.choice((7, 7, 7, 3, 4, 0)))
+            there = draw.choice([None, *programming.placed.values()])
+            route = ROUTE if there and there.sa.direction == Direction.INBOUND else None
+            match draw.choice(("place", "place", "over", "back", "move", "remove", "rename", "permit")):
+                case "place":
+                    one = sa(0x1000 + number, draw.choice(list(Direction)))
+                    made = await programming.place(one, draw.randrange(3), [SELECTORS], why_not=draw.choice((None, None, "why")))
+                    if one.direction == Direction.INBOUND:
+                        await programming.find_by(made, None if made.soft else ROUTE)
+                case "over" if there:
+                    await programming.take_over(there, "why", wanting=draw.random() < 0.5)
+                case "back" if there and there.soft:
+                    await programming.give_back(there, 0, route)
+                case "move" if there and not there.soft:
+                    await programming.move(there, route)
+                case "remove" if there:
+                    await programming.remove(there.sa)
+                case "rename" if there:
+                    await programming.rename(there.sa, replace(there.sa, spi=0x5000 + number), "why")
+                case "permit" if there:
+                    await programming.permit(there, draw.choice(([SELECTORS], None)), draw.choice((None, "why")))
+            places = [(each.dfe, each.index) for each in programming.placed.values() if not each.soft]
+            assert len(set(places)) == len(places) and programming._held == Counter(
+                (each.dfe, each.sa.direction) for each in programming.placed.values() if not each.soft)
+        for each in list(programming.placed.values()):
+            await programming.remove(each.sa)
+
+    known = set()
+    used, unused = (Programming(Narrow(capabilities, stopped=True), lambda: now[0]) for _ in range(2))
+    asyncio.run(anything(used))
+    assert not used.placed and not used.refusals and not used.unfound and not known
+    now[0] += DOWN_SECONDS
+    used.enable(7)
+    used.shares = unused.shares = (1, 2, 3)
+    full[0] = False
+    assert asyncio.run(fresh(used)) == asyncio.run(fresh(unused))
