@@ -168,6 +168,14 @@ def test_a_line_has_a_longest_length(capsys, form, value):
             assert json.loads(line)["time"]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_of_many_values_has_a_longest_length_too(capsys, form):
+    logs.set_up(form, "INFO")
+    logs.log(logging.INFO, "refused", **{f"value{at}": at for at in range(1000)})
+    line = capsys.readouterr().err
+    assert line.endswith("\n") and line.count("\n") == 1 and len(line) == logs.MAX_LINE
+
+
 def test_each_kind_has_a_rate(capsys):
     """What is more is counted: what a stranger, or a peer, makes happen cannot fill the log."""
     now = [0.0]
