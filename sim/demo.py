@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spigate.firmware_py import pcap, terminal
+from spigate.firmware_py import outputs, pcap, terminal
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Settings
@@ -89,7 +89,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     """
     if not (captures / traffic.TUNNELS).is_dir():
         raise InputError(f"{captures} must hold the captures {traffic.TUNNELS} and {traffic.REPLAYED}")
-    out.mkdir(parents=True, exist_ok=True)
+    outputs.folder(out)
     bars = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                     console=console)
     with bars:
