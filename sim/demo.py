@@ -122,7 +122,8 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
                for server, mac in traffic.SERVERS.items()}
     print_report(console, report, servers)
     reference.compare(sent, report, expected)
-    console.print(f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit.")
+    console.print(f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit "
+                  f"(but for the Identification, in which each DFE counts for itself).")
     console.print(f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {WAVEFORM} (the first {WAVE_FRAMES} frames)")
 
 
