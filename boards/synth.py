@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.table import Table
 
 from spigate.boards.tools import ToolFailed, call, versions
-from spigate.firmware_py import terminal
+from spigate.firmware_py import outputs, terminal
 from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
@@ -222,6 +222,8 @@ def run(args: argparse.Namespace) -> int:
     console = terminal.console()
     target = Target(args.device, args.speed, args.mhz)
     gateway = gateway_from(args)
+    for path in (args.json, args.markdown):
+        outputs.file(path)
     parts, seeds = {}, {}
     if not args.blocks:
         parts[WHOLE], seeds[WHOLE] = lambda: Core(gateway), args.seeds

@@ -43,7 +43,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
         if name == chosen:
             loaded = _loaded(module)
             loaded.add_arguments(command)
-            command.set_defaults(run=loaded.run)
+            command.set_defaults(run=loaded.run, refuse=command.error)
     return top
 
 
@@ -61,15 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in argv if not word.startswith("-")), None)
     code = 0
     try:
-        args = parser(chosen).parse_args(argv)
+        args, unknown = parser(chosen).parse_known_args(argv)
+        if unknown:
+            args.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the subcommand, not of all
         code = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where it is still told what is wrong with it
         return code
     except BrokenPipeError as error:
         return code if _nobody_reads() else _fail(chosen, error, 2)
-    except (InputError, UnsupportedError, ToolMissing, OSError) as error:
+    except (InputError, UnsupportedError, ToolMissing) as error:
         return _fail(chosen, error, 2)
+    except OSError as error:
+        return _fail(chosen, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 2)
     except SpigateError as error:
         return _fail(chosen, error, 1)
     except ValueError as error:

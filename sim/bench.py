@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spigate.firmware_py import rows, terminal
+from spigate.firmware_py import outputs, rows, terminal
 from spigate.firmware_py.placement import Placement
 from spigate.firmware_py.tables import CamEntry, CamKey
 from spigate.sim import bench_soft
@@ -201,12 +201,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _write(args: argparse.Namespace, figures: list[dict], table: str) -> None:
     for path, text in ((args.json, json.dumps(figures, indent=2) + "\n"), (args.markdown, table)):
         if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
 
 def run(args: argparse.Namespace) -> int:
     console = terminal.console()
+    for path in (args.json, args.markdown):
+        outputs.file(path)
     if args.soft:
         rates = bench_soft.bench(console)
         bench_soft.show(console, rates)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spigate.firmware_py import pcap, terminal
+from spigate.firmware_py import outputs, pcap, terminal
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Settings
@@ -89,7 +89,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     """
     if not (captures / traffic.TUNNELS).is_dir():
         raise InputError(f"{captures} must hold the captures {traffic.TUNNELS} and {traffic.REPLAYED}")
-    out.mkdir(parents=True, exist_ok=True)
+    outputs.folder(out)
     bars = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                     console=console)
     with bars:
@@ -122,7 +122,8 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
                for server, mac in traffic.SERVERS.items()}
     print_report(console, report, servers)
     reference.compare(sent, report, expected)
-    console.print(f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit.")
+    console.print(f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit "
+                  f"(but for the Identification, in which each DFE counts for itself).")
     console.print(f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {WAVEFORM} (the first {WAVE_FRAMES} frames)")
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from spigate.firmware_py.capture import Capture
 from spigate.firmware_py.ce import ControlElement
 from spigate.firmware_py.errors import Unsound
+from spigate.firmware_py.packet import checksum, rewrite
 from spigate.firmware_py.punt import Port, Reason
+from spigate.firmware_py.sa import ESP
 from spigate.firmware_py.settings import Settings
 from spigate.firmware_py.soft.gateway import SoftGateway
+from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS
 from spigate.firmware_py.soft.loop import Loop, SoftPort
 from spigate.firmware_py.tables import GATEWARE
 
@@ -43,17 +46,23 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
     """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the
     same order, the same drops by reason.
 
+    A DFE's number in the Identification of ESP may be another one, for the model's balancer is not the gateway's. Between two
+    addresses none may come twice that does not in the model.
+
     Raises
     ------
     Unsound
         They differ; the message says in what.
     """
     for port, frames in model.sent.items():
-        missing, extra = Counter(frames) - Counter(sent[port]), Counter(sent[port]) - Counter(frames)
+        if identifications(sent[port]) != identifications(frames):
+            raise Unsound(f"{port.name.lower()} port: an Identification came twice between two addresses, or not as often as the model's")
+        given, frames = [[unnumbered(frame) for frame in some] for some in (sent[port], frames)]
+        missing, extra = Counter(frames) - Counter(given), Counter(given) - Counter(frames)
         if missing or extra:
             raise Unsound(f"{port.name.lower()} port: {missing.total()} of the model's {len(frames)} frames are missing and "
                           f"{extra.total()} are not the model's, such as {next(iter(extra or missing)).hex()}")
-        if flows(sent[port]) != flows(frames):
+        if flows(given) != flows(frames):
             raise Unsound(f"{port.name.lower()} port: a flow's frames are in another order than the model's")
     drops = {reason.name.lower(): count for reason, count in model.dropped.items() if count}
     found = {reason: count for reason, count in report["drops"].items() if count}
@@ -61,6 +70,24 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
         raise Unsound(f"dropped {found}, the model dropped {drops}")
     if report["consumed"] != dict(model.consumed):
         raise Unsound(f"consumed {report['consumed']}, the model consumed {dict(model.consumed)}")
+
+
+def numbered(frame: bytes) -> bool:
+    """Whether a DFE may have given a frame its Identification: untagged, IPv4, ESP, DF clear, and the number is not software's."""
+    return (frame[12:15] == b"\x08\x00\x45" and frame[23] == ESP and not frame[20] & 0x40
+            and int.from_bytes(frame[18:20]) > SOFTWARE_NUMBERS)
+
+
+def unnumbered(frame: bytes) -> bytes:
+    """The frame without a DFE's Identification. A wrong header checksum stays as it is."""
+    if not numbered(frame) or checksum(frame[14:34]):
+        return frame
+    return frame[:14] + rewrite(frame[14:], 20, identification=0)
+
+
+def identifications(frames: list[bytes]) -> Counter[bytes]:
+    """How many different ones DFEs gave, by addresses."""
+    return Counter(addresses for addresses, _ in {(frame[26:34], frame[18:20]) for frame in frames if numbered(frame)})
 
 
 def flows(frames: list[bytes]) -> dict[bytes, list[bytes]]:

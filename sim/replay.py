@@ -5,7 +5,7 @@ import argparse
 import json
 from pathlib import Path
 
-from spigate.firmware_py import capture
+from spigate.firmware_py import capture, outputs
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.policy import PolicyAction
 from spigate.firmware_py.settings import Miss, Settings
@@ -47,16 +47,17 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     Raises
     ------
     InputError
-        The folder lacks something, or a file in it is wrong.
+        The folder lacks something, or a file in it is wrong; or what is to be written cannot be.
     Unsound
         The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
     ToolMissing, BuildFailed, SimulationFailed
         As :mod:`spigate.sim.build` says.
     """
     given = capture.read(folder)  # What is wrong with it is said before anything is built.
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} must be a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    if dataplane == "soft" and waveform is not None:
+        raise InputError("in software there are no clocks: a waveform is the gateware's")
+    outputs.folder(out)
+    outputs.file(waveform)
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":

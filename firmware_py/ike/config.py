@@ -225,6 +225,7 @@ def read_pad(top: Table, folder: Path) -> tuple[Pad, dict[tuple[str, str], str]]
 
 def _server(table: Table, files: Files) -> _Server:
     values = SERVER.read(table)
+    table.done()  # a key that is not one is told of first: it may be what is missing below
     chain = values["certificate_files"]
     own = _own(table, values, files)
     if own == _Own(None, None):
@@ -236,6 +237,7 @@ def _server(table: Table, files: Files) -> _Server:
 
 def _peer(name: str, table: Table, servers: dict[str, _Server], files: Files) -> tuple[Peer, dict[str, str]]:
     values = PEER.read(table)
+    table.done()  # as with a server
     named = table.inner("child", values.pop("child"))
     server = _served(table, values, servers)
     local, remote = _credentials(table, values, server, files)

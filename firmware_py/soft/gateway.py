@@ -118,7 +118,8 @@ class _Arrival:
 class SoftGateway:
     """A gateway in software.
 
-    It balances round robin over the enabled DFEs, whatever the setting says: which DFE holds an SA changes no packet.
+    It balances round robin over the enabled DFEs, whatever the setting says: which DFE holds an SA changes nothing of a
+    packet but the Identification.
 
     Parameters
     ----------

@@ -45,6 +45,22 @@ def test_what_was_expected_is_said(words, said):
     assert shown.returncode == 2 and said in " ".join(shown.stderr.split())
 
 
+def test_an_unknown_argument_is_answered_with_the_subcommands_usage():
+    shown = call("sas", "--foo")
+    assert shown.returncode == 2 and shown.stderr.startswith("usage: spigate sas ") and "unrecognized arguments: --foo" in shown.stderr
+
+
+@pytest.mark.parametrize("words, said", [
+    (("bench", "--json", "/proc/x"), "/proc/x cannot be written: No such file or directory"),
+    (("demo", "--out", "/proc/version"), "/proc/version must be a folder"),
+    (("synth", "--json", "/proc"), "/proc must be a file, and is a folder"),
+])
+def test_what_cannot_be_written_is_said_at_once(words, said):
+    """``bench`` and ``synth`` worked for up to an hour, and then lost what they had found."""
+    shown = call(*words)
+    assert shown.returncode == 2 and shown.stderr == f"spigate {words[0]}: {said}\n"
+
+
 @pytest.mark.parametrize("words", [("sas",), ("sas", "--json"), ("events",), ("events", "--follow")])
 def test_who_has_read_enough_is_no_error(tmp_path, words):
     """As ``grep -q`` in a loop: the command complained of a broken pipe, and failed."""

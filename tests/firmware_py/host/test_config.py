@@ -199,6 +199,7 @@ def hardware_mistakes():
 
     mac = "expected a station's Ethernet address such as 02:00:00:00:00:01, not"
     return {
+        "misspelt key": (PEER.replace("psk_file", "psk_fil"), "key peer.b.psk_fil: expected one of address, .*psk_file, .*, not 'psk_fil'"),
         "port's name": ("[port.outside]", "key port.outside: expected one of network, server, not 'outside'"),
         "another port": (PORTS + "[port.third]", "key port.third: expected one of network, server, not 'third'"),
         "ports no table": ("port = 1", "key port: expected a table, not 1"),
