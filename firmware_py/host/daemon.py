@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import status
 from spigate.firmware_py.host.config import Config
 from spigate.firmware_py.host.control import Control
@@ -176,8 +177,10 @@ class Daemon:
 
     def _command(self, name: str, peer: str, child: str | None) -> list[dict]:
         log(logging.INFO, "command", command=name, peer=peer, child=child)
-        getattr(self._endpoint, name)(self._now, peer, child)
+        found = getattr(self._endpoint, name)(self._now, peer, child)
         self._settle()
+        if found is False:
+            raise InputError(f"peer {peer!r} has no {'IKE SA' if child is None else f'child SA {child!r}'} that could be replaced")
         return []
 
 

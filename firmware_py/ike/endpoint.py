@@ -327,8 +327,8 @@ class Endpoint:
         for peer in self._context.pad:
             self.terminate(now, peer.name)
 
-    def rekey(self, now: float, peer: str, child: str | None = None) -> None:
-        """Replaces the IKE SAs with ``peer``, or its child SAs ``child``. Raises InputError."""
+    def rekey(self, now: float, peer: str, child: str | None = None) -> bool:
+        """Replaces the IKE SAs with ``peer``, or its child SAs ``child``; False where there are none. Raises InputError."""
         entry = self._context.pad[peer]
         if child is not None:
             entry.child(child)
@@ -340,8 +340,12 @@ class Endpoint:
             for each in [each for each in ike.children.values() if each.config.name == child]:
                 ike.rekey_child(each, now)
 
-        for ike in self._context.with_peer(entry):
+        ikes = list(self._context.with_peer(entry))
+        found = any(ike.state == State.ESTABLISHED if child is None else any(each.config.name == child for each in ike.children.values())
+                    for ike in ikes)
+        for ike in ikes:
             self._within(now, lambda ike=ike: renew(ike), ike)
+        return found
 
     def expired(self, now: float, sa: Sa, *, hard: bool) -> None:
         """The data plane says that ``sa``, in or out, used up its bytes, packets or sequence numbers: the soft limit, so

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host import logs
 from spigate.firmware_py.host.daemon import Daemon
 from spigate.firmware_py.ike.events import Datagram, InstallSa, Socket
@@ -112,6 +113,16 @@ def handshake(daemon) -> None:
 def test_a_handshake(daemon):
     handshake(daemon)
     assert len(daemon.a.standing) == 1 and len(daemon._plane.sas) == 2 and daemon._timer is not None
+
+
+def test_what_is_not_there_is_not_replaced(daemon):
+    """``spigate rekey`` ended with 0 and without a word."""
+    for name, said in ((None, "peer 'a' has no IKE SA that could be replaced"), ("net", "peer 'a' has no child SA 'net' that could be replaced")):
+        with pytest.raises(InputError, match=said):
+            daemon._command("rekey", "a", name)
+    handshake(daemon)
+    for name in (None, "net"):
+        assert daemon._command("rekey", "a", name) == []
 
 
 @pytest.mark.parametrize("refuses", ["applied", "datagram", "key log"])
