@@ -36,7 +36,7 @@ class Gateway(wiring.Component):
     cam_entries : int
         Inbound SAs that the classifier can find, 1024 to 8192, a power of two.
     rules : int
-        Rules over clear packets, the first that matches decides; a multiple of 4, 32 to 64.
+        Rules over clear packets, a multiple of 4, 32 to 64. The first that matches decides; the control element's do not overlap.
     routes : int
         Next hops, 2 to 256.
     sa_entries : int
