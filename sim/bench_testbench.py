@@ -1,29 +1,41 @@
 """Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver alone, before
 the clock of a measurement runs. A job is a dict; its ``kind`` names the function here that does it.
 """
+import contextlib
 import json
 from ipaddress import ip_network
 from pathlib import Path
 
 import cocotb
-from cocotb.triggers import Event
+from cocotb.triggers import Event, SimTimeoutError, with_timeout
 
-from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.driver import WRITE_CLOCKS, Driver
 from spigate.firmware_py.packet import UDP
 from spigate.firmware_py.punt import Port, Reason
 from spigate.firmware_py.sa import ESP, Direction, Selectors
 from spigate.firmware_py.tables import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.hdl.csr import rdl
 from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, SENDER, Tunnels, behind, ipv4, misplaced
-from spigate.sim.board import Board
+from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import parameters
 from spigate.sim.session import holds
 
+STATUS = rdl.registers()["table_status"]
 SMALLEST = 64
 """Bytes of the frames for the CFE."""
 SETTLE = 20_000
 """Clocks in which the last packets that are dropped have been counted."""
+LOST = 200_000
+"""Clocks after which a packet that has not come is lost."""
 WARM_UP, COUNTED = 20, 200
 """Frames of a measurement of the CFE."""
+
+
+async def received(sink, driver: Driver):
+    """The next frame that leaves there. AssertionError: none does in :data:`LOST` clocks."""
+    with contextlib.suppress(SimTimeoutError):
+        return await with_timeout(sink.receive(), LOST * PERIOD_NS, "ns")
+    raise AssertionError(f"a packet is lost; dropped so far: {(await driver.counters()).drops}")
 
 
 class Bench:
@@ -73,7 +85,7 @@ class Bench:
 
         sink.on_arrival = arrive
         task = cocotb.start_soon(feed())
-        arrived = [await sink.receive() for _ in plain]
+        arrived = [await received(sink, self.driver) for _ in plain]
         await task
         sink.on_arrival = keep
         await self.board.clocks(SETTLE)
@@ -156,5 +168,8 @@ async def measure(dut):
     found = {}
     for name, job in given["jobs"].items():
         found[name] = await getattr(bench, job["kind"])(job)
+        await board.clocks(WRITE_CLOCKS)  # What is erased is on its way.
+        while STATUS.unpack((await board.bus.read(STATUS.address))[0])["wiping"]:
+            await board.clocks(100)
         board.check()
     Path(given["out"]).write_text(json.dumps(found))
