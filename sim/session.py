@@ -24,10 +24,10 @@ STALLED = 40_000
 
 def holds(frame_bytes: int, *, lanes: int = 1) -> int:
     """Frames of that length that may be inside, all on their way through one DFE, without one being dropped for want of room:
-    those in its lanes' buffers and those in its queue. In each lane one buffer may be taken, to be wiped."""
+    those in its lanes' buffers and those in its queue. Of several lanes one may be full before another."""
     longest_beat = 16
     beats = -(-(frame_bytes + ALIGN) // longest_beat)
-    return (BUFFERS - 1) * lanes + min(QUEUE_PACKETS, QUEUE_BYTES // (beats * longest_beat)) - 1
+    return (BUFFERS if lanes == 1 else (BUFFERS - 2) * lanes) + min(QUEUE_PACKETS, QUEUE_BYTES // (beats * longest_beat)) - 1
 
 
 class Session:
