@@ -1,6 +1,5 @@
 """This host's own addresses may change at any time."""
 import asyncio
-import os
 import subprocess
 from contextlib import AsyncExitStack
 from ipaddress import ip_address, ip_interface
@@ -11,7 +10,7 @@ import pytest
 from spigate.firmware_py.host.dataplane import Hooks
 from spigate.firmware_py.host.software import Software
 from spigate.firmware_py.ike.pad import Pad
-from tests.firmware_py.ike.hosts import inside, ip, need
+from tests.firmware_py.ike.hosts import own_namespace
 
 pytestmark = pytest.mark.xdist_group("host")
 FIRST, THEN = ip_interface("10.2.0.1/24"), ip_interface("10.3.0.1/24")
@@ -19,14 +18,8 @@ FIRST, THEN = ip_interface("10.2.0.1/24"), ip_interface("10.3.0.1/24")
 
 @pytest.fixture
 def namespace():
-    need()
-    name = f"spigate-a-{os.getpid()}"
-    ip("netns", "add", name)
-    try:
-        with inside(name):
-            yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    with own_namespace("spigate-a") as name:
+        yield name
 
 
 def test_the_software_data_plane_learns_of_other_addresses(namespace):

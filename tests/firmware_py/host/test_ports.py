@@ -17,7 +17,7 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.host.ports import Ports
 from spigate.firmware_py.network import Interface, NetworkRoute
 from spigate.firmware_py.punt import Port
-from tests.firmware_py.ike.hosts import inside, ip, need
+from tests.firmware_py.ike.hosts import ip, own_namespace
 from tests.firmware_py.network import INSIDE_MAC, PEER, PEER_MAC, SELF, SELF_MAC, mac
 
 pytestmark = pytest.mark.xdist_group("host")
@@ -30,14 +30,8 @@ ROUTES = (NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER)
 
 @pytest.fixture
 def namespace():
-    need()
-    name = f"spigate-p-{os.getpid()}"
-    ip("netns", "add", name)
-    try:
-        with inside(name):
-            yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+    with own_namespace("spigate-p") as name:
+        yield name
 
 
 def shown(*words):

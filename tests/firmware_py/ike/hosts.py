@@ -178,3 +178,16 @@ class Uml:
         self.run("kill", "-9", process, check=False)
         for what in ("state", "policy"):
             self.run("ip", "xfrm", what, "flush")
+
+
+@contextmanager
+def own_namespace(prefix):
+    """A network namespace for one test, in which it is: its name."""
+    need()
+    name = f"{prefix}-{os.getpid()}"
+    ip("netns", "add", name)
+    try:
+        with inside(name):
+            yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
