@@ -152,7 +152,8 @@ class Forwarding(wiring.Component):
             else:
                 losses[Reason.QUEUE_FULL].append((dropped, 1))
                 beat = queue.i.payload
-                kept = queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~dropped.valid
+                kept = Signal(name=f"{COUNTERS[port]}_kept")
+                m.d.sync += kept.eq(queue.i.valid & queue.i.ready & beat.last & ~beat.abort & ~dropped.valid)
             with m.If(kept):
                 m.d.sync += counter.eq(counter + 1)
         pending = {reason: Signal(8, name=f"pending_{reason.name.lower()}") for reason in losses}
@@ -168,8 +169,9 @@ class Forwarding(wiring.Component):
                         m.d.comb += told.eq(1 << at)
                         m.d.sync += report.payload.reason.eq(reason)
         for at, (reason, drops) in enumerate(losses.items()):
-            count, room = pending[reason], Signal(name=f"room_{reason.name.lower()}")
-            m.d.comb += room.eq(count < 2 ** len(count) - 1 - len(drops))
+            count, room = pending[reason], Signal(name=f"room_{reason.name.lower()}", init=1)
+            # For those of this clock, and of the next one, in which it is used.
+            m.d.sync += room.eq(count < 2 ** len(count) - 2 * len(drops))
             for dropped, mine in drops:
                 with m.If(mine):
                     m.d.comb += dropped.ready.eq(room)

@@ -1,7 +1,7 @@
 """What goes to the control element: classes, their rates, and two queues."""
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.csr import punts
 from spigate.hdl.net import descriptor
@@ -9,6 +9,7 @@ from spigate.hdl.net.descriptor import PuntClass
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import Beat, packets
 from spigate.hdl.net.policer import Policer
+from spigate.hdl.net.slice import Slice
 
 ROOM = {PuntClass.LINK: 8, PuntClass.EXCEPTION: 6, PuntClass.SPI: 5, PuntClass.REST: 4}
 """Eighths of the queue that may be in use when a packet of a class is let in."""
@@ -57,22 +58,20 @@ class PuntQueues(wiring.Component):
         m.submodules.ike_queue = ike = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
         m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
 
-        # A beat waits here while what its header says is looked up.
-        held, have, first = Signal(Beat(self._beat_bytes)), Signal(), Signal()
-        kind, begins, moves = Signal(PuntClass), Signal(init=1), Signal()
-        m.d.comb += self.i.ready.eq(~have | moves)
-        with m.If(self.i.ready):
-            m.d.sync += [have.eq(self.i.valid), held.eq(self.i.payload), first.eq(begins)]
-            with m.If(self.i.valid):
-                m.d.sync += begins.eq(self.i.payload.last)
-                with m.If(begins):
-                    # The reason is the header's second byte.
-                    with m.Switch(self.i.payload.data[8:16]):
-                        for each in PuntClass:
-                            reasons = [reason for reason, its in punts.CLASSES.items() if its == each]
-                            with m.Case(*reasons) if reasons else m.Default():
-                                m.d.sync += kind.eq(each)
+        # Whoever sends stands behind a slice. What it offers is decided on the way to `judged`, the beat that goes into a queue.
+        m.submodules.entry = entry = Slice(Beat(self._beat_bytes))
+        connect(m, wiring.flipped(self.i), entry.i)
+        judged, has, let, its = Signal(Beat(self._beat_bytes)), Signal(), Signal(), Signal(PuntClass)
+        first, kind, moves, decides = Signal(init=1), Signal(PuntClass), Signal(), Signal()
+        m.d.comb += [entry.o.ready.eq(~has | moves), decides.eq(entry.o.valid & entry.o.ready & first)]
+        # The reason is the header's second byte.
+        with m.Switch(entry.o.payload.data[8:16]):
+            for each in PuntClass:
+                reasons = [reason for reason, its_class in punts.CLASSES.items() if its_class == each]
+                with m.Case(*reasons) if reasons else m.Default():
+                    m.d.comb += kind.eq(each)
 
+        # A token is taken a clock after the decision, before the next one: with its header a packet has two beats or more.
         may, spends = Signal(len(PuntClass)), Signal()
         for each in PuntClass:
             m.submodules[f"policer_{each.name.lower()}"] = policer = Policer()
@@ -80,29 +79,28 @@ class PuntQueues(wiring.Component):
             if each in ROOM:
                 m.d.sync += room.eq(queue.free > depth - depth * ROOM[each] // 8)
             m.d.comb += [
-                policer.limit.eq(self.limits[each]), policer.spend.eq(spends & (kind == each)),
-                may[each].eq(policer.open & room),
+                policer.limit.eq(self.limits[each]), policer.spend.eq(spends & (its == each)), may[each].eq(policer.open & room),
             ]
-        m.d.sync += self.spi_open.eq(may[PuntClass.SPI])
+        m.d.sync += [spends.eq(decides & may.bit_select(kind, 1)), self.spi_open.eq(may[PuntClass.SPI])]
+        with m.If(entry.o.ready):
+            m.d.sync += [has.eq(entry.o.valid), judged.eq(entry.o.payload)]
+            with m.If(entry.o.valid):
+                m.d.sync += first.eq(entry.o.payload.last)
+        with m.If(decides):
+            m.d.sync += [its.eq(kind), let.eq(may.bit_select(kind, 1))]
 
-        let, letting, to_ike = Signal(), Signal(), Signal()
-        m.d.comb += [
-            let.eq(Mux(first, may.bit_select(kind, 1), letting)), to_ike.eq(kind == PuntClass.IKE),
-            spends.eq(have & first & moves & let),
-        ]
-        with m.If(have & moves):
-            m.d.sync += letting.eq(let)
-        refused, full = Signal(), Signal()
+        to_ike, refused, full = Signal(), Signal(), Signal()
         for target, mine in ((ike, to_ike), (queue, ~to_ike)):
             m.d.comb += [
-                target.i.payload.eq(held), target.i.valid.eq(have & let & mine), target.dropped.ready.eq(self.dropped.ready),
+                target.i.payload.eq(judged), target.i.valid.eq(has & let & mine), target.dropped.ready.eq(self.dropped.ready),
             ]
         m.d.comb += [
-            refused.eq(have & ~let & held.last & ~held.abort), full.eq(ike.dropped.valid | queue.dropped.valid),
-            self.dropped.valid.eq(refused | full), self.dropped.payload.eq(kind),
-            moves.eq(Mux(let, Mux(to_ike, ike.i.ready, queue.i.ready), ~refused | self.dropped.ready)),
-            self.kept.eq(have & let & moves & held.last & ~held.abort & ~full),
+            to_ike.eq(its == PuntClass.IKE), full.eq(ike.dropped.valid | queue.dropped.valid),
+            refused.eq(has & ~let & judged.last & ~judged.abort),
+            self.dropped.valid.eq(refused | full), self.dropped.payload.eq(its),
+            moves.eq(~self.dropped.valid | self.dropped.ready),
         ]
+        m.d.sync += self.kept.eq(has & let & judged.last & ~judged.abort & ~full)
 
         # IKE first; a packet that has begun, or is offered, is finished.
         inside, chosen, other = Signal(), Signal(), Signal()

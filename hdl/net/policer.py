@@ -12,7 +12,7 @@ class Policer(wiring.Component):
     limit : In(Policer)
         See :class:`spigate.hdl.net.descriptor.Policer`.
     spend : In(1)
-        Takes a token, in a clock with ``open``.
+        Takes a token, if there is one.
     open : Out(1)
         There is one, or no limit. At first there are as many as a bucket can hold.
     """
@@ -31,9 +31,10 @@ class Policer(wiring.Component):
         # `due` and `full` are a clock old: the timer runs from 2, and a bucket that is full for one clock more loses nothing.
         with m.If(due):
             m.d.sync += [timer.eq(2), due.eq(0)]
-        with m.If(self.spend & ~unlimited & ~due):
+        some, spends = Signal(), Signal()
+        m.d.comb += [some.eq(tokens != 0), spends.eq(self.spend & some & ~unlimited), self.open.eq(unlimited | some)]
+        with m.If(spends & ~due):
             m.d.sync += tokens.eq(tokens - 1)
-        with m.Elif(due & ~full & ~(self.spend & ~unlimited)):
+        with m.Elif(due & ~full & ~spends):
             m.d.sync += [tokens.eq(tokens + 1), full.eq(1)]
-        m.d.comb += self.open.eq(unlimited | (tokens != 0))
         return m
