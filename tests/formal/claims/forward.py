@@ -125,12 +125,12 @@ def network_port(bench: Bench) -> None:
        "its own queue is full; and it is served first, behind no more than the packet that has begun. Each packet is kept or told as dropped, once.",
        depth=3, unbounded=True, search=10, limits="Queues are free, but packets leave them without pauses; any limits.",
        mutations=(
-           Mutation("all spend IKE's tokens", PUNTS, "policer.spend.eq(spends & (kind == each))", "policer.spend.eq(spends)"),
-           Mutation("others go into IKE's queue", PUNTS, "to_ike.eq(kind == PuntClass.IKE)", "to_ike.eq(kind != PuntClass.REST)"),
-           Mutation("a drop is counted as kept", PUNTS, "held.last & ~held.abort & ~full)", "held.last & ~held.abort)"),
+           Mutation("all spend IKE's tokens", PUNTS, "policer.spend.eq(spends & (its == each))", "policer.spend.eq(spends)"),
+           Mutation("each beat takes a token", PUNTS, "decides.eq(entry.o.valid & entry.o.ready & first)", "decides.eq(entry.o.valid & entry.o.ready)"),
+           Mutation("others go into IKE's queue", PUNTS, "to_ike.eq(its == PuntClass.IKE)", "to_ike.eq(its != PuntClass.REST)"),
+           Mutation("a drop is counted as kept", PUNTS, "judged.last & ~judged.abort & ~full)", "judged.last & ~judged.abort)"),
            Mutation("IKE goes last", PUNTS, "Mux(inside, chosen, ~ike.o.valid)", "Mux(inside, chosen, queue.o.valid)"),
-           Mutation("IKE depends on the room for unknown SPIs", PUNTS, "let.eq(Mux(first, may.bit_select(kind, 1), letting))",
-                    "let.eq(Mux(first, may.bit_select(kind, 1) & self.spi_open, letting))"),
+           Mutation("IKE depends on the room for unknown SPIs", PUNTS, "let.eq(may.bit_select(kind, 1))", "let.eq(may.bit_select(kind, 1) & self.spi_open)"),
        ))
 def punt_classes(bench: Bench) -> None:
     """The class of a packet, from its header, against what it takes."""
@@ -150,30 +150,31 @@ def punt_classes(bench: Bench) -> None:
         # It takes whatever comes; what it drops it tells beside the packet's end (proof packet-queue).
         ends = queue.i.valid & queue.i.payload.last & ~queue.i.payload.abort
         bench.assume((queue.i.ready == (~queue.dropped.valid | queue.dropped.ready)) & (~queue.dropped.valid | ends))
-    ended = inside["have"] & inside["moves"] & inside["held"].last & ~inside["held"].abort
-    m.d.comb += Assert(ended == dut.kept + (dut.dropped.valid & dut.dropped.ready), "a packet is neither kept nor dropped, or counted twice")
-    reason = dut.i.payload.data[8:16]
-    says_ike = Cat(reason == each for each, its in CLASSES.items() if its == PuntClass.IKE).any()
-    # The packet whose beat is held.
-    begins, is_ike = Signal(init=1), Signal()
-    taken = dut.i.valid & dut.i.ready
-    with m.If(taken):
-        m.d.sync += begins.eq(dut.i.payload.last)
-        with m.If(begins):
-            m.d.sync += is_ike.eq(says_ike)
+    # What comes out of the slice at the entry (proof slice).
+    came = inside["entry"].o
+    keeps_rules(m, came, Assume, name="entry")
+    taken, begins = came.valid & came.ready, Signal(init=1)
+    says_ike = Cat(came.payload.data[8:16] == each for each, its in CLASSES.items() if its == PuntClass.IKE).any()
+    # The beat behind it: of what class its packet is, and whether that was within its limit when it came.
+    have, ends, is_ike, within = Signal(), Signal(), Signal(), Signal()
+    moves = ~(dut.dropped.valid & ~dut.dropped.ready)
     policer = inside.part(f"policer_{PuntClass.IKE.name.lower()}")
-    # Whether it was let in: what its limit said at its first beat.
-    had, first = Signal(), Signal()
-    with m.If(dut.i.ready):
-        m.d.sync += first.eq(begins)
-    closed = _beyond(m, inside, policer, had, first)
+    with m.If(~have | moves):
+        m.d.sync += [have.eq(came.valid), ends.eq(came.payload.last & ~came.payload.abort)]
+    with m.If(taken):
+        m.d.sync += begins.eq(came.payload.last)
+        with m.If(begins):
+            m.d.sync += [is_ike.eq(says_ike), within.eq(policer.open)]
     m.d.comb += [
-        Assert(~policer.spend | is_ike, "another class spends IKE's tokens"),
+        Assert(bench.past(have & moves & ends) == dut.kept + bench.past(dut.dropped.valid & dut.dropped.ready),
+               "a packet is neither kept nor dropped, or counted twice"),
+        Assert(policer.spend == bench.past(taken & begins & says_ike & policer.open), "a packet of IKE takes no token, or more than one, or another packet does"),
         Assert(~ike.i.valid | is_ike, "another class fills IKE's queue"), Assert(~others.i.valid | ~is_ike, "IKE is in the others' queue"),
-        Assert(~(inside["have"] & is_ike & ~had) | ike.i.valid, "IKE is refused within its limit"),
-        Assert(~(inside["have"] | ~begins) | ((inside["kind"] == PuntClass.IKE) == is_ike), "invariant: its class"),
-        Assert(~is_ike | inside["have"] & first | ~inside["have"] & begins | (inside["letting"] != closed), "invariant: let in"),
-        Assert(inside["begins"] == begins, "invariant: a packet begins"), Assert(~inside["have"] | (inside["first"] == first), "invariant: first"),
+        Assert(~(have & is_ike & within) | ike.i.valid, "IKE is refused within its limit"),
+        Assert(inside["has"] == have, "invariant: a beat"), Assert(inside["first"] == begins, "invariant: a packet begins"),
+        Assert(~have | (inside["judged"].last & ~inside["judged"].abort == ends), "invariant: its end"),
+        Assert(~(have | ~begins) | ((inside["its"] == PuntClass.IKE) == is_ike), "invariant: its class"),
+        Assert(~((have | ~begins) & is_ike) | (inside["let"] == within), "invariant: let in"),
     ]
     # Served first.
     starts = Signal(init=1)
@@ -184,11 +185,3 @@ def punt_classes(bench: Bench) -> None:
         Assert(starts == ~inside["inside"], "invariant: a packet has begun"),
     ]
 
-
-def _beyond(m, inside, policer, had, first):
-    """``had``: the packet at work was beyond its limit when it came."""
-    closed = Signal()
-    with m.If(inside["have"] & inside["moves"] & first):
-        m.d.sync += closed.eq(~policer.open)
-    m.d.comb += had.eq(Mux(first, ~policer.open, closed))
-    return closed

@@ -50,3 +50,23 @@ def test_without_a_period_there_is_no_limit():
 
 def test_without_a_burst_nothing_passes():
     assert not passed(10, 0, 500)
+
+
+def test_who_spends_what_is_not_there_owes_nothing():
+    """Spends go on for clocks after the last token: the next one comes after a period, as ever, and is one."""
+    policer, opened = Policer(), []
+
+    async def testbench(ctx):
+        ctx.set(policer.limit, {"period": 100, "burst": 8})
+        ctx.set(policer.spend, 1)
+        await ctx.tick().repeat(2 * DEEPEST)
+        ctx.set(policer.spend, 0)
+        for clock in range(350):
+            if ctx.get(policer.open):
+                opened.append(clock)
+                ctx.set(policer.spend, 1)
+            await ctx.tick()
+            ctx.set(policer.spend, 0)
+
+    simulate(policer, testbench)
+    assert len(opened) in (3, 4) and all(later - earlier == 100 for earlier, later in zip(opened, opened[1:], strict=False))
