@@ -26,7 +26,7 @@ help:
 	@echo "make bench      the gateway in clocks, against its requirements; the software"
 	@echo "                path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
-	@echo "make registers  the register reference, as HTML"
+	@echo "make registers  the register reference, as HTML, and its enumerations in Python"
 	@echo "make docs       docs/configuration.md, from the schemas"
 	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated"
 	@echo "                packets, IKE messages, and IKE messages of peers and of"
@@ -70,10 +70,11 @@ synth: setup
 	$(BIN)/spigate synth
 
 registers: setup
+	$(BIN)/python -m spigate.hdl.contract.generate
 	$(BIN)/python -m spigate.hdl.csr.reference build/registers
 
 docs: setup
-	$(BIN)/python -m spigate.firmware_py.host.reference > docs/configuration.md
+	$(BIN)/python -m spigate.firmware_py.daemon.reference > docs/configuration.md
 
 fuzz: setup
 	$(BIN)/python -m tests.firmware_py.differential --count $(FUZZ)

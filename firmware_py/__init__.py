@@ -1,0 +1,1 @@
+"""The control element, and what else of the gateway runs on a host."""

@@ -20,14 +20,14 @@ COMMANDS = {
     "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements, or the software path"),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
-    "ce": ("spigate.firmware_py.host.start", "", "run the control element: IKE, and ESP and AH in hardware or on this host"),
-    "sas": ("spigate.firmware_py.host.commands:sas", "", "show a running gateway's SAs of ESP and AH"),
-    "ike": ("spigate.firmware_py.host.commands:ike", "", "show a running gateway's IKE SAs"),
-    "policies": ("spigate.firmware_py.host.commands:policies", "", "show a running gateway's policies"),
-    "events": ("spigate.firmware_py.host.commands:events", "", "show what happened at a running gateway"),
-    "initiate": ("spigate.firmware_py.host.commands:initiate", "", "begin with a peer, or one of its children"),
-    "terminate": ("spigate.firmware_py.host.commands:terminate", "", "end all with a peer, or one of its children"),
-    "rekey": ("spigate.firmware_py.host.commands:rekey", "", "replace the IKE SA with a peer, or one of its children"),
+    "ce": ("spigate.firmware_py.daemon.start", "", "run the control element: IKE, and ESP and AH in hardware or on this host"),
+    "sas": ("spigate.firmware_py.daemon.commands:sas", "", "show a running gateway's SAs of ESP and AH"),
+    "ike": ("spigate.firmware_py.daemon.commands:ike", "", "show a running gateway's IKE SAs"),
+    "policies": ("spigate.firmware_py.daemon.commands:policies", "", "show a running gateway's policies"),
+    "events": ("spigate.firmware_py.daemon.commands:events", "", "show what happened at a running gateway"),
+    "initiate": ("spigate.firmware_py.daemon.commands:initiate", "", "begin with a peer, or one of its children"),
+    "terminate": ("spigate.firmware_py.daemon.commands:terminate", "", "end all with a peer, or one of its children"),
+    "rekey": ("spigate.firmware_py.daemon.commands:rekey", "", "replace the IKE SA with a peer, or one of its children"),
 }
 """Name: module (and object), extra of the package that brings what it needs, and one line of help."""
 

@@ -3,11 +3,12 @@ from amaranth.hdl import Array, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from spigate.hdl.csr.punts import REFUSED
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.reasons import REFUSED
 from spigate.hdl.guard import Guard
 from spigate.hdl.net.align import RemoveAlignment
 from spigate.hdl.net.described import DescribedFifo
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, OutOf, Port, Reason, Report
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, OutOf, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets
@@ -60,7 +61,7 @@ class Forwarding(wiring.Component):
     punts : In(array of Policer), spi_open : Out(1)
         As ``limits`` and ``spi_open`` of :class:`~spigate.hdl.punts.PuntQueues`.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.csr.punts.REFUSED`);
+        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.contract.reasons.REFUSED`);
         GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
     counters : Out(FORWARD_COUNTERS)
     """

@@ -4,13 +4,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
-from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, Table, TableWrite
+from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 
@@ -56,7 +57,7 @@ class Gateway(wiring.Component):
     inject, punt : packet streams
         The control element's port: frames behind ``InjectHeader`` and ``PuntHeader`` and two alignment bytes.
     axil : In(AxiLite)
-        Registers, described in ``hdl/csr/gateway.rdl``.
+        Registers, described in ``hdl/contract/gateway.rdl``.
     """
 
     def __init__(self, *, beat_bytes: int = 16, dfes: int = 2, lanes: int = 1, cam_entries: int = 1024, rules: int = 32,

@@ -3,7 +3,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.descriptor import FROM_FORWARDING, Egress, Port, Reason, Report
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.net.descriptor import FROM_FORWARDING, Egress, Report
 from spigate.hdl.net.packet import packets
 
 

@@ -3,9 +3,9 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from spigate.hdl.csr import punts
+from spigate.hdl.contract import reasons
+from spigate.hdl.contract.enums import PuntClass
 from spigate.hdl.net import descriptor
-from spigate.hdl.net.descriptor import PuntClass
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import Beat, packets
 from spigate.hdl.net.policer import Policer
@@ -67,8 +67,8 @@ class PuntQueues(wiring.Component):
         # The reason is the header's second byte.
         with m.Switch(entry.o.payload.data[8:16]):
             for each in PuntClass:
-                reasons = [reason for reason, its_class in punts.CLASSES.items() if its_class == each]
-                with m.Case(*reasons) if reasons else m.Default():
+                of_class = [reason for reason, its_class in reasons.CLASSES.items() if its_class == each]
+                with m.Case(*of_class) if of_class else m.Default():
                     m.d.comb += kind.eq(each)
 
         # A token is taken a clock after the decision, before the next one: with its header a packet has two beats or more.

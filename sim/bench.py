@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spigate.firmware_py import outputs, rows, terminal
-from spigate.firmware_py.placement import Placement
-from spigate.firmware_py.tables import CamEntry, CamKey
+from spigate.firmware_py import outputs, terminal
+from spigate.firmware_py.tables import rows
+from spigate.firmware_py.tables.cuckoo import Placement
+from spigate.firmware_py.tables.interface import CamEntry, CamKey
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from spigate.sim.stand_in import WORD_BYTES
 
 TESTBENCH = "spigate.sim.bench_testbench"
@@ -92,7 +93,7 @@ def cam_lookups() -> list[Figure]:
     from amaranth.sim import Simulator
 
     from spigate.hdl.cfe.cam import Cam
-    from spigate.hdl.net.descriptor import Table as GatewayTable
+    from spigate.hdl.contract.enums import Table as GatewayTable
 
     cam, source, placement = Cam(), random.Random(1), Placement(1024)
     keys = [CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)]

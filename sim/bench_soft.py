@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from rich.console import Console
 from rich.table import Table
 
-from spigate.firmware_py.packet import UDP, ipv4_header
-from spigate.firmware_py.sa import AH, AUTHS, CIPHERS, Auth, Cipher, Direction, Mode, Sa
-from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.ipsec.packet import UDP, ipv4_header
+from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, Auth, Cipher, Sa
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.hdl.contract.enums import Direction, Mode
 
 SIZES = (64, 256, 1400)
 """Bytes of the packet inside."""

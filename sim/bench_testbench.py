@@ -9,12 +9,12 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import Event, SimTimeoutError, with_timeout
 
-from spigate.firmware_py.driver import WRITE_CLOCKS, Driver
-from spigate.firmware_py.packet import UDP
-from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import ESP, Direction, Selectors
-from spigate.firmware_py.tables import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.ipsec.packet import UDP
+from spigate.firmware_py.ipsec.sa import ESP, Selectors
+from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
+from spigate.firmware_py.tables.interface import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Direction, Port, Reason
 from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, SENDER, Tunnels, behind, ipv4, misplaced
 from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import parameters

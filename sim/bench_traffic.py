@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.packet import ETHERTYPE_IPV4, UDP, Ethernet, checksum
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import ESP, Auth, Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule
+from spigate.firmware_py.ipsec.packet import ETHERTYPE_IPV4, UDP, Ethernet, checksum
+from spigate.firmware_py.ipsec.sa import ESP, Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Rule
+from spigate.hdl.contract.enums import Direction, Mode, Port
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 SENDER, PROTECTED = ip_address("10.1.0.10"), ip_network("10.1.0.0/16")

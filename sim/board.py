@@ -13,9 +13,10 @@ from cocotb.clock import Clock
 from cocotb.queue import Queue
 from cocotb.triggers import Lock, Timer
 
-from spigate.firmware_py.bus import BusError, check_burst
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Place, Port, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.tables.bus import BusError, check_burst
+from spigate.firmware_py.tables.punt import InjectHeader, InjectMode, Place, PuntHeader, pack_inject, unpack_punt
+from spigate.hdl.contract.enums import Port
 from spigate.sim import build
 
 PERIOD_NS = 10
@@ -136,7 +137,7 @@ class Sink:
 
 
 class BoardBus:
-    """The gateway's registers, as :class:`~spigate.firmware_py.bus.Bus`.
+    """The gateway's registers, as :class:`~spigate.firmware_py.tables.bus.Bus`.
 
     Members
     -------
@@ -186,7 +187,7 @@ class BoardBus:
 
 
 class BoardPuntPort:
-    """The control element's packet port, as :class:`~spigate.firmware_py.bus.PacketPort`."""
+    """The control element's packet port, as :class:`~spigate.firmware_py.tables.bus.PacketPort`."""
 
     def __init__(self, source: Source, sink: Sink):
         self._source, self._sink = source, sink

@@ -8,14 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from spigate.firmware_py import outputs, pcap, terminal
+from spigate.firmware_py import outputs, terminal
+from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.tables import UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.tables.interface import UNLIMITED, Balance, CfeSettings
 from spigate.sim import reference, traffic
 from spigate.sim.build import SIMULATORS
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from spigate.sim.play import FILES, REPORT
 from spigate.sim.replay import PATIENCE, result
 

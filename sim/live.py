@@ -1,5 +1,5 @@
 """``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and the packet port of its
-control element behind a UNIX socket (:mod:`spigate.firmware_py.remote`).
+control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`).
 """
 import argparse
 import json
@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.firmware_py.host.links import Tap
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim.build import SIMULATORS
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 TESTBENCH = "spigate.sim.live_testbench"
 SOCKET = Path("/run/spigate-gateway.sock")

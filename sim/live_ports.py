@@ -12,12 +12,12 @@ from itertools import islice
 import cocotb
 from cocotb.triggers import Event
 
-from spigate.firmware_py.bus import BusError
-from spigate.firmware_py.classes import Classes
+from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host.links import Tap
-from spigate.firmware_py.punt import punt_class
-from spigate.firmware_py.remote import GREETING, Kind, Message, Messages, pack_words, unpack_words
+from spigate.firmware_py.tables.bus import BusError
+from spigate.firmware_py.tables.punt import punt_class
+from spigate.firmware_py.tables.punt_queues import Classes
+from spigate.firmware_py.tables.remote import GREETING, Kind, Message, Messages, pack_words, unpack_words
 from spigate.sim.board import MAX_BYTES, Arrival, Board, Sink, Source
 
 POLL_CLOCKS = 100

@@ -5,8 +5,8 @@ import socket
 
 import cocotb
 
+from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import SpigateError
-from spigate.firmware_py.host.links import Tap
 from spigate.sim.board import Board
 from spigate.sim.build import progress
 from spigate.sim.live_ports import Live

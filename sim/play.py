@@ -2,13 +2,13 @@
 import json
 from pathlib import Path
 
-from spigate.firmware_py import pcap
-from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import SpigateError
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.settings import Settings
+from spigate.firmware_py.tables.driver import Driver
+from spigate.hdl.contract.enums import Port
 from spigate.sim.board import MAX_BYTES, PERIOD_NS, Board
 from spigate.sim.build import progress
 from spigate.sim.session import Session

@@ -3,17 +3,17 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.packet import checksum, rewrite
-from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import ESP
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.tables import GATEWARE
+from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS
+from spigate.firmware_py.ipsec.packet import checksum, rewrite
+from spigate.firmware_py.ipsec.sa import ESP
+from spigate.firmware_py.tables.interface import GATEWARE
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Port, Reason
 
 
 @dataclass(frozen=True)

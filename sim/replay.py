@@ -5,15 +5,16 @@ import argparse
 import json
 from pathlib import Path
 
-from spigate.firmware_py import capture, outputs
+from spigate.firmware_py import outputs
+from spigate.firmware_py.captures import capture
+from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.settings import Miss, Settings
-from spigate.firmware_py.tables import ANY_VLAN, UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")

@@ -1,10 +1,10 @@
 """The report of a run: every frame accounted for."""
 from collections import Counter
 
-from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.tables import Counters
+from spigate.firmware_py.tables.interface import Counters
+from spigate.hdl.contract.enums import Reason
 
 LAST_DROP = Reason.UNKNOWN_SPI - 1
 DROPS = [reason for reason in Reason if Reason.NONE < reason <= LAST_DROP]

@@ -5,11 +5,12 @@ from collections import Counter, deque
 
 from cocotb.triggers import Event, First
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.driver import Driver
+from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.punt import Port, PuntHeader, Reason, unpack_punt
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.punt import PuntHeader, unpack_punt
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.dfe.fill import QUEUE_BYTES, QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
 from spigate.hdl.net.packet import ALIGN

@@ -5,14 +5,14 @@ import asyncio
 import json
 from pathlib import Path
 
-from spigate.firmware_py import pcap
-from spigate.firmware_py.capture import Capture
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.tables import SOFTWARE, Capabilities
+from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.tables.interface import SOFTWARE, Capabilities
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Port
 from spigate.sim.report import report
 
 FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}

@@ -4,7 +4,8 @@ leaves them as they are.
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, Auth, EngineSignature, Job, Kind
+from spigate.hdl.contract.enums import Auth
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, EngineSignature, Job, Kind
 
 CONTEXTS = 2
 WORD_BYTES = 16

@@ -13,12 +13,12 @@ from scapy.layers.ipsec import ESP, SecurityAssociation
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from spigate.firmware_py import capture
-from spigate.firmware_py.capture import Arrival, Capture
-from spigate.firmware_py.network import Neighbour, Topology
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode, Sa, Selectors
+from spigate.firmware_py.captures import capture
+from spigate.firmware_py.captures.capture import Arrival, Capture
+from spigate.firmware_py.control.topology import Neighbour, Topology
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
+from spigate.hdl.contract.enums import Direction, Mode, Port
 
 TUNNELS, REPLAYED = "mixed-four-tunnels-and-clear", "esp-tunnel-gcm128-replay"
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")

@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
-from spigate.firmware_py import pcap
+from spigate.firmware_py.captures import pcap
 
 ESP, AH, UDP, IPIP, IPV6_IN_IP = 50, 51, 17, 4, 41
 FRAGMENT, EXTENSIONS = 44, (0, 43, 44, 60)

@@ -3,15 +3,15 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.xor import parities
+from spigate.hdl.contract import hashing
 from spigate.hdl.csr import layout
 from spigate.hdl.net.memory import BlockMemory
 
 
 class CamKey(data.StructLayout):
-    """What a lookup compares; bit for bit :func:`spigate.hdl.cfe.hashing.cam_key`."""
+    """What a lookup compares; bit for bit :func:`spigate.hdl.contract.hashing.cam_key`."""
 
     def __init__(self):
         super().__init__({"destination": 128, "spi": 32, "protocol": 8, "ipv6": 1})
@@ -29,7 +29,7 @@ FOUND = ("dfe", "sa", "generation", "route")
 
 
 class Cam(wiring.Component):
-    """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.cfe.hashing`), and
+    """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.contract.hashing`), and
     whoever writes the table places it in one of them. A lookup reads all ways and compares whole keys, so it never
     finds a false match. A key that was written twice, to move it, is found in the lower way.
 

@@ -3,7 +3,6 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.balancer import FLOW_BITS, Balancer
 from spigate.hdl.cfe.cam import FOUND, Cam
 from spigate.hdl.cfe.entry import Entry
@@ -11,8 +10,10 @@ from spigate.hdl.cfe.misses import MissLimiter
 from spigate.hdl.cfe.parser import Own, Parsed
 from spigate.hdl.cfe.rules import RuleResult, Rules
 from spigate.hdl.cfe.xor import parities
+from spigate.hdl.contract import hashing
+from spigate.hdl.contract.enums import Action, Port, Reason, Table
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import FROM_CFE, Action, CfeControl, PacketInfo, Port, Reason, Table, Verdict
+from spigate.hdl.net.descriptor import FROM_CFE, CfeControl, PacketInfo, Verdict
 from spigate.hdl.net.headers import ESP_PROTOCOL, IKE_PORT, UDP_PROTOCOL
 from spigate.hdl.net.memory import BlockMemory
 

@@ -3,7 +3,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.descriptor import Reason, Report
+from spigate.hdl.contract.enums import Reason
+from spigate.hdl.net.descriptor import Report
 
 
 class Health(wiring.Component):

@@ -3,18 +3,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.align import AddAlignment
-from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES,
-    CE_VERSION,
-    FROM_CFE,
-    Egress,
-    InjectHeader,
-    OutOf,
-    Port,
-    Reason,
-    Report,
-)
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, InjectHeader, OutOf, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.headers import ETHERNET
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME, packets

@@ -3,8 +3,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.xor import parities
+from spigate.hdl.contract import hashing
 from spigate.hdl.net.memory import BlockMemory
 
 

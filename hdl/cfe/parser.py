@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
-from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Reason, Verdict
+from spigate.hdl.contract.enums import Reason
+from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Verdict
 from spigate.hdl.net.headers import (
     AH_PROTOCOL,
     ESP,

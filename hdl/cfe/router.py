@@ -3,19 +3,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES,
-    CE_VERSION,
-    FROM_CFE,
-    Egress,
-    OutOf,
-    PacketInfo,
-    Port,
-    PuntHeader,
-    Reason,
-    Report,
-    Verdict,
-)
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, OutOf, PacketInfo, PuntHeader, Report, Verdict
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
 

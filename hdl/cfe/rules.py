@@ -4,8 +4,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe.entry import Entry
+from spigate.hdl.contract.enums import Action
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import Action
 
 LANES = 4
 """Rules compared in a clock."""

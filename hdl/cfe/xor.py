@@ -1,4 +1,4 @@
-"""The hash functions of :mod:`spigate.hdl.cfe.hashing` in gateware."""
+"""The hash functions of :mod:`spigate.hdl.contract.hashing` in gateware."""
 from amaranth.hdl import Cat, Value, ValueLike
 
 

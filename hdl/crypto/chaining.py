@@ -3,7 +3,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import Auth
+from spigate.hdl.contract.enums import Auth
 from spigate.hdl.csr import layout
 from spigate.hdl.net.packet import swap_bytes
 
@@ -13,7 +13,7 @@ MIDSTATE_ROWS = 4
 
 
 class Start(data.StructLayout):
-    """A packet begins: ``auth`` is HMAC_SHA1_96 or HMAC_SHA256_128 of :data:`~spigate.hdl.crypto.interface.Auth`."""
+    """A packet begins: ``auth`` is HMAC_SHA1_96 or HMAC_SHA256_128 of :data:`~spigate.hdl.contract.enums.Auth`."""
 
     def __init__(self):
         super().__init__({"auth": 3})

@@ -9,6 +9,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract import enums
 from spigate.hdl.crypto import interface
 from spigate.hdl.crypto.aes import BLOCK_BITS, AesBlock
 from spigate.hdl.crypto.ghash import GhashWord
@@ -108,7 +109,7 @@ class Orders(wiring.Component):
         m = Module()
         task, active = Signal(Task()), Signal()
         cbc, gcm = Signal(), Signal()
-        m.d.comb += [cbc.eq(task.cipher == interface.Cipher.AES_CBC), gcm.eq(task.cipher == interface.Cipher.AES_GCM)]
+        m.d.comb += [cbc.eq(task.cipher == enums.Cipher.AES_CBC), gcm.eq(task.cipher == enums.Cipher.AES_GCM)]
 
         # A word waits for the next one, which tells whether its run goes on.
         word, held, first = Signal(interface.Word(WORD_BITS // 8)), Signal(), Signal()

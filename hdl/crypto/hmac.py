@@ -3,9 +3,9 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.sha import SHA1_K, SHA256_K
 from spigate.hdl.crypto.blocks import BLOCK_WORDS, HASHED_BYTES, MARK, Blocks, Bytes
 from spigate.hdl.crypto.chaining import CONTEXTS, Chaining, Start
-from spigate.hdl.crypto.constants import SHA1_K, SHA256_K
 from spigate.hdl.crypto.message_schedule import MessageSchedule
 from spigate.hdl.crypto.sequencer import LEAD, Sequencer
 from spigate.hdl.crypto.sha1 import Sha1Rounds

@@ -5,7 +5,8 @@ from amaranth.hdl import Array, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, Auth, Cipher, Job
+from spigate.hdl.contract.enums import Auth, Cipher
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, Job
 from spigate.hdl.crypto.key_schedule import KeyOrder
 from spigate.hdl.csr.layout import ROW_BITS
 

@@ -14,11 +14,7 @@ from enum import IntEnum
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import layout, rdl
-
-Cipher = rdl.enum("cipher_e")
-Auth = rdl.enum("auth_e")
-KeySize = rdl.enum("key_size_e")
+from spigate.hdl.csr import layout
 
 MATERIAL_ROWS = 6
 """``key_low``, ``key_high``, ``auth_0`` to ``auth_3`` of the SA's entry, always all, in this order."""

@@ -3,9 +3,9 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import KeySize
 from spigate.hdl.crypto import gf256
 from spigate.hdl.crypto.aes import BLOCK_BITS, CONTEXTS, KeySet, RoundKeyRead
-from spigate.hdl.crypto.interface import KeySize
 from spigate.hdl.net.memory import BlockMemory
 
 

@@ -1,4 +1,4 @@
-"""The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.csr.rdl` can read."""
+"""The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.contract.rdl` can read."""
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
 from spigate.hdl.csr.axil import DATA_BITS, RegisterBus
 
 TIMEOUT = 1024

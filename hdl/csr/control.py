@@ -3,7 +3,8 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import PuntClass, Table
 from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
 from spigate.hdl.csr.bank import Bank, member
 from spigate.hdl.csr.events import DEPTH, VIEW, Events
@@ -15,11 +16,9 @@ from spigate.hdl.net.descriptor import (
     MAX_DFES,
     CfeControl,
     Policer,
-    PuntClass,
     Report,
     SaState,
     StateRequest,
-    Table,
     TableWrite,
 )
 

@@ -6,9 +6,11 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Reason
+from spigate.hdl.csr import layout
 from spigate.hdl.csr.axil import RegisterBus
-from spigate.hdl.net.descriptor import Reason, Report
+from spigate.hdl.net.descriptor import Report
 from spigate.hdl.net.memory import BlockMemory
 from spigate.hdl.net.merge import Merge
 

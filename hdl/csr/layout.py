@@ -4,7 +4,7 @@ from functools import cache
 from amaranth.hdl import unsigned
 from amaranth.lib import data
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
 
 ROW_BITS = 32 * rdl.ROW_WORDS
 

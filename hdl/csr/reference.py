@@ -5,7 +5,7 @@ from pathlib import Path
 
 from peakrdl_html import HTMLExporter
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
 
 MAPS = ("gateway", "entries")
 """Address maps that are documented: registers on the bus, and rows of table entries."""

@@ -5,9 +5,11 @@ from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Table
+from spigate.hdl.csr import layout
 from spigate.hdl.csr.axil import RegisterBus
-from spigate.hdl.net.descriptor import ALL_DFES, Table, TableWrite
+from spigate.hdl.net.descriptor import ALL_DFES, TableWrite
 
 DATA_WORDS = rdl.registers()["table.data"].count
 INDEX_WORD, COMMAND_WORD = DATA_WORDS, DATA_WORDS + 1

@@ -3,16 +3,14 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import Auth, Cipher, KeySize
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.contract.enums import Auth, Cipher, Direction, KeySize, Mode, Port, Reason
+from spigate.hdl.csr import layout
 from spigate.hdl.dfe import sad
 from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.dfe.lane import DispatchPort
 from spigate.hdl.dfe.writer import Plan
-from spigate.hdl.net.descriptor import PacketInfo, Port, Reason, Verdict
+from spigate.hdl.net.descriptor import PacketInfo, Verdict
 
-Direction = rdl.enum("direction_e")
-Mode = rdl.enum("mode_e")
 STEPS = ROWS + sad.READ_CLOCKS
 """Clocks of a decision: the rows of the SA come one a clock, and all else is known when the last one has come."""
 ESP_BYTES = 8

@@ -3,14 +3,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract.enums import Direction, Port
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, OutOf, Port, PuntHeader, Verdict
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, OutOf, PuntHeader, Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
 from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
 
-Direction = rdl.enum("direction_e")
 IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS
 """Words in front of the run, at most: tagged Ethernet header and IP header."""

@@ -5,8 +5,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract import rdl
 from spigate.hdl.crypto.interface import MATERIAL_ROWS, Job, Kind, Word
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.csr import layout
 from spigate.hdl.dfe import store
 from spigate.hdl.dfe.job import BUFFER_WORDS, ROWS, STORE_BYTES, EspText
 

@@ -7,7 +7,7 @@ from spigate.hdl.net.descriptor import MAX_DFES
 
 SOFTWARE_BITS = 3
 """Numbers whose highest so many bits are 0 are the software path's (``SOFTWARE_NUMBERS`` in
-``firmware_py/soft/identification.py``)."""
+``firmware_py/ipsec/identification.py``)."""
 
 
 class Identification(wiring.Component):

@@ -3,10 +3,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.csr import layout
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, RowRead
 from spigate.hdl.dfe.selectors import Selectors
-from spigate.hdl.net.descriptor import Port, Reason, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
 from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 

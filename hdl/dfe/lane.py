@@ -5,8 +5,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract import rdl
 from spigate.hdl.crypto.interface import Context
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.csr import layout
 from spigate.hdl.dfe import store
 from spigate.hdl.dfe.collect import Collector
 from spigate.hdl.dfe.feed import Feeder, Introducer

@@ -5,15 +5,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.crypto.interface import Auth, Cipher
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract.enums import Auth, Cipher, Df
 from spigate.hdl.dfe.identification import Identification
 from spigate.hdl.dfe.inspect import Inspection
 from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.headers import ESP, ESP_PROTOCOL, IPV4
 from spigate.hdl.net.packet import swap_bytes
 
-DontFragment = rdl.enum("df_e")
 IV_BYTES = {Cipher.AES_GCM: 8, Cipher.AES_CBC: 16}
 ICV_BYTES = {Auth.HMAC_SHA1_96: 12, Auth.HMAC_SHA256_128: 16}
 GCM_ICV_BYTES = 16
@@ -96,9 +94,9 @@ class Rewrite(wiring.Component):
             identification.eq(Mux(dont_fragment, 0, numbers.number)),
         ]
         with m.Switch(control.df):
-            with m.Case(DontFragment.CLEAR):
+            with m.Case(Df.CLEAR):
                 m.d.comb += dont_fragment.eq(0)
-            with m.Case(DontFragment.COPY):
+            with m.Case(Df.COPY):
                 m.d.comb += dont_fragment.eq(info.dont_fragment)
             with m.Default():
                 m.d.comb += dont_fragment.eq(1)

@@ -3,9 +3,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe.job import ROWS
-from spigate.hdl.net.descriptor import Table, TableWrite
+from spigate.hdl.net.descriptor import TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
 READ_CLOCKS = 3

@@ -3,8 +3,10 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import layout, rdl
-from spigate.hdl.net.descriptor import Table, TableWrite
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Table
+from spigate.hdl.csr import layout
+from spigate.hdl.net.descriptor import TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
 REPLAY_ROW = rdl.entry("sa")["replay"].index

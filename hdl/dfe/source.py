@@ -3,8 +3,9 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import Table, TableWrite
+from spigate.hdl.net.descriptor import TableWrite
 
 ROWS = 8
 """Clocks of a scan: as many lists of that depth are compared side by side as it takes."""

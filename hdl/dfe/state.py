@@ -5,10 +5,12 @@ from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.csr import layout, rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Table
+from spigate.hdl.csr import layout
 from spigate.hdl.dfe.lifetime import Lifetime
 from spigate.hdl.dfe.replay import Replay
-from spigate.hdl.net.descriptor import MARKS, SaState, Table, TableWrite
+from spigate.hdl.net.descriptor import MARKS, SaState, TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
 WINDOW = 64

@@ -3,13 +3,8 @@ from enum import IntEnum
 
 from amaranth.lib import data
 
-from spigate.hdl.csr import layout, punts, rdl
-
-Reason = rdl.enum("reason_e")
-Port = rdl.enum("port_e")
-Action = rdl.enum("action_e")
-Table = rdl.enum("table_e")
-PuntClass = punts.PuntClass
+from spigate.hdl.contract.enums import PuntClass
+from spigate.hdl.csr import layout
 
 MAX_DFES = 8
 MARKS = 32
@@ -22,7 +17,6 @@ FROM_FORWARDING = 14
 """Value of ``Report.dfe`` for what the forwarding element reports."""
 
 
-Balance = rdl.enum("balance_e")
 
 
 class Policer(data.StructLayout):

@@ -3,7 +3,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.net.memory import BlockMemory
 from spigate.hdl.net.packet import packets
 

@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from spigate.firmware_py import terminal
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import Datagram, Event, EventKind, Socket
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.message import Header
-from spigate.firmware_py.ike.pad import Pad, Peer
-from spigate.firmware_py.ike.registry import ExchangeType
-from tests.firmware_py.host.bed import Gateway
+from spigate.firmware_py.ike.engine.actions import Datagram, Event, EventKind, Socket
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import Pad, Peer
+from spigate.firmware_py.ike.wire.message import Header
+from spigate.firmware_py.ike.wire.registry import ExchangeType
+from tests.firmware_py.daemon.bed import Gateway
 from tests.firmware_py.ike.hosts import OURS, THEIRS, Wire, inside, missing
 from tests.firmware_py.ike.network import SECRET, child, esp, ike
 from tests.firmware_py.ike.strongswan import STRONGSWAN, Charon, swanctl_conf

@@ -1,4 +1,4 @@
-"""Random policies, SAs and flows: every data plane beside what RFC 4301's text says (:mod:`tests.firmware_py.rfc4301`).
+"""Random policies, SAs and flows: every data plane beside what RFC 4301's text says (:mod:`tests.firmware_py.ipsec.rfc4301`).
 
 ``python -m tests.firmware_py.differential --count N`` does N packets in each data plane (``make fuzz``); with ``--seed`` it does one world again.
 """
@@ -10,21 +10,21 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.host.plane import Plane
-from spigate.firmware_py.ike.events import AddPolicy, InstallSa, RemovePolicy, RemoveSa
-from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology
-from spigate.firmware_py.packet import ipv4_header, rewrite
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE, CfeSettings
-from tests.firmware_py import rfc4301
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
+from spigate.firmware_py.daemon.plane import Plane
+from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, RemovePolicy, RemoveSa
+from spigate.firmware_py.ike.peers.pad import Pad
+from spigate.firmware_py.ipsec.packet import ipv4_header, rewrite
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Direction, Mode, Port
+from tests.firmware_py.ipsec import rfc4301
 
 SELF, INSIDE = ip_address("192.0.2.2"), ip_address("10.2.0.1")
 LOCAL = {SELF, INSIDE}
@@ -127,8 +127,7 @@ class World:
             self.sas.remove(what)
         elif kind == "remove_policy" and self.policies:
             what = draw.choice(self.policies)
-            # Of twins, which nobody can tell apart, the first one stays: so the database keeps its place.
-            del self.policies[max(at for at, policy in enumerate(self.policies) if policy == what)]
+            self.policies.remove(what)
         else:
             kind, what = "add_policy", self.policy()
             self.policies.append(what)

@@ -4,15 +4,15 @@ import random
 from collections import Counter
 from ipaddress import ip_address
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.packet import Ip, ipv4_header
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.fragments import Reassembly, fragments
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.tables import GATEWARE
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
+from spigate.firmware_py.ipsec.packet import Ip, ipv4_header
+from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.tables.interface import GATEWARE
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Port
 from tests.firmware_py.differential import TOPOLOGY, World, Wrong, frame
 
 PACKETS = 60

@@ -1,23 +1,23 @@
 """Random worlds with what :mod:`tests.firmware_py.differential` has not: IPv6 inside and outside, transport mode, AH, and SAs inside others,
-beside what RFC 4301's text says (:mod:`tests.firmware_py.rfc4301`)."""
+beside what RFC 4301's text says (:mod:`tests.firmware_py.ipsec.rfc4301`)."""
 import random
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology
-from spigate.firmware_py.packet import ETHERTYPES, ICMP, ICMPV6, TCP, UDP, ipv4_header, ipv6_header, rewrite
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import AH, ESP, Auth, Cipher, Direction, Mode, Sa, Selectors
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import GATEWARE
-from tests.firmware_py import rfc4301
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
+from spigate.firmware_py.ipsec.packet import ETHERTYPES, ICMP, ICMPV6, TCP, UDP, ipv4_header, ipv6_header, rewrite
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.interface import GATEWARE
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Direction, Mode, Port
 from tests.firmware_py.differential import Wrong
+from tests.firmware_py.ipsec import rfc4301
 
 PACKETS = 150
 """In a world."""

@@ -14,24 +14,24 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from spigate.firmware_py.ce import ControlElement
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.daemon.plane import Plane
 from spigate.firmware_py.errors import ToolMissing
-from spigate.firmware_py.host.plane import Plane
-from spigate.firmware_py.ike.events import AddPolicy, InstallSa, RemovePolicy, RemoveSa
-from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.packet import checksum, rewrite
-from spigate.firmware_py.policy import Policy, PolicyAction
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import ESP, Direction, Mode, Sa
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE
+from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, RemovePolicy, RemoveSa
+from spigate.firmware_py.ike.peers.pad import Pad
+from spigate.firmware_py.ipsec.packet import checksum, rewrite
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
+from spigate.firmware_py.ipsec.sa import ESP, Sa
+from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Direction, Mode, Port
 from tests.firmware_py import linux_router
 from tests.firmware_py.differential import LOCAL, TOPOLOGY, Wrong, side
-from tests.firmware_py.foreign_esp import opened
 from tests.firmware_py.fuzzing import main
 from tests.firmware_py.ike.hosts import KERNEL, Uml, need
+from tests.firmware_py.ipsec.foreign_esp import opened
 from tests.firmware_py.linux_words import DEVICES, commands, policy_words, state_words
 from tests.firmware_py.linux_world import DIRECTED, IN_IP, Case, Change, LinuxWorld
 

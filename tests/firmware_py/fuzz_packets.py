@@ -10,20 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.network import Interface, Neighbour, NetworkRoute, Topology
-from spigate.firmware_py.packet import ETHERTYPES, UDP, Ethernet, Ip, Refused, checksum, ipv4_header, ipv6_header
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import AH, AUTHS, CIPHERS, ESP, Auth, Cipher, Direction, Encapsulation, Mode, Sa, Selectors
-from spigate.firmware_py.slowpath import MAX_EVENTS
-from spigate.firmware_py.soft.fragments import MAX_BYTES, fragments
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import SOFTWARE
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.slow_path import MAX_EVENTS
+from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
+from spigate.firmware_py.ipsec.fragments import MAX_BYTES, fragments
+from spigate.firmware_py.ipsec.packet import ETHERTYPES, UDP, Ethernet, Ip, Refused, checksum, ipv4_header, ipv6_header
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, ESP, Auth, Cipher, Encapsulation, Sa, Selectors
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.interface import SOFTWARE
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.hdl.contract.enums import Direction, Mode, Port
 from tests.firmware_py import fuzzing
-from tests.firmware_py.network import LINUX
+from tests.firmware_py.control.network import LINUX
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}

@@ -4,9 +4,9 @@ What it has otherwise by default it is told, too: what no policy names is blocke
 port and not for what servers send (marks); fragments are put together before policy is asked (``act_ct``: RFC 4301 7); and packets with a source route whose turn it is not are
 forwarded like others (RFC 1812 5.3.13.4: whoever can refuse them must not by default).
 """
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import Cipher, Sa
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection
+from spigate.firmware_py.ipsec.sa import Cipher, Sa
+from spigate.hdl.contract.enums import Port
 from tests.firmware_py.differential import DEEPER, INSIDE, LOCAL, MACS, ROUTER, SELF, SERVERS
 
 DEVICES = {Port.NETWORK: "network", Port.SERVER: "server"}

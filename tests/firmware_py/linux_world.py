@@ -4,13 +4,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from spigate.firmware_py.packet import ipv4_header, rewrite
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import ESP, Auth, Cipher, Direction, Mode, Sa, Selectors
-from tests.firmware_py import rfc4301
+from spigate.firmware_py.ipsec.packet import ipv4_header, rewrite
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import ESP, Auth, Cipher, Sa, Selectors
+from spigate.hdl.contract.enums import Direction, Mode, Port
 from tests.firmware_py.differential import LOCAL, PEERS, ROUTER, SELF, World, frame, side
-from tests.firmware_py.foreign_esp import sealed
+from tests.firmware_py.ipsec import rfc4301
+from tests.firmware_py.ipsec.foreign_esp import sealed
 
 TRANSPORT = {10: 1, 11: 2}
 """Reqids of SAs in transport mode, and the tunnel's whose peer they have."""

@@ -11,19 +11,20 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
-from spigate.firmware_py import capture, pcap
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.punt import InjectMode, Port, Reason
-from spigate.firmware_py.sa import Auth, Cipher, Direction, Mode
-from spigate.firmware_py.settings import Miss
-from spigate.firmware_py.soft.gateway import SoftGateway
-from spigate.firmware_py.soft.loop import Loop, SoftPort
-from spigate.firmware_py.soft.sa import SoftSa
-from spigate.firmware_py.tables import GATEWARE, CfeSettings
-from tests.firmware_py.network import LINUX
-from tests.firmware_py.registers import RegisterGateway
-from tests.firmware_py.test_driver import registers
+from spigate.firmware_py.captures import capture, pcap
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.loop import Loop, SoftPort
+from spigate.firmware_py.control.settings import Miss
+from spigate.firmware_py.ipsec.sa import Auth, Cipher
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import GATEWARE, CfeSettings
+from spigate.firmware_py.tables.model import SoftGateway
+from spigate.firmware_py.tables.punt import InjectMode
+from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from tests.firmware_py.control.network import LINUX
+from tests.firmware_py.tables.registers import RegisterGateway
+from tests.firmware_py.tables.test_driver import registers
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SOFTWARE = ["esp-tunnel-cbc256-sha512", "esp-tunnel-chapoly", "esp-tunnel-ctr128-sha256", "esp-tunnel-gcm128-esn",

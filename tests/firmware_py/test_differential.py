@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE
-from tests.firmware_py import rfc4301
+from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from tests.firmware_py.differential import PLANES, Wrong, run
 from tests.firmware_py.differential_fragments import pieces
 from tests.firmware_py.differential_layers import layers
+from tests.firmware_py.ipsec import rfc4301
 
 SHARES = [(name, share) for name, count in (("gateware", 4), ("software", 3), ("plane", 3)) for share in range(count)]
 COUNT = 10_000

@@ -1,8 +1,8 @@
 """Every data plane beside a Linux kernel with the same policies, SAs and frames; ``make fuzz`` does more of it."""
 import pytest
 
-from spigate.firmware_py.decision import Spd
-from spigate.firmware_py.soft.replay import ReplayWindow
+from spigate.firmware_py.ipsec.anti_replay import ReplayWindow
+from spigate.firmware_py.ipsec.decision import Spd
 from tests.firmware_py import fuzzing
 from tests.firmware_py.differential import Wrong
 from tests.firmware_py.differential_linux import OURS, beside

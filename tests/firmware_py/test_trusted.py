@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from spigate.firmware_py.daemon import keylog
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.host import keylog
 from spigate.firmware_py.trusted import MAX_BYTES, Untrusted, read
 
 NOBODY = 65534

@@ -15,8 +15,8 @@ from cocotbext.axi import (
     AxiStreamSource,
 )
 
-from spigate.hdl.csr import rdl
-from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME
 from spigate.sim.build import parameters
 

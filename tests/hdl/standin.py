@@ -5,9 +5,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ControlPlane
-from spigate.hdl.net.descriptor import Reason
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import packets
 

@@ -3,8 +3,9 @@ from collections import defaultdict
 
 import pytest
 
+from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.forward import COUNTERS, RECIRCULATING, Forwarding
-from spigate.hdl.net.descriptor import CE_VERSION, FROM_FORWARDING, Port, Reason
+from spigate.hdl.net.descriptor import CE_VERSION, FROM_FORWARDING
 from spigate.hdl.net.packet import ALIGN, BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, sometimes, take, take_packet
 

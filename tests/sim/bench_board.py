@@ -4,8 +4,9 @@ import random
 import cocotb
 import pytest
 
-from spigate.firmware_py.bus import BusError
-from spigate.firmware_py.punt import InjectMode, Port
+from spigate.firmware_py.tables.bus import BusError
+from spigate.firmware_py.tables.punt import InjectMode
+from spigate.hdl.contract.enums import Port
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
 

@@ -5,13 +5,13 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import cocotb
 
-from spigate.firmware_py.ce import ControlElement, Settings
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.network import Interface, Neighbour, Topology
-from spigate.firmware_py.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.punt import Port, Reason
-from spigate.firmware_py.sa import Direction, Mode, Selectors
-from spigate.firmware_py.tables import UNLIMITED, CfeSettings
+from spigate.firmware_py.control.element import ControlElement, Settings
+from spigate.firmware_py.control.topology import Interface, Neighbour, Topology
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
+from spigate.firmware_py.ipsec.sa import Selectors
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
 from spigate.hdl.dfe.fill import QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
 from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, Tunnels, behind, unencrypted

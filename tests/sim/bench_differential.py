@@ -4,12 +4,12 @@ from collections import Counter
 
 import cocotb
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.tables import UNLIMITED, CfeSettings
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Port
 from spigate.sim.board import Board
 from spigate.sim.build import parameters
 from spigate.sim.session import Session

@@ -6,12 +6,13 @@ from statistics import median
 
 import cocotb
 
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.packet import UDP
-from spigate.firmware_py.punt import Port, Reason, unpack_punt
-from spigate.firmware_py.sa import AH, ANY_IPV4, ESP, Direction, Lifetime
-from spigate.firmware_py.tables import CamEntry, CamKey, CfeSettings, Source
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.ipsec.packet import UDP
+from spigate.firmware_py.ipsec.sa import AH, ANY_IPV4, ESP, Lifetime
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import CamEntry, CamKey, CfeSettings, Source
+from spigate.firmware_py.tables.punt import unpack_punt
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Direction, Port, Reason
 from spigate.sim.bench_traffic import ETHERNET, OURS, PEER, Tunnels, behind, ipv4
 from spigate.sim.board import Board
 from spigate.sim.build import parameters

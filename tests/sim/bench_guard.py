@@ -4,9 +4,10 @@ from ipaddress import ip_network
 
 import cocotb
 
-from spigate.firmware_py.punt import Port, Reason, unpack_punt
-from spigate.firmware_py.sa import Direction, Selectors
-from spigate.firmware_py.tables import Action, CamEntry, CamKey, Route, Rule, Source
+from spigate.firmware_py.ipsec.sa import Selectors
+from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Rule, Source
+from spigate.firmware_py.tables.punt import unpack_punt
+from spigate.hdl.contract.enums import Direction, Port, Reason
 from spigate.sim.bench_traffic import ETHERNET, OURS, PROTECTED, Tunnels, behind, clear
 from tests.sim.bench_robustness import Watched
 

@@ -4,18 +4,18 @@ from dataclasses import replace
 import cocotb
 from scapy.layers.inet import ICMP, IP
 
-from spigate.firmware_py.ce import ControlElement
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.policy import PolicyAction
-from spigate.firmware_py.punt import Port
-from spigate.firmware_py.sa import Cipher, Df, Direction
-from spigate.firmware_py.settings import Settings
-from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS
-from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.control.element import ControlElement
+from spigate.firmware_py.control.settings import Settings
+from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS
+from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.ipsec.sa import Cipher
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.tables.driver import Driver
+from spigate.hdl.contract.enums import Df, Direction, Port
 from spigate.sim.board import Board
 from spigate.sim.session import Session
-from tests.firmware_py.network import frame, from_server, sa, selectors, udp
-from tests.firmware_py.test_leaks import FORWARD, HERE, INBOUND, OUT, OUTBOUND, THERE, WHOLE, by_reqid
+from tests.firmware_py.control.network import frame, from_server, sa, selectors, udp
+from tests.firmware_py.control.test_leaks import FORWARD, HERE, INBOUND, OUT, OUTBOUND, THERE, WHOLE, by_reqid
 
 
 class Gateway:

@@ -3,11 +3,10 @@ import random
 
 import cocotb
 
-from spigate.firmware_py.driver import Driver
-from spigate.firmware_py.punt import Reason
-from spigate.firmware_py.sa import Direction
-from spigate.firmware_py.tables import ANY_VLAN, UNLIMITED, CfeSettings
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, CfeSettings
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Direction, Reason
 from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
 from spigate.sim.board import Board
 from spigate.sim.build import parameters

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_floods"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=2)

@@ -5,10 +5,10 @@ from argparse import Namespace
 import pytest
 
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.sa import Direction
+from spigate.hdl.contract.enums import Direction
 from spigate.sim import bench, bench_soft
 from spigate.sim.bench_traffic import Tunnels, misplaced
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 PACKETS = [bytes([number]) for number in range(12)]

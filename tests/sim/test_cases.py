@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from spigate.firmware_py import capture, pcap
-from spigate.firmware_py.tables import GATEWARE, SOFTWARE
+from spigate.firmware_py.captures import capture, pcap
+from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.sim import software
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from spigate.sim.replay import replay
 from spigate.sim.software import FILES
-from tests.firmware_py.network import LINUX
+from tests.firmware_py.control.network import LINUX
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 

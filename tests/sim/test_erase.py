@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_erase"
 MODELS = {"small": Configuration(beat_bytes=8, dfes=1, lanes=1), "large": Configuration(beat_bytes=16, dfes=2, lanes=2)}

@@ -1,7 +1,7 @@
 """A short part of tests/sim/floods.py."""
 import pytest
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from tests.sim.floods import faults, measure
 
 SHORT = {"probes": 9, "lead": 2000, "settle": 20_000}

@@ -2,7 +2,7 @@
 import pytest
 
 from spigate.sim.build import SimulationFailed
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_guard"
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from spigate.firmware_py.bus import BusError
-from spigate.firmware_py.classes import ROOM
-from spigate.firmware_py.driver import Driver
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.punt import InjectHeader, InjectMode, Port, PuntHeader, Reason, pack_inject, pack_punt
-from spigate.firmware_py.remote import GREETING, Kind, Message, Messages, RemoteGateway, pack_words, unpack_words
-from spigate.firmware_py.sa import ANY_IPV4, Direction
-from spigate.firmware_py.tables import Action, CfeSettings, Route, Rule, Source
-from spigate.hdl.csr import rdl
-from spigate.hdl.csr.punts import PuntClass
+from spigate.firmware_py.ipsec.sa import ANY_IPV4
+from spigate.firmware_py.tables.bus import BusError
+from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.interface import Action, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables.punt import InjectHeader, InjectMode, PuntHeader, pack_inject, pack_punt
+from spigate.firmware_py.tables.punt_queues import ROOM
+from spigate.firmware_py.tables.remote import GREETING, Kind, Message, Messages, RemoteGateway, pack_words, unpack_words
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
 from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
 from spigate.sim.board import model
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from spigate.sim.live_ports import MAX_OUTPUT, MAX_REQUESTS, PUNT_OUTPUT, Client
 from tests.firmware_py.ike.hosts import ip, need
 from tests.sim.live_hosts import simulation
@@ -354,7 +354,7 @@ from pathlib import Path
 from spigate.firmware_py import cli
 from spigate.sim import board
 from spigate.sim.board import model
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 Configuration.model = lambda self, simulator: board.model(Path({path!r}), beat_bytes=8, simulator="icarus")
 sys.exit(cli.main())
 """

@@ -1,7 +1,7 @@
 """What the whole gateway makes itself: errors to who sent something, and headers."""
 import pytest
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_made"
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)

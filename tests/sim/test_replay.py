@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 from spigate.sim.replay import replay
 from spigate.sim.verify import Differs, verify
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from spigate.sim.bench_traffic import SUITES
-from spigate.sim.gateway import Configuration
+from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_robustness"
 FRAMES = {"small": 10_000, "large": 3000}

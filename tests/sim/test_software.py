@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from spigate.firmware_py import capture, cli
-from spigate.firmware_py.tables import GATEWARE
+from spigate.firmware_py import cli
+from spigate.firmware_py.captures import capture
+from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.sim import software
 from spigate.sim.replay import OUTPUTS
 from spigate.sim.verify import verify
-from tests.firmware_py.network import LINUX
+from tests.firmware_py.control.network import LINUX
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SCENARIOS = sorted(path.name for path in CAPTURES.iterdir() if path.is_dir())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from spigate.firmware_py import pcap
+from spigate.firmware_py.captures import pcap
 from spigate.sim.verify import Differs, verify
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"

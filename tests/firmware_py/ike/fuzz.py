@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ike import authentication, certificates, exchange, identities, proposals, selectors
-from spigate.firmware_py.ike.errors import PeerError
-from spigate.firmware_py.ike.keys import ike_keys
-from spigate.firmware_py.ike.message import HEADER, Message
-from spigate.firmware_py.ike.payloads import (
+from spigate.firmware_py.ike.crypto import authentication, key_exchange, proposals
+from spigate.firmware_py.ike.crypto.keys import ike_keys
+from spigate.firmware_py.ike.crypto.protect import Protection, int_auth_octets
+from spigate.firmware_py.ike.peers import certificates, identities
+from spigate.firmware_py.ike.wire import selectors
+from spigate.firmware_py.ike.wire.errors import PeerError
+from spigate.firmware_py.ike.wire.message import HEADER, Message
+from spigate.firmware_py.ike.wire.payloads import (
     Auth,
     Cert,
     Identification,
@@ -29,9 +32,8 @@ from spigate.firmware_py.ike.payloads import (
     Unknown,
     pack_chain,
 )
-from spigate.firmware_py.ike.protect import Protection, int_auth_octets
-from spigate.firmware_py.ike.registry import ExchangeType, IdType, Ke, NotifyType, PayloadType
-from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6
+from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, Ke, NotifyType, PayloadType
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, ANY_IPV6
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.authority import Authority
 from tests.firmware_py.ike.messages import EVERY_PAYLOAD, EVERYTHING, SPI_I, SPI_R, TSI, TSR, message
@@ -95,7 +97,7 @@ class Target:
                                      (IdType.IPV6_ADDR, bytes(16)))]
         self.inner = (*certificates.certs([end]), *ids, authentication.sign(self.key, b"", authentication.SUPPORTED_HASHES),
                       TSI, TSR, SecurityAssociation(proposals.offer(proposals.ESP_DEFAULT, b"\1\2\3\4")))
-        start = exchange.start(Ke.ECP_256)
+        start = key_exchange.start(Ke.ECP_256)
         hello = message(SecurityAssociation(proposals.offer(proposals.IKE_DEFAULT)), KeyExchange(start.group, start.public),
                         auth_hashes)
         sealed = self.peer.seal(message(*self.inner, exchange=ExchangeType.IKE_AUTH, message_id=1))
@@ -128,7 +130,7 @@ class Target:
                         steps += [lambda payload=payload, ours=ours: str(proposals.choose(payload.proposals, ours)),
                                   lambda payload=payload, ours=ours: proposals.check(payload.proposals, proposals.offer(ours))]
                 case KeyExchange():
-                    steps.append(lambda payload=payload: exchange.respond(payload.group, payload.data))
+                    steps.append(lambda payload=payload: key_exchange.respond(payload.group, payload.data))
                 case Identification():
                     steps.append(lambda payload=payload: self.identify(payload, parsed))
                 case Auth():

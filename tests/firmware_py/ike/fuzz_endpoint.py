@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from spigate.firmware_py.ike import dialogue
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram
-from spigate.firmware_py.ike.nat import MARKER
-from spigate.firmware_py.ike.payloads import pack_chain
-from spigate.firmware_py.ike.registry import ExchangeType, PayloadType
-from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import Mode
+from spigate.firmware_py.ike.engine import dialogue
+from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram
+from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
+from spigate.firmware_py.ike.wire.payloads import pack_chain
+from spigate.firmware_py.ike.wire.registry import ExchangeType, PayloadType
+from spigate.hdl.contract.enums import Mode
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import mutate, mutate_one
 from tests.firmware_py.ike.network import Host, child, esp, ike, pair

@@ -10,25 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from spigate.firmware_py.ike.endpoint import MAX_INIT
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Socket
-from spigate.firmware_py.ike.message import HEADER, Message
-from spigate.firmware_py.ike.nat import MARKER
-from spigate.firmware_py.ike.payloads import (
-    Auth,
-    Delete,
-    IdI,
-    IdR,
-    Notify,
-    Payload,
-    SecurityAssociation,
-    Unknown,
-    Vendor,
-    pack_chain,
-)
-from spigate.firmware_py.ike.proposals import offer
-from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, PayloadType, ProtocolId
-from spigate.firmware_py.ike.selectors import payloads
+from spigate.firmware_py.ike.crypto.proposals import offer
+from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Socket
+from spigate.firmware_py.ike.engine.endpoint import MAX_INIT
+from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.wire.message import HEADER, Message
+from spigate.firmware_py.ike.wire.payloads import Auth, Delete, IdI, IdR, Notify, Payload, SecurityAssociation, Unknown, Vendor, pack_chain
+from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, PayloadType, ProtocolId
+from spigate.firmware_py.ike.wire.selectors import payloads
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import mutate, mutate_one
 from tests.firmware_py.ike.network import FAST_ESP, Host, Network, joined, net, pair

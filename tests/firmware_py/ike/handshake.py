@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from spigate.firmware_py.ike import authentication, exchange, keys, proposals, protect, selectors
-from spigate.firmware_py.ike.message import NO_SPI, Message
-from spigate.firmware_py.ike.payloads import Auth, IdI, IdR, KeyExchange, Nonce, SecurityAssociation, TsI, TsR
-from spigate.firmware_py.ike.registry import AuthMethod, ExchangeType, IdType, ProtocolId
-from spigate.firmware_py.sa import Selectors
+from spigate.firmware_py.ike.crypto import authentication, key_exchange, keys, proposals, protect
+from spigate.firmware_py.ike.wire import selectors
+from spigate.firmware_py.ike.wire.message import NO_SPI, Message
+from spigate.firmware_py.ike.wire.payloads import Auth, IdI, IdR, KeyExchange, Nonce, SecurityAssociation, TsI, TsR
+from spigate.firmware_py.ike.wire.registry import AuthMethod, ExchangeType, IdType, ProtocolId
+from spigate.firmware_py.ipsec.sa import Selectors
 from tests.firmware_py.ike.messages import SPI_I, SPI_R
 
 OURS = (Selectors(ip_network("10.1.0.0/16"), ip_network("10.2.0.0/16")),)
@@ -44,7 +45,7 @@ def handshake(words: str, child_words: str, *, secret: bytes = b"secret", peer_s
     child_ours = [proposals.parse(child_words, ProtocolId.ESP)]
     wire: list[bytes] = []
 
-    start = exchange.start(ours[0].of(4)[0].transform_id)
+    start = key_exchange.start(ours[0].of(4)[0].transform_id)
     ni, nr = os.urandom(32), os.urandom(32)
     hello = Message(SPI_I, NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (
         SecurityAssociation(offers), KeyExchange(start.group, start.public), Nonce(ni), authentication.hashes_notify()))
@@ -53,7 +54,7 @@ def handshake(words: str, child_words: str, *, secret: bytes = b"secret", peer_s
     seen = Message.parse(wire[-1])
     ke = seen.one(KeyExchange)
     suite = proposals.choose(seen.one(SecurityAssociation).proposals, ours, group=ke.group)
-    responded = exchange.respond(suite.group, ke.data)
+    responded = key_exchange.respond(suite.group, ke.data)
     wire.append(Message(SPI_I, SPI_R, ExchangeType.IKE_SA_INIT, False, True, 0, (
         suite.answer(), KeyExchange(responded.group, responded.public), Nonce(nr), authentication.hashes_notify())).pack())
 
@@ -66,10 +67,10 @@ def handshake(words: str, child_words: str, *, secret: bytes = b"secret", peer_s
     int_auth, message_id = [b"", b""], 0
     for message_id, (_, method) in enumerate(suite.additional, 1):
         sides = [protect.Protection(suite, sa_keys, initiator=initiator) for initiator in (True, False)]
-        start = exchange.start(method)
+        start = key_exchange.start(method)
         request = _carry(*sides, Message(SPI_I, SPI_R, ExchangeType.IKE_INTERMEDIATE, True, False, message_id, (
             KeyExchange(start.group, start.public),)), wire, fragment_bytes)
-        responded = exchange.respond(method, request.one(KeyExchange).data)
+        responded = key_exchange.respond(method, request.one(KeyExchange).data)
         response = _carry(*sides[::-1], Message(SPI_I, SPI_R, ExchangeType.IKE_INTERMEDIATE, False, True, message_id, (
             KeyExchange(responded.group, responded.public),)), wire, fragment_bytes)
         for side, (sk_p, each) in enumerate(((sa_keys.pi, request), (sa_keys.pr, response))):

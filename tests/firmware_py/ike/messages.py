@@ -3,8 +3,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 from hypothesis import strategies as st
 
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import (
+from spigate.firmware_py.ike.crypto.proposals import AH_DEFAULT, ESP_DEFAULT, IKE_DEFAULT, offer
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import (
     Auth,
     Cert,
     CertReq,
@@ -26,18 +27,8 @@ from spigate.firmware_py.ike.payloads import (
     UnknownSelector,
     Vendor,
 )
-from spigate.firmware_py.ike.proposals import AH_DEFAULT, ESP_DEFAULT, IKE_DEFAULT, offer
-from spigate.firmware_py.ike.registry import (
-    AuthMethod,
-    CertEncoding,
-    ExchangeType,
-    IdType,
-    Ke,
-    NotifyType,
-    PayloadType,
-    ProtocolId,
-)
-from spigate.firmware_py.ike.structures import Proposal, Transform
+from spigate.firmware_py.ike.wire.registry import AuthMethod, CertEncoding, ExchangeType, IdType, Ke, NotifyType, PayloadType, ProtocolId
+from spigate.firmware_py.ike.wire.structures import Proposal, Transform
 
 SPI_I, SPI_R = bytes.fromhex("0102030405060708"), bytes.fromhex("1112131415161718")
 TSI = TsI((TrafficSelector(IPv4Address("10.1.0.0"), IPv4Address("10.1.255.255")),

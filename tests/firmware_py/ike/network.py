@@ -7,25 +7,16 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from itertools import count
 
-from spigate.firmware_py.ike import selectors
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import (
-    AddPolicy,
-    Datagram,
-    Event,
-    InstallSa,
-    KeyLog,
-    MoveSa,
-    RemovePolicy,
-    RemoveSa,
-    Socket,
-)
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.pad import ChildConfig, Pad, Peer, PreSharedKey
-from spigate.firmware_py.ike.proposals import parse
-from spigate.firmware_py.ike.registry import ProtocolId
-from spigate.firmware_py.sa import Direction, Sa, Selectors
+from spigate.firmware_py.ike.crypto.proposals import parse
+from spigate.firmware_py.ike.engine.actions import AddPolicy, Datagram, Event, InstallSa, KeyLog, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import ChildConfig, Pad, Peer, PreSharedKey
+from spigate.firmware_py.ike.wire import selectors
+from spigate.firmware_py.ike.wire.registry import ProtocolId
+from spigate.firmware_py.ipsec.sa import Sa, Selectors
+from spigate.hdl.contract.enums import Direction
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 SECRET = PreSharedKey(b"a secret of two peers")

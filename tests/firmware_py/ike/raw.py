@@ -3,23 +3,17 @@ import random
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
-from spigate.firmware_py.ike import authentication, exchange, keys, proposals, protect, selectors
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.errors import PeerError
-from spigate.firmware_py.ike.events import NAT_PORT, Datagram, Event, Output, Socket
-from spigate.firmware_py.ike.message import NO_SPI, Header, Message
-from spigate.firmware_py.ike.nat import MARKER
-from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.ike.payloads import (
-    IdI,
-    KeyExchange,
-    Nonce,
-    Payload,
-    SecurityAssociation,
-    Vendor,
-)
-from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
+from spigate.firmware_py.ike.crypto import authentication, key_exchange, keys, proposals, protect
+from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Event, Output, Socket
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.peers.pad import Pad
+from spigate.firmware_py.ike.wire import selectors
+from spigate.firmware_py.ike.wire.errors import PeerError
+from spigate.firmware_py.ike.wire.message import NO_SPI, Header, Message
+from spigate.firmware_py.ike.wire.payloads import IdI, KeyExchange, Nonce, Payload, SecurityAssociation, Vendor
+from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from tests.firmware_py.ike.network import FAST_ESP, FAST_IKE, SECRET, child, net, peer, reverse
 
 GATEWAY = Socket(ip_address("192.0.2.2"), 500)
@@ -71,7 +65,7 @@ class RawInitiator:
 
     def _init(self, now: float, more: tuple[Payload, ...], padding: int) -> Message | None:
         offered = proposals.offer(FAST_IKE)
-        begun, self.ni = exchange.start(31), _RANDOM.randbytes(32) if self.message_id == 0 and not more else self.ni
+        begun, self.ni = key_exchange.start(31), _RANDOM.randbytes(32) if self.message_id == 0 and not more else self.ni
         message = Message(self.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (
             *more, SecurityAssociation(offered), KeyExchange(31, begun.public), Nonce(self.ni),
             authentication.hashes_notify(), *((Vendor(bytes(padding)),) if padding else ())))
@@ -117,7 +111,7 @@ class RawInitiator:
 
     def rekey_ike(self, now: float) -> None:
         """Replaces the IKE SA, and never deletes the old one."""
-        offered, begun, ni = proposals.offer(FAST_IKE, _RANDOM.randbytes(8)), exchange.start(31), _RANDOM.randbytes(32)
+        offered, begun, ni = proposals.offer(FAST_IKE, _RANDOM.randbytes(8)), key_exchange.start(31), _RANDOM.randbytes(32)
         answer = self.ask(now, ExchangeType.CREATE_CHILD_SA, SecurityAssociation(offered), Nonce(ni), KeyExchange(31, begun.public))
         suite, nr = proposals.check(answer.one(SecurityAssociation).proposals, offered), answer.one(Nonce).data
         seed = keys.skeyseed_rekey(self.suite.prf, self.keys.d, [begun.finish(answer.one(KeyExchange).data)], ni, nr)
@@ -176,7 +170,7 @@ class Impostor:
 
     def _init(self, message: Message) -> bytes:
         suite = proposals.choose(message.one(SecurityAssociation).proposals, FAST_IKE, group=message.one(KeyExchange).group)
-        done = exchange.respond(suite.group, message.one(KeyExchange).data)
+        done = key_exchange.respond(suite.group, message.one(KeyExchange).data)
         ni, nr, spi_r = message.one(Nonce).data, _RANDOM.randbytes(32), _RANDOM.randbytes(8)
         made = keys.ike_keys(suite, keys.skeyseed(suite.prf, done.secret, ni, nr), ni, nr, message.spi_i, spi_r)
         self._known[message.spi_i, spi_r] = protect.Protection(suite, made, initiator=False)

@@ -13,10 +13,10 @@ from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
 
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import Datagram, Event, Socket
-from spigate.firmware_py.sa import CIPHERS, Sa
-from spigate.firmware_py.soft.transform import transform
+from spigate.firmware_py.ike.engine.actions import Datagram, Event, Socket
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ipsec.sa import CIPHERS, Sa
+from spigate.firmware_py.ipsec.transform import transform
 from tests.firmware_py.ike.hosts import CONTROL, OURS, THEIRS, Uml, Wire, inside
 from tests.firmware_py.ike.network import SECRET, DataPlane
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ike.authentication import (
+from spigate.firmware_py.ike.crypto.authentication import (
     ECDSA,
     ED25519,
     PKCS1,
@@ -26,9 +26,9 @@ from spigate.firmware_py.ike.authentication import (
     verify_psk,
     verify_signature,
 )
-from spigate.firmware_py.ike.errors import AuthenticationFailed, InvalidSyntax
-from spigate.firmware_py.ike.payloads import Auth, IdI, IdR, Notify
-from spigate.firmware_py.ike.registry import AuthMethod, HashAlgorithm, IdType, NotifyType, Prf
+from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyntax
+from spigate.firmware_py.ike.wire.payloads import Auth, IdI, IdR, Notify
+from spigate.firmware_py.ike.wire.registry import AuthMethod, HashAlgorithm, IdType, NotifyType, Prf
 from tests.firmware_py.ike.authority import FROM, TO, name
 
 RSA = rsa.generate_private_key(65537, 2048)

@@ -2,13 +2,13 @@
 import pytest
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike import children, endpoint, ike_sa
-from spigate.firmware_py.ike.boundary import Boundary, where
-from spigate.firmware_py.ike.events import Datagram, InstallSa, MoveSa
-from spigate.firmware_py.ike.payloads import Delete
-from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
-from spigate.firmware_py.ike.strangers import PER_PERIOD
-from spigate.firmware_py.sa import Lifetime
+from spigate.firmware_py.ike.engine import children, endpoint, ike_sa
+from spigate.firmware_py.ike.engine.actions import Datagram, InstallSa, MoveSa
+from spigate.firmware_py.ike.engine.boundary import Boundary, where
+from spigate.firmware_py.ike.engine.strangers import PER_PERIOD
+from spigate.firmware_py.ike.wire.payloads import Delete
+from spigate.firmware_py.ike.wire.registry import ExchangeType, ProtocolId
+from spigate.firmware_py.ipsec.sa import Lifetime
 from tests.firmware_py.ike.network import child, joined, pair, reverse
 from tests.firmware_py.ike.raw import RawInitiator, connected, events, gateway
 

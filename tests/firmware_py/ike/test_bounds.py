@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spigate.firmware_py.ike import proposals, selectors
-from spigate.firmware_py.ike.errors import InvalidSyntax, PeerError
-from spigate.firmware_py.ike.identities import MAX_ARC, MAX_IDENTITY, MAX_OID, Identity, distinguished_name
-from spigate.firmware_py.ike.message import HEADER, Message
-from spigate.firmware_py.ike.payloads import (
+from spigate.firmware_py.ike.crypto import proposals
+from spigate.firmware_py.ike.crypto.proposals import ESP_DEFAULT, IKE_DEFAULT
+from spigate.firmware_py.ike.peers.identities import MAX_ARC, MAX_IDENTITY, MAX_OID, Identity, distinguished_name
+from spigate.firmware_py.ike.wire import selectors
+from spigate.firmware_py.ike.wire.errors import InvalidSyntax, PeerError
+from spigate.firmware_py.ike.wire.message import HEADER, Message
+from spigate.firmware_py.ike.wire.payloads import (
     MAX_DELETED,
     MAX_PAYLOADS,
     IdI,
@@ -23,10 +25,9 @@ from spigate.firmware_py.ike.payloads import (
     pack_chain,
     parse_chain,
 )
-from spigate.firmware_py.ike.proposals import ESP_DEFAULT, IKE_DEFAULT
-from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, PayloadType
-from spigate.firmware_py.ike.structures import MAX_PROPOSALS, MAX_TRANSFORMS, Proposal, Transform
-from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6
+from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, PayloadType
+from spigate.firmware_py.ike.wire.structures import MAX_PROPOSALS, MAX_TRANSFORMS, Proposal, Transform
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, ANY_IPV6
 from tests.firmware_py.ike.messages import message
 from tests.firmware_py.ike.network import FAST_ESP, child, net
 from tests.firmware_py.ike.raw import connected, gateway

@@ -15,18 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike import certificates
-from spigate.firmware_py.ike.certificates import (
-    Authorities,
-    certs,
-    is_asked_for,
-    load_certificates,
-    load_private_key,
-)
-from spigate.firmware_py.ike.errors import AuthenticationFailed
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.payloads import Cert
-from spigate.firmware_py.ike.registry import CertEncoding, IdType
+from spigate.firmware_py.ike.peers import certificates
+from spigate.firmware_py.ike.peers.certificates import Authorities, certs, is_asked_for, load_certificates, load_private_key
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.wire.errors import AuthenticationFailed
+from spigate.firmware_py.ike.wire.payloads import Cert
+from spigate.firmware_py.ike.wire.registry import CertEncoding, IdType
 from tests.firmware_py.ike.authority import CERTIFYING, DAY, FROM, MAKERS, NAMES, SIGNING, TO, Authority
 from tests.firmware_py.ike.work import lines
 

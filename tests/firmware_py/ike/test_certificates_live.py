@@ -5,9 +5,9 @@ import pytest
 from cryptography import x509
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.pad import AccessToken, KeyPair, PreSharedKey
+from spigate.firmware_py.ike.peers.certificates import Authorities
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import AccessToken, KeyPair, PreSharedKey
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import BEGIN, SECRET, Network, child, joined, pair, peer, reverse
 

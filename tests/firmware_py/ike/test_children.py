@@ -4,15 +4,16 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from spigate.firmware_py.ike.children import ChildState
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.exchanges import Exchange
-from spigate.firmware_py.ike.payloads import Delete, Nonce, Notify, SecurityAssociation, Unknown
-from spigate.firmware_py.ike.proposals import offer, parse
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, ProtocolId
-from spigate.firmware_py.ike.selectors import payloads
-from spigate.firmware_py.policy import PolicyDirection
-from spigate.firmware_py.sa import AH, Lifetime, Mode, Selectors
+from spigate.firmware_py.ike.crypto.proposals import offer, parse
+from spigate.firmware_py.ike.engine.children import ChildState
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.exchange import Exchange
+from spigate.firmware_py.ike.wire.payloads import Delete, Nonce, Notify, SecurityAssociation, Unknown
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
+from spigate.firmware_py.ike.wire.selectors import payloads
+from spigate.firmware_py.ipsec.policy import PolicyDirection
+from spigate.firmware_py.ipsec.sa import AH, Lifetime, Selectors
+from spigate.hdl.contract.enums import Mode
 from tests.firmware_py.ike.network import Host, Network, child, esp, joined, net, pair, reverse
 
 
@@ -269,10 +270,10 @@ def test_bound_on_children():
 
 
 def test_follow_up_of_nothing():
-    from spigate.firmware_py.ike import exchange
-    from spigate.firmware_py.ike.payloads import KeyExchange
+    from spigate.firmware_py.ike.crypto import key_exchange
+    from spigate.firmware_py.ike.wire.payloads import KeyExchange
     network, a, b = connected()
-    started = exchange.start(36)
+    started = key_exchange.start(36)
     answer = ask(network, a, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(36, started.public),
                  Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"link"))
     assert answer.notify(NotifyType.STATE_NOT_FOUND) and b.standing

@@ -5,18 +5,19 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.events import Datagram, Socket
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.nat import KEEPALIVE, MARKER
-from spigate.firmware_py.ike.pad import PreSharedKey
-from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, SecurityAssociation, Unknown
-from spigate.firmware_py.ike.proposals import offer
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, ProtocolId
-from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import Encapsulation, Mode
+from spigate.firmware_py.ike.crypto.proposals import offer
+from spigate.firmware_py.ike.engine.actions import Datagram, Socket
+from spigate.firmware_py.ike.engine.admission import Limits
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.nat import KEEPALIVE, MARKER
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import PreSharedKey
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation, Unknown
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
+from spigate.firmware_py.ipsec.sa import Encapsulation
+from spigate.hdl.contract.enums import Mode
 from tests.firmware_py.ike.network import FAST_IKE, Host, Nat, Network, child, esp, ike, joined, pair, peer, reverse
 
 A, B = Socket(ip_address("192.0.2.1"), 500), Socket(ip_address("192.0.2.2"), 500)
@@ -137,8 +138,8 @@ def test_weaker_suite_than_the_identity_allows():
 
 
 def init(spi: int, port: int = 500, source: str = "192.0.2.1", cookie: bytes | None = None) -> Datagram:
-    from spigate.firmware_py.ike import exchange
-    payloads = (SecurityAssociation(offer(FAST_IKE)), KeyExchange(31, exchange.start(31).public), Nonce(bytes(32)))
+    from spigate.firmware_py.ike.crypto import key_exchange
+    payloads = (SecurityAssociation(offer(FAST_IKE)), KeyExchange(31, key_exchange.start(31).public), Nonce(bytes(32)))
     if cookie is not None:
         payloads = (Notify(NotifyType.COOKIE, cookie), *payloads)
     message = Message(spi.to_bytes(8), bytes(8), ExchangeType.IKE_SA_INIT, True, False, 0, payloads)
@@ -353,7 +354,7 @@ def test_transport_mode_through_a_nat():
 
 
 def test_ah_does_not_pass_a_nat():
-    from spigate.firmware_py.ike.proposals import parse
+    from spigate.firmware_py.ike.crypto.proposals import parse
     network, a, b, nat = natted()
     config = child(protocol=ProtocolId.AH, proposals=(parse("sha256", ProtocolId.AH),))
     a.peers, b.peers = [replace(a.peers[0], children=(config,))], [replace(b.peers[0], children=(reverse(config),))]

@@ -3,11 +3,11 @@ import subprocess
 
 import pytest
 
-from spigate.firmware_py import pcap
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.nat import MARKER
-from spigate.firmware_py.ike.proposals import parse
-from spigate.firmware_py.ike.registry import ProtocolId
+from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.ike.crypto.proposals import parse
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.wire.registry import ProtocolId
 from spigate.sim.build import need
 from tests.firmware_py.ike.network import Nat, child, ike, pair
 

@@ -6,10 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
 
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ike import mlkem as own_mlkem
-from spigate.firmware_py.ike.errors import InvalidSyntax
-from spigate.firmware_py.ike.exchange import Responded, modp_prime, respond, start, supported
-from spigate.firmware_py.ike.registry import Ke
+from spigate.firmware_py.ike.crypto import mlkem as own_mlkem
+from spigate.firmware_py.ike.crypto.key_exchange import Responded, modp_prime, respond, start, supported
+from spigate.firmware_py.ike.wire.errors import InvalidSyntax
+from spigate.firmware_py.ike.wire.registry import Ke
 from tests.firmware_py.ike.test_mlkem import answers
 
 VECTORS = Path(cryptography_vectors.__file__).parent / "asymmetric"

@@ -3,25 +3,25 @@ import tracemalloc
 from dataclasses import replace
 from ipaddress import ip_address
 
-from spigate.firmware_py.ike import exchange
-from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.events import Datagram, Event, Socket
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
-from spigate.firmware_py.ike.proposals import offer
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
-from spigate.firmware_py.ike.strangers import PER_PERIOD, PERIOD_SECONDS
-from spigate.firmware_py.packet import UDP, ipv4_header
-from spigate.firmware_py.sa import Direction
-from spigate.firmware_py.soft.sa import SoftSa
+from spigate.firmware_py.ike.crypto import key_exchange
+from spigate.firmware_py.ike.crypto.proposals import offer
+from spigate.firmware_py.ike.engine.actions import Datagram, Event, Socket
+from spigate.firmware_py.ike.engine.admission import Limits
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.strangers import PER_PERIOD, PERIOD_SECONDS
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
+from spigate.firmware_py.ipsec.packet import UDP, ipv4_header
+from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.hdl.contract.enums import Direction
 from tests.firmware_py.ike.network import FAST_IKE, Host, joined, pair
 
 FLOOD = 100_000
 SPOOFED = ip_address("10.0.0.0")
 B = Socket(ip_address("192.0.2.2"), 500)
 ANYWHERE = {"address": None, "local_address": None, "networks": ()}
-PUBLIC = exchange.start(31).public
+PUBLIC = key_exchange.start(31).public
 PACKET = ipv4_header(ip_address("10.1.0.1"), ip_address("10.2.0.1"), UDP, 108) + bytes(108)
 KEPT = 2 << 20
 """Bytes that the flood may cost at its height, for 16 half-open handshakes and what is on its way."""

@@ -5,12 +5,13 @@ from ipaddress import ip_address
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from spigate.firmware_py import pcap
-from spigate.firmware_py.ike import keylog
-from spigate.firmware_py.ike.errors import AuthenticationFailed
-from spigate.firmware_py.ike.proposals import parse, suite_of
-from spigate.firmware_py.ike.registry import ProtocolId
-from spigate.firmware_py.sa import AUTHS, CIPHERS, Auth, Direction, Mode, Sa
+from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.ike.crypto import decryption_table
+from spigate.firmware_py.ike.crypto.proposals import parse, suite_of
+from spigate.firmware_py.ike.wire.errors import AuthenticationFailed
+from spigate.firmware_py.ike.wire.registry import ProtocolId
+from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Sa
+from spigate.hdl.contract.enums import Direction, Mode
 from spigate.sim.build import need
 from tests.firmware_py.ike.handshake import OURS, handshake
 from tests.firmware_py.ike.messages import SPI_I, SPI_R
@@ -75,7 +76,7 @@ def _tshark(tmp_path, datagrams: list[bytes], table: str) -> list[str]:
 @pytest.mark.parametrize("words", SUITES)
 def test_tshark_reads_along(tmp_path, words):
     result = handshake(words, "aes256gcm16-esn")
-    packets = _tshark(tmp_path, result.datagrams, keylog.line(result.suite, result.keys, SPI_I, SPI_R))
+    packets = _tshark(tmp_path, result.datagrams, decryption_table.line(result.suite, result.keys, SPI_I, SPI_R))
     assert len(packets) == 4
     for packet, kind in zip(packets, ("IKE_SA_INIT", "IKE_SA_INIT", "IKE_AUTH", "IKE_AUTH"), strict=True):
         assert f"Exchange type: {kind}" in packet
@@ -91,7 +92,7 @@ def test_tshark_reads_along(tmp_path, words):
 def test_tshark_would_say_if_it_could_not_read(tmp_path):
     """The check above can fail: with the keys of another SA the ICV is called wrong."""
     result, other = handshake(SUITES[4], "aes256gcm16"), handshake(SUITES[4], "aes256gcm16")
-    packets = _tshark(tmp_path, result.datagrams, keylog.line(other.suite, other.keys, SPI_I, SPI_R))
+    packets = _tshark(tmp_path, result.datagrams, decryption_table.line(other.suite, other.keys, SPI_I, SPI_R))
     assert "[incorrect" in packets[2]
     assert "initiator.example" not in packets[2]
 
@@ -99,7 +100,7 @@ def test_tshark_would_say_if_it_could_not_read(tmp_path):
 def test_tshark_puts_fragments_together(tmp_path):
     result = handshake(SUITES[0], "aes256gcm16-aes128gcm16-esn-noesn", fragment_bytes=150)
     assert len(result.datagrams) > 4
-    packets = _tshark(tmp_path, result.datagrams, keylog.line(result.suite, result.keys, SPI_I, SPI_R))
+    packets = _tshark(tmp_path, result.datagrams, decryption_table.line(result.suite, result.keys, SPI_I, SPI_R))
     assert all("[correct]" in each for each in packets[2:])
     assert sum("ID_FQDN: initiator.example" in each for each in packets) == 1
     assert sum("ID_FQDN: responder.example" in each for each in packets) == 1
@@ -107,4 +108,4 @@ def test_tshark_puts_fragments_together(tmp_path):
 
 def test_no_line_for_what_wireshark_does_not_know():
     result = handshake("chacha20poly1305-prfsha256-curve25519", "aes256gcm16")
-    assert keylog.line(result.suite, result.keys, SPI_I, SPI_R) is None
+    assert decryption_table.line(result.suite, result.keys, SPI_I, SPI_R) is None

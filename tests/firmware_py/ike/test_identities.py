@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.errors import AuthenticationFailed, InvalidSyntax
-from spigate.firmware_py.ike.identities import Identity, distinguished_name
-from spigate.firmware_py.ike.payloads import IdI, IdR
-from spigate.firmware_py.ike.registry import IdType
+from spigate.firmware_py.ike.peers.identities import Identity, distinguished_name
+from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyntax
+from spigate.firmware_py.ike.wire.payloads import IdI, IdR
+from spigate.firmware_py.ike.wire.registry import IdType
 from tests.firmware_py.ike.authority import Authority
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cryptography_vectors
 import pytest
 
-from spigate.firmware_py.ike.keys import (
+from spigate.firmware_py.ike.crypto.keys import (
     IkeKeys,
     child_keys,
     ike_keys,
@@ -17,8 +17,8 @@ from spigate.firmware_py.ike.keys import (
     skeyseed_rekey,
     skeyseed_update,
 )
-from spigate.firmware_py.ike.proposals import parse, suite_of
-from spigate.firmware_py.ike.registry import Prf, ProtocolId
+from spigate.firmware_py.ike.crypto.proposals import parse, suite_of
+from spigate.firmware_py.ike.wire.registry import Prf, ProtocolId
 
 VECTORS = Path(cryptography_vectors.__file__).parent
 HASHES = {Prf.HMAC_SHA1: "sha1", Prf.HMAC_SHA2_256: "sha256", Prf.HMAC_SHA2_384: "sha384", Prf.HMAC_SHA2_512: "sha512"}

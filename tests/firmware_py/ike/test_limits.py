@@ -5,17 +5,30 @@ from ipaddress import ip_address
 
 import pytest
 
-from spigate.firmware_py.ike import exchange, ike_sa, informational, proposals
-from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.children import AGAIN_SECONDS, REPLACED_SECONDS, ChildState
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.creating import FOLLOW_UP_SECONDS
-from spigate.firmware_py.ike.endpoint import MAX_INIT, MAX_WAITING
-from spigate.firmware_py.ike.events import Datagram, InstallSa, RemoveSa
-from spigate.firmware_py.ike.message import NO_SPI, Message
-from spigate.firmware_py.ike.payloads import Delete, IdI, KeyExchange, Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR, Vendor
-from spigate.firmware_py.ike.registry import ExchangeType, IdType, NotifyType, ProtocolId
-from spigate.firmware_py.sa import Direction, Lifetime
+from spigate.firmware_py.ike.crypto import key_exchange, proposals
+from spigate.firmware_py.ike.engine import ike_sa, informational
+from spigate.firmware_py.ike.engine.actions import Datagram, InstallSa, RemoveSa
+from spigate.firmware_py.ike.engine.admission import Limits
+from spigate.firmware_py.ike.engine.children import AGAIN_SECONDS, REPLACED_SECONDS, ChildState
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.endpoint import MAX_INIT, MAX_WAITING
+from spigate.firmware_py.ike.engine.keyed_exchange import FOLLOW_UP_SECONDS
+from spigate.firmware_py.ike.wire.message import NO_SPI, Message
+from spigate.firmware_py.ike.wire.payloads import (
+    Delete,
+    IdI,
+    KeyExchange,
+    Nonce,
+    Notify,
+    SecurityAssociation,
+    TrafficSelector,
+    TsI,
+    TsR,
+    Vendor,
+)
+from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, ProtocolId
+from spigate.firmware_py.ipsec.sa import Lifetime
+from spigate.hdl.contract.enums import Direction
 from tests.firmware_py.ike.network import FAST_ESP, child, net, pair, peer, reverse
 from tests.firmware_py.ike.raw import OWN_ESP, RawInitiator, connected, events, gateway
 
@@ -348,13 +361,13 @@ def test_late_key_exchange_makes_no_child_beyond_the_hard_limit():
     raw = RawInitiator(endpoint)
     raw.init(0)
     raw.auth(0, childless=True)
-    answer = raw.create(99, 0x1000, esp=(OWN_ESP,), ke=(KeyExchange(31, exchange.start(31).public),))
+    answer = raw.create(99, 0x1000, esp=(OWN_ESP,), ke=(KeyExchange(31, key_exchange.start(31).public),))
     endpoint.tick(100)
     endpoint.take()
     census = endpoint.census()
     assert census["spis"] == census["follow_ups"] == 0
     link = answer.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
-    late = raw.ask(101, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(19, exchange.start(19).public), link)
+    late = raw.ask(101, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(19, key_exchange.start(19).public), link)
     assert late.notify(NotifyType.STATE_NOT_FOUND)
     assert not [each for each in raw.outputs if isinstance(each, InstallSa)]
 
@@ -402,7 +415,7 @@ def test_additional_key_exchanges_that_never_come():
     raw.init(0)
     raw.auth(0, childless=True)
     for spi in range(100):
-        answer = raw.create(1, 0x1000 + spi, esp=(OWN_ESP,), ke=(KeyExchange(31, exchange.start(31).public),))
+        answer = raw.create(1, 0x1000 + spi, esp=(OWN_ESP,), ke=(KeyExchange(31, key_exchange.start(31).public),))
         assert answer.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
         census = endpoint.census()
         assert census["spis"] == census["holdings"] == census["follow_ups"] == 1

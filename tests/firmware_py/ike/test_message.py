@@ -3,14 +3,9 @@ import pytest
 from hypothesis import given, settings
 from scapy.contrib import ikev2 as scapy_ike
 
-from spigate.firmware_py.ike.errors import (
-    InvalidMajorVersion,
-    InvalidSyntax,
-    PeerError,
-    UnsupportedCriticalPayload,
-)
-from spigate.firmware_py.ike.message import HEADER, Header, Message
-from spigate.firmware_py.ike.payloads import (
+from spigate.firmware_py.ike.wire.errors import InvalidMajorVersion, InvalidSyntax, PeerError, UnsupportedCriticalPayload
+from spigate.firmware_py.ike.wire.message import HEADER, Header, Message
+from spigate.firmware_py.ike.wire.payloads import (
     PAYLOADS,
     Delete,
     IdI,
@@ -26,7 +21,7 @@ from spigate.firmware_py.ike.payloads import (
     pack_chain,
     parse_chain,
 )
-from spigate.firmware_py.ike.registry import ExchangeType, Ke, NotifyType, PayloadType, ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.registry import ExchangeType, Ke, NotifyType, PayloadType, ProtocolId, TransformType
 from tests.firmware_py.ike.messages import EVERY_PAYLOAD, EVERYTHING, SPI_I, SPI_R, TSI, message, messages
 
 

@@ -7,7 +7,7 @@ import cryptography_vectors
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 
-from spigate.firmware_py.ike.mlkem import ML_KEM_512, Parameters, PrivateKey, PublicKey
+from spigate.firmware_py.ike.crypto.mlkem import ML_KEM_512, Parameters, PrivateKey, PublicKey
 
 VECTORS = Path(cryptography_vectors.__file__).parent / "asymmetric" / "MLKEM"
 SIZES = {512: ML_KEM_512, 768: Parameters(3, 2, 10, 4), 1024: Parameters(4, 2, 11, 5)}

@@ -6,20 +6,21 @@ import pytest
 from cryptography import x509
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike import authentication, initiator, negotiation, proposals
-from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.dialogue import MAX_INITS_REPEATED
-from spigate.firmware_py.ike.errors import NoProposalChosen, TsUnacceptable
-from spigate.firmware_py.ike.events import MAX_TEXT, Datagram, Event, EventKind, InstallSa, Socket
-from spigate.firmware_py.ike.message import NO_SPI, Message
-from spigate.firmware_py.ike.pad import KeyPair
-from spigate.firmware_py.ike.payloads import KeyExchange, Nonce, Proposal, SecurityAssociation
-from spigate.firmware_py.ike.proposals import WORDS, choose, offer
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, TransformType
-from spigate.firmware_py.policy import PolicyDirection
-from spigate.firmware_py.sa import Selectors
+from spigate.firmware_py.ike.crypto import authentication, proposals
+from spigate.firmware_py.ike.crypto.proposals import WORDS, choose, offer
+from spigate.firmware_py.ike.engine import initiator, negotiation
+from spigate.firmware_py.ike.engine.actions import MAX_TEXT, Datagram, Event, EventKind, InstallSa, Socket
+from spigate.firmware_py.ike.engine.admission import Limits
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.dialogue import MAX_INITS_REPEATED
+from spigate.firmware_py.ike.peers.certificates import Authorities
+from spigate.firmware_py.ike.peers.pad import KeyPair
+from spigate.firmware_py.ike.wire.errors import NoProposalChosen, TsUnacceptable
+from spigate.firmware_py.ike.wire.message import NO_SPI, Message
+from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Proposal, SecurityAssociation
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, TransformType
+from spigate.firmware_py.ipsec.policy import PolicyDirection
+from spigate.firmware_py.ipsec.sa import Selectors
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import Host, Network, child, esp, joined, net, pair, peer, reverse
 from tests.firmware_py.ike.raw import RawInitiator, gateway
@@ -305,7 +306,7 @@ def test_a_peer_that_was_killed_is_reached_on_its_newest_child(monkeypatch, cont
     """../cases/restart-without-initial-contact: of two policies for the same traffic the older one's dead child sent."""
     if not contact:
         plan = initiator.Plan
-        monkeypatch.setattr("spigate.firmware_py.ike.endpoint.Plan", lambda wanted, initial_contact: plan(wanted, False))
+        monkeypatch.setattr("spigate.firmware_py.ike.engine.endpoint.Plan", lambda wanted, initial_contact: plan(wanted, False))
     network, a, b = pair(a={"initiate": True})
     a.start()
     network.run(5)

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from spigate.firmware_py.ike import dialogue, ike_sa, responder
-from spigate.firmware_py.ike.events import EventKind
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import Nonce, Notify, SecurityAssociation, TrafficSelectors, Unknown
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
-from spigate.firmware_py.ike.window import Retransmission
+from spigate.firmware_py.ike.engine import dialogue, ike_sa, responder
+from spigate.firmware_py.ike.engine.actions import EventKind
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import Nonce, Notify, SecurityAssociation, TrafficSelectors, Unknown
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from tests.firmware_py.ike.network import Host, Network, child, esp, ike, joined, net, pair, reverse
 from tests.firmware_py.ike.raw import connected, gateway
 

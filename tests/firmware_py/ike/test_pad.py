@@ -5,11 +5,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.errors import AuthenticationFailed
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.pad import KeyPair, Pad, PreSharedKey
-from spigate.firmware_py.ike.proposals import suite_of
-from spigate.firmware_py.sa import Lifetime
+from spigate.firmware_py.ike.crypto.proposals import suite_of
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import KeyPair, Pad, PreSharedKey
+from spigate.firmware_py.ike.wire.errors import AuthenticationFailed
+from spigate.firmware_py.ipsec.sa import Lifetime
 from tests.firmware_py.ike.authority import Authority
 from tests.firmware_py.ike.network import FAST_ESP, FAST_IKE, child, ike, peer
 

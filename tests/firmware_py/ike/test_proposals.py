@@ -7,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.errors import NoProposalChosen
-from spigate.firmware_py.ike.payloads import SecurityAssociation
-from spigate.firmware_py.ike.proposals import (
+from spigate.firmware_py.ike.crypto.proposals import (
     AH_DEFAULT,
     ESP_DEFAULT,
     IKE_DEFAULT,
@@ -21,9 +19,11 @@ from spigate.firmware_py.ike.proposals import (
     suite_of,
     text,
 )
-from spigate.firmware_py.ike.registry import Encr, Esn, Integ, Ke, NotifyType, Prf, ProtocolId, TransformType
-from spigate.firmware_py.ike.structures import Proposal, Transform
-from spigate.firmware_py.sa import AUTHS, CIPHERS, Auth, Cipher
+from spigate.firmware_py.ike.wire.errors import NoProposalChosen
+from spigate.firmware_py.ike.wire.payloads import SecurityAssociation
+from spigate.firmware_py.ike.wire.registry import Encr, Esn, Integ, Ke, NotifyType, Prf, ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.structures import Proposal, Transform
+from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher
 
 IKE, ESP, AH = ProtocolId.IKE, ProtocolId.ESP, ProtocolId.AH
 

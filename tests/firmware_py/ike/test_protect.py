@@ -7,13 +7,13 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
-from spigate.firmware_py.ike.errors import InvalidSyntax, NotAuthentic
-from spigate.firmware_py.ike.keys import IkeKeys, ike_keys
-from spigate.firmware_py.ike.message import HEADER, Header
-from spigate.firmware_py.ike.payloads import Nonce, Unknown, Vendor, pack_chain
-from spigate.firmware_py.ike.proposals import Suite, parse, suite_of
-from spigate.firmware_py.ike.protect import Limits, Protection, int_auth_octets
-from spigate.firmware_py.ike.registry import ExchangeType, PayloadType, ProtocolId
+from spigate.firmware_py.ike.crypto.keys import IkeKeys, ike_keys
+from spigate.firmware_py.ike.crypto.proposals import Suite, parse, suite_of
+from spigate.firmware_py.ike.crypto.protect import Limits, Protection, int_auth_octets
+from spigate.firmware_py.ike.wire.errors import InvalidSyntax, NotAuthentic
+from spigate.firmware_py.ike.wire.message import HEADER, Header
+from spigate.firmware_py.ike.wire.payloads import Nonce, Unknown, Vendor, pack_chain
+from spigate.firmware_py.ike.wire.registry import ExchangeType, PayloadType, ProtocolId
 from tests.firmware_py.ike.messages import EVERY_PAYLOAD, SPI_I, SPI_R, message
 
 WORDS = [f"aes{bits}{mode}{icv}-prfsha256-ecp256" for bits in (128, 256) for mode in ("gcm", "ccm") for icv in (8, 12, 16)]

@@ -4,12 +4,13 @@ from itertools import product
 
 import pytest
 
-from spigate.firmware_py.ike import informational, keys
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.payloads import Delete
-from spigate.firmware_py.ike.registry import ExchangeType, ProtocolId
-from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import Lifetime
+from spigate.firmware_py.ike.crypto import keys
+from spigate.firmware_py.ike.engine import informational
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import Delete
+from spigate.firmware_py.ike.wire.registry import ExchangeType, ProtocolId
+from spigate.firmware_py.ipsec.sa import Lifetime
 from tests.firmware_py.ike.network import Network, child, esp, ike, joined, pair
 
 SHORT, LONG, LOST = 0.01, 0.3, None

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.errors import TsUnacceptable
-from spigate.firmware_py.ike.payloads import OPAQUE_PORTS, TrafficSelector, TsI, TsR, UnknownSelector
-from spigate.firmware_py.ike.selectors import (
+from spigate.firmware_py.ike.wire.errors import TsUnacceptable
+from spigate.firmware_py.ike.wire.payloads import OPAQUE_PORTS, TrafficSelector, TsI, TsR, UnknownSelector
+from spigate.firmware_py.ike.wire.selectors import (
     check,
     leaves,
     narrow,
@@ -23,7 +23,7 @@ from spigate.firmware_py.ike.selectors import (
     to_selectors,
     without,
 )
-from spigate.firmware_py.sa import ANY_IPV4, ANY_IPV6, ANY_PORTS, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, ANY_IPV6, ANY_PORTS, Selectors
 
 
 def pair(source: str, destination: str, protocol=None, *ports) -> Selectors:

@@ -3,18 +3,18 @@ import subprocess
 
 import pytest
 
-from spigate.firmware_py.ike.admission import Limits
-from spigate.firmware_py.ike.certificates import Authorities
-from spigate.firmware_py.ike.context import Settings
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import Datagram
-from spigate.firmware_py.ike.identities import Identity
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.nat import MARKER
-from spigate.firmware_py.ike.pad import KeyPair, Pad, Peer, PreSharedKey
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType, PayloadType
-from spigate.firmware_py.ike.window import Retransmission
-from spigate.firmware_py.sa import Direction
+from spigate.firmware_py.ike.engine.actions import Datagram
+from spigate.firmware_py.ike.engine.admission import Limits
+from spigate.firmware_py.ike.engine.context import Settings
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.peers.certificates import Authorities
+from spigate.firmware_py.ike.peers.identities import Identity
+from spigate.firmware_py.ike.peers.pad import KeyPair, Pad, Peer, PreSharedKey
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, PayloadType
+from spigate.hdl.contract.enums import Direction
 from tests.firmware_py.ike.authority import MAKERS, chains
 from tests.firmware_py.ike.hosts import OURS, THEIRS
 from tests.firmware_py.ike.network import SECRET, child, esp, ike, net

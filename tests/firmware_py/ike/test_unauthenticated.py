@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from spigate.firmware_py.ike.attempt import MAX_CANDIDATES, MAX_CANDIDATES_MADE
-from spigate.firmware_py.ike.endpoint import Endpoint
-from spigate.firmware_py.ike.events import Datagram, InstallSa
-from spigate.firmware_py.ike.message import Message
-from spigate.firmware_py.ike.pad import Pad
-from spigate.firmware_py.ike.payloads import Auth, IdR, Notify, Unknown
-from spigate.firmware_py.ike.registry import IdType, NotifyType
+from spigate.firmware_py.ike.engine.actions import Datagram, InstallSa
+from spigate.firmware_py.ike.engine.attempt import MAX_CANDIDATES, MAX_CANDIDATES_MADE
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ike.peers.pad import Pad
+from spigate.firmware_py.ike.wire.message import Message
+from spigate.firmware_py.ike.wire.payloads import Auth, IdR, Notify, Unknown
+from spigate.firmware_py.ike.wire.registry import IdType, NotifyType
 from tests.firmware_py.ike.network import Host, Network, child, joined, pair, peer
 from tests.firmware_py.ike.raw import Impostor, without_marker
 
@@ -86,7 +86,7 @@ def test_impostor_that_never_answers_again():
 
 def test_wedge_of_a_broken_answer(monkeypatch):
     """An answer on which the engine itself fails is one that proves nothing (audit s02)."""
-    from spigate.firmware_py.ike import initiator
+    from spigate.firmware_py.ike.engine import initiator
     honest, broken = initiator.verify, {"now": True}
     monkeypatch.setattr(initiator, "verify", lambda *what: 1 / 0 if broken["now"] else honest(*what))
     network, a, b = pair(a={"initiate": True})

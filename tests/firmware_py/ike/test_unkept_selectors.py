@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from spigate.firmware_py.ike.events import InstallSa
-from spigate.firmware_py.ike.payloads import Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR
-from spigate.firmware_py.ike.registry import ExchangeType, NotifyType
+from spigate.firmware_py.ike.engine.actions import InstallSa
+from spigate.firmware_py.ike.wire.payloads import Nonce, Notify, SecurityAssociation, TrafficSelector, TsI, TsR
+from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from tests.firmware_py.ike.raw import RawInitiator, connected, events, gateway
 
 ANY, REQUEST, REPLY = (0, 0xFFFF), (0x0800, 0x08FF), (0, 0xFF)

@@ -5,10 +5,11 @@ from ipaddress import ip_address
 import pytest
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.admission import Cookies, HalfOpen, Limits, Lingering
-from spigate.firmware_py.ike.boundary import Boundary
-from spigate.firmware_py.ike.timers import Timers
-from spigate.firmware_py.ike.window import Arrival, GivenUp, RequestWindow, ResponseWindow, Retransmission
+from spigate.firmware_py.ike.engine.admission import Cookies, HalfOpen, Limits, Lingering
+from spigate.firmware_py.ike.engine.boundary import Boundary
+from spigate.firmware_py.ike.engine.message_ids import Arrival, GivenUp, RequestWindow, ResponseWindow
+from spigate.firmware_py.ike.engine.timers import Timers
+from spigate.firmware_py.ike.peers.retransmission import Retransmission
 
 
 def test_requests_come_again_later_and_later():

@@ -3,9 +3,9 @@ a deadline for every state, and nothing left at the end."""
 import sys
 from collections import Counter
 
-from spigate.firmware_py.ike.events import Event, Socket
-from spigate.firmware_py.ike.state import State
-from spigate.firmware_py.ike.strangers import PER_PERIOD, PERIOD_SECONDS
+from spigate.firmware_py.ike.engine.actions import Event, Socket
+from spigate.firmware_py.ike.engine.state import State
+from spigate.firmware_py.ike.engine.strangers import PER_PERIOD, PERIOD_SECONDS
 from tests.firmware_py.ike.network import Host
 
 SAMPLED = 50

@@ -4,7 +4,8 @@ from amaranth.lib import wiring
 
 from spigate.hdl.cfe import ingress
 from spigate.hdl.cfe.router import Router
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, Port, Reason, Verdict
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, Verdict
 from spigate.hdl.net.fifo import PacketFifo
 from tests.formal.proof import AnySeq, Bench, Mutation, proof, replaced
 from tests.formal.streams import all_keep_rules, keeps_rules

@@ -2,10 +2,11 @@
 from amaranth.hdl import Assert, Assume, Cat, Mux, Signal
 
 from spigate.hdl import forward, punts
-from spigate.hdl.csr.punts import CLASSES
-from spigate.hdl.dfe.emit import Direction, Emit
+from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
+from spigate.hdl.contract.reasons import CLASSES
+from spigate.hdl.dfe.emit import Emit
 from spigate.hdl.guard import Guard
-from spigate.hdl.net.descriptor import Port, PuntClass, Reason, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from tests.formal.claims.cfe import AnyQueue
 from tests.formal.proof import Bench, Mutation, proof, replaced
 from tests.formal.streams import all_keep_rules, keeps_rules

@@ -2,7 +2,8 @@
 from amaranth.hdl import Assert, Cat, Module, Signal, Value
 from amaranth.lib import wiring
 
-from spigate.hdl.csr import control, rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.csr import control
 from spigate.hdl.csr.events import Events
 from tests.formal.proof import Bench, Mutation, elaborated, inputs, proof, replaced
 

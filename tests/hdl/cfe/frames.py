@@ -2,7 +2,8 @@
 import ipaddress
 import struct
 
-from spigate.hdl.net.descriptor import Reason, Verdict
+from spigate.hdl.contract.enums import Reason
+from spigate.hdl.net.descriptor import Verdict
 
 
 def checksum_right(header: bytes) -> bool:

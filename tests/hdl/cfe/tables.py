@@ -1,7 +1,6 @@
 """Table entries and writes for tests of the CFE."""
-from spigate.hdl.cfe import hashing
-from spigate.hdl.csr import rdl
-from spigate.hdl.net.descriptor import Table
+from spigate.hdl.contract import hashing, rdl
+from spigate.hdl.contract.enums import Table
 
 TABLES = {"cam": Table.CAM, "rule": Table.RULE, "route": Table.ROUTE}
 

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from spigate.hdl.cfe import hashing
 from spigate.hdl.cfe.cam import Cam
+from spigate.hdl.contract import hashing
 from tests.hdl.cfe.tables import cam_index, entry
 from tests.hdl.streams import simulate
 

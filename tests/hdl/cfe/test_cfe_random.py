@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from spigate.hdl.net.descriptor import Action, Port, Reason, Verdict
+from spigate.hdl.contract.enums import Action, Port, Reason
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.cfe.bench import CONTROL, Run
 from tests.hdl.cfe.frames import classify, first_match

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from spigate.hdl.cfe.entry import EntryCollector
-from spigate.hdl.net.descriptor import Table
+from spigate.hdl.contract.enums import Table
 from tests.hdl.streams import PAUSES, put, simulate, take
 
 

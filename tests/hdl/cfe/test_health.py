@@ -1,7 +1,7 @@
 import pytest
 
 from spigate.hdl.cfe.health import Health
-from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.contract.enums import Reason
 from tests.hdl.streams import simulate, take
 
 PATIENCE = 40

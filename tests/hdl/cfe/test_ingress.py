@@ -3,7 +3,8 @@ import random
 import pytest
 
 from spigate.hdl.cfe.ingress import Ingress
-from spigate.hdl.net.descriptor import CE_VERSION, FROM_CFE, Port, Reason
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.net.descriptor import CE_VERSION, FROM_CFE
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 

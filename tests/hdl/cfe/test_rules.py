@@ -4,7 +4,7 @@ import random
 import pytest
 
 from spigate.hdl.cfe.rules import Rules
-from spigate.hdl.net.descriptor import Action, Port
+from spigate.hdl.contract.enums import Action, Port
 from tests.hdl.cfe.frames import OUTCOME, first_match, outcome
 from tests.hdl.cfe.tables import entry
 from tests.hdl.streams import PAUSES, put, simulate, take

@@ -8,7 +8,7 @@ from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Raw
 from scapy.utils import checksum
 
-from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.contract.enums import Reason
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
 ADDRESSES = {"src": "192.0.2.1", "dst": "198.51.100.7"}

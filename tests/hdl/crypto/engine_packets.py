@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher as SoftCipher
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from spigate.firmware_py.midstate import hmac_midstates
+from spigate.firmware_py.tables.midstate import hmac_midstates
+from spigate.hdl.contract.enums import Auth, Cipher, KeySize
 from spigate.hdl.crypto.engine import CompactEngine
-from spigate.hdl.crypto.interface import Auth, Cipher, Job, KeySize, Kind, Word
+from spigate.hdl.crypto.interface import Job, Kind, Word
 from spigate.sim.build import simulate_cocotb, verilog
 
 SIZES = {16: KeySize.AES128, 24: KeySize.AES192, 32: KeySize.AES256}

@@ -5,8 +5,8 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from spigate.hdl.contract.enums import KeySize
 from spigate.hdl.crypto.aes import Aes
-from spigate.hdl.crypto.interface import KeySize
 from spigate.hdl.crypto.key_schedule import KeySchedule
 from tests.hdl.streams import PAUSES, put, simulate
 

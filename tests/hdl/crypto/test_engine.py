@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spigate.hdl.crypto.interface import Auth, Cipher
+from spigate.hdl.contract.enums import Auth, Cipher
 from tests.hdl.crypto.engine_packets import Packet, check, random_packet, run, seal
 
 GCM, CBC, NULL = Cipher.AES_GCM, Cipher.AES_CBC, Cipher.NULL

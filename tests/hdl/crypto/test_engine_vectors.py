@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from spigate.hdl.crypto.interface import Cipher, Kind
+from spigate.hdl.contract.enums import Cipher
+from spigate.hdl.crypto.interface import Kind
 from tests.hdl.crypto.engine_packets import Outcome, Packet, run
 from tests.nist import nist
 

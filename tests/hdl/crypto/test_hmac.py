@@ -7,9 +7,9 @@ from pathlib import Path
 import cryptography_vectors
 import pytest
 
-from spigate.firmware_py.midstate import hmac_midstates
+from spigate.firmware_py.tables.midstate import hmac_midstates
+from spigate.hdl.contract.enums import Auth
 from spigate.hdl.crypto.hmac import Hmac
-from spigate.hdl.crypto.interface import Auth
 from spigate.hdl.crypto.sequencer import LEAD
 from tests.hdl.streams import PAUSES, never, put, simulate, take
 

@@ -1,5 +1,5 @@
 """An AXI4-Lite manager for tests in Amaranth's simulator, and registers by name."""
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
 from tests.hdl.streams import Pause, never
 
 REGISTERS = rdl.registers()

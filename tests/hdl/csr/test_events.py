@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.csr.events import COUNTED, DEPTH, ENDED, JUNK, Events
-from spigate.hdl.net.descriptor import Reason
 from tests.hdl.streams import put, simulate
 
 MASK = sum(1 << reason for reason in (*JUNK, *ENDED, Reason.SOFT_LIFETIME, Reason.DFE_STALLED))

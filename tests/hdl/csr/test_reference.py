@@ -1,4 +1,5 @@
-from spigate.hdl.csr import rdl, reference
+from spigate.hdl.contract import rdl
+from spigate.hdl.csr import reference
 
 
 def test_builds_and_knows_every_register(tmp_path, capsys):

@@ -4,7 +4,8 @@ is a checksum.
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import fifo, wiring
 
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, Auth, Cipher, EngineSignature, Job, Kind
+from spigate.hdl.contract.enums import Auth, Cipher
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, EngineSignature, Job, Kind
 
 KEY = 0x5A
 

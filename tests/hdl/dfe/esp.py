@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from spigate.firmware_py import sa as model
+from spigate.firmware_py.ipsec import sa as model
 
 
 @dataclass(frozen=True)

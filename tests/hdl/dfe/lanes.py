@@ -6,9 +6,10 @@ from collections import deque
 from scapy.layers.inet import IP
 from scapy.packet import Raw
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.hdl.net.descriptor import Reason, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BUFFER_BYTES
 from tests.hdl.streams import never, put
 

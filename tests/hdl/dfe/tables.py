@@ -1,6 +1,6 @@
 """Table writes for tests of DFE blocks."""
-from spigate.hdl.csr import rdl
-from spigate.hdl.net.descriptor import Table
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Table
 from tests.hdl.streams import put
 
 

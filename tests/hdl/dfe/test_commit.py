@@ -5,11 +5,10 @@ import pytest
 from scapy.layers.inet import IP, UDP, IPOption
 from scapy.packet import Raw
 
-from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS
-from spigate.hdl.crypto.interface import Auth, Cipher
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS
+from spigate.hdl.contract.enums import Auth, Cipher, Df, Port, Reason
 from spigate.hdl.dfe.commit import Commit
-from spigate.hdl.net.descriptor import Port, Reason, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.dfe.lanes import (
     ESP_HEADER,
@@ -27,7 +26,6 @@ from tests.hdl.dfe.test_state import entry, limits
 from tests.hdl.streams import never, put, simulate, sometimes, take, take_packet
 from tests.rfc6040 import DECAPSULATION, ENCAPSULATION
 
-DontFragment = rdl.enum("df_e")
 MACS = {"destination_mac": 0x02aabbccdd11, "source_mac": 0x02aabbccdd12}
 NEW_ETHERNET = bytes.fromhex("0000 02aabbccdd11 02aabbccdd12 0800")
 NEW_TAGGED = bytes.fromhex("0000 02aabbccdd11 02aabbccdd12 8100 3123 0800")
@@ -168,7 +166,7 @@ def protected(packet, mode, suite, *, route=(), new=None, ethernet=ETHERNET, con
     job = {"info": info, "control": control, "sequence": sequence, "text_bytes": len(text),
            "tunnel": {"source": number("192.0.2.1"), "destination": number("198.51.100.2")}}
     if mode:
-        flags = {DontFragment.CLEAR: "", DontFragment.SET: "DF"}.get(control.get("df", 0), str(ip.flags & "DF"))
+        flags = {Df.CLEAR: "", Df.SET: "DF"}.get(control.get("df", 0), str(ip.flags & "DF"))
         job["esp"] = 10
         content = ethernet.ljust(40, b"\xcc") + esp
         out = bytes(IP(src="192.0.2.1", dst="198.51.100.2", ttl=33, proto=50, tos=ip.tos if control.get("copy_tos") else 0x88, flags=flags,
@@ -199,7 +197,7 @@ def everything():
                 yield tunnel_in(packet, **shared)
                 yield transport_in(packet[20:], **shared)
                 yield protected(packet, 0, "gcm", **shared)
-                yield protected(packet, 1, "cbc-sha256", **shared, control={"df": DontFragment.SET})
+                yield protected(packet, 1, "cbc-sha256", **shared, control={"df": Df.SET})
 
 
 def paused(seed):
@@ -223,7 +221,7 @@ def test_lengths(beat_bytes):
 
 
 def test_suites_and_their_lengths():
-    run([protected(packet_of(size), mode, suite, control={"df": DontFragment.SET})
+    run([protected(packet_of(size), mode, suite, control={"df": Df.SET})
          for suite in SUITES for mode in (0, 1) for size in (4, 17)])
 
 
@@ -236,7 +234,7 @@ def test_options_stay():
 
 def test_outer_header():
     packets = [packet_of(20, tos=0xb9, flags=flags) for flags in ("DF", "")]
-    df = DontFragment
+    df = Df
     run([
         protected(packets[0], 1, "gcm", control={"copy_tos": 1, "df": df.SET}), protected(packets[1], 1, "gcm", control={"df": df.SET}),
         *(protected(packets[1], 1, "gcm", control={"df": kind}, sequence=sequence)
@@ -251,9 +249,9 @@ def test_sas_between_the_same_two_addresses_share_identifications(lanes):
     """Three SAs, each at the same sequence numbers (audit row 17). With Don't Fragment nothing is used up: it needs none."""
     packet, cases = packet_of(20), []
     for at in range(24):
-        case = protected(packet, 1, "gcm", sequence=1 + at // 3, control={"df": DontFragment.CLEAR, "spi": 0x1000 + at % 3}, lane=at % lanes)
+        case = protected(packet, 1, "gcm", sequence=1 + at // 3, control={"df": Df.CLEAR, "spi": 0x1000 + at % 3}, lane=at % lanes)
         case.done["job"]["info"]["sa"] = 4 + at % 3
-        cases += [case, protected(packet, 1, "gcm", sequence=at, control={"df": DontFragment.SET}, lane=at % lanes)]
+        cases += [case, protected(packet, 1, "gcm", sequence=at, control={"df": Df.SET}, lane=at % lanes)]
     numbers = run(cases, lanes=lanes, pause=paused, tables=[*entry(4), *entry(5), *entry(6)])
     assert [number - numbers[0] for number in numbers] == [8 * at for at in range(24)]
 

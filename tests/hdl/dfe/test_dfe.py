@@ -8,22 +8,12 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from spigate.firmware_py import rows
-from spigate.firmware_py.sa import Lifetime
-from spigate.hdl.csr import rdl
+from spigate.firmware_py.ipsec.sa import Lifetime
+from spigate.firmware_py.tables import rows
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Port, Reason, Table
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.net.descriptor import (
-    DFE_COUNTERS,
-    Egress,
-    PacketInfo,
-    Port,
-    Reason,
-    Report,
-    SaState,
-    Table,
-    TableWrite,
-    Verdict,
-)
+from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import Beat
 from spigate.sim.build import build, verilog
 from tests.hdl.dfe.esp import SUITES, Peer

@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 from scapy.utils import checksum as scapy_checksum
 
-from spigate.hdl.crypto.interface import Auth, Cipher
+from spigate.hdl.contract.enums import Auth, Cipher, Port, Reason, Table
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS, ROWS, STORE_BYTES
-from spigate.hdl.net.descriptor import Port, Reason, Table, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
 from tests.hdl.dfe.engine import StandIn
 from tests.hdl.dfe.frames import (

@@ -1,7 +1,7 @@
 """Numbers of what a DFE encrypts: RFC 6864 4.3 wants none twice between two addresses, whichever of the gateway's parts makes them."""
 import pytest
 
-from spigate.firmware_py.soft.identification import SOFTWARE_NUMBERS, DfeIdentifications
+from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS, DfeIdentifications
 from spigate.hdl.dfe.identification import Identification
 from tests.hdl.streams import simulate
 

@@ -5,8 +5,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.packet import Raw
 
+from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.dfe.inspect import Inspect
-from spigate.hdl.net.descriptor import Port, Reason, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from tests.hdl.cfe.frames import martian
 from tests.hdl.dfe.lanes import EVERYTHING, TAGGED, Lane, decrypted, number, plain, rows_of, trailer
 from tests.hdl.streams import PAUSES, never, put, simulate, sometimes, take

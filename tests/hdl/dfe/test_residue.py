@@ -5,8 +5,9 @@ from functools import cache
 
 import pytest
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.net.descriptor import PacketInfo, Report, Table, TableWrite
+from spigate.hdl.net.descriptor import PacketInfo, Report, TableWrite
 from spigate.hdl.net.packet import Beat
 from spigate.sim.build import build, verilog
 from tests.hdl.dfe.esp import SUITES, Peer

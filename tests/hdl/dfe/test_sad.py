@@ -2,9 +2,9 @@ import random
 
 import pytest
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.dfe.sad import READ_CLOCKS, Sad
-from spigate.hdl.net.descriptor import Table
 from tests.hdl.dfe.tables import burst, write_entry
 from tests.hdl.streams import put, simulate
 

@@ -1,7 +1,7 @@
 import pytest
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.dfe.sequence import SequenceNumbers
-from spigate.hdl.net.descriptor import Table
 from tests.hdl.dfe.tables import number, write_entry
 from tests.hdl.streams import put, simulate, take
 

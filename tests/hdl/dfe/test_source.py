@@ -2,8 +2,8 @@ import random
 
 import pytest
 
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.dfe.source import SCAN_CLOCKS, ClearSources
-from spigate.hdl.net.descriptor import Table
 from tests.hdl.dfe.tables import number, write_entry
 from tests.hdl.streams import simulate
 

@@ -2,9 +2,9 @@ import random
 
 import pytest
 
-from spigate.hdl.csr import rdl
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.dfe.state import State
-from spigate.hdl.net.descriptor import Table
 from tests.hdl.dfe.test_replay import Bitmap
 from tests.hdl.streams import PAUSES, never, put, simulate, take
 

@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 from amaranth.lib import memory
 
-from spigate.hdl.net.descriptor import Reason
+from spigate.hdl.contract.enums import Reason
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet

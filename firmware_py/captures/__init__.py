@@ -1,0 +1,1 @@
+"""Captures of Linux's IPsec: files of packets, SAs and policies."""

@@ -1,0 +1,1 @@
+"""The control element: what the tables should say, and the way of the packets that they do not know."""

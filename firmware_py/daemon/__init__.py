@@ -1,0 +1,1 @@
+"""``spigate ce``: a gateway at work on a Linux host, with hardware or with the software path."""

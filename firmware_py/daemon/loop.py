@@ -1,0 +1,198 @@
+"""The loop of a gateway: sockets and clock around an IKE endpoint, and a data plane that does what it negotiates."""
+import asyncio
+import logging
+import signal
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import AsyncExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from spigate.firmware_py.daemon import status
+from spigate.firmware_py.daemon.config import Config
+from spigate.firmware_py.daemon.control_socket import Control
+from spigate.firmware_py.daemon.dataplane import DataPlane, Hooks
+from spigate.firmware_py.daemon.keylog import Folder
+from spigate.firmware_py.daemon.links import UdpLink, versions
+from spigate.firmware_py.daemon.logs import LOG, log
+from spigate.firmware_py.daemon.metrics import serve
+from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.ike.engine.actions import IKE_PORT, NAT_PORT, Datagram, Event, EventKind, InstallSa, KeyLog, Socket
+from spigate.firmware_py.ike.engine.endpoint import Endpoint
+
+KEPT_EVENTS = 1000
+GOODBYE_SECONDS = 2.0
+"""So long the peers have to answer when the gateway ends."""
+_WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHILD_FAILED, EventKind.UNDER_LOAD,
+                       EventKind.REFUSED, EventKind.INTERNAL})
+_IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
+"""Behind these nobody makes the child that packets wait for."""
+
+
+class Daemon:
+    """Parameters
+    ----------
+    config : Config
+    make_plane : callable
+        Makes the data plane, given the configuration and a clock: seconds that only grow.
+    key_log : Path or None
+        Folder for the keys of all SAs, where the operator asked for that.
+    """
+
+    def __init__(self, config: Config, make_plane: Callable[[Config, Callable[[], float]], DataPlane], key_log: Path | None = None):
+        self._config = config
+        self._endpoint = Endpoint(config.pad, config.settings)
+        self._plane = make_plane(config, lambda: self._now)
+        self._key_folder, self._key_log = key_log, None
+        self._events: deque[dict] = deque(maxlen=KEPT_EVENTS)
+        self._counts: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _now(self) -> float:
+        return self._loop.time()
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT.
+
+        Raises
+        ------
+        InputError
+            Something that it needs is not there.
+        BusError
+            The hardware is gone.
+        """
+        self._loop = asyncio.get_running_loop()
+        endpoint = self._endpoint
+        hooks = Hooks(
+            alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
+            undone=lambda output, error: endpoint.undone(self._now, output, error),
+            moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
+            expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
+            wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))
+        async with AsyncExitStack() as stack:
+            await self._plane.open(stack, hooks)
+            self._udp = {(version, port): stack.enter_context(closing(UdpLink(version, port)))
+                         for version in versions() for port in (IKE_PORT, NAT_PORT)}
+            if self._key_folder is not None:
+                self._key_log = stack.enter_context(closing(Folder(self._key_folder)))
+            self._control = await stack.enter_async_context(Control(self._config.control, self._commands()))
+            if self._config.metrics_port:
+                await stack.enter_async_context(serve(
+                    self._config.metrics_port, lambda: status.metrics(endpoint, self._plane, self._counts)))
+            await self._work()
+
+    async def _work(self) -> None:
+        endpoint, loop = self._endpoint, self._loop
+        stopped = asyncio.Event()
+        loop.set_exception_handler(_unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+        for link in self._udp.values():
+            loop.add_reader(link, self._from_udp, link)
+        plane, stop = asyncio.create_task(self._plane.run()), asyncio.create_task(stopped.wait())
+        log(logging.INFO, "started", peers=",".join(peer.name for peer in self._config.pad))
+        try:
+            endpoint.start(self._now)
+            self._settle()
+            await asyncio.wait((plane, stop), return_when=asyncio.FIRST_COMPLETED)
+            if plane.done():
+                plane.result()
+            endpoint.stop(self._now)
+            self._settle()
+            end = self._now + GOODBYE_SECONDS
+            while any(endpoint.ikes) and self._now < end and not plane.done():
+                await asyncio.sleep(0.05)
+        finally:
+            for task in (plane, stop):
+                task.cancel()
+            await asyncio.gather(plane, stop, return_exceptions=True)
+            for link in self._udp.values():
+                loop.remove_reader(link)
+            if self._timer is not None:
+                self._timer.cancel()
+            log(logging.INFO, "stopped")
+
+    def _from_udp(self, link: UdpLink) -> None:
+        for datagram in link.datagrams():
+            _safely(self._receive, *datagram)
+        self._settle()
+
+    def _receive(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
+        if not self._endpoint.receive(self._now, data, local, remote):
+            self._plane.datagram(data, local, remote, tos)
+
+    def _settle(self) -> None:
+        """Does what the endpoint wants, and asks for the next call of its timers."""
+        while outputs := self._endpoint.take():
+            for output in outputs:
+                try:
+                    self._do(output)
+                except Exception as error:  # noqa: BLE001 each output by itself, whatever becomes of the others
+                    self._endpoint.undone(self._now, output, error)
+            _safely(self._plane.applied)
+        if self._timer is not None:
+            self._timer.cancel()
+        when = self._endpoint.next_timer
+        self._timer = self._loop.call_at(when, self._tick) if when is not None else None
+
+    def _tick(self) -> None:
+        self._endpoint.tick(self._now)
+        self._settle()
+
+    def _do(self, output: object) -> None:
+        match output:
+            case Datagram(source=source):
+                try:
+                    self._udp[source.address.version, source.port].send(output)
+                except (OSError, KeyError) as error:  # as if it were lost on the way
+                    log(logging.DEBUG, "not sent", remote=output.destination, error=error)
+            case Event():
+                self._tell(output)
+            case KeyLog(line=line):
+                if self._key_log is not None:
+                    _safely(self._key_log.ike, line)
+            case _:
+                if self._key_log is not None and isinstance(output, InstallSa):
+                    _safely(self._key_log.sa, output.sa)
+                self._plane.apply(output)
+
+    def _tell(self, event: Event) -> None:
+        log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, event.kind.value, peer=event.peer,
+            child=event.child, ike=event.ike, text=event.text)
+        self._counts[event.kind.value] += event.count
+        if event.kind in _IN_VAIN:
+            self._plane.forget_held(event.peer)
+        row = status.event(event, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        self._events.append(row)
+        self._control.tell(row)
+
+    # What the operator wants
+
+    def _commands(self) -> dict:
+        return {"sas": lambda: status.sas(self._plane, self._now), "ike": lambda: status.ikes(self._endpoint, self._now),
+                "policies": lambda: status.policies(self._plane), "events": lambda: list(self._events),
+                **{name: lambda peer, child=None, name=name: self._command(name, peer, child)
+                   for name in ("initiate", "terminate", "rekey")}}
+
+    def _command(self, name: str, peer: str, child: str | None) -> list[dict]:
+        log(logging.INFO, "command", command=name, peer=peer, child=child)
+        found = getattr(self._endpoint, name)(self._now, peer, child)
+        self._settle()
+        if found is False:
+            raise InputError(f"peer {peer!r} has no {'IKE SA' if child is None else f'child SA {child!r}'} that could be replaced")
+        return []
+
+
+def _safely(call: Callable, *arguments: object) -> None:
+    """``call(*arguments)``. What nobody expected of it is logged, and the next is done."""
+    try:
+        call(*arguments)
+    except Exception:  # noqa: BLE001 whatever it is
+        LOG.exception("internal error")
+
+
+def _unexpected(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+    """What should never happen is logged, and the gateway goes on."""
+    error = context.get("exception")
+    LOG.error("internal error", exc_info=error, extra={"values": {"text": context["message"]}})

@@ -1,0 +1,1 @@
+"""Who peers are: identities, certificates, and the Peer Authorization Database."""

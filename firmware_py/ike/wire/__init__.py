@@ -1,0 +1,1 @@
+"""IKEv2 as bytes: numbers, payloads, messages, traffic selectors."""

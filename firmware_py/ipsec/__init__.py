@@ -1,0 +1,1 @@
+"""What IPsec is (RFC 4301 to 4303): SAs, policies, packets, and ESP and AH in software."""

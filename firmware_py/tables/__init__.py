@@ -1,0 +1,1 @@
+"""The gateway's tables: what is in them, the driver that writes them, and the model of the gateway that reads them."""

@@ -1,0 +1,4 @@
+"""What gateware and host agree on: registers, table entries, reasons, hash functions.
+
+Nothing here needs Amaranth, or knows of the control element.
+"""

@@ -1,0 +1,65 @@
+"""What ``spigate ce --dataplane`` takes."""
+import argparse
+
+import pytest
+
+from spigate.firmware_py.daemon import start
+from spigate.firmware_py.daemon.hardware import Hardware
+from spigate.firmware_py.daemon.software import Software
+from spigate.firmware_py.errors import InputError
+from tests.firmware_py.daemon.test_config import CHILD, PORTS, SECRET
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command on a configuration; gives the data plane that a daemon would have got."""
+    made = []
+
+    class Daemon:
+        def __init__(self, config, make, key_log):
+            self._plane = make(config, lambda: 0.0)
+
+        async def run(self):
+            made.append(self._plane)
+
+    monkeypatch.setattr(start, "Daemon", Daemon)
+    monkeypatch.setattr(start.logs, "set_up", lambda form, level: None)
+    (tmp_path / "psk").write_text(SECRET)
+    (tmp_path / "psk").chmod(0o600)
+    file = tmp_path / "spigate.toml"
+
+    def call(text, *words):
+        file.write_text(text)
+        parser = argparse.ArgumentParser()
+        start.add_arguments(parser)
+        assert start.run(parser.parse_args(["--config", str(file), *words])) == 0
+        return made.pop() if made else None
+
+    return call
+
+
+@pytest.mark.parametrize("words", [(), ("--dataplane", "soft")])
+def test_this_process_unless_said(run, words):
+    assert isinstance(run(CHILD, *words), Software)
+
+
+def test_a_gateway_at_a_socket(run):
+    assert isinstance(run(PORTS + CHILD, "--dataplane", "unix:/run/gateway.sock"), Hardware)
+
+
+@pytest.mark.parametrize("url", ["hard", "", "unix:", "/run/gateway.sock", "tcp:host:1"])
+def test_what_names_no_gateway(run, url):
+    with pytest.raises(InputError, match=f"unix:PATH, the socket that leads to its registers, not {url!r}"):
+        run(PORTS + CHILD, "--dataplane", url)
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_hardware_needs_ports(run, check):
+    with pytest.raises(InputError, match=r"a gateway in hardware needs \[port.network\] and \[port.server\]"):
+        run(CHILD, "--dataplane", "unix:/run/gateway.sock", *check)
+    run(CHILD, *check)
+
+
+def test_a_check_starts_nothing(run, capsys):
+    assert run(PORTS + CHILD, "--dataplane", "unix:/run/gateway.sock", "--check") is None
+    assert capsys.readouterr().out.endswith("spigate.toml: 1 peer, 1 child, 0 policies\n")
