@@ -1,5 +1,5 @@
 """The forwarding element: each packet to the egress queue that its descriptor names."""
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -143,7 +143,8 @@ class Forwarding(wiring.Component):
         connect(m, queue.o, wiring.flipped(self.recirculate))
 
     def _account(self, m, queues, guard):
-        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers."""
+        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers.
+        A queue goes on as long as there is room in all numbers that it may add to."""
         losses = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
             dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
@@ -169,11 +170,15 @@ class Forwarding(wiring.Component):
                     with m.If(count != 0):
                         m.d.comb += told.eq(1 << at)
                         m.d.sync += report.payload.reason.eq(reason)
+        rooms = {reason: Signal(name=f"room_{reason.name.lower()}", init=1) for reason in losses}
+        for port, queue in queues.items():
+            reasons = REFUSED.values() if port is Port.CE else (Reason.QUEUE_FULL,)
+            m.d.comb += queue.dropped.ready.eq(Cat(rooms[reason] for reason in reasons).all())
         for at, (reason, drops) in enumerate(losses.items()):
-            count, room = pending[reason], Signal(name=f"room_{reason.name.lower()}", init=1)
-            # For those of this clock, and of the next one, in which it is used.
-            m.d.sync += room.eq(count < 2 ** len(count) - 2 * len(drops))
-            for dropped, mine in drops:
-                with m.If(mine):
-                    m.d.comb += dropped.ready.eq(room)
-            m.d.sync += count.eq(count + sum(dropped.valid & mine & room for dropped, mine in drops) - told[at])
+            count, came = pending[reason], Signal(len(drops), name=f"dropped_{reason.name.lower()}")
+            m.d.sync += [
+                came.eq(Cat(dropped.valid & dropped.ready & mine for dropped, mine in drops)),
+                count.eq(count + sum(came) - told[at]),
+                # Not yet in `count` are drops of the last clock, of this one, and of the next one, in which the answer is used.
+                rooms[reason].eq(count < 2 ** len(count) - 3 * len(drops)),
+            ]

@@ -41,7 +41,7 @@ class PuntQueues(wiring.Component):
     kept : Out(1)
         For a clock: a packet has come into a queue.
     dropped : Out(stream of PuntClass)
-        A packet of that class was not let in. Its last beat waits for this to be taken.
+        A packet of that class was not let in. Nothing moves without ``dropped.ready``.
     """
 
     def __init__(self, *, beat_bytes: int, depth: int):
@@ -62,8 +62,8 @@ class PuntQueues(wiring.Component):
         m.submodules.entry = entry = Slice(Beat(self._beat_bytes))
         connect(m, wiring.flipped(self.i), entry.i)
         judged, has, let, its = Signal(Beat(self._beat_bytes)), Signal(), Signal(), Signal(PuntClass)
-        first, kind, moves, decides = Signal(init=1), Signal(PuntClass), Signal(), Signal()
-        m.d.comb += [entry.o.ready.eq(~has | moves), decides.eq(entry.o.valid & entry.o.ready & first)]
+        first, kind, decides = Signal(init=1), Signal(PuntClass), Signal()
+        m.d.comb += [entry.o.ready.eq(self.dropped.ready), decides.eq(entry.o.valid & entry.o.ready & first)]
         # The reason is the header's second byte.
         with m.Switch(entry.o.payload.data[8:16]):
             for each in PuntClass:
@@ -98,9 +98,8 @@ class PuntQueues(wiring.Component):
             to_ike.eq(its == PuntClass.IKE), full.eq(ike.dropped.valid | queue.dropped.valid),
             refused.eq(has & ~let & judged.last & ~judged.abort),
             self.dropped.valid.eq(refused | full), self.dropped.payload.eq(its),
-            moves.eq(~self.dropped.valid | self.dropped.ready),
         ]
-        m.d.sync += self.kept.eq(has & let & judged.last & ~judged.abort & ~full)
+        m.d.sync += self.kept.eq(has & self.dropped.ready & let & judged.last & ~judged.abort & ~full)
 
         # IKE first; a packet that has begun, or is offered, is finished.
         inside, chosen, other = Signal(), Signal(), Signal()

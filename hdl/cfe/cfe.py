@@ -141,5 +141,6 @@ class Cfe(wiring.Component):
         events = {**taken, "clear": classifier.clear, "hits": classifier.hit, "misses": classifier.miss,
                   "punts": router.punted}
         for name, event in events.items():
-            m.d.sync += self.counters[name].eq(self.counters[name] + event)
+            happened = Signal(name=f"{name}_happened")
+            m.d.sync += [happened.eq(event), self.counters[name].eq(self.counters[name] + happened)]
         return m

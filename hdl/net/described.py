@@ -30,7 +30,7 @@ class DescribedFifo(wiring.Component):
     items : Out(stream of shape)
         In the order of ``o``, each offered no later than its packet's first beat.
     dropped : Out(stream of Reason)
-        One QUEUE_FULL for each packet that was dropped. The packet's last beat waits for it to be taken.
+        As of the :class:`~spigate.hdl.net.fifo.PacketFifo`.
     """
 
     def __init__(self, shape: data.StructLayout, *, beat_bytes: int, depth: int, items: int):
@@ -44,11 +44,11 @@ class DescribedFifo(wiring.Component):
         m = Module()
         m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
         m.submodules.described = described = fifo.SyncFIFO(width=self._shape.size, depth=self._items)
-        beat, over, waits = self.i.payload, Signal(), Signal()
+        beat, over = self.i.payload, Signal()
         m.d.comb += [
-            over.eq(self.i.valid & beat.last & ~beat.abort & ~described.w_rdy), waits.eq(over & ~self.dropped.ready),
+            over.eq(self.i.valid & beat.last & ~beat.abort & ~described.w_rdy),
             queue.i.payload.eq(beat), queue.i.payload.abort.eq(beat.abort | beat.last & ~described.w_rdy),
-            queue.i.valid.eq(self.i.valid & ~waits), self.i.ready.eq(queue.i.ready & ~waits),
+            queue.i.valid.eq(self.i.valid), self.i.ready.eq(queue.i.ready),
             self.dropped.valid.eq(over | queue.dropped.valid), self.dropped.payload.eq(queue.dropped.payload),
             queue.dropped.ready.eq(self.dropped.ready),
             described.w_data.eq(self.item),

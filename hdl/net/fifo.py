@@ -26,7 +26,7 @@ class PacketFifo(wiring.Component):
     drop : bool
         What happens to a packet for which there is no room. False: the queue waits for room (a packet longer
         than the queue would wait forever, so ``depth`` must hold the longest one). True: the queue takes the
-        whole packet and forgets it.
+        whole packet and forgets it; it never waits for room.
     trim : bool
         Bytes beyond a packet's end are zero at ``o``.
     wipe : bool
@@ -36,8 +36,8 @@ class PacketFifo(wiring.Component):
     -------
     i, o : packet streams
     dropped : Out(stream of Reason)
-        One QUEUE_FULL for each packet that was dropped for want of room (``drop``). The packet's last beat
-        waits for it to be taken.
+        One QUEUE_FULL for each packet that was dropped for want of room (``drop``), in the clock in which its last beat is taken.
+        Nothing is taken at ``i`` without ``dropped.ready``, so that ``i.ready`` comes out of nothing else.
     free : Out(range(depth + 1))
         Beats for which there is room, a packet in the making counted.
     """
@@ -93,7 +93,7 @@ class PacketFifo(wiring.Component):
             m.d.comb += [
                 self.dropped.payload.eq(Reason.QUEUE_FULL),
                 self.dropped.valid.eq(self.i.valid & beat.last & ~beat.abort & lost),
-                self.i.ready.eq(~self.dropped.valid | self.dropped.ready),
+                self.i.ready.eq(self.dropped.ready),
             ]
         else:
             m.d.comb += self.i.ready.eq(room)

@@ -148,9 +148,9 @@ def punt_classes(bench: Bench) -> None:
         # A packet in a queue does not pause.
         bench.assume(~bench.past(queue.o.valid & ~(queue.o.ready & queue.o.payload.last)) | queue.o.valid)
     for queue in (ike, others):
-        # It takes whatever comes; what it drops it tells beside the packet's end (proof packet-queue).
+        # It takes whatever comes while drops can be told; what it drops it tells beside the packet's end (proof packet-queue).
         ends = queue.i.valid & queue.i.payload.last & ~queue.i.payload.abort
-        bench.assume((queue.i.ready == (~queue.dropped.valid | queue.dropped.ready)) & (~queue.dropped.valid | ends))
+        bench.assume((queue.i.ready == queue.dropped.ready) & (~queue.dropped.valid | ends))
     # What comes out of the slice at the entry (proof slice).
     came = inside["entry"].o
     keeps_rules(m, came, Assume, name="entry")
@@ -158,9 +158,9 @@ def punt_classes(bench: Bench) -> None:
     says_ike = Cat(came.payload.data[8:16] == each for each, its in CLASSES.items() if its == PuntClass.IKE).any()
     # The beat behind it: of what class its packet is, and whether that was within its limit when it came.
     have, ends, is_ike, within = Signal(), Signal(), Signal(), Signal()
-    moves = ~(dut.dropped.valid & ~dut.dropped.ready)
+    moves = dut.dropped.ready
     policer = inside.part(f"policer_{PuntClass.IKE.name.lower()}")
-    with m.If(~have | moves):
+    with m.If(moves):
         m.d.sync += [have.eq(came.valid), ends.eq(came.payload.last & ~came.payload.abort)]
     with m.If(taken):
         m.d.sync += begins.eq(came.payload.last)
