@@ -222,6 +222,24 @@ def test_drops_wait_for_their_reports_without_holding_up_packets():
     assert not bench.received[Port.SERVER]
 
 
+@pytest.mark.parametrize("port", [Port.SERVER, Port.RECIRCULATE, Port.CE])
+def test_drops_beyond_what_can_be_counted_wait_for_reports(port):
+    """Three sources drop six hundred packets, while reports are taken late and then now and then: each is reported once."""
+    rng = random.Random(8)
+    block = Forwarding(beat_bytes=16, sources=3, depth=16)
+    sent = [[(port, 0, frame(source, serial, 16 * 20, port, rng)) for serial in range(200)] for source in range(3)]
+    bench = Bench(block, sent)
+    report = bench.sinks.pop()
+
+    async def late(ctx):
+        await ctx.tick().repeat(600 * 20)
+        await report(ctx)
+
+    bench.sinks.append(late)
+    bench.run()
+    assert len(bench.reports) == 600 and not bench.received[port]
+
+
 @pytest.mark.parametrize("port", Port)
 def test_an_aborted_packet_vanishes_uncounted(port):
     rng = random.Random(8)
