@@ -89,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(chosen, error, 2)
     except ModuleNotFoundError as error:
-        package, extra = (error.name or str(error)).partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
+        if error.name is None:
+            return _fail(chosen, error, 2)
+        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
         return _fail(chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
