@@ -56,7 +56,8 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def take(self, key: str, expected: str, convert: Callable[[object], Value], default: Value | EllipsisType = ...) -> Value:
+    def take(self, key: str, expected: str, convert: Callable[[object], Value],
+             default: Value | EllipsisType = ...) -> Value:
         self._known.append(key)
         if key not in self._values:
             if isinstance(default, EllipsisType):

@@ -128,7 +128,8 @@ class Register:
                 for name, field in self.fields.items()}
 
 
-def _pack(what: str, name: str, fields: dict[str, Field] | dict[str, RegisterField], values: dict[str, int]) -> int:
+def _pack(what: str, name: str, fields: dict[str, Field] | dict[str, RegisterField],
+          values: dict[str, int]) -> int:
     number = 0
     for key, value in values.items():
         field = fields.get(key)
@@ -197,8 +198,9 @@ def _register(node: RegNode) -> Register:
     strides = [part.array_stride for part in chain if part.array_stride is not None]
     external = [part for part in chain if part.external]
     return Register(
-        ".".join(path), node.raw_absolute_address, dimensions[0] if dimensions else None, strides[0] if strides else 4,
-        {field.inst_name: _register_field(field) for field in node.fields()}, external[-1].inst_name if external else None)
+        ".".join(path), node.raw_absolute_address, dimensions[0] if dimensions else None,
+        strides[0] if strides else 4, {field.inst_name: _register_field(field) for field in node.fields()},
+        external[-1].inst_name if external else None)
 
 
 def _register_field(node: FieldNode) -> RegisterField:
