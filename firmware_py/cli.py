@@ -9,7 +9,8 @@ import importlib
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError
 
@@ -32,6 +33,13 @@ COMMANDS = {
 """Name: module (and object), extra of the package that brings what it needs, and one line of help."""
 
 
+class Subcommand(Protocol):
+    """A module or an object of :data:`COMMANDS`."""
+
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
 def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser of the command line; of the subcommands only ``chosen`` has its arguments, for which its
     module is imported.
@@ -47,12 +55,13 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     return top
 
 
-def _loaded(name: str) -> object:
+def _loaded(name: str) -> Subcommand:
     """The module, or the object in it behind a colon. Raises ModuleNotFoundError that names what the module itself lacks, which
     ``pkgutil.resolve_name`` would hide."""
     module, _, attribute = name.partition(":")
     loaded = importlib.import_module(module)
-    return getattr(loaded, attribute) if attribute else loaded
+    found: Subcommand = getattr(loaded, attribute) if attribute else loaded
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, unknown = parser(chosen).parse_known_args(argv)
         if unknown:
             args.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the subcommand, not of all
-        code = args.run(args)
+        run: Callable[[argparse.Namespace], int] = args.run
+        code = run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where it is still told what is wrong with it
         return code
@@ -79,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(chosen, error, 2)
     except ModuleNotFoundError as error:
-        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1]
+        if error.name is None:
+            return _fail(chosen, error, 2)
+        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
         return _fail(chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)

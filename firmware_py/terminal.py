@@ -5,7 +5,7 @@ one line, however long. On a terminal that is narrower than a row, the row goes 
 """
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -34,7 +34,7 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
-def table(rows: Sequence[dict], width: int | None) -> list[str]:
+def table(rows: Sequence[Mapping[str, object]], width: int | None) -> list[str]:
     """Lines of a table: its head, then the rows.
 
     Parameters

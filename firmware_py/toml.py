@@ -1,12 +1,17 @@
 """TOML, read strictly: every mistake is answered with file, key and what was expected."""
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from types import EllipsisType
+from typing import TypeVar, overload
 
 from spigate.firmware_py.errors import InputError
+
+Value = TypeVar("Value")
+Member = TypeVar("Member", bound=Enum)
 
 LARGEST = (1 << 63) - 1
 """TOML's largest integer."""
@@ -39,7 +44,7 @@ def read(path: Path) -> str:
 class Table:
     """A TOML table whose keys are taken one by one; what is left over at the end is unknown."""
 
-    def __init__(self, file: str, path: str, values: dict):
+    def __init__(self, file: str, path: str, values: Mapping[str, object]):
         self._file, self._path, self._values = file, path, dict(values)
         self._known: list[str] = []
 
@@ -51,10 +56,11 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def take(self, key: str, expected: str, convert: Callable[[object], object], default: object = ...) -> object:
+    def take(self, key: str, expected: str, convert: Callable[[object], Value],
+             default: Value | EllipsisType = ...) -> Value:
         self._known.append(key)
         if key not in self._values:
-            if default is ...:
+            if isinstance(default, EllipsisType):
                 raise self.error(key, expected)
             return default
         value = self._values.pop(key)
@@ -63,17 +69,29 @@ class Table:
         except (ValueError, TypeError, KeyError, AttributeError):
             raise self.error(key, expected, value) from None
 
-    def number(self, key: str, low: int, high: int, default: object = ...) -> int:
+    @overload
+    def number(self, key: str, low: int, high: int, default: int | EllipsisType = ...) -> int: ...
+
+    @overload
+    def number(self, key: str, low: int, high: int, default: None) -> int | None: ...
+
+    def number(self, key: str, low: int, high: int, default: int | EllipsisType | None = ...) -> int | None:
         return self.take(key, f"a number, {low} to {high}", integer(low, high), default)
 
     def flag(self, key: str, default: bool) -> bool:
         return self.take(key, "true or false", boolean, default)
 
-    def choice(self, key: str, options: Iterable[Enum], default: object = ...) -> Enum:
+    def choice(self, key: str, options: Iterable[Member], default: Member | EllipsisType = ...) -> Member:
         names = {option.name.lower() if isinstance(option, IntEnum) else option.value: option for option in options}
-        return self.take(key, " or ".join(names), lambda value: names[value], default)
+        return self.take(key, " or ".join(names), one_of(names), default)
 
-    def address(self, key: str, default: object = ...) -> object:
+    @overload
+    def address(self, key: str) -> IPv4Address | IPv6Address: ...
+
+    @overload
+    def address(self, key: str, default: None) -> IPv4Address | IPv6Address | None: ...
+
+    def address(self, key: str, default: EllipsisType | None = ...) -> IPv4Address | IPv6Address | None:
         return self.take(key, "an IP address", lambda value: ip_address(string(value)), default)
 
     def secret(self, key: str) -> bytes:
@@ -81,21 +99,21 @@ class Table:
         self._known.append(key)
         value = self._values.pop(key, "")
         try:
-            return bytes.fromhex(value)
-        except (ValueError, TypeError):
+            return bytes.fromhex(string(value))
+        except ValueError:
             raise self.error(key, "hexadecimal digits, two a byte", "what stands there") from None
 
-    def table(self, key: str, default: object = ...) -> "Table":
+    def table(self, key: str, default: dict[str, object] | EllipsisType = ...) -> "Table":
         return self.inner(key, self.take(key, "a table", dictionary, default))
 
     def tables(self, key: str) -> list["Table"]:
         return self.inners(key, self.take(key, f"tables, [[{key}]]", list_of(dictionary), []))
 
-    def inner(self, key: str, values: dict) -> "Table":
+    def inner(self, key: str, values: Mapping[str, object]) -> "Table":
         """The table that ``key`` was."""
         return Table(self._file, f"{self._path}.{key}".strip("."), values)
 
-    def inners(self, key: str, values: list[dict]) -> list["Table"]:
+    def inners(self, key: str, values: Iterable[Mapping[str, object]]) -> list["Table"]:
         """The tables that ``key`` was a list of."""
         return [Table(self._file, f"{self._path}.{key}[{at}]".strip("."), value) for at, value in enumerate(values)]
 
@@ -103,7 +121,7 @@ class Table:
         """All that is inside, tables with names of their own."""
         return [(name, self.table(name)) for name in list(self._values)]
 
-    def guard(self, key: str, make: Callable[[], object]) -> object:
+    def guard(self, key: str, make: Callable[[], Value]) -> Value:
         """``make()``; what it refuses is named by ``key``."""
         try:
             return make()
@@ -118,7 +136,7 @@ class Table:
         for key in self._values:
             raise self.error(key, f"one of {', '.join(dict.fromkeys(self._known))}", key)
 
-    def build(self, make: Callable, **fields: object) -> object:
+    def build(self, make: Callable[..., Value], **fields: object) -> Value:
         """``make(**fields)``, after :meth:`done`; what it refuses is named by this table."""
         self.done()
         try:
@@ -147,14 +165,18 @@ def string(value: object) -> str:
     return value
 
 
-def dictionary(value: object) -> dict:
+def dictionary(value: object) -> dict[str, object]:
     if type(value) is not dict:
         raise ValueError
     return value
 
 
-def list_of(convert: Callable[[object], object]) -> Callable[[object], list]:
-    def convert_all(value: object) -> list:
+def one_of(options: Mapping[str, Value]) -> Callable[[object], Value]:
+    return lambda value: options[string(value)]
+
+
+def list_of(convert: Callable[[object], Value]) -> Callable[[object], list[Value]]:
+    def convert_all(value: object) -> list[Value]:
         if type(value) is not list:
             raise ValueError
         return [convert(item) for item in value]
@@ -225,13 +247,13 @@ def flag(name: str, text: str, default: bool) -> Key:
     return Key(name, "true or false", boolean, text, default, "`true`" if default else "`false`")
 
 
-def choice(name: str, options: dict[str, object], text: str, default: str) -> Key:
-    return Key(name, " or ".join(options), lambda value: options[value], text, options[default], f"`{default}`")
+def choice(name: str, options: Mapping[str, object], text: str, default: str) -> Key:
+    return Key(name, " or ".join(options), one_of(options), text, options[default], f"`{default}`")
 
 
 def _real(low: float, high: float) -> Callable[[object], float]:
     def convert(value: object) -> float:
-        if type(value) not in (int, float) or not low <= value <= high:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError
         return value
     return convert

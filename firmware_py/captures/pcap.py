@@ -64,13 +64,13 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
         at = end
 
 
-def read(path: str | PathLike) -> list[Captured]:
+def read(path: str | PathLike[str]) -> list[Captured]:
     """The frames of the file ``path``. Errors as :func:`parse`."""
     with open(path, "rb") as file:
         return list(parse(file.read(), str(path)))
 
 
-def write(path: str | PathLike, frames: Iterable[Captured]) -> None:
+def write(path: str | PathLike[str], frames: Iterable[Captured]) -> None:
     """Writes ``frames`` to a pcap file of microseconds, little-endian."""
     with open(path, "wb") as file:
         file.write(struct.pack("<IHHiIII", _MICROSECONDS, 2, 4, 0, 0, _SNAP_LENGTH, _ETHERNET))

@@ -4,10 +4,11 @@ Linux's SAs have no direction of their own (newer kernels may print one): it fol
 address of this machine.
 """
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TypedDict
 
 from spigate.firmware_py.captures.xfrm_text import Line, XfrmError, entries, hide, read
 from spigate.firmware_py.errors import InputError
@@ -45,6 +46,34 @@ _IGNORED = ("lifetime", "add", "use", "crypto", "coaddr", "lastused", "output-ma
 # SAs
 
 
+class _Fields(TypedDict, total=False):
+    """What the lines of an SA have said so far, by the names of :class:`Sa`."""
+
+    direction: Direction
+    spi: int
+    source: Address
+    destination: Address
+    mode: Mode
+    protocol: int
+    cipher: Cipher
+    key: bytes
+    salt: bytes
+    icv_bytes: int
+    auth: Auth
+    auth_key: bytes
+    esn: bool
+    replay_window: int
+    sequence: int
+    window: int
+    selectors: Selectors | None
+    df: Df
+    copy_tos: bool
+    reqid: int
+    encapsulation: Encapsulation
+    tfc: int
+    ah_align: int
+
+
 def read_states(path: Path, local: Collection[Address]) -> list[Sa]:
     """The SAs in the file ``path``; see :func:`parse_states`."""
     return parse_states(read(path), local, file=str(path))
@@ -52,7 +81,7 @@ def read_states(path: Path, local: Collection[Address]) -> list[Sa]:
 
 def endpoints(path: Path) -> set[Address]:
     """Sources and destinations of the SAs in the file ``path``."""
-    found = set()
+    found: set[Address] = set()
     for lines in entries(read(path), str(path)):
         found.update(_ends(lines[0]))
     return found
@@ -84,8 +113,9 @@ def _ends(line: Line) -> tuple[Address, Address]:
 
 def _state(lines: list[Line], local: Collection[Address]) -> Sa:
     source, destination = _ends(lines[0])
-    fields: dict = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY, "ah_align": 8}
-    limits: dict[str, dict] = {"soft": {}, "hard": {}}
+    fields: _Fields = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY,
+                       "ah_align": 8}
+    limits: dict[str, dict[str, int]] = {"soft": {}, "hard": {}}
     numbers: dict[str, int] = {}
     stated = None
     rest = iter(lines[1:])
@@ -134,7 +164,7 @@ def _state(lines: list[Line], local: Collection[Address]) -> Sa:
         raise XfrmError(f"{lines[0].file}, line {lines[0].number}: {error}") from None
 
 
-def _state_names(line: Line, fields: dict) -> None:
+def _state_names(line: Line, fields: _Fields) -> None:
     fields["protocol"] = {"esp": ESP, "ah": AH}[line.word("esp", "ah")]
     line.word("spi")
     fields["spi"] = line.number_of("spi")
@@ -148,7 +178,7 @@ def _state_names(line: Line, fields: dict) -> None:
             line.take(f"the value of {name}")
 
 
-def _state_replay(line: Line, fields: dict) -> None:
+def _state_replay(line: Line, fields: _Fields) -> None:
     fields["replay_window"] = line.number_of("replay-window")
     while line.peek() is not None:
         name = line.word("seq", "flag")
@@ -167,7 +197,7 @@ def _state_replay(line: Line, fields: dict) -> None:
                 fields["copy_tos"] = False
 
 
-def _state_auth(line: Line, name: str, fields: dict) -> None:
+def _state_auth(line: Line, name: str, fields: _Fields) -> None:
     algorithm = line.take("the name of an HMAC")
     found = re.fullmatch(r"hmac\((\w+)\)", algorithm)
     key = line.key(algorithm)
@@ -179,7 +209,7 @@ def _state_auth(line: Line, name: str, fields: dict) -> None:
     fields["auth"], fields["auth_key"] = auth, key
 
 
-def _state_cipher(line: Line, fields: dict, known: dict, what: str) -> None:
+def _state_cipher(line: Line, fields: _Fields, known: Mapping[str, tuple[Cipher, int]], what: str) -> None:
     algorithm = line.take(f"the name of a {what}")
     if algorithm not in known:
         raise line.error(" or ".join(known), algorithm)
@@ -281,7 +311,7 @@ def _protocol(word: str) -> int:
 _LIMIT = re.compile(r"(soft|hard) \(?(INF|\d+)\)?\((bytes|packets|sec)\)")
 
 
-def _limits(line: Line, name: str, limits: dict[str, dict]) -> None:
+def _limits(line: Line, name: str, limits: dict[str, dict[str, int]]) -> None:
     """``limit: soft (INF)(bytes), hard 4096(bytes)`` or ``expire add: soft 0(sec), hard 0(sec)``."""
     text = " ".join(line.words)
     found = _LIMIT.findall(text)
@@ -390,4 +420,5 @@ def _template(line: Line, second: Line | None) -> Template:
             values[name] = second.number_of(name)
     if mode is None:
         raise second.error("mode tunnel or mode transport")
-    return Template(source=source, destination=destination, mode=mode, protocol=protocol, **values)
+    return Template(source=source, destination=destination, mode=mode, protocol=protocol, spi=values["spi"],
+                    reqid=values["reqid"])

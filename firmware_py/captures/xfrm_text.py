@@ -3,9 +3,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.sa import Address
+
+Value = TypeVar("Value")
 
 
 class XfrmError(InputError):
@@ -43,7 +46,7 @@ class Line:
             raise self.error(" or ".join(expected), word)
         return word
 
-    def parse(self, expected: str, convert: Callable[[str], object]) -> object:
+    def parse(self, expected: str, convert: Callable[[str], Value]) -> Value:
         word = self.take(expected)
         try:
             return convert(word)

@@ -6,7 +6,7 @@ from spigate.firmware_py.control.routing import Routing
 from spigate.firmware_py.ipsec.decision import Decision, Spd
 from spigate.firmware_py.ipsec.packet import Refused
 from spigate.firmware_py.ipsec.policy import Policy
-from spigate.firmware_py.ipsec.sa import ESP, Address, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import ESP, Address, Identity, Sa, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.punt import PuntHeader
@@ -116,11 +116,11 @@ class Assignment:
         """The longest packet that an outbound SA takes in a DFE."""
         return sa.mtu or self._routing.room(sa)
 
-    def known(self, identity: tuple) -> Sa | None:
+    def known(self, identity: Identity) -> Sa | None:
         """The inbound SA of that name."""
         return self._sas.inbound(identity)
 
-    async def named(self, identity: tuple, header: PuntHeader, *, in_udp: bool) -> Placed | None:
+    async def named(self, identity: Identity, header: PuntHeader, *, in_udp: bool) -> Placed | None:
         """The inbound SA of that name, at work; None where there is none, or it is not one for ESP in UDP as the packet has come
         (RFC 3948)."""
         sa = self._sas.inbound(identity)

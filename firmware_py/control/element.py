@@ -20,13 +20,13 @@ from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict
 from spigate.firmware_py.ipsec.packet import TCP, UDP, Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Sa, SaState
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.bus import PacketPort
-from spigate.firmware_py.tables.interface import Action, CfeSettings, Event, Rule, Source, Tables
+from spigate.firmware_py.tables.interface import CfeSettings, Event, Rule, Source, Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
-from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
 
 REPEATS = 4
 """How often a clear frame may come up and go down again, the tables being as they are, before it is done in software; copies in flight
@@ -110,8 +110,10 @@ class ControlElement:
                               depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._written, self._returns, self._limits_misses = 0, Counter(), True
-        self._spd, self._compiled = None, False
+        self._written, self._limits_misses = 0, True
+        self._returns: Counter[tuple[Port, int, bytes]] = Counter()
+        self._spd: Spd | None = None
+        self._compiled = False
         for sa in sas:
             self._sas.add(sa, self._clock())
         for policy in policies:
@@ -129,7 +131,7 @@ class ControlElement:
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
         their next packet comes."""
-        cfe = replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1, **self._stations())
+        cfe = self._with_stations(replace(cfe, enable=cfe.enable & (1 << self._tables.capabilities.dfes) - 1))
         self._settings = replace(self._settings, cfe=cfe)
         self._programming.enable(cfe.enable)
         self._programming.shares = cfe.shares
@@ -240,7 +242,7 @@ class ControlElement:
         left: dict[tuple[Port, bytes], set[bytes | None]] = {}
         for at, neighbour in before.neighbours.items():
             known = topology.neighbours.get(at)
-            left.setdefault((neighbour.port, neighbour.mac), set()).add(known and known.mac)
+            left.setdefault((neighbour.port, neighbour.mac), set()).add(known.mac if known else None)
         for (port, mac), now in left.items():
             if now == {mac}:
                 continue
@@ -270,26 +272,28 @@ class ControlElement:
         await self._programming.ways.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
         if before is not None:  # otherwise no SA is at work yet
             await self._assignment.policy_changed(policy, before)
-        if replace(self._settings.cfe, **self._stations()) != self._settings.cfe:
+        if self._with_stations(self._settings.cfe) != self._settings.cfe:
             await self.configure(self._settings.cfe)
 
     @property
     def spd(self) -> Spd:
         """The policies, compiled for the networks as they are."""
-        if not self._compiled:
+        if self._spd is None or not self._compiled:
             self._compiled = True
             self._spd = Spd(self._policies, self._settings.default, self._topology.local, self._routing.way)
         return self._spd
 
-    def _stations(self) -> dict[str, bytes | frozenset[Address] | None]:
-        """The gateway's own addresses, and the ports' own Ethernet addresses, where they filter. A router takes what is sent to it; in
-        front of a host with transport mode it has to take that host's frames.
+    def _with_stations(self, cfe: CfeSettings) -> CfeSettings:
+        """``cfe`` with the gateway's own addresses, and the ports' own Ethernet addresses, where they filter.
+
+        A router takes what is sent to it; in front of a host with transport mode it has to take that host's
+        frames.
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
         routes = self._settings.own_host or all(
             template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
-        return {"network_mac": macs.get(Port.NETWORK), "server_mac": macs.get(Port.SERVER) if routes else None,
-                "own": self._topology.local}
+        return replace(cfe, own=self._topology.local, network_mac=macs.get(Port.NETWORK),
+                       server_mac=macs.get(Port.SERVER) if routes else None)
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
@@ -402,7 +406,7 @@ class ControlElement:
         action = Action.PUNT
         try:
             if decision.region is not None:
-                rule = await self._rule(decision, header, ip)
+                rule = await self._rule(decision, decision.region, header, ip)
                 await self._programming.ways.install(decision, rule)
                 absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
                 action = Action.PUNT if absent else rule.action
@@ -413,22 +417,23 @@ class ControlElement:
         else:
             await self._miss(header, frame)
 
-    async def _rule(self, decision: Decision, header: PuntHeader, ip: Ip) -> Rule:
-        """The rule that does what was decided; what it points to is written."""
-        action, values = Action.DISCARD, {}
+    async def _rule(self, decision: Decision, region: Selectors, header: PuntHeader, ip: Ip) -> Rule:
+        """The rule that does in ``region`` what was decided; what it points to is written."""
+        ingress = frozenset({decision.ingress})
         if decision.action in (Verdict.BYPASS, Verdict.HOST):
             await self.may_speak(ip.source, header.ingress)
             route = self._routing.clear(header.ingress, ip)
-            if not self._programming.ways.lists(decision.region.source, header.ingress):
+            if not self._programming.ways.lists(region.source, header.ingress):
                 raise TableFull("Some of these sources have no place in the DFEs")
-            action, values = Action.BYPASS, {"route": await self._programming.ways.route(route), "clear": decision.clear}
-        elif decision.action == Verdict.PROTECT:
+            at = await self._programming.ways.route(route)
+            return Rule(region, ingress, Action.BYPASS, route=at, clear=decision.clear)
+        if decision.action == Verdict.PROTECT:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             route = self._routing.outbound(chain)
             at = await (self._programming.ways.route_of_absent() if placed.soft else self._programming.ways.route(route))
-            action, values = Action.PROTECT, {"dfe": placed.dfe, "sa": placed.index, "generation": placed.generation, "route": at}
-        return Rule(decision.region, frozenset({decision.ingress}), action, **values)
+            return Rule(region, ingress, Action.PROTECT, placed.dfe, placed.index, at, placed.generation)
+        return Rule(region, ingress, Action.DISCARD)
 
     async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         await self._slow.expired(header, ethernet, packet)
@@ -460,7 +465,8 @@ class ControlElement:
 
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
-        if (outer.source, outer.ports[0]) != (sa.source, sa.encapsulation.source_port):
+        known = sa.encapsulation
+        if outer.ports and known and (outer.source, outer.ports[0]) != (sa.source, known.source_port):
             self.on_moved(sa, outer)
 
     async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:

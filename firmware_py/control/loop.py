@@ -6,7 +6,7 @@ from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.model import Dropped, Outcome, Punted, Sent, SoftGateway
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
-from spigate.hdl.contract.enums import Port
+from spigate.hdl.contract.enums import Port, Reason
 
 
 class SoftPort:
@@ -31,8 +31,9 @@ class SoftPort:
         punt = self.punts.popleft()
         return punt.header, punt.frame
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
-        self.outcomes.extend(self._gateway.inject(InjectMode(mode), Port(port), depth, frame, out_of))
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
+                     out_of: Place | None = None) -> None:
+        self.outcomes.extend(self._gateway.inject(mode, port, depth, frame, out_of))
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Loop:
     punted: list[Punted] = field(default_factory=list)
 
     @property
-    def drops(self) -> Counter:
+    def drops(self) -> Counter[Reason]:
         return self.gateway.drops + self.control.dropped
 
     async def feed(self, port: Port, frame: bytes) -> None:

@@ -6,11 +6,11 @@ from time import monotonic
 
 from spigate.firmware_py.control.ways import Ways
 from spigate.firmware_py.errors import TableFull
-from spigate.firmware_py.ipsec.sa import Lifetime, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import Identity, Lifetime, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
-from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Tables
+from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Tables
 from spigate.firmware_py.tables.punt import Place
-from spigate.hdl.contract.enums import Direction
+from spigate.hdl.contract.enums import Action, Direction
 
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
@@ -78,6 +78,12 @@ class Placed:
     seen: SaState | None = None
     generation: int = 0
 
+    @property
+    def here(self) -> SoftSa:
+        """The SA at work here; only where ``soft`` is set."""
+        assert self.soft is not None
+        return self.soft
+
 
 class Programming:
     """The SAs that a gateway's tables have, and their entries.
@@ -121,7 +127,7 @@ class Programming:
         self._tables, self.capabilities, self._clock = tables, capabilities, clock
         self.enabled = (1 << capabilities.dfes) - 1
         self.shares: tuple[int, ...] | None = None
-        self.placed: dict[tuple, Placed] = {}
+        self.placed: dict[Identity, Placed] = {}
         self.programmed: Counter[str] = Counter()
         self.refusals: dict[Sa, str] = {}
         self.of_policy: frozenset[str] = frozenset()
@@ -150,7 +156,8 @@ class Programming:
         ``mtu`` is the longest packet that an outbound one takes in a DFE; 0: any."""
         placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
-        self._down.pop(dfe, None)  # The balancer chooses only those that work.
+        if dfe is not None:
+            self._down.pop(dfe, None)  # The balancer chooses only those that work.
         place = None if lacking else await self._find_place(sa, prefer=dfe)
         self.placed[sa.identity] = placed
         if place is None:
@@ -198,10 +205,10 @@ class Programming:
             self.refusals[placed.sa] = NO_ROOM
             return
         del self.refusals[placed.sa]
-        state, placed.soft, placed.mtu, placed.wanting = placed.soft.state, None, mtu, False
+        state, placed.soft, placed.mtu, placed.wanting = placed.here.state, None, mtu, False
         self._take_place(placed, place)
         await self._write(placed, state)
-        if route is not None:
+        if at is not None:
             placed.route = route
             await self._add_cam_or_take_over(placed, at)
 
@@ -212,7 +219,7 @@ class Programming:
             return
         able = placed.soft is None or placed.wanting or self.refusals[placed.sa] in self.of_policy
         await self.take_over(placed, why_not or NO_ROOM)
-        placed.permitted, placed.soft = permitted, SoftSa(placed.sa, permitted, placed.soft.state)
+        placed.permitted, placed.soft = permitted, SoftSa(placed.sa, permitted, placed.here.state)
         if able:
             lacking = self.capabilities.lacks(placed.sa, permitted or ()) or why_not
             placed.wanting, self.refusals[placed.sa] = lacking is None, lacking or NO_ROOM
@@ -245,12 +252,13 @@ class Programming:
     async def find_by(self, placed: Placed, route: Route | None) -> None:
         """Makes the CAM point to an inbound SA, whose packets then go by ``route``; None: it is done here. Where there is no room for the
         route or in the CAM, it is done here from then on."""
-        if not placed.soft:
+        at = None
+        if not placed.soft and route is not None:
             try:
                 at = await self.ways.route(route)
             except TableFull as full:
                 await self.take_over(placed, str(full), wanting=True)
-        if placed.soft:
+        if placed.soft or at is None:
             at = await self.ways.route_of_absent()
         else:
             placed.route = route
@@ -335,7 +343,7 @@ class Programming:
         self.refusals.pop(old, None)
         self.unfound.discard(placed)
         placed.sa = new
-        self._do_here(placed, why, placed.soft.state)
+        self._do_here(placed, why, placed.here.state)
         self.placed[new.identity] = placed
 
     # Places in DFEs
@@ -360,7 +368,7 @@ class Programming:
         Inbound and outbound SAs have shares of their own, since one of each comes with every peer. Packets take turns in the balancer,
         and not SAs: those of one peer take the same number each time, so that its choices alone would come round to the same DFE.
         """
-        def rank(dfe):
+        def rank(dfe: int) -> tuple[float, bool, int]:
             turn = (self._held[dfe, sa.direction] + 1) / self.shares[dfe] if self.shares else 0
             return turn, dfe != prefer, -len(self._free[dfe])
 

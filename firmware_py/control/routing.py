@@ -6,7 +6,7 @@ from spigate.firmware_py.control.programming import Placed
 from spigate.firmware_py.control.topology import NextHop, Topology
 from spigate.firmware_py.ipsec.decision import Spd, Way
 from spigate.firmware_py.ipsec.packet import UDP, Ip
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Network, Sa
+from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Network, Sa, within
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.ipsec.tunnel import HEADER_BYTES
 from spigate.firmware_py.tables.interface import Route
@@ -81,7 +81,7 @@ class Routing:
             return Route(Port.SERVER)
         for box in placed.permitted or ():
             first = box.destination.network_address
-            if spd.straight(box) and box.destination.subnet_of(self.topology.reach(first)):
+            if spd.straight(box) and within(box.destination, self.topology.reach(first)):
                 hop = self.topology.next_hop(first)
                 if hop is not None and hop.port == Port.SERVER:
                     return routed(hop)
@@ -158,7 +158,9 @@ class Routing:
         """Of the link at ``port``, or, where less is known to pass, of the path to ``destination``."""
         interface = self.topology.interfaces.get(port)
         link = min(interface.mtu if interface else 0xFFFF, self._largest)
-        mtu, since = self._paths.get(destination, (link, 0))
+        if destination is None or destination not in self._paths:
+            return link
+        mtu, since = self._paths[destination]
         if mtu < link and self._clock() - since >= PATH_MTU_AGE_S:
             del self._paths[destination]
             return link

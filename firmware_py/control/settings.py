@@ -36,6 +36,6 @@ class Settings:
     cfe: CfeSettings = CfeSettings()
     own_host: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.default not in (PolicyAction.BYPASS, PolicyAction.DISCARD):
             raise InputError(f"default must be bypass or discard, not {self.default!r}")

@@ -29,7 +29,7 @@ from spigate.firmware_py.ipsec.packet import (
     rewrite,
     spi,
 )
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Sa
+from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Identity, Sa
 from spigate.firmware_py.ipsec.tunnel import HEADER_BYTES, keeps_whole
 from spigate.firmware_py.tables.interface import AUDITABLE, Event, Route
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
@@ -167,10 +167,11 @@ class SlowPath:
 
     def _is_ike(self, packet: bytes, ip: Ip) -> bool:
         """Of IPsec for this gateway: whether it is IKE (RFC 7296 2.23, 3.1)."""
-        at = ip.header_bytes + 8
-        return ip.protocol == UDP and (ip.ports[1] == IKE_PORT or packet[at:min(at + 4, ip.total_length)] == NON_ESP_MARKER)
+        at, to = ip.header_bytes + 8, ip.ports[1] if ip.ports else None
+        marked = packet[at:min(at + 4, ip.total_length)] == NON_ESP_MARKER
+        return ip.protocol == UDP and (to == IKE_PORT or marked)
 
-    def _identity(self, packet: bytes, ip: Ip) -> tuple:
+    def _identity(self, packet: bytes, ip: Ip) -> Identity:
         """The name of the SA of an IPsec packet."""
         number = spi(packet, ip)
         if number is None:
@@ -187,7 +188,7 @@ class SlowPath:
             raise Refused(Reason.NESTED)
         through = (placed.sa, *outer)
         try:
-            plain = placed.soft.decapsulate(packet)
+            plain = placed.here.decapsulate(packet)
         except Refused as refusal:
             self._tell(refusal.reason, placed, header, packet)
             raise
@@ -290,7 +291,7 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.soft.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
+                    sealed.append(placed.here.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
                                                           identification=self._identification(placed.sa)))
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
@@ -314,11 +315,11 @@ class SlowPath:
             header_bytes.append(HEADER_BYTES[placed.sa.source.version] if tunnel else header_bytes[-1])
         room = self._routing.mtu(Port.NETWORK, chain[-1].sa.destination)
         for placed, size in zip(reversed(chain), header_bytes[-2::-1], strict=True):
-            room = placed.soft.room(room, size)
+            room = placed.here.room(room, size)
         return room
 
     def _tell_soft(self, placed: Placed, header: PuntHeader, packet: bytes) -> None:
-        if placed.soft.soft_reached:
+        if placed.here.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, placed, header, packet)
 
     def _tell(self, reason: Reason, placed: Placed, header: PuntHeader, packet: bytes) -> None:
@@ -327,7 +328,7 @@ class SlowPath:
         sa, ip = placed.sa, Ip.parse(packet)
         inbound = sa.direction == Direction.INBOUND
         at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
-        sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.soft.state.sequence
+        sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.here.state.sequence
         self._events.append((Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
                                    sequence, ip.source, ip.destination, header.time), sa))
 
@@ -381,17 +382,19 @@ class SlowPath:
         if not self._routing.is_local(ip.destination):
             return
         told = icmp.path_mtu(packet, ip)
-        about = told and icmp.quoted(told[1])
-        if about and self._routing.is_outbound(about, spi(told[1] + bytes(16), about)):
-            self._routing.learn_mtu(about.destination, told[0])
+        if told is None:
+            return
+        mtu, beginning = told
+        about = icmp.quoted(beginning)
+        if about and self._routing.is_outbound(about, spi(beginning + bytes(16), about)):
+            self._routing.learn_mtu(about.destination, mtu)
             await self._assignment.path_changed(about.destination)
 
     # Sending down
 
     async def _send(self, route: Route, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, kind: str | None = None) -> None:
         kept = route.destination_mac is None
-        made = replace(ethernet, kind=ETHERTYPES[ip.version]) if kept else Ethernet(
-            route.destination_mac, route.source_mac, ETHERTYPES[ip.version], route.vlan)
+        made = route.ethernet(ethernet, ETHERTYPES[ip.version])
         mtu = self._routing.mtu(route.egress, ip.destination)
         # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
         begins = kind == "encrypted" or (kind == "decrypted" and kept) or _came_in_pieces(header, ip)

@@ -5,14 +5,19 @@ address, a packet leaves.
 machine that the gateway replaces.
 """
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
+from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.sa import Address, Network
+from spigate.firmware_py.ipsec.sa import Address, Network, within
 from spigate.hdl.contract.enums import Port
+
+AddressWithPrefix = IPv4Interface | IPv6Interface
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Interface:
     name: str
     port: Port
     mac: bytes
-    addresses: tuple = ()
+    addresses: tuple[AddressWithPrefix, ...] = ()
     mtu: int = 1500
 
 
@@ -89,7 +94,7 @@ class Topology:
             return ip_network(destination)
         found = route.destination if route else ip_network("0.0.0.0/0" if destination.version == 4 else "::/0")
         for other in self.routes:
-            if other.destination.version == found.version and other.destination != found and other.destination.subnet_of(found):
+            if other.destination != found and within(other.destination, found):
                 differ = (int(destination) ^ int(other.destination.network_address)).bit_length()
                 found = ip_network((destination, destination.max_prefixlen - differ + 1), strict=False)
         return found
@@ -97,15 +102,17 @@ class Topology:
     def next_hop(self, destination: Address) -> NextHop | None:
         """How a packet to ``destination`` leaves; None where there is no route or the neighbour is not known."""
         route = self.route(destination)
-        return route and self._hop(route.port, route.gateway or destination)
+        return self._hop(route.port, route.gateway or destination) if route else None
 
     def next_hops(self, destinations: Network) -> set[NextHop]:
         """All next hops that packets to ``destinations`` may take."""
-        return self._hops(destinations) - {None}
+        return {hop for hop in self._hops(destinations) if hop is not None}
 
     def one_hop(self, destinations: Network) -> NextHop | None:
         """The next hop of all packets to ``destinations``; None where there are several, or one may yet turn up."""
-        hops = self.next_hops(destinations) if self._complete else self._hops(destinations)
+        hops = self._hops(destinations)
+        if self._complete:
+            hops.discard(None)
         return hops.pop() if len(hops) == 1 and (self._complete or self._routed(destinations)) else None
 
     def _routed(self, destinations: Network) -> bool:
@@ -115,7 +122,7 @@ class Topology:
 
     def _hops(self, destinations: Network) -> set[NextHop | None]:
         """The same, and None where one is not known."""
-        found = set()
+        found: set[NextHop | None] = set()
         for route in self.routes:
             if not route.destination.overlaps(destinations):
                 continue
@@ -124,7 +131,7 @@ class Topology:
             else:
                 found.update(self._hop(port, address) for port, address in self.neighbours
                              if port == route.port and address in route.destination and address in destinations)
-            if destinations.subnet_of(route.destination):
+            if within(destinations, route.destination):
                 break
         return found
 
@@ -138,7 +145,7 @@ class Topology:
         return NextHop(port, neighbour.mac, interface.mac) if neighbour and interface else None
 
 
-def parse_mac(text: str) -> bytes:
+def parse_mac(text: object) -> bytes:
     """Six bytes from ``02:00:00:00:00:01``."""
     parts = str(text).split(":")
     try:
@@ -170,7 +177,7 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
         A file is missing or not what ``ip`` prints (the message names file and key), or the ports are not clear.
     """
     folder = Path(folder)
-    links = {**_links(folder / "addr.json")}
+    links = _links(folder / "addr.json")
     if (folder / "link.json").exists():
         for name, item in _links(folder / "link.json").items():
             links[name] = {**links.get(name, {}), **item}
@@ -181,21 +188,24 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
     interfaces = [Interface(name, port, _mac(where, links[name], "address"), addresses[name],
                             _get(where, links[name], "mtu", int, 1500)) for name, port in ports.items()]
     file = folder / "neigh.json"
-    neighbours = [Neighbour(_ip(file, item, "dst"), ports[item["dev"]], _mac(file, item, "lladdr"))
-                  for item in _at_ports(file, ports) if "lladdr" in item]
-    routes = []
+    neighbours = [Neighbour(_ip(file, item, "dst"), port, _mac(file, item, "lladdr"))
+                  for item, port in _at_ports(file, ports) if "lladdr" in item]
+    routes: list[NetworkRoute] = []
     for file in (folder / "route.json", folder / "route6.json"):
         if file.name == "route.json" or file.exists():
-            routes += [_route(file, item, ports) for item in _at_ports(file, ports)]
+            routes += [_route(file, item, port) for item, port in _at_ports(file, ports)]
     return Topology(interfaces, neighbours, routes)
 
 
-def _at_ports(file: Path, ports: dict[str, Port]) -> list[dict]:
-    """The objects of ``file`` that belong to one of the ports' interfaces."""
-    return [item for item in _load(file) if _get(file, item, "dev", str, "") in ports]
+def _at_ports(file: Path, ports: Mapping[str, Port]) -> Iterator[tuple[dict[str, object], Port]]:
+    """The objects of ``file`` that belong to one of the ports' interfaces, and the port."""
+    for item in _load(file):
+        port = ports.get(_get(file, item, "dev", str, ""))
+        if port is not None:
+            yield item, port
 
 
-def _load(file: Path) -> list[dict]:
+def _load(file: Path) -> list[dict[str, object]]:
     try:
         items = json.loads(file.read_text())
     except FileNotFoundError:
@@ -207,39 +217,40 @@ def _load(file: Path) -> list[dict]:
     return items
 
 
-def _links(file: Path) -> dict[str, dict]:
+def _links(file: Path) -> dict[str, dict[str, object]]:
     return {_get(file, item, "ifname", str): item for item in _load(file) if item.get("link_type", "ether") == "ether"}
 
 
-def _get(file: Path, item: dict, key: str, kind: type, default: object = None) -> object:
+def _get(file: Path, item: Mapping[str, object], key: str, kind: type[Value],
+         default: Value | None = None) -> Value:
     value = item.get(key, default)
     if not isinstance(value, kind):
         raise InputError(f"{file}, key {key}: expected {kind.__name__}, not {value!r}")
     return value
 
 
-def _ip(file: Path, item: dict, key: str) -> Address:
+def _ip(file: Path, item: Mapping[str, object], key: str) -> Address:
     try:
         return ip_address(_get(file, item, key, str))
     except ValueError:
         raise InputError(f"{file}, key {key}: expected an IP address, not {item.get(key)!r}") from None
 
 
-def _address(file: Path, entry: object) -> object:
-    try:
-        return ip_interface(f"{entry['local']}/{entry['prefixlen']}")
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file}, key addr_info: expected local and prefixlen of an address, not {entry!r}") from None
+def _address(file: Path, entry: object) -> AddressWithPrefix:
+    if isinstance(entry, dict):
+        with suppress(ValueError, KeyError):
+            return ip_interface(f"{entry['local']}/{entry['prefixlen']}")
+    raise InputError(f"{file}, key addr_info: expected local and prefixlen of an address, not {entry!r}")
 
 
-def _mac(file: Path, item: dict, key: str) -> bytes:
+def _mac(file: Path, item: Mapping[str, object], key: str) -> bytes:
     try:
         return parse_mac(item.get(key))
     except InputError as error:
         raise InputError(f"{file}, key {key}: {error}") from None
 
 
-def _route(file: Path, item: dict, ports: dict[str, Port]) -> NetworkRoute:
+def _route(file: Path, item: Mapping[str, object], port: Port) -> NetworkRoute:
     text = _get(file, item, "dst", str)
     gateway = _ip(file, item, "gateway") if "gateway" in item else None
     default = "::/0" if (gateway and gateway.version == 6) or file.name == "route6.json" else "0.0.0.0/0"
@@ -247,11 +258,11 @@ def _route(file: Path, item: dict, ports: dict[str, Port]) -> NetworkRoute:
         destination = ip_network(default if text == "default" else text)
     except ValueError:
         raise InputError(f"{file}, key dst: expected a network, not {text!r}") from None
-    return NetworkRoute(destination, ports[item["dev"]], gateway, _get(file, item, "metric", int, 0))
+    return NetworkRoute(destination, port, gateway, _get(file, item, "metric", int, 0))
 
 
-def _ports(file: Path, links: dict, addresses: dict, endpoints: set, network: str | None,
-           server: str | None) -> dict[str, Port]:
+def _ports(file: Path, links: Collection[str], addresses: Mapping[str, Iterable[AddressWithPrefix]],
+           endpoints: set[Address], network: str | None, server: str | None) -> dict[str, Port]:
     for name in (network, server):
         if name is not None and name not in links:
             raise InputError(f"{file}: expected an Ethernet interface {name!r}, there are {', '.join(links) or 'none'}")

@@ -7,14 +7,16 @@ from ipaddress import collapse_addresses
 from spigate.firmware_py.control.places import Places
 from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.ipsec.decision import Decision
-from spigate.firmware_py.ipsec.sa import Address, Network
-from spigate.firmware_py.tables.interface import Action, Route, Rule, Source, Tables
-from spigate.hdl.contract.enums import Port
+from spigate.firmware_py.ipsec.sa import Address, Network, Selectors
+from spigate.firmware_py.tables.interface import Route, Rule, Source, Tables
+from spigate.hdl.contract.enums import Action, Port
 
 RULE_SECONDS = 10.0
 """So long a rule stays, whoever else would need its place."""
 ABSENT_ROUTE = Route(Port.SERVER)
 """Of entries of SAs that no DFE has: no packet goes by it."""
+RuleKey = tuple[frozenset[Port], Selectors]
+"""What a rule is known by: ports and selectors."""
 
 
 class Ways:
@@ -37,9 +39,9 @@ class Ways:
     def __init__(self, tables: Tables, clock: Callable[[], float], programmed: Counter[str], needed: Callable[[], set[Route]]):
         capabilities = tables.capabilities
         self._tables, self._capabilities, self.programmed, self._needed = tables, capabilities, programmed, needed
-        self._rules: OrderedDict[tuple, Rule] = OrderedDict()
-        self._decided: dict[tuple, Decision] = {}
-        self._rule_places = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
+        self._rules: OrderedDict[RuleKey, Rule] = OrderedDict()
+        self._decided: dict[RuleKey, Decision] = {}
+        self._rule_places: Places[RuleKey] = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
         self._routes: Places[Route] = Places("routes", capabilities.routes - 1, clock)
         self._absent_route: int | None = None
         self._sources: list[Source] = []
@@ -59,12 +61,12 @@ class Ways:
         for key in [key for key, decision in self._decided.items() if about(decision)]:
             await self._drop_rule(key)
 
-    def pointing_to(self, dfe: int, index: int) -> list[tuple[tuple, Rule]]:
+    def pointing_to(self, dfe: int, index: int) -> list[tuple[RuleKey, Rule]]:
         """The rules that lead to an SA, and what :meth:`put` knows them by."""
         return [(key, rule) for key, rule in self._rules.items()
                 if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)]
 
-    async def put(self, key: tuple, rule: Rule) -> None:
+    async def put(self, key: RuleKey, rule: Rule) -> None:
         """Writes ``rule``, in the place of the one that has its ``key``.
 
         Raises
@@ -83,12 +85,12 @@ class Ways:
         self._rules[key] = rule
         self.programmed["rule"] += 1
 
-    async def _drop_rule(self, key: tuple) -> None:
+    async def _drop_rule(self, key: RuleKey) -> None:
         self._rule_places.release(key)
         self._decided.pop(key, None)
         await self._tables.remove_rule(self._rules.pop(key))
 
-    async def _make_room(self, key: tuple, rule: Rule) -> None:
+    async def _make_room(self, key: RuleKey, rule: Rule) -> None:
         """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say
         which rules it uses, so the oldest goes. Rules that discard have half of the places, for whoever is outside makes them."""
         if rule.action == Action.DISCARD:
@@ -142,7 +144,9 @@ class Ways:
     async def drop_route(self, route: Route) -> None:
         """Takes ``route`` back, where nothing needs it."""
         if route in self._routes and route not in self._needed_routes():
-            await self._tables.write_route(self._routes.release(route), None)
+            index = self._routes.index(route)
+            self._routes.release(route)
+            await self._tables.write_route(index, None)
 
     async def route_of_absent(self) -> int:
         """The route of the entries that lead to nothing, which has a place of its own."""

@@ -1,6 +1,7 @@
 """AH (RFC 4302) in front of a payload: everything authenticated that does not change on the way."""
 import hmac
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from spigate.firmware_py.ipsec.packet import DESTINATION_OPTIONS, HOP_BY_HOP, IPV6_HEADER_BYTES, ROUTING, Ip, Refused, rewrite
@@ -20,13 +21,23 @@ _CHANGES_EN_ROUTE = 0x20
 @dataclass(frozen=True)
 class Signed:
     """An AH packet taken apart. ``covered`` is what the ICV is made over, without an extended sequence number's
-    upper half."""
+    upper half; ``mac`` makes it."""
 
+    mac: Callable[[bytes], bytes]
     sequence: int
     covered: bytes
     icv: bytes
     payload: bytes
     next_header: int
+
+    def open(self, high: bytes) -> "Signed | None":
+        """Itself; None where the ICV is wrong. ``high`` is the upper half of an extended sequence number, or
+        empty."""
+        return self if hmac.compare_digest(self.mac(self.covered + high), self.icv) else None
+
+    def strip(self) -> tuple[bytes, int]:
+        """Payload and next header."""
+        return self.payload, self.next_header
 
 
 class Ah:
@@ -59,16 +70,8 @@ class Ah:
             raise Refused(Reason.MALFORMED)
         body = packet[end + self._sa.icv:ip.total_length]
         covered = unchanging(packet[:at], ip) + packet[at:end] + bytes(self._sa.icv) + body
-        return Signed(sequence, covered, packet[end:end + self._sa.icv], body[padding:], next_header)
-
-    def open(self, signed: Signed, high: bytes) -> Signed | None:
-        """``signed`` itself; None where the ICV is wrong. ``high`` is the upper half of an extended sequence
-        number, or empty."""
-        return signed if hmac.compare_digest(self._mac(signed.covered + high), signed.icv) else None
-
-    def strip(self, signed: Signed) -> tuple[bytes, int]:
-        """Payload and next header."""
-        return signed.payload, signed.next_header
+        icv = packet[end:end + self._sa.icv]
+        return Signed(self._mac, sequence, covered, icv, body[padding:], next_header)
 
     def wrap(self, header: bytes, protocol_at: int, number: int, high: bytes, payload: bytes, next_header: int) -> bytes:
         """The packet with AH between the IP header ``header`` and ``payload``; the header's lengths, protocol and

@@ -13,21 +13,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import takewhile
 
 from spigate.firmware_py.ipsec.packet import ICMP, ICMPV6, TCP, UDP, Ip
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDatabase
-from spigate.firmware_py.ipsec.sa import ANY_IPV4, ANY_IPV6, ANY_PORTS, Address, Network, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Network, Sa, Selectors
 from spigate.hdl.contract.enums import Mode, Port
 
 OWN = Port.CE
 """Where the gateway's own messages, such as ICMP errors, come in: they cross no boundary towards the server port."""
 
 _BITS = {4: 32, 6: 128}
-_NETWORKS = {4: IPv4Network, 6: IPv6Network}
-_ADDRESSES = {4: IPv4Address, 6: IPv6Address}
-_ANY = {4: ANY_IPV4, 6: ANY_IPV6}
+_NETWORKS: dict[int, type[Network]] = {4: IPv4Network, 6: IPv6Network}
 
 
 class Verdict(StrEnum):
@@ -274,7 +272,7 @@ class Spd:
                 and not any(address in box.destination or address in box.source for address in self._local))
 
 
-def way_of(through: Iterable[Sa]) -> tuple:
+def way_of(through: Iterable[Sa]) -> tuple[tuple[int, int, Mode, Address, Address], ...]:
     """What tells fragments that came out of the SAs ``through`` from others: all that templates look at, but not the SPI, for in the midst
     of a packet an SA may get a successor."""
     return tuple((sa.reqid, sa.protocol, sa.mode, sa.source, sa.destination) for sa in through)
@@ -333,7 +331,7 @@ def _taken(policy: Policy, through: Sequence[Sa]) -> set[int]:
 def _entries(policies: Iterable[Policy]) -> list[_Entry]:
     """One for each policy that can decide. PROTECT policies of different children with the same selectors and priority
     are one (a peer that came back without a word has two children for one traffic)."""
-    groups: dict[tuple, list[Policy]] = {}
+    groups: dict[tuple[int, Selectors], list[Policy]] = {}
     for policy in policies:
         group = groups.setdefault((policy.priority, policy.selectors), [])
         if not group or policy.action == group[0].action == PolicyAction.PROTECT:
@@ -348,7 +346,8 @@ class _Box:
         self.flow, self.version = flow, flow.source.version
         whole = (0, (1 << _BITS[self.version]) - 1)
         self._source, self._destination = int(flow.source), int(flow.destination)
-        self.source, self.destination, self.protocol = whole, whole, None
+        self.source, self.destination = whole, whole
+        self.protocol: int | None = None
         self.source_ports, self.destination_ports = ANY_PORTS, ANY_PORTS
         self.exact = True
         """Whether a box says it: where later fragments are treated otherwise than whole packets none does."""

@@ -6,8 +6,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher as Crypt
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
 from spigate.firmware_py.ipsec.packet import UDP, Ip, Refused, rewrite, transport_checksum
-from spigate.firmware_py.ipsec.sa import CIPHERS, ESP, Cipher, Sa
-from spigate.firmware_py.ipsec.transform import transform
+from spigate.firmware_py.ipsec.sa import CIPHERS, ESP, Cipher, Encapsulation, Sa
+from spigate.firmware_py.ipsec.transform import Transform, transform
 from spigate.hdl.contract.enums import Reason
 
 ESP_HEADER_BYTES, UDP_HEADER_BYTES = 8, 8
@@ -19,10 +19,33 @@ _UDP = struct.Struct(">HHHH")
 class Sealed:
     """An ESP packet taken apart. ``sequence`` is as the packet carries it, 32 bits."""
 
+    transform: Transform
     sequence: int
     header: bytes
     iv: bytes
     text: bytes
+
+    def open(self, high: bytes) -> "Text | None":
+        """What was inside; None where the ICV is wrong. ``high`` is the upper half of an extended sequence
+        number, or empty."""
+        text = self.transform.open(self.header, high, self.iv, self.text)
+        return None if text is None else Text(text)
+
+
+@dataclass(frozen=True)
+class Text:
+    """What was inside an ESP packet, with its trailer."""
+
+    text: bytes
+
+    def strip(self) -> tuple[bytes, int]:
+        """Payload and next header: the text without its trailer. Refused as PADDING where that is wrong (RFC
+        4303 2.4: the padding is 1, 2, 3, ...)."""
+        padding, next_header = self.text[-2], self.text[-1]
+        payload = self.text[:-2 - padding]
+        if padding + 2 > len(self.text) or self.text[len(payload):-2] != bytes(range(1, padding + 1)):
+            raise Refused(Reason.PADDING)
+        return payload, next_header
 
 
 class Esp:
@@ -56,21 +79,8 @@ class Esp:
         if text_bytes < self._form.block or text_bytes % self._form.block:
             raise Refused(Reason.MALFORMED)
         header = body[:ESP_HEADER_BYTES]
-        return Sealed(int.from_bytes(header[4:]), header, body[ESP_HEADER_BYTES:iv_end], body[iv_end:])
-
-    def open(self, sealed: Sealed, high: bytes) -> bytes | None:
-        """The text, with its trailer; None where the ICV is wrong. ``high`` is the upper half of an extended
-        sequence number, or empty."""
-        return self._transform.open(sealed.header, high, sealed.iv, sealed.text)
-
-    def strip(self, text: bytes) -> tuple[bytes, int]:
-        """Payload and next header: the text without its trailer. Refused as PADDING where that is wrong (RFC 4303
-        2.4: the padding is 1, 2, 3, ...)."""
-        padding, next_header = text[-2], text[-1]
-        payload = text[:-2 - padding]
-        if padding + 2 > len(text) or text[len(payload):-2] != bytes(range(1, padding + 1)):
-            raise Refused(Reason.PADDING)
-        return payload, next_header
+        sequence, iv = int.from_bytes(header[4:]), body[ESP_HEADER_BYTES:iv_end]
+        return Sealed(self._transform, sequence, header, iv, body[iv_end:])
 
     def wrap(self, header: bytes, protocol_at: int, number: int, high: bytes, payload: bytes, next_header: int) -> bytes:
         """The packet with ``payload`` in ESP behind the IP header ``header``, whose lengths, protocol and checksum
@@ -81,7 +91,7 @@ class Esp:
         body = esp_header + iv + self._transform.seal(esp_header, high, iv, text)
         protocol = ESP
         if self._sa.encapsulation:
-            body, protocol = self._in_udp(body), UDP
+            body, protocol = self._in_udp(self._sa.encapsulation, body), UDP
         return rewrite(header + body, len(header), protocol_at=protocol_at, total_length=len(header) + len(body),
                        protocol=protocol)
 
@@ -93,10 +103,9 @@ class Esp:
             return encryptor.update(struct.pack(">IIQ", self._sa.spi, 0, number)) + encryptor.finalize()
         return number.to_bytes(8) if self._form.iv else b""
 
-    def _in_udp(self, body: bytes) -> bytes:
+    def _in_udp(self, ports: Encapsulation, body: bytes) -> bytes:
         """RFC 3948 2.1: without a checksum over IPv4. IPv6 demands one (RFC 8200 8.1)."""
-        ports, length = self._sa.encapsulation, UDP_HEADER_BYTES + len(body)
-        value = 0
+        length, value = UDP_HEADER_BYTES + len(body), 0
         if self._sa.source.version == 6:
             plain = _UDP.pack(ports.source_port, ports.destination_port, length, 0) + body
             value = transport_checksum(self._sa.source.packed, self._sa.destination.packed, UDP, plain) or 0xFFFF

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from spigate.firmware_py.ipsec.packet import FRAGMENT, Ip, Refused, checksum, rewrite
+from spigate.firmware_py.ipsec.sa import Address
 from spigate.hdl.contract.enums import Reason
 
 TIMEOUT_S = 30.0
@@ -12,6 +13,9 @@ MAX_PACKETS, MAX_BYTES, MAX_FRAGMENTS = 256, 4 << 20, 256
 """Bounds of a :class:`Reassembly`: packets and bytes held, and fragments of one packet."""
 MAX_PACKET = 0xFFFF
 ECN_CE = 3
+
+_Key = tuple[Hashable, Address, Address, int | None, int]
+"""What the fragments of one packet have in common: way, addresses, IPv4's protocol, identification."""
 
 
 @dataclass
@@ -33,8 +37,8 @@ class Reassembly:
         Bytes of fragments, never more than :data:`MAX_BYTES`.
     """
 
-    def __init__(self):
-        self._partials: OrderedDict[tuple, _Partial] = OrderedDict()
+    def __init__(self) -> None:
+        self._partials: OrderedDict[_Key, _Partial] = OrderedDict()
         self.held = 0
 
     def __len__(self) -> int:
@@ -101,6 +105,7 @@ class Reassembly:
         self.held += len(data)
 
     def _join(self, partial: _Partial) -> bytes:
+        assert partial.first is not None  # all bytes are there, so the first ones too
         packet, ip = partial.first
         tos = ip.tos
         if ECN_CE in partial.marks:
@@ -109,7 +114,7 @@ class Reassembly:
             tos |= ECN_CE
         return _whole(packet, ip, b"".join(data for _, data in sorted(partial.pieces.items())), tos)
 
-    def _forget(self, key: tuple) -> None:
+    def _forget(self, key: _Key) -> None:
         partial = self._partials.pop(key, None)
         if partial:
             self.held -= partial.bytes
@@ -153,11 +158,12 @@ def fragments(packet: bytes, mtu: int, identification: int | None = None) -> lis
     packet = packet[:ip.total_length]
     if len(packet) <= mtu:
         return [packet]
-    if ip.dont_fragment and identification is None:
-        raise Refused(Reason.TOO_BIG)
+    if identification is None:
+        if ip.dont_fragment:
+            raise Refused(Reason.TOO_BIG)
+        identification = ip.identification
     if ip.version == 6:
         return _ipv6_fragments(packet, ip, mtu, identification)
-    identification = ip.identification if identification is None else identification
     first, payload, pieces = packet[:ip.header_bytes], packet[ip.header_bytes:], []
     header, at = first, 0
     later = _copied_options(first)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from spigate.firmware_py.errors import SpigateError
-from spigate.firmware_py.ipsec.sa import AH, ESP
+from spigate.firmware_py.ipsec.sa import AH, ESP, Address
 from spigate.hdl.contract.enums import Reason
 
 ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
@@ -101,8 +101,8 @@ class Ip:
     fragment: bool
     ttl: int
     protocol: int
-    source: IPv4Address | IPv6Address
-    destination: IPv4Address | IPv6Address
+    source: Address
+    destination: Address
     ports: tuple[int, int] | None
     protocol_at: int
     offset: int
@@ -181,9 +181,9 @@ def martian(ip: Ip, *, group: bool) -> bool:
         source, destination = ip.source, ip.destination
         return (source.is_multicast or source.is_loopback or destination.is_loopback or destination.is_unspecified
                 or (source.is_unspecified or group) and not destination.is_multicast)
-    source, destination = int(ip.source) >> 24, int(ip.destination) >> 24
-    multicast = 224 <= destination < 240
-    return (source in (0, 127) or source >= 224 or destination in (0, 127) or destination >= 240
+    first, to = int(ip.source) >> 24, int(ip.destination) >> 24
+    multicast = 224 <= to < 240
+    return (first in (0, 127) or first >= 224 or to in (0, 127) or to >= 240
             or int(ip.destination) >> 8 == 0xE00000 or group and not multicast)
 
 
@@ -196,26 +196,27 @@ def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
 def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tuple[int, int] | None:
     if protocol not in (TCP, UDP) or offset or end < at + 4:
         return None
-    return struct.unpack_from(">HH", packet, at)
+    source, destination = struct.unpack_from(">HH", packet, at)
+    return source, destination
 
 
-def ipv4_header(source: IPv4Address, destination: IPv4Address, protocol: int, payload_bytes: int, *, tos: int = 0,
+def ipv4_header(source: Address, destination: Address, protocol: int, payload_bytes: int, *, tos: int = 0,
                 ttl: int = 64, dont_fragment: bool = False, identification: int = 0) -> bytes:
-    """An IPv4 header without options."""
+    """An IPv4 header without options, between addresses of IPv4."""
     header = _IPV4.pack(0x45, tos, 20 + payload_bytes, identification, 0x4000 * dont_fragment, ttl, protocol, 0,
                         source.packed, destination.packed)
     return header[:10] + checksum(header).to_bytes(2) + header[12:]
 
 
-def ipv6_header(source: IPv6Address, destination: IPv6Address, protocol: int, payload_bytes: int, *, tos: int = 0,
+def ipv6_header(source: Address, destination: Address, protocol: int, payload_bytes: int, *, tos: int = 0,
                 ttl: int = 64) -> bytes:
-    """An IPv6 header without extension headers."""
+    """An IPv6 header without extension headers, between addresses of IPv6."""
     return _IPV6.pack(6 << 28 | tos << 20, payload_bytes, protocol, ttl, source.packed, destination.packed)
 
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071); 0 over a header that carries its right one."""
-    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    total: int = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

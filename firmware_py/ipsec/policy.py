@@ -39,7 +39,7 @@ class Template:
     spi: int = 0
     optional: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.protocol not in (ESP, AH):
             raise InputError(f"template protocol must be 50 (ESP) or 51 (AH), not {self.protocol!r}")
 
@@ -73,7 +73,7 @@ class Policy:
     templates: tuple[Template, ...] = ()
     priority: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.action == PolicyAction.PROTECT) != bool(self.templates):
             raise InputError(f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
                              f"for action {self.action.value}, not {self.templates!r}")

@@ -12,6 +12,8 @@ from spigate.hdl.contract.enums import Df, Direction, Mode
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+Identity = tuple[Address, int, int] | tuple[Address, int, int, int, int]
+"""The name of an SA: :attr:`Sa.identity`."""
 
 ESP, AH = 50, 51
 ANY_PORTS = (0, 0xFFFF)
@@ -103,7 +105,7 @@ class Selectors:
     source_ports: tuple[int, int] = ANY_PORTS
     destination_ports: tuple[int, int] = ANY_PORTS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(isinstance(self.source, Network), "selectors.source", "a network", self.source)
         _check(isinstance(self.destination, Network), "selectors.destination", "a network", self.destination)
         _check(self.source.version == self.destination.version, "selectors.destination",
@@ -143,10 +145,15 @@ class Selectors:
     def covers(self, other: "Selectors") -> bool:
         """Whether every packet that matches ``other`` matches this too."""
         return (self.source.version == other.source.version
-                and other.source.subnet_of(self.source) and other.destination.subnet_of(self.destination)
+                and within(other.source, self.source) and within(other.destination, self.destination)
                 and self.protocol in (None, other.protocol)
                 and all(a[0] <= b[0] and b[1] <= a[1] for a, b in ((self.source_ports, other.source_ports),
                                                                     (self.destination_ports, other.destination_ports))))
+
+
+def within(network: Network, other: Network) -> bool:
+    """Whether all of ``network`` is in ``other``."""
+    return network.prefixlen >= other.prefixlen and network.network_address in other
 
 
 def _common(ports: tuple[int, int], others: tuple[int, int]) -> tuple[int, int]:
@@ -169,7 +176,7 @@ class Lifetime:
     packets: int | None = None
     seconds: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("bytes", "packets", "seconds"):
             value = getattr(self, name)
             _check(value is None or 1 <= value < 1 << 64, f"lifetime {name}", "1 to 2^64 - 1, or None", value)
@@ -267,7 +274,7 @@ class Sa:
     tfc: int = 0
     ah_align: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(256 <= self.spi <= 0xFFFF_FFFF, "spi", "256 to 2^32 - 1", self.spi)
         _check(self.protocol in (ESP, AH), "protocol", "50 (ESP) or 51 (AH)", self.protocol)
         _check(isinstance(self.source, Address), "source", "an address", self.source)
@@ -311,7 +318,7 @@ class Sa:
                _length(self.auth_key))
 
     @property
-    def identity(self) -> tuple:
+    def identity(self) -> Identity:
         """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one with the peer's port in UDP besides, for behind
         one address there may be several receivers (RFC 3948 5.1), and with what policies know it by: it was the receiver who chose the
         SPI, and who says where it is, so that one could give its SA the name of another's."""
@@ -331,7 +338,7 @@ class Sa:
         cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
         return f"{cipher} with {self.auth.value}" if self.auth != Auth.NONE else f"{cipher}, {self.icv_bytes}-byte ICV"
 
-    def __str__(self):
+    def __str__(self) -> str:
         kind = "ESP" if self.protocol == ESP else "AH"
         return f"{self.direction.name.lower()} {kind} SA 0x{self.spi:08x} to {self.destination}"
 

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.packet import Refused
 from spigate.firmware_py.ipsec.policy import Policy
-from spigate.firmware_py.ipsec.sa import Sa
+from spigate.firmware_py.ipsec.sa import Identity, Sa
 from spigate.hdl.contract.enums import Direction, Reason
 
 
 class SaDatabase:
     """SAs by their names, in the order in which they came."""
 
-    def __init__(self):
-        self._sas: dict[tuple, Sa] = {}
-        self._born: dict[tuple, float] = {}
+    def __init__(self) -> None:
+        self._sas: dict[Identity, Sa] = {}
+        self._born: dict[Identity, float] = {}
         self._chains: dict[Policy, list[Sa]] = {}
 
     def __iter__(self) -> Iterator[Sa]:
@@ -54,7 +54,7 @@ class SaDatabase:
         self._born[new.identity] = self._born.pop(old.identity)
         self._chains.clear()
 
-    def inbound(self, identity: tuple) -> Sa | None:
+    def inbound(self, identity: Identity) -> Sa | None:
         """The inbound SA of that name."""
         sa = self._sas.get(identity)
         return sa if sa and sa.direction == Direction.INBOUND else None
@@ -78,7 +78,7 @@ class SaDatabase:
 
     def _chain(self, policy: Policy) -> list[Sa]:
         if policy not in self._chains:
-            chain = []
+            chain: list[Sa] = []
             for template in policy.templates:
                 sa = next((sa for sa in reversed(self._sas.values())
                            if sa.direction == Direction.OUTBOUND and template.accepts(sa)), None)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec import tunnel
-from spigate.firmware_py.ipsec.ah import Ah
+from spigate.firmware_py.ipsec.ah import Ah, Signed
 from spigate.firmware_py.ipsec.anti_replay import ReplayWindow
-from spigate.firmware_py.ipsec.esp import Esp
+from spigate.firmware_py.ipsec.esp import Esp, Text
 from spigate.firmware_py.ipsec.packet import TCP, UDP, Ip, Refused, martian, rewrite, transport_checksum
 from spigate.firmware_py.ipsec.sa import AH, Sa, SaState, Selectors
 from spigate.hdl.contract.enums import Direction, Mode, Reason
@@ -83,7 +83,7 @@ class SoftSa:
         """
         outer, opened, number = self._open(packet)
         self._window.accept(number)
-        payload, next_header = self._protocol.strip(opened)
+        payload, next_header = opened.strip()
         alive = self._age(len(payload))
         if next_header == NO_NEXT_HEADER:
             raise Refused(Reason.DUMMY)
@@ -100,8 +100,8 @@ class SoftSa:
         """Refused as MALFORMED, REPLAY or ICV where ``packet`` is not a new one of this SA. Nothing is counted, no window moves."""
         self._open(packet)
 
-    def _open(self, packet: bytes) -> tuple[Ip, bytes, int]:
-        """The header outside, the text and the number of a packet that is authentic and new."""
+    def _open(self, packet: bytes) -> tuple[Ip, Signed | Text, int]:
+        """The header outside, what is inside and the number of a packet that is authentic and new."""
         self._must_be(Direction.INBOUND)
         outer = Ip.parse(packet)
         if outer.fragment:
@@ -110,7 +110,7 @@ class SoftSa:
         number = self._window.extend(taken.sequence)
         if not self._window.fresh(number):
             raise Refused(Reason.REPLAY)
-        opened = self._protocol.open(taken, self._high(number))
+        opened = taken.open(self._high(number))
         if opened is None:
             raise Refused(Reason.ICV)
         return outer, opened, number

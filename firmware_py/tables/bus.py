@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.firmware_py.tables.punt import Place, PuntHeader
+from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
+from spigate.hdl.contract.enums import Port
 
 
 class BusError(SpigateError):
@@ -31,7 +32,8 @@ class PacketPort(Protocol):
     async def receive(self) -> tuple[PuntHeader, bytes]:
         """The next punted frame; waits for one."""
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
+                     out_of: Place | None = None) -> None:
         """Sends ``frame`` down with an :class:`~spigate.firmware_py.tables.punt.InjectHeader`; injected frames keep
         their order."""
 

@@ -18,10 +18,10 @@ SEARCH_LIMIT = 4096
 
 @dataclass(frozen=True)
 class SlotWrite:
-    """One write to the CAM: ``entry`` into slot ``index``; None erases."""
+    """One write to the CAM: ``entry`` into slot ``index``."""
 
     index: int
-    entry: CamEntry | None
+    entry: CamEntry
 
 
 class Placement:
@@ -89,9 +89,10 @@ class Placement:
         while queue and len(came_from) < SEARCH_LIMIT:
             slot = queue.popleft()
             if slot not in self._slots:
-                path = [slot]
-                while (slot := came_from[slot]) is not None:
-                    path.append(slot)
+                path, before = [slot], came_from[slot]
+                while before is not None:
+                    path.append(before)
+                    before = came_from[before]
                 return path[::-1]
             for other in self.slots(self._slots[slot].key):
                 if other not in came_from:
@@ -100,10 +101,9 @@ class Placement:
         raise TableFull(f"The CAM has no room for {key.destination}, SPI 0x{key.spi:08x}: "
                         f"{len(self._where)} of {self.entries} entries, {len(came_from)} slots searched")
 
-    def remove(self, key: CamKey) -> list[SlotWrite]:
-        """The write that removes ``key``; none where it is not there."""
+    def remove(self, key: CamKey) -> int | None:
+        """Forgets ``key``: the slot that is to be erased; None where it is not there."""
         index = self._where.pop(key, None)
-        if index is None:
-            return []
-        del self._slots[index]
-        return [SlotWrite(index, None)]
+        if index is not None:
+            del self._slots[index]
+        return index

@@ -13,7 +13,6 @@ from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.bus import Bus, BusError
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import (
-    ANY_VLAN,
     MISS_SECONDS,
     Attention,
     CamEntry,
@@ -27,7 +26,7 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.enums import Mode, PuntClass, Reason, Table
+from spigate.hdl.contract.enums import Mode, Port, PuntClass, Reason, Table
 
 MAGIC = int.from_bytes(b"SPIG")
 MAP, MAJOR = 2, 0
@@ -77,7 +76,7 @@ class Driver:
         self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
-        self._written: set[tuple[int, int, int]] = set()
+        self._written: set[tuple[Table, int, int]] = set()
         """Table, index and DFE of the entries in which something may stand."""
         self._sizes = {
             Table.CAM: capabilities.cam_ways * self._placement.rows, Table.RULE: capabilities.rules,
@@ -107,15 +106,19 @@ class Driver:
                                    f"with register map {version['map']}; this driver is for version {MAJOR} "
                                    f"with register map {MAP}")
         geometry, features, algorithms = fields("geometry"), fields("features"), fields("algorithms")
+        dfe_tables, cam, cfe_tables = fields("dfe_tables"), fields("cam"), fields("cfe_tables")
         await cls._ready(bus)
         return cls(bus, Capabilities(
-            **{name: geometry[name] for name in ("dfes", "lanes", "beat_bytes")}, **fields("dfe_tables"),
-            **fields("cam"), **fields("cfe_tables"),
+            dfes=geometry["dfes"], lanes=geometry["lanes"], beat_bytes=geometry["beat_bytes"],
+            sa_entries=dfe_tables["sa_entries"], sources=dfe_tables["sources"],
+            cam_entries=cam["cam_entries"], cam_ways=cam["cam_ways"],
+            rules=cfe_tables["rules"], routes=cfe_tables["routes"],
             ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
             aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
             auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
             modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
-            **{name: bool(features[name]) for name in ("esn", "ipv6", "ah", "natt")},
+            esn=bool(features["esn"]), ipv6=bool(features["ipv6"]),
+            ah=bool(features["ah"]), natt=bool(features["natt"]),
             replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
 
     @staticmethod
@@ -284,8 +287,9 @@ class Driver:
             await self._write(Table.CAM, write.index, rows.cam(write.entry))
 
     async def remove_cam(self, key: CamKey) -> None:
-        for write in self._placement.remove(key):
-            await self._erase(Table.CAM, write.index)
+        index = self._placement.remove(key)
+        if index is not None:
+            await self._erase(Table.CAM, index)
 
     async def add_rule(self, rule: Rule) -> None:
         if None not in self._rules:
@@ -319,7 +323,7 @@ class Driver:
         else:
             await self._write(Table.SOURCE, index, rows.source(source), dfe)
 
-    async def _write(self, table: int, index: int, words: Sequence[int], dfe: int = 0) -> None:
+    async def _write(self, table: Table, index: int, words: Sequence[int], dfe: int = 0) -> None:
         """One entry: staged from row 0 on, then the command; in one burst where the staged rows reach up to it."""
         self._check_index(table, index, dfe)
         self._written.add((table, index, dfe))
@@ -330,15 +334,15 @@ class Driver:
             await self._bus.write(data.address, words)
             await self._bus.write(_REGISTERS["table.index"].address, tail)
 
-    async def _erase(self, table: int, index: int, dfe: int = 0) -> None:
+    async def _erase(self, table: Table, index: int, dfe: int = 0) -> None:
         self._check_index(table, index, dfe)
         await self._bus.write(_REGISTERS["table.index"].address, self._command(table, index, dfe=dfe, erase=1))
         self._written.discard((table, index, dfe))
 
-    def _command(self, table: int, index: int, **fields: int) -> list[int]:
+    def _command(self, table: Table, index: int, **fields: int) -> list[int]:
         return [index, _REGISTERS["table.command"].pack({"table": table, **fields})]
 
-    def _check_index(self, table: int, index: int, dfe: int) -> None:
+    def _check_index(self, table: Table, index: int, dfe: int) -> None:
         if not 0 <= index < self._sizes[table]:
             raise InputError(f"{table.name.lower()} index must be 0 to {self._sizes[table] - 1}, not {index!r}")
         if not 0 <= dfe < self.capabilities.dfes:
@@ -348,7 +352,7 @@ class Driver:
 
     async def counters(self) -> Counters:
         drops = _REGISTERS["drops"]
-        counts = await self._bus.read(drops.address, drops.count)
+        counts = await self._bus.read(drops.address, drops.elements)
         return Counters(
             await self._group("cfe_count"), await self._group("forward_count"),
             [await self._group("dfe_count", dfe) for dfe in range(self.capabilities.dfes)],
@@ -373,7 +377,7 @@ class Driver:
         what = _REGISTERS["event.what"]
         found: list[Event] = []
         while pending := (await self._bus.read(_REGISTERS["event_pending"].address))[0]:
-            taken = min(pending, what.count)
+            taken = min(pending, what.elements)
             for at in range(taken):
                 found.append(_event(await self._bus.read(what.at(at), _EVENT_WORDS)))
             await self._bus.write(_REGISTERS["event_pop"].address, [taken])
@@ -381,13 +385,13 @@ class Driver:
 
 
 def _vlan(vlan: int | str | None) -> int:
-    return _ANY_VLAN if vlan == ANY_VLAN else vlan or 0
+    return _ANY_VLAN if isinstance(vlan, str) else vlan or 0
 
 
 def _event(words: list[int]) -> Event:
     fields = _REGISTERS["event.what"].unpack(words[0])
     values = {name: words[(_REGISTERS[f"event.{name}"].address - _REGISTERS["event.what"].address) // 4]
               for name in ("spi", "sequence", "source", "destination", "time")}
-    return Event(fields["reason"], bool(fields["dropped"]), fields["ingress"], fields["dfe"], fields["sa"],
-                 values["spi"], values["sequence"], IPv4Address(values["source"]),
+    return Event(Reason(fields["reason"]), bool(fields["dropped"]), Port(fields["ingress"]), fields["dfe"],
+                 fields["sa"], values["spi"], values["sequence"], IPv4Address(values["source"]),
                  IPv4Address(values["destination"]), values["time"])

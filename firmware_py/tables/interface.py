@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.packet import IKE_PORT, UDP
+from spigate.firmware_py.ipsec.packet import IKE_PORT, UDP, Ethernet
 from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Auth, Cipher, Network, Sa, SaState, Selectors
 from spigate.firmware_py.toml import integer, list_of
 from spigate.hdl.contract.enums import Action, Balance, Direction, Mode, Port, PuntClass, Reason
@@ -164,7 +164,7 @@ class Route:
     vlan: int | None = None
     decrement_ttl: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("destination_mac", "source_mac"):
             value = getattr(self, name)
             if value is not None and len(value) != 6:
@@ -173,6 +173,12 @@ class Route:
             raise InputError("destination_mac and source_mac must be given both, or neither")
         if self.vlan is not None and self.destination_mac is None:
             raise InputError("vlan must be None where the frame keeps its Ethernet header")
+
+    def ethernet(self, came: Ethernet, kind: int) -> Ethernet:
+        """The Ethernet header of a packet of EtherType ``kind`` that leaves and came with ``came``."""
+        if self.destination_mac is None or self.source_mac is None:
+            return replace(came, kind=kind)
+        return Ethernet(self.destination_mac, self.source_mac, kind, self.vlan)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ class Source:
     network: Network
     ingress: frozenset[Port]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.network, Network):
             raise InputError(f"network must be a network, not {self.network!r}")
 
@@ -240,7 +246,7 @@ class CfeSettings:
     server_vlan: int | str | None = None
     """The VLANs whose frames the ports take, 1 to 4094. None: only untagged frames. :data:`ANY_VLAN`: all."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("network_vlan", "server_vlan"):
             vlan = getattr(self, name)
             if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan <= 4094):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.identification import DfeIdentifications
@@ -34,7 +35,6 @@ from spigate.firmware_py.tables.interface import (
     ANY_VLAN,
     AUDITABLE,
     GATEWARE,
-    Action,
     Attention,
     CamEntry,
     CamKey,
@@ -47,7 +47,9 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
-from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+
+Entry = TypeVar("Entry")
 
 FROM_CFE = 15
 """The DFE of a punt with which no DFE has to do."""
@@ -96,23 +98,30 @@ class Held:
     generation: int
 
 
+@dataclass(frozen=True)
+class _Packet:
+    """An IPv4 packet, with its Ethernet header."""
+
+    ethernet: Ethernet
+    data: bytes
+    ip: Ip
+
+    @property
+    def spi(self) -> int:
+        at = self.ip.header_bytes
+        return int.from_bytes(self.data[at:at + 4])
+
+
 @dataclass
 class _Arrival:
-    """A frame on its way through, parsed as far as it is sound."""
+    """A frame on its way through. ``packet``: what it carries, once its headers are known to be sound."""
 
     frame: bytes
     ingress: Port
     depth: int
     injected: bool
     out_of: Place | None
-    ethernet: Ethernet | None = None
-    packet: bytes = b""
-    ip: Ip | None = None
-
-    @property
-    def spi(self) -> int:
-        at = self.ip.header_bytes
-        return int.from_bytes(self.packet[at:at + 4])
+    packet: _Packet | None = None
 
 
 class SoftGateway:
@@ -172,15 +181,17 @@ class SoftGateway:
         return [self._classify(frame, port, depth, injected=True, out_of=out_of)]
 
     def _classify(self, frame: bytes, ingress: Port, depth: int, injected: bool = False, out_of: Place | None = None) -> Outcome:
-        dfe, sa, rule = FROM_CFE, 0, None
+        dfe, sa = FROM_CFE, 0
+        rule: int | None = None
+        action: Action | None = None
+        entry: CamEntry | Rule
         arrival = _Arrival(frame, ingress, depth, injected, out_of)
         try:
-            self._parse(arrival)
-            action = None
-            if arrival.ip.protocol == ESP:
-                entry = self._look_up(arrival)
+            packet = self._parse(arrival)
+            if packet.ip.protocol == ESP:
+                entry = self._look_up(packet)
             else:
-                rule = self._match(arrival)
+                rule = self._match(packet, ingress)
                 entry = self._rules[rule]
                 action = entry.action
                 if action in (Action.DISCARD, Action.PUNT):
@@ -198,7 +209,7 @@ class SoftGateway:
                     raise Refused(Reason.NESTED)
                 if not self._settings.enable >> dfe & 1:
                     raise Refused(Reason.DFE_DOWN)
-            return self._run_dfe(arrival, dfe, entry, route)
+            return self._run_dfe(arrival, packet, dfe, entry, route)
         except Refused as refusal:
             reason = refusal.reason
             if reason in (Reason.UNKNOWN_SPI, Reason.NO_RULE):
@@ -206,10 +217,10 @@ class SoftGateway:
                 reason = Reason.NO_DFE if dfe == FROM_CFE else reason
             return self._refuse(reason, arrival, dfe, sa, rule)
 
-    def _parse(self, arrival: _Arrival) -> None:
+    def _parse(self, arrival: _Arrival) -> _Packet:
         """Adds what the headers say; refused where that alone decides."""
         frame = arrival.frame
-        arrival.ethernet, arrival.packet = ethernet, packet = Ethernet.parse(frame)
+        ethernet, data = Ethernet.parse(frame)
         group = bool(frame[0] & 1)
         if arrival.ingress in (Port.NETWORK, Port.SERVER) and not arrival.injected:
             station, vlan = self._stations.get(arrival.ingress), self._vlans.get(arrival.ingress)
@@ -218,10 +229,11 @@ class SoftGateway:
             if vlan != ANY_VLAN and (ethernet.vlan or 0) & VLAN_IDENTIFIER != (vlan or 0):
                 raise Refused(Reason.VLAN)
         if ethernet.kind == ETHERTYPE_IPV6:
-            raise Refused(self._ipv6(packet))
+            raise Refused(self._ipv6(data))
         if ethernet.kind != ETHERTYPE_IPV4:
             raise Refused(Reason.NOT_IP)
-        arrival.ip = ip = Ip.parse(packet, 4)
+        ip = Ip.parse(data, 4)
+        arrival.packet = packet = _Packet(ethernet, data, ip)
         if martian(ip, group=group and arrival.ingress != Port.RECIRCULATE):
             raise Refused(Reason.MARTIAN)
         if ip.fragment:
@@ -231,13 +243,13 @@ class SoftGateway:
         payload = ip.total_length - ip.header_bytes
         if (ip.protocol == ESP and payload < 8) or (ip.protocol in (TCP, UDP) and ip.ports is None):
             raise Refused(Reason.MALFORMED)
-        if ip.protocol == ESP and arrival.spi < FIRST_SPI:
+        if ip.protocol == ESP and packet.spi < FIRST_SPI:
             raise Refused(Reason.RESERVED_SPI)
-        if ip.protocol == UDP:
-            own = ip.destination in self._settings.own
-            marked = payload >= 12 and not any(packet[ip.header_bytes + 8:ip.header_bytes + 12])
-            if own and ip.ports[1] in (IKE_PORT, NATT_PORT):
+        if ip.protocol == UDP and ip.ports is not None and ip.destination in self._settings.own:
+            marked = payload >= 12 and not any(data[ip.header_bytes + 8:ip.header_bytes + 12])
+            if ip.ports[1] in (IKE_PORT, NATT_PORT):
                 raise Refused(Reason.IKE if ip.ports[1] == IKE_PORT or marked else Reason.NATT)
+        return packet
 
     def _ipv6(self, packet: bytes) -> Reason:
         """Why IPv6 is punted; it always is."""
@@ -250,19 +262,20 @@ class SoftGateway:
         own = IPv6Address(packet[24:40]) in self._settings.own
         return Reason.IKE if packet[6] == UDP and len(packet) >= 52 and ike and own else Reason.IPV6
 
-    def _look_up(self, arrival: _Arrival) -> CamEntry:
-        entry = self._cam.get(CamKey(arrival.ip.destination, arrival.spi))
+    def _look_up(self, packet: _Packet) -> CamEntry:
+        entry = self._cam.get(CamKey(packet.ip.destination, packet.spi))
         if entry and entry.route in self._routes:
             self._cfe["hits"] += 1
             return entry
         self._cfe["misses"] += 1
         raise Refused(Reason.NO_SA if self._settings.miss_drop else Reason.UNKNOWN_SPI)
 
-    def _match(self, arrival: _Arrival) -> int:
+    def _match(self, packet: _Packet, ingress: Port) -> int:
         """The index of the first rule that matches. One whose route is not there leads nowhere."""
-        ip = arrival.ip
+        ip = packet.ip
         for index, rule in enumerate(self._rules):
-            if rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports) and arrival.ingress in rule.ingress:
+            meant = rule.selectors.matches(ip.source, ip.destination, ip.protocol, ip.ports)
+            if meant and ingress in rule.ingress:
                 if rule.action in (Action.DISCARD, Action.PUNT) or rule.route in self._routes:
                     self._cfe["clear"] += 1
                     return index
@@ -277,54 +290,56 @@ class SoftGateway:
                 return self._turn
         return FROM_CFE
 
-    def _run_dfe(self, arrival: _Arrival, dfe: int, entry: CamEntry | Rule, route: Route) -> Outcome:
+    def _run_dfe(self, arrival: _Arrival, packet: _Packet, dfe: int, entry: CamEntry | Rule,
+                 route: Route) -> Outcome:
         counts = self._dfes[dfe]
         counts["packets_in"] += 1
         counts["bytes_in"] += len(arrival.frame)
         out_of, may_leave = None, False
         if isinstance(entry, CamEntry):
-            packet, kind = self._decrypt(arrival, dfe, entry), "decrypted"
-            packet, route = self._count_down(packet, route, arrival.depth)
+            data, kind = self._decrypt(arrival, packet, dfe, entry), "decrypted"
+            data, route = self._count_down(data, route, arrival.depth)
             out_of = Place(dfe, entry.sa, entry.generation)
         elif entry.action == Action.PROTECT:
-            packet, kind, may_leave = self._encrypt(arrival, dfe, entry, route), "encrypted", True
+            data, kind, may_leave = self._encrypt(arrival, packet, dfe, entry, route), "encrypted", True
         else:
-            packet, kind, may_leave = self._bypass(arrival, dfe, route), "bypassed", entry.clear
-        frame = _ethernet(arrival, route) + packet
+            data, kind, may_leave = self._bypass(packet, arrival.ingress, dfe, route), "bypassed", entry.clear
+        frame = route.ethernet(packet.ethernet, ETHERTYPE_IPV4).pack() + data
         counts[kind] += 1
         counts["packets_out"] += 1
         counts["bytes_out"] += len(frame)
         return self._leave(route.egress, frame, arrival.depth + 1, out_of=out_of, may_leave=may_leave)
 
-    def _bypass(self, arrival: _Arrival, dfe: int, route: Route) -> bytes:
-        listed = any(arrival.ip.source in source.network and arrival.ingress in source.ingress
+    def _bypass(self, packet: _Packet, ingress: Port, dfe: int, route: Route) -> bytes:
+        ip = packet.ip
+        listed = any(ip.source in source.network and ingress in source.ingress
                      for source in self._sources[dfe].values())
-        if not listed and arrival.ingress != Port.RECIRCULATE:
+        if not listed and ingress != Port.RECIRCULATE:
             raise Refused(Reason.POLICY)
-        packet = arrival.packet[:arrival.ip.total_length]
+        data = packet.data[:ip.total_length]
         if not route.decrement_ttl:
-            return packet
-        if arrival.ip.ttl <= 1:
+            return data
+        if ip.ttl <= 1:
             raise Refused(Reason.TTL_EXPIRED)
-        return rewrite(packet, arrival.ip.header_bytes, ttl=arrival.ip.ttl - 1)
+        return rewrite(data, ip.header_bytes, ttl=ip.ttl - 1)
 
-    def _encrypt(self, arrival: _Arrival, dfe: int, rule: Rule, route: Route) -> bytes:
+    def _encrypt(self, arrival: _Arrival, packet: _Packet, dfe: int, rule: Rule, route: Route) -> bytes:
         soft = self._sa(dfe, rule, Direction.OUTBOUND)
-        numbered = soft.sa.mode == Mode.TUNNEL and not keeps_whole(soft.sa, arrival.ip)
-        packet = soft.encapsulate(arrival.packet, decrement_ttl=route.decrement_ttl,
-                                  identification=self._identifications[dfe].next() if numbered else None)
+        numbered = soft.sa.mode == Mode.TUNNEL and not keeps_whole(soft.sa, packet.ip)
+        data = soft.encapsulate(packet.data, decrement_ttl=route.decrement_ttl,
+                                identification=self._identifications[dfe].next() if numbered else None)
         if soft.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, rule.sa)
-        return packet
+        return data
 
-    def _decrypt(self, arrival: _Arrival, dfe: int, entry: CamEntry) -> bytes:
+    def _decrypt(self, arrival: _Arrival, packet: _Packet, dfe: int, entry: CamEntry) -> bytes:
         soft = self._sa(dfe, entry, Direction.INBOUND)
-        if soft.sa.spi != arrival.spi:
+        if soft.sa.spi != packet.spi:
             raise Refused(Reason.SA_ABSENT)
-        packet = soft.decapsulate(arrival.packet)
+        data = soft.decapsulate(packet.data)
         if soft.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, entry.sa)
-        return packet
+        return data
 
     def _count_down(self, packet: bytes, route: Route, depth: int) -> tuple[bytes, Route]:
         """A decrypted packet and its way. What has lived too long for it goes through the classifier once more, whose rules hand it to the
@@ -376,13 +391,16 @@ class SoftGateway:
     def _tell(self, reason: Reason, dropped: bool, arrival: _Arrival | None, dfe: int, sa: int) -> None:
         if dropped and reason not in AUDITABLE:
             return
-        ip = arrival.ip if arrival else None
-        nowhere = IPv4Address(0)
-        encrypted = ip is not None and ip.protocol == ESP and not ip.fragment and len(arrival.packet) >= ip.header_bytes + 8
-        sequence = int.from_bytes(arrival.packet[ip.header_bytes + 4:ip.header_bytes + 8]) if encrypted else 0
+        packet = arrival.packet if arrival else None
+        ip, nowhere = packet.ip if packet else None, IPv4Address(0)
+        spi = sequence = 0
+        if packet and packet.ip.protocol == ESP and not packet.ip.fragment:
+            at = packet.ip.header_bytes + 4
+            if len(packet.data) >= at + 4:
+                spi, sequence = packet.spi, int.from_bytes(packet.data[at:at + 4])
         self._events.append(Event(
-            reason, dropped, arrival.ingress if arrival else Port.NETWORK, dfe, sa, arrival.spi if encrypted else 0,
-            sequence, ip.source if ip else nowhere, ip.destination if ip else nowhere, self._clock()))
+            reason, dropped, arrival.ingress if arrival else Port.NETWORK, dfe, sa, spi, sequence,
+            ip.source if ip else nowhere, ip.destination if ip else nowhere, self._clock()))
 
     # Tables
 
@@ -446,7 +464,7 @@ class SoftGateway:
         self._in_range("source", index, self.capabilities.sources)
         self._put(self._sources[dfe], "source", index, source)
 
-    def _put(self, table: dict, name: str, index: int, entry: object | None) -> None:
+    def _put(self, table: dict[int, Entry], name: str, index: int, entry: Entry | None) -> None:
         if entry is None:
             table.pop(index, None)
         else:
@@ -463,9 +481,3 @@ class SoftGateway:
     async def events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-
-def _ethernet(arrival: _Arrival, route: Route) -> bytes:
-    if route.destination_mac is None:
-        return arrival.ethernet.pack()
-    return Ethernet(route.destination_mac, route.source_mac, ETHERTYPE_IPV4, route.vlan).pack()

@@ -6,10 +6,13 @@ gateware tools; a test compares the two. Behind the header come two alignment by
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.contract.enums import Port, PuntClass, Reason
 from spigate.hdl.contract.reasons import class_of
+
+Member = TypeVar("Member", bound=IntEnum)
 
 VERSION = 1
 HEADER_BYTES = 16
@@ -141,7 +144,7 @@ def _check_version(version: int) -> None:
         raise InputError(f"version must be {VERSION}, not {version}")
 
 
-def _member(kind: type[IntEnum], name: str, value: int) -> IntEnum:
+def _member(kind: type[Member], name: str, value: int) -> Member:
     try:
         return kind(value)
     except ValueError:

@@ -22,7 +22,7 @@ class Classes(Generic[Item]):
         Items that found their class full.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._queues: dict[PuntClass, deque[Item]] = {kind: deque() for kind in PuntClass}
         # When a class's next turn is, in time that passes with the turns (Demers, Keshav, Shenker: fair queueing, 1989).
         self._turn: dict[PuntClass, int] = dict.fromkeys(PuntClass, 0)

@@ -25,9 +25,17 @@ from enum import IntEnum
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.tables.bus import BusError, check_burst
-from spigate.firmware_py.tables.punt import InjectHeader, Place, PuntHeader, pack_inject, punt_class, unpack_punt
+from spigate.firmware_py.tables.punt import (
+    InjectHeader,
+    InjectMode,
+    Place,
+    PuntHeader,
+    pack_inject,
+    punt_class,
+    unpack_punt,
+)
 from spigate.firmware_py.tables.punt_queues import Classes
-from spigate.hdl.contract.enums import PuntClass
+from spigate.hdl.contract.enums import Port, PuntClass
 
 GREETING = b"spigate1"
 SCHEME = "unix:"
@@ -59,7 +67,7 @@ class Message:
 class Messages:
     """Takes messages out of a stream of bytes, which comes in pieces of any length."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
@@ -171,7 +179,8 @@ class RemoteGateway:
         """Punted frames that nobody took in time, since the last call."""
         return self._punts.take_lost()
 
-    async def inject(self, mode: int, port: int, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
+                     out_of: Place | None = None) -> None:
         """Sends ``frame`` down. Raises :class:`BusError`."""
         await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth, out_of), frame)))
 

@@ -9,9 +9,17 @@ from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.hdl.contract import enums, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
 
-enums.CipherS = {Cipher.NULL: enums.Cipher.NULL, Cipher.AES_CBC: enums.Cipher.AES_CBC, Cipher.AES_GCM: enums.Cipher.AES_GCM}
-enums.AuthS = {Auth.NONE: enums.Auth.NONE, Auth.HMAC_SHA1_96: enums.Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128: enums.Auth.HMAC_SHA256_128}
-enums.KeySizeS = {0: enums.KeySize.AES128, 16: enums.KeySize.AES128, 24: enums.KeySize.AES192, 32: enums.KeySize.AES256}
+_CIPHERS = {
+    Cipher.NULL: enums.Cipher.NULL, Cipher.AES_CBC: enums.Cipher.AES_CBC,
+    Cipher.AES_GCM: enums.Cipher.AES_GCM,
+}
+_AUTHS = {
+    Auth.NONE: enums.Auth.NONE, Auth.HMAC_SHA1_96: enums.Auth.HMAC_SHA1_96,
+    Auth.HMAC_SHA256_128: enums.Auth.HMAC_SHA256_128,
+}
+_KEY_SIZES = {
+    0: enums.KeySize.AES128, 16: enums.KeySize.AES128, 24: enums.KeySize.AES192, 32: enums.KeySize.AES256,
+}
 _NEVER = (1 << 64) - 1
 
 
@@ -61,7 +69,7 @@ def sa(entry: Sa, selectors: Selectors | None, generation: int = 0) -> list[int]
         "valid": 1, "direction": entry.direction, "mode": entry.mode, "esn": entry.esn,
         "anti_replay": inbound and entry.replay_window > 0, "window_size": entry.replay_window if inbound else 0,
         "check_selectors": inbound and selectors is not None, "copy_tos": entry.copy_tos, "df": entry.df,
-        "cipher": enums.CipherS[entry.cipher], "key_size": enums.KeySizeS[len(entry.key)], "auth": enums.AuthS[entry.auth],
+        "cipher": _CIPHERS[entry.cipher], "key_size": _KEY_SIZES[len(entry.key)], "auth": _AUTHS[entry.auth],
         "outer_ttl": entry.outer_ttl, "outer_tos": entry.outer_tos, "spi": entry.spi, "salt": _text(entry.salt),
         "mtu": entry.mtu, "generation": generation,
     }

@@ -7,9 +7,10 @@ from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
-from systemrdl import RDLCompiler
-from systemrdl.node import AddrmapNode, FieldNode, RegfileNode, RegNode
-from systemrdl.rdltypes import AccessType, OnWriteType
+from systemrdl.compiler import RDLCompiler
+from systemrdl.node import AddressableNode, AddrmapNode, FieldNode, RegfileNode, RegNode
+from systemrdl.rdltypes.builtin_enums import AccessType, OnWriteType
+from systemrdl.rdltypes.user_enum import UserEnum
 
 from spigate.hdl.contract import enums
 
@@ -94,6 +95,11 @@ class Register:
     fields: dict[str, RegisterField]
     port: str | None
 
+    @property
+    def elements(self) -> int:
+        """How many there are: 1 where it is no array."""
+        return 1 if self.count is None else self.count
+
     def at(self, index: int) -> int:
         """The address of element ``index``.
 
@@ -122,7 +128,8 @@ class Register:
                 for name, field in self.fields.items()}
 
 
-def _pack(what: str, name: str, fields: dict[str, Field], values: dict[str, int]) -> int:
+def _pack(what: str, name: str, fields: dict[str, Field] | dict[str, RegisterField],
+          values: dict[str, int]) -> int:
     number = 0
     for key, value in values.items():
         field = fields.get(key)
@@ -182,16 +189,17 @@ def registers(name: str = "gateway") -> dict[str, Register]:
 
 def _register(node: RegNode) -> Register:
     path = node.get_path_segments(array_suffix="", empty_array_suffix="")[1:]
-    chain = [node]
-    while not isinstance(chain[-1].parent, AddrmapNode):
-        chain.append(chain[-1].parent)
-    arrays = [part for part in chain if part.is_array]
-    if len(arrays) > 1 or any(len(part.array_dimensions) > 1 for part in arrays):
+    chain: list[AddressableNode] = [node]
+    while isinstance(parent := chain[-1].parent, AddressableNode) and not isinstance(parent, AddrmapNode):
+        chain.append(parent)
+    dimensions = [size for part in chain for size in part.array_dimensions or ()]
+    if len(dimensions) > 1:
         raise ValueError(f"Register {'.'.join(path)!r} has more than one index")
+    strides = [part.array_stride for part in chain if part.array_stride is not None]
     external = [part for part in chain if part.external]
     return Register(
-        ".".join(path), node.raw_absolute_address, arrays[0].array_dimensions[0] if arrays else None,
-        arrays[0].array_stride if arrays else 4, {field.inst_name: _register_field(field) for field in node.fields()},
+        ".".join(path), node.raw_absolute_address, dimensions[0] if dimensions else None,
+        strides[0] if strides else 4, {field.inst_name: _register_field(field) for field in node.fields()},
         external[-1].inst_name if external else None)
 
 
@@ -201,14 +209,17 @@ def _register_field(node: FieldNode) -> RegisterField:
     sets = bool(node.get_property("hwset"))
     if sets != (node.get_property("onwrite") == OnWriteType.woclr):
         raise ValueError(f"Field {node.get_path()!r}: hwset and onwrite = woclr go together")
+    reset = node.get_property("reset") or 0
+    if not isinstance(reset, int):
+        raise ValueError(f"Field {node.get_path()!r}: reset must be a number, not {reset!r}")
     return RegisterField(
-        node.inst_name, node.low, node.width, encoding and enum(encoding.type_name), node.get_property("reset") or 0,
+        node.inst_name, node.low, node.width, encoding and enum(encoding.type_name), reset,
         software in (AccessType.r, AccessType.rw), software in (AccessType.w, AccessType.rw),
         hardware == AccessType.w, sets, bool(node.get_property("swmod")))
 
 
 @cache
-def _encodings() -> dict[str, object]:
+def _encodings() -> dict[str, type[UserEnum]]:
     found = {}
     for node in tree("entries").descendants():
         encoding = node.get_property("encode") if hasattr(node, "low") else None
@@ -219,7 +230,8 @@ def _encodings() -> dict[str, object]:
 
 def enum(name: str) -> type[IntEnum]:
     """An enumeration of ``entries.rdl``, such as ``reason_e``, as the class that :mod:`spigate.hdl.contract.enums` has of it."""
-    return getattr(enums, class_name(name))
+    found: type[IntEnum] = getattr(enums, class_name(name))
+    return found
 
 
 def class_name(name: str) -> str:

@@ -4,7 +4,7 @@ Nothing here needs Amaranth.
 """
 from spigate.hdl.contract.enums import PuntClass, Reason
 
-CLASSES = {
+CLASSES: dict[int, PuntClass] = {
     Reason.IKE: PuntClass.IKE,
     **dict.fromkeys((Reason.NOT_IP, Reason.NEIGHBOUR), PuntClass.LINK),
     **dict.fromkeys((Reason.SA_ABSENT, Reason.DFE_DOWN, Reason.TTL_EXPIRED, Reason.TOO_BIG, Reason.NATT, Reason.AH), PuntClass.EXCEPTION),

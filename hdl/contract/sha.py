@@ -2,7 +2,7 @@
 
 
 def _primes(count: int) -> list[int]:
-    primes = []
+    primes: list[int] = []
     candidate = 2
     while len(primes) < count:
         if all(candidate % prime for prime in primes):

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from spigate.firmware_py import cli
+from spigate.firmware_py.daemon import commands
 
 
 def call(*words):
@@ -43,6 +44,15 @@ def test_what_was_expected_is_said(words, said):
     """It was ``invalid _name value``, ``None`` and ``[Errno 21]``."""
     shown = call(*words)
     assert shown.returncode == 2 and said in " ".join(shown.stderr.split())
+
+
+def test_a_module_that_is_missing_and_has_no_name_is_told_of_as_it_is(monkeypatch, capsys):
+    """Whoever raises ModuleNotFoundError by hand names none: the command ended with a traceback."""
+    def run(args):
+        raise ModuleNotFoundError("half of it is missing")
+
+    monkeypatch.setattr(commands.sas, "run", run)
+    assert cli.main(["sas"]) == 2 and capsys.readouterr().err == "spigate sas: half of it is missing\n"
 
 
 def test_an_unknown_argument_is_answered_with_the_subcommands_usage():
