@@ -6,12 +6,13 @@ from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from types import EllipsisType
-from typing import TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from spigate.firmware_py.errors import InputError
 
 Value = TypeVar("Value")
 Member = TypeVar("Member", bound=Enum)
+Fields = ParamSpec("Fields")
 
 LARGEST = (1 << 63) - 1
 """TOML's largest integer."""
@@ -136,11 +137,11 @@ class Table:
         for key in self._values:
             raise self.error(key, f"one of {', '.join(dict.fromkeys(self._known))}", key)
 
-    def build(self, make: Callable[..., Value], **fields: object) -> Value:
-        """``make(**fields)``, after :meth:`done`; what it refuses is named by this table."""
+    def build(self, make: Callable[Fields, Value], *values: Fields.args, **fields: Fields.kwargs) -> Value:
+        """``make(*values, **fields)``, after :meth:`done`; what it refuses is named by this table."""
         self.done()
         try:
-            return make(**fields)
+            return make(*values, **fields)
         except InputError as error:
             raise ConfigError(f"{self._file}, key {self._path}: {error}") from None
 
@@ -220,8 +221,8 @@ class Schema:
     text: str
     keys: tuple[Key, ...]
 
-    def read(self, table: Table) -> dict[str, object]:
-        """The values of all keys. Raises ConfigError."""
+    def read(self, table: Table) -> dict[str, Any]:
+        """The values of all keys, each what its key's ``convert`` gives. Raises ConfigError."""
         return {key.name: table.take(key.name, key.expected, key.convert, key.default) for key in self.keys}
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.tables.interface import Counters
+from spigate.firmware_py.tables.punt import InjectMode
 from spigate.hdl.contract.enums import Reason
 
 LAST_DROP = Reason.UNKNOWN_SPI - 1
@@ -12,7 +13,7 @@ DROPS = [reason for reason in Reason if Reason.NONE < reason <= LAST_DROP]
 
 
 def report(control: ControlElement, counters: Counters, *, into: dict[str, int], out: dict[str, int], punted: int,
-           injected: int, dropped: Counter, cycles: int) -> dict:
+           injected: int, dropped: Counter[Reason], cycles: int) -> dict[str, object]:
     """What happened at the ports, as it is written to ``report.json``.
 
     Parameters
@@ -59,7 +60,7 @@ def report(control: ControlElement, counters: Counters, *, into: dict[str, int],
     }
 
 
-def _names(counter: Counter) -> dict[str, int]:
+def _names(counter: Counter[Reason] | Counter[InjectMode]) -> dict[str, int]:
     return {member.name.lower(): count for member, count in counter.items()}
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py import terminal
 from spigate.firmware_py.daemon.control_socket import CONTROL, ask
@@ -35,7 +36,7 @@ class Command:
         parser.add_argument("--json", action="store_true", help="JSON, one object a line, instead of a table")
 
     def run(self, args: argparse.Namespace) -> int:
-        request = {"command": self._name}
+        request: dict[str, object] = {"command": self._name}
         if "name" in args:
             peer, _, child = args.name.partition("/")
             request |= {"peer": peer, **({"child": child} if child else {})}
@@ -56,7 +57,7 @@ class Command:
         return 0
 
 
-def _lines(rows: Iterator[dict]) -> None:
+def _lines(rows: Iterator[dict[str, Any]]) -> None:
     for row in rows:
         who = "/".join(filter(None, (row["peer"], row["child"])))
         print(f"{row['time']} {row['kind']:13} {who}: {row['text']}", flush=True)

@@ -3,38 +3,40 @@ operation."""
 import os
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 from spigate.firmware_py import toml
-from spigate.firmware_py.control.topology import Interface, NetworkRoute, parse_mac
+from spigate.firmware_py.control.topology import AddressWithPrefix, Interface, NetworkRoute, parse_mac
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.daemon.control_socket import CONTROL
 from spigate.firmware_py.ike.engine.context import Settings
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.ipsec.sa import Address, Selectors
-from spigate.firmware_py.tables.interface import RATES_ARE, Balance, CfeSettings, Source, punt_rates
-from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
-from spigate.hdl.contract.enums import Port
+from spigate.firmware_py.tables.interface import RATES_ARE, CfeSettings, Source, punt_rates
+from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, one_of, string
+from spigate.hdl.contract.enums import Balance, Port
 
 
 def _device(value: object) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", string(value)) or value in (".", ".."):
+    name = string(value)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", name) or name in (".", ".."):
         raise ValueError
-    return value
+    return name
 
 
-def _own(address: IPv4Interface | IPv6Interface) -> IPv4Interface | IPv6Interface:
+def _own(address: AddressWithPrefix) -> AddressWithPrefix:
     if address.ip.is_unspecified or address.ip.is_multicast:
         raise ValueError
     return address
 
 
 def _socket(value: object) -> Path:
-    if not 1 <= len(os.fsencode(string(value))) <= _MAX_SOCKET_NAME or "\0" in value:
+    name = string(value)
+    if not 1 <= len(os.fsencode(name)) <= _MAX_SOCKET_NAME or "\0" in name:
         raise ValueError
-    return Path(value)
+    return Path(name)
 
 
 def _mac(value: object) -> bytes:
@@ -88,7 +90,8 @@ ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route
 SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
                           "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.", (
     Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
-    Key("ports", "a list of network, server", list_of(lambda value: SIDES[value]), "Where they come in.", list(SIDES.values()), "both"),
+    Key("ports", "a list of network, server", list_of(one_of(SIDES)), "Where they come in.",
+        list(SIDES.values()), "both"),
 ))
 GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
     toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. SAs "
@@ -139,7 +142,7 @@ class Config:
     sources: tuple[Source, ...] | None
     cfe: CfeSettings
     device: str
-    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    addresses: tuple[AddressWithPrefix, ...]
     device_mtu: int
     mtu: int
     control: Path
@@ -179,7 +182,8 @@ def read(path: Path, *, key_log: bool = False) -> Config:
 
 
 def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
-    return POLICY.read(table)["action"], ike.selectors(table)
+    action: PolicyAction = POLICY.read(table)["action"]
+    return action, ike.selectors(table)
 
 
 def _interfaces(table: Table) -> tuple[Interface, ...]:

@@ -8,8 +8,9 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.errors import InputError, SpigateError
 
@@ -18,6 +19,8 @@ CONTROL = "/run/spigate.sock"
 MAX_REQUEST = 4096
 MAX_WAITING = 1000
 """Events that a follower may lag behind; then it is cut off."""
+Row = dict[str, object]
+"""By the names of a table's columns, what JSON can say."""
 
 
 class Control:
@@ -28,9 +31,9 @@ class Control:
         By name, a function of the request's further keys that returns rows; it may raise InputError.
     """
 
-    def __init__(self, path: Path, commands: dict[str, Callable[..., list[dict]]]):
+    def __init__(self, path: Path, commands: Mapping[str, Callable[..., list[Row]]]):
         self._path, self._commands = path, commands
-        self._followers: set[asyncio.Queue] = set()
+        self._followers: set[asyncio.Queue[Row | None]] = set()
 
     async def __aenter__(self) -> "Control":
         """Raises InputError where another gateway has the socket, or something else than a socket stands there."""
@@ -51,13 +54,13 @@ class Control:
             os.umask(before)
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for queue in list(self._followers):
             queue.put_nowait(None)
         self._path.unlink(missing_ok=True)
 
-    def tell(self, row: dict) -> None:
+    def tell(self, row: Row) -> None:
         """An event, for all that follow them."""
         for queue in list(self._followers):
             if queue.qsize() >= MAX_WAITING:
@@ -67,7 +70,7 @@ class Control:
                 queue.put_nowait(row)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        queue: asyncio.Queue = asyncio.Queue()
+        queue: asyncio.Queue[Row | None] = asyncio.Queue()  # None: cut off
         try:
             while line := await reader.readline():
                 answer, follow = self._answer(line)
@@ -86,7 +89,7 @@ class Control:
             self._followers.discard(queue)
             writer.close()
 
-    def _answer(self, line: bytes) -> tuple[dict, bool]:
+    def _answer(self, line: bytes) -> tuple[dict[str, object], bool]:
         try:
             request = json.loads(line)
             command = self._commands[request.pop("command")]
@@ -99,7 +102,7 @@ class Control:
             return {"error": f"expected an object with a command, one of {expected}, and what that wants"}, False
 
 
-def ask(path: Path, **request: object) -> Iterator[dict]:
+def ask(path: Path, **request: object) -> Iterator[dict[str, Any]]:
     """Rows of the answer of the gateway at ``path``; of a request that follows, for ever. Raises InputError."""
     with socket.socket(socket.AF_UNIX) as made:
         try:

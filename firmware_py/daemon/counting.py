@@ -1,11 +1,15 @@
 """What a gateway in hardware counts, as counters that only grow."""
 import logging
 from collections import Counter
+from collections.abc import Mapping
+from typing import TypeVar
 
 from spigate.firmware_py.daemon.dataplane import KINDS, Metric
 from spigate.firmware_py.daemon.logs import log
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import Counters
+
+_Name = TypeVar("_Name")
 
 
 class Counting:
@@ -22,7 +26,7 @@ class Counting:
     def __init__(self, driver: Driver, before: Counters):
         self._driver, self._before = driver, before
         self._healthy: int | None = None
-        self._dfes = [Counter() for _ in range(driver.capabilities.dfes)]
+        self._dfes: list[Counter[str]] = [Counter() for _ in range(driver.capabilities.dfes)]
         self.done: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
 
@@ -56,6 +60,6 @@ class Counting:
                 Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe", healthy)]
 
 
-def _grown(before: dict, after: dict) -> Counter:
+def _grown(before: Mapping[_Name, int], after: Mapping[_Name, int]) -> Counter[_Name]:
     """How much counters of 32 bits have grown."""
     return Counter({name: (value - before.get(name, 0)) % (1 << 32) for name, value in after.items()})

@@ -1,6 +1,6 @@
 """What a daemon asks of whoever does ESP and AH for it, in this process or in hardware."""
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,7 +76,7 @@ class Metric:
     kind: str
     text: str
     label: str
-    values: dict[str, int]
+    values: Mapping[str, int]
 
 
 class DataPlane(Protocol):

@@ -27,7 +27,7 @@ from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
 from spigate.firmware_py.ipsec.packet import Ip
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, exceptions
-from spigate.firmware_py.ipsec.sa import Address, Sa, SaState
+from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, SaState
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader
@@ -76,7 +76,7 @@ class Hardware:
 
     def __init__(self, config: Config, clock: Callable[[], float], url: str):
         self._config, self._clock, self._url = config, clock, url
-        self._active: OrderedDict[tuple, Active] = OrderedDict()
+        self._active: OrderedDict[Identity, Active] = OrderedDict()
         self._spis: set[int] = set()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: Classes[Punt] = Classes()
@@ -156,8 +156,9 @@ class Hardware:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._gathering is not None:
                 self._gathering.cancel()
-            for device in (*self._ports.taps.values(), self._ports.changes):
-                loop.remove_reader(device)
+            for tap in self._ports.taps.values():
+                loop.remove_reader(tap)
+            loop.remove_reader(self._ports.changes)
 
     async def _receive(self) -> None:
         while True:
@@ -335,6 +336,7 @@ class Hardware:
             self._ports.resolve(port, address)
 
     def _moved(self, sa: Sa, outer: Ip) -> None:
+        assert outer.ports is not None  # for it came in UDP
         self._hooks.moved(sa.spi, Socket(outer.destination, outer.ports[1]), Socket(outer.source, outer.ports[0]))
 
     # What the hardware tells

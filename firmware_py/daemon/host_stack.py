@@ -14,6 +14,7 @@ from spigate.firmware_py.ipsec.packet import (
     Refused,
     is_neighbour_discovery,
 )
+from spigate.firmware_py.ipsec.sa import Address
 from spigate.firmware_py.tables.punt import InjectMode, PuntHeader
 from spigate.hdl.contract.enums import Port, Reason
 
@@ -34,7 +35,7 @@ class HostStack:
         self._interfaces = interfaces
         self._own = {address.ip: port for port, interface in interfaces.items() for address in interface.addresses}
         self._ports = {interface.mac: port for port, interface in interfaces.items()}
-        self._pieces: deque[tuple] = deque(maxlen=REMEMBERED)
+        self._pieces: deque[tuple[Address, Address, int]] = deque(maxlen=REMEMBERED)
 
     def outward(self, port: Port, frame: bytes) -> Injection | None:
         """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out there. Every other IP packet

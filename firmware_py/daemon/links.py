@@ -131,8 +131,8 @@ class _Receiver:
     def close(self) -> None:
         self._socket.close()
 
-    def _receive(self) -> Iterator[tuple[bytes, Address | None, int, tuple]]:
-        """Data, local address, traffic class and where it came from, at most :data:`BURST`."""
+    def _receive(self) -> Iterator[tuple[bytes, Address | None, int, tuple[str, int]]]:
+        """Data, local address, traffic class, and host and port that it came from, at most :data:`BURST`."""
         for _ in range(BURST):
             try:
                 data, ancillary, _, sender = self._socket.recvmsg(_PACKET_BYTES, _ANCILLARY_BYTES)
@@ -140,7 +140,8 @@ class _Receiver:
                 if isinstance(error, BlockingIOError):
                     return
                 continue  # an ICMP error about something that was sent
-            local, tos = None, 0
+            local: Address | None = None
+            tos = 0
             for level, kind, value in ancillary:
                 if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
                     local = ip_address(value[8:12])
@@ -148,7 +149,7 @@ class _Receiver:
                     local = ip_address(value[:16])
                 elif (level, kind) in ((socket.IPPROTO_IP, _IP_TOS), (socket.IPPROTO_IPV6, _IPV6_TCLASS)):
                     tos = value[0]
-            yield data, local, tos, sender
+            yield data, local, tos, sender[:2]
 
 
 class UdpLink(_Receiver):
@@ -168,9 +169,9 @@ class UdpLink(_Receiver):
 
     def datagrams(self) -> Iterator[tuple[bytes, Socket, Socket, int]]:
         """Data, local end, remote end, traffic class."""
-        for data, local, tos, sender in self._receive():
+        for data, local, tos, (host, port) in self._receive():
             if local is not None:
-                yield data, Socket(local, self.port), Socket(ip_address(sender[0].split("%")[0]), sender[1]), tos
+                yield data, Socket(local, self.port), Socket(ip_address(host.split("%")[0]), port), tos
 
     def send(self, datagram: Datagram) -> None:
         """Raises OSError."""
@@ -192,11 +193,12 @@ class RawLink(_Receiver):
     def packets(self) -> Iterator[bytes]:
         """IP packets. With IPv6 the header is made anew, for the kernel keeps it: hop limit and flow label, which nothing
         here depends on, are not what they were."""
-        for data, local, tos, sender in self._receive():
+        for data, local, tos, (host, _) in self._receive():
             if self.version == 4:
                 yield data
             elif local is not None:
-                yield ipv6_header(ip_address(sender[0].split("%")[0]), local, self._protocol, len(data), tos=tos) + data
+                remote = ip_address(host.split("%")[0])
+                yield ipv6_header(remote, local, self._protocol, len(data), tos=tos) + data
 
 
 class Sender:

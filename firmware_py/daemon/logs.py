@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TextIO
 
 LOG = logging.getLogger("spigate")
 MAX_LINE = 4096
@@ -107,7 +108,7 @@ class Rates:
         return left_out
 
 
-class _Handler(logging.StreamHandler):
+class _Handler(logging.StreamHandler[TextIO]):
     def __init__(self, rates: Rates):
         super().__init__()
         self._rates = rates

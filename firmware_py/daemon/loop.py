@@ -7,17 +7,28 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVarTuple
 
 from spigate.firmware_py.daemon import status
 from spigate.firmware_py.daemon.config import Config
-from spigate.firmware_py.daemon.control_socket import Control
+from spigate.firmware_py.daemon.control_socket import Control, Row
 from spigate.firmware_py.daemon.dataplane import DataPlane, Hooks
 from spigate.firmware_py.daemon.keylog import Folder
 from spigate.firmware_py.daemon.links import UdpLink, versions
 from spigate.firmware_py.daemon.logs import LOG, log
 from spigate.firmware_py.daemon.metrics import serve
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ike.engine.actions import IKE_PORT, NAT_PORT, Datagram, Event, EventKind, InstallSa, KeyLog, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    IKE_PORT,
+    NAT_PORT,
+    Datagram,
+    Event,
+    EventKind,
+    InstallSa,
+    KeyLog,
+    Output,
+    Socket,
+)
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 
 KEPT_EVENTS = 1000
@@ -27,6 +38,7 @@ _WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHIL
                        EventKind.REFUSED, EventKind.INTERNAL})
 _IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
 """Behind these nobody makes the child that packets wait for."""
+_Arguments = TypeVarTuple("_Arguments")
 
 
 class Daemon:
@@ -43,8 +55,9 @@ class Daemon:
         self._config = config
         self._endpoint = Endpoint(config.pad, config.settings)
         self._plane = make_plane(config, lambda: self._now)
-        self._key_folder, self._key_log = key_log, None
-        self._events: deque[dict] = deque(maxlen=KEPT_EVENTS)
+        self._key_folder = key_log
+        self._key_log: Folder | None = None
+        self._events: deque[Row] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -140,7 +153,7 @@ class Daemon:
         self._endpoint.tick(self._now)
         self._settle()
 
-    def _do(self, output: object) -> None:
+    def _do(self, output: Output) -> None:
         match output:
             case Datagram(source=source):
                 try:
@@ -169,13 +182,13 @@ class Daemon:
 
     # What the operator wants
 
-    def _commands(self) -> dict:
+    def _commands(self) -> dict[str, Callable[..., list[Row]]]:
         return {"sas": lambda: status.sas(self._plane, self._now), "ike": lambda: status.ikes(self._endpoint, self._now),
                 "policies": lambda: status.policies(self._plane), "events": lambda: list(self._events),
                 **{name: lambda peer, child=None, name=name: self._command(name, peer, child)
                    for name in ("initiate", "terminate", "rekey")}}
 
-    def _command(self, name: str, peer: str, child: str | None) -> list[dict]:
+    def _command(self, name: str, peer: str, child: str | None) -> list[Row]:
         log(logging.INFO, "command", command=name, peer=peer, child=child)
         found = getattr(self._endpoint, name)(self._now, peer, child)
         self._settle()
@@ -184,7 +197,7 @@ class Daemon:
         return []
 
 
-def _safely(call: Callable, *arguments: object) -> None:
+def _safely(call: Callable[[*_Arguments], object], *arguments: *_Arguments) -> None:
     """``call(*arguments)``. What nobody expected of it is logged, and the next is done."""
     try:
         call(*arguments)
@@ -192,7 +205,7 @@ def _safely(call: Callable, *arguments: object) -> None:
         LOG.exception("internal error")
 
 
-def _unexpected(loop: asyncio.AbstractEventLoop, context: dict) -> None:
+def _unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What should never happen is logged, and the gateway goes on."""
     error = context.get("exception")
     LOG.error("internal error", exc_info=error, extra={"values": {"text": context["message"]}})

@@ -6,6 +6,9 @@ them.
 from dataclasses import dataclass, fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
+
+from cryptography import x509
 
 from spigate.firmware_py import toml, trusted
 from spigate.firmware_py.ike.crypto import proposals
@@ -17,15 +20,18 @@ from spigate.firmware_py.ike.peers.pad import AccessToken, ChildConfig, KeyPair,
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.registry import ProtocolId
 from spigate.firmware_py.ike.wire.selectors import sees_ports
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Lifetime, Network, Selectors
+from spigate.firmware_py.ike.wire.structures import Proposal
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Lifetime, Network, Selectors, within
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, string
 from spigate.hdl.contract.enums import Mode
 
 START_NOW, START_ON_TRAFFIC, START_NEVER = "now", "traffic", "never"
+Values = dict[str, Any]
+"""What stands in a table, by key: of each what its schema's ``convert`` gives."""
 _PROBES = tuple(map(Identity.parse, ("192.0.2.1", "a.example", "a@example", "CN=a", "keyid:a")))
 
 
-def _network(value: object):
+def _network(value: object) -> Network:
     return ip_network(string(value))
 
 
@@ -46,9 +52,10 @@ def _ports(value: object) -> tuple[int, int]:
 
 def _pattern(value: object) -> str:
     """A pattern that can be compared with identities of all kinds."""
+    pattern = string(value)
     for probe in _PROBES:
-        probe.matches(string(value))
-    return value
+        probe.matches(pattern)
+    return pattern
 
 
 def _identity(value: object) -> Identity:
@@ -258,7 +265,7 @@ def _peer(name: str, table: Table, servers: dict[str, _Server], files: Files) ->
     return peer, starts
 
 
-def _served(table: Table, values: dict, servers: dict[str, _Server]) -> _Server | None:
+def _served(table: Table, values: Values, servers: dict[str, _Server]) -> _Server | None:
     """The server of a peer's ``values``, if it names one; its identity is put there."""
     name = values.pop("server")
     if name is None:
@@ -274,7 +281,8 @@ def _served(table: Table, values: dict, servers: dict[str, _Server]) -> _Server 
     return servers[name]
 
 
-def _credentials(table: Table, values: dict, server: _Server | None, files: Files) -> tuple[object, object]:
+def _credentials(table: Table, values: Values, server: _Server | None,
+                 files: Files) -> tuple[Shared | KeyPair, Shared | Authorities]:
     """How this side, and how the peer, shows who it is. Takes the keys of files out of ``values``."""
     authorities = [each for name in values.pop("ca_files") for each in _certificates(table, "ca_files", name, files)]
     given = "token_file" if values["token_file"] else "psk_file"
@@ -287,19 +295,22 @@ def _credentials(table: Table, values: dict, server: _Server | None, files: File
         pair, shared = server.own.pair, shared or server.own.shared
     if own.shared and pair and authorities:
         raise table.error(given, "nothing, because both sides show certificates", secret)
-    if shared is None and not (pair and authorities):
-        raise table.error("psk_file", "the name of a file, or token_file, or certificate_files, key_file and ca_files instead")
-    return pair or shared, Authorities(authorities) if authorities else shared
+    if shared is not None:
+        return pair or shared, Authorities(authorities) if authorities else shared
+    if pair and authorities:
+        return pair, Authorities(authorities)
+    raise table.error("psk_file", "the name of a file, or token_file, or certificate_files, key_file and ca_files instead")
 
 
-def _own(table: Table, values: dict, files: Files) -> _Own:
+def _own(table: Table, values: Values, files: Files) -> _Own:
     """Takes the keys of :data:`OWN` out of ``values``."""
     psk, token, chain, key = (values.pop(each.name) for each in OWN)
     if psk is not None and token is not None:
         raise table.error("token_file", "nothing, because there is a psk_file", token)
     if bool(chain) != (key is not None):
         raise table.error("key_file" if chain else "certificate_files", f"together with {'certificate_files' if chain else 'key_file'}")
-    shared = pair = None
+    shared: Shared | None = None
+    pair: KeyPair | None = None
     if psk is not None:
         shared = _shared(table, "psk_file", psk, files)
     if token is not None:
@@ -315,33 +326,28 @@ def _shared(table: Table, key: str, name: str, files: Files) -> PreSharedKey:
     return table.guard(key, lambda: PreSharedKey(files.secret(table, key, name)[0].rstrip(b"\r\n")))
 
 
-def _certificates(table: Table, key: str, name: str, files: Files) -> tuple:
+def _certificates(table: Table, key: str, name: str, files: Files) -> tuple[x509.Certificate, ...]:
     return table.guard(key, lambda: load_certificates(*files.public(table, key, name)))
 
 
-def _child(name: str, table: Table, within: tuple[Network, ...]) -> tuple[ChildConfig, str]:
-    """``within``: networks that this side's traffic must be of, where there are any."""
+def _child(name: str, table: Table, networks: tuple[Network, ...]) -> tuple[ChildConfig, str]:
+    """``networks``: those that this side's traffic must be of, where there are any."""
     values = CHILD.read(table)
     start = values.pop("start")
     traffic = tuple(selectors(each) for each in table.inners("traffic", values.pop("traffic")))
-    if within and not traffic:
+    if networks and not traffic:
         raise table.error("traffic", "a list of tables, because the server's addresses are given")
     for each in traffic:
-        if within and not any(_inside(each.source, network) for network in within):
-            raise table.error("traffic", f"local in {', '.join(map(str, within))}, where the server stands", str(each.source))
-    limits = {}
+        if networks and not any(within(each.source, network) for network in networks):
+            raise table.error("traffic", f"local in {', '.join(map(str, networks))}, where the server stands", str(each.source))
     hard, soft = (values.pop(key) for key in ("hard", "soft"))
     if hard is not None:
-        limits["hard"] = _lifetime(table.inner("hard", hard))
-        limits["soft"] = _shorter(limits["hard"])
+        values["hard"] = _lifetime(table.inner("hard", hard))
+        values["soft"] = _shorter(values["hard"])
     if soft is not None:
-        limits["soft"] = _lifetime(table.inner("soft", soft))
+        values["soft"] = _lifetime(table.inner("soft", soft))
     values["proposals"] = _proposals(table, values["proposals"], values["protocol"])
-    return table.build(ChildConfig, name=name, traffic=traffic, initiate=start == START_NOW, **values, **limits), start
-
-
-def _inside(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.subnet_of(outer)
+    return table.build(ChildConfig, name=name, traffic=traffic, initiate=start == START_NOW, **values), start
 
 
 def _lifetime(table: Table) -> Lifetime:
@@ -353,7 +359,7 @@ def _shorter(lifetime: Lifetime) -> Lifetime:
     return Lifetime(**{name: limit and max(1, limit * 9 // 10) for name, limit in limits.items()})
 
 
-def _proposals(table: Table, words: list[str], protocol: ProtocolId) -> tuple:
+def _proposals(table: Table, words: list[str], protocol: ProtocolId) -> tuple[Proposal, ...]:
     return table.guard("proposals", lambda: tuple(proposals.parse(each, protocol) for each in words))
 
 

@@ -3,7 +3,7 @@
 Clear packets come from the TUN device and go there; protected ones come from the network and go there.
 """
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import Identifications
 from spigate.firmware_py.ipsec.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase, PolicyDirection
-from spigate.firmware_py.ipsec.sa import ESP, Address, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import ESP, Address, Identity, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
@@ -82,7 +82,8 @@ class Plane:
         By reason.
     """
 
-    def __init__(self, pad: Pad, on_traffic=(), policies=(), *, mtu: int = 1500, clock: Callable[[], float],
+    def __init__(self, pad: Pad, on_traffic: Collection[tuple[str, str]] = (),
+                 policies: Iterable[Policy] = (), *, mtu: int = 1500, clock: Callable[[], float],
                  local: Callable[[], Iterable[Address]] = tuple):
         starts = {(peer.name, child.name): START_ON_TRAFFIC if (peer.name, child.name) in on_traffic else ""
                   for peer in pad for child in peer.children}
@@ -90,7 +91,7 @@ class Plane:
         self.policies = PolicyDatabase([*policies, *self._traps])
         self._spd: Spd | None = None
         self._sas = SaDatabase()
-        self._active: dict[tuple, Active] = {}
+        self._active: dict[Identity, Active] = {}
         self.on_alive: Callable[[int], None] = lambda spi: None
         self.on_moved: Callable[[int, Socket, Socket], None] = lambda spi, local, remote: None
         self.on_expired: Callable[[Sa, bool], None] = lambda sa, hard: None
@@ -251,18 +252,22 @@ class Plane:
         ip = Ip.parse(packet)
         in_udp = ip.protocol == UDP and ip.ports is not None and ip.ports[1] == NATT_PORT
         number = spi(packet, ip)
+        if number is None:
+            raise Refused(Reason.NO_SA)
         sa = self._sas.inbound((ip.destination, ESP if in_udp else ip.protocol, number))
-        if sa is None and waits and self._held.for_sa(number, packet):
-            return None
-        active = sa and self._active[sa.identity]
-        if active is None or bool(active.sa.encapsulation) != in_udp:
+        if sa is None:
+            if waits and self._held.for_sa(number, packet):
+                return None
+            raise Refused(Reason.NO_SA)
+        active, encapsulation = self._active[sa.identity], sa.encapsulation
+        if (encapsulation is not None) != in_udp:
             raise Refused(Reason.NO_SA)
         plain = self._run(active, active.soft.decapsulate, packet)
         now = self._clock()
         if now - active.heard >= ALIVE_SECONDS:
             active.heard = now
             self.on_alive(active.sa.spi)
-        if in_udp and (ip.source, ip.ports[0]) != (active.sa.source, active.sa.encapsulation.source_port):
+        if encapsulation and ip.ports and (ip.source, ip.ports[0]) != (sa.source, encapsulation.source_port):
             self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
         inner, through = Ip.parse(plain), (active.sa,)
         if inner.fragment and self._decisions.admits(Flow.of(inner), through) and self._decisions.wants_whole(

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology, parse_mac
 from spigate.firmware_py.daemon.links import Changes, Tap
@@ -105,5 +106,7 @@ def _neighbours(port: Port, device: str) -> Iterable[Neighbour]:
             yield Neighbour(ip_address(item["dst"]), port, parse_mac(item["lladdr"]))
 
 
-def _shown(device: str) -> list[dict]:
-    return json.loads(run("-j", "neighbour", "show", "dev", device) or "[]")
+def _shown(device: str) -> list[dict[str, Any]]:
+    """What ``ip`` knows of the neighbours there, as it says it in JSON."""
+    found: list[dict[str, Any]] = json.loads(run("-j", "neighbour", "show", "dev", device) or "[]")
+    return found

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from spigate.firmware_py.control.topology import AddressWithPrefix
 from spigate.firmware_py.daemon.links import MARK, Changes
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.firmware_py.ipsec.sa import Address, Network, Selectors
@@ -36,8 +37,8 @@ class Routes:
     ----------
     device : str
     mtu : int
-    addresses : iterable
-        With prefix lengths; of the device.
+    addresses : iterable of AddressWithPrefix
+        Of the device.
 
     Members
     -------
@@ -47,7 +48,7 @@ class Routes:
         Readable when they have changed.
     """
 
-    def __init__(self, device: str, mtu: int, addresses: Iterable = ()):
+    def __init__(self, device: str, mtu: int, addresses: Iterable[AddressWithPrefix] = ()):
         self._device = device
         self._held: Counter[Network] = Counter()
         self.changes = Changes(Changes.ADDRESSES)
@@ -57,7 +58,7 @@ class Routes:
             self.changes.close()
             raise
 
-    def _set_up(self, mtu: int, addresses: Iterable) -> None:
+    def _set_up(self, mtu: int, addresses: Iterable[AddressWithPrefix]) -> None:
         device = self._device
         run("link", "set", device, "mtu", mtu, "up")
         for address in addresses:

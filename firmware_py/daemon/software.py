@@ -69,8 +69,10 @@ class Software:
         try:
             await self._gone
         finally:
-            for link in (self._tun, *self._raw, self._routes.changes):
+            for link in self._raw:
                 loop.remove_reader(link)
+            loop.remove_reader(self._tun)
+            loop.remove_reader(self._routes.changes)
 
     def _addresses(self) -> None:
         """This host has other addresses."""

@@ -53,12 +53,19 @@ from pathlib import Path
 
 from spigate.firmware_py import toml
 from spigate.firmware_py.control.settings import Miss, Settings
-from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology, parse_mac
+from spigate.firmware_py.control.topology import (
+    AddressWithPrefix,
+    Interface,
+    Neighbour,
+    NetworkRoute,
+    Topology,
+    parse_mac,
+)
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Encapsulation, Lifetime, Network, Sa, Selectors
-from spigate.firmware_py.tables.interface import RATES_ARE, Action, Balance, CfeSettings, Source, punt_rates
-from spigate.firmware_py.toml import LARGEST, Table, integer, list_of, string
-from spigate.hdl.contract.enums import Df, Direction, Mode, Port
+from spigate.firmware_py.tables.interface import RATES_ARE, CfeSettings, Source, punt_rates
+from spigate.firmware_py.toml import LARGEST, Table, integer, list_of, one_of, string
+from spigate.hdl.contract.enums import Action, Balance, Df, Direction, Mode, Port
 
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 PORTS = {**SIDES, "recirculate": Port.RECIRCULATE}
@@ -88,7 +95,9 @@ def parse(text: str, *, file: str = "configuration") -> Config:
         It is not TOML, a key is missing, unknown or wrong; the message names ``file``, key and what was expected.
     """
     top = toml.load(text, file)
-    interfaces, hops, gateways = [], [], []
+    interfaces: list[Interface] = []
+    hops: list[Neighbour] = []
+    gateways: list[NetworkRoute] = []
     ports = top.table("port", {})
     for name, port in SIDES.items():
         if ports.has(name):
@@ -105,7 +114,7 @@ def parse(text: str, *, file: str = "configuration") -> Config:
 
 
 def _ports(table: Table, key: str) -> frozenset[Port]:
-    return frozenset(table.take(key, "a list of network, server, recirculate", list_of(lambda name: PORTS[name])))
+    return frozenset(table.take(key, "a list of network, server, recirculate", list_of(one_of(PORTS))))
 
 
 def _mac(table: Table) -> bytes:
@@ -113,15 +122,16 @@ def _mac(table: Table) -> bytes:
 
 
 def _interface(table: Table, port: Port, name: str) -> Interface:
-    addresses = table.take("addresses", "a list of addresses such as 192.0.2.2/24",
-                           list_of(lambda value: ip_interface(string(value))), [])
+    addresses: list[AddressWithPrefix] = table.take(
+        "addresses", "a list of addresses such as 192.0.2.2/24",
+        list_of(lambda value: ip_interface(string(value))), [])
     return table.build(Interface, name=name, port=port, mac=_mac(table), addresses=tuple(addresses),
                        mtu=table.number("mtu", 68, 9000, 1500))
 
 
 def _next_hop(table: Table, neighbours: list[Neighbour], routes: list[NetworkRoute]) -> None:
     destination = table.take("destination", "a network or an address", lambda value: ip_network(string(value)))
-    port = table.take("port", "network or server", lambda name: SIDES[name])
+    port = table.take("port", "network or server", one_of(SIDES))
     gateway = table.address("gateway", None)
     if gateway is None and destination.num_addresses > 1:
         raise table.error("gateway", f"an address, because destination {destination} is no single neighbour")
@@ -138,8 +148,8 @@ def _source(table: Table) -> Source:
 
 def _settings(table: Table, sources: tuple[Source, ...] | None) -> Settings:
     enable = table.take("enable", "a list of DFEs, 0 to 7", list_of(integer(0, 7)), list(range(8)))
-    weights = table.take("weights", "a list of at most 8 numbers, 0 to 15", _weights, [])
-    unknown = table.take("unknown_spi", "punt or drop", lambda value: {"punt": False, "drop": True}[value], False)
+    weights: list[int] = table.take("weights", "a list of at most 8 numbers, 0 to 15", _weights, [])
+    unknown = table.take("unknown_spi", "punt or drop", one_of({"punt": False, "drop": True}), False)
     cfe = CfeSettings(
         balance=table.choice("balance", Balance, Balance.ROUND_ROBIN), enable=sum(1 << dfe for dfe in set(enable)),
         weights=tuple(weights), patience=table.number("patience", 0, 0xFFFF, CfeSettings.patience), miss_drop=unknown,
@@ -174,6 +184,10 @@ def _pair(value: object) -> tuple[int, int]:
     return low, high
 
 
+def _protocol(table: Table) -> int:
+    return table.take("protocol", "esp or ah", one_of({"esp": ESP, "ah": AH}), ESP)
+
+
 def _lifetime(table: Table) -> Lifetime:
     names = ("bytes", "packets", "seconds")
     return table.build(Lifetime, **{name: table.number(name, 1, LARGEST, None) for name in names})
@@ -190,7 +204,7 @@ def _sa(table: Table) -> Sa:
     return table.build(
         Sa, direction=table.choice("direction", Direction), spi=table.number("spi", 256, 0xFFFF_FFFF),
         source=table.address("source"), destination=table.address("destination"), mode=table.choice("mode", Mode),
-        protocol=table.take("protocol", "esp or ah", lambda value: {"esp": ESP, "ah": AH}[value], ESP),
+        protocol=_protocol(table),
         cipher=table.choice("cipher", Cipher, Cipher.NULL), key=table.secret("key"), salt=table.secret("salt"),
         icv_bytes=table.number("icv_bytes", 0, 16, 0), auth=table.choice("auth", Auth, Auth.NONE),
         auth_key=table.secret("auth_key"), esn=table.flag("esn", False),
@@ -203,13 +217,13 @@ def _sa(table: Table) -> Sa:
 
 
 def _policy(table: Table) -> Policy:
-    templates = ()
+    templates: tuple[Template, ...] = ()
     if table.has("template"):
         item = table.table("template")
         templates = (item.build(
             Template, source=item.address("source"), destination=item.address("destination"),
             mode=item.choice("mode", Mode), reqid=item.number("reqid", 0, 0xFFFF_FFFF, 0),
-            protocol=item.take("protocol", "esp or ah", lambda value: {"esp": ESP, "ah": AH}[value], ESP),
+            protocol=_protocol(item),
             spi=item.number("spi", 0, 0xFFFF_FFFF, 0), optional=item.flag("optional", False)),)
     return table.build(Policy, selectors=_selectors(table.table("selectors")),
                        direction=table.choice("direction", PolicyDirection),

@@ -1,15 +1,14 @@
 """What a gateway shows: rows for tables and JSON, and metrics for Prometheus. Nothing secret."""
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
+from spigate.firmware_py.daemon.control_socket import Row
 from spigate.firmware_py.daemon.dataplane import Active, DataPlane, Metric
 from spigate.firmware_py.ike.engine.actions import Event
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 from spigate.firmware_py.ipsec.policy import Policy
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Selectors
 from spigate.hdl.contract.enums import Direction
-
-Row = dict[str, object]
 
 
 def sas(plane: DataPlane, now: float) -> list[Row]:
@@ -57,7 +56,7 @@ def event(event: Event, time: str) -> Row:
     return {"time": time, **asdict(event), "kind": event.kind.value}
 
 
-def metrics(endpoint: Endpoint, plane: DataPlane, events: dict[str, int]) -> str:
+def metrics(endpoint: Endpoint, plane: DataPlane, events: Mapping[str, int]) -> str:
     """The text that Prometheus reads (exposition format 0.0.4)."""
     states: dict[str, int] = {"connecting": 0, "established": 0}
     for ike in endpoint.ikes:

@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 
 def configured(peer: Peer, child: ChildConfig) -> tuple[Selectors, ...]:
     """What a child may carry, as far as is known before it is negotiated; source: this side."""
-    if child.traffic or peer.address is None:
+    if child.traffic or peer.address is None or peer.local_address is None:
         return child.traffic
     return (Selectors(ip_network(peer.local_address), ip_network(peer.address)),)
 
@@ -115,7 +115,7 @@ class Held(Generic[Item]):
     def inbound_is_up(self, inbound: Callable[[int], bool]) -> list[Item]:
         """What came before its SA and can go on, for that is there by now; given up is what will not have one. ``inbound`` says of an
         SPI whether there is such an SA."""
-        found = []
+        found: list[Item] = []
         for number in list(self._early):
             if inbound(number):
                 found += self._early.pop(number)
