@@ -4,6 +4,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike.crypto import proposals
+from spigate.firmware_py.ike.crypto.key_exchange import start
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.engine.children import Agreement
 from spigate.firmware_py.ike.engine.exchange import says
@@ -60,7 +61,7 @@ class Offer:
         self._traffic = selectors.payloads(traffic_of(config, ike.path), packet)
         self._rest: tuple[Selectors, ...] = ()
         group = first_group(self.proposals) if group is None else group
-        self.initiating = key_exchange.start(group) if group != Ke.NONE else None
+        self.initiating = start(group) if group != Ke.NONE else None
 
     def payloads(self, *keys: Payload) -> list[Payload]:
         """Of the request; ``keys`` (nonce, KE) stand behind the SA."""
