@@ -13,7 +13,24 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, ChaCha20Poly1305
 
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ipsec.sa import AUTHS, Cipher, Sa
+from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Cipher
+
+
+class Keyed(Protocol):
+    """What a transform reads of an SA, or of what has algorithms and keys as an SA has them."""
+
+    @property
+    def cipher(self) -> Cipher: ...
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def salt(self) -> bytes: ...
+    @property
+    def icv_bytes(self) -> int: ...
+    @property
+    def auth(self) -> Auth: ...
+    @property
+    def auth_key(self) -> bytes: ...
 
 
 class Transform(Protocol):
@@ -30,7 +47,7 @@ class EncryptThenMac:
     """A cipher without authentication, or none, and an HMAC over ESP header, IV, cipher text and the upper
     half of the sequence number (RFC 4303 3.3.2, 2.2.1)."""
 
-    def __init__(self, sa: Sa):
+    def __init__(self, sa: Keyed):
         self._sa, self._form = sa, AUTHS[sa.auth]
 
     def _crypt(self, iv: bytes) -> Crypt | None:
@@ -64,7 +81,7 @@ class EncryptThenMac:
 class Gcm:
     """AES-GCM (RFC 4106); as GMAC (RFC 4543) with everything authenticated and nothing encrypted."""
 
-    def __init__(self, sa: Sa):
+    def __init__(self, sa: Keyed):
         self._key, self._salt, self._icv = sa.key, sa.salt, sa.icv_bytes
         self._only_mac = sa.cipher == Cipher.AES_GMAC
 
@@ -100,7 +117,7 @@ class Gcm:
 class Aead:
     """AES-CCM (RFC 4309) and ChaCha20-Poly1305 (RFC 7634)."""
 
-    def __init__(self, sa: Sa):
+    def __init__(self, sa: Keyed):
         self._salt = sa.salt
         self._aead = (AESCCM(sa.key, tag_length=sa.icv_bytes) if sa.cipher == Cipher.AES_CCM
                       else ChaCha20Poly1305(sa.key))
@@ -121,7 +138,7 @@ _TRANSFORMS = {
 }
 
 
-def transform(sa: Sa) -> Transform:
+def transform(sa: Keyed) -> Transform:
     """The transform of ``sa``.
 
     Raises
