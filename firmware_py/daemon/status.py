@@ -29,7 +29,8 @@ def ikes(endpoint: Endpoint, now: float) -> list[Row]:
     """IKE SAs."""
     return [{"peer": ike.peer.name if ike.peer else "", "state": ike.state.name.lower(),
              "role": "initiator" if ike.initiator else "responder", "local": str(ike.path.local),
-             "remote": str(ike.path.remote), "identity": str(ike.identity or ""), "suite": str(ike.suite or ""),
+             "remote": str(ike.path.remote), "identity": str(ike.identity or ""),
+             "suite": str(ike.suite) if ike.protection is not None else "",
              "children": sorted({child.config.name for child in ike.children.values()}), "spis": ike.name,
              "seconds": int(now - ike.created)} for ike in endpoint.ikes]
 

@@ -1,6 +1,7 @@
 """AUTH (RFC 7296 2.15, RFC 4754, RFC 7427, RFC 8420): what is signed, with what, and whether it is right."""
 import hmac
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +17,7 @@ from spigate.firmware_py.ike.wire.registry import AuthMethod, HashAlgorithm, Not
 
 SUPPORTED_HASHES: tuple[HashAlgorithm, ...] = (
     HashAlgorithm.SHA2_256, HashAlgorithm.SHA2_384, HashAlgorithm.SHA2_512, HashAlgorithm.IDENTITY)
+_H = TypeVar("_H", HashAlgorithm, None)
 KEY_PAD = b"Key Pad for IKEv2"
 MIN_RSA_BITS = 2048
 _HASHES = {HashAlgorithm.SHA2_256: hashes.SHA256(), HashAlgorithm.SHA2_384: hashes.SHA384(),
@@ -176,7 +178,7 @@ def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, peer_hashes
         raise AuthenticationFailed("signature is wrong") from None
 
 
-def _of_algorithm(auth: Auth, algorithms: dict[bytes, HashAlgorithm | None]) -> tuple[HashAlgorithm | None, bytes]:
+def _of_algorithm(auth: Auth, algorithms: Mapping[bytes, _H]) -> tuple[_H, bytes]:
     """Hash and signature of method 14, whose AlgorithmIdentifier must be one of ``algorithms``."""
     if auth.method != AuthMethod.DIGITAL_SIGNATURE:
         raise AuthenticationFailed(f"{label(AuthMethod, auth.method)} does not go with the peer's key")
@@ -191,9 +193,9 @@ def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Ite
     if key.key_size < MIN_RSA_BITS:
         raise AuthenticationFailed(f"RSA key of {key.key_size} bits, where at least {MIN_RSA_BITS} are expected")
     if auth.method == AuthMethod.RSA:
-        for hash_ in for_pkcs1:  # the signature says which, inside
+        for each in for_pkcs1:  # the signature says which, inside
             try:
-                return key.verify(auth.data, octets, padding.PKCS1v15(), hash_)
+                return key.verify(auth.data, octets, padding.PKCS1v15(), each)
             except InvalidSignature:
                 continue
         raise InvalidSignature
@@ -204,9 +206,9 @@ def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Ite
 
 
 def _verify_ecdsa(auth: Auth, key: ec.EllipticCurvePublicKey, octets: bytes) -> None:
-    method, hash_, size = _CURVES.get(key.curve.name, (None, None, 0))
-    if method is None:
+    if key.curve.name not in _CURVES:
         raise AuthenticationFailed(f"IKE does not verify with curve {key.curve.name}")
+    method, hash_, size = _CURVES[key.curve.name]
     if auth.method == method:
         if len(auth.data) != 2 * size:
             raise AuthenticationFailed(f"signature of {len(auth.data)} bytes, where {2 * size} are expected")

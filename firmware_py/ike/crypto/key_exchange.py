@@ -6,8 +6,10 @@ peer's is checked as RFC 6989, RFC 8031 and FIPS 203 7.2 want it.
 """
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, mlkem, x25519
@@ -24,9 +26,41 @@ with warnings.catch_warnings():  # finite fields are old, and still what many pe
 
 _MODP = {Ke.MODP_2048: (2048, 124476), Ke.MODP_3072: (3072, 1690314), Ke.MODP_4096: (4096, 240904)}
 _CURVES = {Ke.ECP_256: ec.SECP256R1(), Ke.ECP_384: ec.SECP384R1(), Ke.ECP_521: ec.SECP521R1()}
-_KEMS = {Ke.ML_KEM_512: (own_mlkem.PrivateKey, own_mlkem.PublicKey, 800, 768),
-         Ke.ML_KEM_768: (mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1184, 1088),
-         Ke.ML_KEM_1024: (mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey, 1568, 1568)}
+
+
+class _Encapsulating(Protocol):
+    """A KEM's public key."""
+
+    def public_bytes_raw(self) -> bytes: ...
+
+    def encapsulate(self) -> tuple[bytes, bytes]: ...
+
+
+class _Decapsulating(Protocol):
+    """A KEM's private key."""
+
+    def public_key(self) -> _Encapsulating: ...
+
+    def decapsulate(self, ciphertext: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """A KEM: how keys are made and read, and the bytes of a public key and of a ciphertext."""
+
+    generate: Callable[[], _Decapsulating]
+    read: Callable[[bytes], _Encapsulating]
+    public_bytes: int
+    ciphertext_bytes: int
+
+
+_KEMS = {
+    Ke.ML_KEM_512: _Scheme(own_mlkem.PrivateKey.generate, own_mlkem.PublicKey.from_public_bytes, 800, 768),
+    Ke.ML_KEM_768: _Scheme(mlkem.MLKEM768PrivateKey.generate, mlkem.MLKEM768PublicKey.from_public_bytes,
+                           1184, 1088),
+    Ke.ML_KEM_1024: _Scheme(mlkem.MLKEM1024PrivateKey.generate, mlkem.MLKEM1024PublicKey.from_public_bytes,
+                            1568, 1568),
+}
 
 
 class Initiating(ABC):
@@ -140,25 +174,25 @@ class _Curve25519(Initiating):
 class _Kem(Initiating):
     def __init__(self, group: Ke):
         self.group = group
-        self._key = _KEMS[group][0].generate()
+        self._key = _KEMS[group].generate()
         self.public = self._key.public_key().public_bytes_raw()
 
     def finish(self, peer_public: bytes) -> bytes:
-        _need_length(self.group, peer_public, _KEMS[self.group][3])
+        _need_length(self.group, peer_public, _KEMS[self.group].ciphertext_bytes)
         return self._key.decapsulate(peer_public)
 
 
 def _encapsulate(group: Ke, peer_public: bytes) -> Responded:
-    _, public_key, length, _ = _KEMS[group]
-    _need_length(group, peer_public, length)
+    scheme = _KEMS[group]
+    _need_length(group, peer_public, scheme.public_bytes)
     try:
-        secret, ciphertext = public_key.from_public_bytes(peer_public).encapsulate()
+        secret, ciphertext = scheme.read(peer_public).encapsulate()
     except ValueError:
         raise InvalidSyntax(f"public value for {group.name} is no encapsulation key") from None
     return Responded(group, ciphertext, secret)
 
 
-_METHODS: dict[Ke, type[Initiating]] = {
+_METHODS: dict[Ke, Callable[[Ke], Initiating]] = {
     **dict.fromkeys(_MODP, _Modp), **dict.fromkeys(_CURVES, _Ecp), Ke.CURVE25519: _Curve25519,
     **dict.fromkeys(_KEMS, _Kem),
 }
@@ -174,21 +208,23 @@ def supported() -> frozenset[Ke]:
     return frozenset(_METHODS)
 
 
-def _need_support(group: int) -> None:
+def _supported(group: int) -> Ke:
+    """The method of that number. Raises UnsupportedError."""
     if group not in supported():
         raise UnsupportedError(f"key exchange method {label(Ke, group)} is not supported")
+    return Ke(group)
 
 
 def start(group: int) -> Initiating:
     """Raises UnsupportedError for a method that is not in :func:`supported`."""
-    _need_support(group)
-    return _METHODS[group](Ke(group))
+    method = _supported(group)
+    return _METHODS[method](method)
 
 
 def respond(group: int, peer_public: bytes) -> Responded:
     """Raises UnsupportedError as :func:`start`, InvalidSyntax as :meth:`Initiating.finish`."""
-    _need_support(group)
-    if group in _KEMS:
-        return _encapsulate(Ke(group), peer_public)
-    own = start(group)
+    method = _supported(group)
+    if method in _KEMS:
+        return _encapsulate(method, peer_public)
+    own = start(method)
     return Responded(own.group, own.public, own.finish(peer_public))

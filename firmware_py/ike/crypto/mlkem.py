@@ -105,7 +105,8 @@ def _decompress(poly: Poly, bits: int) -> Poly:
 
 def _uniform(seed: bytes) -> Poly:
     """Algorithm 7."""
-    length, found = 672, []
+    length = 672
+    found: list[int] = []
     while len(found) < N:
         stream = hashlib.shake_128(seed).digest(length)
         pairs = (int.from_bytes(stream[at:at + 3], "little") for at in range(0, length, 3))

@@ -1,14 +1,16 @@
 """What two peers agree on: proposals of algorithms for IKE and child SAs (RFC 7296 2.7, 3.3; RFC 9370)."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.wire.errors import NoProposalChosen
-from spigate.firmware_py.ike.wire.payloads import Proposal, SecurityAssociation, Transform
+from spigate.firmware_py.ike.wire.payloads import SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ADDITIONAL_KEY_EXCHANGES, Encr, Esn, Integ, Ke, Prf, ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.structures import Proposal, Transform
 from spigate.firmware_py.ipsec.sa import Auth, Cipher
 
-CIPHERS: dict[Encr, tuple[Cipher, int]] = {
+CIPHERS: dict[int, tuple[Cipher, int]] = {
     Encr.NULL: (Cipher.NULL, 0), Encr.AES_CBC: (Cipher.AES_CBC, 0), Encr.AES_CTR: (Cipher.AES_CTR, 0),
     Encr.AES_GCM_8: (Cipher.AES_GCM, 8), Encr.AES_GCM_12: (Cipher.AES_GCM, 12), Encr.AES_GCM_16: (Cipher.AES_GCM, 16),
     Encr.AES_CCM_8: (Cipher.AES_CCM, 8), Encr.AES_CCM_12: (Cipher.AES_CCM, 12), Encr.AES_CCM_16: (Cipher.AES_CCM, 16),
@@ -38,8 +40,8 @@ class Suite:
         Of the cipher's key, without salt; 0: no cipher.
     integrity : Integ
         NONE where the cipher authenticates.
-    prf : Prf or None
-        IKE only.
+    own_prf : Prf or None
+        None: not for IKE.
     group : Ke
         NONE: no key exchange of its own (a child made in IKE_AUTH, or without perfect forward secrecy).
     additional : tuple of (int, Ke)
@@ -53,11 +55,17 @@ class Suite:
     encryption: Encr | None
     key_bits: int
     integrity: Integ
-    prf: Prf | None
+    own_prf: Prf | None
     group: Ke
     additional: tuple[tuple[int, Ke], ...]
     esn: bool
     proposal: Proposal = field(repr=False, compare=False)
+
+    @property
+    def prf(self) -> Prf:
+        """Of an IKE SA's suite, which always has one."""
+        assert self.own_prf is not None
+        return self.own_prf
 
     @property
     def cipher(self) -> Cipher:
@@ -83,7 +91,7 @@ class Suite:
         """The responder's SA payload, with its own ``spi``."""
         return SecurityAssociation((replace(self.proposal, spi=spi),))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return text(self.proposal)
 
 
@@ -91,18 +99,20 @@ def suite_of(proposal: Proposal) -> Suite:
     """The suite of a proposal that has at most one transform of each type, all of which :func:`parse` can name."""
     chosen = {each.transform_type: each for each in proposal.transforms}
 
-    def number(transform_type: TransformType, default):
+    def number(transform_type: TransformType, default: int) -> int:
         return chosen[transform_type].transform_id if transform_type in chosen else default
 
-    encryption = number(TransformType.ENCR, None)
-    key_bits = 0
-    if encryption is not None:
+    encryption, key_bits = None, 0
+    if TransformType.ENCR in chosen:
+        encryption = Encr(chosen[TransformType.ENCR].transform_id)
         key_bits = chosen[TransformType.ENCR].key_bits or (256 if encryption == Encr.CHACHA20_POLY1305 else 0)
-    additional = tuple((each, chosen[each].transform_id) for each in ADDITIONAL_KEY_EXCHANGES
+    integrity = Integ(number(TransformType.INTEG, Integ.NONE))
+    prf = Prf(chosen[TransformType.PRF].transform_id) if TransformType.PRF in chosen else None
+    group = Ke(number(TransformType.KE, Ke.NONE))
+    additional = tuple((each, Ke(chosen[each].transform_id)) for each in ADDITIONAL_KEY_EXCHANGES
                        if number(each, Ke.NONE) != Ke.NONE)
-    return Suite(proposal.protocol, encryption, key_bits, number(TransformType.INTEG, Integ.NONE),
-                 number(TransformType.PRF, None), number(TransformType.KE, Ke.NONE), additional,
-                 number(TransformType.ESN, Esn.NO_ESN) == Esn.ESN, proposal)
+    esn = number(TransformType.ESN, Esn.NO_ESN) == Esn.ESN
+    return Suite(ProtocolId(proposal.protocol), encryption, key_bits, integrity, prf, group, additional, esn, proposal)
 
 
 def _words() -> dict[str, Transform]:
@@ -140,7 +150,7 @@ ALIASES = {
        for icv, size in (("64", "8"), ("96", "12"), ("128", "16"), ("", "16"))},
 }
 """Other words of strongSwan's for the same."""
-_PRF_OF = {Integ.HMAC_SHA1_96: Prf.HMAC_SHA1, Integ.HMAC_SHA2_256_128: Prf.HMAC_SHA2_256,
+_PRF_OF: dict[int, Prf] = {Integ.HMAC_SHA1_96: Prf.HMAC_SHA1, Integ.HMAC_SHA2_256_128: Prf.HMAC_SHA2_256,
            Integ.HMAC_SHA2_384_192: Prf.HMAC_SHA2_384, Integ.HMAC_SHA2_512_256: Prf.HMAC_SHA2_512}
 
 
@@ -155,10 +165,10 @@ def parse(text: str, protocol: ProtocolId) -> Proposal:
     InputError
         Names the word that is not known or the kind that is missing.
     """
-    def refuse(why: str):
+    def refuse(why: str) -> NoReturn:
         raise InputError(f"proposal {text!r}: {why}")
 
-    transforms = []
+    transforms: list[Transform] = []
     for word in text.lower().split("-"):
         transform = WORDS.get(ALIASES.get(word, word))
         if transform is None:

@@ -16,6 +16,7 @@ from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher
 from spigate.firmware_py.ipsec.transform import transform
 
 _SKF_HEADER = GENERIC_HEADER + 4
+_HEADERS: dict[int, int] = {PayloadType.SK: GENERIC_HEADER, PayloadType.SKF: _SKF_HEADER}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Protection:
             header = Header.parse(datagram)
         except PeerError as error:
             raise NotAuthentic(str(error)) from None
-        own = {PayloadType.SK: GENERIC_HEADER, PayloadType.SKF: _SKF_HEADER}.get(header.first_payload)
+        own = _HEADERS.get(header.first_payload)
         if own is None or header.initiator == self._initiator:
             raise NotAuthentic("no protected message of the peer's")
         start = HEADER + own

@@ -21,7 +21,7 @@ class Socket:
     address: Address
     port: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
@@ -117,7 +117,7 @@ class Event:
     child: str = ""
     count: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.text) > MAX_TEXT:
             object.__setattr__(self, "text", self.text[:MAX_TEXT - 4] + " ...")
 

@@ -36,7 +36,7 @@ class Limits:
     half_open_seconds: float = 30.0
     cookie_seconds: float = 60.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, low in (("cookie_threshold", 0), ("half_open", 1), ("per_source", 1), ("lingering", 1)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be {low} or more, not {getattr(self, name)!r}")
@@ -85,10 +85,10 @@ class HalfOpen:
 
     def __init__(self, limits: Limits):
         self._limits = limits
-        self._sources: Counter = Counter()
+        self._sources: Counter[object] = Counter()
         self._total = 0
         self._failures: deque[tuple[float, object]] = deque()
-        self._failed: Counter = Counter()
+        self._failed: Counter[object] = Counter()
 
     def __len__(self) -> int:
         return self._total
@@ -143,7 +143,7 @@ class Lingering:
     def __init__(self, limits: Limits):
         self._limits = limits
         self._kept: dict[object, tuple[object, Callable[[], None]]] = {}
-        self._sources: Counter = Counter()
+        self._sources: Counter[object] = Counter()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -169,7 +169,7 @@ class Lingering:
         forget()
 
 
-def _less(counter: Counter, key: object) -> None:
+def _less(counter: Counter[object], key: object) -> None:
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

@@ -6,7 +6,8 @@ the IKE SA that began, its *root*, waits for others, and for its deadline. The c
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike.engine.actions import EventKind
 from spigate.firmware_py.ike.engine.context import Context
@@ -18,6 +19,7 @@ from spigate.firmware_py.ike.wire.message import Header
 from spigate.firmware_py.ike.wire.registry import ExchangeType
 
 if TYPE_CHECKING:
+    from spigate.firmware_py.ike.engine.ike_sa import IkeSa
     from spigate.firmware_py.ike.peers.pad import Peer
 
 MAX_CANDIDATES, MAX_CANDIDATES_MADE = 8, 32
@@ -44,12 +46,13 @@ class Attempt(Dialogue):
     state: State
     peer: "Peer | None"
     created: float
-    on_gone: Callable
+    on_gone: "Callable[[float, IkeSa], None]"
 
-    def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path, root: "Self | None"):
+    def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path,
+                 root: "IkeSa | None"):
         super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path)
         self.root = root
-        self.candidates: list[Self] = []
+        self.candidates: list[IkeSa] = []
         self._candidates_made = 0
         self._first: Exchange | None = None
         self._why = "the peer does not answer"
@@ -66,14 +69,14 @@ class Attempt(Dialogue):
     def _leave(self, now: float, why: str = "", linger: bool = False) -> None:
         """Gives back all that it has."""
 
-    def candidate(self, spi_r: bytes, now: float) -> "Self | None":
+    def candidate(self, spi_r: bytes, now: float) -> "IkeSa | None":
         """An IKE SA for one answer to this one's IKE_SA_INIT. None: there were too many already."""
         pending = sum(each.state == State.CONNECTING for each in self.candidates)
         if pending >= MAX_CANDIDATES or self._candidates_made >= MAX_CANDIDATES_MADE:
             return None
         self._candidates_made += 1
-        made = type(self)(self.context, initiator=True, spi_i=self.spi_i, spi_r=spi_r, path=replace(self.path), peer=self.peer,
-                     now=now, root=self)
+        made = type(self.ike)(self.context, initiator=True, spi_i=self.spi_i, spi_r=spi_r,
+                              path=replace(self.path), peer=self.peer, now=now, root=self.ike)
         made.begins_with(1)
         self.candidates.append(made)
         return made
@@ -81,6 +84,7 @@ class Attempt(Dialogue):
     def go_on_with(self, exchange: Exchange, now: float) -> None:
         """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the others are lost, or
         after a while. An IKE_SA_INIT that came twice may have two answers of the peer's, of which one is enough."""
+        assert self.root is not None
         self._first = exchange
         if any(each is not self and each.state == State.CONNECTING for each in self.root.candidates):
             self._at(now + CANDIDATE_SECONDS, self._go_on)
@@ -92,14 +96,15 @@ class Attempt(Dialogue):
         if exchange is not None:
             self.submit_first(exchange, now)
 
-    def addressed(self, header: Header) -> "list[Self]":
+    def addressed(self, header: Header) -> "list[IkeSa]":
         """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a peer's may be
         several's."""
         if header.spi_i != self.spi_i:
             return []
         if header.exchange == ExchangeType.IKE_SA_INIT:
-            return [self] if header.response and self.protection is None else []
-        return [each for each in (self, *self.candidates) if each.protection is not None and each.spi_r == header.spi_r]
+            return [self.ike] if header.response and self.protection is None else []
+        return [each for each in (self.ike, *self.candidates)
+                if each.protection is not None and each.spi_r == header.spi_r]
 
     def lost(self, now: float, why: str) -> None:
         """A candidate was not the peer, or not as it must be: that proves nothing, so that others are waited for, and asked
@@ -108,16 +113,16 @@ class Attempt(Dialogue):
         self.unproved(now, EventKind.REFUSED, f"an answer that proves nothing: {why}")
         left = [each for each in self.candidates if each.state == State.CONNECTING]
         for each in left:
-            self.context.boundary.step(lambda each=each: each._go_on(now))
+            self.context.boundary.step(partial(each._go_on, now))
         if not left:
             self.request_in_vain(TRIES_IN_VAIN)
             self.go_on_repeating(now)
 
-    def _won(self, now: float) -> None:
+    def _won(self, root: "IkeSa", now: float) -> None:
         """A candidate is the peer: it takes the place of its root, and nothing else is left of that."""
-        root, self.root = self.root, None
-        root.candidates.remove(self)
-        self.context.ikes[self.spi] = self
+        self.root = None
+        root.candidates.remove(self.ike)
+        self.context.ikes[self.spi] = self.ike
         self.created, self.on_gone = root.created, root.on_gone
         root.dissolve(now)
 

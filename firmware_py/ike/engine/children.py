@@ -1,6 +1,6 @@
 """One child SA: its pair of :class:`~spigate.firmware_py.ipsec.sa.Sa`, the policies that lead to it, and its life."""
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import InitVar, dataclass, field, replace
 from enum import Enum, auto
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.pad import ChildConfig, ip_protocol
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import Encapsulation, Lifetime, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Encapsulation, Lifetime, Sa, Selectors
 from spigate.hdl.contract.enums import Direction, Mode
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class ChildSa:
         The IKE SA that it belongs to.
     agreement : Agreement
     keys : ChildKeys
+        They live on in the two Sa.
     initiator : bool
         This side began the exchange that made it.
     reqid : int
@@ -87,7 +88,7 @@ class ChildSa:
 
     ike: "IkeSa"
     agreement: Agreement
-    keys: ChildKeys = field(repr=False)
+    keys: InitVar[ChildKeys]
     initiator: bool
     reqid: int
     held: Holdings = field(repr=False)
@@ -97,8 +98,8 @@ class ChildSa:
     rekeying: "CreateChild | None" = field(default=None, repr=False)
     rival: "tuple[ChildSa, bytes] | None" = None
 
-    def __post_init__(self):
-        sending, receiving = self.keys.initiator, self.keys.responder
+    def __post_init__(self, keys: ChildKeys) -> None:
+        sending, receiving = keys.initiator, keys.responder
         if not self.initiator:
             sending, receiving = receiving, sending
         path = self.ike.path
@@ -109,7 +110,6 @@ class ChildSa:
         self.inbound = self._sa(Direction.INBOUND, self.agreement.spi_in, receiving, remote, local, path, soft)
         self.outbound = self._sa(Direction.OUTBOUND, self.agreement.spi_out, sending, local, remote, path, soft)
         self.policies = tuple(_policies(self.agreement, self.reqid))
-        self.keys = None  # they live on in the two Sa
         self._outbound_in_use = False
         self._soft_over = False
         self._timers: list[Timer] = []
@@ -129,8 +129,8 @@ class ChildSa:
         limits = {name: getattr(self.config.soft, name) for name in ("bytes", "packets", "seconds")}
         return Lifetime(**{name: limit and max(1, int(limit * shorter)) for name, limit in limits.items()})
 
-    def _sa(self, direction: Direction, spi: int, keys: TrafficKeys, source, destination, path: Path,
-            soft: Lifetime) -> Sa:
+    def _sa(self, direction: Direction, spi: int, keys: TrafficKeys, source: Address, destination: Address,
+            path: Path, soft: Lifetime) -> Sa:
         suite, config = self.agreement.suite, self.config
         return Sa(direction=direction, spi=spi, source=source, destination=destination, mode=self.agreement.mode,
                   protocol=ip_protocol(suite.protocol), cipher=suite.cipher, key=keys.key, salt=keys.salt,
@@ -142,14 +142,14 @@ class ChildSa:
         outbound = path.encapsulation()
         if outbound is None or direction == Direction.OUTBOUND:
             return outbound
-        return Encapsulation(outbound.destination_port, outbound.source_port, self.ike.peer.zero_checksum)
+        return Encapsulation(outbound.destination_port, outbound.source_port, self.ike.entry.zero_checksum)
 
     def install(self, now: float, *, outbound: bool) -> None:
         """Begins to receive, and, with ``outbound``, to send on it."""
         ike = self.ike
         self.held = self.held.take(self.inbound.spi)
         ike.children[self.inbound.spi] = self
-        ike.context.emit(InstallSa(ike.peer.name, self.config.name, self.inbound))
+        ike.context.emit(InstallSa(ike.entry.name, self.config.name, self.inbound))
         for policy in self.policies:
             ike.context.hold_policy(policy)
         if outbound:
@@ -176,7 +176,7 @@ class ChildSa:
         """Sends on it from now on."""
         if not self._outbound_in_use and self.state != ChildState.GONE:
             self._outbound_in_use = True
-            self.ike.context.emit(InstallSa(self.ike.peer.name, self.config.name, self.outbound))
+            self.ike.context.emit(InstallSa(self.ike.entry.name, self.config.name, self.outbound))
 
     def replace_by(self, successor: "ChildSa", now: float) -> None:
         """``successor`` is to take its place when it goes, by the peer's deletion or this side's; if both forget, after a
@@ -203,8 +203,9 @@ class ChildSa:
         if self.rekeying is not exchange:
             return
         self.rekeying = None
-        if self.live_rival is not None and self.state == ChildState.INSTALLED:
-            self.replace_by(self.rival[0], now)
+        rival = self.live_rival
+        if rival is not None and self.state == ChildState.INSTALLED:
+            self.replace_by(rival[0], now)
 
     def move(self, path: Path) -> None:
         """The way to the peer is another."""
@@ -227,25 +228,27 @@ class ChildSa:
         ike.children.pop(self.inbound.spi, None)
         for timer in self._timers:
             timer.cancel()
-        if self.live_rival is not None and self.successor is None:  # the peer knows of its own exchange alone
-            self.successor = self.rival[0]
         successor, self.successor = self.successor, None
-        replaced = successor is not None and successor.state != ChildState.GONE
-        if replaced:
+        rival = self.live_rival
+        if rival is not None and successor is None:  # the peer knows of its own exchange alone
+            successor = rival[0]
+        if successor is not None and successor.state == ChildState.GONE:
+            successor = None
+        if successor is not None:
             successor.use()
             successor.replaces = None
         if self._outbound_in_use:
             context.emit(RemoveSa(self.outbound))
         for policy in self.policies:
             context.release_policy(policy)
-        if replaced and not at_once:
+        if successor is not None and not at_once:
             context.timers.at(now + context.settings.linger_seconds, lambda then: self._remove_inbound())
         else:
             self._remove_inbound()
         former, self.replaces = self.replaces, None
         if former is not None:
             former._successor_is_gone(now)
-        if replaced:
+        if successor is not None:
             ike.event(EventKind.CHILD_REKEYED, f"{self.inbound.spi:08x} gave way to {successor}", self.config.name)
         else:
             ike.event(EventKind.CHILD_DOWN, f"{self}: {why}", self.config.name)
@@ -260,12 +263,12 @@ class ChildSa:
         own = self.inbound if sa.direction == Direction.INBOUND else self.outbound
         return (own.spi, own.protocol, own.key, own.salt, own.auth_key) == (sa.spi, sa.protocol, sa.key, sa.salt, sa.auth_key)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
                 f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}")
 
 
-def _policies(agreement: Agreement, reqid: int) -> Sequence[Policy]:
+def _policies(agreement: Agreement, reqid: int) -> Iterator[Policy]:
     """What leads to the child. Its addresses may change, so that the templates name it by ``reqid`` alone."""
     inward = [PolicyDirection.IN] if agreement.mode == Mode.TRANSPORT else [PolicyDirection.IN, PolicyDirection.FORWARD]
     backwards = selectors.reverse(agreement.traffic)

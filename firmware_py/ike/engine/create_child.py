@@ -45,8 +45,8 @@ class CreateChild(Creating):
         self.config = config
         self.replaces = replaces
         self.packet = packet
-        self._offer: negotiation.Offer | None = None
-        self._agreement: Agreement | None = None
+        self._offer: negotiation.Offer
+        self._agreement: Agreement
 
     def again(self, *, group: int | None = None, tries: int) -> "CreateChild":
         return CreateChild(self.config, replaces=self.replaces, packet=self.packet, group=group, tries=tries)
@@ -55,7 +55,8 @@ class CreateChild(Creating):
         return negotiation.groups(self._offer.proposals)
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
-        old, rekeys = self.replaces, []
+        old = self.replaces
+        rekeys: list[Payload] = []
         if not ike.alive:
             return None
         if old is not None:
@@ -131,7 +132,7 @@ def reqid_of(ike: "IkeSa", agreement: Agreement) -> int:
         return (other.config.name == agreement.config.name and other.mode == agreement.mode
                 and other.suite.protocol == agreement.suite.protocol and set(other.traffic) == set(agreement.traffic))
 
-    known = (child.reqid for other in ike.context.with_peer(ike.peer) if other.identity == ike.identity
+    known = (child.reqid for other in ike.context.with_peer(ike.entry) if other.identity == ike.identity
              for child in other.children.values() if same(child.agreement))
     return next(known, 0) or ike.context.reqid()
 
@@ -179,7 +180,7 @@ def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
 
 
 def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
-    configs = (old.config,) if old is not None else ike.peer.children
+    configs = (old.config,) if old is not None else ike.entry.children
     with Holdings(ike.context) as held:
         try:
             answered = negotiation.answer(ike, message, configs, held, key_exchange=True)

@@ -2,6 +2,8 @@
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike.crypto import decryption_table
 from spigate.firmware_py.ike.crypto.keys import IkeKeys
@@ -10,13 +12,15 @@ from spigate.firmware_py.ike.crypto.protect import OF_STRANGERS, Protection
 from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, KeyLog, Socket
 from spigate.firmware_py.ike.engine.context import Context
 from spigate.firmware_py.ike.engine.exchange import Exchange, Reply
-from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.engine.message_ids import Arrival, GivenUp, RequestWindow, ResponseWindow
 from spigate.firmware_py.ike.engine.nat import MARKER, Path
 from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.errors import NotAuthentic, PeerError
 from spigate.firmware_py.ike.wire.message import Header, Message
+
+if TYPE_CHECKING:
+    from spigate.firmware_py.ike.engine.ike_sa import IkeSa
 
 MAX_INITS_REPEATED = 8
 FRAGMENT_BYTES = 1280
@@ -35,8 +39,10 @@ class Dialogue(ABC):
 
     Members
     -------
-    suite, keys, protection : Suite, IkeKeys, Protection
-        As soon as there are any.
+    suite, keys : Suite, IkeKeys
+        Not there before the first :meth:`use_keys`.
+    protection : Protection or None
+        With these; None: there are no keys yet.
     fragmentation : bool
         The peer understands fragments.
     fragment_bytes : int
@@ -57,8 +63,8 @@ class Dialogue(ABC):
         self.initiator = initiator
         self.spi_i, self.spi_r = spi_i, spi_r
         self.path = path
-        self.suite: Suite | None = None
-        self.keys: IkeKeys | None = None
+        self.suite: Suite
+        self.keys: IkeKeys
         self.protection: Protection | None = None
         self.fragmentation = False
         self.fragment_bytes = FRAGMENT_BYTES
@@ -73,6 +79,11 @@ class Dialogue(ABC):
         self._repeat: Timer | None = None
 
     # What an IKE SA makes of it
+
+    @property
+    @abstractmethod
+    def ike(self) -> "IkeSa":
+        """The IKE SA that this is."""
 
     @abstractmethod
     def answer(self, now: float, message: Message) -> Reply:
@@ -140,7 +151,7 @@ class Dialogue(ABC):
     def _abandon(self, exchanges: Iterable[Exchange], now: float) -> None:
         step = self.context.boundary.step
         for exchange in exchanges:
-            step(lambda exchange=exchange: exchange.abandoned(self, now))
+            step(partial(exchange.abandoned, self.ike, now))
             exchange.over()
 
     def submit(self, exchange: Exchange, now: float) -> None:
@@ -170,10 +181,9 @@ class Dialogue(ABC):
     def _begin(self, now: float) -> None:
         while self.active is None and self._queue and not self.closed:
             exchange = self._queue.popleft()
-            if exchange.held is None:
-                exchange.held = Holdings(self.context)
+            exchange.begin(self.context)
             try:
-                payloads = exchange.request(self, now)
+                payloads = exchange.request(self.ike, now)
             except BaseException:
                 exchange.over()
                 raise
@@ -186,8 +196,8 @@ class Dialogue(ABC):
                               self._requests.next_id, tuple(payloads))
             datagrams = self._seal(message)
             self._transmit(self._requests.send(now, datagrams), self.path.local, self.path.remote)
-            self._repeat_at(self._requests.deadline)
-            exchange.sent(self, message, datagrams)
+            self._repeat_when_due()
+            exchange.sent(self.ike, message, datagrams)
 
     def _seal(self, message: Message) -> tuple[bytes, ...]:
         if self.protection is None:
@@ -199,8 +209,10 @@ class Dialogue(ABC):
         for datagram in datagrams:
             self.context.emit(Datagram(local, remote, marker + datagram))
 
-    def _repeat_at(self, when: float) -> None:
-        self._repeat = self.context.timers.at(when, self._repeat_request, lambda: self)
+    def _repeat_when_due(self) -> None:
+        due = self._requests.deadline
+        if due is not None:
+            self._repeat = self.context.timers.at(due, self._repeat_request, lambda: self.ike)
 
     def _stop_repeating(self) -> None:
         if self._repeat is not None:
@@ -213,7 +225,7 @@ class Dialogue(ABC):
             self.given_up(now)
             return
         self._transmit(datagrams, self.path.local, self.path.remote)
-        self._repeat_at(self._requests.deadline)
+        self._repeat_when_due()
 
     # Receiving
 
@@ -296,7 +308,7 @@ class Dialogue(ABC):
         self._request_answered()
         held = exchange.held  # what it passes on is not in there any more
         try:
-            exchange.response(self, now, message)
+            exchange.response(self.ike, now, message)
         except PeerError as error:
             self.wrong_response(now, error)
             return
@@ -308,7 +320,7 @@ class Dialogue(ABC):
         """A response to IKE_SA_INIT. Anybody may have sent it: whatever it is, the exchange goes on."""
         try:
             exchange.received(data)
-            exchange.response(self, now, Message.parse(data))
+            exchange.response(self.ike, now, Message.parse(data))
         except PeerError:
             return
 
@@ -320,6 +332,7 @@ class Dialogue(ABC):
 
     def request_again(self, exchange: Exchange, now: float) -> None:
         """The active exchange was sent back: ``exchange`` takes its place, and its message ID."""
+        assert self.active is not None
         self._stop_repeating()
         self._requests.again()
         self.active.pass_on(exchange)
@@ -337,7 +350,8 @@ class Dialogue(ABC):
     def go_on_repeating(self, now: float) -> None:
         """None of the answers was worth anything."""
         self._stop_repeating()
-        self._repeat_at(self._requests.resume(now))
+        self._requests.resume(now)
+        self._repeat_when_due()
 
     def request_in_vain(self, tries: int) -> None:
         """An answer that proves nothing says that the request fails: it is repeated a few times at most."""

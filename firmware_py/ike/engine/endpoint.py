@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from spigate.firmware_py.ike.engine import responder
@@ -128,7 +129,7 @@ class Endpoint:
             return
         found = self._context.ikes.get(header.spi_r if header.initiator else header.spi_i)
         for ike in found.addressed(header) if found is not None else ():
-            self._within(now, lambda ike=ike: ike.receive(now, header, data, local, remote), ike)
+            self._within(now, partial(ike.receive, now, header, data, local, remote), ike)
 
     def _refuse_version(self, data: bytes, local: Socket, remote: Socket) -> None:
         """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
@@ -157,8 +158,8 @@ class Endpoint:
         if known is not None and known[0] == digest:
             known[1].repeat_init(local, remote)
             return
-        candidates = self._context.pad.candidates(remote.address)
-        candidates = [peer for peer in candidates if peer.local_address in (None, local.address)]
+        candidates = [peer for peer in self._context.pad.candidates(remote.address)
+                      if peer.local_address in (None, local.address)]
         if not candidates:
             self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
@@ -258,7 +259,7 @@ class Endpoint:
             made = {each.config for each in standing[-1].children.values()}
             for each in wanted:
                 if child is not None or each.config not in made:
-                    self._within(now, lambda each=each: self._create(now, standing[-1], each), standing[-1])
+                    self._within(now, partial(self._create, now, standing[-1], each), standing[-1])
         elif begun:
             plan = self._plans[begun[-1]]
             plan.wanted += [each for each in wanted if each not in plan.wanted][:MAX_WAITING - len(plan.wanted)]
@@ -274,14 +275,17 @@ class Endpoint:
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
     def _connect(self, now: float, peer: Peer, wanted: list[Wanted]) -> None:
-        peer.need_address()
+        local, remote = peer.ends()
         port = self._context.settings.port
         plan = Plan(wanted, initial_contact=not any(self._context.with_peer(peer)))
         ike = IkeSa(self._context, initiator=True, spi_i=self._context.ike_spi(), spi_r=NO_SPI,
-                    path=Path(Socket(peer.local_address, port), Socket(peer.address, port)), peer=peer, now=now)
+                    path=Path(Socket(local, port), Socket(remote, port)), peer=peer, now=now)
         self._plans[ike] = plan
-        ike.on_settled = lambda then: self._plans.pop(ike)
-        ike.on_gone = self._gone
+
+        def settled(then: float) -> None:
+            del self._plans[ike]
+
+        ike.on_settled, ike.on_gone = settled, self._gone
         ike.deadline(now, self._context.settings.handshake_seconds, "the handshake took too long")
         ike.submit(Init(plan), now)
 
@@ -320,7 +324,7 @@ class Endpoint:
                 ike.delete_child(each, now, why)
 
         for ike in self._context.with_peer(entry):
-            self._within(now, lambda ike=ike: end(ike), ike)
+            self._within(now, partial(end, ike), ike)
 
     def stop(self, now: float) -> None:
         """Ends everything, and tells the peers."""
@@ -344,7 +348,7 @@ class Endpoint:
         found = any(ike.state == State.ESTABLISHED if child is None else any(each.config.name == child for each in ike.children.values())
                     for ike in ikes)
         for ike in ikes:
-            self._within(now, lambda ike=ike: renew(ike), ike)
+            self._within(now, partial(renew, ike), ike)
         return found
 
     def expired(self, now: float, sa: Sa, *, hard: bool) -> None:
@@ -352,8 +356,8 @@ class Endpoint:
         that it is replaced, or the ``hard`` one, so that it ends."""
         for ike in self.ikes:
             for child in [child for child in ike.children.values() if child.is_of(sa)]:
-                end = child.end if hard else lambda then, why, child=child, ike=ike: ike.rekey_child(child, then)
-                self._within(now, lambda end=end: end(now, "it is used up"), ike)
+                end = partial(child.end, now, "it is used up") if hard else partial(ike.rekey_child, child, now)
+                self._within(now, end, ike)
 
     def alive(self, now: float, spi: int) -> None:
         """The data plane says that an authentic packet came on the inbound SA with ``spi``: its peer lives."""
@@ -366,7 +370,7 @@ class Endpoint:
         peer was."""
         for ike in self.ikes:
             if spi in ike.children:
-                self._within(now, lambda ike=ike: ike.follow(now, local, remote), ike)
+                self._within(now, partial(ike.follow, now, local, remote), ike)
 
     def undone(self, now: float, output: Output, error: Exception) -> None:
         """What :meth:`take` wanted could not be done: where an SA was to be installed, or moved, its child SA ends, and the peer is
@@ -376,7 +380,7 @@ class Endpoint:
             sa = output.sa if isinstance(output, InstallSa) else output.new
             for ike in self.ikes:
                 for child in [child for child in ike.children.values() if child.is_of(sa)]:
-                    self._within(now, lambda child=child: child.end(now, "the data plane could not take it"), ike)
+                    self._within(now, partial(child.end, now, "the data plane could not take it"), ike)
 
     def expects(self, spi: int) -> bool:
         """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may still be on its way."""

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import Notify, Payload
 from spigate.firmware_py.ike.wire.registry import FIRST_STATUS, ExchangeType, NotifyType, label
 
 if TYPE_CHECKING:
+    from spigate.firmware_py.ike.engine.context import Context
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa
 
 Sent = Callable[[Message, tuple[bytes, ...]], None]
@@ -24,16 +26,26 @@ class Exchange(ABC):
     """
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    held = None  # a Holdings; no annotation, so that it is no field of those that are dataclasses
+    _held: Holdings | None = None
+
+    @property
+    def held(self) -> Holdings:
+        assert self._held is not None
+        return self._held
+
+    def begin(self, context: "Context") -> None:
+        """Its turn has come: it can reserve something, unless it goes on with what another one held."""
+        if self._held is None:
+            self._held = Holdings(context)
 
     def pass_on(self, successor: "Exchange") -> None:
         """``successor`` goes on with what this one holds."""
-        successor.held = self.held.move()
+        successor._held = self.held.move()
 
     def over(self) -> None:
         """It has ended. May be called again."""
-        if self.held is not None:
-            self.held.release()
+        if self._held is not None:
+            self._held.release()
 
     @abstractmethod
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:

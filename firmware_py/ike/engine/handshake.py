@@ -82,7 +82,7 @@ def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tup
         The peer can take no signature of this side's key, or there is no access token.
     """
     octets = transcript.octets(ike, identity, of_initiator=ike.initiator)
-    match ike.peer.local_credential:
+    match ike.entry.local_credential:
         case PreSharedKey() | AccessToken() as shared:
             return [], authentication.psk_auth(_secret(shared), ike.suite.prf, octets)
         case KeyPair(key, chain):
@@ -95,14 +95,14 @@ def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tup
 def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Identification) -> Identity:
     """Who the peer is, by the AUTH of its IKE_AUTH ``message``. Raises AuthenticationFailed, InvalidSyntax."""
     who, auth = Identity.of(identity), message.optional(Auth)
-    if not who.matches(ike.peer.remote_identity):
-        raise AuthenticationFailed(f"the peer is {who}, where {ike.peer.remote_identity} is expected")
+    if not who.matches(ike.entry.remote_identity):
+        raise AuthenticationFailed(f"the peer is {who}, where {ike.entry.remote_identity} is expected")
     if auth is None:
         raise AuthenticationFailed("no AUTH payload: the peer wants EAP")
     if any(who == peer.local_identity for peer in ike.context.pad):
         raise AuthenticationFailed(f"the peer says that it is {who}, which is this side")
     octets = transcript.octets(ike, identity, of_initiator=not ike.initiator)
-    credential = ike.peer.remote_credential
+    credential = ike.entry.remote_credential
     if isinstance(credential, Shared):
         authentication.verify_psk(auth, _secret(credential), ike.suite.prf, octets)
     else:
@@ -126,7 +126,7 @@ def capabilities() -> list[Payload]:
 def drop_stale(ike: "IkeSa", now: float) -> None:
     """INITIAL_CONTACT: the peer has no other IKE SA with this side. Those are closed that stood before it began this
     one; others may be newer than its word."""
-    for other in ike.context.with_peer(ike.peer):
+    for other in ike.context.with_peer(ike.entry):
         stands = other.state == State.ESTABLISHED
         if other is not ike and stands and other.identity == ike.identity and other.established < ike.created:
             other.close(now, EventKind.IKE_DOWN, "the peer began anew")
@@ -135,7 +135,7 @@ def drop_stale(ike: "IkeSa", now: float) -> None:
 def bound_ike_sas(ike: "IkeSa", now: float) -> None:
     """One more IKE SA for an identity: where it has as many as it may have, the one that was not heard for longest makes
     room. So a peer that comes back without INITIAL_CONTACT is never locked out, and never has more than that."""
-    others = [other for other in ike.context.with_peer(ike.peer)
+    others = [other for other in ike.context.with_peer(ike.entry)
               if other is not ike and other.state == State.ESTABLISHED and other.identity == ike.identity]
     others.sort(key=lambda other: other.heard)
     for other in others[:max(0, len(others) + 1 - ike.context.settings.ike_sas_per_identity)]:

@@ -1,6 +1,7 @@
 """One IKE SA: what it answers, and its life and end."""
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spigate.firmware_py.ike.crypto.keys import IkeKeys
@@ -90,12 +91,22 @@ class IkeSa(Attempt):
         self._timers: list[Timer] = []
         self._stays_until = now
         self._later: list[Timer] = []
-        self._pending_timer: Timer | None = None
+        self._pending_timer: Timer
         if peer is not None:
             self.know(peer)
         if root is None:
             context.ikes[self.spi] = self
         context.boundary.born.append(self)
+
+    @property
+    def ike(self) -> "IkeSa":
+        return self
+
+    @property
+    def entry(self) -> Peer:
+        """The peer's, which is known by now."""
+        assert self.peer is not None
+        return self.peer
 
     @property
     def alive(self) -> bool:
@@ -156,7 +167,8 @@ class IkeSa(Attempt):
         match message.exchange:
             case ExchangeType.CREATE_CHILD_SA:
                 of_ike = message.one(SecurityAssociation).proposals[0].protocol == ProtocolId.IKE
-                return (rekey_ike if of_ike else create_child).answer(self, now, message)
+                answer = rekey_ike.answer if of_ike else create_child.answer
+                return answer(self, now, message)
             case ExchangeType.IKE_FOLLOWUP_KE:
                 return keyed_exchange.answer_follow_up(self, now, message)
             case ExchangeType.INFORMATIONAL:
@@ -194,7 +206,7 @@ class IkeSa(Attempt):
         """Who began and has not shown who it is, nowhere but where its IKE_SA_INIT came from, whatever the port: there it has heard
         the answer. Any other address may be somebody else's."""
         if self.initiator or self.identity is not None:
-            return self.peer.may_come_from(remote.address)
+            return self.entry.may_come_from(remote.address)
         return remote.address == self.path.remote.address
 
     def heard_from(self, now: float, local: Socket, remote: Socket) -> None:
@@ -222,20 +234,21 @@ class IkeSa(Attempt):
     def establish(self, now: float) -> None:
         """Both sides are shown to be who they say, or the IKE SA replaces one of which that is so."""
         self.state, self.established, self.handshake = State.ESTABLISHED, now, None
+        assert self.protection is not None
         self.protection.limits = Limits()
         if self.root is not None:
-            self._won(now)
+            self._won(self.root, now)
         self._settle(now)
-        peer = self.peer
+        peer = self.entry
         if peer.rekey_seconds is not None:
             wait = peer.rekey_seconds * (1 - peer.jitter * self.context.fraction())
             self._at(now + wait, lambda then: self.rekey(then))
         if peer.lifetime_seconds is not None:
             self._at(now + peer.lifetime_seconds, lambda then: self.end(then, "its lifetime is over"))
         if peer.dpd_seconds is not None:
-            self._at(now + peer.dpd_seconds, self._ask_if_alive)
+            self._ask_if_alive_after(now, peer.dpd_seconds)
         if self.path.local_nat and peer.keepalive_seconds is not None:
-            self._at(now + peer.keepalive_seconds, self._keep_mapping)
+            self._keep_mapping_after(now, peer.keepalive_seconds)
 
     def rekey(self, now: float) -> None:
         """Replaces this IKE SA."""
@@ -376,13 +389,14 @@ class IkeSa(Attempt):
         if self.state == State.GONE:
             return
         connecting, self.state = self.state == State.CONNECTING, State.GONE
-        tell = self.event if self.handshake is None else lambda kind, why: self.unproved(now, kind, why)
+        stranger = self.handshake is not None
+        tell: Callable[[EventKind, str], None] = partial(self.unproved, now) if stranger else self.event
         self._leave(now, why, linger)
         step = self.context.boundary.step
         if self.root is not None:
             self.root.candidates.remove(self)
             if connecting:
-                step(lambda: self.root.lost(now, why))
+                step(partial(self.root.lost, now, why))
             return
         if self.heir is None:  # otherwise it has long given way
             tell(kind, why)
@@ -392,7 +406,7 @@ class IkeSa(Attempt):
         """Gives back all that it has, each thing whatever became of the others."""
         step = self.context.boundary.step
         for child in list(self.children.values()):
-            step(lambda child=child: child.remove(now, why))
+            step(partial(child.remove, now, why))
         step(lambda: self._settle(now))
         for timer in (*self._timers, *self._later):
             timer.cancel()
@@ -402,10 +416,10 @@ class IkeSa(Attempt):
         if self.predecessor is not None:  # a rival that is gone replaces nothing
             self.predecessor.rival = None
         if self.rival is not None and self.rival[0].predecessor is self:
-            step(lambda: self.rival[0].close(now, EventKind.IKE_DOWN, why))
+            step(partial(self.rival[0].close, now, EventKind.IKE_DOWN, why))
         candidates, self.candidates = self.candidates, []
         for each in candidates:
-            step(lambda each=each: each.dissolve(now))
+            step(partial(each.dissolve, now))
         if self.root is None and self.context.ikes.get(self.spi) is self:
             if linger:
                 self._linger(now)
@@ -431,19 +445,24 @@ class IkeSa(Attempt):
         self._timers = [timer for timer in self._timers if timer.active]
         self._timers.append(self.context.timers.at(when, call, lambda: self))
 
-    def _ask_if_alive(self, now: float) -> None:
-        """Dead peer detection (RFC 7296 2.4)."""
-        silence = self.peer.dpd_seconds
-        if self.heard + silence > now:
-            self._at(self.heard + silence, self._ask_if_alive)
-            return
-        if self.active is None:
-            self.submit(informational.Liveness(), now)
-        self._at(now + silence, self._ask_if_alive)
+    def _ask_if_alive_after(self, since: float, silence: float) -> None:
+        """Dead peer detection (RFC 7296 2.4), as soon as the peer is silent for so long."""
+        def ask(now: float) -> None:
+            if self.heard + silence > now:
+                self._ask_if_alive_after(self.heard, silence)
+                return
+            if self.active is None:
+                self.submit(informational.Liveness(), now)
+            self._ask_if_alive_after(now, silence)
 
-    def _keep_mapping(self, now: float) -> None:
-        self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
-        self._at(now + self.peer.keepalive_seconds, self._keep_mapping)
+        self._at(since + silence, ask)
+
+    def _keep_mapping_after(self, now: float, seconds: float) -> None:
+        def keep(then: float) -> None:
+            self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
+            self._keep_mapping_after(then, seconds)
+
+        self._at(now + seconds, keep)
 
 
 def _about_children(message: Message) -> bool:

@@ -1,6 +1,6 @@
 """The first exchanges, from the side that begins (RFC 7296 1.2, RFC 9242, RFC 9370)."""
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +21,7 @@ from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyn
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import IdI, IdR, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ADDITIONAL_KEY_EXCHANGES, ExchangeType, NotifyType
+from spigate.firmware_py.ike.wire.structures import Proposal
 from spigate.firmware_py.ipsec.sa import Selectors
 
 if TYPE_CHECKING:
@@ -68,23 +69,27 @@ class Init(Exchange):
     cookie: bytes | None = None
     group: int | None = None
     tries: int = TRIES
-    initiating: key_exchange.Initiating | None = field(default=None, repr=False)
+    earlier: key_exchange.Initiating | None = field(default=None, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._request = self._raw = b""
         self._seen: set[bytes] = set()
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload]:
         self.nonce = self.nonce or ike.context.random(NONCE_BYTES)
-        self._offered = proposals.offer(ike.peer.proposals)
+        self._offered = proposals.offer(ike.entry.proposals)
         group = self.group or negotiation.first_group(self._offered)
-        if self.initiating is None or self.initiating.group != group:  # the same again, with a cookie (2.6)
-            self.initiating = key_exchange.start(group)
+        if self.earlier is not None and self.earlier.group == group:  # the same again, with a cookie (2.6)
+            self._initiating = self.earlier
+        else:
+            self._initiating = key_exchange.start(group)
         cookie = [Notify(NotifyType.COOKIE, self.cookie)] if self.cookie is not None else []
         intermediate = [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if _has_additional(self._offered) else []
-        detection = nat.detection(ike.spi_i, ike.spi_r, ike.path, ike.peer.force_encapsulation, ike.context.random)
-        return [*cookie, SecurityAssociation(self._offered), KeyExchange(self.initiating.group, self.initiating.public),
-                Nonce(self.nonce), *detection, *capabilities(), *intermediate]
+        force = ike.entry.force_encapsulation
+        detection = nat.detection(ike.spi_i, ike.spi_r, ike.path, force, ike.context.random)
+        public = KeyExchange(self._initiating.group, self._initiating.public)
+        return [*cookie, SecurityAssociation(self._offered), public, Nonce(self.nonce), *detection,
+                *capabilities(), *intermediate]
 
     def sent(self, ike: "IkeSa", message: Message, datagrams: tuple[bytes, ...]) -> None:
         self._request = datagrams[0]
@@ -102,12 +107,12 @@ class Init(Exchange):
         cookie, error = message.notify(NotifyType.COOKIE), error_in(message)
         if cookie is not None and message.optional(SecurityAssociation) is None:
             if self.tries > 0 and 1 <= len(cookie.data) <= MAX_COOKIE:
-                ike.request_again(replace(self, cookie=cookie.data, tries=self.tries - 1), now)
+                self._again(ike, now, replace(self, cookie=cookie.data))
         elif error is not None:
             group = int.from_bytes(error.data) if error.notify_type == NotifyType.INVALID_KE_PAYLOAD else 0
-            other = group in negotiation.groups(self._offered) - {self.initiating.group}
+            other = group in negotiation.groups(self._offered) - {self._initiating.group}
             if self.tries > 0 and other:
-                ike.request_again(replace(self, group=group, tries=self.tries - 1), now)
+                self._again(ike, now, replace(self, group=group))
             else:
                 offered = error.notify_type == NotifyType.NO_PROPOSAL_CHOSEN
                 self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}"
@@ -115,21 +120,24 @@ class Init(Exchange):
         else:
             self._agreed(ike, now, message)
 
+    def _again(self, ike: "IkeSa", now: float, successor: "Init") -> None:
+        ike.request_again(replace(successor, tries=self.tries - 1, earlier=self._initiating), now)
+
     def _agreed(self, ike: "IkeSa", now: float, message: Message) -> None:
         digest = hashlib.sha256(self._raw).digest()
         if digest in self._seen:
             return
         suite = proposals.check(message.one(SecurityAssociation).proposals, self._offered)
         public, nonce = message.one(KeyExchange), message.one(Nonce).data
-        if not public.group == suite.group == self.initiating.group:
+        if not public.group == suite.group == self._initiating.group:
             raise InvalidSyntax("the answer's key exchange is not the one that was begun")
         if suite.additional and message.notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED) is None:
             raise InvalidSyntax("additional key exchanges without IKE_INTERMEDIATE")
         if not any(message.spi_r) or message.spi_r in ike.context.ikes:
             raise InvalidSyntax("no SPI of the responder's")
-        if nonce == self.nonce or public.data == self.initiating.public:
+        if nonce == self.nonce or public.data == self._initiating.public:
             raise InvalidSyntax("the answer is this side's own")
-        secret = self.initiating.finish(public.data)
+        secret = self._initiating.finish(public.data)
         hashes = authentication.hashes_of(message.notify(NotifyType.SIGNATURE_HASH_ALGORITHMS))
         candidate = ike.candidate(message.spi_r, now)
         if candidate is None:
@@ -137,7 +145,7 @@ class Init(Exchange):
         self._seen.add(digest)
         ike.wait_for_more()
         candidate.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
-        nat.detect(message, candidate.path, ike.peer.force_encapsulation)
+        nat.detect(message, candidate.path, ike.entry.force_encapsulation)
         if candidate.path.nat:
             candidate.path.float()
         transcript = Transcript(self._request, self._raw, self.nonce, nonce, hashes)
@@ -153,7 +161,7 @@ class Init(Exchange):
         ike.request_in_vain(TRIES_IN_VAIN)
 
 
-def _has_additional(offered: tuple) -> bool:
+def _has_additional(offered: Iterable[Proposal]) -> bool:
     return any(proposal.of(kind) for proposal in offered for kind in ADDITIONAL_KEY_EXCHANGES)
 
 
@@ -162,7 +170,7 @@ class Intermediate(Exchange):
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.IKE_INTERMEDIATE
 
-    def __init__(self, methods: list[int], transcript: Transcript, then: Exchange):
+    def __init__(self, methods: Sequence[int], transcript: Transcript, then: Exchange):
         self._initiating = key_exchange.start(methods[0])
         self._left = methods[1:]
         self._transcript = transcript
@@ -202,7 +210,7 @@ class IkeAuth(Exchange):
         self._first: Wanted | None = None
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload] | None:
-        peer, own = ike.peer, ike.peer.local_identity.payload(IdI)
+        peer, own = ike.entry, ike.entry.local_identity.payload(IdI)
         try:
             certs, auth = prove(ike, self._transcript, own)
         except AuthenticationFailed as error:
@@ -211,7 +219,7 @@ class IkeAuth(Exchange):
         first = [Notify(NotifyType.INITIAL_CONTACT)] if self._plan.initial_contact else []
         asked = [peer.remote_credential.request()] if isinstance(peer.remote_credential, Authorities) else []
         wanted = self._plan.wanted or ([Wanted(peer.parts[0])] if peer.parts and not self._childless else [])
-        child = []
+        child: list[Payload] = []
         if wanted:
             self._first = wanted[0]
             self._offer = negotiation.Offer(ike, self._first.config, self.held, key_exchange=False, packet=self._first.packet)
@@ -232,31 +240,32 @@ class IkeAuth(Exchange):
         bound_ike_sas(ike, now)
         ike.establish(now)
         ike.event(EventKind.IKE_UP, f"{ike.identity} at {ike.path.remote}, {ike.suite}")
-        if self._offer is not None:
-            self._first_child(ike, now, message, error)
+        if self._first is not None and self._offer is not None:
+            self._first_child(ike, now, self._first, self._offer, message, error)
         for wanted in [each for each in self._plan.wanted if each is not self._first]:
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
-    def _first_child(self, ike: "IkeSa", now: float, message: Message, error: Notify | None) -> None:
-        config = self._offer.config
+    def _first_child(self, ike: "IkeSa", now: float, wanted: Wanted, offer: negotiation.Offer,
+                     message: Message, error: Notify | None) -> None:
+        config = offer.config
         if error is not None:
-            single = self._offer.single_pair(error, self._first.packet)
+            single = offer.single_pair(error, wanted.packet)
             if single is not None:
                 ike.submit_first(CreateChild(single), now)
             else:
-                ike.event(EventKind.CHILD_FAILED, self._offer.refused(error), config.name)
+                ike.event(EventKind.CHILD_FAILED, offer.refused(error), config.name)
             return
         try:
-            agreement = self._offer.accept(ike, message)
+            agreement = offer.accept(ike, message)
         except PeerError as wrong:
-            ike.submit_first(DeleteSpi(config.protocol, self._offer.spi), now)
+            ike.submit_first(DeleteSpi(config.protocol, offer.spi), now)
             ike.event(EventKind.CHILD_FAILED, f"{config.label}: {wrong}", config.name)
             return
         child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], self.held, initiator=True,
                            reqid=reqid_of(ike, agreement))
         child.install(now, outbound=True)
         ike.event(EventKind.CHILD_UP, str(child), config.name)
-        for rest in self._offer.rest(ike):
+        for rest in offer.rest(ike):
             ike.submit(CreateChild(rest), now)
 
 

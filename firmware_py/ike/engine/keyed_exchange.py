@@ -3,7 +3,7 @@
 Additional key exchanges (RFC 9370 2.2.4) follow in IKE_FOLLOWUP_KE, one method each, before anything is made.
 """
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -101,7 +101,7 @@ class Creating(Exchange):
     def _follow(self, ike: "IkeSa", now: float, before: Exchange, suite: Suite, secrets: list[bytes], link: bytes) -> None:
         follow_up = FollowUp(self, suite, secrets, link)
         before.pass_on(follow_up)
-        self.held = follow_up.held
+        self._held = follow_up.held
         ike.submit_first(follow_up, now)
 
     def _secret(self, suite: Suite, message: Message) -> list[bytes]:
@@ -205,7 +205,7 @@ def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]
 
 
 def complete_or_follow(ike: "IkeSa", now: float, suite: Suite, secrets: list[bytes],
-                       complete: Callable[[list[bytes], Holdings], Sent | None], payloads: list[Payload],
+                       complete: Callable[[list[bytes], Holdings], Sent | None], payloads: Sequence[Payload],
                        held: Holdings, replaces: "ChildSa | None" = None) -> Reply:
     """Makes the SA out of what is ``held``, or keeps what is needed until its additional key exchanges are through."""
     if not suite.additional:
@@ -214,7 +214,7 @@ def complete_or_follow(ike: "IkeSa", now: float, suite: Suite, secrets: list[byt
     return _wait(ike, now, payloads, FollowUps(b"", methods, secrets, complete, held, replaces))
 
 
-def _wait(ike: "IkeSa", now: float, payloads: list[Payload], pending: FollowUps) -> Reply:
+def _wait(ike: "IkeSa", now: float, payloads: Sequence[Payload], pending: FollowUps) -> Reply:
     """Keeps ``pending`` for a while, in place of whatever was pending before."""
     pending = replace(pending, link=ike.context.random(8), held=pending.held.move())
     ike.keep_pending(pending, now, FOLLOW_UP_SECONDS)

@@ -55,10 +55,9 @@ class RequestWindow:
         """Repeats at most ``tries`` times more, because an answer that proves nothing said that it is in vain."""
         self._left = min(self._left, tries)
 
-    def resume(self, now: float) -> float:
-        """The request is repeated again, from ``now`` on, after it was not for a while. Returns the :attr:`deadline`."""
+    def resume(self, now: float) -> None:
+        """The request is repeated again, from ``now`` on, after it was not for a while."""
         self.deadline = now + self._retransmission.wait(self._repetitions)
-        return self.deadline
 
     def repeat(self, now: float) -> tuple[bytes, ...]:
         """What to send again at ``now``, the :attr:`deadline`.
@@ -95,7 +94,7 @@ class ResponseWindow:
         To the last request.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.expected = 0
         self.response: tuple[bytes, ...] = ()
 

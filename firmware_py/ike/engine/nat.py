@@ -73,6 +73,6 @@ def detect(message: Message, path: Path, force: bool) -> None:
     sources = [each.data for each in message.all(Notify) if each.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
     target = message.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
     path.supported = bool(sources) and target is not None
-    if path.supported:
+    if sources and target is not None:
         path.remote_nat = _hash(message.spi_i, message.spi_r, path.remote) not in sources
         path.local_nat = force or target.data != _hash(message.spi_i, message.spi_r, path.local)

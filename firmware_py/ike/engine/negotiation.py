@@ -1,9 +1,11 @@
 """What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from spigate.firmware_py.ike.crypto import proposals
+from spigate.firmware_py.ike.crypto.key_exchange import start
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.engine.children import Agreement
 from spigate.firmware_py.ike.engine.exchange import says
@@ -13,8 +15,17 @@ from spigate.firmware_py.ike.peers.pad import ChildConfig
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ike.wire.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, PeerError, TsUnacceptable
 from spigate.firmware_py.ike.wire.message import Message
-from spigate.firmware_py.ike.wire.payloads import KeyExchange, Notify, Payload, Proposal, SecurityAssociation, TrafficSelector, TsI, TsR
+from spigate.firmware_py.ike.wire.payloads import (
+    KeyExchange,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    TrafficSelectors,
+    TsI,
+    TsR,
+)
 from spigate.firmware_py.ike.wire.registry import Ke, NotifyType, ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.structures import Proposal, TrafficSelector
 from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.hdl.contract.enums import Mode
 
@@ -23,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 16
 """Child SAs of one configured child that a peer's ADDITIONAL_TS_POSSIBLE may make."""
+_Side = TypeVar("_Side", bound=TrafficSelectors)
 
 
 def first_group(offered: tuple[Proposal, ...]) -> int:
@@ -60,7 +72,7 @@ class Offer:
         self._traffic = selectors.payloads(traffic_of(config, ike.path), packet)
         self._rest: tuple[Selectors, ...] = ()
         group = first_group(self.proposals) if group is None else group
-        self.initiating = key_exchange.start(group) if group != Ke.NONE else None
+        self.initiating = start(group) if group != Ke.NONE else None
 
     def payloads(self, *keys: Payload) -> list[Payload]:
         """Of the request; ``keys`` (nonce, KE) stand behind the SA."""
@@ -106,8 +118,10 @@ class Offer:
 
     def refused(self, error: Notify) -> str:
         """The peer's refusal for the log, with what was offered where that is what is wrong."""
-        offered = {NotifyType.NO_PROPOSAL_CHOSEN: lambda: proposals.texts(self.proposals),
-                   NotifyType.TS_UNACCEPTABLE: lambda: selectors.text(*self._traffic)}.get(error.notify_type)
+        texts: dict[int, Callable[[], str]] = {
+            NotifyType.NO_PROPOSAL_CHOSEN: lambda: proposals.texts(self.proposals),
+            NotifyType.TS_UNACCEPTABLE: lambda: selectors.text(*self._traffic)}
+        offered = texts.get(error.notify_type)
         said = f"{self.config.label}: the peer says {says(error)}"
         return f"{said}; offered was {offered()}" if offered is not None else said
 
@@ -209,7 +223,7 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     return Answer(Agreement(config, suite, config.mode, traffic, held.child_spi(), spi_out), tsi, tsr, more)
 
 
-def _back(payload: TsI | TsR, offered: TsI | TsR) -> TsI | TsR:
+def _back(payload: _Side, offered: _Side) -> _Side:
     """Transport mode through a NAT, for the answer: the address that the peer offered (RFC 7296 2.23.1)."""
     hosts = (each for each in offered.selectors if isinstance(each, TrafficSelector) and each.start == each.end)
     first = next(hosts, None)

@@ -17,6 +17,7 @@ from spigate.firmware_py.ike.wire.errors import InvalidKePayload, InvalidSyntax,
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import Ke, NotifyType
+from spigate.firmware_py.ike.wire.structures import Proposal
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa
@@ -33,8 +34,8 @@ class RekeyIke(Creating):
         super().__init__(group=group, tries=tries)
         self._target = target
         self._spi = b""
-        self._offered = ()
-        self._suite: Suite | None = None
+        self._offered: tuple[Proposal, ...] = ()
+        self._suite: Suite
 
     def again(self, *, group: int | None = None, tries: int) -> "RekeyIke":
         return RekeyIke(self._target, group=group, tries=tries)
@@ -48,7 +49,7 @@ class RekeyIke(Creating):
         ike.rekeying = self
         self.held.at_release(lambda: ike.rekeying_is_over(self, ike.context.boundary.now))
         self._spi = ike.context.ike_spi()
-        self._offered = proposals.offer(ike.peer.proposals, self._spi)
+        self._offered = proposals.offer(ike.entry.proposals, self._spi)
         group = self.group if self.group is not None else ike.suite.group
         if group not in self.groups():
             group = negotiation.first_group(self._offered)
@@ -99,7 +100,7 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     public = message.one(KeyExchange)
     try:
-        suite = proposals.choose(message.one(SecurityAssociation).proposals, ike.peer.proposals, group=public.group)
+        suite = proposals.choose(message.one(SecurityAssociation).proposals, ike.entry.proposals, group=public.group)
     except NoProposalChosen as error:
         ike.event(EventKind.REFUSED, f"the peer would rekey the IKE SA: {error}")
         return refusal(NotifyType.NO_PROPOSAL_CHOSEN)

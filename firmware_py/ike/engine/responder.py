@@ -101,7 +101,7 @@ class Responder:
         local = Identity.of(wanted) if wanted is not None else None
         ike.know(ike.context.pad.authorize(ike.path.remote.address, ike.suite, Identity.of(claimed), local))
         ike.identity = verify(ike, self._transcript, message, claimed)
-        own = ike.peer.local_identity.payload(IdR)
+        own = ike.entry.local_identity.payload(IdR)
         certs, auth = prove(ike, self._transcript, own)
         if message.notify(NotifyType.INITIAL_CONTACT) is not None:
             drop_stale(ike, now)
@@ -117,7 +117,7 @@ class Responder:
             return [Notify(NotifyType.NO_ADDITIONAL_SAS)]
         with Holdings(ike.context) as held:
             try:
-                answer = negotiation.answer(ike, message, ike.peer.children, held, key_exchange=False)
+                answer = negotiation.answer(ike, message, ike.entry.children, held, key_exchange=False)
             except (NoProposalChosen, TsUnacceptable) as error:
                 ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
                 return [Notify(error.notify)]

@@ -1,6 +1,7 @@
 """Timers without a clock: what is due when, run by whoever knows the time."""
 import heapq
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from spigate.firmware_py.ike.engine.boundary import Boundary, Owner
@@ -79,4 +80,4 @@ class Timers:
         """Runs all that are due at ``now``, and what they ask for if that is due too."""
         while self.next is not None and self.next <= now:
             timer = heapq.heappop(self._heap)[2]
-            self._boundary.run(now, lambda timer=timer: timer.run(now), timer.owner)
+            self._boundary.run(now, partial(timer.run, now), timer.owner)

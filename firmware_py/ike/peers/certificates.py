@@ -8,6 +8,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -40,6 +41,7 @@ _PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EX
 _UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
                UnsupportedAlgorithm)
 """What the parser raises, much of it only when a field is looked at."""
+_X = TypeVar("_X", bound=x509.ExtensionType)
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 
@@ -80,10 +82,14 @@ def _label(certificate: x509.Certificate) -> str:
 
 def _refuse(holds: bool, certificate: x509.Certificate, why: str) -> None:
     if not holds:
-        raise AuthenticationFailed(f"{_label(certificate)} {why}")
+        raise _refusal(certificate, why)
 
 
-def _extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]):
+def _refusal(certificate: x509.Certificate, why: str) -> AuthenticationFailed:
+    return AuthenticationFailed(f"{_label(certificate)} {why}")
+
+
+def _extension(certificate: x509.Certificate, kind: type[_X]) -> _X | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -106,7 +112,8 @@ def _check_any(certificate: x509.Certificate, now: datetime) -> None:
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
     """What holds for one that issued another, with ``below`` authorities between it and the end entity."""
     constraints = _extension(certificate, x509.BasicConstraints)
-    _refuse(constraints is not None and constraints.ca, certificate, "is no authority's")
+    if constraints is None or not constraints.ca:
+        raise _refusal(certificate, "is no authority's")
     limit = constraints.path_length
     _refuse(limit is None or below <= limit, certificate, f"allows {limit} authorities below it, not {below}")
     usage = _extension(certificate, x509.KeyUsage)
@@ -196,6 +203,7 @@ class Authorities:
                 return
             except AuthenticationFailed as error:
                 wrong = wrong or error
+        assert wrong is not None  # the search raises where it finds no path
         raise wrong
 
     def _check_path(self, path: Sequence[x509.Certificate], now: datetime) -> None:
@@ -206,7 +214,8 @@ class Authorities:
             _check_authority(certificate, below)
             below += certificate.issuer != certificate.subject
         refused = name_constraints.broken(path)
-        _refuse(refused is None, refused, "has a name that an authority above it may not vouch for")
+        if refused is not None:
+            raise _refusal(refused, "has a name that an authority above it may not vouch for")
 
 
 class _Search:

@@ -19,7 +19,7 @@ MAX_IDENTITY = 1024
 MAX_OID = 64
 MAX_ARC = 19
 """Bytes of one arc of an OID: enough for the 128 bits of a UUID (ITU-T X.667)."""
-_ADDRESS_BYTES = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
+_ADDRESS_BYTES: dict[int, int] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _WORD = re.compile(rb"[!-~]{1,255}")
 _MAIL = re.compile(rb"[!-~]{1,255}@[!-~]{1,255}")
 _ATTRIBUTES = {"CN": NameOID.COMMON_NAME, "C": NameOID.COUNTRY_NAME, "L": NameOID.LOCALITY_NAME,
@@ -101,7 +101,7 @@ def folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
 
 def _parts(text: str) -> list[list[tuple[x509.ObjectIdentifier, str]]]:
     """The attributes of a name in words, in their order; a backslash takes away the meaning of what follows."""
-    parts = []
+    parts: list[list[tuple[x509.ObjectIdentifier, str]]] = []
     for part in re.split(r"(?<!\\),", text):
         parts.append([])
         for attribute in re.split(r"(?<!\\)\+", part):
@@ -270,8 +270,8 @@ class Identity:
         Never for a KEY_ID. Raises InvalidSyntax where the certificate's subject cannot be read.
         """
         if self.id_type == IdType.DER_ASN1_DN:
-            names = [distinguished_name(each) for each in (self.data, certificate.subject.public_bytes())]
-            return folded(names[0]) == folded(names[1])
+            own, subject = map(distinguished_name, (self.data, certificate.subject.public_bytes()))
+            return folded(own) == folded(subject)
         try:
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
@@ -280,12 +280,12 @@ class Identity:
             raise InvalidSyntax("subjectAltName cannot be read") from None
         if self.id_type in _ADDRESS_BYTES:
             return ip_address(self.data) in names.get_values_for_type(x509.IPAddress)
-        kind = {IdType.FQDN: x509.DNSName, IdType.RFC822_ADDR: x509.RFC822Name}.get(self.id_type)
-        if kind is None:
+        if self.id_type not in (IdType.FQDN, IdType.RFC822_ADDR):
             return False
+        kind = x509.DNSName if self.id_type == IdType.FQDN else x509.RFC822Name
         return self.data.decode("latin-1").lower() in map(str.lower, names.get_values_for_type(kind))
 
-    def __str__(self):
+    def __str__(self) -> str:
         """As :meth:`parse` reads it; nothing but printable characters."""
         if self.id_type in _ADDRESS_BYTES:
             return str(ip_address(self.data))

@@ -4,11 +4,16 @@ Processed are the forms of names that IKE's identities have: distinguished names
 A constraint on any other form refuses whoever has a name of that form (6.1.4: process or reject).
 """
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from spigate.firmware_py.ike.peers.identities import distinguished_name, folded
+
+_X = TypeVar("_X", bound=x509.ExtensionType)
+_PROCESSED = (x509.DirectoryName, x509.DNSName, x509.RFC822Name, x509.IPAddress)
 
 
 def broken(path: Sequence[x509.Certificate]) -> x509.Certificate | None:
@@ -33,7 +38,7 @@ def broken(path: Sequence[x509.Certificate]) -> x509.Certificate | None:
     return None
 
 
-def _extension(certificate: x509.Certificate, kind: type[x509.ExtensionType]):
+def _extension(certificate: x509.Certificate, kind: type[_X]) -> _X | None:
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
@@ -44,8 +49,14 @@ def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
     """All names of a certificate. A mail address in the subject counts where there is no subjectAltName (4.2.1.10)."""
     others = _extension(certificate, x509.SubjectAlternativeName)
     names = list(others) if others is not None else [
-        x509.RFC822Name(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
+        _mailbox(each) for each in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
     return [*names, *([x509.DirectoryName(certificate.subject)] if list(certificate.subject) else [])]
+
+
+def _mailbox(attribute: x509.NameAttribute[str | bytes]) -> x509.RFC822Name:
+    if not isinstance(attribute.value, str):
+        raise ValueError("a mail address that is no text")
+    return x509.RFC822Name(attribute.value)
 
 
 def _allowed(name: x509.GeneralName, permitted: Sequence[Sequence[x509.GeneralName]], excluded: Sequence[x509.GeneralName]) -> bool:
@@ -53,13 +64,21 @@ def _allowed(name: x509.GeneralName, permitted: Sequence[Sequence[x509.GeneralNa
         return any(_within(name, base) for base in subtrees if type(base) is type(name))
 
     about = [[base for base in subtrees if type(base) is type(name)] for subtrees in (*permitted, excluded)]
-    if type(name) not in _WITHIN:
+    if type(name) not in _PROCESSED:
         return not any(about)
     return not among(excluded) and all(among(subtrees) for subtrees in about[:-1] if subtrees)
 
 
 def _within(name: x509.GeneralName, base: x509.GeneralName) -> bool:
-    return _WITHIN[type(name)](name.value, base.value)
+    if isinstance(name, x509.DirectoryName) and isinstance(base, x509.DirectoryName):
+        return _directory(name.value, base.value)
+    if isinstance(name, x509.DNSName) and isinstance(base, x509.DNSName):
+        return _host(name.value, base.value)
+    if isinstance(name, x509.RFC822Name) and isinstance(base, x509.RFC822Name):
+        return _mail(name.value, base.value)
+    if isinstance(name, x509.IPAddress) and isinstance(base, x509.IPAddress):
+        return isinstance(base.value, IPv4Network | IPv6Network) and name.value in base.value
+    return False
 
 
 def _directory(name: x509.Name, base: x509.Name) -> bool:
@@ -80,7 +99,3 @@ def _mail(name: str, base: str) -> bool:
     if "@" in base:
         return name == base
     return host.endswith(base) if base.startswith(".") else host == base
-
-
-_WITHIN = {x509.DirectoryName: _directory, x509.DNSName: _host, x509.RFC822Name: _mail,
-           x509.IPAddress: lambda address, network: address in network}

@@ -15,8 +15,8 @@ from spigate.firmware_py.ike.peers.identities import Identity
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, NoProposalChosen
-from spigate.firmware_py.ike.wire.payloads import Proposal
 from spigate.firmware_py.ike.wire.registry import ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.structures import Proposal
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Lifetime, Network, Selectors
 from spigate.hdl.contract.enums import Mode
 
@@ -43,7 +43,7 @@ class PreSharedKey:
 
     secret: bytes = field(repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(len(self.secret) >= 1, "pre-shared key", "at least 1 byte", f"{len(self.secret)} bytes")
 
 
@@ -76,7 +76,7 @@ class KeyPair:
     key: PrivateKeyTypes = field(repr=False)
     chain: tuple[x509.Certificate, ...] = field(repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(bool(self.chain), "chain", "at least 1 certificate", self.chain)
         _check(self.key.public_key() == self.chain[0].public_key(), "key", "that of the first certificate", "another")
 
@@ -126,7 +126,7 @@ class ChildConfig:
     mtu: int = 0
     initiate: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         name = f"child {self.name!r}"
         _check(bool(self.name), "child name", "a word", self.name)
         _check(self.protocol in (ProtocolId.ESP, ProtocolId.AH), f"{name} protocol", "ESP or AH", self.protocol)
@@ -223,14 +223,14 @@ class Peer:
     initiate: bool = False
     retry_seconds: float = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         name = f"peer {self.name!r}"
         _check(bool(self.name), "peer name", "a word", self.name)
         _check((self.address is None) == (self.local_address is None), f"{name} local_address",
                "given exactly where address is", self.local_address)
         for key, each in (("address", self.address), ("local_address", self.local_address)):
             _check(each is None or is_host(each), f"{name} {key}", "an address of a host", str(each))
-        if self.address is not None:
+        if self.address is not None and self.local_address is not None:
             _check(self.address.version == self.local_address.version and self.address != self.local_address, f"{name} local_address",
                    f"an IPv{self.address.version} address, as address is one, and another one", str(self.local_address))
         _check(not self.initiate or self.address is not None, f"{name} initiate", "false where there is no address",
@@ -243,8 +243,9 @@ class Peer:
         for child in self.children:
             _check(child.protocol == ProtocolId.ESP or not self.force_encapsulation, f"{name} force_encapsulation",
                    "false, because AH does not go in UDP", self.force_encapsulation)
-            hosts = {(ip_network(self.local_address), ip_network(self.address))} if self.address is not None else None
-            between = hosts is None or child.mode == Mode.TUNNEL or {(each.source, each.destination) for each in child.traffic} <= hosts
+            between = child.mode == Mode.TUNNEL or self.address is None or self.local_address is None or (
+                {(each.source, each.destination) for each in child.traffic}
+                <= {(ip_network(self.local_address), ip_network(self.address))})
             _check(between, f"{name} child {child.name!r} traffic", "between address and local_address in transport mode", child.traffic)
         names = [child.name for child in self.children]
         _check(len(set(names)) == len(names), f"{name} children", "of different names", names)
@@ -260,10 +261,11 @@ class Peer:
     def may_come_from(self, address: Address) -> bool:
         return any(address in network for network in self.networks)
 
-    def need_address(self) -> None:
-        """Raises InputError where this side cannot begin."""
-        if self.address is None:
+    def ends(self) -> tuple[Address, Address]:
+        """From where this side begins, and to where. Raises InputError where it cannot."""
+        if self.address is None or self.local_address is None:
             raise InputError(f"peer {self.name!r} has no address, so that only the peer can begin")
+        return self.local_address, self.address
 
     def child(self, name: str) -> ChildConfig:
         """Its child of that name. Raises InputError."""
@@ -303,8 +305,8 @@ class Pad:
     """
 
     def __init__(self, peers: Iterable[Peer] = ()):
-        self._peers = {}
-        reqids = set()
+        self._peers: dict[str, Peer] = {}
+        reqids: set[int] = set()
         for peer in peers:
             _check(peer.name not in self._peers, "peer name", "used once", peer.name)
             self._peers[peer.name] = peer

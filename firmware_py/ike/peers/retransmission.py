@@ -22,7 +22,7 @@ class Retransmission:
     factor: float = 1.8
     tries: int = 5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, low in (("timeout", 0.01), ("factor", 1.0), ("tries", 0)):
             if not low <= getattr(self, name) <= 1000:
                 raise InputError(f"retransmission {name} must be {low} to 1000, not {getattr(self, name)!r}")

@@ -7,7 +7,7 @@ Work and memory are linear in the bytes given.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Self
 
 from spigate.firmware_py.ike.wire.errors import UnsupportedCriticalPayload
 from spigate.firmware_py.ike.wire.registry import AuthMethod, CertEncoding, IdType, Ke, NotifyType, PayloadType, ProtocolId, named
@@ -31,12 +31,14 @@ MAX_PAYLOADS = 128
 """In one message. A handshake with a chain of certificates and all notifies that are known has about forty."""
 MAX_DELETED = 1024
 """SPIs in one D payload: four times the child SAs that one IKE SA may have."""
+_SPI_BYTES: dict[int, int] = {ProtocolId.IKE: 0, ProtocolId.AH: 4, ProtocolId.ESP: 4}
+"""Of an SPI in a D payload."""
 
 
 class Payload(ABC):
     """What all payloads have: a type, and a body that can be made and read."""
 
-    payload_type: ClassVar[int]
+    payload_type: int
 
     @classmethod
     @abstractmethod
@@ -52,7 +54,7 @@ class Payload(ABC):
 class SecurityAssociation(Payload):
     """SA: what is offered, in order of preference, or the one proposal that was chosen."""
 
-    payload_type: ClassVar[int] = PayloadType.SA
+    payload_type = PayloadType.SA
     proposals: tuple[Proposal, ...]
 
     @classmethod
@@ -71,7 +73,7 @@ class SecurityAssociation(Payload):
 class KeyExchange(Payload):
     """KE: the public value for a key exchange method."""
 
-    payload_type: ClassVar[int] = PayloadType.KE
+    payload_type = PayloadType.KE
     group: Ke | int
     data: bytes
 
@@ -103,12 +105,12 @@ class Identification(Payload):
 
 @dataclass(frozen=True)
 class IdI(Identification):
-    payload_type: ClassVar[int] = PayloadType.IDI
+    payload_type = PayloadType.IDI
 
 
 @dataclass(frozen=True)
 class IdR(Identification):
-    payload_type: ClassVar[int] = PayloadType.IDR
+    payload_type = PayloadType.IDR
 
 
 @dataclass(frozen=True)
@@ -129,21 +131,21 @@ class _Encoded(Payload):
 class Cert(_Encoded):
     """CERT: one certificate; X.509 in DER where ``encoding`` is X509_SIGNATURE."""
 
-    payload_type: ClassVar[int] = PayloadType.CERT
+    payload_type = PayloadType.CERT
 
 
 @dataclass(frozen=True)
 class CertReq(_Encoded):
     """CERTREQ: ``data`` is a run of SHA-1 hashes of authorities' SubjectPublicKeyInfo."""
 
-    payload_type: ClassVar[int] = PayloadType.CERTREQ
+    payload_type = PayloadType.CERTREQ
 
 
 @dataclass(frozen=True)
 class Auth(Payload):
     """AUTH: a signature, or a MAC with a pre-shared key."""
 
-    payload_type: ClassVar[int] = PayloadType.AUTH
+    payload_type = PayloadType.AUTH
     method: AuthMethod | int
     data: bytes
 
@@ -160,7 +162,7 @@ class Auth(Payload):
 class Nonce(Payload):
     """Ni and Nr: 16 to 256 bytes."""
 
-    payload_type: ClassVar[int] = PayloadType.NONCE
+    payload_type = PayloadType.NONCE
     data: bytes
 
     @classmethod
@@ -176,7 +178,7 @@ class Nonce(Payload):
 class Notify(Payload):
     """N. ``protocol`` and ``spi`` name the child SA that it concerns, if it does one."""
 
-    payload_type: ClassVar[int] = PayloadType.NOTIFY
+    payload_type = PayloadType.NOTIFY
     notify_type: NotifyType | int
     data: bytes = b""
     protocol: ProtocolId | int = ProtocolId.NONE
@@ -196,19 +198,18 @@ class Notify(Payload):
 class Delete(Payload):
     """D: SPIs of 4 bytes that their sender receives on; none where ``protocol`` is IKE: this IKE SA."""
 
-    payload_type: ClassVar[int] = PayloadType.DELETE
+    payload_type = PayloadType.DELETE
     protocol: ProtocolId
     spis: tuple[bytes, ...] = ()
 
     @classmethod
     def parse_body(cls, body: bytes) -> Self:
         need(len(body) >= 4, "D payload cut short")
-        protocol, size, count = named(ProtocolId, body[0]), body[1], number_at(body, 2, 2)
-        expected = {ProtocolId.IKE: 0, ProtocolId.AH: 4, ProtocolId.ESP: 4}.get(protocol)
-        need(size == expected and (size or not count) and count <= MAX_DELETED,
+        size, count = body[1], number_at(body, 2, 2)
+        need(size == _SPI_BYTES.get(body[0]) and (size > 0 or not count) and count <= MAX_DELETED,
              f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes")
         need(len(body) == 4 + size * count, f"D payload of {len(body)} bytes for {count} SPIs")
-        return cls(protocol, tuple(body[at:at + size] for at in range(4, len(body), size or 1)))
+        return cls(ProtocolId(body[0]), tuple(body[at:at + size] for at in range(4, len(body), size or 1)))
 
     def body(self) -> bytes:
         size = 0 if self.protocol == ProtocolId.IKE else 4
@@ -224,7 +225,8 @@ class TrafficSelectors(Payload):
     @classmethod
     def parse_body(cls, body: bytes) -> Self:
         need(len(body) >= 4, "TS payload cut short")
-        selectors, offset = [], 4
+        selectors: list[TrafficSelector | UnknownSelector] = []
+        offset = 4
         while offset < len(body):
             need(offset + 4 <= len(body) and len(selectors) < body[0], f"{body[0]} traffic selectors announced, and there are more")
             end = offset + number_at(body, offset + 2, 2)
@@ -240,12 +242,12 @@ class TrafficSelectors(Payload):
 
 @dataclass(frozen=True)
 class TsI(TrafficSelectors):
-    payload_type: ClassVar[int] = PayloadType.TSI
+    payload_type = PayloadType.TSI
 
 
 @dataclass(frozen=True)
 class TsR(TrafficSelectors):
-    payload_type: ClassVar[int] = PayloadType.TSR
+    payload_type = PayloadType.TSR
 
 
 @dataclass(frozen=True)
@@ -264,28 +266,28 @@ class _Opaque(Payload):
 class Vendor(_Opaque):
     """V."""
 
-    payload_type: ClassVar[int] = PayloadType.VENDOR
+    payload_type = PayloadType.VENDOR
 
 
 @dataclass(frozen=True)
 class Configuration(_Opaque):
     """CP, as it came: recognised, not understood."""
 
-    payload_type: ClassVar[int] = PayloadType.CP
+    payload_type = PayloadType.CP
 
 
 @dataclass(frozen=True)
 class Eap(_Opaque):
     """EAP, as it came: recognised, not understood."""
 
-    payload_type: ClassVar[int] = PayloadType.EAP
+    payload_type = PayloadType.EAP
 
 
 @dataclass(frozen=True)
 class Sk(_Opaque):
     """SK: ``data`` is IV, cipher text and ICV; ``first`` the type of the first payload inside."""
 
-    payload_type: ClassVar[int] = PayloadType.SK
+    payload_type = PayloadType.SK
     first: int = PayloadType.NONE
 
 
@@ -293,7 +295,7 @@ class Sk(_Opaque):
 class Skf(Payload):
     """SKF: fragment ``number`` of ``total``; ``first`` is the type of the first payload inside, in fragment 1 only."""
 
-    payload_type: ClassVar[int] = PayloadType.SKF
+    payload_type = PayloadType.SKF
     number: int
     total: int
     data: bytes
@@ -333,7 +335,8 @@ def parse_chain(first: int, data: bytes) -> tuple[Payload, ...]:
     UnsupportedCriticalPayload
         A payload of unknown type is marked critical (RFC 7296 2.5); said even where a later one is wrong.
     """
-    payloads, kind, offset = [], first, 0
+    payloads: list[Payload] = []
+    kind, offset = first, 0
     while kind != PayloadType.NONE:
         need(len(payloads) < MAX_PAYLOADS, f"more than {MAX_PAYLOADS} payloads")
         need(offset + GENERIC_HEADER <= len(data), f"payload {kind} cut short")

@@ -11,7 +11,7 @@ _E = TypeVar("_E", bound=IntEnum)
 
 def named(registry: type[_E], value: int) -> _E | int:
     """``value`` as a member of ``registry``, or as it is where that has no such member."""
-    return registry._value2member_map_.get(value, value)
+    return registry(value) if value in registry._value2member_map_ else value
 
 
 def label(registry: type[IntEnum], value: int) -> str:

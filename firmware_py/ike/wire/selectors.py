@@ -5,12 +5,14 @@ Everywhere here a pair's source is the initiator's side.
 """
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import ip_network, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network, ip_network, summarize_address_range
 from itertools import islice, product
+from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.wire.errors import TsUnacceptable
-from spigate.firmware_py.ike.wire.payloads import OPAQUE_PORTS, TrafficSelector, TrafficSelectors, TsI, TsR, UnknownSelector
+from spigate.firmware_py.ike.wire.payloads import TrafficSelectors, TsI, TsR
+from spigate.firmware_py.ike.wire.structures import OPAQUE_PORTS, TrafficSelector, UnknownSelector
 from spigate.firmware_py.ipsec.packet import TCP, UDP
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Network, Selectors
 
@@ -19,6 +21,8 @@ _MOST_OFFERED, _MOST, MOST_PAIRS = 32, 32, 64
 have. What is compared with each other is bounded by them: the other side says how many there are."""
 _MOST_TEXT = 4
 """Selectors a side that a text names."""
+_Side = TypeVar("_Side", bound=TrafficSelectors)
+"""TSi or TSr."""
 
 
 def sees_ports(protocol: int | None) -> bool:
@@ -29,8 +33,9 @@ def sees_ports(protocol: int | None) -> bool:
 
 def _sides(pair: Selectors) -> tuple[TrafficSelector, TrafficSelector]:
     """A pair as selectors of its two ends."""
-    return tuple(TrafficSelector(net[0], net[-1], pair.protocol or 0, ports) for net, ports in (
-        (pair.source, pair.source_ports), (pair.destination, pair.destination_ports)))
+    protocol = pair.protocol or 0
+    return (TrafficSelector(pair.source[0], pair.source[-1], protocol, pair.source_ports),
+            TrafficSelector(pair.destination[0], pair.destination[-1], protocol, pair.destination_ports))
 
 
 def _usable(payload: TrafficSelectors) -> list[TrafficSelector]:
@@ -45,7 +50,7 @@ def _common(one: TrafficSelector, other: TrafficSelector) -> TrafficSelector | N
         return None
     start, end = max(one.start, other.start), min(one.end, other.end)
     ports = max(one.ports[0], other.ports[0]), min(one.ports[1], other.ports[1])
-    if start > end or ports[0] > ports[1]:
+    if int(start) > int(end) or ports[0] > ports[1]:
         return None
     return TrafficSelector(start, end, one.protocol or other.protocol, ports)
 
@@ -71,7 +76,8 @@ def _distinct(selectors: Iterable[TrafficSelector]) -> list[TrafficSelector]:
     return [each for each, box in boxes.items() if not any(other is not box and _inside(box, other) for other in boxes.values())]
 
 
-def _pairs(sources: Iterable[TrafficSelector], destinations: Sequence[TrafficSelector]) -> Iterator[tuple]:
+def _pairs(sources: Iterable[TrafficSelector],
+           destinations: Iterable[TrafficSelector]) -> Iterator[tuple[TrafficSelector, TrafficSelector]]:
     """Every pair that some packet can match, with the protocol that both ends agree on."""
     for source, destination in product(sources, destinations):
         protocol = source.protocol or destination.protocol
@@ -118,8 +124,7 @@ def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = M
     if max(map(len, usable)) > limit:
         raise TsUnacceptable(f"more than {limit} traffic selectors")
     for source, destination in _pairs(*map(_distinct, usable)):
-        nets = product(*(list(islice(summarize_address_range(each.start, each.end), limit + 1))
-                         for each in (source, destination)))
+        nets = product(_prefixes(source, limit + 1), _prefixes(destination, limit + 1))
         found += [Selectors(*pair, source.protocol or None, source.ports, destination.ports)
                   for pair in islice(nets, limit + 1 - len(found))]
         if len(found) > limit:
@@ -127,6 +132,11 @@ def to_selectors(tsi: TrafficSelectors, tsr: TrafficSelectors, *, limit: int = M
     if not found:
         raise TsUnacceptable("traffic selectors that no packet matches")
     return tuple(found)
+
+
+def _prefixes(selector: TrafficSelector, most: int) -> list[Network]:
+    """The first of the prefixes that its range of addresses is."""
+    return list(islice(summarize_address_range(selector.start, selector.end), most))
 
 
 def narrow(tsi: TrafficSelectors, tsr: TrafficSelectors, ours: Sequence[Selectors]) -> tuple[TsI, TsR]:
@@ -171,10 +181,10 @@ def leaves(tsi: TrafficSelectors, tsr: TrafficSelectors, answer: tuple[TsI, TsR]
     offered = [_usable(each)[:_MOST_OFFERED] for each in (tsi, tsr)]
     taken = list(islice(_pairs(*map(_usable, answer)), MOST_PAIRS))
     for own in map(_sides, ours):
-        common = [_distinct(found for each in side if (found := _common(each, wanted)))
-                  for side, wanted in zip(offered, own, strict=True)]
-        pairs = list(islice(_pairs(*common), MOST_PAIRS + 1))
-        if len(pairs) > MOST_PAIRS or not _covered(*common, taken):
+        sources, destinations = (_distinct(found for each in side if (found := _common(each, wanted)))
+                                 for side, wanted in zip(offered, own, strict=True))
+        pairs = list(islice(_pairs(sources, destinations), MOST_PAIRS + 1))
+        if len(pairs) > MOST_PAIRS or not _covered(sources, destinations, taken):
             return True
     return False
 
@@ -207,7 +217,8 @@ def products(selectors: Sequence[Selectors]) -> list[tuple[Selectors, ...]]:
 
 def _is_product(pairs: Iterable[tuple[TrafficSelector, TrafficSelector]]) -> bool:
     pairs = list(pairs)
-    return _covered(*map(_distinct, zip(*pairs, strict=True)), pairs)
+    sources, destinations = map(_distinct, zip(*pairs, strict=True))
+    return _covered(sources, destinations, pairs)
 
 
 def without(wanted: Iterable[Selectors], taken: Iterable[Selectors], *, limit: int = MOST_PAIRS) -> tuple[Selectors, ...]:
@@ -231,7 +242,11 @@ def _without(pair: Selectors, taken: Selectors) -> Iterator[Selectors]:
 
 
 def _outside(network: Network, taken: Network) -> Iterable[Network]:
-    return () if network.subnet_of(taken) else network.address_exclude(taken)
+    if isinstance(network, IPv4Network) and isinstance(taken, IPv4Network):
+        return () if network.subnet_of(taken) else network.address_exclude(taken)
+    if isinstance(network, IPv6Network) and isinstance(taken, IPv6Network):
+        return () if network.subnet_of(taken) else network.address_exclude(taken)
+    return (network,)
 
 
 def single(traffic: Sequence[Selectors], packet: Selectors | None) -> Selectors:
@@ -275,10 +290,13 @@ def _named(selector: TrafficSelector | UnknownSelector) -> str:
     return addresses + (f" protocol {selector.protocol}" if selector.protocol else "") + ports
 
 
-def readdress(payload: TsI | TsR, address: Address) -> TsI | TsR:
+def readdress(payload: _Side, address: Address) -> _Side:
     """For transport mode through a NAT (2.23.1): its single addresses of the same family become ``address``."""
-    def is_host(each) -> bool:
-        return isinstance(each, TrafficSelector) and each.start == each.end and each.start.version == address.version
+    def moved(each: TrafficSelector | UnknownSelector) -> TrafficSelector | UnknownSelector:
+        if not isinstance(each, TrafficSelector):
+            return each
+        if each.start == each.end and each.start.version == address.version:
+            return replace(each, start=address, end=address)
+        return each
 
-    return replace(payload, selectors=tuple(
-        replace(each, start=address, end=address) if is_host(each) else each for each in payload.selectors))
+    return replace(payload, selectors=tuple(map(moved, payload.selectors)))

@@ -49,7 +49,7 @@ class Transform:
     key_bits: int | None = None
     foreign: bytes = b""
 
-    def __str__(self):
+    def __str__(self) -> str:
         registry = TRANSFORM_IDS.get(self.transform_type)
         name = label(registry, self.transform_id) if registry else str(self.transform_id)
         return f"{label(TransformType, self.transform_type)} {name}{f'-{self.key_bits}' if self.key_bits else ''}"
@@ -68,7 +68,9 @@ class Transform:
         number = number_at(data, 6, 2)
         if kind in TRANSFORM_IDS:
             number = named(TRANSFORM_IDS[kind], number)
-        key_bits, foreign, offset = None, [], 8
+        key_bits: int | None = None
+        foreign: list[bytes] = []
+        offset = 8
         while offset < len(data):
             need(len(foreign) < MAX_ATTRIBUTES, f"transform with more than {MAX_ATTRIBUTES} attributes")
             need(offset + 4 <= len(data), "transform attribute cut short")
@@ -116,7 +118,7 @@ class Proposal:
 def substructures(data: bytes, offset: int, more: int, what: str, most: int) -> list[bytes]:
     """Splits a run of proposals (``more`` is 2) or transforms (3), ``most`` at most. The one without ``more`` must be
     the last."""
-    parts = []
+    parts: list[bytes] = []
     while offset < len(data):
         need(len(parts) < most, f"more than {most} {what}s")
         need(offset + 8 <= len(data), f"{what} cut short")
@@ -166,7 +168,7 @@ class UnknownSelector:
         return bytes([self.ts_type, self.protocol]) + (4 + len(self.data)).to_bytes(2) + self.data
 
 
-_ADDRESS_BYTES = {TsType.IPV4_ADDR_RANGE: 4, TsType.IPV6_ADDR_RANGE: 16}
+_ADDRESS_BYTES: dict[int, int] = {TsType.IPV4_ADDR_RANGE: 4, TsType.IPV6_ADDR_RANGE: 16}
 
 
 def parse_selector(part: bytes) -> TrafficSelector | UnknownSelector:
@@ -178,5 +180,5 @@ def parse_selector(part: bytes) -> TrafficSelector | UnknownSelector:
     ports = number_at(part, 4, 2), number_at(part, 6, 2)
     start, end = ip_address(part[8:8 + size]), ip_address(part[8 + size:])
     need(ports[0] <= ports[1] or ports == OPAQUE_PORTS, f"traffic selector with ports {ports[0]} to {ports[1]}")
-    need(start <= end, f"traffic selector with addresses {start} to {end}")
+    need(int(start) <= int(end), f"traffic selector with addresses {start} to {end}")
     return TrafficSelector(start, end, part[1], ports)
