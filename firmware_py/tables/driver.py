@@ -392,6 +392,6 @@ def _event(words: list[int]) -> Event:
     fields = _REGISTERS["event.what"].unpack(words[0])
     values = {name: words[(_REGISTERS[f"event.{name}"].address - _REGISTERS["event.what"].address) // 4]
               for name in ("spi", "sequence", "source", "destination", "time")}
-    return Event(Reason(fields["reason"]), bool(fields["dropped"]), Port(fields["ingress"]), fields["dfe"],
+    return Event(fields["reason"], bool(fields["dropped"]), Port(fields["ingress"]), fields["dfe"],
                  fields["sa"], values["spi"], values["sequence"], IPv4Address(values["source"]),
                  IPv4Address(values["destination"]), values["time"])

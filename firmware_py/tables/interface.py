@@ -206,9 +206,12 @@ class Attention:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that the gateway tells: a packet dropped for an auditable reason, or a soft lifetime over."""
+    """Something that the gateway tells: a packet dropped for an auditable reason, or a soft lifetime over.
 
-    reason: Reason
+    ``reason`` is a :class:`Reason`, or a number where newer gateware has one more.
+    """
+
+    reason: int
     dropped: bool
     ingress: Port
     dfe: int

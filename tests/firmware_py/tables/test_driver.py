@@ -6,6 +6,7 @@ import pytest
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, SaState, Selectors
+from spigate.firmware_py.tables import driver as driver_module
 from spigate.firmware_py.tables.bus import BusError, MemoryBus
 from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, MAGIC, MAJOR, MAP, WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, Source
@@ -583,3 +584,11 @@ def test_drives_the_registers_of_the_gateware():
         assert await driver.attention() == [Attention(0, 200, False), Attention(0, 201, True)]
 
     simulate(control, check, background=[collect, answer], clocks=60_000)
+
+
+def test_an_event_for_a_reason_of_newer_gateware_is_told_by_its_number():
+    """A driver for an older minor version still works (register ``version``)."""
+    words = [0] * (REGISTERS["event.what"].stride // 4)
+    words[0] = REGISTERS["event.what"].pack({"reason": 63, "dropped": 1, "ingress": Port.NETWORK, "dfe": 1, "sa": 9})
+    event = driver_module._event(words)
+    assert (event.reason, event.dropped, event.dfe, event.sa) == (63, True, 1, 9)
