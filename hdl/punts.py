@@ -68,7 +68,7 @@ class PuntQueues(wiring.Component):
         with m.Switch(entry.o.payload.data[8:16]):
             for each in PuntClass:
                 of_class = [reason for reason, its_class in reasons.CLASSES.items() if its_class == each]
-                with m.Case(*of_class) if of_class else m.Default():
+                with m.Default() if each == PuntClass.REST else m.Case(*of_class):
                     m.d.comb += kind.eq(each)
 
         # A token is taken a clock after the decision, before the next one: with its header a packet has two beats or more.

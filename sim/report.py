@@ -6,10 +6,7 @@ from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.tables.interface import Counters
 from spigate.firmware_py.tables.punt import InjectMode
 from spigate.hdl.contract.enums import Reason
-
-LAST_DROP = Reason.UNKNOWN_SPI - 1
-DROPS = [reason for reason in Reason if Reason.NONE < reason <= LAST_DROP]
-"""Reasons for which a frame is dropped; the others are reasons for punts, and what is only told."""
+from spigate.hdl.contract.reasons import DROPS
 
 
 def report(control: ControlElement, counters: Counters, *, into: dict[str, int], out: dict[str, int], punted: int,

@@ -11,11 +11,12 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader, unpack_punt
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.reasons import DROPS
 from spigate.hdl.dfe.fill import QUEUE_BYTES, QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
 from spigate.hdl.net.packet import ALIGN
 from spigate.sim.board import Arrival, Board
-from spigate.sim.report import DROPS, LAST_DROP, report
+from spigate.sim.report import report
 
 LOOK = 256
 """Clocks without an arrival after which the drop counters are read."""
@@ -138,7 +139,7 @@ class Session:
 
     async def _read_drops(self) -> None:
         register = rdl.registers()["drops"]
-        counts = await self._board.bus.read(register.address, LAST_DROP + 1)
+        counts = await self._board.bus.read(register.address, max(DROPS) + 1)
         self.dropped = Counter({reason: counts[reason] for reason in DROPS if counts[reason]})
 
     async def report(self) -> dict:

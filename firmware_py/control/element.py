@@ -5,7 +5,7 @@ entries that the packet and its like need, and sends the packet down again (inje
 of a stream is late, not lost. What the gateware cannot do at all is done here, in software.
 """
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 from time import monotonic
@@ -27,7 +27,12 @@ from spigate.firmware_py.tables.bus import PacketPort
 from spigate.firmware_py.tables.interface import CfeSettings, Event, Rule, Source, Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.reasons import PUNTS
 
+Handler = Callable[[PuntHeader, bytes, Ethernet, bytes, Ip], Awaitable[None]]
+"""Does what a punt asks for: its header, its frame, and what that is."""
+ENDS_HERE = frozenset({Reason.NOT_IP})
+"""Punts that nothing is done for, but that the host gets them."""
 REPEATS = 4
 """How often a clear frame may come up and go down again, the tables being as they are, before it is done in software; copies in flight
 count as one."""
@@ -112,6 +117,13 @@ class ControlElement:
         self.refusals = self._programming.refusals
         self._written, self._limits_misses = 0, True
         self._returns: Counter[tuple[Port, int, bytes]] = Counter()
+        self.handlers: dict[Reason, Handler] = {
+            Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
+            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
+            Reason.NEIGHBOUR: self._beyond, Reason.AH: self._beyond, Reason.NATT: self._beyond,
+            Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond, Reason.TTL_EXPIRED: self._expired,
+            Reason.TOO_BIG: self._too_big,
+        }
         self._spd: Spd | None = None
         self._compiled = False
         for sa in sas:
@@ -147,14 +159,7 @@ class ControlElement:
     async def handle(self, header: PuntHeader, frame: bytes) -> None:
         """Handles one punt: afterwards its frame is injected, dropped or consumed."""
         self.punted[header.reason] += 1
-        handlers = {
-            Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
-            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
-            Reason.NEIGHBOUR: self._beyond,
-            Reason.AH: self._beyond, Reason.NATT: self._beyond, Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond,
-            Reason.TTL_EXPIRED: self._expired, Reason.TOO_BIG: self._too_big,
-        }
-        handler = handlers.get(header.reason)
+        handler = self.handlers.get(header.reason)
         if handler is None:
             self._end(Consumed(header.reason.name.lower()), header, frame)
             return
@@ -164,7 +169,7 @@ class ControlElement:
         except Consumed as cause:
             self._end(cause, cause.header or header, cause.frame or frame)
         except Refused as refusal:
-            if refusal.reason >= Reason.UNKNOWN_SPI:
+            if refusal.reason in PUNTS:
                 self.consumed[refusal.reason.name.lower()] += 1
             else:
                 self.dropped[refusal.reason] += 1

@@ -31,9 +31,10 @@ from spigate.firmware_py.ipsec.packet import (
 )
 from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Identity, Sa
 from spigate.firmware_py.ipsec.tunnel import HEADER_BYTES, keeps_whole
-from spigate.firmware_py.tables.interface import AUDITABLE, Event, Route
+from spigate.firmware_py.tables.interface import Event, Route
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.reasons import AUDITABLE
 
 ERRORS_PER_S, ERROR_BURST = 100, 20
 """ICMP errors that are made at most (RFC 1812 4.3.2.8)."""

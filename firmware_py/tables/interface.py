@@ -29,9 +29,6 @@ def punt_rates(value: object) -> tuple[int, ...]:
 
 MISS_SECONDS = 0.01
 
-AUDITABLE = frozenset({Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA,
-                       Reason.SEQUENCE_OVERFLOW, Reason.LIFETIME, Reason.RESERVED_SPI, Reason.GUARD})
-"""Reasons of drops that are told: those that RFC 4301 to 4303 want told, and what the guard at the network port stops."""
 ANY_VLAN = "any"
 """A port that takes frames of all VLANs, and untagged ones."""
 

@@ -33,7 +33,6 @@ from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.interface import (
     ANY_VLAN,
-    AUDITABLE,
     GATEWARE,
     Attention,
     CamEntry,
@@ -48,6 +47,7 @@ from spigate.firmware_py.tables.interface import (
 )
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.reasons import AUDITABLE, PUNTS
 
 Entry = TypeVar("Entry")
 
@@ -61,7 +61,6 @@ MAX_DEPTH = 3
 """Recirculations that headers can count."""
 FIRST_SPI = 256
 """Lower ones are reserved (RFC 4303 2.1)."""
-FIRST_PUNT, LAST_PUNT = Reason.UNKNOWN_SPI, Reason.NEIGHBOUR
 
 
 @dataclass(frozen=True)
@@ -375,7 +374,7 @@ class SoftGateway:
         return Sent(port, frame)
 
     def _refuse(self, reason: Reason, arrival: _Arrival, dfe: int, sa: int, rule: int | None) -> Outcome:
-        if FIRST_PUNT <= reason <= LAST_PUNT:
+        if reason in PUNTS:
             if dfe == FROM_CFE:
                 self._cfe["punts"] += 1
             else:

@@ -16,9 +16,12 @@ def source() -> str:
     parts = [HEAD]
     for name, members in rdl.encodings().items():
         parts += ["", "", f"class {rdl.class_name(name)}(IntEnum):", f'    """``{name}``"""', ""]
-        for member, value, description in members:
-            parts.append(f"    {member} = {value}")
-            parts += textwrap.wrap(f'"""{description}"""', WIDTH, initial_indent="    ", subsequent_indent="    ") if description else []
+        for member in members:
+            parts.append(f"    {member.name} = {member.value}")
+            if member.description:
+                parts += textwrap.wrap(f'"""{member.description}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
+    parts += ["", "", "TRAITS = {", *(f"    Reason.{member.name}: {member.traits!r}," for member in rdl.encodings()["reason_e"]), "}",
+              '"""What ``entries.rdl`` says in the names of reasons."""']
     return "\n".join(parts) + "\n"
 
 

@@ -239,7 +239,17 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.removesuffix("_e").split("_"))
 
 
-def encodings() -> dict[str, list[tuple[str, int, str]]]:
-    """The enumerations of ``entries.rdl`` by name: each member's name in upper case, its value, its description."""
-    return {name: [(member.name.upper(), member.value, member.rdl_desc or "") for member in encoding]
+@dataclass(frozen=True)
+class Member:
+    """One member of an enumeration; ``name`` in upper case, ``traits`` the words of its RDL name."""
+
+    name: str
+    value: int
+    description: str
+    traits: tuple[str, ...]
+
+
+def encodings() -> dict[str, list[Member]]:
+    """The enumerations of ``entries.rdl`` by name."""
+    return {name: [Member(each.name.upper(), each.value, each.rdl_desc or "", tuple((each.rdl_name or "").split())) for each in encoding]
             for name, encoding in _encodings().items()}

@@ -1,23 +1,27 @@
-"""Classes of what goes to the control element, for gateware and host: who may not fill whose place.
+"""What reasons are, for gateware and host: what becomes of a packet, what is audited, and who may not fill whose place.
 
-Nothing here needs Amaranth.
+All of it stands in ``entries.rdl``, at ``reason_e``, and comes from there by way of :data:`~spigate.hdl.contract.enums.TRAITS`.
 """
-from spigate.hdl.contract.enums import PuntClass, Reason
+from spigate.hdl.contract.enums import TRAITS, PuntClass, Reason
 
-CLASSES: dict[int, PuntClass] = {
-    Reason.IKE: PuntClass.IKE,
-    **dict.fromkeys((Reason.NOT_IP, Reason.NEIGHBOUR), PuntClass.LINK),
-    **dict.fromkeys((Reason.SA_ABSENT, Reason.DFE_DOWN, Reason.TTL_EXPIRED, Reason.TOO_BIG, Reason.NATT, Reason.AH), PuntClass.EXCEPTION),
-    Reason.UNKNOWN_SPI: PuntClass.SPI,
-}
-"""The class of each reason of a punt; of all others it is REST."""
-REFUSED = {
-    PuntClass.IKE: Reason.IKE_RATE, PuntClass.LINK: Reason.LINK_RATE, PuntClass.EXCEPTION: Reason.EXCEPTION_RATE,
-    PuntClass.SPI: Reason.SPI_RATE, PuntClass.REST: Reason.PUNT_RATE,
-}
+
+def _with(*words: str) -> tuple[Reason, ...]:
+    """The reasons that have all of ``words``, in the order of their numbers."""
+    return tuple(reason for reason, traits in TRAITS.items() if set(words) <= set(traits))
+
+
+DROPS, PUNTS, TOLD = _with("drop"), _with("punt"), _with("told")
+"""Reasons for which a packet is dropped, those for which it goes to the control element, and those that are only told."""
+AUDITABLE = _with("audited")
+"""Drops that are events (RFC 4301 to 4303), besides :data:`TOLD`."""
+JUNK, ENDING = _with("junk"), _with("ending")
+"""What anybody can cause as often as it likes, and what each packet of an SA causes that is at its end."""
+CLASSES: dict[int, PuntClass] = {reason: PuntClass[TRAITS[reason][1].upper()] for reason in PUNTS}
+"""The class of each reason of a punt."""
+REFUSED = {PuntClass[TRAITS[reason][2].upper()]: reason for reason in _with("refused")}
 """Why a punt of each class is dropped where its rate or its room is used up."""
 
 
 def class_of(reason: int) -> PuntClass:
-    """The class of a punt with that reason."""
+    """The class of a punt with that reason; REST for one of newer gateware."""
     return CLASSES.get(reason, PuntClass.REST)

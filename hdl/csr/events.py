@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.reasons import DROPS, ENDING, JUNK
 from spigate.hdl.csr import layout
 from spigate.hdl.csr.axil import RegisterBus
 from spigate.hdl.net.descriptor import Report
@@ -19,12 +19,8 @@ VIEW = rdl.registers()["event.what"].count
 EVENT_WORDS = rdl.registers()["event.what"].stride // 4
 DEPTH = 64
 """Events that the queue holds."""
-COUNTED = 32
+COUNTED = 1 << max(DROPS).bit_length()
 """Reasons of drops are below; those from there on are of punts, and of what is only told."""
-JUNK = (Reason.MALFORMED, Reason.POLICY, Reason.ICV, Reason.PADDING, Reason.REPLAY, Reason.NO_SA, Reason.RESERVED_SPI)
-"""What anybody can cause as often as it likes."""
-ENDED = (Reason.LIFETIME, Reason.SEQUENCE_OVERFLOW)
-"""What each packet of an SA causes that is at its end."""
 
 
 def one_of(reason: Value, reasons) -> Value:
@@ -74,8 +70,9 @@ class DropCounters(wiring.Component):
 class EventQueue(wiring.Component):
     """The last :data:`DEPTH` events, until the control element has done with them.
 
-    Of what strangers can cause (:data:`JUNK`) it takes none when it is half full, of what ends an SA none when it is three quarters
-    full: so there is always room for what is told once, such as a soft lifetime or a DFE that stalls.
+    Of what strangers can cause (:data:`~spigate.hdl.contract.reasons.JUNK`) it takes none when it is half full, of what
+    ends an SA (:data:`~spigate.hdl.contract.reasons.ENDING`) none when it is three quarters full: so there is always
+    room for what is told once, such as a soft lifetime or a DFE that stalls.
 
     Members
     -------
@@ -124,7 +121,7 @@ class EventQueue(wiring.Component):
         words = [what, report.spi, report.sequence, report.source, report.destination, self.time]
         word = Signal(range(EVENT_WORDS))
         full = Signal()
-        for reasons, limit in ((JUNK, DEPTH // 2), (ENDED, DEPTH * 3 // 4)):
+        for reasons, limit in ((JUNK, DEPTH // 2), (ENDING, DEPTH * 3 // 4)):
             with m.If(one_of(report.reason, reasons) & (self.pending >= limit)):
                 m.d.comb += full.eq(1)
         with m.If(self.pending == DEPTH):

@@ -7,7 +7,7 @@ from spigate.hdl.contract import enums, generate, rdl
 def test_enumerations_are_those_of_the_rdl():
     assert Path(enums.__file__).read_text() == generate.source(), "run make registers"
     for name, members in rdl.encodings().items():
-        assert [(each.name, each.value) for each in rdl.enum(name)] == [(member, value) for member, value, _ in members], name
+        assert [(each.name, each.value) for each in rdl.enum(name)] == [(member.name, member.value) for member in members], name
 
 
 def test_a_field_has_the_class_of_its_enumeration():

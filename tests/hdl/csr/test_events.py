@@ -4,10 +4,11 @@ from collections import Counter
 import pytest
 
 from spigate.hdl.contract.enums import Reason
-from spigate.hdl.csr.events import COUNTED, DEPTH, ENDED, JUNK, Events
+from spigate.hdl.contract.reasons import ENDING, JUNK
+from spigate.hdl.csr.events import COUNTED, DEPTH, Events
 from tests.hdl.streams import put, simulate
 
-MASK = sum(1 << reason for reason in (*JUNK, *ENDED, Reason.SOFT_LIFETIME, Reason.DFE_STALLED))
+MASK = sum(1 << reason for reason in (*JUNK, *ENDING, Reason.SOFT_LIFETIME, Reason.DFE_STALLED))
 
 
 def report(reason, dropped=1):
@@ -55,7 +56,7 @@ async def kinds(ctx, events):
     return found
 
 
-@pytest.mark.parametrize("reason", [*JUNK, *ENDED])
+@pytest.mark.parametrize("reason", [*JUNK, *ENDING])
 def test_what_comes_often_pushes_out_nothing_that_is_told_once(reason):
     """Three times as many as the queue holds, then a stalled DFE and a soft lifetime: both are there."""
     async def script(ctx, events):
