@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from spigate.firmware_py import cli
 
 TOP = Path(__file__).parents[2]
-SOURCES = ("hdl", "sim", "firmware_py", "boards", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("spigate", "hdl", "sim", "firmware_py", "boards", "pyproject.toml", "README.md", "LICENSE")
 
 
 def closure(*names: str) -> dict[str, object]:
@@ -38,7 +38,7 @@ def installed(tmp_path_factory) -> Path:
     source, made, environment = (tmp_path_factory.mktemp(each) for each in ("source", "wheel", "environment"))
     for name in SOURCES:
         if (TOP / name).is_dir():
-            shutil.copytree(TOP / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(TOP / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(TOP / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
