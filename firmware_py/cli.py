@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from spigate import __version__
 from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError
 
 COMMANDS = {
@@ -45,6 +46,7 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
     module is imported.
     """
     top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
+    top.add_argument("--version", action="version", version=f"spigate {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND [ARGS]", required=True)
     for name, (module, _, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -67,6 +69,8 @@ def _loaded(name: str) -> Subcommand:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv:
+        argv = ["--help"]
     chosen = next((word for word in argv if not word.startswith("-")), None)
     code = 0
     try:

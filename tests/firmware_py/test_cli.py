@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 
 import pytest
 
@@ -30,7 +31,17 @@ def test_help_imports_no_command():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("words", [(), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "7")])
+def test_without_a_command_there_is_help():
+    alone, asked = call(), call("--help")
+    assert (alone.returncode, alone.stdout, alone.stderr) == (0, asked.stdout, "")
+
+
+def test_the_version_is_that_of_the_installed_package():
+    shown = call("--version")
+    assert (shown.returncode, shown.stdout) == (0, f"spigate {version('spigate')}\n")
+
+
+@pytest.mark.parametrize("words", [("--frob",), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "7")])
 def test_a_wrong_call_ends_with_2_and_says_why(words):
     shown = call(*words)
     assert shown.returncode == 2 and "error:" in shown.stderr and "Traceback" not in shown.stderr
