@@ -143,6 +143,8 @@ class Board:
             self._network("link", "set", "peer", "master", BRIDGE, "up")
             yield made
         finally:
+            # A namespace's devices go some time after it: the switch has this end until then.
+            subprocess.run(["ip", "-n", self.network, "link", "del", "peer"], check=False, capture_output=True)
             ip("netns", "del", made.theirs)
 
     @contextmanager

@@ -64,4 +64,6 @@ class Nat:
     def close(self) -> None:
         with suppress(subprocess.CalledProcessError):
             self._shell("nft delete table ip nat; sysctl -qw net.ipv4.ip_forward=0; conntrack -F")
-        subprocess.run(["ip", "netns", "del", self.ours], check=False, capture_output=True)
+        # A namespace's devices go some time after it, and their other ends with them: this end's name is wanted again at once.
+        for words in (("-n", self._far.ours, "link", "del", "near"), ("netns", "del", self.ours)):
+            subprocess.run(["ip", *words], check=False, capture_output=True)
