@@ -1,6 +1,6 @@
 """The enumerations of ``entries.rdl``, for gateware and host.
 
-Made by ``python -m spigate.hdl.contract.generate``: change them there.
+Made of it by ``make registers``: change them there.
 """
 from enum import IntEnum
 

@@ -5,7 +5,7 @@ from spigate.hdl.contract import rdl
 
 HEAD = '''"""The enumerations of ``entries.rdl``, for gateware and host.
 
-Made by ``python -m spigate.hdl.contract.generate``: change them there.
+Made of it by ``make registers``: change them there.
 """
 from enum import IntEnum'''
 WIDTH = 100

@@ -1,6 +1,5 @@
 """docs/integration.md beside the core: its instance has every port, its headers are the gateware's."""
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from spigate.hdl.export import Core
 from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.descriptor import InjectHeader, PuntHeader
 from spigate.hdl.net.packet import ALIGN, BEAT_BYTES, MAX_FRAME
+from spigate.sim.build import need
 
 PAGE = (Path(__file__).parents[2] / "docs/integration.md").read_text()
 INSTANCE = re.search(r"```verilog\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -31,14 +31,13 @@ def test_the_instance_connects_every_port_once():
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_the_instance_elaborates(beat_bytes, tmp_path):
     """With wires of the widths that the core has."""
-    if shutil.which("iverilog") is None:
-        pytest.skip("iverilog is not installed: apt install iverilog")
+    iverilog = need("iverilog", "iverilog", "This test")
     found = ports(beat_bytes)
     nets = dict(re.findall(r"\.(\w+)\((\w+)\)", INSTANCE))
     stub = "module spigate(" + ", ".join(f"{way} [{width - 1}:0] {name}" for name, (way, width) in found.items()) + "); endmodule\n"
     wires = "".join(f"wire [{found[port][1] - 1}:0] {net};\n" for port, net in nets.items())
     (tmp_path / "top.v").write_text(f"{stub}module top;\n{wires}{INSTANCE}endmodule\n")
-    done = subprocess.run(["iverilog", "-Wall", "-Wno-timescale", "-s", "top", "-o", tmp_path / "top", tmp_path / "top.v"], capture_output=True, text=True)
+    done = subprocess.run([iverilog, "-Wall", "-Wno-timescale", "-s", "top", "-o", tmp_path / "top", tmp_path / "top.v"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
