@@ -92,8 +92,11 @@ class Gateway(wiring.Component):
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
         # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
-        # After a reset nothing comes in before all tables are empty.
-        for port, inner in ((self.network_i, cfe.network), (self.server_i, cfe.server), (self.inject, cfe.inject)):
+        # After a reset nothing comes in before all tables are empty. The control element's port is where the host link is,
+        # which may be far from the classifier.
+        injected = packets(self.beat_bytes).create()
+        across(m, "injected", injected, cfe.inject)
+        for port, inner in ((self.network_i, cfe.network), (self.server_i, cfe.server), (self.inject, injected)):
             m.d.comb += [
                 inner.payload.eq(port.payload), inner.valid.eq(port.valid & ~control.closed),
                 port.ready.eq(inner.ready & ~control.closed),
