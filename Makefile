@@ -32,7 +32,7 @@ help:
 	@echo "                packets, IKE messages, and IKE messages of peers and of"
 	@echo "                strangers to endpoints at work (FUZZ=n: n of each); a"
 	@echo "                tenth of them beside Linux, where user-mode-linux is"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, its formatter, and mypy"
 	@echo "make clean      remove $(VENV) and build/"
 
 setup: $(INSTALLED)
@@ -86,6 +86,7 @@ fuzz: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 
 clean:

@@ -3,6 +3,7 @@
 Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no
 pins. Paths between registers are timed; those that begin or end at a port are not.
 """
+
 import argparse
 import json
 import os
@@ -28,23 +29,34 @@ from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.memory import ECP5
 from spigate.sim.build import cached, digest
 
-PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756", "um5g-25k": "CABGA381", "um5g-45k": "CABGA554",
-            "um5g-85k": "CABGA756"}
+PACKAGES = {
+    "25k": "CABGA381",
+    "45k": "CABGA554",
+    "85k": "CABGA756",
+    "um5g-25k": "CABGA381",
+    "um5g-45k": "CABGA554",
+    "um5g-85k": "CABGA756",
+}
 """Devices as nextpnr calls them, and a package of each."""
 WHOLE = "in all"
 CLOCK = "clk"
 AT_ONCE = 2
 """Runs at the same time: one of a whole device takes more than a gigabyte."""
-# Without carry chains for comparisons with constants, which are mostly of a few bits. Without multiplexers behind LUTs: they
-# save none here, and tie cells together that are better placed apart.
+# Without carry chains for comparisons with constants, which are mostly of a few bits. Without multiplexers
+# behind LUTs: they save none here, and tie cells together that are better placed apart.
 SYNTHESIS = "read_verilog top.v; synth_ecp5 -cmp2softlogic -nowidelut -top top -json top.json"
-PLACE_AND_ROUTE = ("--out-of-context", "--timing-allow-fail",
-                   # A DFE's wires are 143,000 long after the static placer, and 199,000 after the other one.
-                   "--placer", "static",
-                   # On one placement of the engine router2 ended at 94 MHz, router1 at 134.
-                   "--router", "router1",
-                   # report.json then has the delay of every path's end, for who wants to know what comes next.
-                   "--detailed-timing-report")
+PLACE_AND_ROUTE = (
+    "--out-of-context",
+    "--timing-allow-fail",
+    # A DFE's wires are 143,000 long after the static placer, and 199,000 after the other one.
+    "--placer",
+    "static",
+    # On one placement of the engine router2 ended at 94 MHz, router1 at 134.
+    "--router",
+    "router1",
+    # report.json then has the delay of every path's end, for who wants to know what comes next.
+    "--detailed-timing-report",
+)
 PROGRESS = {
     r" hpwl: (\d+)": "placement, wires of length {}",
     r"at iteration #(\d+): temp = .* wirelen = (\d+)": "better placement, step {}, wires of length {}",
@@ -82,14 +94,26 @@ def blocks(gateway) -> dict[str, Callable]:
     """What makes each block of ``gateway``, by name."""
     g = gateway
     return {
-        "CFE": lambda: Cfe(beat_bytes=g.beat_bytes, dfes=g.dfes, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes),
+        "CFE": lambda: Cfe(
+            beat_bytes=g.beat_bytes, dfes=g.dfes, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes
+        ),
         "CAM (in the CFE)": lambda: Cam(entries=g.cam_entries),
-        "DFE": lambda: Dfe(beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources, dfes=g.dfes),
+        "DFE": lambda: Dfe(
+            beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources, dfes=g.dfes
+        ),
         "engine (in the DFE)": CompactEngine,
         "forwarding": lambda: Forwarding(beat_bytes=g.beat_bytes, sources=g.dfes + 1),
         "control plane": lambda: ControlPlane(
-            dfes=g.dfes, reporters=g.dfes + 2, beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries,
-            sources=g.sources, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes),
+            dfes=g.dfes,
+            reporters=g.dfes + 2,
+            beat_bytes=g.beat_bytes,
+            lanes=g.lanes,
+            sa_entries=g.sa_entries,
+            sources=g.sources,
+            cam_entries=g.cam_entries,
+            rules=g.rules,
+            routes=g.routes,
+        ),
     }
 
 
@@ -108,7 +132,9 @@ def netlist(text: str) -> Path:
     return folder / "top.json"
 
 
-def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[str], None] = lambda text: None) -> Result:
+def route(
+    block: str, netlist: Path, target: Target, seed: int, tell: Callable[[str], None] = lambda text: None
+) -> Result:
     """Places and routes a netlist; what was done before is found again. ``tell`` hears how far it is.
 
     Raises
@@ -116,8 +142,18 @@ def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[
     ToolFailed
         It does not fit, or the constraint was not applied to the one clock there is.
     """
-    arguments = [f"--{target.device}", "--package", PACKAGES[target.device], "--speed", str(target.speed), *PLACE_AND_ROUTE,
-                 "--freq", f"{target.mhz:g}", "--seed", str(seed)]
+    arguments = [
+        f"--{target.device}",
+        "--package",
+        PACKAGES[target.device],
+        "--speed",
+        str(target.speed),
+        *PLACE_AND_ROUTE,
+        "--freq",
+        f"{target.mhz:g}",
+        "--seed",
+        str(seed),
+    ]
 
     def hear(line: str) -> None:
         for pattern, text in PROGRESS.items():
@@ -128,8 +164,16 @@ def route(block: str, netlist: Path, target: Target, seed: int, tell: Callable[[
         if scratch:
             began = time.monotonic()
             # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
-            call("nextpnr-ecp5", *arguments, "--json", os.path.relpath(netlist, scratch), "--report", "report.json",
-                 folder=scratch, hear=hear)
+            call(
+                "nextpnr-ecp5",
+                *arguments,
+                "--json",
+                os.path.relpath(netlist, scratch),
+                "--report",
+                "report.json",
+                folder=scratch,
+                hear=hear,
+            )
             (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 
@@ -140,19 +184,32 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
     clocks = {name: (clock["achieved"], clock["constraint"]) for name, clock in report["fmax"].items()}
     if len(clocks) != 1 or CLOCK not in next(iter(clocks)):
         raise ToolFailed(f"{block}: one clock {CLOCK!r} expected, nextpnr timed {sorted(clocks)}")
-    (achieved, constraint), = clocks.values()
+    ((achieved, constraint),) = clocks.values()
     if abs(constraint - target.mhz) > 0.1:
         raise ToolFailed(f"{block}: the clock was constrained to {constraint:g} MHz, not {target.mhz:g}")
     used = {name: cells["used"] for name, cells in report["utilization"].items()}
-    return Result(block, seed, used["TRELLIS_COMB"], used["TRELLIS_FF"], used["DP16KD"], used.get("MULT18X18D", 0),
-                  round(achieved, 1), round(seconds, 1))
+    return Result(
+        block,
+        seed,
+        used["TRELLIS_COMB"],
+        used["TRELLIS_FF"],
+        used["DP16KD"],
+        used.get("MULT18X18D", 0),
+        round(achieved, 1),
+        round(seconds, 1),
+    )
 
 
-def measure(parts: dict[str, Callable], target: Target, seeds: dict[str, Iterable[int]],
-            tell: Callable[[str, str], None] = lambda job, text: None) -> list[Result]:
-    """Synthesises each of ``parts`` and routes it with each of its ``seeds``; results in this order. The parts that
-    take longest should come first. ``tell`` hears of each job, and what is under way in it.
+def measure(
+    parts: dict[str, Callable],
+    target: Target,
+    seeds: dict[str, Iterable[int]],
+    tell: Callable[[str, str], None] = lambda job, text: None,
+) -> list[Result]:
+    """Synthesises each of ``parts`` and routes it with each of its ``seeds``; results in this order. The
+    parts that take longest should come first. ``tell`` hears of each job, and what is under way in it.
     """
+
     def work(name, waited_for, seed):
         job = f"{name}, seed {seed}"
         result = route(name, waited_for.result(), target, seed, lambda text: tell(job, text))
@@ -186,8 +243,16 @@ def worst(results: Iterable[Result]) -> list[Result]:
     return list(found.values())
 
 
-COLUMNS = {"block": "block", "luts": "LUTs", "ffs": "FFs", "ebr": "EBR", "dsp": "DSP", "mhz": "MHz", "seed": "worst seed",
-           "seconds": "place and route, s"}
+COLUMNS = {
+    "block": "block",
+    "luts": "LUTs",
+    "ffs": "FFs",
+    "ebr": "EBR",
+    "dsp": "DSP",
+    "mhz": "MHz",
+    "seed": "worst seed",
+    "seconds": "place and route, s",
+}
 
 
 def rows(results: Iterable[Result]) -> list[list[str]]:
@@ -202,17 +267,32 @@ def markdown(results: Iterable[Result]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, per block and in all."
+    parser.description = (
+        "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, "
+        "per block and in all."
+    )
     add_gateway_arguments(parser)
-    # Two DFEs with compact engines pass 25 bits a clock, so 8 bytes are plenty. At 16 the core takes 85 % of the block RAMs, which
-    # then lie far from what uses them.
+    # Two DFEs with compact engines pass 25 bits a clock, so 8 bytes are plenty. At 16 the core takes 85 %
+    # of the block RAMs, which then lie far from what uses them.
     parser.set_defaults(beat_bytes=8)
-    parser.add_argument("--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)")
+    parser.add_argument(
+        "--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)"
+    )
     parser.add_argument("--device", choices=PACKAGES, default=Target.device, help=f"default {Target.device}")
-    parser.add_argument("--speed", type=int, choices=(6, 7, 8), default=Target.speed, help=f"speed grade (default {Target.speed})")
-    parser.add_argument("--mhz", type=float, default=Target.mhz, help=f"constraint on the clock (default {Target.mhz:g})")
+    parser.add_argument(
+        "--speed",
+        type=int,
+        choices=(6, 7, 8),
+        default=Target.speed,
+        help=f"speed grade (default {Target.speed})",
+    )
+    parser.add_argument(
+        "--mhz", type=float, default=Target.mhz, help=f"constraint on the clock (default {Target.mhz:g})"
+    )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--blocks", action="store_true", help="only the blocks, each alone, with the first seed")
+    which.add_argument(
+        "--blocks", action="store_true", help="only the blocks, each alone, with the first seed"
+    )
     which.add_argument("--whole", action="store_true", help="only the whole core, with every seed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
@@ -232,6 +312,7 @@ def run(args: argparse.Namespace) -> int:
         seeds |= dict.fromkeys(blocks(gateway), args.seeds[:1])
     under_way = {}
     with console.status("conversion to Verilog") as status:
+
         def tell(job, text):
             under_way.pop(job, None)
             if text.endswith("MHz") or text == "synthesised":
@@ -239,17 +320,24 @@ def run(args: argparse.Namespace) -> int:
             else:
                 under_way[job] = text
             status.update("; ".join(f"{job}: {text}" for job, text in under_way.items()))
+
         results = measure(parts, target, seeds, tell)
     # The whole comes first because it takes longest, but it is the last row of the table.
     results.sort(key=lambda result: result.block == WHOLE)
-    table = Table(title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on {target.device} speed {target.speed}")
+    table = Table(
+        title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on "
+        f"{target.device} speed {target.speed}"
+    )
     for name, title in COLUMNS.items():
         table.add_column(title, justify="left" if name == "block" else "right")
     for row in rows(results):
         table.add_row(*row)
     console.print(table)
     if args.json:
-        args.json.write_text(json.dumps({"target": asdict(target), "runs": [asdict(result) for result in results]}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps({"target": asdict(target), "runs": [asdict(result) for result in results]}, indent=1)
+            + "\n"
+        )
     if args.markdown:
         args.markdown.write_text(markdown(results))
     slow = [result for result in worst(results) if result.mhz < target.mhz]

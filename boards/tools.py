@@ -1,4 +1,5 @@
 """Yosys and nextpnr, as their PyPI packages bring them."""
+
 import subprocess
 import sys
 from collections import deque
@@ -24,8 +25,8 @@ def versions() -> tuple[str, ...]:
 
 
 def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] = lambda line: None) -> None:
-    """Runs ``tool``, one of :data:`TOOLS`, in ``folder`` and in a process of its own. ``hear`` is given each line that
-    it prints.
+    """Runs ``tool``, one of :data:`TOOLS`, in ``folder`` and in a process of its own. ``hear`` is given
+    each line that it prints.
 
     Raises
     ------
@@ -37,8 +38,17 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
     package, function = _package(tool), TOOLS[tool][1]
     end = deque(maxlen=LOG_LINES)
     with subprocess.Popen(
-            [sys.executable, "-c", f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))", *arguments],
-            cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        [
+            sys.executable,
+            "-c",
+            f"import sys, {package}; sys.exit({package}.{function}(sys.argv[1:]))",
+            *arguments,
+        ],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as running:
         for line in running.stdout:
             end.append(line.rstrip())
             hear(line)

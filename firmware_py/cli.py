@@ -1,9 +1,10 @@
 """The command ``spigate``: one subcommand a module, imported only when it is called.
 
-A subcommand's module, or object in a module, has ``add_arguments(parser)`` and ``run(args) -> int``. The command ends with 0 when all
-is well, 1 when something was found to be wrong (a run that was not sound, a figure that was missed), 2 when it
-was called wrongly or lacks something.
+A subcommand's module, or object in a module, has ``add_arguments(parser)`` and ``run(args) -> int``. The
+command ends with 0 when all is well, 1 when something was found to be wrong (a run that was not sound, a
+figure that was missed), 2 when it was called wrongly or lacks something.
 """
+
 import argparse
 import importlib
 import os
@@ -17,19 +18,43 @@ from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, Un
 
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
-    "simulate": ("spigate.sim.live", "sim", "a simulated gateway, live between two TAP devices, for spigate ce"),
+    "simulate": (
+        "spigate.sim.live",
+        "sim",
+        "a simulated gateway, live between two TAP devices, for spigate ce",
+    ),
     "demo": ("spigate.sim.demo", "sim", "one CFE, three DFEs, three servers: a cold start on mixed traffic"),
-    "bench": ("spigate.sim.bench", "sim", "measure the gateway in clocks, against its requirements, or the software path"),
+    "bench": (
+        "spigate.sim.bench",
+        "sim",
+        "measure the gateway in clocks, against its requirements, or the software path",
+    ),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
-    "ce": ("spigate.firmware_py.daemon.start", "", "run the control element: IKE, and ESP and AH in hardware or on this host"),
+    "ce": (
+        "spigate.firmware_py.daemon.start",
+        "",
+        "run the control element: IKE, and ESP and AH in hardware or on this host",
+    ),
     "sas": ("spigate.firmware_py.daemon.commands:sas", "", "show a running gateway's SAs of ESP and AH"),
     "ike": ("spigate.firmware_py.daemon.commands:ike", "", "show a running gateway's IKE SAs"),
     "policies": ("spigate.firmware_py.daemon.commands:policies", "", "show a running gateway's policies"),
     "events": ("spigate.firmware_py.daemon.commands:events", "", "show what happened at a running gateway"),
-    "initiate": ("spigate.firmware_py.daemon.commands:initiate", "", "begin with a peer, or one of its children"),
-    "terminate": ("spigate.firmware_py.daemon.commands:terminate", "", "end all with a peer, or one of its children"),
-    "rekey": ("spigate.firmware_py.daemon.commands:rekey", "", "replace the IKE SA with a peer, or one of its children"),
+    "initiate": (
+        "spigate.firmware_py.daemon.commands:initiate",
+        "",
+        "begin with a peer, or one of its children",
+    ),
+    "terminate": (
+        "spigate.firmware_py.daemon.commands:terminate",
+        "",
+        "end all with a peer, or one of its children",
+    ),
+    "rekey": (
+        "spigate.firmware_py.daemon.commands:rekey",
+        "",
+        "replace the IKE SA with a peer, or one of its children",
+    ),
 }
 """Name: module (and object), extra of the package that brings what it needs, and one line of help."""
 
@@ -58,8 +83,8 @@ def parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def _loaded(name: str) -> Subcommand:
-    """The module, or the object in it behind a colon. Raises ModuleNotFoundError that names what the module itself lacks, which
-    ``pkgutil.resolve_name`` would hide."""
+    """The module, or the object in it behind a colon. Raises ModuleNotFoundError that names what the module
+    itself lacks, which ``pkgutil.resolve_name`` would hide."""
     module, _, attribute = name.partition(":")
     loaded = importlib.import_module(module)
     found: Subcommand = getattr(loaded, attribute) if attribute else loaded
@@ -76,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, unknown = parser(chosen).parse_known_args(argv)
         if unknown:
-            args.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the subcommand, not of all
+            args.refuse(
+                f"unrecognized arguments: {' '.join(unknown)}"
+            )  # with the usage of the subcommand, not of all
         run: Callable[[argparse.Namespace], int] = args.run
         code = run(args)
         if sys.stdout is not None:
@@ -87,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, UnsupportedError, ToolMissing) as error:
         return _fail(chosen, error, 2)
     except OSError as error:
-        return _fail(chosen, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 2)
+        return _fail(
+            chosen, f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error, 2
+        )
     except SpigateError as error:
         return _fail(chosen, error, 1)
     except ValueError as error:
@@ -96,13 +125,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name is None:
             return _fail(chosen, error, 2)
         package, extra = error.name.partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
-        return _fail(chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2)
+        return _fail(
+            chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2
+        )
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
 
 
 def _nobody_reads() -> bool:
-    """Whether whoever read standard output has seen enough, as ``head`` and ``grep -q`` have; then nothing more is written there."""
+    """Whether whoever read standard output has seen enough, as ``head`` and ``grep -q`` have; then nothing
+    more is written there.
+    """
     asked = select.poll()
     asked.register(sys.stdout.fileno(), 0)
     if not asked.poll(0):

@@ -1,4 +1,6 @@
-"""What the control element says when something it was given is wrong. All of them are :class:`SpigateError`."""
+"""What the control element says when something it was given is wrong. All of them are
+:class:`SpigateError`.
+"""
 
 
 class SpigateError(Exception):
@@ -11,7 +13,9 @@ class InputError(SpigateError, ValueError):
 
 
 class UnsupportedError(SpigateError):
-    """Sound, but beyond what this gateware, or this version of the software path, can do; the message names it."""
+    """Sound, but beyond what this gateware, or this version of the software path, can do; the message names
+    it.
+    """
 
 
 class TableFull(SpigateError):

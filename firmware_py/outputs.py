@@ -1,4 +1,5 @@
 """Whether what a command is to write can be written, asked before the minutes or hours that it works."""
+
 from pathlib import Path
 
 from spigate.firmware_py.errors import InputError
@@ -16,7 +17,9 @@ def folder(path: Path) -> Path:
 
 
 def file(path: Path | None) -> None:
-    """Makes the folder of a file, and looks whether the file can be written; it stays as it is. Raises InputError."""
+    """Makes the folder of a file, and looks whether the file can be written; it stays as it is. Raises
+    InputError.
+    """
     if path is None:
         return
     if path.is_dir():

@@ -1,8 +1,10 @@
 """What is shown to a person, or read by another program, at standard output.
 
-A value in a table is never cut in two: whoever looks for a word with ``grep`` finds it. Where nobody sees it (a pipe, a file) a row is
-one line, however long. On a terminal that is narrower than a row, the row goes on in further lines, and so does the head of the table.
+A value in a table is never cut in two: whoever looks for a word with ``grep`` finds it. Where nobody sees
+it (a pipe, a file) a row is one line, however long. On a terminal that is narrower than a row, the row goes
+on in further lines, and so does the head of the table.
 """
+
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,7 +52,9 @@ def table(rows: Sequence[Mapping[str, object]], width: int | None) -> list[str]:
     numbers = [any(type(row[name]) is int for row in rows) for name in rows[0]]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     parts = _parts(widths, width)
-    return [_line(row, widths, numbers, part, indented=at > 0) for row in cells for at, part in enumerate(parts)]
+    return [
+        _line(row, widths, numbers, part, indented=at > 0) for row in cells for at, part in enumerate(parts)
+    ]
 
 
 def _parts(widths: list[int], limit: int | None) -> list[range]:

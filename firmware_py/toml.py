@@ -1,4 +1,5 @@
 """TOML, read strictly: every mistake is answered with file, key and what was expected."""
+
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ def load(text: str, file: str) -> "Table":
 
 
 def read(path: Path) -> str:
-    """The text of the file ``path``. Raises ConfigError where there is none, or it cannot be read, or it is not UTF-8."""
+    """The text of the file ``path``. Raises ConfigError where there is none, or it cannot be read, or it is
+    not UTF-8.
+    """
     try:
         return Path(path).read_text()
     except FileNotFoundError:
@@ -57,8 +60,9 @@ class Table:
     def has(self, key: str) -> bool:
         return key in self._values
 
-    def take(self, key: str, expected: str, convert: Callable[[object], Value],
-             default: Value | EllipsisType = ...) -> Value:
+    def take(
+        self, key: str, expected: str, convert: Callable[[object], Value], default: Value | EllipsisType = ...
+    ) -> Value:
         self._known.append(key)
         if key not in self._values:
             if isinstance(default, EllipsisType):
@@ -83,7 +87,9 @@ class Table:
         return self.take(key, "true or false", boolean, default)
 
     def choice(self, key: str, options: Iterable[Member], default: Member | EllipsisType = ...) -> Member:
-        names = {option.name.lower() if isinstance(option, IntEnum) else option.value: option for option in options}
+        names = {
+            option.name.lower() if isinstance(option, IntEnum) else option.value: option for option in options
+        }
         return self.take(key, " or ".join(names), one_of(names), default)
 
     @overload
@@ -116,7 +122,10 @@ class Table:
 
     def inners(self, key: str, values: Iterable[Mapping[str, object]]) -> list["Table"]:
         """The tables that ``key`` was a list of."""
-        return [Table(self._file, f"{self._path}.{key}[{at}]".strip("."), value) for at, value in enumerate(values)]
+        return [
+            Table(self._file, f"{self._path}.{key}[{at}]".strip("."), value)
+            for at, value in enumerate(values)
+        ]
 
     def all(self) -> list[tuple[str, "Table"]]:
         """All that is inside, tables with names of their own."""
@@ -151,6 +160,7 @@ def integer(low: int, high: int) -> Callable[[object], int]:
         if type(value) is not int or not low <= value <= high:
             raise ValueError
         return value
+
     return convert
 
 
@@ -181,10 +191,12 @@ def list_of(convert: Callable[[object], Value]) -> Callable[[object], list[Value
         if type(value) is not list:
             raise ValueError
         return [convert(item) for item in value]
+
     return convert_all
 
 
 # Schemas: keys that are read and documented from one declaration
+
 
 @dataclass(frozen=True)
 class Key:
@@ -257,4 +269,5 @@ def _real(low: float, high: float) -> Callable[[object], float]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError
         return value
+
     return convert

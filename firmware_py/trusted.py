@@ -1,9 +1,12 @@
-"""Files and folders that nobody but this process's user and root may have put there: secrets, certificates, key logs.
+"""Files and folders that nobody but this process's user and root may have put there: secrets, certificates,
+key logs.
 
-Every folder on the way is looked at, from the root on, and so is every symbolic link: whoever may write in one of them may put another
-file there. A folder with the sticky bit (``/tmp``) is no hindrance, because what stands in it is looked at by itself. Nothing but a
-regular file is opened, so that no FIFO or device makes this process wait.
+Every folder on the way is looked at, from the root on, and so is every symbolic link: whoever may write in
+one of them may put another file there. A folder with the sticky bit (``/tmp``) is no hindrance, because
+what stands in it is looked at by itself. Nothing but a regular file is opened, so that no FIFO or device
+makes this process wait.
 """
+
 import os
 import stat
 from collections.abc import Iterator
@@ -42,7 +45,8 @@ def read(path: Path, *, secret: bool) -> bytes:
     Raises
     ------
     Untrusted
-        It is no regular file, not this user's or root's, open to others, too long, or behind a folder or link of which that is so.
+        It is no regular file, not this user's or root's, open to others, too long, or behind a folder or
+        link of which that is so.
     OSError
         It is not there, or cannot be read.
     """
@@ -57,7 +61,9 @@ def read(path: Path, *, secret: bool) -> bytes:
 
 @contextmanager
 def own_folder(path: Path) -> Iterator[int]:
-    """A descriptor of a folder that only its owner may enter; made where it is not there. Raises Untrusted, OSError."""
+    """A descriptor of a folder that only its owner may enter; made where it is not there. Raises Untrusted,
+    OSError.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _parent(path) as (parent, name):
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
@@ -69,8 +75,8 @@ def own_folder(path: Path) -> Iterator[int]:
 
 
 def write(folder: int, name: str, path: Path) -> int:
-    """A descriptor of the file ``name``, called ``path``, in the open ``folder``: emptied or made, and its owner's alone. Raises
-    Untrusted, OSError."""
+    """A descriptor of the file ``name``, called ``path``, in the open ``folder``: emptied or made, and its
+    owner's alone. Raises Untrusted, OSError."""
     descriptor = _open(folder, name, path, os.O_WRONLY | os.O_CREAT, 0)
     if os.fstat(descriptor).st_nlink != 1:
         os.close(descriptor)
@@ -106,9 +112,13 @@ def _check(status: os.stat_result, path: object, forbidden: int) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise Untrusted("an owner that is root or this user", f"{path}, owned by user {status.st_uid}")
     if status.st_mode & forbidden:
-        kind, looks = ("folder", "enter (chmod 700)") if stat.S_ISDIR(status.st_mode) else ("file", "read (chmod 600)")
+        kind, looks = (
+            ("folder", "enter (chmod 700)") if stat.S_ISDIR(status.st_mode) else ("file", "read (chmod 600)")
+        )
         may = looks if forbidden == _OTHERS_READ else "write (chmod go-w)"
-        raise Untrusted(f"a {kind} that only its owner may {may}", f"{path}, mode {stat.S_IMODE(status.st_mode):04o}")
+        raise Untrusted(
+            f"a {kind} that only its owner may {may}", f"{path}, mode {stat.S_IMODE(status.st_mode):04o}"
+        )
 
 
 @contextmanager

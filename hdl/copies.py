@@ -1,9 +1,10 @@
 """Equal components, written to Verilog once.
 
-A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborated one by one they make a file as
-many times as long, which every tool then reads, compiles and optimises as many times. Where the platform keeps
-modules, they become instances of one module.
+A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborated one by one they make a
+file as many times as long, which every tool then reads, compiles and optimises as many times. Where the
+platform keeps modules, they become instances of one module.
 """
+
 from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Flow

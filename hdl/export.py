@@ -1,4 +1,7 @@
-"""The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate export``."""
+"""The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate
+export``.
+"""
+
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,11 +64,21 @@ class Core(wiring.Component):
     def __init__(self, gateway):
         self._gateway = gateway
         inputs, outputs = (AxiStream(gateway.beat_bytes, user=user) for user in (True, False))
-        super().__init__({
-            **{f"{prefix}_{name}": member for prefix in INPUTS for name, member in inputs.flip().members.items()},
-            **{f"{prefix}_{name}": member for prefix in OUTPUTS for name, member in outputs.members.items()},
-            **{f"s_axil_{name}": member for name, member in AxiLite().flip().members.items()},
-        })
+        super().__init__(
+            {
+                **{
+                    f"{prefix}_{name}": member
+                    for prefix in INPUTS
+                    for name, member in inputs.flip().members.items()
+                },
+                **{
+                    f"{prefix}_{name}": member
+                    for prefix in OUTPUTS
+                    for name, member in outputs.members.items()
+                },
+                **{f"s_axil_{name}": member for name, member in AxiLite().flip().members.items()},
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -96,13 +109,16 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
     gateway : Gateway
         Or anything with the same members.
     technology
-        ``generic``: portable Verilog. ``ecp5``: block memories are Lattice's primitives, with their output registers.
+        ``generic``: portable Verilog. ``ecp5``: block memories are Lattice's primitives, with their output
+        registers.
     """
     platform = Technology(technology)
     text = "".join([verilog.convert(Core(gateway), name=name, platform=platform), *platform.modules.values()])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}")
+    path.write_text(
+        f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}"
+    )
     return path
 
 
@@ -115,7 +131,10 @@ GATEWAY_OPTIONS = {
     "routes": (64, "next hops, 2 to 256"),
     "sa_entries": (256, "SAs of each decryptor, 256 to 65536, a power of two"),
     "sources": (16, "prefixes that may speak in the clear, in each decryptor"),
-    "clock_khz": (100_000, "the clock of your design in kHz: the host turns rates a second into clocks by it"),
+    "clock_khz": (
+        100_000,
+        "the clock of your design in kHz: the host turns rates a second into clocks by it",
+    ),
 }
 """Parameters of the gateway that the command line sets: default, help."""
 
@@ -124,8 +143,14 @@ def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds an option for each of :data:`GATEWAY_OPTIONS`."""
     group = parser.add_argument_group("gateway")
     for name, (default, text) in GATEWAY_OPTIONS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N",
-                           choices=BEAT_BYTES if name == "beat_bytes" else None, help=f"{text} (default %(default)s)")
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int,
+            default=default,
+            metavar="N",
+            choices=BEAT_BYTES if name == "beat_bytes" else None,
+            help=f"{text} (default %(default)s)",
+        )
 
 
 def gateway_from(args: argparse.Namespace):
@@ -142,16 +167,27 @@ def gateway_from(args: argparse.Namespace):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Writes the core as one plain Verilog file: module spigate, AXI4-Stream packet ports, AXI4-Lite registers."
+    parser.description = (
+        "Writes the core as one plain Verilog file: module spigate, AXI4-Stream packet ports, "
+        "AXI4-Lite registers."
+    )
     add_gateway_arguments(parser)
-    parser.add_argument("--technology", choices=TECHNOLOGIES, default="generic",
-                        help="generic: any family; ecp5: with Lattice's block RAM primitives (default generic)")
-    parser.add_argument("-o", "--output", type=Path, default=Path("spigate.v"), metavar="FILE", help="default spigate.v")
+    parser.add_argument(
+        "--technology",
+        choices=TECHNOLOGIES,
+        default="generic",
+        help="generic: any family; ecp5: with Lattice's block RAM primitives (default generic)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("spigate.v"), metavar="FILE", help="default spigate.v"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     if args.output.is_dir():
-        raise ValueError(f"{args.output} must be a file, and is a folder")  # said before the minute that the conversion takes
+        raise ValueError(
+            f"{args.output} must be a file, and is a folder"
+        )  # said before the minute that the conversion takes
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

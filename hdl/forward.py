@@ -1,4 +1,5 @@
 """The forwarding element: each packet to the egress queue that its descriptor names."""
+
 from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -15,7 +16,10 @@ from spigate.hdl.net.packet import Beat, packets
 from spigate.hdl.punts import PuntQueues
 
 COUNTERS = {
-    Port.NETWORK: "network_out", Port.SERVER: "server_out", Port.CE: "punt_out", Port.RECIRCULATE: "recirculated",
+    Port.NETWORK: "network_out",
+    Port.SERVER: "server_out",
+    Port.CE: "punt_out",
+    Port.RECIRCULATE: "recirculated",
 }
 """Members of ``FORWARD_COUNTERS`` by port."""
 RECIRCULATING = 32
@@ -26,14 +30,18 @@ class Described(data.StructLayout):
     """A beat on its way to the classifier, and what stands beside its packet."""
 
     def __init__(self, beat_bytes: int):
-        super().__init__({"beat": Beat(beat_bytes), "item": data.StructLayout({"depth": 2, "out_of": OutOf()})})
+        super().__init__(
+            {"beat": Beat(beat_bytes), "item": data.StructLayout({"depth": 2, "out_of": OutOf()})}
+        )
 
 
 class Forwarding(wiring.Component):
-    """Takes packets from several sources and queues them for the four ports, each as fast as the others let it.
+    """Takes packets from several sources and queues them for the four ports, each as fast as the others let
+    it.
 
-    A source waits only while another one's packet goes to the same port. A queue never waits: a packet for which there
-    is no room is dropped whole and reported. Packets of one source for one port keep their order.
+    A source waits only while another one's packet goes to the same port. A queue never waits: a packet for
+    which there is no room is dropped whole and reported. Packets of one source for one port keep their
+    order.
 
     Parameters
     ----------
@@ -61,8 +69,9 @@ class Forwarding(wiring.Component):
     punts : In(array of Policer), spi_open : Out(1)
         As ``limits`` and ``spi_open`` of :class:`~spigate.hdl.punts.PuntQueues`.
     reports : Out(stream of Report)
-        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class (:data:`~spigate.hdl.contract.reasons.REFUSED`);
-        GUARD for each that may not leave where it would (:class:`~spigate.hdl.guard.Guard`).
+        QUEUE_FULL for each packet dropped; of those for the CE the reason of their class
+        (:data:`~spigate.hdl.contract.reasons.REFUSED`); GUARD for each that may not leave where it would
+        (:class:`~spigate.hdl.guard.Guard`).
     counters : Out(FORWARD_COUNTERS)
     """
 
@@ -70,13 +79,21 @@ class Forwarding(wiring.Component):
         if sources < 1:
             raise ValueError(f"sources must be 1 or more, not {sources!r}")
         self._beat_bytes, self._sources, self._depth = beat_bytes, sources, depth
-        super().__init__({
-            "i": In(packets(beat_bytes)).array(sources), "egress": In(stream.Signature(Egress())).array(sources),
-            "network": Out(packets(beat_bytes)), "server": Out(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
-            "recirculate": Out(packets(beat_bytes)), "recirculate_egress": Out(stream.Signature(Egress())),
-            "punts": In(CfeControl().members["punts"]), "spi_open": Out(1),
-            "reports": Out(stream.Signature(Report())), "counters": Out(FORWARD_COUNTERS),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)).array(sources),
+                "egress": In(stream.Signature(Egress())).array(sources),
+                "network": Out(packets(beat_bytes)),
+                "server": Out(packets(beat_bytes)),
+                "punt": Out(packets(beat_bytes)),
+                "recirculate": Out(packets(beat_bytes)),
+                "recirculate_egress": Out(stream.Signature(Egress())),
+                "punts": In(CfeControl().members["punts"]),
+                "spi_open": Out(1),
+                "reports": Out(stream.Signature(Report())),
+                "counters": Out(FORWARD_COUNTERS),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -85,16 +102,27 @@ class Forwarding(wiring.Component):
             name = port.name.lower()
             described = port is Port.RECIRCULATE
             m.submodules[f"{name}_merge"] = merges[port] = Merge(
-                Described(self._beat_bytes) if described else Beat(self._beat_bytes), count=self._sources,
-                last=(lambda item: item.beat.last) if described else (lambda beat: beat.last))
+                Described(self._beat_bytes) if described else Beat(self._beat_bytes),
+                count=self._sources,
+                last=(lambda item: item.beat.last) if described else (lambda beat: beat.last),
+            )
             if described:
-                queue = DescribedFifo(Described(self._beat_bytes)["item"].shape, beat_bytes=self._beat_bytes, depth=self._depth,
-                                      items=RECIRCULATING)
+                queue = DescribedFifo(
+                    Described(self._beat_bytes)["item"].shape,
+                    beat_bytes=self._beat_bytes,
+                    depth=self._depth,
+                    items=RECIRCULATING,
+                )
             elif port is Port.CE:
                 queue = PuntQueues(beat_bytes=self._beat_bytes, depth=self._depth)
             else:
-                queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True, trim=True,
-                                   wipe=port != Port.NETWORK)
+                queue = PacketFifo(
+                    beat_bytes=self._beat_bytes,
+                    depth=self._depth,
+                    drop=True,
+                    trim=True,
+                    wipe=port != Port.NETWORK,
+                )
             m.submodules[f"{name}_queue"] = queues[port] = queue
             if not described:
                 connect(m, merges[port].o, queue.i)
@@ -115,7 +143,8 @@ class Forwarding(wiring.Component):
                 if port is Port.RECIRCULATE:
                     item = lane.payload.item
                     m.d.comb += [
-                        lane.payload.beat.eq(packet.payload), item.depth.eq(egress.payload.depth),
+                        lane.payload.beat.eq(packet.payload),
+                        item.depth.eq(egress.payload.depth),
                         item.out_of.eq(egress.payload.out_of),
                     ]
                 else:
@@ -135,16 +164,22 @@ class Forwarding(wiring.Component):
         """To the classifier, with what is known of each packet beside it."""
         item, egress = queue.items.payload, self.recirculate_egress.payload
         m.d.comb += [
-            queue.i.payload.eq(merged.payload.beat), queue.item.eq(merged.payload.item),
-            queue.i.valid.eq(merged.valid), merged.ready.eq(queue.i.ready),
-            egress.port.eq(Port.RECIRCULATE), egress.depth.eq(item.depth), egress.out_of.eq(item.out_of),
-            self.recirculate_egress.valid.eq(queue.items.valid), queue.items.ready.eq(self.recirculate_egress.ready),
+            queue.i.payload.eq(merged.payload.beat),
+            queue.item.eq(merged.payload.item),
+            queue.i.valid.eq(merged.valid),
+            merged.ready.eq(queue.i.ready),
+            egress.port.eq(Port.RECIRCULATE),
+            egress.depth.eq(item.depth),
+            egress.out_of.eq(item.out_of),
+            self.recirculate_egress.valid.eq(queue.items.valid),
+            queue.items.ready.eq(self.recirculate_egress.ready),
         ]
         connect(m, queue.o, wiring.flipped(self.recirculate))
 
     def _account(self, m, queues, guard):
-        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not yet reported are numbers.
-        A queue goes on as long as there is room in all numbers that it may add to."""
+        """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not
+        yet reported are numbers. A queue goes on as long as there is room in all numbers that it may add
+        to."""
         losses = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
             dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
@@ -162,7 +197,10 @@ class Forwarding(wiring.Component):
         report, free, told = self.reports, Signal(), Signal(len(pending))
         m.d.comb += [free.eq(~report.valid | report.ready), guard.reports.ready.eq(free)]
         with m.If(free):
-            m.d.sync += [report.valid.eq(told.any() | guard.reports.valid), report.payload.eq(guard.reports.payload)]
+            m.d.sync += [
+                report.valid.eq(told.any() | guard.reports.valid),
+                report.payload.eq(guard.reports.payload),
+            ]
             # One at a time: the guard first, then whoever comes first here.
             with m.If(~guard.reports.valid):
                 m.d.sync += report.payload.eq(Report().const({"dropped": 1, "dfe": FROM_FORWARDING}))
@@ -179,6 +217,7 @@ class Forwarding(wiring.Component):
             m.d.sync += [
                 came.eq(Cat(dropped.valid & dropped.ready & mine for dropped, mine in drops)),
                 count.eq(count + sum(came) - told[at]),
-                # Not yet in `count` are drops of the last clock, of this one, and of the next one, in which the answer is used.
+                # Not yet in `count` are drops of the last clock, of this one, and of the next one, in which
+                # the answer is used.
                 rooms[reason].eq(count < 2 ** len(count) - 3 * len(drops)),
             ]

@@ -1,4 +1,5 @@
 """The gateway: read this page first, then follow a packet through cfe/, dfe/ and forward.py."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -16,8 +17,13 @@ from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 
 ALLOWED = {
-    "dfes": range(1, MAX_DFES + 1), "lanes": range(1, 5), "cam_entries": [1024, 2048, 4096, 8192], "rules": range(32, 65, 4),
-    "routes": range(2, 257), "sa_entries": [256 << shift for shift in range(9)], "sources": range(1, 1 << 12),
+    "dfes": range(1, MAX_DFES + 1),
+    "lanes": range(1, 5),
+    "cam_entries": [1024, 2048, 4096, 8192],
+    "rules": range(32, 65, 4),
+    "routes": range(2, 257),
+    "sa_entries": [256 << shift for shift in range(9)],
+    "sources": range(1, 1 << 12),
     "clock_khz": range(1, 1 << 24),
 }
 """What each parameter of the gateway may be; it is looked at before anything is made."""
@@ -37,7 +43,8 @@ class Gateway(wiring.Component):
     cam_entries : int
         Inbound SAs that the classifier can find, 1024 to 8192, a power of two.
     rules : int
-        Rules over clear packets, a multiple of 4, 32 to 64. The first that matches decides; the control element's do not overlap.
+        Rules over clear packets, a multiple of 4, 32 to 64. The first that matches decides; the control
+        element's do not overlap.
     routes : int
         Next hops, 2 to 256.
     sa_entries : int
@@ -45,8 +52,8 @@ class Gateway(wiring.Component):
     sources : int
         Prefixes that may speak in the clear, in each DFE, up to 4095.
     clock_khz : int
-        How fast the clock of the design is, in kHz. It changes nothing in the gateware: the register ``clock`` tells the host, which
-        reckons rates a second (``punt_rates``) and times in clocks by it.
+        How fast the clock of the design is, in kHz. It changes nothing in the gateware: the register
+        ``clock`` tells the host, which reckons rates a second (``punt_rates``) and times in clocks by it.
     engine : callable
         Makes a lane's engine (:class:`~spigate.hdl.crypto.interface.EngineSignature`).
 
@@ -60,45 +67,98 @@ class Gateway(wiring.Component):
         Registers, described in ``hdl/contract/gateway.rdl``.
     """
 
-    def __init__(self, *, beat_bytes: int = 16, dfes: int = 2, lanes: int = 1, cam_entries: int = 1024, rules: int = 32,
-                 routes: int = 64, sa_entries: int = 256, sources: int = 16, clock_khz: int = 100_000,
-                 engine=CompactEngine):
-        given = {"dfes": dfes, "lanes": lanes, "cam_entries": cam_entries, "rules": rules, "routes": routes,
-                 "sa_entries": sa_entries, "sources": sources, "clock_khz": clock_khz}
+    def __init__(
+        self,
+        *,
+        beat_bytes: int = 16,
+        dfes: int = 2,
+        lanes: int = 1,
+        cam_entries: int = 1024,
+        rules: int = 32,
+        routes: int = 64,
+        sa_entries: int = 256,
+        sources: int = 16,
+        clock_khz: int = 100_000,
+        engine=CompactEngine,
+    ):
+        given = {
+            "dfes": dfes,
+            "lanes": lanes,
+            "cam_entries": cam_entries,
+            "rules": rules,
+            "routes": routes,
+            "sa_entries": sa_entries,
+            "sources": sources,
+            "clock_khz": clock_khz,
+        }
         for name, value in given.items():
             if value not in ALLOWED[name]:
                 raise ValueError(f"{name} must be {_words(ALLOWED[name])}, not {value!r}")
         self.beat_bytes, self.dfes, self.lanes = beat_bytes, dfes, lanes
         self.cam_entries, self.rules, self.routes = cam_entries, rules, routes
         self.sa_entries, self.sources, self.clock_khz, self.engine = sa_entries, sources, clock_khz, engine
-        super().__init__({
-            "network_i": In(packets(beat_bytes)), "network_o": Out(packets(beat_bytes)),
-            "server_i": In(packets(beat_bytes)), "server_o": Out(packets(beat_bytes)),
-            "inject": In(packets(beat_bytes)), "punt": Out(packets(beat_bytes)),
-            "axil": In(AxiLite(address_width=ADDRESS_WIDTH)),
-        })
+        super().__init__(
+            {
+                "network_i": In(packets(beat_bytes)),
+                "network_o": Out(packets(beat_bytes)),
+                "server_i": In(packets(beat_bytes)),
+                "server_o": Out(packets(beat_bytes)),
+                "inject": In(packets(beat_bytes)),
+                "punt": Out(packets(beat_bytes)),
+                "axil": In(AxiLite(address_width=ADDRESS_WIDTH)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
-        cfe = Cfe(beat_bytes=self.beat_bytes, dfes=self.dfes, cam_entries=self.cam_entries, rules=self.rules,
-                  routes=self.routes)
-        dfes = copies(platform, "dfe", lambda: Dfe(
-            beat_bytes=self.beat_bytes, lanes=self.lanes, sa_entries=self.sa_entries, sources=self.sources,
-            dfes=self.dfes, engine=self.engine), self.dfes)
+        cfe = Cfe(
+            beat_bytes=self.beat_bytes,
+            dfes=self.dfes,
+            cam_entries=self.cam_entries,
+            rules=self.rules,
+            routes=self.routes,
+        )
+        dfes = copies(
+            platform,
+            "dfe",
+            lambda: Dfe(
+                beat_bytes=self.beat_bytes,
+                lanes=self.lanes,
+                sa_entries=self.sa_entries,
+                sources=self.sources,
+                dfes=self.dfes,
+                engine=self.engine,
+            ),
+            self.dfes,
+        )
         forwarding = Forwarding(beat_bytes=self.beat_bytes, sources=self.dfes + 1)
-        control = ControlPlane(dfes=self.dfes, reporters=self.dfes + 2, beat_bytes=self.beat_bytes, lanes=self.lanes,
-                               sa_entries=self.sa_entries, sources=self.sources, cam_entries=self.cam_entries,
-                               rules=self.rules, routes=self.routes, clock_khz=self.clock_khz)
+        control = ControlPlane(
+            dfes=self.dfes,
+            reporters=self.dfes + 2,
+            beat_bytes=self.beat_bytes,
+            lanes=self.lanes,
+            sa_entries=self.sa_entries,
+            sources=self.sources,
+            cam_entries=self.cam_entries,
+            rules=self.rules,
+            routes=self.routes,
+            clock_khz=self.clock_khz,
+        )
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
         # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
-        # After a reset nothing comes in before all tables are empty. The control element's port is where the host link is,
-        # which may be far from the classifier.
+        # After a reset nothing comes in before all tables are empty. The control element's port is where the
+        # host link is, which may be far from the classifier.
         injected = packets(self.beat_bytes).create()
         across(m, "injected", injected, cfe.inject)
-        for port, inner in ((self.network_i, cfe.network), (self.server_i, cfe.server), (self.inject, injected)):
+        for port, inner in (
+            (self.network_i, cfe.network),
+            (self.server_i, cfe.server),
+            (self.inject, injected),
+        ):
             m.d.comb += [
-                inner.payload.eq(port.payload), inner.valid.eq(port.valid & ~control.closed),
+                inner.payload.eq(port.payload),
+                inner.valid.eq(port.valid & ~control.closed),
                 port.ready.eq(inner.ready & ~control.closed),
             ]
         across(m, "direct", cfe.direct, forwarding.i[self.dfes])
@@ -110,8 +170,11 @@ class Gateway(wiring.Component):
             across(m, f"dfe_{index}_o", dfe.o, forwarding.i[index])
             across(m, f"dfe_{index}_egress", dfe.egress, forwarding.egress[index])
             m.d.comb += [
-                cfe.dfe_free[index].eq(dfe.free), cfe.dfe_busy[index].eq(dfe.busy), cfe.dfe_gone[index].eq(dfe.gone),
-                dfe.index.eq(index), dfe.time.eq(control.time),
+                cfe.dfe_free[index].eq(dfe.free),
+                cfe.dfe_busy[index].eq(dfe.busy),
+                cfe.dfe_gone[index].eq(dfe.gone),
+                dfe.index.eq(index),
+                dfe.time.eq(control.time),
             ]
         connect(m, forwarding.network, wiring.flipped(self.network_o))
         connect(m, forwarding.server, wiring.flipped(self.server_o))
@@ -135,10 +198,14 @@ class Gateway(wiring.Component):
             connect(m, dfe.state, states.dfe_state[index])
             m.d.comb += control.dfe_counters[index].eq(dfe.counters)
         m.d.comb += [
-            cfe.control.eq(control.cfe), cfe.time.eq(control.time), cfe.spi_open.eq(forwarding.spi_open),
-            forwarding.punts.eq(control.cfe.punts), control.healthy.eq(cfe.healthy),
+            cfe.control.eq(control.cfe),
+            cfe.time.eq(control.time),
+            cfe.spi_open.eq(forwarding.spi_open),
+            forwarding.punts.eq(control.cfe.punts),
+            control.healthy.eq(cfe.healthy),
             control.wiping.eq(Cat(dfe.wiping for dfe in dfes).any()),
-            control.cfe_counters.eq(cfe.counters), control.forward_counters.eq(forwarding.counters),
+            control.cfe_counters.eq(cfe.counters),
+            control.forward_counters.eq(forwarding.counters),
         ]
         return m
 
@@ -151,11 +218,11 @@ def _words(allowed) -> str:
 
 
 class TableRoutes(wiring.Component):
-    """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to the
-    named DFE.
+    """Sends table writes to where the table is: CAM, rules and routes to ``cfe``, SAs and clear sources to
+    the named DFE.
 
-    One register stage, so that the wires across the device begin and end at a register: a row every other clock. Rows
-    for a DFE that does not exist vanish.
+    One register stage, so that the wires across the device begin and end at a register: a row every other
+    clock. Rows for a DFE that does not exist vanish.
     """
 
     def __init__(self, *, dfes: int):
@@ -185,15 +252,19 @@ class TableRoutes(wiring.Component):
 
 
 class StateRoutes(wiring.Component):
-    """Asks the DFE that a request names for an SA's state. The answer of a DFE that does not exist is zero."""
+    """Asks the DFE that a request names for an SA's state. The answer of a DFE that does not
+    exist is zero.
+    """
 
     def __init__(self, *, dfes: int):
-        super().__init__({
-            "request": In(stream.Signature(StateRequest())),
-            "state": Out(stream.Signature(SaState())),
-            "dfe_request": Out(stream.Signature(16)).array(dfes),
-            "dfe_state": In(stream.Signature(SaState())).array(dfes),
-        })
+        super().__init__(
+            {
+                "request": In(stream.Signature(StateRequest())),
+                "state": Out(stream.Signature(SaState())),
+                "dfe_request": Out(stream.Signature(16)).array(dfes),
+                "dfe_state": In(stream.Signature(SaState())).array(dfes),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -210,8 +281,11 @@ class StateRoutes(wiring.Component):
                 for index, (ask, state) in enumerate(zip(self.dfe_request, self.dfe_state, strict=True)):
                     with m.If(request.dfe == index):
                         m.d.comb += [
-                            known.eq(1), ask.payload.eq(request.sa), ask.valid.eq(~asked),
-                            state.ready.eq(self.state.ready), self.state.valid.eq(state.valid),
+                            known.eq(1),
+                            ask.payload.eq(request.sa),
+                            ask.valid.eq(~asked),
+                            state.ready.eq(self.state.ready),
+                            self.state.valid.eq(state.valid),
                             self.state.payload.eq(state.payload),
                         ]
                         with m.If(ask.ready):

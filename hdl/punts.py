@@ -1,4 +1,5 @@
 """What goes to the control element: classes, their rates, and two queues."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -18,9 +19,10 @@ ROOM = {PuntClass.LINK: 8, PuntClass.EXCEPTION: 6, PuntClass.SPI: 5, PuntClass.R
 class PuntQueues(wiring.Component):
     """The way to the control element, on which no class of punts can use up what another one needs.
 
-    Each class (``punt_class_e``) has a :class:`~spigate.hdl.net.policer.Policer`. IKE has a queue of its own, which is served first;
-    the others share one, into which a packet of the class REST is let as long as half of it is free, of SPI three eighths, of EXCEPTION
-    a quarter, of LINK anything. Packets of a class keep their order, and so do all but those of IKE. It never waits for whoever reads.
+    Each class (``punt_class_e``) has a :class:`~spigate.hdl.net.policer.Policer`. IKE has a queue of its
+    own, which is served first; the others share one, into which a packet of the class REST is let as long
+    as half of it is free, of SPI three eighths, of EXCEPTION a quarter, of LINK anything. Packets of a
+    class keep their order, and so do all but those of IKE. It never waits for whoever reads.
 
     Parameters
     ----------
@@ -46,19 +48,29 @@ class PuntQueues(wiring.Component):
 
     def __init__(self, *, beat_bytes: int, depth: int):
         self._beat_bytes, self._depth = beat_bytes, depth
-        super().__init__({
-            "i": In(packets(beat_bytes)), "o": Out(packets(beat_bytes)),
-            "limits": In(data.ArrayLayout(descriptor.Policer(), len(PuntClass))),
-            "spi_open": Out(1), "kept": Out(1), "dropped": Out(stream.Signature(PuntClass)),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "o": Out(packets(beat_bytes)),
+                "limits": In(data.ArrayLayout(descriptor.Policer(), len(PuntClass))),
+                "spi_open": Out(1),
+                "kept": Out(1),
+                "dropped": Out(stream.Signature(PuntClass)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         depth = self._depth
-        m.submodules.ike_queue = ike = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True)
+        m.submodules.ike_queue = ike = PacketFifo(
+            beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True
+        )
+        m.submodules.queue = queue = PacketFifo(
+            beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True
+        )
 
-        # Whoever sends stands behind a slice. What it offers is decided on the way to `judged`, the beat that goes into a queue.
+        # Whoever sends stands behind a slice. What it offers is decided on the way to `judged`, the beat
+        # that goes into a queue.
         m.submodules.entry = entry = Slice(Beat(self._beat_bytes))
         connect(m, wiring.flipped(self.i), entry.i)
         judged, has, let, its = Signal(Beat(self._beat_bytes)), Signal(), Signal(), Signal(PuntClass)
@@ -71,7 +83,8 @@ class PuntQueues(wiring.Component):
                 with m.Default() if each == PuntClass.REST else m.Case(*of_class):
                     m.d.comb += kind.eq(each)
 
-        # A token is taken a clock after the decision, before the next one: with its header a packet has two beats or more.
+        # A token is taken a clock after the decision, before the next one: with its header a packet has two
+        # beats or more.
         may, spends = Signal(len(PuntClass)), Signal()
         for each in PuntClass:
             m.submodules[f"policer_{each.name.lower()}"] = policer = Policer()
@@ -79,7 +92,9 @@ class PuntQueues(wiring.Component):
             if each in ROOM:
                 m.d.sync += room.eq(queue.free > depth - depth * ROOM[each] // 8)
             m.d.comb += [
-                policer.limit.eq(self.limits[each]), policer.spend.eq(spends & (its == each)), may[each].eq(policer.open & room),
+                policer.limit.eq(self.limits[each]),
+                policer.spend.eq(spends & (its == each)),
+                may[each].eq(policer.open & room),
             ]
         m.d.sync += [spends.eq(decides & may.bit_select(kind, 1)), self.spi_open.eq(may[PuntClass.SPI])]
         with m.If(entry.o.ready):
@@ -92,12 +107,16 @@ class PuntQueues(wiring.Component):
         to_ike, refused, full = Signal(), Signal(), Signal()
         for target, mine in ((ike, to_ike), (queue, ~to_ike)):
             m.d.comb += [
-                target.i.payload.eq(judged), target.i.valid.eq(has & let & mine), target.dropped.ready.eq(self.dropped.ready),
+                target.i.payload.eq(judged),
+                target.i.valid.eq(has & let & mine),
+                target.dropped.ready.eq(self.dropped.ready),
             ]
         m.d.comb += [
-            to_ike.eq(its == PuntClass.IKE), full.eq(ike.dropped.valid | queue.dropped.valid),
+            to_ike.eq(its == PuntClass.IKE),
+            full.eq(ike.dropped.valid | queue.dropped.valid),
             refused.eq(has & ~let & judged.last & ~judged.abort),
-            self.dropped.valid.eq(refused | full), self.dropped.payload.eq(its),
+            self.dropped.valid.eq(refused | full),
+            self.dropped.payload.eq(its),
         ]
         m.d.sync += self.kept.eq(has & self.dropped.ready & let & judged.last & ~judged.abort & ~full)
 
@@ -107,7 +126,8 @@ class PuntQueues(wiring.Component):
         m.d.comb += [
             self.o.valid.eq(Mux(other, queue.o.valid, ike.o.valid)),
             self.o.payload.eq(Mux(other, queue.o.payload.as_value(), ike.o.payload.as_value())),
-            ike.o.ready.eq(self.o.ready & ~other), queue.o.ready.eq(self.o.ready & other),
+            ike.o.ready.eq(self.o.ready & ~other),
+            queue.o.ready.eq(self.o.ready & other),
         ]
         m.d.sync += [inside.eq(self.o.valid & ~(self.o.ready & self.o.payload.last)), chosen.eq(other)]
         return m

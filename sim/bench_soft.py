@@ -1,4 +1,5 @@
 """``spigate bench --soft``: the software path, in packets a second of one core."""
+
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,16 +18,26 @@ SIZES = (64, 256, 1400)
 SECONDS = 0.05
 """So long a round takes; the best of three counts."""
 REFERENCE = "aes-gcm-128, 16-byte ICV"
-_SUITES = [(Cipher.AES_GCM, 16, Auth.NONE), (Cipher.AES_GCM, 32, Auth.NONE), (Cipher.CHACHA20_POLY1305, 32, Auth.NONE),
-           (Cipher.AES_CCM, 16, Auth.NONE), (Cipher.AES_GMAC, 16, Auth.NONE), (Cipher.AES_CBC, 16, Auth.HMAC_SHA1_96),
-           (Cipher.AES_CBC, 16, Auth.HMAC_SHA256_128), (Cipher.AES_CBC, 32, Auth.HMAC_SHA384_192),
-           (Cipher.AES_CBC, 32, Auth.HMAC_SHA512_256), (Cipher.AES_CTR, 16, Auth.HMAC_SHA256_128),
-           (Cipher.NULL, 0, Auth.HMAC_SHA256_128)]
+_SUITES = [
+    (Cipher.AES_GCM, 16, Auth.NONE),
+    (Cipher.AES_GCM, 32, Auth.NONE),
+    (Cipher.CHACHA20_POLY1305, 32, Auth.NONE),
+    (Cipher.AES_CCM, 16, Auth.NONE),
+    (Cipher.AES_GMAC, 16, Auth.NONE),
+    (Cipher.AES_CBC, 16, Auth.HMAC_SHA1_96),
+    (Cipher.AES_CBC, 16, Auth.HMAC_SHA256_128),
+    (Cipher.AES_CBC, 32, Auth.HMAC_SHA384_192),
+    (Cipher.AES_CBC, 32, Auth.HMAC_SHA512_256),
+    (Cipher.AES_CTR, 16, Auth.HMAC_SHA256_128),
+    (Cipher.NULL, 0, Auth.HMAC_SHA256_128),
+]
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Packets a second of ``suite`` ("AH, ..." for AH), in ``direction``, with ``size`` bytes inside; tunnel mode, IPv4."""
+    """Packets a second of ``suite`` ("AH, ..." for AH), in ``direction``, with ``size`` bytes inside;
+    tunnel mode, IPv4.
+    """
 
     suite: str
     direction: str
@@ -35,13 +46,26 @@ class Rate:
 
 
 def _sas() -> dict[str, Sa]:
-    common = {"direction": Direction.OUTBOUND, "spi": 0x1000, "source": ip_address("192.0.2.1"),
-              "destination": ip_address("192.0.2.2"), "mode": Mode.TUNNEL, "replay_window": 64}
+    common = {
+        "direction": Direction.OUTBOUND,
+        "spi": 0x1000,
+        "source": ip_address("192.0.2.1"),
+        "destination": ip_address("192.0.2.2"),
+        "mode": Mode.TUNNEL,
+        "replay_window": 64,
+    }
     found = {}
     for cipher, key, auth in _SUITES:
         form = CIPHERS[cipher]
-        sa = Sa(**common, cipher=cipher, key=bytes(key), salt=bytes(form.salt), icv_bytes=form.icvs[-1] if form.icvs else 0,
-                auth=auth, auth_key=bytes(AUTHS[auth].key) if auth != Auth.NONE else b"")
+        sa = Sa(
+            **common,
+            cipher=cipher,
+            key=bytes(key),
+            salt=bytes(form.salt),
+            icv_bytes=form.icvs[-1] if form.icvs else 0,
+            auth=auth,
+            auth_key=bytes(AUTHS[auth].key) if auth != Auth.NONE else b"",
+        )
         found[sa.suite] = sa
     for auth, form in AUTHS.items():
         found[f"AH, {auth.value}"] = Sa(**common, protocol=AH, auth=auth, auth_key=bytes(form.key))
@@ -62,7 +86,9 @@ def bench(console: Console) -> list[Rate]:
         for suite, sa in _sas().items():
             status.update(suite)
             for size in SIZES:
-                plain = ipv4_header(ip_address("10.1.0.1"), ip_address("10.2.0.1"), UDP, size - 20) + bytes(size - 20)
+                plain = ipv4_header(ip_address("10.1.0.1"), ip_address("10.2.0.1"), UDP, size - 20) + bytes(
+                    size - 20
+                )
                 out = SoftSa(sa)
                 count = max(10, round(SECONDS * _rate(out.encapsulate, [plain] * 50)))
                 rounds = [[], []]
@@ -71,8 +97,10 @@ def bench(console: Console) -> list[Rate]:
                     rounds[0].append(_rate(out.encapsulate, [plain] * count))
                     into = SoftSa(replace(sa, direction=Direction.INBOUND))
                     rounds[1].append(_rate(into.decapsulate, sealed))
-                found += [Rate(suite, direction, size, max(each))
-                          for direction, each in zip(("outbound", "inbound"), rounds, strict=True)]
+                found += [
+                    Rate(suite, direction, size, max(each))
+                    for direction, each in zip(("outbound", "inbound"), rounds, strict=True)
+                ]
     return found
 
 
@@ -98,8 +126,16 @@ def show(console: Console, rates: list[Rate]) -> None:
 
 def markdown(rates: list[Rate]) -> str:
     """Against 64 bytes of :data:`REFERENCE` outbound, which is what does not depend on the machine."""
-    one = next(rate.packets for rate in rates if (rate.suite, rate.direction, rate.size) == (REFERENCE, "outbound", SIZES[0]))
-    lines = [columns(), ("---", "---", "---:", "---:", "---:"), *_rows(rates, lambda rate: f"{rate.packets / one:.2f}")]
+    one = next(
+        rate.packets
+        for rate in rates
+        if (rate.suite, rate.direction, rate.size) == (REFERENCE, "outbound", SIZES[0])
+    )
+    lines = [
+        columns(),
+        ("---", "---", "---:", "---:", "---:"),
+        *_rows(rates, lambda rate: f"{rate.packets / one:.2f}"),
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

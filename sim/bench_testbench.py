@@ -1,6 +1,8 @@
-"""Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver alone, before
-the clock of a measurement runs. A job is a dict; its ``kind`` names the function here that does it.
+"""Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver
+alone, before the clock of a measurement runs. A job is a dict; its ``kind`` names the function here that
+does it.
 """
+
 import contextlib
 import json
 from ipaddress import ip_network
@@ -12,10 +14,31 @@ from cocotb.triggers import Event, SimTimeoutError, with_timeout
 from spigate.firmware_py.ipsec.packet import UDP
 from spigate.firmware_py.ipsec.sa import ESP, Selectors
 from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
-from spigate.firmware_py.tables.interface import UNLIMITED, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables.interface import (
+    UNLIMITED,
+    Action,
+    CamEntry,
+    CamKey,
+    CfeSettings,
+    Route,
+    Rule,
+    Source,
+)
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Port, Reason
-from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, SENDER, Tunnels, behind, ipv4, misplaced
+from spigate.sim.bench_traffic import (
+    ETHERNET,
+    FIRST_SPI,
+    IP_BYTES,
+    OURS,
+    PEER,
+    PROTECTED,
+    SENDER,
+    Tunnels,
+    behind,
+    ipv4,
+    misplaced,
+)
 from spigate.sim.board import PERIOD_NS, Board
 from spigate.sim.build import parameters
 from spigate.sim.session import holds
@@ -45,16 +68,27 @@ class Bench:
         self.board, self.driver, self.dfes, self.stand_in = board, driver, driver.capabilities.dfes, stand_in
 
     def tunnels(self, job: dict) -> Tunnels:
-        return Tunnels(job["suite"], Direction[job["direction"].upper()], count=job["sas"], dfes=self.dfes, encrypted=not self.stand_in)
+        return Tunnels(
+            job["suite"],
+            Direction[job["direction"].upper()],
+            count=job["sas"],
+            dfes=self.dfes,
+            encrypted=not self.stand_in,
+        )
 
     def ports(self, job: dict):
         """Where the job's packets go in, and where they come out."""
         board = self.board
-        return (board.network, board.server_out) if job["direction"] == "inbound" else (board.server, board.network_out)
+        return (
+            (board.network, board.server_out)
+            if job["direction"] == "inbound"
+            else (board.server, board.network_out)
+        )
 
     async def stream(self, job: dict) -> dict:
-        """Clocks from one packet to the next, in steady state, and what else became of packets. Inbound, every
-        ``repeat``-th packet comes once more, two packets late. The number of packets must be a multiple of 8, or 4 for a single lane.
+        """Clocks from one packet to the next, in steady state, and what else became of packets. Inbound,
+        every ``repeat``-th packet comes once more, two packets late. The number of packets must be a
+        multiple of 8, or 4 for a single lane.
         """
         tunnels, (source, sink) = self.tunnels(job), self.ports(job)
         await tunnels.write(self.driver)
@@ -68,7 +102,8 @@ class Bench:
                 sent.append(frames[number - 2])
         before = (await self.driver.counters()).drops
 
-        # As many are inside as there is room for, those behind the one that left last counted: what does not fit is dropped.
+        # As many are inside as there is room for, those behind the one that left last counted: what does
+        # not fit is dropped.
         window = self.dfes * holds(max(map(len, frames)), lanes=self.driver.capabilities.lanes)
         first, progress, keep = sink.received, Event(), sink.on_arrival
 
@@ -92,12 +127,14 @@ class Bench:
         after = (await self.driver.counters()).drops
         replays = after.get(Reason.REPLAY, 0) - before.get(Reason.REPLAY, 0)
         await tunnels.erase(self.driver)
-        # Contexts end at about the same time: from the last packet of a group of them to the last one of another.
+        # Contexts end at about the same time: from the last packet of a group of them to the last one of
+        # another.
         skip = len(arrived) // 4
         return {
             "clocks": (arrived[-1].last - arrived[skip - 1].last) / (len(arrived) - skip),
             "misplaced": misplaced(plain, [tunnels.opened(arrival.frame) for arrival in arrived], job["sas"]),
-            "replays": replays, "repeats": len(sent) - len(plain),
+            "replays": replays,
+            "repeats": len(sent) - len(plain),
             "other drops": sum(after.values()) - sum(before.values()) - replays,
         }
 
@@ -122,13 +159,22 @@ class Bench:
         return [after[0] - before[0], after[1] - before[1]]
 
     async def classify(self, job: dict) -> float:
-        """Clocks that the CFE takes for one of its smallest frames, ``what`` of: ``known`` SPI, ``unknown`` SPI,
-        ``bypassed``. What becomes of them costs the DFEs less than that: SAs are absent, so that they punt.
+        """Clocks that the CFE takes for one of its smallest frames, ``what`` of: ``known`` SPI, ``unknown``
+        SPI, ``bypassed``. What becomes of them costs the DFEs less than that: SAs are absent, so that they
+        punt.
         """
         board, driver, dfes = self.board, self.driver, range(self.dfes)
         keys = [CamKey(OURS, FIRST_SPI + dfe) for dfe in dfes]
-        rules = [Rule(Selectors(PROTECTED, ip_network(behind(dfe))), frozenset({Port.SERVER}), Action.BYPASS, dfe=dfe, clear=True)
-                 for dfe in dfes]
+        rules = [
+            Rule(
+                Selectors(PROTECTED, ip_network(behind(dfe))),
+                frozenset({Port.SERVER}),
+                Action.BYPASS,
+                dfe=dfe,
+                clear=True,
+            )
+            for dfe in dfes
+        ]
         await driver.write_route(0, Route(Port.NETWORK))
         for dfe in dfes:
             await driver.write_source(dfe, 0, Source(PROTECTED, frozenset({Port.SERVER})))
@@ -137,10 +183,15 @@ class Bench:
                 await driver.add_cam(CamEntry(keys[dfe], dfe, 0, 0))
         if job["what"] == "bypassed":
             source, sink = board.server, board.network_out
-            packets = [ipv4(SENDER, behind(dfe), UDP, bytes(SMALLEST - len(ETHERNET) - IP_BYTES)) for dfe in dfes]
+            packets = [
+                ipv4(SENDER, behind(dfe), UDP, bytes(SMALLEST - len(ETHERNET) - IP_BYTES)) for dfe in dfes
+            ]
         else:
             source, sink = board.network, board.punt
-            packets = [ipv4(PEER, OURS, ESP, key.spi.to_bytes(4) + bytes(SMALLEST - len(ETHERNET) - IP_BYTES - 4)) for key in keys]
+            packets = [
+                ipv4(PEER, OURS, ESP, key.spi.to_bytes(4) + bytes(SMALLEST - len(ETHERNET) - IP_BYTES - 4))
+                for key in keys
+            ]
         for number in range(WARM_UP + COUNTED + 1):
             if number == WARM_UP + 1:
                 start = source.started
@@ -163,7 +214,11 @@ async def measure(dut):
     board = Board(dut)
     await board.start()
     driver = await Driver.open(board.bus)
-    await driver.configure(CfeSettings(enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF, miss_interval=0, rates=UNLIMITED))
+    await driver.configure(
+        CfeSettings(
+            enable=(1 << driver.capabilities.dfes) - 1, patience=0xFFFF, miss_interval=0, rates=UNLIMITED
+        )
+    )
     bench = Bench(board, driver, given["stand_in"])
     found = {}
     for name, job in given["jobs"].items():

@@ -1,4 +1,5 @@
 """What the benchmark sends, and what must become of it."""
+
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,9 +22,24 @@ FIRST_SPI = 256
 SUITES = {
     "gcm128": {"cipher": Cipher.AES_GCM, "key": bytes(range(16)), "salt": b"salt", "icv_bytes": ICV_BYTES},
     "gcm256": {"cipher": Cipher.AES_GCM, "key": bytes(range(32)), "salt": b"salt", "icv_bytes": ICV_BYTES},
-    "cbc128-sha256": {"cipher": Cipher.AES_CBC, "key": bytes(range(16)), "auth": Auth.HMAC_SHA256_128, "auth_key": bytes(range(32))},
-    "cbc256-sha256": {"cipher": Cipher.AES_CBC, "key": bytes(range(32)), "auth": Auth.HMAC_SHA256_128, "auth_key": bytes(range(32))},
-    "cbc128-sha1": {"cipher": Cipher.AES_CBC, "key": bytes(range(16)), "auth": Auth.HMAC_SHA1_96, "auth_key": bytes(range(20))},
+    "cbc128-sha256": {
+        "cipher": Cipher.AES_CBC,
+        "key": bytes(range(16)),
+        "auth": Auth.HMAC_SHA256_128,
+        "auth_key": bytes(range(32)),
+    },
+    "cbc256-sha256": {
+        "cipher": Cipher.AES_CBC,
+        "key": bytes(range(32)),
+        "auth": Auth.HMAC_SHA256_128,
+        "auth_key": bytes(range(32)),
+    },
+    "cbc128-sha1": {
+        "cipher": Cipher.AES_CBC,
+        "key": bytes(range(16)),
+        "auth": Auth.HMAC_SHA1_96,
+        "auth_key": bytes(range(20)),
+    },
     "null-sha256": {"cipher": Cipher.NULL, "auth": Auth.HMAC_SHA256_128, "auth_key": bytes(range(32))},
 }
 
@@ -35,7 +51,9 @@ def behind(flow: int):
 
 def ipv4(source, destination, protocol: int, payload: bytes, identification: int = 0) -> bytes:
     """An IPv4 packet."""
-    header = bytearray(b"\x45\0" + (IP_BYTES + len(payload)).to_bytes(2) + identification.to_bytes(2) + b"\0\0\x40")
+    header = bytearray(
+        b"\x45\0" + (IP_BYTES + len(payload)).to_bytes(2) + identification.to_bytes(2) + b"\0\0\x40"
+    )
     header += bytes([protocol, 0, 0]) + source.packed + destination.packed
     header[10:12] = checksum(bytes(header)).to_bytes(2)
     return bytes(header) + payload
@@ -50,12 +68,14 @@ def unencrypted(spi: int, sequence: int, packet: bytes) -> bytes:
     """What the stand-in engine takes for an ESP packet of GCM."""
     padding = -(len(packet) + 2) % 4
     text = packet + bytes(range(1, padding + 1)) + bytes([padding, IP_IN_IP])
-    return ipv4(PEER, OURS, ESP, spi.to_bytes(4) + sequence.to_bytes(4) + bytes(IV_BYTES) + text + bytes(ICV_BYTES))
+    return ipv4(
+        PEER, OURS, ESP, spi.to_bytes(4) + sequence.to_bytes(4) + bytes(IV_BYTES) + text + bytes(ICV_BYTES)
+    )
 
 
 class Tunnels:
-    """SAs of one suite in one direction, spread over the DFEs, and the rules or CAM entries that lead to them. Packet *n*
-    belongs to SA *n* mod ``count``.
+    """SAs of one suite in one direction, spread over the DFEs, and the rules or CAM entries that lead to
+    them. Packet *n* belongs to SA *n* mod ``count``.
 
     Parameters
     ----------
@@ -73,12 +93,31 @@ class Tunnels:
     sas : list of Sa
     """
 
-    def __init__(self, suite: str, direction: Direction, *, count: int = 1, dfes: int = 1, first: int = 0,
-                 encrypted: bool = True):
-        self._inbound, self._dfes, self._first, self._encrypted = direction == Direction.INBOUND, dfes, first, encrypted
+    def __init__(
+        self,
+        suite: str,
+        direction: Direction,
+        *,
+        count: int = 1,
+        dfes: int = 1,
+        first: int = 0,
+        encrypted: bool = True,
+    ):
+        self._inbound, self._dfes, self._first, self._encrypted = (
+            direction == Direction.INBOUND,
+            dfes,
+            first,
+            encrypted,
+        )
         source, destination = (PEER, OURS) if self._inbound else (OURS, PEER)
         other = Direction.OUTBOUND if self._inbound else Direction.INBOUND
-        shared = {"direction": direction, "source": source, "destination": destination, "mode": Mode.TUNNEL, "replay_window": 64}
+        shared = {
+            "direction": direction,
+            "source": source,
+            "destination": destination,
+            "mode": Mode.TUNNEL,
+            "replay_window": 64,
+        }
         self.sas = [Sa(spi=FIRST_SPI + first + at, **shared, **SUITES[suite]) for at in range(count)]
         self._peers = [SoftSa(replace(sa, direction=other)) for sa in self.sas]
 
@@ -122,14 +161,14 @@ class Tunnels:
         SpigateError
             It is no packet of these SAs, or was changed.
         """
-        packet = frame[len(ETHERNET):]
+        packet = frame[len(ETHERNET) :]
         if self._inbound:
             return packet
-        spi = int.from_bytes(packet[IP_BYTES:IP_BYTES + 4])
+        spi = int.from_bytes(packet[IP_BYTES : IP_BYTES + 4])
         if self._encrypted:
             return self._peers[spi - FIRST_SPI - self._first].decapsulate(packet)
-        text = packet[IP_BYTES + ESP_BYTES + IV_BYTES:-ICV_BYTES]
-        return text[:-2 - text[-2]]
+        text = packet[IP_BYTES + ESP_BYTES + IV_BYTES : -ICV_BYTES]
+        return text[: -2 - text[-2]]
 
     def _place(self, at: int) -> tuple[int, int]:
         """DFE and index there."""
@@ -138,12 +177,14 @@ class Tunnels:
     def _rule(self, at: int) -> Rule:
         dfe, index = self._place(at)
         selectors = Selectors(PROTECTED, ip_network(behind(self._first + at)))
-        return Rule(selectors, frozenset({Port.SERVER}), Action.PROTECT, dfe=dfe, sa=index, route=int(self._inbound))
+        return Rule(
+            selectors, frozenset({Port.SERVER}), Action.PROTECT, dfe=dfe, sa=index, route=int(self._inbound)
+        )
 
 
 def misplaced(expected: Sequence[bytes], arrived: Sequence[bytes], flows: int) -> int:
-    """How many packets arrived where another one of their SA was due. Packet *n* of ``expected`` belongs to SA *n*
-    mod ``flows``, and SAs need not wait for one another.
+    """How many packets arrived where another one of their SA was due. Packet *n* of ``expected`` belongs to
+    SA *n* mod ``flows``, and SAs need not wait for one another.
 
     Raises
     ------
@@ -151,10 +192,16 @@ def misplaced(expected: Sequence[bytes], arrived: Sequence[bytes], flows: int) -
         What arrived is not what was expected, in whatever order.
     """
     if sorted(expected) != sorted(arrived):
-        raise Unsound(f"Of {len(expected)} packets {len(set(expected) - set(arrived))} are missing, and "
-                      f"{len(arrived) - len(set(arrived) & set(expected))} came that should not")
+        raise Unsound(
+            f"Of {len(expected)} packets {len(set(expected) - set(arrived))} are missing, and "
+            f"{len(arrived) - len(set(arrived) & set(expected))} came that should not"
+        )
     flow_of = {packet: number % flows for number, packet in enumerate(expected)}
     came: list[list[bytes]] = [[] for _ in range(flows)]
     for packet in arrived:
         came[flow_of[packet]].append(packet)
-    return sum(due != got for flow in range(flows) for due, got in zip(expected[flow::flows], came[flow], strict=True))
+    return sum(
+        due != got
+        for flow in range(flows)
+        for due, got in zip(expected[flow::flows], came[flow], strict=True)
+    )

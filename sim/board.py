@@ -4,6 +4,7 @@ its registers.
 :func:`model` builds it, from outside the simulator; :class:`Board` drives it, inside. Python wakes once a
 frame, not once a clock.
 """
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,14 @@ from cocotb.triggers import Lock, Timer
 
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.tables.bus import BusError, check_burst
-from spigate.firmware_py.tables.punt import InjectHeader, InjectMode, Place, PuntHeader, pack_inject, unpack_punt
+from spigate.firmware_py.tables.punt import (
+    InjectHeader,
+    InjectMode,
+    Place,
+    PuntHeader,
+    pack_inject,
+    unpack_punt,
+)
 from spigate.hdl.contract.enums import Port
 from spigate.sim import build
 
@@ -24,13 +32,19 @@ MAX_BYTES = 4096
 """Longest frame that the bus models play or collect."""
 MAX_WORDS = 64
 """Words in one burst of the bus model; longer ones are cut up."""
-FAULTS = ("took a beat back, or changed it while it waited", "left a hole in tkeep", "sent a frame too long for the bus model",
-          "sent something beyond tkeep")
+FAULTS = (
+    "took a beat back, or changed it while it waited",
+    "left a hole in tkeep",
+    "sent a frame too long for the bus model",
+    "sent something beyond tkeep",
+)
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A frame that left the gateway; ``first`` and ``last`` are the clocks in which its first and its last beat did."""
+    """A frame that left the gateway; ``first`` and ``last`` are the clocks in which its first and its last
+    beat did.
+    """
 
     frame: bytes
     first: int
@@ -130,10 +144,14 @@ class Sink:
             self.received += 1
             length = int(handle.length.value)
             # What lies behind the frame's end may be undefined.
-            bits = str(handle.frame.value)[-8 * length:]
+            bits = str(handle.frame.value)[-8 * length :]
             if set(bits) - {"0", "1"}:
                 raise Unsound(f"At its port {self._name} the gateway sent undefined bits")
-            self.on_arrival(Arrival(int(bits, 2).to_bytes(length, "little"), int(handle.first.value), int(handle.last.value)))
+            self.on_arrival(
+                Arrival(
+                    int(bits, 2).to_bytes(length, "little"), int(handle.first.value), int(handle.last.value)
+                )
+            )
 
 
 class BoardBus:
@@ -162,7 +180,7 @@ class BoardBus:
         """Writes words to consecutive addresses. Raises :class:`BusError` where one is refused."""
         check_burst(address, len(words))
         for at in range(0, len(words), MAX_WORDS):
-            await self._burst(address + 4 * at, words[at:at + MAX_WORDS], write=True)
+            await self._burst(address + 4 * at, words[at : at + MAX_WORDS], write=True)
 
     async def _burst(self, address: int, words: Sequence[int], *, write: bool) -> list[int]:
         handle = self._handle
@@ -179,7 +197,9 @@ class BoardBus:
             refused = int(handle.refused.value) & (1 << len(words)) - 1
             if refused:
                 at = (refused & -refused).bit_length() - 1
-                raise BusError(f"The gateway refused to {'write' if write else 'read'} {address + 4 * at:#06x}")
+                raise BusError(
+                    f"The gateway refused to {'write' if write else 'read'} {address + 4 * at:#06x}"
+                )
             if write:
                 return []
             result = int(handle.result.value)
@@ -196,7 +216,9 @@ class BoardPuntPort:
         """The next punted frame; waits for one."""
         return unpack_punt((await self._sink.receive()).frame)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
         """Sends ``frame`` down."""
         await self._source.send(pack_inject(InjectHeader(mode, port, depth, out_of), frame))
 
@@ -212,13 +234,17 @@ class Board:
     port : BoardPuntPort
         On ``inject`` and ``punt``.
 
-    Whatever the guard at the network port stops ends the simulation as failed, unless :meth:`expect_guard` says that the test has made
-    tables that are wrong.
+    Whatever the guard at the network port stops ends the simulation as failed, unless :meth:`expect_guard`
+    says that the test has made tables that are wrong.
     """
 
     def __init__(self, dut):
         self._dut = dut
-        self.network, self.server, self.inject = Source(dut.network_in), Source(dut.server_in), Source(dut.inject)
+        self.network, self.server, self.inject = (
+            Source(dut.network_in),
+            Source(dut.server_in),
+            Source(dut.inject),
+        )
         self.network_out, self.server_out = Sink(dut.network_out, "network"), Sink(dut.server_out, "server")
         self.punt = Sink(dut.punt, "punt")
         self.bus = BoardBus(dut.axil)
@@ -229,7 +255,8 @@ class Board:
         for port in (self.network, self.server, self.inject, self.network_out, self.server_out, self.punt):
             port.pause(0)
         self._dut.rst.value = 1
-        # Icarus has not evaluated everything at time 0: a register without a reset would take on what is still undefined.
+        # Icarus has not evaluated everything at time 0: a register without a reset would take on what is
+        # still undefined.
         await Timer(PERIOD_NS, "ns")
         # The simulator toggles the clock itself; Python's own clock makes everything ten times slower.
         Clock(self._dut.clk, PERIOD_NS, "ns", impl="gpi").start()
@@ -253,7 +280,9 @@ class Board:
         await self.timer(count)
 
     def expect_guard(self) -> None:
-        """The guard at the network port may stop packets from now on: the test sends some that must not leave."""
+        """The guard at the network port may stop packets from now on: the test sends some that must not
+        leave.
+        """
         self._dut.guard_may_stop.value = 1
 
     @property
@@ -267,8 +296,16 @@ class Board:
             sink.check()
 
 
-def model(gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: bool = False) -> build.Model:
+def model(
+    gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: bool = False
+) -> build.Model:
     """Builds the board around the exported Verilog of a gateway with that beat."""
     folder = Path(__file__).parent
-    return build.build([gateway, folder / "pump.v", folder / "board.v"], top="board", simulator=simulator, waves=waves,
-                       public=["packet_source", "packet_sink", "axil_master"], settings={"BEAT_BYTES": beat_bytes})
+    return build.build(
+        [gateway, folder / "pump.v", folder / "board.v"],
+        top="board",
+        simulator=simulator,
+        waves=waves,
+        public=["packet_source", "packet_sink", "axil_master"],
+        settings={"BEAT_BYTES": beat_bytes},
+    )

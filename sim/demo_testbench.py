@@ -1,4 +1,5 @@
 """Inside the simulator: what :mod:`spigate.sim.demo` starts."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,4 +14,4 @@ from spigate.sim.play import play
 async def run(dut):
     given = parameters()
     mix = traffic.fig_2(Path(given["captures"]))
-    await play(dut, replace(mix, frames=mix.frames[:given["frames"]]), demo.SETTINGS, Path(given["out"]))
+    await play(dut, replace(mix, frames=mix.frames[: given["frames"]]), demo.SETTINGS, Path(given["out"]))

@@ -1,4 +1,5 @@
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
+
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +14,8 @@ class Configuration:
     Members
     -------
     stand_in : bool
-        Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is left
-        is what stands around it.
+        Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is
+        left is what stands around it.
     clock_khz : int
         What the gateway tells of its clock: about as fast as a simulated one runs.
     """

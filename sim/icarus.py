@@ -1,8 +1,9 @@
 """Verilog that Icarus simulates faster, and that says the same.
 
-Icarus evaluates XOR and AND of wires bit by bit, and each when one of its operands changes. In a process AND, OR and NOT
-work on whole words, and a chain of them runs once.
+Icarus evaluates XOR and AND of wires bit by bit, and each when one of its operands changes. In a process
+AND, OR and NOT work on whole words, and a chain of them runs once.
 """
+
 import re
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
@@ -21,7 +22,8 @@ _PLAIN = re.compile(r"[\s,{}^&|~@]*")
 
 
 def faster(text: str) -> str:
-    """Rewrites a file of Verilog as :mod:`spigate.hdl.verilog` makes it: in each module the assignments to wires of
+    """Rewrites a file of Verilog as :mod:`spigate.hdl.verilog` makes it: in each module the assignments to
+    wires of
     :data:`WIDE` bits or more that are made of XOR, AND, OR and NOT, and hang together, become one process.
     """
     return "".join(map(_module, modules(text)))
@@ -29,9 +31,13 @@ def faster(text: str) -> str:
 
 def _module(text: str) -> str:
     wide = {found[2] for found in _WIRE.finditer(text) if int(found[1]) + 1 >= WIDE}
-    logic = {found[1]: found[2] for found in _ASSIGN.finditer(text) if found[1] in wide and _bitwise(found[2])}
-    needs = {name: [part for part in map(_bare, _PART.findall(_CONSTANT.sub("", value))) if part in logic]
-             for name, value in logic.items()}
+    logic = {
+        found[1]: found[2] for found in _ASSIGN.finditer(text) if found[1] in wide and _bitwise(found[2])
+    }
+    needs = {
+        name: [part for part in map(_bare, _PART.findall(_CONSTANT.sub("", value))) if part in logic]
+        for name, value in logic.items()
+    }
     chains = [chain for chain in _chains(needs) if any(" ^ " in logic[name] for name in chain)]
     for name in (name for chain in chains for name in chain):
         escaped = re.escape(name)
@@ -53,7 +59,9 @@ def _bare(part: str) -> str:
 
 
 def _bitwise(value: str) -> bool:
-    """Whether an expression is one bitwise operation on names, parts of them, constants and concatenations."""
+    """Whether an expression is one bitwise operation on names, parts of them, constants and
+    concatenations.
+    """
     skeleton = _PART.sub("@", _CONSTANT.sub("@", value))
     return bool(_PLAIN.fullmatch(skeleton)) and len(re.findall(r"[\^&|~]", skeleton)) == 1
 
@@ -76,4 +84,3 @@ def _chains(needs: Mapping[str, list[str]]) -> list[list[str]]:
     for name in TopologicalSorter(needs).static_order():
         ordered.setdefault(id(chain_of[name]), []).append(name)
     return list(ordered.values())
-

@@ -1,6 +1,7 @@
-"""``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and the packet port of its
-control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`).
+"""``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and
+the packet port of its control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`).
 """
+
 import argparse
 import json
 import os
@@ -28,25 +29,52 @@ class Ended(SpigateError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = ("Simulates a gateway, live: frames come and go at two TAP devices, and its control element, spigate ce, "
-                          "reaches registers and punted frames through a UNIX socket. SIGINT or SIGTERM ends it.")
-    parser.add_argument("--socket", type=Path, default=SOCKET, metavar="PATH",
-                        help=f"UNIX socket for the control element, which only this user may use (default {SOCKET})")
+    parser.description = (
+        "Simulates a gateway, live: frames come and go at two TAP devices, and its control element, "
+        "spigate ce, "
+        "reaches registers and punted frames through a UNIX socket. SIGINT or SIGTERM ends it."
+    )
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=SOCKET,
+        metavar="PATH",
+        help=f"UNIX socket for the control element, which only this user may use (default {SOCKET})",
+    )
     for port in ("network", "server"):
-        parser.add_argument(f"--{port}", type=_device, default=f"spigate-{port[0]}", metavar="DEVICE",
-                            help=f"TAP device that is made for its port {port}; it may be moved to another network namespace "
-                                 f"(default spigate-{port[0]})")
+        parser.add_argument(
+            f"--{port}",
+            type=_device,
+            default=f"spigate-{port[0]}",
+            metavar="DEVICE",
+            help=f"TAP device that is made for its port {port}; it may be moved to another network namespace "
+            f"(default spigate-{port[0]})",
+        )
     parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
-    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
-    parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
+    parser.add_argument(
+        "--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)"
+    )
+    parser.add_argument(
+        "--beat-bytes",
+        type=int,
+        default=16,
+        choices=BEAT_BYTES,
+        help="width of the packet streams (default 16)",
+    )
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
 
 
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # in the middle of a build it ends as SIGINT does
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # in the middle of a build it ends as SIGINT does
     # What is wrong is said before anything is built.
-    with closing(Tap(args.network)) as network, closing(Tap(args.server)) as server, _listener(args.socket) as listener:
+    with (
+        closing(Tap(args.network)) as network,
+        closing(Tap(args.server)) as server,
+        _listener(args.socket) as listener,
+    ):
         model = configuration.model(simulator=args.simulator)
         command, testbench = socket.socketpair()
         with command, testbench, _standard_input(testbench):
@@ -58,13 +86,18 @@ def run(args: argparse.Namespace) -> int:
     if "error" in report:
         raise Ended(report["error"])
     for name in ("counts", "dropped"):
-        print(f"{name}: {', '.join(f'{count} {what}' for what, count in sorted(report[name].items())) or 'none'}")
+        print(
+            f"{name}: "
+            f"{', '.join(f'{count} {what}' for what, count in sorted(report[name].items())) or 'none'}"
+        )
     return 0
 
 
 def _device(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", name):
-        raise argparse.ArgumentTypeError(f"expected at most 15 letters, digits, dots, hyphens and underscores, not {name!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected at most 15 letters, digits, dots, hyphens and underscores, not {name!r}"
+        )
     return name
 
 
@@ -109,7 +142,9 @@ def _remove_dead(path: Path) -> None:
 
 @contextmanager
 def _standard_input(given: socket.socket) -> Iterator[None]:
-    """Processes that are started meanwhile have it as their standard input, the one file that the simulator inherits."""
+    """Processes that are started meanwhile have it as their standard input, the one file that the simulator
+    inherits.
+    """
     before = os.dup(0)
     os.dup2(given.fileno(), 0)
     try:
@@ -120,7 +155,9 @@ def _standard_input(given: socket.socket) -> Iterator[None]:
 
 
 def _on_signal(end: Callable[[], None]) -> None:
-    """SIGINT and SIGTERM call ``end``, from now on, and reach neither this thread nor the simulator, which inherits the mask."""
+    """SIGINT and SIGTERM call ``end``, from now on, and reach neither this thread nor the simulator, which
+    inherits the mask.
+    """
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 

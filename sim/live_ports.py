@@ -1,8 +1,10 @@
 """Inside the simulator: a gateway at work between two TAP devices and the socket of its control element.
 
-:class:`Client` is what is said with a control element, sans-I/O; :class:`Live` moves frames and messages, and lets the simulation
+:class:`Client` is what is said with a control element, sans-I/O; :class:`Live` moves frames and messages,
+and lets the simulation
 run while there is something to do.
 """
+
 import errno
 import select
 import socket
@@ -25,9 +27,13 @@ POLL_CLOCKS = 100
 IDLE_CLOCKS, IDLE_SECONDS = 20, 0.02
 """Otherwise; and so long it sleeps between them, at most."""
 LINGER = 120
-"""Looks without a frame in or out after which none is thought to be inside: 12,000 clocks, four times what the longest one takes."""
+"""Looks without a frame in or out after which none is thought to be inside: 12,000 clocks, four times what
+the longest one takes.
+"""
 MAX_WAITING = 4
-"""Frames that wait in front of a port. The others wait in the device's queue, whose end drops, as a network card's does."""
+"""Frames that wait in front of a port. The others wait in the device's queue, whose end drops, as a network
+card's does.
+"""
 MAX_REQUESTS = 16
 """Requests that wait before no more is read."""
 MAX_OUTPUT = 1 << 20
@@ -60,8 +66,14 @@ class Client:
     def feed(self, data: bytes) -> None:
         """Takes what it sent. Raises InputError where that is no request."""
         for message in self._messages.feed(data):
-            if (message.kind == Kind.PUNT or message.refused or message.kind == Kind.WRITE and len(message.body) % 4
-                    or message.kind == Kind.READ and len(message.body) != 4):
+            if (
+                message.kind == Kind.PUNT
+                or message.refused
+                or message.kind == Kind.WRITE
+                and len(message.body) % 4
+                or message.kind == Kind.READ
+                and len(message.body) != 4
+            ):
                 raise InputError(f"no request: {message.kind.name} with {len(message.body)} bytes")
             self._requests.append(message)
 
@@ -154,8 +166,10 @@ class Live:
         self._board, self._listener, self._end = board, listener, end
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self._devices = [_Device(self, "network", network, board.network, board.network_out),
-                         _Device(self, "server", server, board.server, board.server_out)]
+        self._devices = [
+            _Device(self, "network", network, board.network, board.network_out),
+            _Device(self, "server", server, board.server, board.server_out),
+        ]
         board.punt.on_arrival = self._come_up
         self._client: Client | None = None
         self._connection: socket.socket | None = None

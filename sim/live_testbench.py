@@ -1,4 +1,5 @@
 """Inside the simulator: what :mod:`spigate.sim.live` starts."""
+
 import json
 import os
 import socket
@@ -29,7 +30,10 @@ async def live(dut):
     _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
     board = Board(dut)
     await board.start()
-    devices = [Opened(fd, f"the TAP device at port {name}") for fd, name in ((network, "network"), (server, "server"))]
+    devices = [
+        Opened(fd, f"the TAP device at port {name}")
+        for fd, name in ((network, "network"), (server, "server"))
+    ]
     ports = Live(board, *devices, socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}

@@ -1,4 +1,5 @@
 """Inside the simulator: a capture through the gateway, from a cold start to the report."""
+
 import json
 from pathlib import Path
 
@@ -25,18 +26,26 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
         board = Board(dut)
         await board.start()
         driver = await Driver.open(board.bus)
-        control = ControlElement(tables=driver, port=board.port, topology=given.topology, sas=given.sas,
-                                 policies=given.policies, settings=settings)
+        control = ControlElement(
+            tables=driver,
+            port=board.port,
+            topology=given.topology,
+            sas=given.sas,
+            policies=given.policies,
+            settings=settings,
+        )
         await control.start()
         session = Session(board, driver, control)
         flows: dict[Port, bytes] = {}
         for at, arrival in enumerate(given.frames):
-            # DFEs do not wait for one another, so packets of two SAs may change places inside. Where a capture is
-            # to come out in its own order, the next flow of a port begins when the one before has left.
+            # DFEs do not wait for one another, so packets of two SAs may change places inside. Where a
+            # capture is to come out in its own order, the next flow of a port begins when the one before
+            # has left.
             if flows.get(arrival.port, flow := _flow(arrival.frame)) != flow:
                 await session.settle()
             flows[arrival.port] = flow
-            # The bus model plays no more than this, which the gateway drops as too long (`oversize`) all the same.
+            # The bus model plays no more than this, which the gateway drops as too long (`oversize`) all
+            # the same.
             await session.feed(arrival.port, arrival.frame[:MAX_BYTES])
             progress(at + 1, len(given.frames))
         await session.settle()
@@ -45,13 +54,18 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
         report = {"error": str(error)}
     if session:
         for port, name in FILES.items():
-            pcap.write(out / name, [pcap.Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]])
-        pcap.write(out / PUNTS, [pcap.Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted])
+            pcap.write(
+                out / name,
+                [pcap.Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]],
+            )
+        pcap.write(
+            out / PUNTS, [pcap.Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted]
+        )
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
 
 
 def _flow(frame: bytes) -> bytes:
-    """EtherType, protocol, addresses, and ports or SPI. Behind a tag or IP options it may be some other bytes,
-    which tell apart too much, never too little.
+    """EtherType, protocol, addresses, and ports or SPI. Behind a tag or IP options it may be some other
+    bytes, which tell apart too much, never too little.
     """
     return frame[12:14] + frame[23:24] + frame[26:38]

@@ -1,4 +1,5 @@
 """What the reference model, a gateway in software, makes of a capture; and whether a gateway did the same."""
+
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -29,8 +30,14 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
     """What a gateway with that many DFEs should make of ``given``, one frame after the other."""
     gateway = SoftGateway(capabilities=replace(GATEWARE, dfes=dfes))
     port = SoftPort(gateway)
-    control = ControlElement(tables=gateway, port=port, topology=given.topology, sas=given.sas, policies=given.policies,
-                             settings=settings)
+    control = ControlElement(
+        tables=gateway,
+        port=port,
+        topology=given.topology,
+        sas=given.sas,
+        policies=given.policies,
+        settings=settings,
+    )
     loop = Loop(gateway, control, port)
 
     async def run():
@@ -46,8 +53,8 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
     """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the
     same order, the same drops by reason.
 
-    A DFE's number in the Identification of ESP may be another one, for the model's balancer is not the gateway's. Between two
-    addresses none may come twice that does not in the model.
+    A DFE's number in the Identification of ESP may be another one, for the model's balancer is not the
+    gateway's. Between two addresses none may come twice that does not in the model.
 
     Raises
     ------
@@ -56,12 +63,18 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
     """
     for port, frames in model.sent.items():
         if identifications(sent[port]) != identifications(frames):
-            raise Unsound(f"{port.name.lower()} port: an Identification came twice between two addresses, or not as often as the model's")
+            raise Unsound(
+                f"{port.name.lower()} port: an Identification came twice between two addresses, or not "
+                f"as often as the model's"
+            )
         given, frames = [[unnumbered(frame) for frame in some] for some in (sent[port], frames)]
         missing, extra = Counter(frames) - Counter(given), Counter(given) - Counter(frames)
         if missing or extra:
-            raise Unsound(f"{port.name.lower()} port: {missing.total()} of the model's {len(frames)} frames are missing and "
-                          f"{extra.total()} are not the model's, such as {next(iter(extra or missing)).hex()}")
+            raise Unsound(
+                f"{port.name.lower()} port: {missing.total()} of the model's {len(frames)} frames are "
+                f"missing and "
+                f"{extra.total()} are not the model's, such as {next(iter(extra or missing)).hex()}"
+            )
         if flows(given) != flows(frames):
             raise Unsound(f"{port.name.lower()} port: a flow's frames are in another order than the model's")
     drops = {reason.name.lower(): count for reason, count in model.dropped.items() if count}
@@ -73,9 +86,15 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
 
 
 def numbered(frame: bytes) -> bool:
-    """Whether a DFE may have given a frame its Identification: untagged, IPv4, ESP, DF clear, and the number is not software's."""
-    return (frame[12:15] == b"\x08\x00\x45" and frame[23] == ESP and not frame[20] & 0x40
-            and int.from_bytes(frame[18:20]) > SOFTWARE_NUMBERS)
+    """Whether a DFE may have given a frame its Identification: untagged, IPv4, ESP, DF clear, and the
+    number is not software's.
+    """
+    return (
+        frame[12:15] == b"\x08\x00\x45"
+        and frame[23] == ESP
+        and not frame[20] & 0x40
+        and int.from_bytes(frame[18:20]) > SOFTWARE_NUMBERS
+    )
 
 
 def unnumbered(frame: bytes) -> bytes:
@@ -87,7 +106,9 @@ def unnumbered(frame: bytes) -> bytes:
 
 def identifications(frames: list[bytes]) -> Counter[bytes]:
     """How many different ones DFEs gave, by addresses."""
-    return Counter(addresses for addresses, _ in {(frame[26:34], frame[18:20]) for frame in frames if numbered(frame)})
+    return Counter(
+        addresses for addresses, _ in {(frame[26:34], frame[18:20]) for frame in frames if numbered(frame)}
+    )
 
 
 def flows(frames: list[bytes]) -> dict[bytes, list[bytes]]:
@@ -95,5 +116,5 @@ def flows(frames: list[bytes]) -> dict[bytes, list[bytes]]:
     found: dict[bytes, list[bytes]] = {}
     for frame in frames:
         at = 14 + 4 * (frame[14] & 15)
-        found.setdefault(frame[23:24] + frame[26:34] + frame[at:at + 4], []).append(frame)
+        found.setdefault(frame[23:24] + frame[26:34] + frame[at : at + 4], []).append(frame)
     return found

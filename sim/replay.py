@@ -1,6 +1,7 @@
-"""``spigate replay``: plays a capture of Linux's IPsec through a gateway, simulated or in software, that takes the
-place of the machine that was captured.
+"""``spigate replay``: plays a capture of Linux's IPsec through a gateway, simulated or in software, that
+takes the place of the machine that was captured.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -23,18 +24,28 @@ DEFAULT_BALANCE = "flow-hash"
 MISSES = tuple(miss.value for miss in Miss)
 DATAPLANES = ("gateware", "soft")
 PATIENCE = 0xFFFF
-"""Clocks in which a DFE finishes a packet, or else counts as dead. All that there are: in a replay none does for being slow."""
+"""Clocks in which a DFE finishes a packet, or else counts as dead. All that there are: in a replay none
+does for being slow.
+"""
 CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN, miss_interval=0, rates=UNLIMITED)
 """A capture does not say of which VLAN a port is: what was captured there was taken."""
 
 
-def replay(folder: Path, out: Path, *, configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
-           balance: str = DEFAULT_BALANCE, miss: str = "inject", simulator: str = "verilator", waveform: Path | None = None,
-           dataplane: str = "gateware") -> dict:
+def replay(
+    folder: Path,
+    out: Path,
+    *,
+    configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
+    balance: str = DEFAULT_BALANCE,
+    miss: str = "inject",
+    simulator: str = "verilator",
+    waveform: Path | None = None,
+    dataplane: str = "gateware",
+) -> dict:
     """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
-    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by their
-    timestamps over both files. The gateway starts cold.
+    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by
+    their timestamps over both files. The gateway starts cold.
 
     Parameters
     ----------
@@ -64,8 +75,16 @@ def replay(folder: Path, out: Path, *, configuration: Configuration = Configurat
     if dataplane == "soft":
         return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
-    model.run(TESTBENCH, waveform=waveform, parameters={
-        "folder": str(folder.resolve()), "out": str(out.resolve()), "balance": balance, "miss": miss})
+    model.run(
+        TESTBENCH,
+        waveform=waveform,
+        parameters={
+            "folder": str(folder.resolve()),
+            "out": str(out.resolve()),
+            "balance": balance,
+            "miss": miss,
+        },
+    )
     return result(out)
 
 
@@ -78,36 +97,79 @@ def result(out: Path) -> dict:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = ("Plays a capture of Linux's IPsec through a gateway, simulated or in software, "
-                          "which takes the place of the machine that was captured.")
-    parser.add_argument("folder", type=Path, metavar="DIR",
-                        help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)")
+    parser.description = (
+        "Plays a capture of Linux's IPsec through a gateway, simulated or in software, "
+        "which takes the place of the machine that was captured."
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)",
+    )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
-    parser.add_argument("--dataplane", default=DATAPLANES[0], choices=DATAPLANES,
-                        help="the simulated gateware, or the control element's software path alone (default gateware)")
+    parser.add_argument(
+        "--dataplane",
+        default=DATAPLANES[0],
+        choices=DATAPLANES,
+        help="the simulated gateware, or the control element's software path alone (default gateware)",
+    )
     parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
-    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)")
-    parser.add_argument("--beat-bytes", type=int, default=16, choices=BEAT_BYTES, help="width of the packet streams (default 16)")
-    parser.add_argument("--balance", default=DEFAULT_BALANCE, choices=BALANCES, metavar="NAME",
-                        help=f"{', '.join(BALANCES)} (default {DEFAULT_BALANCE}, which keeps clear packets of a flow in order)")
-    parser.add_argument("--miss", default=MISSES[0], choices=MISSES,
-                        help="what becomes of a packet whose SA the gateway has yet to learn (default inject)")
+    parser.add_argument(
+        "--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)"
+    )
+    parser.add_argument(
+        "--beat-bytes",
+        type=int,
+        default=16,
+        choices=BEAT_BYTES,
+        help="width of the packet streams (default 16)",
+    )
+    parser.add_argument(
+        "--balance",
+        default=DEFAULT_BALANCE,
+        choices=BALANCES,
+        metavar="NAME",
+        help=f"{', '.join(BALANCES)} (default {DEFAULT_BALANCE}, which keeps clear packets of a flow in "
+        f"order)",
+    )
+    parser.add_argument(
+        "--miss",
+        default=MISSES[0],
+        choices=MISSES,
+        help="what becomes of a packet whose SA the gateway has yet to learn (default inject)",
+    )
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
-    parser.add_argument("--waveform", type=Path, metavar="FILE", help="write a waveform (VCD with verilator, FST with icarus)")
+    parser.add_argument(
+        "--waveform", type=Path, metavar="FILE", help="write a waveform (VCD with verilator, FST with icarus)"
+    )
     parser.add_argument("--json", action="store_true", help="print the report")
 
 
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
-    report = replay(args.folder, args.out, configuration=configuration, balance=args.balance, miss=args.miss,
-                    simulator=args.simulator, waveform=args.waveform, dataplane=args.dataplane)
+    report = replay(
+        args.folder,
+        args.out,
+        configuration=configuration,
+        balance=args.balance,
+        miss=args.miss,
+        simulator=args.simulator,
+        waveform=args.waveform,
+        dataplane=args.dataplane,
+    )
     if args.json:
         print(json.dumps(report, indent=2))
         return 0
     ports, drops = report["ports"], {reason: count for reason, count in report["drops"].items() if count}
-    print(f"{report['cycles']} clocks: network {ports['network']['in']} in, {ports['network']['out']} out; "
-          f"server {ports['server']['in']} in, {ports['server']['out']} out; {ports['punt']} punted, {ports['inject']} injected")
-    print(f"dropped: {', '.join(f'{count} {reason}' for reason, count in drops.items()) or 'none'}; "
-          f"consumed: {', '.join(f'{count} {kind}' for kind, count in report['consumed'].items()) or 'none'}")
+    print(
+        f"{report['cycles']} clocks: network {ports['network']['in']} in, {ports['network']['out']} out; "
+        f"server {ports['server']['in']} in, {ports['server']['out']} out; {ports['punt']} punted, "
+        f"{ports['inject']} injected"
+    )
+    print(
+        f"dropped: {', '.join(f'{count} {reason}' for reason, count in drops.items()) or 'none'}; "
+        f"consumed: {', '.join(f'{count} {kind}' for kind, count in report['consumed'].items()) or 'none'}"
+    )
     print(f"{args.out}: {', '.join(OUTPUTS)}")
     return 0

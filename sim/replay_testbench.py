@@ -1,4 +1,5 @@
 """Inside the simulator: what :func:`spigate.sim.replay.replay` starts."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,5 +18,9 @@ from spigate.sim.replay import CFE, PATIENCE
 async def replay(dut):
     given = parameters()
     balance = Balance[given["balance"].upper().replace("-", "_")]
-    settings = Settings(default=PolicyAction.BYPASS, miss=Miss(given["miss"]), cfe=replace(CFE, balance=balance, patience=PATIENCE))
+    settings = Settings(
+        default=PolicyAction.BYPASS,
+        miss=Miss(given["miss"]),
+        cfe=replace(CFE, balance=balance, patience=PATIENCE),
+    )
     await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))

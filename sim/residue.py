@@ -1,9 +1,12 @@
 """Everything that a simulated design holds, to be compared: inside the simulator."""
+
 import cocotb.handle as handle
 
 
 def state(top) -> dict[str, str]:
-    """Every signal and memory word below ``top``, by its path, as bits. For Icarus, which shows all of them."""
+    """Every signal and memory word below ``top``, by its path, as bits. For Icarus, which shows all of
+    them.
+    """
     found: dict[str, str] = {}
     _collect(top, "", found)
     return found

@@ -1,6 +1,7 @@
 """A gateway at work in the simulator, with its control element: frames in, punts answered, and every frame
 accounted for.
 """
+
 from collections import Counter, deque
 
 from cocotb.triggers import Event, First
@@ -25,21 +26,26 @@ STALLED = 40_000
 
 
 def holds(frame_bytes: int, *, lanes: int = 1) -> int:
-    """Frames of that length that may be inside, all on their way through one DFE, without one being dropped for want of room:
-    those in its lanes' buffers and those in its queue. Of several lanes one may be full before another."""
+    """Frames of that length that may be inside, all on their way through one DFE, without one being dropped
+    for want of room: those in its lanes' buffers and those in its queue. Of several lanes one may be full
+    before another."""
     longest_beat = 16
     beats = -(-(frame_bytes + ALIGN) // longest_beat)
-    return (BUFFERS if lanes == 1 else (BUFFERS - 2) * lanes) + min(QUEUE_PACKETS, QUEUE_BYTES // (beats * longest_beat)) - 1
+    return (
+        (BUFFERS if lanes == 1 else (BUFFERS - 2) * lanes)
+        + min(QUEUE_PACKETS, QUEUE_BYTES // (beats * longest_beat))
+        - 1
+    )
 
 
 class Session:
     """Feeds frames to a gateway and lets its control element answer punts.
 
-    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work, but not more than one DFE
-    has room for: the gateway drops what does not fit. Where a punt comes up,
-    no frame follows before all that are inside are accounted for (out, punted, dropped) and the control element
-    has answered the punts in their order; so no packet of a flow overtakes an earlier one that had to go round
-    by the control element.
+    Up to ``window`` frames are inside at a time, so that all DFEs and lanes are at work, but not more than
+    one DFE has room for: the gateway drops what does not fit. Where a punt comes up, no frame follows
+    before all that are inside are accounted for (out, punted, dropped) and the control element has answered
+    the punts in their order; so no packet of a flow overtakes an earlier one that had to go round by the
+    control element.
 
     Parameters
     ----------
@@ -135,7 +141,9 @@ class Session:
             if not self._arrived.is_set():
                 await self._read_drops()
             if self._board.cycle - since > STALLED:
-                raise Unsound(f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks")
+                raise Unsound(
+                    f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks"
+                )
 
     async def _read_drops(self) -> None:
         register = rdl.registers()["drops"]
@@ -156,8 +164,16 @@ class Session:
         await self._read_drops()
         board.check()
         await self._driver.check()
-        return {**report(
-            control, await self._driver.counters(), into={"network": board.network.sent, "server": board.server.sent},
-            out={"network": board.network_out.received, "server": board.server_out.received},
-            punted=board.punt.received, injected=board.inject.sent, dropped=self.dropped, cycles=self.cycles),
-            "bus": {"bursts": board.bus.bursts, "words": board.bus.words}}
+        return {
+            **report(
+                control,
+                await self._driver.counters(),
+                into={"network": board.network.sent, "server": board.server.sent},
+                out={"network": board.network_out.received, "server": board.server_out.received},
+                punted=board.punt.received,
+                injected=board.inject.sent,
+                dropped=self.dropped,
+                cycles=self.cycles,
+            ),
+            "bus": {"bursts": board.bus.bursts, "words": board.bus.words},
+        }

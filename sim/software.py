@@ -1,6 +1,7 @@
-"""A capture through a gateway without hardware, from a cold start to the report: what ``spigate replay --dataplane
-soft`` does.
+"""A capture through a gateway without hardware, from a cold start to the report: what ``spigate replay
+--dataplane soft`` does.
 """
+
 import asyncio
 import json
 from pathlib import Path
@@ -31,8 +32,15 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
     now = [given.frames[0].time if given.frames else 0]
     gateway = SoftGateway(capabilities=capabilities)
     port = SoftPort(gateway)
-    control = ControlElement(tables=gateway, port=port, topology=given.topology, sas=given.sas, policies=given.policies,
-                             settings=settings, clock=lambda: now[0] / 1e9)
+    control = ControlElement(
+        tables=gateway,
+        port=port,
+        topology=given.topology,
+        sas=given.sas,
+        policies=given.policies,
+        settings=settings,
+        clock=lambda: now[0] / 1e9,
+    )
     loop = Loop(gateway, control, port)
     left: dict[Port, list[pcap.Captured]] = {side: [] for side in FILES}
     into = {"network": 0, "server": 0}
@@ -47,7 +55,9 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
             punts = len(loop.punted)
             await loop.feed(arrival.port, arrival.frame)
             for side in FILES:
-                left[side] += [pcap.Captured(arrival.time, frame) for frame in loop.sent[side][before[side]:]]
+                left[side] += [
+                    pcap.Captured(arrival.time, frame) for frame in loop.sent[side][before[side] :]
+                ]
             punted.extend(pcap.Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
         return await gateway.counters()
 
@@ -55,7 +65,15 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
     for side, name in FILES.items():
         pcap.write(out / name, left[side])
     pcap.write(out / PUNTS, punted)
-    found = report(control, counters, into=into, out={side.name.lower(): len(left[side]) for side in (Port.NETWORK, Port.SERVER)},
-                   punted=len(punted), injected=counters.cfe.get("inject_in", 0), dropped=gateway.drops, cycles=0)
+    found = report(
+        control,
+        counters,
+        into=into,
+        out={side.name.lower(): len(left[side]) for side in (Port.NETWORK, Port.SERVER)},
+        punted=len(punted),
+        injected=counters.cfe.get("inject_in", 0),
+        dropped=gateway.drops,
+        cycles=0,
+    )
     (out / REPORT).write_text(json.dumps(found, indent=2) + "\n")
     return found

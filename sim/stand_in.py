@@ -1,6 +1,7 @@
-"""A stand-in for a crypto engine, to measure what stands around one: it takes 16 bytes a clock and context, and
-leaves them as they are.
+"""A stand-in for a crypto engine, to measure what stands around one: it takes 16 bytes a clock and context,
+and leaves them as they are.
 """
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 
@@ -46,14 +47,16 @@ class StandIn(wiring.Component):
             with m.State("WORDS"):
                 kept = (word.kind == Kind.TEXT) | ((word.kind == Kind.IV) & present.encrypt)
                 m.d.comb += [
-                    out.valid.eq(context.i.valid & kept), out.payload.eq(word),
+                    out.valid.eq(context.i.valid & kept),
+                    out.payload.eq(word),
                     context.i.ready.eq(~kept | out.ready),
                 ]
                 with m.If(context.i.valid & context.i.ready & word.last):
                     m.next = "END"
             with m.State("END"):
                 m.d.comb += [
-                    out.valid.eq(present.encrypt), out.payload.kind.eq(Kind.ICV),
+                    out.valid.eq(present.encrypt),
+                    out.payload.kind.eq(Kind.ICV),
                     out.payload.count.eq(Mux(present.auth == Auth.HMAC_SHA1_96, 12, 16)),
                 ]
                 with m.If(~present.encrypt | out.ready):

@@ -1,9 +1,10 @@
 """Checks what a gateway made of a capture against what Linux made of it, with ESP and AH of its own.
 
-What must hold is in the README of the captures. Nothing here is shared with the gateway, its control element or
-the reference model but the reader of pcap files: keys come from ``xfrm-state.txt`` by a reader of its own, packets
-are opened with ``cryptography``.
+What must hold is in the README of the captures. Nothing here is shared with the gateway, its control
+element or the reference model but the reader of pcap files: keys come from ``xfrm-state.txt`` by a reader
+of its own, packets are opened with ``cryptography``.
 """
+
 import hashlib
 import hmac
 import json
@@ -32,8 +33,8 @@ class Differs(AssertionError):
 
 @dataclass
 class Key:
-    """What opens the packets of an SA. ``cipher`` and ``mac`` are the kernel's names; ``last`` is the last sequence
-    number, of which packets carry 32 bits.
+    """What opens the packets of an SA. ``cipher`` and ``mac`` are the kernel's names; ``last`` is the last
+    sequence number, of which packets carry 32 bits.
     """
 
     tunnel: bool
@@ -46,19 +47,21 @@ class Key:
     last: int
 
     def number(self, low: int) -> tuple[int, bytes]:
-        """The whole sequence number of an outbound packet, the nearest to the last one, and the upper half where the
-        ICV covers it.
+        """The whole sequence number of an outbound packet, the nearest to the last one, and the upper half
+        where the ICV covers it.
         """
         self.last = self.last + (low - self.last + (1 << 31)) % (1 << 32) - (1 << 31) if self.esn else low
         return self.last, (self.last >> 32).to_bytes(4, "big") * self.esn
 
     def check(self, covered: bytes, tag: bytes, what: str) -> None:
-        if not hmac.compare_digest(hmac.digest(self.mac_key, covered, MACS[self.mac])[:self.icv], tag):
+        if not hmac.compare_digest(hmac.digest(self.mac_key, covered, MACS[self.mac])[: self.icv], tag):
             raise Differs(f"The ICV of {what} is wrong")
 
     def open_esp(self, esp: bytes) -> tuple[int, int, bytes]:
-        """Sequence number, next header and payload; raises where it does not verify or its trailer is wrong."""
-        header, body, tag = esp[:8], esp[8:-self.icv], esp[-self.icv:]
+        """Sequence number, next header and payload; raises where it does not verify or its trailer is
+        wrong.
+        """
+        header, body, tag = esp[:8], esp[8 : -self.icv], esp[-self.icv :]
         number, high = self.number(int.from_bytes(header[4:]))
         what = f"SPI {header[:4].hex()}, sequence number {number}"
         if self.mac is None:
@@ -88,16 +91,19 @@ class Key:
             opener = Cipher(algorithms.AES(key), modes.GCM(nonce, tag, self.icv)).decryptor()
             opener.authenticate_additional_data(associated)
             return opener.update(text) + opener.finalize()
-        known = {"rfc4309(ccm(aes))": lambda: AESCCM(key, self.icv), "rfc7539esp(chacha20,poly1305)": lambda: ChaCha20Poly1305(key)}
+        known = {
+            "rfc4309(ccm(aes))": lambda: AESCCM(key, self.icv),
+            "rfc7539esp(chacha20,poly1305)": lambda: ChaCha20Poly1305(key),
+        }
         return known[self.cipher]().decrypt(nonce, text + tag, associated)
 
     def open_ah(self, packet: bytes, at: int) -> tuple[int, int, bytes]:
         """As :meth:`open_esp`, of the AH at ``at`` in ``packet``."""
-        number, high = self.number(int.from_bytes(packet[at + 8:at + 12]))
+        number, high = self.number(int.from_bytes(packet[at + 8 : at + 12]))
         end = at + 12 + self.icv
-        covered = _kept(packet[:at]) + packet[at:at + 12] + bytes(self.icv) + packet[end:] + high
-        self.check(covered, packet[at + 12:end], f"AH, sequence number {number}")
-        return number, packet[at], packet[at + 4 * (packet[at + 1] + 2):]
+        covered = _kept(packet[:at]) + packet[at : at + 12] + bytes(self.icv) + packet[end:] + high
+        self.check(covered, packet[at + 12 : end], f"AH, sequence number {number}")
+        return number, packet[at], packet[at + 4 * (packet[at + 1] + 2) :]
 
 
 def _decrypt(key: bytes, mode: modes.Mode, text: bytes) -> bytes:
@@ -131,16 +137,22 @@ def keys(text: str) -> dict[tuple[str, int, int], Key]:
         last = re.search(r"oseq-hi 0x([0-9a-f]+), oseq 0x([0-9a-f]+)", entry)
         secret = aead or cipher
         found[head[1], {"esp": ESP, "ah": AH}[head[2]], int(head[3], 16)] = Key(
-            head[4] == "tunnel", secret and secret[1], bytes.fromhex(secret[2]) if secret else b"",
-            mac and mac[1], bytes.fromhex(mac[2]) if mac else b"", int((aead or mac)[3]) // 8,
-            bool(re.search(r"flag.* esn", entry)), (int(last[1], 16) << 32 | int(last[2], 16)) if last else 0)
+            head[4] == "tunnel",
+            secret and secret[1],
+            bytes.fromhex(secret[2]) if secret else b"",
+            mac and mac[1],
+            bytes.fromhex(mac[2]) if mac else b"",
+            int((aead or mac)[3]) // 8,
+            bool(re.search(r"flag.* esn", entry)),
+            (int(last[1], 16) << 32 | int(last[2], 16)) if last else 0,
+        )
     return found
 
 
 def ends(packet: bytes) -> tuple[str, str]:
     """Source and destination."""
     at, size = (8, 16) if packet[0] >> 4 == 6 else (12, 4)
-    return tuple(str(ip_address(packet[at + n * size:at + (n + 1) * size])) for n in (0, 1))
+    return tuple(str(ip_address(packet[at + n * size : at + (n + 1) * size])) for n in (0, 1))
 
 
 def payload(packet: bytes) -> tuple[int, int, int]:
@@ -158,14 +170,14 @@ def packets(file: Path) -> list[bytes]:
     found = []
     for item in pcap.read(file):
         at = 16 if item.frame[12:14] == b"\x81\x00" else 12
-        if item.frame[at:at + 2] in ETHERTYPES:
-            found.append(cut(item.frame[at + 2:]))
+        if item.frame[at : at + 2] in ETHERTYPES:
+            found.append(cut(item.frame[at + 2 :]))
     return found
 
 
 def cut(packet: bytes) -> bytes:
     """An IP packet without what follows it."""
-    return packet[:int.from_bytes(packet[2:4]) if packet[0] >> 4 == 4 else 40 + int.from_bytes(packet[4:6])]
+    return packet[: int.from_bytes(packet[2:4]) if packet[0] >> 4 == 4 else 40 + int.from_bytes(packet[4:6])]
 
 
 def joined(given: list[bytes]) -> list[bytes]:
@@ -178,9 +190,9 @@ def joined(given: list[bytes]) -> list[bytes]:
             offset, more, data = 8 * (word & 0x1FFF), word >> 13 & 1, packet[at:]
             header = packet[:6] + bytes(2) + packet[8:at]
         elif protocol == FRAGMENT:
-            word, identity = int.from_bytes(packet[at + 2:at + 4]), packet[at + 4:at + 8]
-            offset, more, data = word & 0xFFF8, word & 1, packet[at + 8:]
-            header = packet[:named] + packet[at:at + 1] + packet[named + 1:at]
+            word, identity = int.from_bytes(packet[at + 2 : at + 4]), packet[at + 4 : at + 8]
+            offset, more, data = word & 0xFFF8, word & 1, packet[at + 8 :]
+            header = packet[:named] + packet[at : at + 1] + packet[named + 1 : at]
         else:
             offset, more = 0, 0
         if not (offset or more):
@@ -195,7 +207,7 @@ def joined(given: list[bytes]) -> list[bytes]:
         if not last:
             header = pieces[0][0]
             at, extra = (2, len(header)) if packet[0] >> 4 == 4 else (4, len(header) - 40)
-            header = header[:at] + (len(whole) + extra).to_bytes(2) + header[at + 2:]
+            header = header[:at] + (len(whole) + extra).to_bytes(2) + header[at + 2 :]
             if packet[0] >> 4 == 4:
                 header = header[:10] + bytes(2) + header[12:]
                 header = header[:10] + checksum(header).to_bytes(2) + header[12:]
@@ -207,31 +219,35 @@ def joined(given: list[bytes]) -> list[bytes]:
 
 
 def opened(file: Path, known: dict[tuple[str, int, int], Key]) -> list[tuple[list[tuple[int, int]], bytes]]:
-    """The ESP and AH packets in a pcap file, opened: SPI and sequence number of each layer, and what was inside: an
-    IP packet (tunnel), or next header and payload (transport).
+    """The ESP and AH packets in a pcap file, opened: SPI and sequence number of each layer, and what was
+    inside: an IP packet (tunnel), or next header and payload (transport).
     """
     found = []
     for packet in joined(packets(file)):
         layers, plain = [], packet
         while plain:
             protocol, at, _ = payload(plain)
-            if protocol == UDP and plain[at + 2:at + 4] == b"\x11\x94":
+            if protocol == UDP and plain[at + 2 : at + 4] == b"\x11\x94":
                 protocol, at = ESP, at + 8
             if protocol not in (ESP, AH):
                 break
-            if plain[0] >> 4 == 4 and checksum(plain[:4 * (plain[0] & 15)]):
+            if plain[0] >> 4 == 4 and checksum(plain[: 4 * (plain[0] & 15)]):
                 raise Differs(f"A header's checksum is wrong: {plain.hex()}")
-            spi = int.from_bytes(plain[at + 4 * (protocol == AH):][:4])
+            spi = int.from_bytes(plain[at + 4 * (protocol == AH) :][:4])
             key = known[ends(plain)[1], protocol, spi]
-            number, next_header, inside = key.open_esp(plain[at:]) if protocol == ESP else key.open_ah(plain, at)
+            number, next_header, inside = (
+                key.open_esp(plain[at:]) if protocol == ESP else key.open_ah(plain, at)
+            )
             layers.append((spi, number))
             if key.tunnel:
                 if next_header != {4: IPIP, 6: IPV6_IN_IP}[inside[0] >> 4]:
-                    raise Differs(f"SPI {spi:#x}, sequence number {number}: next header {next_header} in tunnel mode")
+                    raise Differs(
+                        f"SPI {spi:#x}, sequence number {number}: next header {next_header} in tunnel mode"
+                    )
                 plain = cut(inside)
             elif next_header in (ESP, AH):  # the same header stands for the next layer
                 named = payload(plain)[2]
-                plain = plain[:named] + bytes([next_header]) + plain[named + 1:payload(plain)[1]] + inside
+                plain = plain[:named] + bytes([next_header]) + plain[named + 1 : payload(plain)[1]] + inside
                 if plain[0] >> 4 == 4:
                     plain = plain[:2] + len(plain).to_bytes(2) + plain[4:10] + bytes(2) + plain[12:]
                     plain = plain[:10] + checksum(plain[:20]).to_bytes(2) + plain[12:]
@@ -245,7 +261,7 @@ def opened(file: Path, known: dict[tuple[str, int, int], Key]) -> list[tuple[lis
 
 def checksum(header: bytes) -> int:
     """The Internet checksum; 0 over a header that holds its own."""
-    total = sum(int.from_bytes(header[at:at + 2]) for at in range(0, len(header), 2))
+    total = sum(int.from_bytes(header[at : at + 2]) for at in range(0, len(header), 2))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -258,8 +274,10 @@ def delivered(file: Path) -> list[tuple[str, int, int, str]]:
         protocol, at, _ = payload(packet)
         if protocol == UDP:
             datagram = packet[at:]
-            data = datagram[8:int.from_bytes(datagram[4:6])]
-            found.append((ends(packet)[0], int.from_bytes(datagram[:2]), len(data), hashlib.sha256(data).hexdigest()))
+            data = datagram[8 : int.from_bytes(datagram[4:6])]
+            found.append(
+                (ends(packet)[0], int.from_bytes(datagram[:2]), len(data), hashlib.sha256(data).hexdigest())
+            )
     return found
 
 
@@ -268,8 +286,10 @@ def linux_drops(folder: Path) -> dict[str, int]:
     text = (folder / "xfrm-state-after.txt").read_text()
     # Too old for the window, seen before, failed.
     counts = re.findall(r"replay-window (\d+) replay (\d+) failed (\d+)", text)
-    return {"replay": sum(int(old) + int(seen) for old, seen, _ in counts),
-            "icv": sum(int(failed) for *_, failed in counts)}
+    return {
+        "replay": sum(int(old) + int(seen) for old, seen, _ in counts),
+        "icv": sum(int(failed) for *_, failed in counts),
+    }
 
 
 def verify(folder: Path, out: Path) -> dict[str, int]:
@@ -282,7 +302,11 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
         Something is not as Linux had it; the message says what.
     """
     text = (folder / "xfrm-state.txt").read_text()
-    own = {entry["local"] for link in json.loads((folder / "addr.json").read_text()) for entry in link["addr_info"]}
+    own = {
+        entry["local"]
+        for link in json.loads((folder / "addr.json").read_text())
+        for entry in link["addr_info"]
+    }
     tunnels = any(key.tunnel for key in keys(text).values())
     if tunnels:
         ours, linux = (forwarded(where / "server-out.pcap", own) for where in (out, folder))
@@ -295,7 +319,10 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
     if tunnels:  # In transport mode Linux's own packets never were in the input.
         linux_sent = opened(folder / "network-out.pcap", keys(text))
         _same("packets to the network, opened", _without_errors(sent, own), _without_errors(linux_sent, own))
-        _same("clear packets to the network", *(clear(where / "network-out.pcap", own) for where in (out, folder)))
+        _same(
+            "clear packets to the network",
+            *(clear(where / "network-out.pcap", own) for where in (out, folder)),
+        )
     numbers: dict[int, list[int]] = {}
     for layers, _ in sent:
         for spi, sequence in layers:
@@ -311,7 +338,9 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
 
 
 def forwarded(file: Path, own: set[str]) -> list[bytes]:
-    """The IP packets in a pcap file but for what the gateway says itself: ICMP errors, neighbour discovery."""
+    """The IP packets in a pcap file but for what the gateway says itself: ICMP errors, neighbour
+    discovery.
+    """
     return [packet for packet in packets(file) if not _said(packet, own)]
 
 
@@ -325,7 +354,9 @@ def _said(packet: bytes, own: set[str]) -> bool:
 
 
 def _without_errors(sent: list, own: set[str]) -> list[bytes]:
-    return [plain for _, plain in sent if not (plain[0] >> 4 in (4, 6) and len(plain) >= 20 and _said(plain, own))]
+    return [
+        plain for _, plain in sent if not (plain[0] >> 4 in (4, 6) and len(plain) >= 20 and _said(plain, own))
+    ]
 
 
 def _same(what: str, ours: list, linux: list) -> None:
@@ -334,6 +365,8 @@ def _same(what: str, ours: list, linux: list) -> None:
     missing, extra = Counter(linux) - Counter(ours), Counter(ours) - Counter(linux)
     if missing or extra:
         example = next(iter(missing or extra))
-        raise Differs(f"{what}: {missing.total()} of Linux's {len(linux)} are missing, "
-                      f"{extra.total()} are not among them, such as {example!r}")
+        raise Differs(
+            f"{what}: {missing.total()} of Linux's {len(linux)} are missing, "
+            f"{extra.total()} are not among them, such as {example!r}"
+        )
     raise Differs(f"{what}: the same {len(linux)}, in another order")

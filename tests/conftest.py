@@ -1,6 +1,7 @@
-"""What needs a simulator or another program that this machine lacks is skipped and says what to install; it fails where
-SPIGATE_PEERS_REQUIRED is 1.
+"""What needs a simulator or another program that this machine lacks is skipped and says what to install; it
+fails where SPIGATE_PEERS_REQUIRED is 1.
 """
+
 import os
 
 import pytest

@@ -1,4 +1,5 @@
 """Response files for AES, as the package cryptography_vectors has them: NIST's, and those of RFC 3686."""
+
 import itertools
 from collections.abc import Iterator
 

@@ -18,11 +18,18 @@ _DECAPSULATION = """
 
 
 def _rows(text: str) -> list[list[str]]:
-    return [[cell.split("(!")[0].strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+    return [
+        [cell.split("(!")[0].strip() for cell in line.strip("|").split("|")]
+        for line in text.strip().splitlines()
+    ]
 
 
 ENCAPSULATION = {NAMES[inner]: NAMES[outer] for inner, outer in _rows(_ENCAPSULATION)}
 """Figure 3, normal mode: the outer field by the inner one."""
 _HEAD, *_BODY = _rows(_DECAPSULATION)
-DECAPSULATION = {(NAMES[inner], NAMES[outer]): NAMES[after] for inner, *marks in _BODY for outer, after in zip(_HEAD[1:], marks, strict=True)}
+DECAPSULATION = {
+    (NAMES[inner], NAMES[outer]): NAMES[after]
+    for inner, *marks in _BODY
+    for outer, after in zip(_HEAD[1:], marks, strict=True)
+}
 """Figure 4: the forwarded field by (inner, outer); None: the packet is dropped."""

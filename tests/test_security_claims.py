@@ -1,4 +1,7 @@
-"""docs/security.md names, for each thing that it says nobody can do, the proof or the test that shows it; and they are there."""
+"""docs/security.md names, for each thing that it says nobody can do, the proof or the test that shows it;
+and they are there.
+"""
+
 import re
 from pathlib import Path
 
@@ -16,7 +19,11 @@ def section(title: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
 
 
 def functions_of(path: Path) -> set[str]:
@@ -25,19 +32,28 @@ def functions_of(path: Path) -> set[str]:
 
 def test_each_proof_stands_beside_its_claim():
     named = {row[0]: row[1:] for row in rows(section("Proofs")) if row[0].startswith("`")}
-    assert named == {f"`{proof.name}`": [proof.claim, proof.method, proof.limits] for proof in PROOFS.values()}
+    assert named == {
+        f"`{proof.name}`": [proof.claim, proof.method, proof.limits] for proof in PROOFS.values()
+    }
 
 
 def test_what_nobody_can_names_what_shows_it():
     shown = [row[0] for row in rows(section(SHOWN))]
     cannot = [row[1] for row in rows(TEXT) if row[0] == "cannot"]
     assert cannot
-    missing = [claim for claim in cannot if not re.search(r"`(tests/\S+|test_\w+)", claim) and not any(claim.startswith(start) for start in shown if start)]
+    missing = [
+        claim
+        for claim in cannot
+        if not re.search(r"`(tests/\S+|test_\w+)", claim)
+        and not any(claim.startswith(start) for start in shown if start)
+    ]
     assert not missing
 
 
 def test_what_is_named_is_there():
-    everything = {name for path in (ROOT / "tests").rglob("*.py") for name in {*functions_of(path), path.name}}
+    everything = {
+        name for path in (ROOT / "tests").rglob("*.py") for name in {*functions_of(path), path.name}
+    }
     for row in rows(section(SHOWN))[2:]:
         assert row[1], row
     for name in re.findall(r"`proof:([\w-]+)`", TEXT):

@@ -1,4 +1,7 @@
-"""A folder with what was captured on a Linux gateway: what it was configured to do, and the frames that came in."""
+"""A folder with what was captured on a Linux gateway: what it was configured to do, and the frames that
+came in.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,5 +57,9 @@ def read(folder: Path, *, network_port: str | None = None, server_port: str | No
             frames += [Arrival(item.time, port, item.frame) for item in pcap.read(folder / name)]
         except FileNotFoundError:
             raise InputError(f"{folder / name}: expected a pcap file, but there is no such file") from None
-    return Capture(topology, xfrm.read_states(states, topology.local), xfrm.read_policies(folder / "xfrm-policy.txt"),
-                   sorted(frames, key=lambda arrival: arrival.time))
+    return Capture(
+        topology,
+        xfrm.read_states(states, topology.local),
+        xfrm.read_policies(folder / "xfrm-policy.txt"),
+        sorted(frames, key=lambda arrival: arrival.time),
+    )

@@ -2,6 +2,7 @@
 
 The format: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/.
 """
+
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
         Bad magic, another link type than Ethernet, or a record that is cut off; the message names ``file``
         and the offset.
     """
+
     def error(offset: int, expected: str, found: object) -> PcapError:
         return PcapError(f"{file}, offset {offset}: expected {expected}, not {found}")
 
@@ -59,8 +61,12 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
         seconds, fraction, captured, _ = record.unpack_from(data, at)
         end = at + record.size + captured
         if captured > _SNAP_LENGTH or end > len(data):
-            raise error(at + 8, f"a frame of at most {min(_SNAP_LENGTH, len(data) - at - record.size)} bytes", captured)
-        yield Captured(seconds * 10**9 + fraction * unit, data[at + record.size:end])
+            raise error(
+                at + 8,
+                f"a frame of at most {min(_SNAP_LENGTH, len(data) - at - record.size)} bytes",
+                captured,
+            )
+        yield Captured(seconds * 10**9 + fraction * unit, data[at + record.size : end])
         at = end
 
 
@@ -76,4 +82,6 @@ def write(path: str | PathLike[str], frames: Iterable[Captured]) -> None:
         file.write(struct.pack("<IHHiIII", _MICROSECONDS, 2, 4, 0, 0, _SNAP_LENGTH, _ETHERNET))
         for item in frames:
             seconds, fraction = divmod(item.time, 10**9)
-            file.write(struct.pack("<IIII", seconds, fraction // 1000, len(item.frame), len(item.frame)) + item.frame)
+            file.write(
+                struct.pack("<IIII", seconds, fraction // 1000, len(item.frame), len(item.frame)) + item.frame
+            )

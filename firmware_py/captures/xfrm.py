@@ -1,8 +1,10 @@
-"""What Linux prints of its SAs and policies: ``ip xfrm state`` and ``ip xfrm policy``, with and without ``-s``.
+"""What Linux prints of its SAs and policies: ``ip xfrm state`` and ``ip xfrm policy``, with and without
+``-s``.
 
 Linux's SAs have no direction of their own (newer kernels may print one): it follows from which end is an
 address of this machine.
 """
+
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -29,18 +31,53 @@ from spigate.firmware_py.ipsec.sa import (
 )
 from spigate.hdl.contract.enums import Df, Direction, Mode
 
-PROTOCOLS = {"icmp": 1, "ipv4": 4, "ipip": 4, "tcp": 6, "udp": 17, "ipv6": 41, "gre": 47, "esp": 50, "ah": 51,
-             "icmp6": 58, "ipv6-icmp": 58, "ospf": 89, "sctp": 132, "udplite": 136}
-_HMACS = {("sha1", 96): Auth.HMAC_SHA1_96, ("sha256", 128): Auth.HMAC_SHA256_128,
-          ("sha384", 192): Auth.HMAC_SHA384_192, ("sha512", 256): Auth.HMAC_SHA512_256}
-_CIPHERS = {"cbc(aes)": (Cipher.AES_CBC, 0), "ecb(cipher_null)": (Cipher.NULL, 0), "cipher_null": (Cipher.NULL, 0),
-            "rfc3686(ctr(aes))": (Cipher.AES_CTR, 4)}
-_AEADS = {"rfc4106(gcm(aes))": (Cipher.AES_GCM, 4), "rfc4543(gcm(aes))": (Cipher.AES_GMAC, 4),
-          "rfc4309(ccm(aes))": (Cipher.AES_CCM, 3),
-          "rfc7539esp(chacha20,poly1305)": (Cipher.CHACHA20_POLY1305, 4)}
+PROTOCOLS = {
+    "icmp": 1,
+    "ipv4": 4,
+    "ipip": 4,
+    "tcp": 6,
+    "udp": 17,
+    "ipv6": 41,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "icmp6": 58,
+    "ipv6-icmp": 58,
+    "ospf": 89,
+    "sctp": 132,
+    "udplite": 136,
+}
+_HMACS = {
+    ("sha1", 96): Auth.HMAC_SHA1_96,
+    ("sha256", 128): Auth.HMAC_SHA256_128,
+    ("sha384", 192): Auth.HMAC_SHA384_192,
+    ("sha512", 256): Auth.HMAC_SHA512_256,
+}
+_CIPHERS = {
+    "cbc(aes)": (Cipher.AES_CBC, 0),
+    "ecb(cipher_null)": (Cipher.NULL, 0),
+    "cipher_null": (Cipher.NULL, 0),
+    "rfc3686(ctr(aes))": (Cipher.AES_CTR, 4),
+}
+_AEADS = {
+    "rfc4106(gcm(aes))": (Cipher.AES_GCM, 4),
+    "rfc4543(gcm(aes))": (Cipher.AES_GMAC, 4),
+    "rfc4309(ccm(aes))": (Cipher.AES_CCM, 3),
+    "rfc7539esp(chacha20,poly1305)": (Cipher.CHACHA20_POLY1305, 4),
+}
 # Lines that say nothing about what the SA is: counters, times, and where it is offloaded to.
-_IGNORED = ("lifetime", "add", "use", "crypto", "coaddr", "lastused", "output-mark", "if_id", "security",
-            "mark")
+_IGNORED = (
+    "lifetime",
+    "add",
+    "use",
+    "crypto",
+    "coaddr",
+    "lastused",
+    "output-mark",
+    "if_id",
+    "security",
+    "mark",
+)
 
 
 # SAs
@@ -113,8 +150,13 @@ def _ends(line: Line) -> tuple[Address, Address]:
 
 def _state(lines: list[Line], local: Collection[Address]) -> Sa:
     source, destination = _ends(lines[0])
-    fields: _Fields = {"source": source, "destination": destination, "replay_window": 0, "df": Df.COPY,
-                       "ah_align": 8}
+    fields: _Fields = {
+        "source": source,
+        "destination": destination,
+        "replay_window": 0,
+        "df": Df.COPY,
+        "ah_align": 8,
+    }
     limits: dict[str, dict[str, int]] = {"soft": {}, "hard": {}}
     numbers: dict[str, int] = {}
     stated = None
@@ -204,8 +246,10 @@ def _state_auth(line: Line, name: str, fields: _Fields) -> None:
     bits = line.number_of("the ICV's bits") if name == "auth-trunc" else 96
     auth = found and _HMACS.get((found[1], bits))
     if not auth:
-        raise line.error(" or ".join(f"hmac({hash_name}) with {size} bits" for hash_name, size in _HMACS),
-                         f"{algorithm} with {bits} bits")
+        raise line.error(
+            " or ".join(f"hmac({hash_name}) with {size} bits" for hash_name, size in _HMACS),
+            f"{algorithm} with {bits} bits",
+        )
     fields["auth"], fields["auth_key"] = auth, key
 
 
@@ -217,7 +261,7 @@ def _state_cipher(line: Line, fields: _Fields, known: Mapping[str, tuple[Cipher,
     key = line.key(algorithm) if line.peek() is not None else b""
     if len(key) < salt:
         raise line.error(f"a key with {salt} bytes of salt for {algorithm}", f"{len(key)} bytes")
-    fields["cipher"], fields["key"], fields["salt"] = cipher, key[:len(key) - salt], key[len(key) - salt:]
+    fields["cipher"], fields["key"], fields["salt"] = cipher, key[: len(key) - salt], key[len(key) - salt :]
 
 
 def _encapsulation(line: Line) -> Encapsulation:
@@ -253,8 +297,12 @@ def _anti_replay(line: Line, rest: Iterator[Line]) -> dict[str, int]:
         while line.peek() is not None:
             words.append(line.parse("a word of the window, 8 hexadecimal digits", lambda word: int(word, 16)))
     sequence = values["seq-hi"] << 32 | values["seq"]
-    return {"seq": sequence, "oseq": values["oseq-hi"] << 32 | values["oseq"], "size": sizes["replay_window"],
-            "window": _window(words, sequence, sizes["replay_window"])}
+    return {
+        "seq": sequence,
+        "oseq": values["oseq-hi"] << 32 | values["oseq"],
+        "size": sizes["replay_window"],
+        "window": _window(words, sequence, sizes["replay_window"]),
+    }
 
 
 def _pairs(line: Line, names: tuple[str, ...], optional: Collection[str] = ()) -> dict[str, int]:
@@ -275,7 +323,9 @@ def _window(words: list[int], sequence: int, size: int) -> int:
     if not size or not sequence:
         return 0
     ring = sum(word << 32 * at for at, word in enumerate(reversed(words)))
-    return sum((ring >> (sequence - behind - 1) % size & 1) << behind for behind in range(min(size, sequence)))
+    return sum(
+        (ring >> (sequence - behind - 1) % size & 1) << behind for behind in range(min(size, sequence))
+    )
 
 
 def _selectors(line: Line) -> Selectors:
@@ -324,16 +374,20 @@ def _limits(line: Line, name: str, limits: dict[str, dict[str, int]]) -> None:
             limits[kind]["seconds" if unit == "sec" else unit] = int(value)
 
 
-def _direction(line: Line, source: Address, destination: Address, local: Collection[Address],
-               stated: str | None) -> Direction:
+def _direction(
+    line: Line, source: Address, destination: Address, local: Collection[Address], stated: str | None
+) -> Direction:
     if stated:
         return Direction.INBOUND if stated == "in" else Direction.OUTBOUND
     if destination in local:
         return Direction.INBOUND
     if source in local:
         return Direction.OUTBOUND
-    raise line.error("an SA that begins or ends at one of this machine's addresses "
-                     f"({', '.join(sorted(map(str, local)))})", f"{source} to {destination}")
+    raise line.error(
+        "an SA that begins or ends at one of this machine's addresses "
+        f"({', '.join(sorted(map(str, local)))})",
+        f"{source} to {destination}",
+    )
 
 
 # Policies
@@ -383,8 +437,13 @@ def _policy(lines: list[Line]) -> Policy | None:
     if templates and action == PolicyAction.BYPASS:
         action = PolicyAction.PROTECT
     try:
-        return Policy(selectors=selectors, direction=direction, action=action, priority=priority,
-                      templates=tuple(templates) if action == PolicyAction.PROTECT else ())
+        return Policy(
+            selectors=selectors,
+            direction=direction,
+            action=action,
+            priority=priority,
+            templates=tuple(templates) if action == PolicyAction.PROTECT else (),
+        )
     except InputError as error:
         raise XfrmError(f"{lines[0].file}, line {lines[0].number}: {error}") from None
 
@@ -393,7 +452,9 @@ def _policy_line(line: Line, action: PolicyAction, priority: int) -> tuple[Polic
     while line.peek() is not None:
         name = line.word("action", "priority", "index", "ptype", "share", "flag")
         if name == "action":
-            action = {"block": PolicyAction.DISCARD, "allow": PolicyAction.BYPASS}[line.word("block", "allow")]
+            action = {"block": PolicyAction.DISCARD, "allow": PolicyAction.BYPASS}[
+                line.word("block", "allow")
+            ]
         elif name == "priority":
             priority = line.number_of("priority")
         elif name == "flag":
@@ -420,5 +481,11 @@ def _template(line: Line, second: Line | None) -> Template:
             values[name] = second.number_of(name)
     if mode is None:
         raise second.error("mode tunnel or mode transport")
-    return Template(source=source, destination=destination, mode=mode, protocol=protocol, spi=values["spi"],
-                    reqid=values["reqid"])
+    return Template(
+        source=source,
+        destination=destination,
+        mode=mode,
+        protocol=protocol,
+        spi=values["spi"],
+        reqid=values["reqid"],
+    )

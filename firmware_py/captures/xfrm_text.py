@@ -1,4 +1,5 @@
 """The text that ``ip xfrm`` prints, word by word, with errors that say where."""
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address

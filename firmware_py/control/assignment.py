@@ -1,4 +1,5 @@
 """Who does an SA: which DFE, or the software path, and how it changes hands."""
+
 from collections.abc import Callable, Collection
 
 from spigate.firmware_py.control.programming import Placed, Programming
@@ -12,7 +13,12 @@ from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Direction, Port, Reason
 
-INSIDE, BEYOND, MOVED, IPV6 = "an SA inside another one", "packets that no DFE can do", "a peer that moved", "IPv6"
+INSIDE, BEYOND, MOVED, IPV6 = (
+    "an SA inside another one",
+    "packets that no DFE can do",
+    "a peer that moved",
+    "IPv6",
+)
 BOXES, UNNAMED = "more than one selector for an SA", "no policy names it"
 """Why an SA is done in software, though a DFE could do it."""
 QUIET_SECONDS = 10.0
@@ -34,9 +40,21 @@ class Assignment:
         Seconds.
     """
 
-    def __init__(self, sas: SaDatabase, spd: Callable[[], Spd], programming: Programming, routing: Routing,
-                 clock: Callable[[], float]):
-        self._sas, self._spd, self._programming, self._routing, self._clock = sas, spd, programming, routing, clock
+    def __init__(
+        self,
+        sas: SaDatabase,
+        spd: Callable[[], Spd],
+        programming: Programming,
+        routing: Routing,
+        clock: Callable[[], float],
+    ):
+        self._sas, self._spd, self._programming, self._routing, self._clock = (
+            sas,
+            spd,
+            programming,
+            routing,
+            clock,
+        )
         programming.of_policy = frozenset({INSIDE, BOXES, UNNAMED})
 
     async def inbound(self, sa: Sa, header: PuntHeader) -> Placed:
@@ -48,7 +66,9 @@ class Assignment:
                 raise Refused(Reason.POLICY)
             placed = await self._programming.place(sa, _offered(header), permitted, why_not=why_not)
             if sa.source.version == 4 and sa.protocol == ESP and not sa.encapsulation:
-                await self._programming.find_by(placed, None if placed.soft else self._routing.inbound(placed, self._spd()))
+                await self._programming.find_by(
+                    placed, None if placed.soft else self._routing.inbound(placed, self._spd())
+                )
         else:
             await self.bring_in(placed)
         return placed
@@ -57,8 +77,11 @@ class Assignment:
         """Puts an SA that is done here for want of room into a DFE, if there is some by now."""
         if placed.wanting:
             inbound = placed.sa.direction == Direction.INBOUND
-            await self._programming.give_back(placed, 0 if inbound else self._mtu(placed.sa),
-                                              self._routing.inbound(placed, self._spd()) if inbound else None)
+            await self._programming.give_back(
+                placed,
+                0 if inbound else self._mtu(placed.sa),
+                self._routing.inbound(placed, self._spd()) if inbound else None,
+            )
 
     async def lead_anew(self) -> None:
         """Packets of inbound SAs at work may go another way by now."""
@@ -66,10 +89,20 @@ class Assignment:
             await self._lead(placed)
 
     async def lead_straight(self, addresses: Collection[Address]) -> None:
-        """Neighbours with these addresses have turned up: SAs whose packets went round, because nobody knew where to, may go straight."""
+        """Neighbours with these addresses have turned up: SAs whose packets went round, because nobody knew
+        where to, may go straight.
+        """
         for placed in list(self._programming.placed.values()):
-            boxes = placed.permitted if placed.route is not None and placed.route.egress == Port.RECIRCULATE else None
-            if any(self._routing.leads_to(box.destination, address) for box in boxes or () for address in addresses):
+            boxes = (
+                placed.permitted
+                if placed.route is not None and placed.route.egress == Port.RECIRCULATE
+                else None
+            )
+            if any(
+                self._routing.leads_to(box.destination, address)
+                for box in boxes or ()
+                for address in addresses
+            ):
                 await self._lead(placed)
 
     async def _lead(self, placed: Placed) -> None:
@@ -79,16 +112,25 @@ class Assignment:
                 await self._programming.find_by(placed, route)
 
     def _permitted(self, sa: Sa) -> tuple[list[Selectors] | None, str | None]:
-        """The box of what an inbound SA may carry, and why no DFE can check that. In software policy is asked about each
-        packet, and the box is the SA's own, if it has one."""
+        """The box of what an inbound SA may carry, and why no DFE can check that. In software policy is
+        asked about each packet, and the box is the SA's own, if it has one."""
         spd = self._spd()
         boxes = spd.carried(sa)
-        why_not = INSIDE if spd.bundled(sa) else UNNAMED if not spd.named(sa) else BOXES if boxes is None or len(boxes) != 1 else None
+        why_not = (
+            INSIDE
+            if spd.bundled(sa)
+            else UNNAMED
+            if not spd.named(sa)
+            else BOXES
+            if boxes is None or len(boxes) != 1
+            else None
+        )
         return ([sa.selectors] if sa.selectors else None) if why_not else boxes, why_not
 
     async def policy_changed(self, policy: Policy, before: Spd) -> None:
-        """``policy`` has come or gone: SAs at work may carry something else by now, or their packets go another way. ``before``: the
-        policies when they were compiled last; what came later concerned no SA at work."""
+        """``policy`` has come or gone: SAs at work may carry something else by now, or their packets go
+        another way. ``before``: the policies when they were compiled last; what came later concerned no SA
+        at work."""
         for placed in list(self._programming.placed.values()):
             if placed.sa.direction == Direction.INBOUND and before.concerns(policy, placed.sa):
                 await self._programming.permit(placed, *self._permitted(placed.sa))
@@ -121,13 +163,14 @@ class Assignment:
         return self._sas.inbound(identity)
 
     async def named(self, identity: Identity, header: PuntHeader, *, in_udp: bool) -> Placed | None:
-        """The inbound SA of that name, at work; None where there is none, or it is not one for ESP in UDP as the packet has come
-        (RFC 3948)."""
+        """The inbound SA of that name, at work; None where there is none, or it is not one for ESP in UDP
+        as the packet has come (RFC 3948)."""
         sa = self._sas.inbound(identity)
         return await self.inbound(sa, header) if sa and bool(sa.encapsulation) == in_udp else None
 
     async def software_inbound(self, placed: Placed, header: PuntHeader, packet: bytes) -> None:
-        """Does an inbound SA here for the sake of ``packet``, which no DFE can do. Who has not the SA's keys moves nothing.
+        """Does an inbound SA here for the sake of ``packet``, which no DFE can do. Who has not the SA's
+        keys moves nothing.
 
         Raises
         ------
@@ -142,12 +185,16 @@ class Assignment:
         """The SAs that a decision to protect asks for, done in software from now on, innermost first."""
         chain = self._sas.outbound(decision.policies)
         why = INSIDE if len(chain) > 1 else BEYOND
-        return [await self._take(self._programming.placed.get(sa.identity) or await self.outbound(sa, header, why), header, why)
-                for sa in chain]
+        return [
+            await self._take(
+                self._programming.placed.get(sa.identity) or await self.outbound(sa, header, why), header, why
+            )
+            for sa in chain
+        ]
 
     async def _take(self, placed: Placed, header: PuntHeader, why: str = BEYOND) -> Placed:
-        """From now on it is done in software. What is there for want of room, and has a packet that a DFE could do, goes back as soon as
-        there is some."""
+        """From now on it is done in software. What is there for want of room, and has a packet that a DFE
+        could do, goes back as soon as there is some."""
         if placed.wanting and why == BEYOND and header.reason in ELSEWHERE:
             return placed
         if placed.soft is None or placed.beyond is None or header.reason not in ELSEWHERE:
@@ -156,16 +203,27 @@ class Assignment:
         return placed
 
     async def path_changed(self, destination: Address) -> None:
-        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done here."""
+        """The path to ``destination`` takes less than before: a DFE does not know, so its SAs are done
+        here.
+        """
         for placed in self._programming.placed.values():
             sa = placed.sa
-            if sa.direction == Direction.OUTBOUND and sa.destination == destination and self._routing.room(sa) < placed.mtu:
+            if (
+                sa.direction == Direction.OUTBOUND
+                and sa.destination == destination
+                and self._routing.room(sa) < placed.mtu
+            ):
                 await self._programming.take_over(placed, BEYOND)
 
     async def give_back(self) -> None:
-        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came."""
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a
+        while none came.
+        """
         for placed in list(self._programming.placed.values()):
-            if self._programming.refusals.get(placed.sa) == BEYOND and self._clock() - (placed.beyond or 0) >= QUIET_SECONDS:
+            if (
+                self._programming.refusals.get(placed.sa) == BEYOND
+                and self._clock() - (placed.beyond or 0) >= QUIET_SECONDS
+            ):
                 placed.wanting = True
                 await self.bring_in(placed)
 

@@ -1,9 +1,11 @@
-"""The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes it there.
+"""The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes
+it there.
 
 The gateware starts cold. A packet that it cannot place comes up (punt); the control element writes the
 entries that the packet and its like need, and sends the packet down again (inject), so that the first packet
 of a stream is late, not lost. What the gateware cannot do at all is done here, in software.
 """
+
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -34,15 +36,17 @@ Handler = Callable[[PuntHeader, bytes, Ethernet, bytes, Ip], Awaitable[None]]
 ENDS_HERE = frozenset({Reason.NOT_IP})
 """Punts that nothing is done for, but that the host gets them."""
 REPEATS = 4
-"""How often a clear frame may come up and go down again, the tables being as they are, before it is done in software; copies in flight
-count as one."""
+"""How often a clear frame may come up and go down again, the tables being as they are, before it is done in
+software; copies in flight count as one."""
 LOOP_LIMIT = 64
 """The same of any frame, before it is lost. That never happens."""
 MAX_RETURNS = 4096
 """Frames of which that is remembered."""
 
 EVERYBODY = (Source(ip_network("0.0.0.0/0"), frozenset({Port.NETWORK, Port.SERVER})),)
-"""Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's made-up addresses can use up."""
+"""Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's
+made-up addresses can use up.
+"""
 FOR_HOST = frozenset({"ike", "local", "not_ip"})
 """What the host itself may want of the frames that end here."""
 
@@ -51,14 +55,16 @@ class ControlElement:
     """The control element of one gateway.
 
     It is a coroutine on a :class:`~spigate.firmware_py.tables.interface.Tables` and a
-    :class:`~spigate.firmware_py.tables.bus.PacketPort`, and waits for nothing else; so it runs wherever those do,
+    :class:`~spigate.firmware_py.tables.bus.PacketPort`, and waits for nothing else; so it runs wherever
+    those do,
     also in a simulator. Call :meth:`start` first, then :meth:`run`, or :meth:`handle` for one punt after the
     other.
 
     Parameters
     ----------
     tables : Tables
-        A :class:`~spigate.firmware_py.tables.driver.Driver` or a :class:`~spigate.firmware_py.tables.model.SoftGateway`.
+        A :class:`~spigate.firmware_py.tables.driver.Driver` or a
+        :class:`~spigate.firmware_py.tables.model.SoftGateway`.
     port : PacketPort
     topology : Topology
     sas, policies
@@ -75,21 +81,25 @@ class ControlElement:
         recirculated.
     dropped : Counter of Reason
     consumed : Counter of str
-        Frames that ended here, by what they were: ``ike``, ``not_ip``, ``fragment``, ``local``, ``no_route``, ...
+        Frames that ended here, by what they were: ``ike``, ``not_ip``, ``fragment``, ``local``,
+        ``no_route``, ...
     programmed : Counter of str
         Entries written, by table.
     software, made : Counter of str
-        Packets that the software path did, and frames that it added: :class:`~spigate.firmware_py.control.slow_path.SlowPath`.
+        Packets that the software path did, and frames that it added:
+        :class:`~spigate.firmware_py.control.slow_path.SlowPath`.
     refusals : dict of Sa to str
         Why an SA is done in software.
     on_host : callable
-        Called with header and frame of what is for the host itself: IKE, what the policies let pass to its own addresses or from
-        them, and what is not IP.
+        Called with header and frame of what is for the host itself: IKE, what the policies let pass to its
+        own addresses or from them, and what is not IP.
     on_unresolved : callable
-        Called with port and address of a neighbour that is not known, and header and frame of what waits for it:
+        Called with port and address of a neighbour that is not known, and header and frame of what waits
+        for it:
         :meth:`handle` does it once more.
     on_moved : callable
-        Called with an inbound SA on which an authentic packet came in UDP from elsewhere, and with that packet's header.
+        Called with an inbound SA on which an authentic packet came in UDP from elsewhere, and with that
+        packet's header.
 
     Raises
     ------
@@ -97,10 +107,24 @@ class ControlElement:
         A policy selects by what the gateway does not look at; the message names it.
     """
 
-    def __init__(self, *, tables: Tables, port: PacketPort, topology: Topology, sas: Iterable[Sa] = (),
-                 policies: Iterable[Policy] = (), settings: Settings = Settings(),  # noqa: B008 (immutable)
-                 clock: Callable[[], float] = monotonic):
-        self._tables, self._port, self._topology, self._settings, self._clock = tables, port, topology, settings, clock
+    def __init__(
+        self,
+        *,
+        tables: Tables,
+        port: PacketPort,
+        topology: Topology,
+        sas: Iterable[Sa] = (),
+        policies: Iterable[Policy] = (),
+        settings: Settings = Settings(),  # noqa: B008 (immutable)
+        clock: Callable[[], float] = monotonic,
+    ):
+        self._tables, self._port, self._topology, self._settings, self._clock = (
+            tables,
+            port,
+            topology,
+            settings,
+            clock,
+        )
         self._sas, self._policies = SaDatabase(), PolicyDatabase()
         self._programming = Programming(tables, clock)
         self.punted: Counter[Reason] = Counter()
@@ -108,20 +132,39 @@ class ControlElement:
         self.dropped: Counter[Reason] = Counter()
         self.consumed: Counter[str] = Counter()
         self.programmed = self._programming.programmed
-        self._routing = Routing(topology, lambda: self._sas, clock, own_host=settings.own_host,
-                                frame_bytes=tables.capabilities.frame_bytes)
+        self._routing = Routing(
+            topology,
+            lambda: self._sas,
+            clock,
+            own_host=settings.own_host,
+            frame_bytes=tables.capabilities.frame_bytes,
+        )
         self._assignment = Assignment(self._sas, lambda: self.spd, self._programming, self._routing, clock)
-        self._slow = SlowPath(self, self._assignment, self._routing, frame_bytes=tables.capabilities.frame_bytes,
-                              depth_limit=lambda: self._settings.cfe.depth_limit, clock=clock)
+        self._slow = SlowPath(
+            self,
+            self._assignment,
+            self._routing,
+            frame_bytes=tables.capabilities.frame_bytes,
+            depth_limit=lambda: self._settings.cfe.depth_limit,
+            clock=clock,
+        )
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
         self._written, self._limits_misses = 0, True
         self._returns: Counter[tuple[Port, int, bytes]] = Counter()
         self.handlers: dict[Reason, Handler] = {
-            Reason.UNKNOWN_SPI: self._encrypted, Reason.NO_RULE: self._clear, Reason.RULE: self._clear,
-            Reason.SA_ABSENT: self._absent, Reason.DFE_DOWN: self._absent, Reason.IPV6: self._beyond,
-            Reason.NEIGHBOUR: self._beyond, Reason.AH: self._beyond, Reason.NATT: self._beyond,
-            Reason.FRAGMENT: self._beyond, Reason.IKE: self._beyond, Reason.TTL_EXPIRED: self._expired,
+            Reason.UNKNOWN_SPI: self._encrypted,
+            Reason.NO_RULE: self._clear,
+            Reason.RULE: self._clear,
+            Reason.SA_ABSENT: self._absent,
+            Reason.DFE_DOWN: self._absent,
+            Reason.IPV6: self._beyond,
+            Reason.NEIGHBOUR: self._beyond,
+            Reason.AH: self._beyond,
+            Reason.NATT: self._beyond,
+            Reason.FRAGMENT: self._beyond,
+            Reason.IKE: self._beyond,
+            Reason.TTL_EXPIRED: self._expired,
             Reason.TOO_BIG: self._too_big,
         }
         self._spd: Spd | None = None
@@ -132,13 +175,17 @@ class ControlElement:
             _check_policy(policy)
             self._policies.add(policy)
         self.on_host: Callable[[PuntHeader, bytes], None] = lambda header, frame: None
-        self.on_unresolved: Callable[[Port, Address, PuntHeader, bytes], None] = lambda port, address, header, frame: None
+        self.on_unresolved: Callable[[Port, Address, PuntHeader, bytes], None] = (
+            lambda port, address, header, frame: None
+        )
         self.on_moved: Callable[[Sa, Ip], None] = lambda sa, outer: None
 
     async def start(self) -> None:
         """Sets up the classifier and the clear sources."""
         await self.configure(self._settings.cfe)
-        await self._programming.ways.allow(EVERYBODY if self._settings.sources is None else self._settings.sources)
+        await self._programming.ways.allow(
+            EVERYBODY if self._settings.sources is None else self._settings.sources
+        )
 
     async def configure(self, cfe: CfeSettings) -> None:
         """Sets up the classifier anew, for example with another set of DFEs: SAs of one that is off move when
@@ -201,8 +248,8 @@ class ControlElement:
         await self._programming.remove(sa)
 
     async def move_sa(self, old: Sa, new: Sa) -> None:
-        """Goes on with ``old`` as ``new``: other addresses or UDP ports outside, everything else as it stands. From now on it is
-        done in software.
+        """Goes on with ``old`` as ``new``: other addresses or UDP ports outside, everything else as it
+        stands. From now on it is done in software.
 
         Raises
         ------
@@ -216,8 +263,11 @@ class ControlElement:
     async def _led_to(self, sa: Sa) -> None:
         """An outbound SA is new: rules of policies that name it are learned anew."""
         if sa.direction == Direction.OUTBOUND:
-            await self._programming.ways.forget_rules(lambda decision: any(
-                template.accepts(sa) for policy in decision.policies for template in policy.templates))
+            await self._programming.ways.forget_rules(
+                lambda decision: any(
+                    template.accepts(sa) for policy in decision.policies for template in policy.templates
+                )
+            )
 
     async def state(self, sa: Sa) -> SaState:
         """How far ``sa`` is."""
@@ -225,11 +275,15 @@ class ControlElement:
         return SaState(sa.sequence, sa.window) if placed is None else await self._programming.state(placed)
 
     async def give_back(self) -> None:
-        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a while none came."""
+        """Lets DFEs do those SAs again that were taken from them for packets that no DFE can do, when for a
+        while none came.
+        """
         await self._assignment.give_back()
 
     async def change_topology(self, topology: Topology) -> None:
-        """Goes on with what the networks have become. What the tables say of neighbours that are others now is learned anew."""
+        """Goes on with what the networks have become. What the tables say of neighbours that are others now
+        is learned anew.
+        """
         before, self._topology, self._routing.topology = self._topology, topology, topology
         self._compiled = False
         if before.local != topology.local:
@@ -241,8 +295,9 @@ class ControlElement:
             await self._neighbours_changed(before)
 
     async def _neighbours_changed(self, before: Topology) -> None:
-        """Only what used a neighbour that is another now, or is gone, is written anew: where all that had an Ethernet address has the same
-        other one now, the routes that lead to it; otherwise what goes by them is learned anew."""
+        """Only what used a neighbour that is another now, or is gone, is written anew: where all that had
+        an Ethernet address has the same other one now, the routes that lead to it; otherwise what goes by
+        them is learned anew."""
         topology = self._topology
         left: dict[tuple[Port, bytes], set[bytes | None]] = {}
         for at, neighbour in before.neighbours.items():
@@ -252,11 +307,20 @@ class ControlElement:
             if now == {mac}:
                 continue
             for route in self._programming.ways.routes_to(port, mac):
-                # Two may have changed their addresses with each other, or have one together now: that is no rewriting.
-                moved = replace(route, destination_mac=next(iter(now))) if len(now) == 1 and None not in now else None
+                # Two may have changed their addresses with each other, or have one together now: that is no
+                # rewriting.
+                moved = (
+                    replace(route, destination_mac=next(iter(now)))
+                    if len(now) == 1 and None not in now
+                    else None
+                )
                 if moved is None or not await self._programming.rewrite_route(route, moved):
-                    await self._programming.forget_route(route, lambda placed: self._routing.inbound(placed, self.spd))
-        changed = {at[1] for at, neighbour in topology.neighbours.items() if before.neighbours.get(at) != neighbour}
+                    await self._programming.forget_route(
+                        route, lambda placed: self._routing.inbound(placed, self.spd)
+                    )
+        changed = {
+            at[1] for at, neighbour in topology.neighbours.items() if before.neighbours.get(at) != neighbour
+        }
         if changed:
             await self._assignment.lead_straight(changed)
 
@@ -274,7 +338,9 @@ class ControlElement:
     async def _policies_changed(self, policy: Policy) -> None:
         """Rules and SAs about packets that ``policy`` is about are learned anew."""
         before, self._compiled, selectors = self._spd, False, policy.selectors
-        await self._programming.ways.forget_rules(lambda decision: decision.region is None or selectors.overlaps(decision.region))
+        await self._programming.ways.forget_rules(
+            lambda decision: decision.region is None or selectors.overlaps(decision.region)
+        )
         if before is not None:  # otherwise no SA is at work yet
             await self._assignment.policy_changed(policy, before)
         if self._with_stations(self._settings.cfe) != self._settings.cfe:
@@ -296,9 +362,14 @@ class ControlElement:
         """
         macs = {port: interface.mac for port, interface in self._topology.interfaces.items()}
         routes = self._settings.own_host or all(
-            template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates)
-        return replace(cfe, own=self._topology.local, network_mac=macs.get(Port.NETWORK),
-                       server_mac=macs.get(Port.SERVER) if routes else None)
+            template.mode == Mode.TUNNEL for policy in self._policies for template in policy.templates
+        )
+        return replace(
+            cfe,
+            own=self._topology.local,
+            network_mac=macs.get(Port.NETWORK),
+            server_mac=macs.get(Port.SERVER) if routes else None,
+        )
 
     async def expire(self) -> list[Sa]:
         """Gives up the SAs whose hard lifetime in seconds is over, and says which."""
@@ -308,17 +379,32 @@ class ControlElement:
         return over
 
     async def poll(self) -> list[tuple[Event, Sa | None]]:
-        """The gateway's events since the last call and the software path's, and the SAs that they are about."""
-        at = {(placed.dfe, placed.index): placed.sa for placed in self._programming.placed.values() if not placed.soft}
-        return [*((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()), *self._slow.take_events()]
+        """The gateway's events since the last call and the software path's, and the SAs that they are
+        about.
+        """
+        at = {
+            (placed.dfe, placed.index): placed.sa
+            for placed in self._programming.placed.values()
+            if not placed.soft
+        }
+        return [
+            *((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()),
+            *self._slow.take_events(),
+        ]
 
     async def worn(self) -> list[tuple[Sa, bool]]:
-        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have few sequence numbers left,
-        and whether they have stopped at a hard one."""
+        """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have
+        few sequence numbers left, and whether they have stopped at a hard one."""
         placed = list(self._programming.placed.values())
         at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
-        return [*((at[each.dfe, each.index], each.over) for each in await self._tables.attention() if (each.dfe, each.index) in at),
-                *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over))]
+        return [
+            *(
+                (at[each.dfe, each.index], each.over)
+                for each in await self._tables.attention()
+                if (each.dfe, each.index) in at
+            ),
+            *((one.sa, one.soft.over) for one in placed if one.soft and (one.soft.worn or one.soft.over)),
+        ]
 
     @property
     def policies(self) -> Iterable[Policy]:
@@ -331,8 +417,10 @@ class ControlElement:
 
     # Punts of encrypted packets
 
-    async def _encrypted(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
-        spi = int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4])
+    async def _encrypted(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
+        spi = int.from_bytes(packet[ip.header_bytes : ip.header_bytes + 4])
         sa = self._sas.inbound((ip.destination, ip.protocol, spi))
         if sa is None:
             if self._routing.is_local(ip.destination):
@@ -353,10 +441,16 @@ class ControlElement:
         else:
             await self._again(header, frame)
 
-    async def _absent(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+    async def _absent(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
         at = (header.dfe, header.sa)
-        identity = (ip.destination, ip.protocol, int.from_bytes(packet[ip.header_bytes:ip.header_bytes + 4]))
+        identity = (
+            ip.destination,
+            ip.protocol,
+            int.from_bytes(packet[ip.header_bytes : ip.header_bytes + 4]),
+        )
         if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
             placed = self._programming.placed.get(identity)
         else:
@@ -378,9 +472,13 @@ class ControlElement:
         if placed.soft and inbound:
             await self._slow.decrypt(placed, header, ethernet, packet)
         elif placed.soft:
-            await self._slow.encrypt(await self._assignment.software_outbound(decision, header), header, ethernet, packet)
+            await self._slow.encrypt(
+                await self._assignment.software_outbound(decision, header), header, ethernet, packet
+            )
         elif (placed.dfe, placed.index) != at and not inbound:
-            await self._clear(header, frame, ethernet, packet, ip)  # a rule that says otherwise is written anew
+            await self._clear(
+                header, frame, ethernet, packet, ip
+            )  # a rule that says otherwise is written anew
         elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
             raise Refused(Reason.NO_SA)  # not just written there: it is not there
         else:
@@ -389,23 +487,27 @@ class ControlElement:
     # Punts of clear packets
 
     def decide(self, ingress: Port, flow: Flow) -> Decision:
-        """What the policies say about a packet that came up and had come in at ``ingress``. What a DFE has decrypted is in the box
-        of its SA."""
+        """What the policies say about a packet that came up and had come in at ``ingress``. What a DFE has
+        decrypted is in the box of its SA."""
         return self.spd.decide(flow, ingress, None)
 
     def _decide(self, header: PuntHeader, ip: Ip) -> Decision:
-        """The same of a packet itself: what a DFE has decrypted with an SA that has gone meanwhile, or that policy does not let out of
-        it any more, is discarded."""
+        """The same of a packet itself: what a DFE has decrypted with an SA that has gone meanwhile, or that
+        policy does not let out of it any more, is discarded."""
         return self.spd.decide(Flow.of(ip), header.ingress, self.through(header))
 
     def through(self, header: PuntHeader) -> tuple[Sa, ...] | None:
-        """The SA that a DFE has decrypted a frame with; None: the control element did it, and has asked policy."""
+        """The SA that a DFE has decrypted a frame with; None: the control element did it, and has asked
+        policy.
+        """
         if header.out_of is None:
             return None
         sa = self._programming.at(header.out_of)
         return (sa,) if sa else ()
 
-    async def _clear(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+    async def _clear(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
         await self._slow.notice_mtu(packet, ip)
         decision = self._decide(header, ip)
         action = Action.PUNT
@@ -436,14 +538,22 @@ class ControlElement:
             chain = self._sas.outbound(decision.policies)
             placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
             route = self._routing.outbound(chain)
-            at = await (self._programming.ways.route_of_absent() if placed.soft else self._programming.ways.route(route))
+            at = await (
+                self._programming.ways.route_of_absent()
+                if placed.soft
+                else self._programming.ways.route(route)
+            )
             return Rule(region, ingress, Action.PROTECT, placed.dfe, placed.index, at, placed.generation)
         return Rule(region, ingress, Action.DISCARD)
 
-    async def _expired(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+    async def _expired(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
         await self._slow.expired(header, ethernet, packet)
 
-    async def _too_big(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+    async def _too_big(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
         """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
         decision = self._decide(header, ip)
         if decision.action == Verdict.PROTECT and ip.dont_fragment:
@@ -455,7 +565,9 @@ class ControlElement:
 
     # What the software path asks for
 
-    async def _beyond(self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
+    async def _beyond(
+        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
+    ) -> None:
         """What the gateware does not look into."""
         await self._slow.handle(header, ethernet, packet)
 
@@ -474,7 +586,9 @@ class ControlElement:
         if outer.ports and known and (outer.source, outer.ports[0]) != (sa.source, known.source_port):
             self.on_moved(sa, outer)
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
         """Sends a frame down; ``out_of``: the SA that it came out of."""
         await self._port.inject(mode, port, depth, frame, out_of)
         self.injected[mode] += 1
@@ -488,13 +602,16 @@ class ControlElement:
         await self._again(header, frame)
 
     def _comes_again(self, header: PuntHeader, frame: bytes) -> bool:
-        """Whether a frame came up that was sent down several times already, with nothing written meanwhile: whatever the tables
-        make of it, it goes by software. Copies in flight look the same."""
-        return self._written == self.programmed.total() and self._returns[header.ingress, header.depth, frame] >= REPEATS
+        """Whether a frame came up that was sent down several times already, with nothing written meanwhile:
+        whatever the tables make of it, it goes by software. Copies in flight look the same."""
+        return (
+            self._written == self.programmed.total()
+            and self._returns[header.ingress, header.depth, frame] >= REPEATS
+        )
 
     async def _again(self, header: PuntHeader, frame: bytes) -> None:
-        """Sends a frame back to where it came from, now that the tables know what to do with it. That one goes round is a fault of
-        ours: ``loop`` is counted, and the frame ends here."""
+        """Sends a frame back to where it came from, now that the tables know what to do with it. That one
+        goes round is a fault of ours: ``loop`` is counted, and the frame ends here."""
         if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
             self._written = self.programmed.total()
             self._returns.clear()
@@ -507,7 +624,11 @@ class ControlElement:
 
 def _check_policy(policy: Policy) -> None:
     selectors = policy.selectors
-    if (selectors.source_ports, selectors.destination_ports) != (ANY_PORTS, ANY_PORTS) \
-            and selectors.protocol not in (None, TCP, UDP):
-        raise UnsupportedError(f"The gateway looks at ports of TCP and UDP only, not of protocol {selectors.protocol} "
-                               f"(policy {selectors.source} to {selectors.destination})")
+    if (selectors.source_ports, selectors.destination_ports) != (
+        ANY_PORTS,
+        ANY_PORTS,
+    ) and selectors.protocol not in (None, TCP, UDP):
+        raise UnsupportedError(
+            f"The gateway looks at ports of TCP and UDP only, not of protocol {selectors.protocol} "
+            f"(policy {selectors.source} to {selectors.destination})"
+        )

@@ -1,4 +1,5 @@
 """Gateway and control element together, all in software: frames in, frames out, punts answered on the way."""
+
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
@@ -31,8 +32,9 @@ class SoftPort:
         punt = self.punts.popleft()
         return punt.header, punt.frame
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
-                     out_of: Place | None = None) -> None:
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
         self.outcomes.extend(self._gateway.inject(mode, port, depth, frame, out_of))
 
 

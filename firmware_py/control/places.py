@@ -1,4 +1,5 @@
 """Places in a table of the gateway: who has which, and who goes first when all are taken."""
+
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 class Places(Generic[Key]):
     """The places of one table, the least recently used first.
 
-    What is asked for by many and has room for few must not go round: whoever came last would always push out whoever is next. So an
-    entry stays for a while, and who finds no place meanwhile has to go the slow way.
+    What is asked for by many and has room for few must not go round: whoever came last would always push
+    out whoever is next. So an entry stays for a while, and who finds no place meanwhile has to go the slow
+    way.
 
     Parameters
     ----------
@@ -78,7 +80,14 @@ class Places(Generic[Key]):
         loser = None
         if not self._free:
             now = self._clock()
-            loser = next((other for other, place in self._taken.items() if now - place.since >= self._stay and may_go(other)), None)
+            loser = next(
+                (
+                    other
+                    for other, place in self._taken.items()
+                    if now - place.since >= self._stay and may_go(other)
+                ),
+                None,
+            )
             if loser is None:
                 raise TableFull(f"The {self._name} are full: {self.size} entries")
             self.release(loser)

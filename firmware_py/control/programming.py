@@ -1,4 +1,5 @@
 """SAs at work: which DFE has which, what leads there, and which are done in software for want of room."""
+
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from spigate.firmware_py.tables.punt import Place
 from spigate.hdl.contract.enums import Action, Direction
 
 SEQUENCE_MARGIN = 1 << 20
-"""Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice."""
+"""Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice.
+"""
 NO_ROOM = "no room in a DFE"
 """Why an SA is done in software, though a DFE could do it."""
 IDLE_SECONDS = 10.0
@@ -21,7 +23,8 @@ IDLE_SECONDS = 10.0
 EVICTION_SECONDS = 0.1
 """So often one loses it at most."""
 DOWN_SECONDS = 30.0
-"""So long a DFE gets no SA after it took none of one's packets, unless the balancer offers it again. Each try may cost an outbound SA
+"""So long a DFE gets no SA after it took none of one's packets, unless the balancer offers it again. Each
+try may cost an outbound SA
 :data:`SEQUENCE_MARGIN` numbers."""
 LOOKED_AT = 4
 """SAs of which the DFEs are asked whether they are idle, each time."""
@@ -42,7 +45,8 @@ class Placed:
     dfe, index : int
         Its place. Where ``soft`` is set, a place that no SA ever has, so that what points there comes up.
     permitted : list of Selectors or None
-        What it may carry, for an inbound one, as far as boxes can say it. None: policy is asked about each packet.
+        What it may carry, for an inbound one, as far as boxes can say it. None: policy is asked about each
+        packet.
     soft : SoftSa or None
         It is done here.
     mtu : int
@@ -88,11 +92,11 @@ class Placed:
 class Programming:
     """The SAs that a gateway's tables have, and their entries.
 
-    It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull` says which; an SA for which
-    there is no room is done in software, and comes into a DFE when there is.
+    It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull`
+    says which; an SA for which there is no room is done in software, and comes into a DFE when there is.
 
-    An SA that software does takes no place of a DFE. What finds it (the CAM, a rule) points to a place that is never filled, so that its
-    packets come up as those of an SA, not as misses, whose number is limited.
+    An SA that software does takes no place of a DFE. What finds it (the CAM, a rule) points to a place that
+    is never filled, so that its packets come up as those of an SA, not as misses, whose number is limited.
 
     Parameters
     ----------
@@ -136,24 +140,42 @@ class Programming:
         self._places: OrderedDict[tuple[int, int, int], Sa] = OrderedDict()
         # The last place of the last DFE is the one that is never filled.
         self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
-        self._free = [deque(range(capabilities.sa_entries - (dfe == self._absent[0]))) for dfe in range(capabilities.dfes)]
+        self._free = [
+            deque(range(capabilities.sa_entries - (dfe == self._absent[0])))
+            for dfe in range(capabilities.dfes)
+        ]
         self._held: Counter[tuple[int, Direction]] = Counter()
         self._down: dict[int, float] = {}
         self._evicted = -EVICTION_SECONDS
-        self.ways = Ways(tables, clock, self.programmed, lambda: {placed.route for placed in self.placed.values() if placed.route})
+        self.ways = Ways(
+            tables,
+            clock,
+            self.programmed,
+            lambda: {placed.route for placed in self.placed.values() if placed.route},
+        )
 
     def enable(self, dfes: int) -> None:
         """Bit n: DFE n may get SAs from now on. One that may again is taken for one that works."""
-        self._down = {dfe: since for dfe, since in self._down.items() if self.enabled >> dfe & 1 or not dfes >> dfe & 1}
+        self._down = {
+            dfe: since for dfe, since in self._down.items() if self.enabled >> dfe & 1 or not dfes >> dfe & 1
+        }
         self.enabled = dfes
 
     # SAs
 
-    async def place(self, sa: Sa, dfe: int | None, permitted: list[Selectors] | None = None, *, mtu: int = 0,
-                    why_not: str | None = None) -> Placed:
-        """Puts ``sa`` to work: in the DFE whose turn it is by ``shares``, or else in ``dfe``, the balancer's choice, or in another one if
-        that has no room, or in software, if no DFE has, if the gateway lacks something that it needs, or for the reason ``why_not``.
-        ``mtu`` is the longest packet that an outbound one takes in a DFE; 0: any."""
+    async def place(
+        self,
+        sa: Sa,
+        dfe: int | None,
+        permitted: list[Selectors] | None = None,
+        *,
+        mtu: int = 0,
+        why_not: str | None = None,
+    ) -> Placed:
+        """Puts ``sa`` to work: in the DFE whose turn it is by ``shares``, or else in ``dfe``, the
+        balancer's choice, or in another one if that has no room, or in software, if no DFE has, if the
+        gateway lacks something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
+        that an outbound one takes in a DFE; 0: any."""
         placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         if dfe is not None:
@@ -165,19 +187,29 @@ class Programming:
             return placed
         self._take_place(placed, place)
         placed.seen = SaState(sa.sequence, sa.window)
-        await self._tables.write_sa(placed.dfe, placed.index, replace(sa, mtu=mtu), permitted[0] if permitted else None,
-                                    generation=placed.generation)
+        await self._tables.write_sa(
+            placed.dfe,
+            placed.index,
+            replace(sa, mtu=mtu),
+            permitted[0] if permitted else None,
+            generation=placed.generation,
+        )
         self.programmed["sa"] += 1
         return placed
 
     def _do_here(self, placed: Placed, why: str, state: SaState, *, wanting: bool = False) -> None:
         self.refusals[placed.sa] = why
         (placed.dfe, placed.index), placed.generation = self._absent, 0
-        placed.soft, placed.before, placed.route, placed.wanting = SoftSa(placed.sa, placed.permitted, state), SaState(), None, wanting
+        placed.soft, placed.before, placed.route, placed.wanting = (
+            SoftSa(placed.sa, placed.permitted, state),
+            SaState(),
+            None,
+            wanting,
+        )
 
     async def take_over(self, placed: Placed, why: str, *, wanting: bool = False) -> None:
-        """Does an SA here from now on that a DFE has done so far, whose place is free then. What pointed to it points to the place that
-        is never filled. ``wanting``: it is to go back when there is room."""
+        """Does an SA here from now on that a DFE has done so far, whose place is free then. What pointed to
+        it points to the place that is never filled. ``wanting``: it is to go back when there is room."""
         if placed.soft:
             if placed.wanting and not wanting:
                 placed.wanting, self.refusals[placed.sa] = False, why
@@ -188,12 +220,14 @@ class Programming:
         if placed.found:
             await self._add_cam(placed, await self.ways.route_of_absent())
         for key, rule in self.ways.pointing_to(dfe, index):
-            await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
+            await self.ways.put(
+                key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation)
+            )
         self._give_place_back(placed, dfe, index)
 
     async def give_back(self, placed: Placed, mtu: int, route: Route | None) -> None:
-        """Lets a DFE do an SA again that is done here. ``mtu`` as in :meth:`place`, ``route`` as in :meth:`find_by`, for an inbound one.
-        Where there is no room it stays here, wanting."""
+        """Lets a DFE do an SA again that is done here. ``mtu`` as in :meth:`place`, ``route`` as in
+        :meth:`find_by`, for an inbound one. Where there is no room it stays here, wanting."""
         placed.wanting, placed.beyond = True, None
         try:
             at = None if route is None else await self.ways.route(route)
@@ -213,8 +247,8 @@ class Programming:
             await self._add_cam_or_take_over(placed, at)
 
     async def permit(self, placed: Placed, permitted: list[Selectors] | None, why_not: str | None) -> None:
-        """Goes on with an inbound SA that may carry something else from now on: here, and wanting, if a DFE can check it and could have
-        had it before; ``why_not`` says why none can."""
+        """Goes on with an inbound SA that may carry something else from now on: here, and wanting, if a DFE
+        can check it and could have had it before; ``why_not`` says why none can."""
         if placed.soft is None and why_not is None and placed.permitted == permitted:
             return
         able = placed.soft is None or placed.wanting or self.refusals[placed.sa] in self.of_policy
@@ -227,7 +261,11 @@ class Programming:
     def at(self, place: Place) -> Sa | None:
         """The SA that had ``place`` when a DFE took a packet there, if there still is one."""
         sa = self._places.get((place.dfe, place.sa, place.generation))
-        return sa if sa is not None and sa.identity in self.placed and self.placed[sa.identity].sa == sa else None
+        return (
+            sa
+            if sa is not None and sa.identity in self.placed and self.placed[sa.identity].sa == sa
+            else None
+        )
 
     async def state(self, placed: Placed) -> SaState:
         """How far an SA is."""
@@ -244,14 +282,25 @@ class Programming:
         """Writes an SA that goes on to its DFE."""
         sa = placed.sa
         placed.before, placed.seen, placed.used = state, state, self._clock()
-        await self._tables.write_sa(placed.dfe, placed.index, replace(
-            sa, mtu=placed.mtu, sequence=state.sequence, window=state.window, soft=_remaining(sa.soft, state),
-            hard=_remaining(sa.hard, state)), placed.permitted[0] if placed.permitted else None, generation=placed.generation)
+        await self._tables.write_sa(
+            placed.dfe,
+            placed.index,
+            replace(
+                sa,
+                mtu=placed.mtu,
+                sequence=state.sequence,
+                window=state.window,
+                soft=_remaining(sa.soft, state),
+                hard=_remaining(sa.hard, state),
+            ),
+            placed.permitted[0] if placed.permitted else None,
+            generation=placed.generation,
+        )
         self.programmed["sa"] += 1
 
     async def find_by(self, placed: Placed, route: Route | None) -> None:
-        """Makes the CAM point to an inbound SA, whose packets then go by ``route``; None: it is done here. Where there is no room for the
-        route or in the CAM, it is done here from then on."""
+        """Makes the CAM point to an inbound SA, whose packets then go by ``route``; None: it is done here.
+        Where there is no room for the route or in the CAM, it is done here from then on."""
         at = None
         if not placed.soft and route is not None:
             try:
@@ -273,8 +322,15 @@ class Programming:
 
     async def _add_cam(self, placed: Placed, route: int) -> None:
         sa = placed.sa
-        await self._tables.add_cam(CamEntry(
-            CamKey(sa.destination, sa.spi, sa.protocol), placed.dfe, placed.index, route, placed.generation))
+        await self._tables.add_cam(
+            CamEntry(
+                CamKey(sa.destination, sa.spi, sa.protocol),
+                placed.dfe,
+                placed.index,
+                route,
+                placed.generation,
+            )
+        )
         placed.found = True
         self.unfound.discard(placed)
         self.programmed["cam"] += 1
@@ -284,8 +340,8 @@ class Programming:
         return (dfe, index) == self._absent
 
     async def move(self, placed: Placed, route: Route | None) -> None:
-        """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound one. Where no other DFE has
-        room it is done here."""
+        """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound
+        one. Where no other DFE has room it is done here."""
         self._down[placed.dfe] = self._clock()
         target = await self._find_place(placed.sa, avoid=placed.dfe)
         if target is None:
@@ -298,11 +354,15 @@ class Programming:
         if placed.found:
             await self.find_by(placed, route)
         for key, rule in self.ways.pointing_to(*old):
-            await self.ways.put(key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation))
+            await self.ways.put(
+                key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation)
+            )
         self._give_place_back(placed, *old)
 
     async def remove(self, sa: Sa) -> None:
-        """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at work."""
+        """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at
+        work.
+        """
         placed = self.placed.get(sa.identity)
         if placed is None or placed.sa != sa:
             return
@@ -316,25 +376,29 @@ class Programming:
             self._give_place_back(placed, placed.dfe, placed.index)
 
     async def _withdraw(self, placed: Placed) -> SaState:
-        """Takes an SA from its DFE; gives where it goes on. Nothing is lost meanwhile, and no number comes between: its packets come up
-        from when it stops."""
+        """Takes an SA from its DFE; gives where it goes on. Nothing is lost meanwhile, and no number comes
+        between: its packets come up from when it stops."""
         stopped = await self._tables.stop_sa(placed.dfe, placed.index)
         state = await self.state(placed)
         await self._tables.erase_sa(placed.dfe, placed.index)
         return _going_on(placed.sa, state, 0 if stopped else SEQUENCE_MARGIN)
 
     async def _hide(self, placed: Placed) -> None:
-        """Lets nothing point to an SA any more. What points to the place that is never filled may stay: it is asked for anew."""
+        """Lets nothing point to an SA any more. What points to the place that is never filled may stay: it
+        is asked for anew.
+        """
         sa = placed.sa
         if placed.found:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.found, placed.route = False, None
         for key, rule in () if placed.soft else self.ways.pointing_to(placed.dfe, placed.index):
-            await self.ways.put(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
+            await self.ways.put(
+                key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False)
+            )
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
-        """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an SA's place in a DFE
-        cannot be told of others without a break."""
+        """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an
+        SA's place in a DFE cannot be told of others without a break."""
         placed = self.placed.pop(old.identity, None)
         if placed is None:
             return
@@ -349,8 +413,9 @@ class Programming:
     # Places in DFEs
 
     def _take_place(self, placed: Placed, place: tuple[int, int]) -> None:
-        """Gives an SA a place, and the next generation there. A packet that was classified when another SA was in this place is then none
-        of this one's: it would have to wait while the place is given away 256 times."""
+        """Gives an SA a place, and the next generation there. A packet that was classified when another SA
+        was in this place is then none of this one's: it would have to wait while the place is given away
+        256 times."""
         placed.dfe, placed.index = place
         self._held[placed.dfe, placed.sa.direction] += 1
         placed.generation = self._generations[place] = (self._generations[place] + 1) % GENERATIONS
@@ -362,18 +427,27 @@ class Programming:
         self._held[dfe, placed.sa.direction] -= 1
         self._free[dfe].append(index)
 
-    async def _find_place(self, sa: Sa, *, prefer: int | None = None, avoid: int | None = None) -> tuple[int, int] | None:
-        """A place for ``sa`` in an enabled DFE that takes packets, or that of an SA that is idle. None: there is none.
+    async def _find_place(
+        self, sa: Sa, *, prefer: int | None = None, avoid: int | None = None
+    ) -> tuple[int, int] | None:
+        """A place for ``sa`` in an enabled DFE that takes packets, or that of an SA that is idle. None:
+        there is none.
 
-        Inbound and outbound SAs have shares of their own, since one of each comes with every peer. Packets take turns in the balancer,
-        and not SAs: those of one peer take the same number each time, so that its choices alone would come round to the same DFE.
+        Inbound and outbound SAs have shares of their own, since one of each comes with every peer. Packets
+        take turns in the balancer, and not SAs: those of one peer take the same number each time, so that
+        its choices alone would come round to the same DFE.
         """
+
         def rank(dfe: int) -> tuple[float, bool, int]:
             turn = (self._held[dfe, sa.direction] + 1) / self.shares[dfe] if self.shares else 0
             return turn, dfe != prefer, -len(self._free[dfe])
 
         self._down = {dfe: since for dfe, since in self._down.items() if self._clock() - since < DOWN_SECONDS}
-        usable = [dfe for dfe in range(len(self._free)) if dfe != avoid and dfe not in self._down and self.enabled >> dfe & 1]
+        usable = [
+            dfe
+            for dfe in range(len(self._free))
+            if dfe != avoid and dfe not in self._down and self.enabled >> dfe & 1
+        ]
         dfe = min((dfe for dfe in usable if self._free[dfe]), key=rank, default=None)
         if dfe is None:
             dfe = await self._evict(usable)
@@ -385,8 +459,14 @@ class Programming:
         if now - self._evicted < EVICTION_SECONDS:
             return None
         self._evicted = now
-        idle = sorted((placed for placed in self.placed.values()
-                       if not placed.soft and placed.dfe in dfes and now - placed.used >= IDLE_SECONDS), key=lambda placed: placed.used)
+        idle = sorted(
+            (
+                placed
+                for placed in self.placed.values()
+                if not placed.soft and placed.dfe in dfes and now - placed.used >= IDLE_SECONDS
+            ),
+            key=lambda placed: placed.used,
+        )
         for placed in idle[:LOOKED_AT]:
             await self.state(placed)
             if now - placed.used >= IDLE_SECONDS:
@@ -398,7 +478,9 @@ class Programming:
     # Routes
 
     async def rewrite_route(self, old: Route, new: Route) -> bool:
-        """Lets all that goes by ``old`` go by ``new``. False, and nothing is changed: there is no ``old``, or there is ``new`` already."""
+        """Lets all that goes by ``old`` go by ``new``. False, and nothing is changed: there is no ``old``,
+        or there is ``new`` already.
+        """
         if not await self.ways.rewrite_route(old, new):
             return False
         for placed in self.placed.values():
@@ -407,7 +489,9 @@ class Programming:
         return True
 
     async def forget_route(self, route: Route, lead: Callable[[Placed], Route]) -> None:
-        """Takes ``route`` back. The rules that lead there punt, so that they are learned anew; SAs go by what ``lead`` says."""
+        """Takes ``route`` back. The rules that lead there punt, so that they are learned anew; SAs go by
+        what ``lead`` says.
+        """
         await self.ways.punt_route(route)
         for placed in [placed for placed in self.placed.values() if placed.route == route]:
             await self.find_by(placed, lead(placed))
@@ -424,5 +508,8 @@ def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:
 
 def _remaining(limit: Lifetime, state: SaState) -> Lifetime:
     """What an SA has left of a lifetime; at least one, so that the next packet ends it."""
-    return Lifetime(limit.bytes and max(limit.bytes - state.bytes, 1),
-                    limit.packets and max(limit.packets - state.packets, 1), limit.seconds)
+    return Lifetime(
+        limit.bytes and max(limit.bytes - state.bytes, 1),
+        limit.packets and max(limit.packets - state.packets, 1),
+        limit.seconds,
+    )

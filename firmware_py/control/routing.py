@@ -1,4 +1,7 @@
-"""Where packets leave: the control element's routes, for the gateway's tables and for the software path alike."""
+"""Where packets leave: the control element's routes, for the gateway's tables and for the software path
+alike.
+"""
+
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 
@@ -23,8 +26,8 @@ TAGGED_BYTES = 18
 
 
 class Consumed(Exception):
-    """A packet that ends at the control element, for a cause that is no reason of the gateway's. ``header`` and ``frame``: what it
-    had become by then; None where it was still as it came up."""
+    """A packet that ends at the control element, for a cause that is no reason of the gateway's. ``header``
+    and ``frame``: what it had become by then; None where it was still as it came up."""
 
     def __init__(self, cause: str, header: PuntHeader | None = None, frame: bytes | None = None):
         super().__init__(cause)
@@ -60,8 +63,15 @@ class Routing:
         May be replaced by what the networks have become.
     """
 
-    def __init__(self, topology: Topology, sas: Callable[[], Iterable[Sa]], clock: Callable[[], float], *, own_host: bool = False,
-                 frame_bytes: int = 1 << 16):
+    def __init__(
+        self,
+        topology: Topology,
+        sas: Callable[[], Iterable[Sa]],
+        clock: Callable[[], float],
+        *,
+        own_host: bool = False,
+        frame_bytes: int = 1 << 16,
+    ):
         self.own_host, self._largest = own_host, frame_bytes - TAGGED_BYTES
         self.topology, self._sas, self._clock = topology, sas, clock
         self._paths: dict[Address, tuple[int, float]] = {}
@@ -71,9 +81,11 @@ class Routing:
         return address in self.topology.local
 
     def inbound(self, placed: Placed, spd: Spd) -> Route:
-        """The way of all that an inbound SA carries: once more through the classifier, whose rules say what policy does with
-        each packet. Straight to the next hop only where policy and destinations leave no other way; never to the network port.
-        Transport mode: to the host, or, where that is the control element's, up to it by way of the classifier."""
+        """The way of all that an inbound SA carries: once more through the classifier, whose rules say what
+        policy does with each packet. Straight to the next hop only where policy and destinations leave no
+        other way; never to the network port. Transport mode: to the host, or, where that is the control
+        element's, up to it by way of the classifier.
+        """
         transport = placed.sa.mode == Mode.TRANSPORT
         if layered(placed) or (transport and self.own_host):
             return Route(Port.RECIRCULATE)
@@ -107,14 +119,19 @@ class Routing:
             It is for the gateway itself, or there is no way.
         """
         if self.is_local(ip.destination) or self.is_local(ip.source):
-            hosts = {sa.destination if sa.direction == Direction.INBOUND else sa.source
-                     for sa in self._sas() if sa.mode == Mode.TRANSPORT and not self.own_host}
+            hosts = {
+                sa.destination if sa.direction == Direction.INBOUND else sa.source
+                for sa in self._sas()
+                if sa.mode == Mode.TRANSPORT and not self.own_host
+            }
             if ip.destination in hosts and ingress != Port.SERVER:
                 return Route(Port.SERVER)
             if ip.source in hosts and ingress == Port.SERVER:
                 return Route(Port.NETWORK)
             raise Consumed("local")
-        if ip.version == 6 and (ip.destination.is_link_local or ip.source.is_link_local or ip.destination.is_multicast):
+        if ip.version == 6 and (
+            ip.destination.is_link_local or ip.source.is_link_local or ip.destination.is_multicast
+        ):
             raise Consumed("local")
         return routed(self.next_hop(ip.destination))
 
@@ -138,19 +155,29 @@ class Routing:
     def leads_to(self, destinations: Network, neighbour: Address) -> bool:
         """Whether packets to some of ``destinations`` may have ``neighbour`` as their next hop."""
         return neighbour in destinations or any(
-            route.gateway == neighbour and route.destination.overlaps(destinations) for route in self.topology.routes)
+            route.gateway == neighbour and route.destination.overlaps(destinations)
+            for route in self.topology.routes
+        )
 
     def address(self, port: Port, version: int) -> Address | None:
         """The gateway's own address at ``port``, of that IP version and not of the link alone."""
         interface = self.topology.interfaces.get(port)
         addresses = [ip_address(str(address.ip)) for address in interface.addresses] if interface else []
-        return next((address for address in addresses if address.version == version and not address.is_link_local), None)
+        return next(
+            (address for address in addresses if address.version == version and not address.is_link_local),
+            None,
+        )
 
     def is_outbound(self, about: Ip, number: int | None) -> bool:
         """Whether the packet ``about`` with the SPI ``number`` is one that an SA here has made."""
-        return any(sa.spi == number and sa.destination == about.destination and sa.source == about.source
-                   and about.protocol == (UDP if sa.encapsulation else sa.protocol)
-                   for sa in self._sas() if sa.direction == Direction.OUTBOUND)
+        return any(
+            sa.spi == number
+            and sa.destination == about.destination
+            and sa.source == about.source
+            and about.protocol == (UDP if sa.encapsulation else sa.protocol)
+            for sa in self._sas()
+            if sa.direction == Direction.OUTBOUND
+        )
 
     # What links and paths take
 
@@ -167,14 +194,17 @@ class Routing:
         return min(mtu, link)
 
     def room(self, sa: Sa) -> int:
-        """Bytes of the longest IPv4 packet without options that an outbound SA makes one of that fits its path."""
+        """Bytes of the longest IPv4 packet without options that an outbound SA makes one of that fits its
+        path.
+        """
         return SoftSa(sa).room(self.mtu(Port.NETWORK, sa.destination), HEADER_BYTES[4])
 
     def learn_mtu(self, destination: Address, mtu: int) -> None:
         """Takes up what an error message said of a path (RFC 4301 8.2.1).
 
-        It never makes the path wider than is known: only age does (RFC 1191 6.3, RFC 8201 4). Less than IPv4's smallest counts as
-        that; a message about IPv6 that says so is not believed at all (RFC 8201 4)."""
+        It never makes the path wider than is known: only age does (RFC 1191 6.3, RFC 8201 4). Less than
+        IPv4's smallest counts as that; a message about IPv6 that says so is not believed at all (RFC 8201
+        4)."""
         smallest = SMALLEST_MTU[destination.version]
         if destination.version == 6 and mtu < smallest:
             return

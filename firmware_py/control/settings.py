@@ -1,4 +1,5 @@
 """How the control element goes about it."""
+
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,13 +22,15 @@ class Settings:
     Members
     -------
     default : PolicyAction
-        DISCARD (RFC 4301 5.1), or BYPASS, as Linux has it: what becomes of a clear packet that no policy names.
+        DISCARD (RFC 4301 5.1), or BYPASS, as Linux has it: what becomes of a clear packet that no policy
+        names.
     miss : Miss
     sources : tuple of Source or None
         Who may speak in the clear. None: whoever a policy, or ``default``, lets pass.
     cfe : CfeSettings
     own_host : bool
-        SAs in transport mode are for the control element's own host. False: for one that stands behind the server port.
+        SAs in transport mode are for the control element's own host. False: for one that stands behind the
+        server port.
     """
 
     default: PolicyAction = PolicyAction.DISCARD

@@ -1,9 +1,10 @@
 """The control element's own way of a packet: what the gateware cannot do, or has no room for.
 
 A packet comes up with the reason why. It is put together where it came in pieces, then it is IPsec for this
-gateway, or a clear packet on which the policies decide; it leaves encrypted, decrypted or as it is, in pieces where
-its link is too small.
+gateway, or a clear packet on which the policies decide; it leaves encrypted, decrypted or as it is, in
+pieces where its link is too small.
 """
+
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -63,7 +64,9 @@ class Owner(Protocol):
     def heard(self, sa: Sa, outer: Ip) -> None:
         """An authentic packet came on ``sa``, in UDP."""
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> None:
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
         """Sends a frame down."""
 
 
@@ -90,9 +93,22 @@ class SlowPath:
         Frames beyond those that came up: ``fragment``, ``icmp``.
     """
 
-    def __init__(self, owner: Owner, assignment: Assignment, routing: Routing, *, frame_bytes: int, depth_limit: Callable[[], int],
-                 clock: Callable[[], float]):
-        self._owner, self._assignment, self._routing, self._frame_bytes = owner, assignment, routing, frame_bytes
+    def __init__(
+        self,
+        owner: Owner,
+        assignment: Assignment,
+        routing: Routing,
+        *,
+        frame_bytes: int,
+        depth_limit: Callable[[], int],
+        clock: Callable[[], float],
+    ):
+        self._owner, self._assignment, self._routing, self._frame_bytes = (
+            owner,
+            assignment,
+            routing,
+            frame_bytes,
+        )
         self._depth_limit, self._clock = depth_limit, clock
         self._reassembly = {port: Reassembly() for port in Port}  # none takes the room of another
         self._identifications = Identifications(SOFTWARE_NUMBERS)
@@ -102,7 +118,9 @@ class SlowPath:
         self.made: Counter[str] = Counter()
 
     def take_events(self) -> list[tuple[Event, Sa]]:
-        """What happened since the last call, and to which SA: packets dropped for auditable reasons, soft lifetimes over."""
+        """What happened since the last call, and to which SA: packets dropped for auditable reasons, soft
+        lifetimes over.
+        """
         events = list(self._events)
         self._events.clear()
         return events
@@ -127,16 +145,23 @@ class SlowPath:
             frame = ethernet.pack() + packet
             if ip.version == 4 and len(frame) <= self._frame_bytes:
                 # Now the gateware can do it, or say why not.
-                await self._owner.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
+                await self._owner.inject(
+                    InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of
+                )
                 return
         if await self._ipsec(header, ethernet, packet, ip):
             return
         await self.forward(header, ethernet, packet, ip)
 
-    def _whole(self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]) -> tuple[PuntHeader, bytes, Ip]:
-        """The packet that a fragment ends, which came out of ``through``; Consumed where others are still missing. Only what came by the
-        same way is one packet: whoever sends in the clear would else write into what was decrypted."""
-        whole = self._reassembly[header.ingress].add(packet[:ip.total_length], ip, self._clock(), way_of(through))
+    def _whole(
+        self, header: PuntHeader, packet: bytes, ip: Ip, through: Sequence[Sa]
+    ) -> tuple[PuntHeader, bytes, Ip]:
+        """The packet that a fragment ends, which came out of ``through``; Consumed where others are still
+        missing. Only what came by the same way is one packet: whoever sends in the clear would else write
+        into what was decrypted."""
+        whole = self._reassembly[header.ingress].add(
+            packet[: ip.total_length], ip, self._clock(), way_of(through)
+        )
         if whole is None:
             raise Consumed("fragment")
         return replace(header, reason=Reason.FRAGMENT), whole, Ip.parse(whole)
@@ -148,7 +173,7 @@ class SlowPath:
         in_udp = ip.protocol == UDP
         if self._is_ike(packet, ip):
             raise Consumed("ike", header, ethernet.pack() + packet)
-        if in_udp and packet[ip.header_bytes + 8:ip.total_length] == KEEPALIVE:
+        if in_udp and packet[ip.header_bytes + 8 : ip.total_length] == KEEPALIVE:
             raise Consumed("keepalive")
         placed = await self._assignment.named(self._identity(packet, ip), header, in_udp=in_udp)
         if placed is None:
@@ -169,7 +194,7 @@ class SlowPath:
     def _is_ike(self, packet: bytes, ip: Ip) -> bool:
         """Of IPsec for this gateway: whether it is IKE (RFC 7296 2.23, 3.1)."""
         at, to = ip.header_bytes + 8, ip.ports[1] if ip.ports else None
-        marked = packet[at:min(at + 4, ip.total_length)] == NON_ESP_MARKER
+        marked = packet[at : min(at + 4, ip.total_length)] == NON_ESP_MARKER
         return ip.protocol == UDP and (to == IKE_PORT or marked)
 
     def _identity(self, packet: bytes, ip: Ip) -> Identity:
@@ -181,10 +206,12 @@ class SlowPath:
             raise Refused(Reason.RESERVED_SPI)
         return ip.destination, ESP if ip.protocol == UDP else ip.protocol, number
 
-    async def decrypt(self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes, outer: Sequence[Sa] = ()) -> None:
-        """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside. ``outer``: the SAs that it came
-        out of here, innermost first. What a DFE has decrypted before lay in the box of its SA, so inbound policy wants it in
-        there."""
+    async def decrypt(
+        self, placed: Placed, header: PuntHeader, ethernet: Ethernet, packet: bytes, outer: Sequence[Sa] = ()
+    ) -> None:
+        """Decrypts ``packet`` with an SA that is done in software, and sends on what was inside. ``outer``:
+        the SAs that it came out of here, innermost first. What a DFE has decrypted before lay in the box of
+        its SA, so inbound policy wants it in there."""
         if header.depth > self._depth_limit():
             raise Refused(Reason.NESTED)
         through = (placed.sa, *outer)
@@ -198,9 +225,19 @@ class SlowPath:
             self._owner.heard(placed.sa, Ip.parse(packet))
         ip = Ip.parse(plain)
         ethernet = replace(ethernet, kind=ETHERTYPES[ip.version])
-        again = PuntHeader(Reason.NO_RULE if ip.version == 4 else Reason.IPV6, Port.RECIRCULATE, header.dfe, header.sa, header.depth + 1)
+        again = PuntHeader(
+            Reason.NO_RULE if ip.version == 4 else Reason.IPV6,
+            Port.RECIRCULATE,
+            header.dfe,
+            header.sa,
+            header.depth + 1,
+        )
         spd = self._owner.spd
-        if ip.fragment and spd.admits(Flow.of(ip), through) and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through):
+        if (
+            ip.fragment
+            and spd.admits(Flow.of(ip), through)
+            and spd.wants_whole(Flow.of(ip), Port.RECIRCULATE, through)
+        ):
             again, plain, ip = self._whole(again, plain, ip, through)
         if placed.sa.mode == Mode.TUNNEL and is_neighbour_discovery(plain, ip):
             raise Refused(Reason.MARTIAN)  # of another link: here nobody could tell it from this one's
@@ -215,9 +252,11 @@ class SlowPath:
             self.software["decrypted"] += 1
         await self._decided(decision, again, ethernet, plain, ip, "decrypted")
 
-    async def _next_layer(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, through: Sequence[Sa]) -> None:
-        """Takes off one more layer of what came out of ``through``. An SA that a policy names beside others needs to know those; of
-        any other one policy must ask for ``through`` around its packets."""
+    async def _next_layer(
+        self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, through: Sequence[Sa]
+    ) -> None:
+        """Takes off one more layer of what came out of ``through``. An SA that a policy names beside others
+        needs to know those; of any other one policy must ask for ``through`` around its packets."""
         if header.depth > self._depth_limit():
             raise Refused(Reason.NESTED)
         sa = self._assignment.known(self._identity(packet, ip))
@@ -228,17 +267,26 @@ class SlowPath:
             placed = await self._assignment.inbound(sa, header)
             await self.decrypt(placed, header, ethernet, packet, through)
         elif spd.admits(Flow.of(ip), through):
-            await self._owner.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, header.depth, ethernet.pack() + packet)
+            await self._owner.inject(
+                InjectMode.CLASSIFY, Port.RECIRCULATE, header.depth, ethernet.pack() + packet
+            )
         else:
             raise Refused(Reason.POLICY)
 
     async def forward(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip) -> None:
         """Does to a clear packet what the policies say."""
         decision = self._owner.spd.decide(Flow.of(ip), header.ingress, self._owner.through(header))
-        await self._decided(decision, header, ethernet, packet[:ip.total_length], ip)
+        await self._decided(decision, header, ethernet, packet[: ip.total_length], ip)
 
-    async def _decided(self, decision: Decision, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip,
-                       kind: str = "bypassed") -> None:
+    async def _decided(
+        self,
+        decision: Decision,
+        header: PuntHeader,
+        ethernet: Ethernet,
+        packet: bytes,
+        ip: Ip,
+        kind: str = "bypassed",
+    ) -> None:
         if decision.action == Verdict.DISCARD:
             raise Refused(Reason.POLICY)
         if decision.action == Verdict.PROTECT:
@@ -256,22 +304,26 @@ class SlowPath:
             packet = rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
         await self._send(route, header, ethernet, packet, ip, kind)
 
-    def _route(self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes) -> Route:
-        """What ``find`` gives. Where it raises Consumed, that says what the packet has become by now: what was decrypted cannot be
-        decrypted once more."""
+    def _route(
+        self, find: Callable[[], Route], header: PuntHeader, ethernet: Ethernet, packet: bytes
+    ) -> Route:
+        """What ``find`` gives. Where it raises Consumed, that says what the packet has become by now: what
+        was decrypted cannot be decrypted once more."""
         try:
             return find()
         except Consumed as cause:
             cause.header, cause.frame = header, ethernet.pack() + packet
             raise
 
-    async def encrypt(self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
+    async def encrypt(
+        self, chain: list[Placed], header: PuntHeader, ethernet: Ethernet, packet: bytes
+    ) -> None:
         """Encrypts ``packet`` with SAs that are done in software, the innermost first, and sends it."""
         sas = [placed.sa for placed in chain]
         outermost = sas[-1]
         ip = Ip.parse(packet)
         route = self._route(lambda: self._routing.outbound(sas), header, ethernet, packet)
-        packet = packet[:ip.total_length]
+        packet = packet[: ip.total_length]
         counts = route.decrement_ttl and header.ingress != OWN
         if counts and ip.ttl <= 1:
             await self.expired(header, ethernet, packet)
@@ -292,8 +344,14 @@ class SlowPath:
             sealed = []
             for piece in pieces:
                 try:
-                    sealed.append(placed.here.encapsulate(piece, decrement_ttl=counts and not at, mtu=mtu,
-                                                          identification=self._identification(placed.sa)))
+                    sealed.append(
+                        placed.here.encapsulate(
+                            piece,
+                            decrement_ttl=counts and not at,
+                            mtu=mtu,
+                            identification=self._identification(placed.sa),
+                        )
+                    )
                 except Refused as refusal:
                     self._tell(refusal.reason, placed, header, packet)
                     raise
@@ -304,8 +362,8 @@ class SlowPath:
         self._count_fragments(pieces)
 
     def _identification(self, sa: Sa) -> int | None:
-        """Of the next packet that ``sa`` makes: all SAs between two addresses share a sequence (RFC 6864 4.3). None: in transport mode
-        the packet keeps that of the host which sent it."""
+        """Of the next packet that ``sa`` makes: all SAs between two addresses share a sequence (RFC 6864
+        4.3). None: in transport mode the packet keeps that of the host which sent it."""
         return self._identifications.next(sa.source, sa.destination) if sa.mode == Mode.TUNNEL else None
 
     def _room(self, chain: list[Placed], ip: Ip) -> int:
@@ -329,26 +387,45 @@ class SlowPath:
         sa, ip = placed.sa, Ip.parse(packet)
         inbound = sa.direction == Direction.INBOUND
         at = ip.header_bytes + {ESP: 4, AH: 8}[sa.protocol] + 8 * bool(sa.encapsulation)
-        sequence = int.from_bytes(packet[at:at + 4]) if inbound else placed.here.state.sequence
-        self._events.append((Event(reason, reason != Reason.SOFT_LIFETIME, header.ingress, placed.dfe, placed.index, sa.spi,
-                                   sequence, ip.source, ip.destination, header.time), sa))
+        sequence = int.from_bytes(packet[at : at + 4]) if inbound else placed.here.state.sequence
+        self._events.append(
+            (
+                Event(
+                    reason,
+                    reason != Reason.SOFT_LIFETIME,
+                    header.ingress,
+                    placed.dfe,
+                    placed.index,
+                    sa.spi,
+                    sequence,
+                    ip.source,
+                    ip.destination,
+                    header.time,
+                ),
+                sa,
+            )
+        )
 
     # What routers say
 
     async def expired(self, header: PuntHeader, ethernet: Ethernet, packet: bytes) -> None:
         """Answers a clear packet that has lived too long; it ends here."""
         ip = Ip.parse(packet)
-        source = self._routing.address(Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version)
+        source = self._routing.address(
+            Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version
+        )
         if source:
-            await self._say(icmp.time_exceeded(packet[:ip.total_length], ip, source), header, ethernet)
+            await self._say(icmp.time_exceeded(packet[: ip.total_length], ip, source), header, ethernet)
         raise Consumed("ttl_expired")
 
     async def too_big(self, header: PuntHeader, ethernet: Ethernet, packet: bytes, mtu: int) -> None:
         """Answers a packet that its SA or its link has no room for (RFC 4301 8.2.1); it ends here."""
         ip = Ip.parse(packet)
-        source = self._routing.address(Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version)
+        source = self._routing.address(
+            Port.SERVER if header.ingress == Port.RECIRCULATE else header.ingress, ip.version
+        )
         if source:
-            await self._say(icmp.too_big(packet[:ip.total_length], ip, source, mtu), header, ethernet)
+            await self._say(icmp.too_big(packet[: ip.total_length], ip, source, mtu), header, ethernet)
         raise Consumed("too_big")
 
     async def _say(self, message: bytes | None, header: PuntHeader, ethernet: Ethernet) -> None:
@@ -368,7 +445,9 @@ class SlowPath:
                 self._owner.tell_host(replace(own, ingress=Port.RECIRCULATE), ethernet.pack() + message)
                 return
             if decision.action == Verdict.PROTECT:
-                await self.encrypt(await self._assignment.software_outbound(decision, own), own, ethernet, message)
+                await self.encrypt(
+                    await self._assignment.software_outbound(decision, own), own, ethernet, message
+                )
             elif decision.action == Verdict.BYPASS:
                 await self._send(routed(self._routing.next_hop(ip.destination)), own, ethernet, message, ip)
             else:
@@ -378,8 +457,8 @@ class SlowPath:
         self.made["icmp"] += 1
 
     async def notice_mtu(self, packet: bytes, ip: Ip) -> None:
-        """Takes up what an error message to us says about a packet that we sent: it must quote one of our SAs (RFC
-        4301 8.2.1)."""
+        """Takes up what an error message to us says about a packet that we sent: it must quote one of our
+        SAs (RFC 4301 8.2.1)."""
         if not self._routing.is_local(ip.destination):
             return
         told = icmp.path_mtu(packet, ip)
@@ -393,17 +472,30 @@ class SlowPath:
 
     # Sending down
 
-    async def _send(self, route: Route, header: PuntHeader, ethernet: Ethernet, packet: bytes, ip: Ip, kind: str | None = None) -> None:
+    async def _send(
+        self,
+        route: Route,
+        header: PuntHeader,
+        ethernet: Ethernet,
+        packet: bytes,
+        ip: Ip,
+        kind: str | None = None,
+    ) -> None:
         kept = route.destination_mac is None
         made = route.ethernet(ethernet, ETHERTYPES[ip.version])
         mtu = self._routing.mtu(route.egress, ip.destination)
-        # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived there whole.
+        # What this gateway has encrypted begins here; and what it decrypts for a host would have arrived
+        # there whole.
         begins = kind == "encrypted" or (kind == "decrypted" and kept) or _came_in_pieces(header, ip)
         try:
             pieces = fragments(packet, mtu, self._own(ip) if begins and len(packet) > mtu else None)
         except Refused:
-            await self.too_big(replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
-                               ethernet, packet, mtu)
+            await self.too_big(
+                replace(header, ingress=Port.RECIRCULATE) if kind == "decrypted" else header,
+                ethernet,
+                packet,
+                mtu,
+            )
             return
         for piece in pieces:
             await self._owner.inject(InjectMode.DIRECT, route.egress, header.depth, made.pack() + piece)
@@ -412,8 +504,8 @@ class SlowPath:
             self.software[kind] += 1
 
     def _own(self, ip: Ip) -> int:
-        """The identification of the fragments of a packet that begins here: its own, which AH has signed too (RFC 4302 A1), where it
-        has one."""
+        """The identification of the fragments of a packet that begins here: its own, which AH has signed
+        too (RFC 4302 A1), where it has one."""
         own = ip.identification if ip.version == 4 else 0
         return own or self._identifications.next(ip.source, ip.destination)
 
@@ -423,6 +515,7 @@ class SlowPath:
 
 
 def _came_in_pieces(header: PuntHeader, ip: Ip) -> bool:
-    """Whether an IPv6 packet was put together here, and so may leave in pieces: whoever sent it has fragmented it for a path as narrow as
-    this one. IPv4's may be fragmented anyhow, for what is put together has no DF."""
+    """Whether an IPv6 packet was put together here, and so may leave in pieces: whoever sent it has
+    fragmented it for a path as narrow as this one. IPv4's may be fragmented anyhow, for what is put
+    together has no DF."""
     return ip.version == 6 and header.reason == Reason.FRAGMENT

@@ -4,6 +4,7 @@ address, a packet leaves.
 :func:`from_ip` reads what ``ip -j addr``, ``ip -j link``, ``ip -j neigh`` and ``ip -j route`` print on the
 machine that the gateway replaces.
 """
+
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -70,29 +71,43 @@ class Topology:
         These are all neighbours. False: more may turn up.
     """
 
-    def __init__(self, interfaces: Iterable[Interface], neighbours: Iterable[Neighbour] = (),
-                 routes: Iterable[NetworkRoute] = (), *, complete: bool = True):
+    def __init__(
+        self,
+        interfaces: Iterable[Interface],
+        neighbours: Iterable[Neighbour] = (),
+        routes: Iterable[NetworkRoute] = (),
+        *,
+        complete: bool = True,
+    ):
         self._complete = complete
         self.interfaces = {interface.port: interface for interface in interfaces}
         self.neighbours = {(neighbour.port, neighbour.address): neighbour for neighbour in neighbours}
-        connected = [NetworkRoute(address.network, interface.port)
-                     for interface in self.interfaces.values() for address in interface.addresses]
-        self.routes = sorted(dict.fromkeys([*routes, *connected]),
-                             key=lambda route: (-route.destination.prefixlen, route.metric))
-        self.local = frozenset(address.ip for interface in self.interfaces.values()
-                               for address in interface.addresses)
+        connected = [
+            NetworkRoute(address.network, interface.port)
+            for interface in self.interfaces.values()
+            for address in interface.addresses
+        ]
+        self.routes = sorted(
+            dict.fromkeys([*routes, *connected]),
+            key=lambda route: (-route.destination.prefixlen, route.metric),
+        )
+        self.local = frozenset(
+            address.ip for interface in self.interfaces.values() for address in interface.addresses
+        )
 
     def route(self, destination: Address) -> NetworkRoute | None:
         """The route to ``destination``: the longest prefix, the lowest metric."""
         return next((route for route in self.routes if destination in route.destination), None)
 
     def reach(self, destination: Address) -> Network:
-        """The largest network around ``destination`` whose packets all have its next hop: what no longer route cuts from
-        its route's network, or, where that leads to neighbours, the neighbour itself."""
+        """The largest network around ``destination`` whose packets all have its next hop: what no longer
+        route cuts from its route's network, or, where that leads to neighbours, the neighbour itself."""
         route = self.route(destination)
         if route is not None and route.gateway is None:
             return ip_network(destination)
-        found = route.destination if route else ip_network("0.0.0.0/0" if destination.version == 4 else "::/0")
+        found = (
+            route.destination if route else ip_network("0.0.0.0/0" if destination.version == 4 else "::/0")
+        )
         for other in self.routes:
             if other.destination != found and within(other.destination, found):
                 differ = (int(destination) ^ int(other.destination.network_address)).bit_length()
@@ -100,7 +115,9 @@ class Topology:
         return found
 
     def next_hop(self, destination: Address) -> NextHop | None:
-        """How a packet to ``destination`` leaves; None where there is no route or the neighbour is not known."""
+        """How a packet to ``destination`` leaves; None where there is no route or the neighbour is not
+        known.
+        """
         route = self.route(destination)
         return self._hop(route.port, route.gateway or destination) if route else None
 
@@ -109,7 +126,9 @@ class Topology:
         return {hop for hop in self._hops(destinations) if hop is not None}
 
     def one_hop(self, destinations: Network) -> NextHop | None:
-        """The next hop of all packets to ``destinations``; None where there are several, or one may yet turn up."""
+        """The next hop of all packets to ``destinations``; None where there are several, or one may yet
+        turn up.
+        """
         hops = self._hops(destinations)
         if self._complete:
             hops.discard(None)
@@ -118,7 +137,9 @@ class Topology:
     def _routed(self, destinations: Network) -> bool:
         """Whether all packets to ``destinations`` go to routers, or to one neighbour."""
         met = [route for route in self.routes if route.destination.overlaps(destinations)]
-        return destinations.num_addresses == 1 or all(route.gateway or route.destination.num_addresses == 1 for route in met)
+        return destinations.num_addresses == 1 or all(
+            route.gateway or route.destination.num_addresses == 1 for route in met
+        )
 
     def _hops(self, destinations: Network) -> set[NextHop | None]:
         """The same, and None where one is not known."""
@@ -129,8 +150,11 @@ class Topology:
             if route.gateway:
                 found.add(self._hop(route.port, route.gateway))
             else:
-                found.update(self._hop(port, address) for port, address in self.neighbours
-                             if port == route.port and address in route.destination and address in destinations)
+                found.update(
+                    self._hop(port, address)
+                    for port, address in self.neighbours
+                    if port == route.port and address in route.destination and address in destinations
+                )
             if within(destinations, route.destination):
                 break
         return found
@@ -156,8 +180,9 @@ def parse_mac(text: object) -> bytes:
     raise InputError(f"expected an Ethernet address such as 02:00:00:00:00:01, not {text!r}")
 
 
-def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | None = None,
-            server: str | None = None) -> Topology:
+def from_ip(
+    folder: Path, *, endpoints: Iterable[Address] = (), network: str | None = None, server: str | None = None
+) -> Topology:
     """The topology that the JSON files of ``ip`` in ``folder`` describe.
 
     ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read
@@ -174,7 +199,8 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
     Raises
     ------
     InputError
-        A file is missing or not what ``ip`` prints (the message names file and key), or the ports are not clear.
+        A file is missing or not what ``ip`` prints (the message names file and key), or the ports are not
+        clear.
     """
     folder = Path(folder)
     links = _links(folder / "addr.json")
@@ -182,14 +208,27 @@ def from_ip(folder: Path, *, endpoints: Iterable[Address] = (), network: str | N
         for name, item in _links(folder / "link.json").items():
             links[name] = {**links.get(name, {}), **item}
     where = folder / "addr.json"
-    addresses = {name: tuple(_address(where, entry) for entry in _get(where, item, "addr_info", list, []))
-                 for name, item in links.items()}
+    addresses = {
+        name: tuple(_address(where, entry) for entry in _get(where, item, "addr_info", list, []))
+        for name, item in links.items()
+    }
     ports = _ports(where, links, addresses, set(endpoints), network, server)
-    interfaces = [Interface(name, port, _mac(where, links[name], "address"), addresses[name],
-                            _get(where, links[name], "mtu", int, 1500)) for name, port in ports.items()]
+    interfaces = [
+        Interface(
+            name,
+            port,
+            _mac(where, links[name], "address"),
+            addresses[name],
+            _get(where, links[name], "mtu", int, 1500),
+        )
+        for name, port in ports.items()
+    ]
     file = folder / "neigh.json"
-    neighbours = [Neighbour(_ip(file, item, "dst"), port, _mac(file, item, "lladdr"))
-                  for item, port in _at_ports(file, ports) if "lladdr" in item]
+    neighbours = [
+        Neighbour(_ip(file, item, "dst"), port, _mac(file, item, "lladdr"))
+        for item, port in _at_ports(file, ports)
+        if "lladdr" in item
+    ]
     routes: list[NetworkRoute] = []
     for file in (folder / "route.json", folder / "route6.json"):
         if file.name == "route.json" or file.exists():
@@ -218,11 +257,16 @@ def _load(file: Path) -> list[dict[str, object]]:
 
 
 def _links(file: Path) -> dict[str, dict[str, object]]:
-    return {_get(file, item, "ifname", str): item for item in _load(file) if item.get("link_type", "ether") == "ether"}
+    return {
+        _get(file, item, "ifname", str): item
+        for item in _load(file)
+        if item.get("link_type", "ether") == "ether"
+    }
 
 
-def _get(file: Path, item: Mapping[str, object], key: str, kind: type[Value],
-         default: Value | None = None) -> Value:
+def _get(
+    file: Path, item: Mapping[str, object], key: str, kind: type[Value], default: Value | None = None
+) -> Value:
     value = item.get(key, default)
     if not isinstance(value, kind):
         raise InputError(f"{file}, key {key}: expected {kind.__name__}, not {value!r}")
@@ -261,22 +305,36 @@ def _route(file: Path, item: Mapping[str, object], port: Port) -> NetworkRoute:
     return NetworkRoute(destination, port, gateway, _get(file, item, "metric", int, 0))
 
 
-def _ports(file: Path, links: Collection[str], addresses: Mapping[str, Iterable[AddressWithPrefix]],
-           endpoints: set[Address], network: str | None, server: str | None) -> dict[str, Port]:
+def _ports(
+    file: Path,
+    links: Collection[str],
+    addresses: Mapping[str, Iterable[AddressWithPrefix]],
+    endpoints: set[Address],
+    network: str | None,
+    server: str | None,
+) -> dict[str, Port]:
     for name in (network, server):
         if name is not None and name not in links:
-            raise InputError(f"{file}: expected an Ethernet interface {name!r}, there are {', '.join(links) or 'none'}")
+            raise InputError(
+                f"{file}: expected an Ethernet interface {name!r}, there are {', '.join(links) or 'none'}"
+            )
     if network is None:
-        outside = [name for name in links if name != server
-                   and endpoints & {address.ip for address in addresses[name]}]
+        outside = [
+            name
+            for name in links
+            if name != server and endpoints & {address.ip for address in addresses[name]}
+        ]
         if len(outside) != 1:
-            raise InputError(f"{file}: expected one interface with the address of an SA's end, "
-                             f"not {', '.join(outside) or 'none'}")
+            raise InputError(
+                f"{file}: expected one interface with the address of an SA's end, "
+                f"not {', '.join(outside) or 'none'}"
+            )
         network = outside[0]
     if server is None:
         inside = [name for name in links if name != network]
         if len(inside) != 1:
-            raise InputError(f"{file}: expected one Ethernet interface beside {network}, "
-                             f"not {', '.join(inside) or 'none'}")
+            raise InputError(
+                f"{file}: expected one Ethernet interface beside {network}, not {', '.join(inside) or 'none'}"
+            )
         server = inside[0]
     return {network: Port.NETWORK, server: Port.SERVER}

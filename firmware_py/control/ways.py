@@ -1,4 +1,7 @@
-"""By which ways packets go: the rules, routes and clear sources that the control element has written, and where there is room for more."""
+"""By which ways packets go: the rules, routes and clear sources that the control element has written, and
+where there is room for more.
+"""
+
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,8 +25,8 @@ RuleKey = tuple[frozenset[Port], Selectors]
 class Ways:
     """The gateway's rules, routes and clear sources.
 
-    It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull` says which, and what the entry
-    would be for has to go by the software path.
+    It takes them as empty at first. Where a table is full, :class:`~spigate.firmware_py.errors.TableFull`
+    says which, and what the entry would be for has to go by the software path.
 
     Parameters
     ----------
@@ -36,9 +39,20 @@ class Ways:
         The routes of SAs.
     """
 
-    def __init__(self, tables: Tables, clock: Callable[[], float], programmed: Counter[str], needed: Callable[[], set[Route]]):
+    def __init__(
+        self,
+        tables: Tables,
+        clock: Callable[[], float],
+        programmed: Counter[str],
+        needed: Callable[[], set[Route]],
+    ):
         capabilities = tables.capabilities
-        self._tables, self._capabilities, self.programmed, self._needed = tables, capabilities, programmed, needed
+        self._tables, self._capabilities, self.programmed, self._needed = (
+            tables,
+            capabilities,
+            programmed,
+            needed,
+        )
         self._rules: OrderedDict[RuleKey, Rule] = OrderedDict()
         self._decided: dict[RuleKey, Decision] = {}
         self._rule_places: Places[RuleKey] = Places("rules", capabilities.rules, clock, stay=RULE_SECONDS)
@@ -50,8 +64,8 @@ class Ways:
     # Rules
 
     async def install(self, decision: Decision, rule: Rule) -> None:
-        """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have nothing in common, or the
-        same becomes of what they have in common; so rules have no order."""
+        """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have
+        nothing in common, or the same becomes of what they have in common; so rules have no order."""
         key = (rule.ingress, rule.selectors)
         await self.put(key, rule)
         self._decided[key] = decision
@@ -63,8 +77,11 @@ class Ways:
 
     def pointing_to(self, dfe: int, index: int) -> list[tuple[RuleKey, Rule]]:
         """The rules that lead to an SA, and what :meth:`put` knows them by."""
-        return [(key, rule) for key, rule in self._rules.items()
-                if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)]
+        return [
+            (key, rule)
+            for key, rule in self._rules.items()
+            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)
+        ]
 
     async def put(self, key: RuleKey, rule: Rule) -> None:
         """Writes ``rule``, in the place of the one that has its ``key``.
@@ -91,8 +108,10 @@ class Ways:
         await self._tables.remove_rule(self._rules.pop(key))
 
     async def _make_room(self, key: RuleKey, rule: Rule) -> None:
-        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again. The gateway does not say
-        which rules it uses, so the oldest goes. Rules that discard have half of the places, for whoever is outside makes them."""
+        """Takes a place for the rule ``key``, if need be that of another one, which can be learned again.
+        The gateway does not say which rules it uses, so the oldest goes. Rules that discard have half of
+        the places, for whoever is outside makes them.
+        """
         if rule.action == Action.DISCARD:
             discards = sum(known.action == Action.DISCARD for known in self._rules.values())
             if 2 * discards >= self._capabilities.rules:
@@ -105,7 +124,8 @@ class Ways:
     # Routes and clear sources
 
     async def route(self, route: Route) -> int:
-        """The index of ``route``, which is written if it is new, if need be in the place of one that nothing needs.
+        """The index of ``route``, which is written if it is new, if need be in the place of one that
+        nothing needs.
 
         Raises
         ------
@@ -122,11 +142,15 @@ class Ways:
 
     def _needed_routes(self) -> set[Route]:
         """Those that an SA or a rule points to."""
-        by_rules = {rule.route for rule in self._rules.values() if rule.action in (Action.BYPASS, Action.PROTECT)}
+        by_rules = {
+            rule.route for rule in self._rules.values() if rule.action in (Action.BYPASS, Action.PROTECT)
+        }
         return {route for route in self._routes if self._routes.index(route) in by_rules} | self._needed()
 
     async def rewrite_route(self, old: Route, new: Route) -> bool:
-        """Writes ``new`` in the place of ``old``. False, and nothing is changed: there is no ``old``, or there is ``new`` already."""
+        """Writes ``new`` in the place of ``old``. False, and nothing is changed: there is no ``old``, or
+        there is ``new`` already.
+        """
         if old not in self._routes or new in self._routes:
             return False
         await self._tables.write_route(self._routes.index(old), new)
@@ -139,7 +163,9 @@ class Ways:
         index = self._routes.index(route)
         for key, rule in list(self._rules.items()):
             if rule.route == index and rule.action in (Action.BYPASS, Action.PROTECT):
-                await self.put(key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False))
+                await self.put(
+                    key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False)
+                )
 
     async def drop_route(self, route: Route) -> None:
         """Takes ``route`` back, where nothing needs it."""
@@ -160,25 +186,34 @@ class Ways:
         return [route for route in self._routes if (route.egress, route.destination_mac) == (port, mac)]
 
     async def allow(self, sources: Iterable[Source]) -> None:
-        """Lets ``sources`` and nobody else speak in the clear, in every DFE. Once. Neighbouring networks are written as one; for those
-        that find no room, and for IPv6, the control element knows it."""
+        """Lets ``sources`` and nobody else speak in the clear, in every DFE. Once. Neighbouring networks
+        are written as one; for those that find no room, and for IPv6, the control element knows it."""
         networks: dict[frozenset[Port], list[Network]] = {}
         for source in sources:
             networks.setdefault(source.ingress, []).append(source.network)
             self._sources.append(source)
-        listed = [Source(network, ingress) for ingress, given in networks.items()
-                  for network in collapse_addresses(network for network in given if network.version == 4)]
+        listed = [
+            Source(network, ingress)
+            for ingress, given in networks.items()
+            for network in collapse_addresses(network for network in given if network.version == 4)
+        ]
         listed.sort(key=lambda source: source.network.prefixlen)
-        for index, source in enumerate(listed[:self._capabilities.sources]):
+        for index, source in enumerate(listed[: self._capabilities.sources]):
             for dfe in range(self._capabilities.dfes):
                 await self._tables.write_source(dfe, index, source)
             self.programmed["source"] += 1
-        self._unlisted = listed[self._capabilities.sources:]
+        self._unlisted = listed[self._capabilities.sources :]
 
     def lists(self, network: Network, ingress: Port) -> bool:
         """Whether the DFEs know of all that may speak in the clear at ``ingress`` and are in ``network``."""
-        return not any(ingress in source.ingress and source.network.overlaps(network) for source in self._unlisted)
+        return not any(
+            ingress in source.ingress and source.network.overlaps(network) for source in self._unlisted
+        )
 
     def allowed(self, source: Address, ingress: Port) -> bool:
-        """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in the clear."""
-        return ingress == Port.RECIRCULATE or any(source in known.network and ingress in known.ingress for known in self._sources)
+        """Whether ``source`` may speak in the clear at ``ingress``. What was in a tunnel did not come in
+        the clear.
+        """
+        return ingress == Port.RECIRCULATE or any(
+            source in known.network and ingress in known.ingress for known in self._sources
+        )

@@ -1,5 +1,6 @@
-"""``spigate sas``, ``ike``, ``policies``, ``events``, ``initiate``, ``terminate``, ``rekey``: what an operator asks a
-running gateway over its control socket."""
+"""``spigate sas``, ``ike``, ``policies``, ``events``, ``initiate``, ``terminate``, ``rekey``: what an
+operator asks a running gateway over its control socket."""
+
 import argparse
 import json
 import sys
@@ -32,7 +33,9 @@ class Command:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         if self._arguments is not None:
             self._arguments(parser)
-        parser.add_argument("--socket", type=Path, default=Path(CONTROL), help=f"control socket of the gateway ({CONTROL})")
+        parser.add_argument(
+            "--socket", type=Path, default=Path(CONTROL), help=f"control socket of the gateway ({CONTROL})"
+        )
         parser.add_argument("--json", action="store_true", help="JSON, one object a line, instead of a table")
 
     def run(self, args: argparse.Namespace) -> int:
@@ -68,7 +71,9 @@ def _follow(parser: argparse.ArgumentParser) -> None:
 
 
 def _named(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", type=_name, metavar="NAME", help="a peer, or PEER/CHILD for its child SAs of that name")
+    parser.add_argument(
+        "name", type=_name, metavar="NAME", help="a peer, or PEER/CHILD for its child SAs of that name"
+    )
 
 
 def _name(text: str) -> str:

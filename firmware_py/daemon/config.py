@@ -1,5 +1,6 @@
-"""The configuration of a gateway: peers (:mod:`spigate.firmware_py.daemon.peers`), policies, the host's device or the hardware's ports,
-operation."""
+"""The configuration of a gateway: peers (:mod:`spigate.firmware_py.daemon.peers`), policies, the host's
+device or the hardware's ports, operation."""
+
 import os
 import re
 from dataclasses import dataclass
@@ -56,63 +57,180 @@ def _weights(value: object) -> list[int]:
 DFES = 8
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 _A_DEVICE = "a name of at most 15 letters, digits, dots, hyphens and underscores"
-_ADDRESSES = ("a list of addresses such as 10.1.0.1/24", list_of(lambda value: _own(ip_interface(string(value)))))
+_ADDRESSES = (
+    "a list of addresses such as 10.1.0.1/24",
+    list_of(lambda value: _own(ip_interface(string(value)))),
+)
 IPV6_MTU = 1280
 """What IPv6 wants at least (RFC 8200 5); Linux takes no address of it at less."""
 _MAX_SOCKET_NAME = 107
 """Bytes of a UNIX socket's name (unix(7))."""
 
-HOST = Schema("host", "How the gateway is operated; and, with `--dataplane soft`, the device that protected packets go through.", (
-    Key("device", _A_DEVICE, _device, "Name of the TUN device (soft).", "spigate0"),
-    Key("addresses", *_ADDRESSES, "Addresses of the TUN device, if this host has none of its own on the protected side (soft).", [],
-        "none"),
-    toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device (soft).", 1380),
-    toml.number("mtu", 576, 0xFFFF, "Largest packet to the peers; what is longer outside goes in fragments (soft).", 1500),
-    Key("control", f"the name of a socket, at most {_MAX_SOCKET_NAME} bytes", _socket, "Control socket, for `spigate sas` and the "
-        "others.", CONTROL),
-    toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
-    toml.choice("log_format", {"text": "text", "json": "json"}, "Form of the log at standard error: key=value, or JSON.", "text"),
-    toml.choice("log_level", {each: each.upper() for each in ("debug", "info", "warning", "error")}, "The least that is logged.",
-                "info"),
-))
-PORT = Schema("port.NAME", "A port of the gateway in hardware: `[port.network]`, where the peers are, and `[port.server]`, where the "
-                           "protected servers are. Each has a TAP device on this host, through which the host speaks there itself: IKE, "
-                           "ARP, and what policies let pass. Not used by `--dataplane soft`.", (
-    Key("mac", "a station's Ethernet address such as 02:00:00:00:00:01", _mac, "The port's own address."),
-    Key("addresses", *_ADDRESSES, "The gateway's addresses there.", [], "none"),
-    toml.number("mtu", 576, 1900, "Largest packet there.", 1500),
-    Key("device", _A_DEVICE, _device, "Name of the TAP device.", None, "`spigate-network` or `spigate-server`"),
-))
-ROUTE = Schema("route", "A network behind a router at one of the ports: `[[route]]`.", (
-    Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
-    Key("gateway", "an IP address", lambda value: ip_address(string(value)), "The router, in the network of one of a port's addresses."),
-))
-SOURCE = Schema("source", "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a policy names. "
-                          "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.", (
-    Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
-    Key("ports", "a list of network, server", list_of(one_of(SIDES)), "Where they come in.",
-        list(SIDES.values()), "both"),
-))
-GATEWAY = Schema("gateway", "How the gateway in hardware goes about it.", (
-    toml.choice("balance", {each.name.lower(): each for each in Balance}, "How a new SA, or a clear packet, finds its DFE. SAs "
-                "take turns with `round_robin` and `weighted`. Only `flow_hash` keeps clear packets of a flow in order.", "flow_hash"),
-    Key("enable", f"a list of DFEs, 0 to {DFES - 1}", list_of(integer(0, DFES - 1)), "DFEs that get work.", list(range(DFES)), "all"),
-    Key("weights", f"a list of at most {DFES} numbers, 0 to 15", _weights, "Of the DFEs, for `weighted`.", [1] * DFES, "1 each"),
-    toml.number("patience", 0, 0xFFFF, "Clocks within which a DFE that has packets finishes one; otherwise its SAs move, until it does. "
-                "Longer than any packet takes, which is below 16384.", 0xFFFF),
-    toml.number("depth_limit", 0, 3, "Layers of IPsec, one inside the other, behind the first.", 3),
-    Key("miss_interval", f"a number, 0 to {0xFF_FFFF}", toml.integer(0, 0xFF_FFFF), "Clocks within which packets of one unknown SPI come "
-        "up to this host once; 0: all do.", None, "10 ms"),
-    Key("punt_rates", RATES_ARE, punt_rates, "Frames a second that come up to this host at the most, of each class: IKE to an address of "
-        "its own; ARP, neighbour discovery and what is not IP; packets of SAs that the hardware cannot do alone, and of those that this "
-        "host does; unknown SPIs; all others. 0: no limit.", list(CfeSettings.rates)),
-))
-POLICY = Schema("policy", "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
-                          "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
-                          "and comes to the device, or to the gateway's ports, is discarded.", (
-    toml.choice("action", {"discard": PolicyAction.DISCARD, "bypass": PolicyAction.BYPASS},
-                "`bypass` lets it pass in the clear; with hardware in both directions.", "discard"),
-))
+HOST = Schema(
+    "host",
+    "How the gateway is operated; and, with `--dataplane soft`, the device that protected packets go "
+    "through.",
+    (
+        Key("device", _A_DEVICE, _device, "Name of the TUN device (soft).", "spigate0"),
+        Key(
+            "addresses",
+            *_ADDRESSES,
+            "Addresses of the TUN device, if this host has none of its own on the protected side (soft).",
+            [],
+            "none",
+        ),
+        toml.number("device_mtu", 576, 0xFF00, "Largest packet into the TUN device (soft).", 1380),
+        toml.number(
+            "mtu",
+            576,
+            0xFFFF,
+            "Largest packet to the peers; what is longer outside goes in fragments (soft).",
+            1500,
+        ),
+        Key(
+            "control",
+            f"the name of a socket, at most {_MAX_SOCKET_NAME} bytes",
+            _socket,
+            "Control socket, for `spigate sas` and the others.",
+            CONTROL,
+        ),
+        toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
+        toml.choice(
+            "log_format",
+            {"text": "text", "json": "json"},
+            "Form of the log at standard error: key=value, or JSON.",
+            "text",
+        ),
+        toml.choice(
+            "log_level",
+            {each: each.upper() for each in ("debug", "info", "warning", "error")},
+            "The least that is logged.",
+            "info",
+        ),
+    ),
+)
+PORT = Schema(
+    "port.NAME",
+    "A port of the gateway in hardware: `[port.network]`, where the peers are, and `[port.server]`, "
+    "where the "
+    "protected servers are. Each has a TAP device on this host, through which the host speaks there "
+    "itself: IKE, "
+    "ARP, and what policies let pass. Not used by `--dataplane soft`.",
+    (
+        Key("mac", "a station's Ethernet address such as 02:00:00:00:00:01", _mac, "The port's own address."),
+        Key("addresses", *_ADDRESSES, "The gateway's addresses there.", [], "none"),
+        toml.number("mtu", 576, 1900, "Largest packet there.", 1500),
+        Key(
+            "device",
+            _A_DEVICE,
+            _device,
+            "Name of the TAP device.",
+            None,
+            "`spigate-network` or `spigate-server`",
+        ),
+    ),
+)
+ROUTE = Schema(
+    "route",
+    "A network behind a router at one of the ports: `[[route]]`.",
+    (
+        Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
+        Key(
+            "gateway",
+            "an IP address",
+            lambda value: ip_address(string(value)),
+            "The router, in the network of one of a port's addresses.",
+        ),
+    ),
+)
+SOURCE = Schema(
+    "source",
+    "Who may speak in the clear where a policy lets traffic pass: `[[source]]`. None: whoever such a "
+    "policy names. "
+    "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.",
+    (
+        Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
+        Key(
+            "ports",
+            "a list of network, server",
+            list_of(one_of(SIDES)),
+            "Where they come in.",
+            list(SIDES.values()),
+            "both",
+        ),
+    ),
+)
+GATEWAY = Schema(
+    "gateway",
+    "How the gateway in hardware goes about it.",
+    (
+        toml.choice(
+            "balance",
+            {each.name.lower(): each for each in Balance},
+            "How a new SA, or a clear packet, finds its DFE. SAs "
+            "take turns with `round_robin` and `weighted`. Only `flow_hash` keeps clear packets of a "
+            "flow in order.",
+            "flow_hash",
+        ),
+        Key(
+            "enable",
+            f"a list of DFEs, 0 to {DFES - 1}",
+            list_of(integer(0, DFES - 1)),
+            "DFEs that get work.",
+            list(range(DFES)),
+            "all",
+        ),
+        Key(
+            "weights",
+            f"a list of at most {DFES} numbers, 0 to 15",
+            _weights,
+            "Of the DFEs, for `weighted`.",
+            [1] * DFES,
+            "1 each",
+        ),
+        toml.number(
+            "patience",
+            0,
+            0xFFFF,
+            "Clocks within which a DFE that has packets finishes one; otherwise its SAs move, until it does. "
+            "Longer than any packet takes, which is below 16384.",
+            0xFFFF,
+        ),
+        toml.number("depth_limit", 0, 3, "Layers of IPsec, one inside the other, behind the first.", 3),
+        Key(
+            "miss_interval",
+            f"a number, 0 to {0xFF_FFFF}",
+            toml.integer(0, 0xFF_FFFF),
+            "Clocks within which packets of one unknown SPI come up to this host once; 0: all do.",
+            None,
+            "10 ms",
+        ),
+        Key(
+            "punt_rates",
+            RATES_ARE,
+            punt_rates,
+            "Frames a second that come up to this host at the most, of each class: IKE to an address of "
+            "its own; ARP, neighbour discovery and what is not IP; packets of SAs that the hardware "
+            "cannot do alone, and of those that this "
+            "host does; unknown SPIs; all others. 0: no limit.",
+            list(CfeSettings.rates),
+        ),
+    ),
+)
+POLICY = Schema(
+    "policy",
+    "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
+    "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
+    "and comes to the device, or to the gateway's ports, is discarded.",
+    (
+        toml.choice(
+            "action",
+            {"discard": PolicyAction.DISCARD, "bypass": PolicyAction.BYPASS},
+            "`bypass` lets it pass in the clear; with hardware in both directions.",
+            "discard",
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +246,8 @@ class Config:
     policies : tuple of (PolicyAction, Selectors)
         What comes before what is negotiated: DISCARD or BYPASS, and the traffic; source: this side.
     interfaces, routes, sources, cfe
-        Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports, ``sources`` None where there is no restriction.
+        Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports, ``sources`` None
+        where there is no restriction.
     device, addresses, device_mtu, mtu, control, metrics_port, log_format, log_level
         As in :data:`HOST`.
     """
@@ -157,8 +276,8 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     Raises
     ------
     ConfigError
-        A key is missing, unknown or wrong, or a file is; the message names file, key and what was expected, and
-        nothing of what is secret.
+        A key is missing, unknown or wrong, or a file is; the message names file, key and what was expected,
+        and nothing of what is secret.
     """
     path = Path(path)
     top = toml.load(toml.read(path), str(path))
@@ -174,11 +293,23 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
-    ours = [*host["addresses"], *(each.source for peer in pad for child in peer.children for each in child.traffic)]
+    ours = [
+        *host["addresses"],
+        *(each.source for peer in pad for child in peer.children for each in child.traffic),
+    ]
     if host["device_mtu"] < IPV6_MTU and any(each.version == 6 for each in ours):
         raise table.error("device_mtu", f"{IPV6_MTU} or more, because there is IPv6", host["device_mtu"])
-    return Config(pad=pad, settings=settings, starts=starts, policies=policies, interfaces=interfaces, routes=routes, sources=sources,
-                  cfe=cfe, **host)
+    return Config(
+        pad=pad,
+        settings=settings,
+        starts=starts,
+        policies=policies,
+        interfaces=interfaces,
+        routes=routes,
+        sources=sources,
+        cfe=cfe,
+        **host,
+    )
 
 
 def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
@@ -209,11 +340,16 @@ def _interfaces(table: Table) -> tuple[Interface, ...]:
 def _route(table: Table, interfaces: tuple[Interface, ...]) -> NetworkRoute:
     values = ROUTE.read(table)
     gateway: Address = values["gateway"]
-    port = next((each.port for each in interfaces if any(gateway in address.network for address in each.addresses)), None)
+    port = next(
+        (each.port for each in interfaces if any(gateway in address.network for address in each.addresses)),
+        None,
+    )
     if port is None:
         raise table.error("gateway", "an address in the network of a port", str(gateway))
     if gateway.version != values["destination"].version:
-        raise table.error("gateway", f"an IPv{values['destination'].version} address, as destination has them", str(gateway))
+        raise table.error(
+            "gateway", f"an IPv{values['destination'].version} address, as destination has them", str(gateway)
+        )
     return table.build(NetworkRoute, port=port, **values)
 
 
@@ -224,5 +360,11 @@ def _source(table: Table) -> Source:
 
 def _cfe(table: Table) -> CfeSettings:
     values = GATEWAY.read(table)
-    enable, weights, rates = values.pop("enable"), tuple(values.pop("weights")), tuple(values.pop("punt_rates"))
-    return table.build(CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, rates=rates, **values)
+    enable, weights, rates = (
+        values.pop("enable"),
+        tuple(values.pop("weights")),
+        tuple(values.pop("punt_rates")),
+    )
+    return table.build(
+        CfeSettings, enable=sum(1 << dfe for dfe in set(enable)), weights=weights, rates=rates, **values
+    )

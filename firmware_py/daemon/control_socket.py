@@ -1,8 +1,10 @@
 """The control socket: JSON, one object a line, at a UNIX socket that only its owner may use.
 
-A request is ``{"command": "sas"}``, with further keys where the command wants them. The answer is ``{"rows": [...]}``, or
-``{"error": "..."}``. ``{"command": "events", "follow": true}`` goes on: one ``{"row": {...}}`` an event.
+A request is ``{"command": "sas"}``, with further keys where the command wants them. The answer is
+``{"rows": [...]}``, or ``{"error": "..."}``. ``{"command": "events", "follow": true}`` goes on: one
+``{"row": {...}}`` an event.
 """
+
 import asyncio
 import json
 import os
@@ -36,7 +38,9 @@ class Control:
         self._followers: set[asyncio.Queue[Row | None]] = set()
 
     async def __aenter__(self) -> "Control":
-        """Raises InputError where another gateway has the socket, or something else than a socket stands there."""
+        """Raises InputError where another gateway has the socket, or something else than a socket stands
+        there.
+        """
         if os.path.lexists(self._path):
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 raise InputError(f"{self._path}: expected a socket, or nothing")
@@ -99,16 +103,22 @@ class Control:
             return {"error": str(error)}, False
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             expected = ", ".join(self._commands)
-            return {"error": f"expected an object with a command, one of {expected}, and what that wants"}, False
+            return {
+                "error": f"expected an object with a command, one of {expected}, and what that wants"
+            }, False
 
 
 def ask(path: Path, **request: object) -> Iterator[dict[str, Any]]:
-    """Rows of the answer of the gateway at ``path``; of a request that follows, for ever. Raises InputError."""
+    """Rows of the answer of the gateway at ``path``; of a request that follows, for ever. Raises
+    InputError.
+    """
     with socket.socket(socket.AF_UNIX) as made:
         try:
             made.connect(str(path))
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; is spigate ce running, and as this user?") from None
+            raise InputError(
+                f"{path}: {error.strerror or error}; is spigate ce running, and as this user?"
+            ) from None
         made.sendall(json.dumps(request).encode() + b"\n")
         with made.makefile("rb") as lines:
             for line in lines:

@@ -1,4 +1,5 @@
 """What a gateway in hardware counts, as counters that only grow."""
+
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -36,7 +37,9 @@ class Counting:
         return cls(driver, await driver.counters())
 
     async def look(self) -> None:
-        """Takes up how much the counters have grown, and tells of DFEs that take packets no more, or again."""
+        """Takes up how much the counters have grown, and tells of DFEs that take packets no more,
+        or again.
+        """
         before, self._before = self._before, await self._driver.counters()
         for own, old, new in zip(self._dfes, before.dfes, self._before.dfes, strict=True):
             grown = _grown(old, new)
@@ -47,7 +50,12 @@ class Counting:
         healthy = await self._driver.healthy()
         for at in range(len(self._dfes)):
             if self._healthy is not None and (self._healthy ^ healthy) >> at & 1:
-                log(logging.INFO if healthy >> at & 1 else logging.WARNING, "dfe", dfe=at, healthy=bool(healthy >> at & 1))
+                log(
+                    logging.INFO if healthy >> at & 1 else logging.WARNING,
+                    "dfe",
+                    dfe=at,
+                    healthy=bool(healthy >> at & 1),
+                )
         self._healthy = healthy
 
     def metrics(self) -> list[Metric]:
@@ -55,9 +63,11 @@ class Counting:
         packets = {str(at): counts["packets_in"] for at, counts in enumerate(self._dfes)}
         octets = {str(at): counts["bytes_in"] for at, counts in enumerate(self._dfes)}
         healthy = {str(at): (self._healthy or 0) >> at & 1 for at in range(len(self._dfes))}
-        return [Metric("dfe_packets_total", "counter", "Packets into each DFE.", "dfe", packets),
-                Metric("dfe_bytes_total", "counter", "Bytes of frames into each DFE.", "dfe", octets),
-                Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe", healthy)]
+        return [
+            Metric("dfe_packets_total", "counter", "Packets into each DFE.", "dfe", packets),
+            Metric("dfe_bytes_total", "counter", "Bytes of frames into each DFE.", "dfe", octets),
+            Metric("dfe_healthy", "gauge", "1: the DFE takes packets.", "dfe", healthy),
+        ]
 
 
 def _grown(before: Mapping[_Name, int], after: Mapping[_Name, int]) -> Counter[_Name]:

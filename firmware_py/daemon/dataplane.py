@@ -1,18 +1,26 @@
 """What a daemon asks of whoever does ESP and AH for it, in this process or in hardware."""
+
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    AddPolicy,
+    InstallSa,
+    MoveSa,
+    RemovePolicy,
+    RemoveSa,
+    Socket,
+)
 from spigate.firmware_py.ipsec.policy import Policy
 from spigate.firmware_py.ipsec.sa import Sa, SaState, Selectors
 
 SaOrPolicy = InstallSa | RemoveSa | MoveSa | AddPolicy | RemovePolicy
 HELD_PACKETS = 16
-"""Packets that wait for a child SA that traffic starts; that came before the inbound SA that they are on; or whose next hop has yet to say
-where it is."""
+"""Packets that wait for a child SA that traffic starts; that came before the inbound SA that they are on;
+or whose next hop has yet to say where it is."""
 KINDS = ("encrypted", "decrypted", "bypassed")
 """What becomes of packets that are not dropped."""
 NEARLY_USED_UP = 0xF000_0000
@@ -45,14 +53,15 @@ class Hooks:
     alive : callable
         With the SPI of an inbound SA on which authentic packets came.
     moved : callable
-        With the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and its local and remote ends.
+        With the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and its local
+        and remote ends.
     expired : callable
         With an SA, as it was installed, that is to be replaced, or (True) that is used up.
     wanted : callable
         With names of peer and child, and the packet's selectors, where a packet waits for a child SA.
     expects : callable
-        Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a child SA before its
-        answer is here (RFC 7296 2.8).
+        Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a
+        child SA before its answer is here (RFC 7296 2.8).
     undone : callable
         With what an endpoint wants and the exception, where it is found only later that it cannot be done.
     turn : callable
@@ -100,10 +109,14 @@ class DataPlane(Protocol):
         """Takes what it needs, and gives it back with ``stack``. InputError where something is not there."""
 
     async def run(self) -> None:
-        """Is at work until cancelled. Raises BusError where the hardware is gone, DeviceGone where a device of the host is."""
+        """Is at work until cancelled. Raises BusError where the hardware is gone, DeviceGone where a device
+        of the host is.
+        """
 
     def apply(self, output: SaOrPolicy) -> None:
-        """Does what an endpoint wants, after all that it wanted before. Raises what it runs into at once; see :attr:`Hooks.undone`."""
+        """Does what an endpoint wants, after all that it wanted before. Raises what it runs into at once;
+        see :attr:`Hooks.undone`.
+        """
 
     def applied(self) -> None:
         """What belongs together was applied."""
@@ -120,5 +133,13 @@ class DataPlane(Protocol):
 
 def packets_and_drops(counts: Counter[str], drops: Counter[str]) -> list[Metric]:
     """Metrics that every data plane has: packets done by kind, and dropped by reason."""
-    return [Metric("packets_total", "counter", "Packets done, by kind.", "kind", {kind: counts[kind] for kind in KINDS}),
-            Metric("dropped_packets_total", "counter", "Packets dropped, by reason.", "reason", dict(drops))]
+    return [
+        Metric(
+            "packets_total",
+            "counter",
+            "Packets done, by kind.",
+            "kind",
+            {kind: counts[kind] for kind in KINDS},
+        ),
+        Metric("dropped_packets_total", "counter", "Packets dropped, by reason.", "reason", dict(drops)),
+    ]

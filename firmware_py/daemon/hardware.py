@@ -1,10 +1,13 @@
-"""ESP and AH in hardware: what IKE negotiates goes to a :class:`~spigate.firmware_py.control.element.ControlElement`,
-which programs the gateway when packets ask for it.
+"""ESP and AH in hardware: what IKE negotiates goes to a
+:class:`~spigate.firmware_py.control.element.ControlElement`, which programs the gateway when packets ask
+for it.
 
-One task does it all, one thing after the other: first what IKE wants, then frames. So a policy is there before a
-packet is looked at that it is about. What the host sends and what came up take turns, and what came up does so by
-class (:mod:`spigate.firmware_py.tables.punt_queues`), so that no flood of the one keeps the other waiting.
+One task does it all, one thing after the other: first what IKE wants, then frames. So a policy is there
+before a packet is looked at that it is about. What the host sends and what came up take turns, and what
+came up does so by class (:mod:`spigate.firmware_py.tables.punt_queues`), so that no flood of the one keeps
+the other waiting.
 """
+
 import asyncio
 import logging
 from collections import Counter, OrderedDict, deque
@@ -24,7 +27,14 @@ from spigate.firmware_py.daemon.logs import LOG, log
 from spigate.firmware_py.daemon.ports import Ports
 from spigate.firmware_py.daemon.waiting import Punt, Waiting, trap_policies
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    AddPolicy,
+    InstallSa,
+    MoveSa,
+    RemovePolicy,
+    RemoveSa,
+    Socket,
+)
 from spigate.firmware_py.ipsec.packet import Ip
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, exceptions
 from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, SaState
@@ -91,7 +101,9 @@ class Hardware:
     def check(config: Config) -> None:
         """Refuses a configuration without ports: InputError."""
         if not config.interfaces:
-            raise InputError("a gateway in hardware needs [port.network] and [port.server] in its configuration")
+            raise InputError(
+                "a gateway in hardware needs [port.network] and [port.server] in its configuration"
+            )
 
     # For tables
 
@@ -107,8 +119,11 @@ class Hardware:
         refused = Counter({reason.name.lower(): count for reason, count in self._control.dropped.items()})
         punts = {reason.name.lower(): count for reason, count in self._control.punted.items()}
         dropped = self._counting.drops + self._drops + self._waiting.drops + refused
-        return [*packets_and_drops(self._counting.done + self._control.software, dropped), *self._counting.metrics(),
-                Metric("punts_total", "counter", "Frames that came up, by reason.", "reason", punts)]
+        return [
+            *packets_and_drops(self._counting.done + self._control.software, dropped),
+            *self._counting.metrics(),
+            Metric("punts_total", "counter", "Frames that came up, by reason.", "reason", punts),
+        ]
 
     # Begin and end
 
@@ -122,10 +137,21 @@ class Hardware:
         self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
-            tables=driver, port=self._gateway, topology=self._ports.topology(), clock=self._clock,
-            policies=[*(policy for exception in config.policies for policy in exceptions(*exception)), *traps],
-            settings=Settings(default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True))
-        self._waiting = Waiting(traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again)
+            tables=driver,
+            port=self._gateway,
+            topology=self._ports.topology(),
+            clock=self._clock,
+            policies=[
+                *(policy for exception in config.policies for policy in exceptions(*exception)),
+                *traps,
+            ],
+            settings=Settings(
+                default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True
+            ),
+        )
+        self._waiting = Waiting(
+            traps, hooks, lambda port, flow: self._control.decide(port, flow).policies, self._again
+        )
         self._host = HostStack(self._ports.interfaces)
         self._control.on_host = self._to_host
         self._control.on_unresolved, self._control.on_moved = self._resolve, self._moved
@@ -146,7 +172,10 @@ class Hardware:
             loop.add_reader(tap, self._from_host, port)
         loop.add_reader(self._ports.changes, self._neighbours)
         self._gone = loop.create_future()
-        tasks = [self._gone, *(asyncio.create_task(each()) for each in (self._receive, self._work, self._tick))]
+        tasks = [
+            self._gone,
+            *(asyncio.create_task(each()) for each in (self._receive, self._work, self._tick)),
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
@@ -240,7 +269,9 @@ class Hardware:
                 await self._control.add_sa(sa)
                 if sa.direction == Direction.INBOUND:
                     self._spis.add(sa.spi)
-                self._active[sa.identity] = Active(peer, child, sa, self._clock(), await self._control.state(sa))
+                self._active[sa.identity] = Active(
+                    peer, child, sa, self._clock(), await self._control.state(sa)
+                )
                 if sa.direction == Direction.OUTBOUND:
                     self._waiting.child_is_up(peer, child)
             case RemoveSa(sa=sa):
@@ -251,8 +282,13 @@ class Hardware:
                 except InputError:
                     await self._remove(old)  # nobody will name it so any more
                     raise
-                self._active = OrderedDict((each.sa.identity, each) for each in (
-                    _renamed(active, new) if active.sa == old else active for active in self._active.values()))
+                self._active = OrderedDict(
+                    (each.sa.identity, each)
+                    for each in (
+                        _renamed(active, new) if active.sa == old else active
+                        for active in self._active.values()
+                    )
+                )
             case AddPolicy(policy=policy):
                 await self._control.add_policy(policy)
             case RemovePolicy(policy=policy):
@@ -318,7 +354,9 @@ class Hardware:
         self._drops["malformed"] += 1
 
     def _neighbours(self) -> None:
-        """Changes are gathered until the tables are written: whoever changes faster than that does not make them lag."""
+        """Changes are gathered until the tables are written: whoever changes faster than that does not make
+        them lag.
+        """
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._ports.changes)
         self._gathering = loop.call_later(NEIGHBOUR_SECONDS, self._want, self._change)
@@ -337,14 +375,18 @@ class Hardware:
 
     def _moved(self, sa: Sa, outer: Ip) -> None:
         assert outer.ports is not None  # for it came in UDP
-        self._hooks.moved(sa.spi, Socket(outer.destination, outer.ports[1]), Socket(outer.source, outer.ports[0]))
+        self._hooks.moved(
+            sa.spi, Socket(outer.destination, outer.ports[1]), Socket(outer.source, outer.ports[0])
+        )
 
     # What the hardware tells
 
     async def _poll(self) -> None:
         self._polls, self._polling = self._polls + 1, False
         for event, sa in await self._control.poll():
-            if event.reason == Reason.GUARD:  # of the others the counters say enough: they are what strangers and peers do
+            if (
+                event.reason == Reason.GUARD
+            ):  # of the others the counters say enough: they are what strangers and peers do
                 self._alarm(sa)
         for sa, over in await self._control.worn():
             active = self._active.get(sa.identity)
@@ -364,11 +406,19 @@ class Hardware:
         await self._driver.check()
 
     def _alarm(self, sa: Sa | None) -> None:
-        """A packet was stopped that was about to leave in the clear. No traffic does that, so somebody has to look."""
+        """A packet was stopped that was about to leave in the clear. No traffic does that, so somebody has
+        to look.
+        """
         active = self._active.get(sa.identity) if sa is not None else None
-        log(logging.ERROR, "guard", peer=active.peer if active else "", child=active.child if active else "",
+        log(
+            logging.ERROR,
+            "guard",
+            peer=active.peer if active else "",
+            child=active.child if active else "",
             spi=f"{sa.spi:08x}" if sa is not None else "",
-            text="a packet was stopped at the network port that nothing allows there: a fault in the gateway or in its tables")
+            text="a packet was stopped at the network port that nothing allows there: a fault in the "
+            "gateway or in its tables",
+        )
 
     async def _look(self, active: Active) -> None:
         """Asks how far an SA is."""
@@ -377,7 +427,9 @@ class Hardware:
         if placed is None:
             return
         active.state = await self._control.state(sa)
-        active.where = f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
+        active.where = (
+            f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
+        )
         if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)
 

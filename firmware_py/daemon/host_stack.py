@@ -1,4 +1,7 @@
-"""Which frames of a gateway in hardware are its host's own, and what becomes of those that the host sends. Sans-I/O."""
+"""Which frames of a gateway in hardware are its host's own, and what becomes of those that the host sends.
+Sans-I/O.
+"""
+
 from collections import deque
 
 from spigate.firmware_py.control.topology import Interface
@@ -33,13 +36,16 @@ class HostStack:
 
     def __init__(self, interfaces: dict[Port, Interface]):
         self._interfaces = interfaces
-        self._own = {address.ip: port for port, interface in interfaces.items() for address in interface.addresses}
+        self._own = {
+            address.ip: port for port, interface in interfaces.items() for address in interface.addresses
+        }
         self._ports = {interface.mac: port for port, interface in interfaces.items()}
         self._pieces: deque[tuple[Address, Address, int]] = deque(maxlen=REMEMBERED)
 
     def outward(self, port: Port, frame: bytes) -> Injection | None:
-        """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out there. Every other IP packet
-        is a clear one like those at the server port, on which the policies decide. None: nothing."""
+        """What becomes of a frame that the host sends at ``port``: IKE, ARP and neighbour discovery go out
+        there. Every other IP packet is a clear one like those at the server port, on which the policies
+        decide. None: nothing."""
         try:
             ethernet, packet = Ethernet.parse(frame)
             if ethernet.kind == ETHERTYPE_ARP:
@@ -71,9 +77,10 @@ class HostStack:
         return True
 
     def back(self, header: PuntHeader, frame: bytes) -> Injection | None:
-        """A frame of the host's own that the policies let pass in the clear goes out where the host sent it. None: it is no such
-        frame. Anybody can claim to be the host: so what no policy was asked about (IKE for one of its addresses, ARP, neighbour
-        discovery), and what did not come in as the host's frames do (:meth:`outward`), never goes out."""
+        """A frame of the host's own that the policies let pass in the clear goes out where the host sent
+        it. None: it is no such frame. Anybody can claim to be the host: so what no policy was asked about
+        (IKE for one of its addresses, ARP, neighbour discovery), and what did not come in as the host's
+        frames do (:meth:`outward`), never goes out."""
         port = self._ports.get(frame[6:12])
         if port is None or header.ingress != Port.SERVER or header.reason == Reason.NOT_IP:
             return None
@@ -87,14 +94,19 @@ class HostStack:
         return InjectMode.DIRECT, port, 0, frame
 
     def inward(self, ingress: Port, frame: bytes) -> tuple[Port, bytes] | None:
-        """The port at which the host gets a frame that ends at the control element, and the frame as it gets it: to the port's own
-        Ethernet address, which it may not have where it was decrypted. None: it is for somebody else."""
+        """The port at which the host gets a frame that ends at the control element, and the frame as it
+        gets it: to the port's own Ethernet address, which it may not have where it was decrypted. None: it
+        is for somebody else."""
         port = ingress if ingress in self._interfaces else Port.SERVER
         try:
             ethernet, packet = Ethernet.parse(frame)
             if ethernet.kind in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
                 destination = Ip.parse(packet).destination
-                if destination not in self._own and not destination.is_link_local and not destination.is_multicast:
+                if (
+                    destination not in self._own
+                    and not destination.is_link_local
+                    and not destination.is_multicast
+                ):
                     return None
                 port = self._own.get(destination, port)
         except Refused:

@@ -1,8 +1,10 @@
-"""Devices and sockets of Linux: TUN and TAP devices, UDP for IKE and ESP in UDP, raw sockets for ESP, AH and all that is sent.
+"""Devices and sockets of Linux: TUN and TAP devices, UDP for IKE and ESP in UDP, raw sockets for ESP, AH
+and all that is sent.
 
-They all carry one mark, so that what leaves here never goes into the TUN device (see :mod:`.routes`). They want root, or
-CAP_NET_ADMIN and CAP_NET_RAW.
+They all carry one mark, so that what leaves here never goes into the TUN device (see :mod:`.routes`). They
+want root, or CAP_NET_ADMIN and CAP_NET_RAW.
 """
+
 import errno
 import fcntl
 import os
@@ -33,12 +35,16 @@ def versions() -> list[int]:
 
 
 class Changes:
-    """Readable when Linux has changed something that ``groups`` (``RTMGRP_``) are about; what it was nobody reads."""
+    """Readable when Linux has changed something that ``groups`` (``RTMGRP_``) are about; what it was nobody
+    reads.
+    """
 
     NEIGHBOURS, ADDRESSES = 0x4, 0x110
 
     def __init__(self, groups: int):
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
         self.fileno, self.close = self._socket.fileno, self._socket.close
         self._socket.bind((0, groups))
 
@@ -73,7 +79,9 @@ class Tun:
             fcntl.ioctl(self.fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), self._KIND | _IFF_NO_PI))
         except OSError as error:
             os.close(self.fd)
-            raise InputError(f"{kind} device {name}: {error.strerror}; it wants root, and no other process that has it") from None
+            raise InputError(
+                f"{kind} device {name}: {error.strerror}; it wants root, and no other process that has it"
+            ) from None
 
     def fileno(self) -> int:
         return self.fd
@@ -165,7 +173,9 @@ class UdpLink(_Receiver):
             made.bind(("::" if version == 6 else "0.0.0.0", port))
         except OSError as error:
             made.close()
-            raise InputError(f"UDP port {port}, IPv{version}: {error.strerror}; is another IKE daemon running?") from None
+            raise InputError(
+                f"UDP port {port}, IPv{version}: {error.strerror}; is another IKE daemon running?"
+            ) from None
 
     def datagrams(self) -> Iterator[tuple[bytes, Socket, Socket, int]]:
         """Data, local end, remote end, traffic class."""
@@ -191,8 +201,8 @@ class RawLink(_Receiver):
         self._protocol = protocol
 
     def packets(self) -> Iterator[bytes]:
-        """IP packets. With IPv6 the header is made anew, for the kernel keeps it: hop limit and flow label, which nothing
-        here depends on, are not what they were."""
+        """IP packets. With IPv6 the header is made anew, for the kernel keeps it: hop limit and flow label,
+        which nothing here depends on, are not what they were."""
         for data, local, tos, (host, _) in self._receive():
             if self.version == 4:
                 yield data
@@ -223,4 +233,9 @@ def in_udp(data: bytes, local: Socket, remote: Socket, tos: int) -> bytes:
     if local.address.version == 4:
         return ipv4_header(remote.address, local.address, UDP, len(udp), tos=tos) + udp
     value = transport_checksum(remote.address.packed, local.address.packed, UDP, udp) or 0xFFFF
-    return ipv6_header(remote.address, local.address, UDP, len(udp), tos=tos) + udp[:6] + value.to_bytes(2) + udp[8:]
+    return (
+        ipv6_header(remote.address, local.address, UDP, len(udp), tos=tos)
+        + udp[:6]
+        + value.to_bytes(2)
+        + udp[8:]
+    )

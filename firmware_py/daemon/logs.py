@@ -1,8 +1,9 @@
 """Structured logs: one line a record, ``key=value`` or JSON. What is logged has names, never keys.
 
-Much of what is logged is what others say. So a line has a longest length, and each kind of record a rate; what is more is counted, and
-told of as ``left-out``.
+Much of what is logged is what others say. So a line has a longest length, and each kind of record a rate;
+what is more is counted, and told of as ``left-out``.
 """
+
 import json
 import logging
 import time
@@ -24,14 +25,22 @@ _LENGTHS = (1000, 200, 50, 10)
 
 def log(level: int, event: str, **values: object) -> None:
     """One record: what happened, and with what; empty values are left out."""
-    LOG.log(level, event, extra={"values": {name: value for name, value in values.items() if value not in (None, "")}})
+    LOG.log(
+        level,
+        event,
+        extra={"values": {name: value for name, value in values.items() if value not in (None, "")}},
+    )
 
 
 class _Formatter(logging.Formatter):
     def _pairs(self, record: logging.LogRecord) -> dict[str, object]:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        pairs = {"time": when, "level": record.levelname.lower(), "event": record.getMessage(),
-                 **getattr(record, "values", {})}
+        pairs = {
+            "time": when,
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "values", {}),
+        }
         if record.exc_info:
             pairs["exception"] = self.formatException(record.exc_info)
         return pairs
@@ -45,7 +54,7 @@ class _Formatter(logging.Formatter):
             line = self._line({name: _cut(name, value, length) for name, value in pairs.items()})
             if len(line) < MAX_LINE:
                 return line
-        return line[:MAX_LINE - 1]
+        return line[: MAX_LINE - 1]
 
 
 class JsonFormatter(_Formatter):
@@ -63,14 +72,16 @@ class TextFormatter(_Formatter):
 
 
 def _cut(name: str, value: object, length: int) -> object:
-    """A value that is no longer than ``length`` and a few dots. Of an exception the end is kept: there it says where it was."""
+    """A value that is no longer than ``length`` and a few dots. Of an exception the end is kept: there it
+    says where it was.
+    """
     if isinstance(value, bool | int | float) or len(text := str(value)) <= length:
         return value
-    return f"... {text[-2 * length:]}" if name == "exception" else f"{text[:length]} ..."
+    return f"... {text[-2 * length :]}" if name == "exception" else f"{text[:length]} ..."
 
 
 def _word(text: str) -> str:
-    plain = text and text.isascii() and text.isprintable() and not set(text) & set(" \"=")
+    plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "=')
     return text if plain else json.dumps(text)
 
 
@@ -99,7 +110,9 @@ class Rates:
         return False
 
     def left_out(self, *, now: bool = False) -> dict[str, int]:
-        """What was not admitted in the last period, by kind, once that is over, or ``now``; a new one begins."""
+        """What was not admitted in the last period, by kind, once that is over, or ``now``; a new one
+        begins.
+        """
         if not now and self._clock() < self._end:
             return {}
         self._end = self._clock() + PERIOD_SECONDS
@@ -116,7 +129,9 @@ class _Handler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self._tell(self._rates.left_out())
         values = getattr(record, "values", {})
-        if self._rates.admits(record.getMessage(), "{}/{}".format(*(values.get(name, "") for name in ("peer", "child")))):
+        if self._rates.admits(
+            record.getMessage(), "{}/{}".format(*(values.get(name, "") for name in ("peer", "child")))
+        ):
             super().emit(record)
 
     def close(self) -> None:
@@ -124,11 +139,22 @@ class _Handler(logging.StreamHandler[TextIO]):
         super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Standard error is gone, or full: there is nobody to tell, and logging's own traceback has no bound."""
+        """Standard error is gone, or full: there is nobody to tell, and logging's own traceback has no
+        bound.
+        """
 
     def _tell(self, left_out: dict[str, int]) -> None:
         for kind, count in left_out.items():
-            record = LOG.makeRecord(LOG.name, logging.WARNING, "", 0, LEFT_OUT, (), None, extra={"values": {"kind": kind, "count": count}})
+            record = LOG.makeRecord(
+                LOG.name,
+                logging.WARNING,
+                "",
+                0,
+                LEFT_OUT,
+                (),
+                None,
+                extra={"values": {"kind": kind, "count": count}},
+            )
             super().emit(record)
 
 

@@ -1,4 +1,7 @@
-"""The loop of a gateway: sockets and clock around an IKE endpoint, and a data plane that does what it negotiates."""
+"""The loop of a gateway: sockets and clock around an IKE endpoint, and a data plane that does what it
+negotiates.
+"""
+
 import asyncio
 import logging
 import signal
@@ -34,8 +37,16 @@ from spigate.firmware_py.ike.engine.endpoint import Endpoint
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
-_WARNINGS = frozenset({EventKind.IKE_FAILED, EventKind.PEER_DEAD, EventKind.CHILD_FAILED, EventKind.UNDER_LOAD,
-                       EventKind.REFUSED, EventKind.INTERNAL})
+_WARNINGS = frozenset(
+    {
+        EventKind.IKE_FAILED,
+        EventKind.PEER_DEAD,
+        EventKind.CHILD_FAILED,
+        EventKind.UNDER_LOAD,
+        EventKind.REFUSED,
+        EventKind.INTERNAL,
+    }
+)
 _IN_VAIN = frozenset({EventKind.IKE_FAILED, EventKind.CHILD_FAILED, EventKind.PEER_DEAD, EventKind.IKE_DOWN})
 """Behind these nobody makes the child that packets wait for."""
 _Arguments = TypeVarTuple("_Arguments")
@@ -51,7 +62,12 @@ class Daemon:
         Folder for the keys of all SAs, where the operator asked for that.
     """
 
-    def __init__(self, config: Config, make_plane: Callable[[Config, Callable[[], float]], DataPlane], key_log: Path | None = None):
+    def __init__(
+        self,
+        config: Config,
+        make_plane: Callable[[Config, Callable[[], float]], DataPlane],
+        key_log: Path | None = None,
+    ):
         self._config = config
         self._endpoint = Endpoint(config.pad, config.settings)
         self._plane = make_plane(config, lambda: self._now)
@@ -78,21 +94,30 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         endpoint = self._endpoint
         hooks = Hooks(
-            alive=lambda spi: endpoint.alive(self._now, spi), expects=endpoint.expects, turn=self._settle,
+            alive=lambda spi: endpoint.alive(self._now, spi),
+            expects=endpoint.expects,
+            turn=self._settle,
             undone=lambda output, error: endpoint.undone(self._now, output, error),
             moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
             expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
-            wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet))
+            wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet),
+        )
         async with AsyncExitStack() as stack:
             await self._plane.open(stack, hooks)
-            self._udp = {(version, port): stack.enter_context(closing(UdpLink(version, port)))
-                         for version in versions() for port in (IKE_PORT, NAT_PORT)}
+            self._udp = {
+                (version, port): stack.enter_context(closing(UdpLink(version, port)))
+                for version in versions()
+                for port in (IKE_PORT, NAT_PORT)
+            }
             if self._key_folder is not None:
                 self._key_log = stack.enter_context(closing(Folder(self._key_folder)))
             self._control = await stack.enter_async_context(Control(self._config.control, self._commands()))
             if self._config.metrics_port:
-                await stack.enter_async_context(serve(
-                    self._config.metrics_port, lambda: status.metrics(endpoint, self._plane, self._counts)))
+                await stack.enter_async_context(
+                    serve(
+                        self._config.metrics_port, lambda: status.metrics(endpoint, self._plane, self._counts)
+                    )
+                )
             await self._work()
 
     async def _work(self) -> None:
@@ -171,8 +196,14 @@ class Daemon:
                 self._plane.apply(output)
 
     def _tell(self, event: Event) -> None:
-        log(logging.WARNING if event.kind in _WARNINGS else logging.INFO, event.kind.value, peer=event.peer,
-            child=event.child, ike=event.ike, text=event.text)
+        log(
+            logging.WARNING if event.kind in _WARNINGS else logging.INFO,
+            event.kind.value,
+            peer=event.peer,
+            child=event.child,
+            ike=event.ike,
+            text=event.text,
+        )
         self._counts[event.kind.value] += event.count
         if event.kind in _IN_VAIN:
             self._plane.forget_held(event.peer)
@@ -183,17 +214,26 @@ class Daemon:
     # What the operator wants
 
     def _commands(self) -> dict[str, Callable[..., list[Row]]]:
-        return {"sas": lambda: status.sas(self._plane, self._now), "ike": lambda: status.ikes(self._endpoint, self._now),
-                "policies": lambda: status.policies(self._plane), "events": lambda: list(self._events),
-                **{name: lambda peer, child=None, name=name: self._command(name, peer, child)
-                   for name in ("initiate", "terminate", "rekey")}}
+        return {
+            "sas": lambda: status.sas(self._plane, self._now),
+            "ike": lambda: status.ikes(self._endpoint, self._now),
+            "policies": lambda: status.policies(self._plane),
+            "events": lambda: list(self._events),
+            **{
+                name: lambda peer, child=None, name=name: self._command(name, peer, child)
+                for name in ("initiate", "terminate", "rekey")
+            },
+        }
 
     def _command(self, name: str, peer: str, child: str | None) -> list[Row]:
         log(logging.INFO, "command", command=name, peer=peer, child=child)
         found = getattr(self._endpoint, name)(self._now, peer, child)
         self._settle()
         if found is False:
-            raise InputError(f"peer {peer!r} has no {'IKE SA' if child is None else f'child SA {child!r}'} that could be replaced")
+            raise InputError(
+                f"peer {peer!r} has no {'IKE SA' if child is None else f'child SA {child!r}'} that could "
+                f"be replaced"
+            )
         return []
 
 

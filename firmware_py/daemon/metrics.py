@@ -1,4 +1,5 @@
 """Metrics over HTTP at 127.0.0.1: just enough HTTP for Prometheus, and no dependency."""
+
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -7,7 +8,9 @@ from spigate.firmware_py.errors import InputError
 
 REQUEST_SECONDS = 5.0
 MOST_AT_ONCE = 16
-"""Connections: any user of this host may make some, and each takes a file descriptor, which the gateway needs too."""
+"""Connections: any user of this host may make some, and each takes a file descriptor, which the gateway
+needs too.
+"""
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -27,8 +30,11 @@ async def serve(port: int, text: Callable[[], str]) -> AsyncIterator[None]:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_SECONDS)
             known = head.split(b" ", 2)[:2] == [b"GET", b"/metrics"]
             body = text().encode() if known else b"GET /metrics\n"
-            writer.write(f"HTTP/1.1 {'200 OK' if known else '404 Not Found'}\r\nContent-Type: {_TYPE}\r\n"
-                         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            writer.write(
+                f"HTTP/1.1 {'200 OK' if known else '404 Not Found'}\r\nContent-Type: {_TYPE}\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                + body
+            )
             await asyncio.wait_for(writer.drain(), REQUEST_SECONDS)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # who asks hung up, or does not speak HTTP

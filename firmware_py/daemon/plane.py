@@ -2,6 +2,7 @@
 
 Clear packets come from the TUN device and go there; protected ones come from the network and go there.
 """
+
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ from functools import partial
 from spigate.firmware_py.daemon.dataplane import KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
 from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
 from spigate.firmware_py.daemon.waiting import Held, trap_policies
-from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    AddPolicy,
+    InstallSa,
+    MoveSa,
+    RemovePolicy,
+    RemoveSa,
+    Socket,
+)
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
@@ -57,36 +65,48 @@ class Plane:
     clock : callable
         Seconds that only grow.
     local : callable
-        Gives the host's own addresses; asked when they (:meth:`addresses_changed`) or policies have changed. What is decrypted for
-        one of them goes no further, so outbound policy is not asked about it (RFC 4301 5.2).
+        Gives the host's own addresses; asked when they (:meth:`addresses_changed`) or policies have
+        changed. What is decrypted for one of them goes no further, so outbound policy is not asked about it
+        (RFC 4301 5.2).
 
     Members
     -------
     on_alive : callable
         Called with the SPI of an inbound SA on which an authentic packet came.
     on_moved : callable
-        Called with the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and with its local and
-        remote ends.
+        Called with the SPI of an inbound SA on which an authentic packet came in UDP from elsewhere, and
+        with its local and remote ends.
     on_expired : callable
         Called with an SA, as it was installed, that is to be replaced, or (True) that is used up.
     on_wanted : callable
         Called with names of peer and child, and the packet's selectors, where a packet waits for a child SA.
     expects : callable
-        Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a child SA before its
-        answer is here (RFC 7296 2.8).
+        Says of an SPI that no inbound SA has whether it will have one: a peer that answers may send on a
+        child SA before its answer is here (RFC 7296 2.8).
     on_network : callable
         Called with packets for the network that came of one that was decrypted: policy protects it once more.
     counts : Counter of str
-        ``encrypted``, ``decrypted``, ``bypassed``, by packets, and with ``_bytes`` by bytes of the clear packet.
+        ``encrypted``, ``decrypted``, ``bypassed``, by packets, and with ``_bytes`` by bytes of the clear
+        packet.
     drops : Counter of str
         By reason.
     """
 
-    def __init__(self, pad: Pad, on_traffic: Collection[tuple[str, str]] = (),
-                 policies: Iterable[Policy] = (), *, mtu: int = 1500, clock: Callable[[], float],
-                 local: Callable[[], Iterable[Address]] = tuple):
-        starts = {(peer.name, child.name): START_ON_TRAFFIC if (peer.name, child.name) in on_traffic else ""
-                  for peer in pad for child in peer.children}
+    def __init__(
+        self,
+        pad: Pad,
+        on_traffic: Collection[tuple[str, str]] = (),
+        policies: Iterable[Policy] = (),
+        *,
+        mtu: int = 1500,
+        clock: Callable[[], float],
+        local: Callable[[], Iterable[Address]] = tuple,
+    ):
+        starts = {
+            (peer.name, child.name): START_ON_TRAFFIC if (peer.name, child.name) in on_traffic else ""
+            for peer in pad
+            for child in peer.children
+        }
         self._traps = trap_policies(pad, starts)
         self.policies = PolicyDatabase([*policies, *self._traps])
         self._spd: Spd | None = None
@@ -99,7 +119,10 @@ class Plane:
         self.on_wanted: Callable[[str, str, Selectors], None] = lambda peer, child, packet: None
         self.expects: Callable[[int], bool] = lambda spi: False
         self._held: Held[bytes] = Held(self._traps)
-        self._held.wanted, self._held.expects = (lambda *what: self.on_wanted(*what)), (lambda spi: self.expects(spi))
+        self._held.wanted, self._held.expects = (
+            (lambda *what: self.on_wanted(*what)),
+            (lambda spi: self.expects(spi)),
+        )
         self.counts: Counter[str] = Counter()
         self.drops = self._held.drops
         self._reassembly, self._decrypted = Reassembly(), Reassembly()  # none takes the room of the other
@@ -128,7 +151,11 @@ class Plane:
             case InstallSa(peer=peer, child=child, sa=sa):
                 self._install(Active(peer, child, sa, SoftSa(sa), self._clock()))
                 if sa.direction == Direction.OUTBOUND:
-                    return [each for packet in self._held.child_is_up(peer, child) for each in self.send(packet, waits=False)]
+                    return [
+                        each
+                        for packet in self._held.child_is_up(peer, child)
+                        for each in self.send(packet, waits=False)
+                    ]
             case RemoveSa(sa=sa):
                 self._remove(sa)
             case MoveSa(old=old, new=new):
@@ -162,8 +189,8 @@ class Plane:
     # Packets
 
     def send(self, packet: bytes, *, waits: bool = True) -> list[bytes]:
-        """A clear packet of the TUN device's: the packets for the network that come of it. With ``waits`` it may wait for a
-        child SA that traffic starts."""
+        """A clear packet of the TUN device's: the packets for the network that come of it. With ``waits``
+        it may wait for a child SA that traffic starts."""
         try:
             return self._send(packet, waits)
         except Refused as refusal:
@@ -204,7 +231,9 @@ class Plane:
         for piece in pieces:
             # before AH covers it (RFC 4302 3.3.3.1.1)
             identification = self._identifications.next(active.sa.source, active.sa.destination)
-            sealed.append(self._run(active, partial(active.soft.encapsulate, identification=identification), piece))
+            sealed.append(
+                self._run(active, partial(active.soft.encapsulate, identification=identification), piece)
+            )
         if active.soft.state.sequence == NEARLY_USED_UP and not active.sa.esn:
             self.on_expired(active.sa, False)
         return sealed
@@ -234,8 +263,8 @@ class Plane:
         self._held.forget(peer)
 
     def receive(self, packet: bytes, *, waits: bool = True) -> bytes | None:
-        """A protected packet from the network, ESP in UDP with its UDP header: the clear packet for the TUN device. With
-        ``waits`` it may wait for its SA; see :meth:`early`."""
+        """A protected packet from the network, ESP in UDP with its UDP header: the clear packet for the TUN
+        device. With ``waits`` it may wait for its SA; see :meth:`early`."""
         try:
             return self._receive(packet, waits)
         except Refused as refusal:
@@ -244,7 +273,9 @@ class Plane:
 
     def early(self) -> list[bytes]:
         """The clear packets of those that came before their inbound SA, which is there by now."""
-        there = {active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND}
+        there = {
+            active.sa.spi for active in self._active.values() if active.sa.direction == Direction.INBOUND
+        }
         packets = self._held.inbound_is_up(there.__contains__)
         return [plain for packet in packets if (plain := self.receive(packet, waits=False)) is not None]
 
@@ -270,8 +301,11 @@ class Plane:
         if encapsulation and ip.ports and (ip.source, ip.ports[0]) != (sa.source, encapsulation.source_port):
             self.on_moved(active.sa.spi, Socket(ip.destination, ip.ports[1]), Socket(ip.source, ip.ports[0]))
         inner, through = Ip.parse(plain), (active.sa,)
-        if inner.fragment and self._decisions.admits(Flow.of(inner), through) and self._decisions.wants_whole(
-                Flow.of(inner), Port.RECIRCULATE, through):
+        if (
+            inner.fragment
+            and self._decisions.admits(Flow.of(inner), through)
+            and self._decisions.wants_whole(Flow.of(inner), Port.RECIRCULATE, through)
+        ):
             whole = self._decrypted.add(plain, inner, self._clock(), way_of(through))
             if whole is None:
                 return None
@@ -292,8 +326,10 @@ class Plane:
     def metrics(self) -> list[Metric]:
         """What it counts, for Prometheus."""
         octets = {kind: self.counts[f"{kind}_bytes"] for kind in KINDS}
-        return [*packets_and_drops(self.counts, self.drops),
-                Metric("bytes_total", "counter", "Bytes of clear packets done, by kind.", "kind", octets)]
+        return [
+            *packets_and_drops(self.counts, self.drops),
+            Metric("bytes_total", "counter", "Bytes of clear packets done, by kind.", "kind", octets),
+        ]
 
     def _count(self, kind: str, packet: bytes) -> None:
         self.counts[kind] += 1

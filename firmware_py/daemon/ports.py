@@ -1,9 +1,10 @@
-"""The ports of a gateway in hardware as devices of this host: Linux speaks there itself (IKE, ARP, neighbour discovery), and so knows the
-neighbours.
+"""The ports of a gateway in hardware as devices of this host: Linux speaks there itself (IKE, ARP,
+neighbour discovery), and so knows the neighbours.
 
-Each port has a TAP device with the port's own Ethernet and IP addresses. It carries what the gateway punts for the host, and what
-the host sends; protected traffic never goes through it.
+Each port has a TAP device with the port's own Ethernet and IP addresses. It carries what the gateway punts
+for the host, and what the host sends; protected traffic never goes through it.
 """
+
 import json
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -48,13 +49,38 @@ class Ports:
             for port, interface in self.interfaces.items():
                 self.taps[port] = Tap(interface.name)
                 _believe_no_router(interface.name)
-                run("link", "set", interface.name, "address", interface.mac.hex(":"), "mtu", interface.mtu, "up")
+                run(
+                    "link",
+                    "set",
+                    interface.name,
+                    "address",
+                    interface.mac.hex(":"),
+                    "mtu",
+                    interface.mtu,
+                    "up",
+                )
                 for address in interface.addresses:
-                    # without duplicate address detection, during which an IPv6 address cannot be used (RFC 4862 5.4)
-                    run("address", "replace", address, "dev", interface.name, *["nodad"] * (address.version == 6))
+                    # without duplicate address detection, during which an IPv6 address cannot be used (RFC
+                    # 4862 5.4)
+                    run(
+                        "address",
+                        "replace",
+                        address,
+                        "dev",
+                        interface.name,
+                        *["nodad"] * (address.version == 6),
+                    )
             for route in self._routes:
-                run(f"-{route.destination.version}", "route", "replace", route.destination, "via", route.gateway,
-                    "dev", self.interfaces[route.port].name)
+                run(
+                    f"-{route.destination.version}",
+                    "route",
+                    "replace",
+                    route.destination,
+                    "via",
+                    route.gateway,
+                    "dev",
+                    self.interfaces[route.port].name,
+                )
         except BaseException:
             self.close()
             raise
@@ -68,7 +94,11 @@ class Ports:
     def topology(self) -> Topology:
         """What is known of the networks now. Neighbours may turn up later."""
         self.changes.seen()
-        found = [neighbour for port, interface in self.interfaces.items() for neighbour in _neighbours(port, interface.name)]
+        found = [
+            neighbour
+            for port, interface in self.interfaces.items()
+            for neighbour in _neighbours(port, interface.name)
+        ]
         return Topology(self.interfaces.values(), found, self._routes, complete=False)
 
     def resolve(self, port: Port, address: Address) -> None:
@@ -76,7 +106,9 @@ class Ports:
         self._neighbour(port, address, "use")
 
     def confirm(self) -> None:
-        """Lets Linux ask those neighbours again that it has not heard of lately: what goes through the hardware it does not see."""
+        """Lets Linux ask those neighbours again that it has not heard of lately: what goes through the
+        hardware it does not see.
+        """
         for port, interface in self.interfaces.items():
             for item in _shown(interface.name):
                 if "STALE" in item.get("state", ()):
@@ -84,13 +116,23 @@ class Ports:
 
     def _neighbour(self, port: Port, address: Address, *words: str) -> None:
         try:
-            run(f"-{address.version}", "neighbour", "replace", address, "dev", self.interfaces[port].name, *words)
+            run(
+                f"-{address.version}",
+                "neighbour",
+                "replace",
+                address,
+                "dev",
+                self.interfaces[port].name,
+                *words,
+            )
         except InputError:
             pass  # Linux has no room for it, or it is gone meanwhile: as if it did not answer
 
 
 def _believe_no_router(device: str) -> None:
-    """Whoever is at the port speaks neighbour discovery with this host, and does not configure it by that (RFC 4861 6, 8)."""
+    """Whoever is at the port speaks neighbour discovery with this host, and does not configure it by that
+    (RFC 4861 6, 8).
+    """
     for name in ("accept_ra", "accept_redirects"):
         setting = Path("/proc/sys/net/ipv6/conf", device, name)
         try:

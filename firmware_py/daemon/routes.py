@@ -1,9 +1,10 @@
 """Routes that lead protected traffic into the TUN device, in a table of their own.
 
-All but what this process sends (it carries a mark) is looked up in that table first. Behind each route stands one that
-says "unreachable": it is what is left when the process is killed, so that nothing goes out in the clear until it runs
-again.
+All but what this process sends (it carries a mark) is looked up in that table first. Behind each route
+stands one that says "unreachable": it is what is left when the process is killed, so that nothing goes out
+in the clear until it runs again.
 """
+
 import json
 import subprocess
 from collections import Counter
@@ -62,7 +63,8 @@ class Routes:
         device = self._device
         run("link", "set", device, "mtu", mtu, "up")
         for address in addresses:
-            # without duplicate address detection, during which an IPv6 address is no source of a route (RFC 4862 5.4)
+            # without duplicate address detection, during which an IPv6 address is no source of a route (RFC
+            # 4862 5.4)
             run("address", "replace", address, "dev", device, *["nodad"] * (address.version == 6))
         self.look()
         self._versions = [version for version in (4, 6) if self._prepare(version)]
@@ -97,7 +99,9 @@ class Routes:
             self._clean(version)
 
     def hold(self, traffic: Selectors) -> None:
-        """Leads ``traffic`` into the device, until it is released as often as it is held. Raises InputError."""
+        """Leads ``traffic`` into the device, until it is released as often as it is held. Raises
+        InputError.
+        """
         network = traffic.destination
         self._held[network] += 1
         if self._held[network] > 1 or network.version not in self._versions:
@@ -105,7 +109,9 @@ class Routes:
         source = next((each for each in self.own if each in traffic.source), None)
         hint = ("src", source) if source else ()
         run(f"-{network.version}", "route", "replace", network, "dev", self._device, *hint, "table", TABLE)
-        run(f"-{network.version}", "route", "replace", "unreachable", network, "metric", _LAST, "table", TABLE)
+        run(
+            f"-{network.version}", "route", "replace", "unreachable", network, "metric", _LAST, "table", TABLE
+        )
 
     def release(self, traffic: Selectors) -> None:
         """The opposite of :meth:`hold`."""
@@ -115,12 +121,26 @@ class Routes:
             del self._held[network]
             if network.version in self._versions:
                 run(f"-{network.version}", "route", "del", network, "dev", self._device, "table", TABLE)
-                run(f"-{network.version}", "route", "del", "unreachable", network, "metric", _LAST, "table", TABLE)
+                run(
+                    f"-{network.version}",
+                    "route",
+                    "del",
+                    "unreachable",
+                    network,
+                    "metric",
+                    _LAST,
+                    "table",
+                    TABLE,
+                )
 
 
 def _own_addresses() -> list[Address]:
     """This host's that can be used already, but for those of the link or the host alone."""
     links = json.loads(run("-j", "address"))
-    addresses = [ip_address(info["local"]) for link in links for info in link.get("addr_info", ())
-                 if "local" in info and not info.get("tentative")]
+    addresses = [
+        ip_address(info["local"])
+        for link in links
+        for info in link.get("addr_info", ())
+        if "local" in info and not info.get("tentative")
+    ]
     return [each for each in addresses if not each.is_link_local and not each.is_loopback]

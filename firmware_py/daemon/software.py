@@ -1,6 +1,7 @@
 """ESP and AH in this process: packets between a TUN device and raw sockets, by way of a
 :class:`~spigate.firmware_py.daemon.plane.Plane`.
 """
+
 import asyncio
 import logging
 from collections.abc import Callable
@@ -35,7 +36,9 @@ class Software:
         self._config = config
         on_traffic = {child for child, start in config.starts.items() if start == START_ON_TRAFFIC}
         policies = [policy for exception in config.policies for policy in exceptions(*exception)]
-        self._plane = Plane(config.pad, on_traffic, policies, mtu=config.mtu, clock=clock, local=lambda: self._routes.own)
+        self._plane = Plane(
+            config.pad, on_traffic, policies, mtu=config.mtu, clock=clock, local=lambda: self._routes.own
+        )
 
     @property
     def sas(self) -> list[Active]:
@@ -50,10 +53,16 @@ class Software:
         plane.on_alive, plane.on_moved, plane.on_expired = hooks.alive, hooks.moved, hooks.expired
         plane.on_network = self._transmit
         plane.on_wanted, plane.expects, self._turn = hooks.wanted, hooks.expects, hooks.turn
-        self._raw = [stack.enter_context(closing(RawLink(version, protocol))) for version in versions() for protocol in (ESP, AH)]
+        self._raw = [
+            stack.enter_context(closing(RawLink(version, protocol)))
+            for version in versions()
+            for protocol in (ESP, AH)
+        ]
         self._senders = {version: stack.enter_context(closing(Sender(version))) for version in versions()}
         self._tun = stack.enter_context(closing(Tun(config.device)))
-        self._routes = stack.enter_context(closing(Routes(config.device, config.device_mtu, config.addresses)))
+        self._routes = stack.enter_context(
+            closing(Routes(config.device, config.device_mtu, config.addresses))
+        )
         for peer in config.pad:
             for child in peer.children:
                 for traffic in configured(peer, child):

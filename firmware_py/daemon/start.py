@@ -1,4 +1,5 @@
 """``spigate ce``: runs the control element, with hardware or the software path as its data plane."""
+
 import argparse
 import asyncio
 from pathlib import Path
@@ -15,13 +16,29 @@ SOFT = "soft"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataplane", default=SOFT, metavar="WHO",
-                        help="who does ESP and AH: soft, this process (the default); or unix:PATH, the gateway in hardware at that socket")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE",
-                        help="peers, policies, and the host's device or the hardware's ports, in TOML")
-    parser.add_argument("--check", action="store_true", help="only read the configuration, and say what is wrong with it")
-    parser.add_argument("--key-log", type=Path, metavar="FOLDER",
-                        help="write all keys there, for Wireshark: whoever reads them reads all traffic")
+    parser.add_argument(
+        "--dataplane",
+        default=SOFT,
+        metavar="WHO",
+        help="who does ESP and AH: soft, this process (the default); or unix:PATH, the gateway in "
+        "hardware at that socket",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="peers, policies, and the host's device or the hardware's ports, in TOML",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only read the configuration, and say what is wrong with it"
+    )
+    parser.add_argument(
+        "--key-log",
+        type=Path,
+        metavar="FOLDER",
+        help="write all keys there, for Wireshark: whoever reads them reads all traffic",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,13 +50,18 @@ def run(args: argparse.Namespace) -> int:
     read = config.read(args.config, key_log=args.key_log is not None)
     if args.dataplane != SOFT:
         Hardware.check(read)
-    make = Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
+    make = (
+        Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
+    )
     daemon = Daemon(read, make, args.key_log)  # the same for both: what is accepted here also runs
     if args.check:
         if args.key_log is not None and args.key_log.exists():
             keylog.check(args.key_log)
-        print(f"{args.config}: {counted(len(list(read.pad)), 'peer')}, {counted(len(read.starts), 'child', 'children')}, "
-              f"{counted(len(read.policies), 'policy', 'policies')}")
+        print(
+            f"{args.config}: {counted(len(list(read.pad)), 'peer')}, "
+            f"{counted(len(read.starts), 'child', 'children')}, "
+            f"{counted(len(read.policies), 'policy', 'policies')}"
+        )
         return 0
     logs.set_up(read.log_format, read.log_level)
     asyncio.run(daemon.run())

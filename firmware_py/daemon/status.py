@@ -1,4 +1,5 @@
 """What a gateway shows: rows for tables and JSON, and metrics for Prometheus. Nothing secret."""
+
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
@@ -18,21 +19,42 @@ def sas(plane: DataPlane, now: float) -> list[Row]:
 
 def _sa(active: Active, now: float) -> Row:
     sa, state = active.sa, active.state
-    return {"peer": active.peer, "child": active.child, "direction": sa.direction.name.lower(),
-            "protocol": ("esp" if sa.protocol == ESP else "ah") + ("-in-udp" if sa.encapsulation else ""),
-            "mode": sa.mode.name.lower(), "spi": f"{sa.spi:08x}", "source": str(sa.source), "destination": str(sa.destination),
-            "suite": sa.suite, "esn": sa.esn, "sequence": state.sequence, "packets": state.packets, "bytes": state.bytes,
-            "seconds": int(now - active.since), "where": active.where}
+    return {
+        "peer": active.peer,
+        "child": active.child,
+        "direction": sa.direction.name.lower(),
+        "protocol": ("esp" if sa.protocol == ESP else "ah") + ("-in-udp" if sa.encapsulation else ""),
+        "mode": sa.mode.name.lower(),
+        "spi": f"{sa.spi:08x}",
+        "source": str(sa.source),
+        "destination": str(sa.destination),
+        "suite": sa.suite,
+        "esn": sa.esn,
+        "sequence": state.sequence,
+        "packets": state.packets,
+        "bytes": state.bytes,
+        "seconds": int(now - active.since),
+        "where": active.where,
+    }
 
 
 def ikes(endpoint: Endpoint, now: float) -> list[Row]:
     """IKE SAs."""
-    return [{"peer": ike.peer.name if ike.peer else "", "state": ike.state.name.lower(),
-             "role": "initiator" if ike.initiator else "responder", "local": str(ike.path.local),
-             "remote": str(ike.path.remote), "identity": str(ike.identity or ""),
-             "suite": str(ike.suite) if ike.protection is not None else "",
-             "children": sorted({child.config.name for child in ike.children.values()}), "spis": ike.name,
-             "seconds": int(now - ike.created)} for ike in endpoint.ikes]
+    return [
+        {
+            "peer": ike.peer.name if ike.peer else "",
+            "state": ike.state.name.lower(),
+            "role": "initiator" if ike.initiator else "responder",
+            "local": str(ike.path.local),
+            "remote": str(ike.path.remote),
+            "identity": str(ike.identity or ""),
+            "suite": str(ike.suite) if ike.protection is not None else "",
+            "children": sorted({child.config.name for child in ike.children.values()}),
+            "spis": ike.name,
+            "seconds": int(now - ike.created),
+        }
+        for ike in endpoint.ikes
+    ]
 
 
 def policies(plane: DataPlane) -> list[Row]:
@@ -42,9 +64,15 @@ def policies(plane: DataPlane) -> list[Row]:
 
 def _policy(policy: Policy) -> Row:
     selectors = policy.selectors
-    return {"direction": policy.direction.value, "action": policy.action.value, "source": str(selectors.source),
-            "destination": str(selectors.destination), "protocol": selectors.protocol, "ports": _ports(selectors),
-            "reqid": policy.templates[0].reqid if policy.templates else None}
+    return {
+        "direction": policy.direction.value,
+        "action": policy.action.value,
+        "source": str(selectors.source),
+        "destination": str(selectors.destination),
+        "protocol": selectors.protocol,
+        "ports": _ports(selectors),
+        "reqid": policy.templates[0].reqid if policy.templates else None,
+    }
 
 
 def _ports(selectors: Selectors) -> str:
@@ -65,12 +93,20 @@ def metrics(endpoint: Endpoint, plane: DataPlane, events: Mapping[str, int]) -> 
     directions = {"inbound": 0, "outbound": 0}
     for each in plane.sas:
         directions["inbound" if each.sa.direction == Direction.INBOUND else "outbound"] += 1
-    found = [Metric("ike_sas", "gauge", "IKE SAs, by state.", "state", states),
-             Metric("half_open", "gauge", "Handshakes that peers began and have not finished.", "", {"": endpoint.half_open}),
-             Metric("sas", "gauge", "SAs of ESP and AH, by direction.", "direction", directions),
-             Metric("policies", "gauge", "Policies.", "", {"": len(list(plane.policies))}),
-             *plane.metrics(),
-             Metric("events_total", "counter", "Events, by kind.", "kind", events)]
+    found = [
+        Metric("ike_sas", "gauge", "IKE SAs, by state.", "state", states),
+        Metric(
+            "half_open",
+            "gauge",
+            "Handshakes that peers began and have not finished.",
+            "",
+            {"": endpoint.half_open},
+        ),
+        Metric("sas", "gauge", "SAs of ESP and AH, by direction.", "direction", directions),
+        Metric("policies", "gauge", "Policies.", "", {"": len(list(plane.policies))}),
+        *plane.metrics(),
+        Metric("events_total", "counter", "Events, by kind.", "kind", events),
+    ]
     return "\n".join(line for metric in found for line in _lines(metric)) + "\n"
 
 

@@ -1,8 +1,10 @@
-"""Packets that have to wait: for a child SA that they start, for the inbound SA that they are on, and, of a gateway in hardware, for a
-neighbour's answer. Sans-I/O.
+"""Packets that have to wait: for a child SA that they start, for the inbound SA that they are on, and, of a
+gateway in hardware, for a neighbour's answer. Sans-I/O.
 
-What has waited is done once more, before what came later. Each place takes a few frames; of more than that the oldest go.
+What has waited is done once more, before what came later. Each place takes a few frames; of more than that
+the oldest go.
 """
+
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
@@ -48,18 +50,25 @@ def trap_policies(pad: Pad, starts: dict[tuple[str, str], str]) -> dict[Policy, 
     found = {}
     for peer in pad:
         for child in peer.children:
-            for traffic in configured(peer, child) if starts[peer.name, child.name] == START_ON_TRAFFIC else ():
+            for traffic in (
+                configured(peer, child) if starts[peer.name, child.name] == START_ON_TRAFFIC else ()
+            ):
                 anywhere = UNSPECIFIED[traffic.source.version]
                 template = Template(source=anywhere, destination=anywhere, mode=child.mode, spi=TRAP_SPI)
-                policy = Policy(selectors=traffic, direction=PolicyDirection.OUT, action=PolicyAction.PROTECT, templates=(template,),
-                                priority=TRAP_PRIORITY)
+                policy = Policy(
+                    selectors=traffic,
+                    direction=PolicyDirection.OUT,
+                    action=PolicyAction.PROTECT,
+                    templates=(template,),
+                    priority=TRAP_PRIORITY,
+                )
                 found[policy] = (peer.name, child.name)
     return found
 
 
 class Held(Generic[Item]):
-    """What waits for a child that traffic starts, and for an inbound SA whose peer has been quicker than its answer (RFC 7296 2.8).
-    Both data planes have one; an item is whatever a packet is to them.
+    """What waits for a child that traffic starts, and for an inbound SA whose peer has been quicker than
+    its answer (RFC 7296 2.8). Both data planes have one; an item is whatever a packet is to them.
 
     Parameters
     ----------
@@ -92,13 +101,19 @@ class Held(Generic[Item]):
         if key not in self._children:
             self._children[key] = deque(maxlen=HELD_PACKETS)
             ports = [ANY_PORTS if port is None else (port, port) for port in ip.ports or (None, None)]
-            self.wanted(*key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports))
+            self.wanted(
+                *key, Selectors(ip_network(ip.source), ip_network(ip.destination), ip.protocol, *ports)
+            )
         self._children[key].append(item)
         return True
 
     def for_sa(self, number: int | None, item: Item) -> bool:
         """Keeps a packet with an SPI that no inbound SA has yet."""
-        if number is None or not self.expects(number) or (number not in self._early and len(self._early) >= MAX_WAITING):
+        if (
+            number is None
+            or not self.expects(number)
+            or (number not in self._early and len(self._early) >= MAX_WAITING)
+        ):
             return False
         self._early.setdefault(number, deque(maxlen=HELD_PACKETS)).append(item)
         return True
@@ -113,8 +128,8 @@ class Held(Generic[Item]):
             self.drops["no_sa"] += len(self._children.pop(key))
 
     def inbound_is_up(self, inbound: Callable[[int], bool]) -> list[Item]:
-        """What came before its SA and can go on, for that is there by now; given up is what will not have one. ``inbound`` says of an
-        SPI whether there is such an SA."""
+        """What came before its SA and can go on, for that is there by now; given up is what will not have
+        one. ``inbound`` says of an SPI whether there is such an SA."""
         found: list[Item] = []
         for number in list(self._early):
             if inbound(number):
@@ -141,8 +156,13 @@ class Waiting:
         What waited in vain, by reason.
     """
 
-    def __init__(self, traps: dict[Policy, tuple[str, str]], hooks: Hooks, decide: Callable[[Port, Flow], Sequence[Policy]],
-                 again: Callable[[Iterable[Punt]], None]):
+    def __init__(
+        self,
+        traps: dict[Policy, tuple[str, str]],
+        hooks: Hooks,
+        decide: Callable[[Port, Flow], Sequence[Policy]],
+        again: Callable[[Iterable[Punt]], None],
+    ):
         self._decide, self._again = decide, again
         self._held: Held[Punt] = Held(traps)
         self._held.wanted, self._held.expects = hooks.wanted, hooks.expects
@@ -159,8 +179,11 @@ class Waiting:
         number = spi(packet, ip) if header.reason in _PROTECTED else None
         if number is not None and not inbound(number) and self._held.for_sa(number, (header, frame)):
             return True
-        return (header.reason in _CLEAR and header.ingress == Port.SERVER
-                and self._held.for_child(self._decide(header.ingress, Flow.of(ip)), ip, (header, frame)))
+        return (
+            header.reason in _CLEAR
+            and header.ingress == Port.SERVER
+            and self._held.for_child(self._decide(header.ingress, Flow.of(ip)), ip, (header, frame))
+        )
 
     def child_is_up(self, peer: str, child: str) -> None:
         """What started it can go on."""
@@ -171,7 +194,9 @@ class Waiting:
         self._held.forget(peer)
 
     def inbound_is_up(self, inbound: Callable[[int], bool]) -> None:
-        """What came before its SA can go on where that is there by now, and is given up where it will not be."""
+        """What came before its SA can go on where that is there by now, and is given up where it will not
+        be.
+        """
         self._again(self._held.inbound_is_up(inbound))
 
     def for_neighbour(self, now: float, port: Port, address: Address, punt: Punt) -> bool:

@@ -1,10 +1,13 @@
-"""The anti-replay window (RFC 4303 3.4.3) and the upper half of extended sequence numbers (RFC 4303 appendix A)."""
+"""The anti-replay window (RFC 4303 3.4.3) and the upper half of extended sequence numbers (RFC 4303
+appendix A).
+"""
+
 from spigate.firmware_py.errors import InputError
 
 _SUBSPACE = 1 << 32
 _HALF = 1 << 31
-"""The window over which the upper half is inferred where no replay is checked: half the numbers that a packet can carry, so that
-packets may be late or early by as much (RFC 4303 A2)."""
+"""The window over which the upper half is inferred where no replay is checked: half the numbers that a
+packet can carry, so that packets may be late or early by as much (RFC 4303 A2)."""
 
 
 class ReplayWindow:

@@ -1,14 +1,15 @@
 """What policies say about a packet (RFC 4301 5.1, 5.2), and around which box of selectors they say the same.
 
-A packet meets policies twice. Coming in, the first inbound policy that matches it must ask for the SAs that it
-really came out of; going on, the first outbound policy that matches it protects, bypasses or discards it. All data
-planes ask :meth:`Spd.decide`.
+A packet meets policies twice. Coming in, the first inbound policy that matches it must ask for the SAs that
+it really came out of; going on, the first outbound policy that matches it protects, bypasses or discards
+it. All data planes ask :meth:`Spd.decide`.
 
-The gateway's rules cache its answers. A rule's box lies inside the matched policy and outside all policies before
-it that overlap it (RFC 4301 appendix B, cut when a packet asks, like the SPD cache of 4.4.1). The cuts depend on
-the policies and not on the packet, so two boxes of one SPD are the same or have nothing in common: rules need no
-order.
+The gateway's rules cache its answers. A rule's box lies inside the matched policy and outside all policies
+before it that overlap it (RFC 4301 appendix B, cut when a packet asks, like the SPD cache of 4.4.1). The
+cuts depend on the policies and not on the packet, so two boxes of one SPD are the same or have nothing in
+common: rules need no order.
 """
+
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,7 +23,9 @@ from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Network, Sa, Select
 from spigate.hdl.contract.enums import Mode, Port
 
 OWN = Port.CE
-"""Where the gateway's own messages, such as ICMP errors, come in: they cross no boundary towards the server port."""
+"""Where the gateway's own messages, such as ICMP errors, come in: they cross no boundary towards the server
+port.
+"""
 
 _BITS = {4: 32, 6: 128}
 _NETWORKS: dict[int, type[Network]] = {4: IPv4Network, 6: IPv6Network}
@@ -39,7 +42,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Flow:
-    """What selectors look at in a packet. ``ports`` is None where its protocol has none, or they are not there."""
+    """What selectors look at in a packet. ``ports`` is None where its protocol has none, or they are not
+    there.
+    """
 
     source: Address
     destination: Address
@@ -62,10 +67,11 @@ class Decision:
     -------
     action : Verdict
     policies : tuple of Policy
-        The one that decided. PROTECT: besides, those of the same selectors and priority, of other children; the
-        newest SA of them all sends. Empty: no policy matched.
+        The one that decided. PROTECT: besides, those of the same selectors and priority, of other children;
+        the newest SA of them all sends. Empty: no policy matched.
     region : Selectors or None
-        Of packets that come in at ``ingress`` and meet the same. None: it was not asked for, or no rule can say it.
+        Of packets that come in at ``ingress`` and meet the same. None: it was not asked for, or no rule can
+        say it.
     ingress : Port
     clear : bool
         It may leave at the network port as it is: bypassed, and its way leads there.
@@ -84,7 +90,9 @@ class Decision:
 
 @dataclass(frozen=True)
 class Way:
-    """How packets go on: all those to ``network`` have one next hop, behind ``egress``; None: nobody knows."""
+    """How packets go on: all those to ``network`` have one next hop, behind ``egress``; None:
+    nobody knows.
+    """
 
     network: Network
     egress: Port | None
@@ -101,12 +109,17 @@ class Spd:
     local : iterable of Address
         The gateway's own addresses.
     way : callable or None
-        Gives the :class:`Way` to an address. None: everything goes out opposite to where it came in, as in a host's
-        TUN device.
+        Gives the :class:`Way` to an address. None: everything goes out opposite to where it came in, as in
+        a host's TUN device.
     """
 
-    def __init__(self, policies: PolicyDatabase, default: PolicyAction = PolicyAction.DISCARD, local: Iterable[Address] = (),
-                 way: Callable[[Address], Way] | None = None):
+    def __init__(
+        self,
+        policies: PolicyDatabase,
+        default: PolicyAction = PolicyAction.DISCARD,
+        local: Iterable[Address] = (),
+        way: Callable[[Address], Way] | None = None,
+    ):
         self._default = Verdict(default.value)
         self._local = frozenset(local)
         self._way = way
@@ -127,8 +140,8 @@ class Spd:
         ingress : Port
             NETWORK, SERVER (the host's own packets too), RECIRCULATE (decrypted) or :data:`OWN`.
         through : sequence of Sa or None
-            The SAs that it came out of, innermost first. None: whoever decrypted it has made sure that inbound policy
-            permits it, as a DFE does by the box of its SA.
+            The SAs that it came out of, innermost first. None: whoever decrypted it has made sure that
+            inbound policy permits it, as a DFE does by the box of its SA.
         """
         if ingress == Port.RECIRCULATE and through is not None and not self.admits(flow, through):
             return Decision(Verdict.DISCARD, ingress)
@@ -139,7 +152,8 @@ class Spd:
         local = flow.destination in self._local
         box.cut_addresses("destination", self._local)
         if local:
-            # What ICMP says of a path is looked at in each message, whatever becomes of it: no rule may swallow it.
+            # What ICMP says of a path is looked at in each message, whatever becomes of it: no rule may
+            # swallow it.
             box.protocol, box.exact = flow.protocol, flow.protocol not in (ICMP, ICMPV6)
         if ingress == Port.NETWORK or (local and ingress == Port.SERVER):
             entry = self._walk(self._inbound, box)
@@ -155,11 +169,18 @@ class Spd:
         action = Verdict.BYPASS if entry else self._unnamed(ingress, egress)
         if action == Verdict.BYPASS:
             box.cut_addresses("source", self._local)  # the host's own go as it says
-        return Decision(action, ingress, entry.policies if entry else (), box.selectors(),
-                        action == Verdict.BYPASS and egress == Port.NETWORK)
+        return Decision(
+            action,
+            ingress,
+            entry.policies if entry else (),
+            box.selectors(),
+            action == Verdict.BYPASS and egress == Port.NETWORK,
+        )
 
     def _walk(self, entries: Sequence["_Entry"], box: "_Box") -> "_Entry | None":
-        """The first entry that matches the box's flow. The box becomes one in which no other one is the first."""
+        """The first entry that matches the box's flow. The box becomes one in which no other one is the
+        first.
+        """
         return next((entry for entry in entries if box.cut(entry)), None)
 
     def _go(self, box: "_Box", ingress: Port) -> Port | None:
@@ -170,17 +191,17 @@ class Spd:
         return way.egress
 
     def _unnamed(self, ingress: Port, egress: Port | None) -> Verdict:
-        """What becomes of what no outbound policy names. What has passed inbound, or was decrypted, and stays on the
-        protected side passes; what was decrypted never leaves it so."""
+        """What becomes of what no outbound policy names. What has passed inbound, or was decrypted, and
+        stays on the protected side passes; what was decrypted never leaves it so."""
         if egress == Port.SERVER and ingress != Port.SERVER:
             return Verdict.BYPASS
         return Verdict.DISCARD if ingress == Port.RECIRCULATE else self._default
 
     def admits(self, flow: Flow, through: Sequence[Sa]) -> bool:
-        """Whether a packet of ``flow`` may have come out of the SAs ``through``, innermost first; of none of them: in the
-        clear. The first inbound policy that matches asks for these and no others, in their order (RFC 4301 5.2, 4). Where it
-        asks for the inner ones alone, the packet that they were in was one for this gateway, which policy has let out of the
-        rest."""
+        """Whether a packet of ``flow`` may have come out of the SAs ``through``, innermost first; of none
+        of them: in the clear. The first inbound policy that matches asks for these and no others, in their
+        order (RFC 4301 5.2, 4). Where it asks for the inner ones alone, the packet that they were in was
+        one for this gateway, which policy has let out of the rest."""
         entry = next((entry for entry in self._inbound if entry.matches(flow)), None)
         if entry is None:
             return not through and self._default == Verdict.BYPASS
@@ -193,26 +214,33 @@ class Spd:
         return False
 
     def wants_whole(self, flow: Flow, ingress: Port, through: Sequence[Sa] = ()) -> bool:
-        """Whether a fragment must be put together with the others before anything is decided: a policy that its packet may
-        meet looks at what only the first one has (RFC 4301 7), or the packet is for the gateway itself or for transport
-        mode. ``flow`` is that of a fragment. ``through``: the SAs that it came out of, where no DFE has decrypted it: what
-        lies in the box of a DFE's SA needs no more of inbound policy, for that box has no ports if there are later fragments in it."""
+        """Whether a fragment must be put together with the others before anything is decided: a policy that
+        its packet may meet looks at what only the first one has (RFC 4301 7), or the packet is for the
+        gateway itself or for transport mode. ``flow`` is that of a fragment. ``through``: the SAs that it
+        came out of, where no DFE has decrypted it: what lies in the box of a DFE's SA needs no more of
+        inbound policy, for that box has no ports if there are later fragments in it.
+        """
         if flow.destination in self._local:
             return True
-        inbound = self._inbound if ingress == Port.NETWORK else self._before_later(flow, through) if through else ()
+        inbound = (
+            self._inbound if ingress == Port.NETWORK else self._before_later(flow, through) if through else ()
+        )
         met = [entry for entries in (inbound, self._outbound) for entry in entries if entry.between(flow)]
         for entry in met:
-            # Behind IPv6's Fragment header there may be other headers in front of the one that selectors mean.
+            # Behind IPv6's Fragment header there may be other headers in front of the one that selectors
+            # mean.
             unknown = flow.source.version == 6 and entry.protocol is not None
             if unknown or (entry.protocol in (None, flow.protocol) and entry.ports):
                 return True
         decided = self.decide(flow, ingress, None)
         return decided.action == Verdict.PROTECT and any(
-            template.mode == Mode.TRANSPORT for policy in decided.policies for template in policy.templates)
+            template.mode == Mode.TRANSPORT for policy in decided.policies for template in policy.templates
+        )
 
     def _before_later(self, flow: Flow, through: Sequence[Sa]) -> Sequence["_Entry"]:
-        """The inbound policies that may meet the first fragment of a packet and not the later ones, for these have no ports; none where
-        inbound policy lets no later one out of ``through`` at all (RFC 4301 7.2)."""
+        """The inbound policies that may meet the first fragment of a packet and not the later ones, for
+        these have no ports; none where inbound policy lets no later one out of ``through`` at all (RFC 4301
+        7.2)."""
         later = replace(flow, ports=None)
         if not self.admits(later, through):
             return ()
@@ -223,7 +251,9 @@ class Spd:
     def _naming(self, sa: Sa) -> Iterable[tuple[int, "_Entry"]]:
         """The inbound policies that name ``sa``, and their places."""
         for at in sorted({*self._of_reqid.get(sa.reqid, ()), *self._of_reqid.get(0, ())}):
-            if any(template.accepts(sa) for policy in self._inbound[at].policies for template in policy.templates):
+            if any(
+                template.accepts(sa) for policy in self._inbound[at].policies for template in policy.templates
+            ):
                 yield at, self._inbound[at]
 
     def named(self, sa: Sa) -> bool:
@@ -233,22 +263,30 @@ class Spd:
     def concerns(self, policy: Policy, sa: Sa) -> bool:
         """Whether it matters for what the inbound ``sa`` may carry that ``policy`` has come or gone."""
         return any(template.accepts(sa) for template in policy.templates) or any(
-            entry.selectors.overlaps(policy.selectors) for _, entry in self._naming(sa))
+            entry.selectors.overlaps(policy.selectors) for _, entry in self._naming(sa)
+        )
 
     def versions(self, sa: Sa) -> set[int]:
         """IP versions of what outbound policies lead to ``sa``."""
-        return {entry.version for entry in self._outbound for policy in entry.policies
-                if any(template.accepts(sa) for template in policy.templates)}
+        return {
+            entry.version
+            for entry in self._outbound
+            for policy in entry.policies
+            if any(template.accepts(sa) for template in policy.templates)
+        }
 
     def bundled(self, sa: Sa) -> bool:
-        """Whether an inbound policy names ``sa`` beside others: then only who has seen them all knows whether it may
-        have been used."""
-        return any(len(policy.templates) > 1 and any(template.accepts(sa) for template in policy.templates)
-                   for _, entry in self._naming(sa) for policy in entry.policies)
+        """Whether an inbound policy names ``sa`` beside others: then only who has seen them all knows
+        whether it may have been used."""
+        return any(
+            len(policy.templates) > 1 and any(template.accepts(sa) for template in policy.templates)
+            for _, entry in self._naming(sa)
+            for policy in entry.policies
+        )
 
     def carried(self, sa: Sa) -> list[Selectors] | None:
-        """The boxes of all packets that inbound policy lets out of ``sa`` alone, none inside another; None: no boxes say
-        it, for an earlier policy that wants something else cuts one."""
+        """The boxes of all packets that inbound policy lets out of ``sa`` alone, none inside another; None:
+        no boxes say it, for an earlier policy that wants something else cuts one."""
         found: list[Selectors] = []
         for at, entry in self._naming(sa):
             if not entry.permits((sa,)):
@@ -256,7 +294,11 @@ class Spd:
             box = entry.selectors.intersection(sa.selectors) if sa.selectors else entry.selectors
             if box is None:
                 continue
-            others = [before for before in self._inbound[:at] if before.selectors.overlaps(box) and not before.permits((sa,))]
+            others = [
+                before
+                for before in self._inbound[:at]
+                if before.selectors.overlaps(box) and not before.permits((sa,))
+            ]
             if any(before.selectors.covers(box) for before in others):
                 continue
             if others:
@@ -266,27 +308,34 @@ class Spd:
         return found
 
     def straight(self, box: Selectors) -> bool:
-        """Whether all packets in ``box`` that came out of an SA which carries nothing else go on by their destination alone:
-        no outbound policy names one, and none is for the gateway itself or claims to come from it. Then no rule need be asked."""
-        return (not any(entry.selectors.overlaps(box) for entry in self._outbound)
-                and not any(address in box.destination or address in box.source for address in self._local))
+        """Whether all packets in ``box`` that came out of an SA which carries nothing else go on by their
+        destination alone: no outbound policy names one, and none is for the gateway itself or claims to
+        come from it. Then no rule need be asked.
+        """
+        return not any(entry.selectors.overlaps(box) for entry in self._outbound) and not any(
+            address in box.destination or address in box.source for address in self._local
+        )
 
 
 def way_of(through: Iterable[Sa]) -> tuple[tuple[int, int, Mode, Address, Address], ...]:
-    """What tells fragments that came out of the SAs ``through`` from others: all that templates look at, but not the SPI, for in the midst
-    of a packet an SA may get a successor."""
+    """What tells fragments that came out of the SAs ``through`` from others: all that templates look at,
+    but not the SPI, for in the midst of a packet an SA may get a successor."""
     return tuple((sa.reqid, sa.protocol, sa.mode, sa.source, sa.destination) for sa in through)
 
 
 def outside(sa: Sa) -> Flow:
     """The flow of the packets of ``sa``."""
     if sa.encapsulation:
-        return Flow(sa.source, sa.destination, UDP, (sa.encapsulation.source_port, sa.encapsulation.destination_port))
+        return Flow(
+            sa.source, sa.destination, UDP, (sa.encapsulation.source_port, sa.encapsulation.destination_port)
+        )
     return Flow(sa.source, sa.destination, sa.protocol, None)
 
 
 class _Entry:
-    """Policies of one direction that have selectors and priority in common, as numbers. ``ports``: they look at ports."""
+    """Policies of one direction that have selectors and priority in common, as numbers. ``ports``: they
+    look at ports.
+    """
 
     def __init__(self, policies: tuple[Policy, ...]):
         self.policies, self.selectors = policies, policies[0].selectors
@@ -298,26 +347,45 @@ class _Entry:
         self.ports = (what.source_ports, what.destination_ports) != (ANY_PORTS, ANY_PORTS)
 
     def matches(self, flow: Flow) -> bool:
-        return (self.between(flow) and self.protocol in (None, flow.protocol)
-                and (not self.ports or (flow.ports is not None and _inside(flow.ports[0], self.source_ports)
-                                        and _inside(flow.ports[1], self.destination_ports))))
+        return (
+            self.between(flow)
+            and self.protocol in (None, flow.protocol)
+            and (
+                not self.ports
+                or (
+                    flow.ports is not None
+                    and _inside(flow.ports[0], self.source_ports)
+                    and _inside(flow.ports[1], self.destination_ports)
+                )
+            )
+        )
 
     def between(self, flow: Flow) -> bool:
         """Whether it is about the flow's addresses."""
-        return (self.version == flow.source.version and _inside(int(flow.source), self.source)
-                and _inside(int(flow.destination), self.destination))
+        return (
+            self.version == flow.source.version
+            and _inside(int(flow.source), self.source)
+            and _inside(int(flow.destination), self.destination)
+        )
 
     def permits(self, through: Sequence[Sa]) -> bool:
         """Whether exactly ``through`` is what it asks for."""
         return len(through) in self.consumed(through)
 
     def consumed(self, through: Sequence[Sa]) -> list[int]:
-        """How many of ``through``, from the innermost on, it may have asked for. BYPASS asks for none; an optional template
-        for one or none."""
+        """How many of ``through``, from the innermost on, it may have asked for. BYPASS asks for none; an
+        optional template for one or none."""
         if self.action == PolicyAction.BYPASS:
             return [0] if not through else []
-        return sorted({count for policy in self.policies if policy.action == PolicyAction.PROTECT
-                       for count in _taken(policy, through) if count or not through})
+        return sorted(
+            {
+                count
+                for policy in self.policies
+                if policy.action == PolicyAction.PROTECT
+                for count in _taken(policy, through)
+                if count or not through
+            }
+        )
 
 
 def _taken(policy: Policy, through: Sequence[Sa]) -> set[int]:
@@ -329,8 +397,8 @@ def _taken(policy: Policy, through: Sequence[Sa]) -> set[int]:
 
 
 def _entries(policies: Iterable[Policy]) -> list[_Entry]:
-    """One for each policy that can decide. PROTECT policies of different children with the same selectors and priority
-    are one (a peer that came back without a word has two children for one traffic)."""
+    """One for each policy that can decide. PROTECT policies of different children with the same selectors
+    and priority are one (a peer that came back without a word has two children for one traffic)."""
     groups: dict[tuple[int, Selectors], list[Policy]] = {}
     for policy in policies:
         group = groups.setdefault((policy.priority, policy.selectors), [])
@@ -340,7 +408,9 @@ def _entries(policies: Iterable[Policy]) -> list[_Entry]:
 
 
 class _Box:
-    """A flow, and the box around it that is left of all packets after some cuts: first and last of each number."""
+    """A flow, and the box around it that is left of all packets after some cuts: first and last of each
+    number.
+    """
 
     def __init__(self, flow: Flow):
         self.flow, self.version = flow, flow.source.version
@@ -374,11 +444,15 @@ class _Box:
         self.source_ports, same = _cut_range(self.source_ports, entry.source_ports, self.flow.ports[0])
         if not same:
             return False
-        self.destination_ports, same = _cut_range(self.destination_ports, entry.destination_ports, self.flow.ports[1])
+        self.destination_ports, same = _cut_range(
+            self.destination_ports, entry.destination_ports, self.flow.ports[1]
+        )
         return same
 
     def cut_addresses(self, end: str, addresses: Iterable[Address]) -> None:
-        """Leaves of the box one of ``addresses`` alone, or none of them. ``end``: ``source`` or ``destination``."""
+        """Leaves of the box one of ``addresses`` alone, or none of them. ``end``: ``source`` or
+        ``destination``.
+        """
         x, span = getattr(self, f"_{end}"), getattr(self, end)
         for address in addresses:
             if address.version == self.version:
@@ -393,8 +467,13 @@ class _Box:
         """The box."""
         if not self.exact:
             return None
-        return Selectors(_network(self.version, self.source), _network(self.version, self.destination), self.protocol,
-                         self.source_ports, self.destination_ports)
+        return Selectors(
+            _network(self.version, self.source),
+            _network(self.version, self.destination),
+            self.protocol,
+            self.source_ports,
+            self.destination_ports,
+        )
 
 
 def _inside(x: int, span: tuple[int, int]) -> bool:
@@ -406,8 +485,8 @@ def _span(network: Network) -> tuple[int, int]:
 
 
 def _cut(block: tuple[int, int], other: tuple[int, int], x: int) -> tuple[tuple[int, int], bool]:
-    """The piece of ``block`` with ``x`` when it is halved until ``other``, a block too, has all of a piece or nothing; and
-    whether it has this one."""
+    """The piece of ``block`` with ``x`` when it is halved until ``other``, a block too, has all of a piece
+    or nothing; and whether it has this one."""
     low, high = other
     if low <= block[0] and block[1] <= high:
         return block, True

@@ -1,4 +1,5 @@
 """ESP (RFC 4303) around a payload, also in UDP (RFC 3948)."""
+
 import struct
 from dataclasses import dataclass
 
@@ -42,8 +43,8 @@ class Text:
         """Payload and next header: the text without its trailer. Refused as PADDING where that is wrong (RFC
         4303 2.4: the padding is 1, 2, 3, ...)."""
         padding, next_header = self.text[-2], self.text[-1]
-        payload = self.text[:-2 - padding]
-        if padding + 2 > len(self.text) or self.text[len(payload):-2] != bytes(range(1, padding + 1)):
+        payload = self.text[: -2 - padding]
+        if padding + 2 > len(self.text) or self.text[len(payload) : -2] != bytes(range(1, padding + 1)):
             raise Refused(Reason.PADDING)
         return payload, next_header
 
@@ -70,11 +71,13 @@ class Esp:
         length that is not whole blocks, or a UDP header that is not right."""
         at = ip.header_bytes
         if self._sa.encapsulation and ip.protocol == UDP:
-            _check_datagram(packet[at:ip.total_length], ip, zero_checksum=self._sa.encapsulation.zero_checksum)
+            _check_datagram(
+                packet[at : ip.total_length], ip, zero_checksum=self._sa.encapsulation.zero_checksum
+            )
             at += UDP_HEADER_BYTES
         elif self._sa.encapsulation or ip.protocol != ESP:
             raise Refused(Reason.MALFORMED)
-        body, iv_end = packet[at:ip.total_length], ESP_HEADER_BYTES + self._form.iv
+        body, iv_end = packet[at : ip.total_length], ESP_HEADER_BYTES + self._form.iv
         text_bytes = len(body) - iv_end - self._sa.icv
         if text_bytes < self._form.block or text_bytes % self._form.block:
             raise Refused(Reason.MALFORMED)
@@ -82,9 +85,11 @@ class Esp:
         sequence, iv = int.from_bytes(header[4:]), body[ESP_HEADER_BYTES:iv_end]
         return Sealed(self._transform, sequence, header, iv, body[iv_end:])
 
-    def wrap(self, header: bytes, protocol_at: int, number: int, high: bytes, payload: bytes, next_header: int) -> bytes:
-        """The packet with ``payload`` in ESP behind the IP header ``header``, whose lengths, protocol and checksum
-        are put right."""
+    def wrap(
+        self, header: bytes, protocol_at: int, number: int, high: bytes, payload: bytes, next_header: int
+    ) -> bytes:
+        """The packet with ``payload`` in ESP behind the IP header ``header``, whose lengths, protocol and
+        checksum are put right."""
         padding = -(len(payload) + 2) % self._form.block
         text = payload + bytes(range(1, padding + 1)) + bytes([padding, next_header])
         esp_header, iv = _HEADER.pack(self._sa.spi, number & 0xFFFF_FFFF), self._iv(number)
@@ -92,8 +97,13 @@ class Esp:
         protocol = ESP
         if self._sa.encapsulation:
             body, protocol = self._in_udp(self._sa.encapsulation, body), UDP
-        return rewrite(header + body, len(header), protocol_at=protocol_at, total_length=len(header) + len(body),
-                       protocol=protocol)
+        return rewrite(
+            header + body,
+            len(header),
+            protocol_at=protocol_at,
+            total_length=len(header) + len(body),
+            protocol=protocol,
+        )
 
     def _iv(self, number: int) -> bytes:
         """Counter modes: the sequence number. CBC: the encryption of a number used once (NIST SP 800-38A,
@@ -108,13 +118,15 @@ class Esp:
         length, value = UDP_HEADER_BYTES + len(body), 0
         if self._sa.source.version == 6:
             plain = _UDP.pack(ports.source_port, ports.destination_port, length, 0) + body
-            value = transport_checksum(self._sa.source.packed, self._sa.destination.packed, UDP, plain) or 0xFFFF
+            value = (
+                transport_checksum(self._sa.source.packed, self._sa.destination.packed, UDP, plain) or 0xFFFF
+            )
         return _UDP.pack(ports.source_port, ports.destination_port, length, value) + body
 
 
 def _check_datagram(datagram: bytes, ip: Ip, *, zero_checksum: bool) -> None:
-    """A checksum need not be there over IPv4 (RFC 3948 2.1), nor over IPv6 where that was agreed (RFC 6935 5), but is right where it
-    is."""
+    """A checksum need not be there over IPv4 (RFC 3948 2.1), nor over IPv6 where that was agreed (RFC 6935
+    5), but is right where it is."""
     if len(datagram) < UDP_HEADER_BYTES or int.from_bytes(datagram[4:6]) != len(datagram):
         raise Refused(Reason.MALFORMED)
     present = any(datagram[6:8])

@@ -1,4 +1,7 @@
-"""Fragments: put together within bounds of memory and time, and made (RFC 791 3.2, 815, 3168 5.3, 5722, 6946, 8200 4.5)."""
+"""Fragments: put together within bounds of memory and time, and made (RFC 791 3.2, 815, 3168 5.3, 5722,
+6946, 8200 4.5).
+"""
+
 import struct
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -45,26 +48,27 @@ class Reassembly:
         return len(self._partials)
 
     def add(self, packet: bytes, ip: Ip, now: float, way: Hashable = None) -> bytes | None:
-        """The whole packet, when ``packet`` with the header ``ip`` is the last fragment that it lacked; else None.
+        """The whole packet, when ``packet`` with the header ``ip`` is the last fragment that it lacked;
+        else None.
 
         Parameters
         ----------
         way : hashable
-            By which way it came. What came by several is never one packet: who may send by one of them would else write
-            into packets of the other ones.
+            By which way it came. What came by several is never one packet: who may send by one of them
+            would else write into packets of the other ones.
 
         Raises
         ------
         Refused
-            MALFORMED: it does not fit with the others of its packet, which are forgotten (RFC 5722), or the packet
-            would be too long.
+            MALFORMED: it does not fit with the others of its packet, which are forgotten (RFC 5722), or the
+            packet would be too long.
         """
         self._expire(now)
         if ip.version == 6 and not (ip.offset or ip.more):
-            return _whole(packet, ip, packet[ip.fragment_at + 8:ip.total_length], ip.tos)
+            return _whole(packet, ip, packet[ip.fragment_at + 8 : ip.total_length], ip.tos)
         key = (way, ip.source, ip.destination, ip.protocol if ip.version == 4 else None, ip.identification)
         partial = self._partials.get(key) or _Partial(now)
-        data = packet[ip.fragment_at + 8 if ip.version == 6 else ip.header_bytes:ip.total_length]
+        data = packet[ip.fragment_at + 8 if ip.version == 6 else ip.header_bytes : ip.total_length]
         try:
             self._take(partial, packet, ip, data)
         except Refused:
@@ -131,9 +135,13 @@ def _whole(packet: bytes, ip: Ip, payload: bytes, tos: int) -> bytes:
     """The packet of the first fragment ``packet``, its fragments' payloads together."""
     if ip.version == 6:
         named_at = ip.unfragmentable[1]
-        header = packet[:named_at] + packet[ip.fragment_at:ip.fragment_at + 1] + packet[named_at + 1:ip.fragment_at]
+        header = (
+            packet[:named_at]
+            + packet[ip.fragment_at : ip.fragment_at + 1]
+            + packet[named_at + 1 : ip.fragment_at]
+        )
     else:
-        header = packet[:6] + bytes(2) + packet[8:ip.header_bytes]
+        header = packet[:6] + bytes(2) + packet[8 : ip.header_bytes]
     total_length = len(header) + len(payload)
     if total_length > MAX_PACKET:
         raise Refused(Reason.MALFORMED)
@@ -146,8 +154,8 @@ def fragments(packet: bytes, mtu: int, identification: int | None = None) -> lis
     Parameters
     ----------
     identification : int or None
-        None: as a router does, which may not with IPv6 or IPv4's DF. Otherwise the packet begins on this machine,
-        and its pieces get this identification.
+        None: as a router does, which may not with IPv6 or IPv4's DF. Otherwise the packet begins on this
+        machine, and its pieces get this identification.
 
     Raises
     ------
@@ -155,7 +163,7 @@ def fragments(packet: bytes, mtu: int, identification: int | None = None) -> lis
         TOO_BIG: it may not be fragmented, or ``mtu`` is too small for any.
     """
     ip = Ip.parse(packet)
-    packet = packet[:ip.total_length]
+    packet = packet[: ip.total_length]
     if len(packet) <= mtu:
         return [packet]
     if identification is None:
@@ -164,17 +172,19 @@ def fragments(packet: bytes, mtu: int, identification: int | None = None) -> lis
         identification = ip.identification
     if ip.version == 6:
         return _ipv6_fragments(packet, ip, mtu, identification)
-    first, payload, pieces = packet[:ip.header_bytes], packet[ip.header_bytes:], []
+    first, payload, pieces = packet[: ip.header_bytes], packet[ip.header_bytes :], []
     header, at = first, 0
     later = _copied_options(first)
     while at < len(payload):
         size = (mtu - len(header)) & ~7
         if size <= 0:
             raise Refused(Reason.TOO_BIG)
-        data = payload[at:at + size]
+        data = payload[at : at + size]
         more = ip.more or at + len(data) < len(payload)
         word = struct.pack(">HH", identification & 0xFFFF, more << 13 | (ip.offset + at) // 8)
-        pieces.append(rewrite(header[:4] + word + header[8:] + data, len(header), total_length=len(header) + len(data)))
+        pieces.append(
+            rewrite(header[:4] + word + header[8:] + data, len(header), total_length=len(header) + len(data))
+        )
         header, at = later, at + len(data)
     return pieces
 
@@ -182,15 +192,19 @@ def fragments(packet: bytes, mtu: int, identification: int | None = None) -> lis
 def _ipv6_fragments(packet: bytes, ip: Ip, mtu: int, identification: int) -> list[bytes]:
     end, named_at = ip.unfragmentable
     kind, header, payload = packet[named_at], packet[:end], packet[end:]
-    header = header[:named_at] + bytes([FRAGMENT]) + header[named_at + 1:]
+    header = header[:named_at] + bytes([FRAGMENT]) + header[named_at + 1 :]
     size = (mtu - len(header) - 8) & ~7
     if size <= 0:
         raise Refused(Reason.TOO_BIG)
     pieces = []
     for at in range(0, len(payload), size):
-        data = payload[at:at + size]
-        extension = struct.pack(">BBHI", kind, 0, at | (at + size < len(payload)), identification & 0xFFFF_FFFF)
-        pieces.append(rewrite(header + extension + data, len(header), total_length=len(header) + 8 + len(data)))
+        data = payload[at : at + size]
+        extension = struct.pack(
+            ">BBHI", kind, 0, at | (at + size < len(payload)), identification & 0xFFFF_FFFF
+        )
+        pieces.append(
+            rewrite(header + extension + data, len(header), total_length=len(header) + 8 + len(data))
+        )
     return pieces
 
 
@@ -202,7 +216,7 @@ def _copied_options(header: bytes) -> bytes:
         if length < 1 or (header[at] != 1 and length < 2) or at + length > len(header):
             break
         if header[at] & 0x80:
-            options += header[at:at + length]
+            options += header[at : at + length]
         at += length
     options += bytes(-len(options) % 4)
     short = bytes([0x40 | (20 + len(options)) // 4]) + header[1:10] + bytes(2) + header[12:20] + options

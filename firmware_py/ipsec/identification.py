@@ -1,5 +1,6 @@
-"""The Identification of packets that begin on this machine (RFC 791 3.2, 6864, 7739, 8200 4.5), and whose numbers are whose where
-DFEs make some of them."""
+"""The Identification of packets that begin on this machine (RFC 791 3.2, 6864, 7739, 8200 4.5), and whose
+numbers are whose where DFEs make some of them."""
+
 import os
 from hashlib import blake2s
 from itertools import cycle
@@ -13,13 +14,14 @@ SOFTWARE_NUMBERS = 0x1FFF
 
 
 class Identifications:
-    """A sequence for each pair of addresses, whatever SA, protocol or fragment its numbers go to (RFC 6864 4.3).
+    """A sequence for each pair of addresses, whatever SA, protocol or fragment its numbers go to (RFC 6864
+    4.3).
 
-    It says nothing about that of another pair (RFC 7739 5.3) and starts elsewhere with each process, so that fragments of the one
-    before are not put together with those of this one.
+    It says nothing about that of another pair (RFC 7739 5.3) and starts elsewhere with each process, so
+    that fragments of the one before are not put together with those of this one.
 
-    IPv4's are 1 to 65535: Linux puts its own number in place of 0 in what raw sockets send (raw(7)), in each fragment another, and
-    AH's ICV is over what was there before.
+    IPv4's are 1 to 65535: Linux puts its own number in place of 0 in what raw sockets send (raw(7)), in
+    each fragment another, and AH's ICV is over what was there before.
 
     Parameters
     ----------
@@ -40,7 +42,8 @@ class Identifications:
 
 
 class DfeIdentifications:
-    """A DFE's sequence, as ``hdl/dfe/identification.py`` has it: the lowest bits are its index, and those of software are left out.
+    """A DFE's sequence, as ``hdl/dfe/identification.py`` has it: the lowest bits are its index, and those
+    of software are left out.
 
     Parameters
     ----------

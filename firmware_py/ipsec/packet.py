@@ -1,4 +1,5 @@
 """Ethernet and IP headers in software: parsed strictly, changed in place, checksums kept right."""
+
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -22,7 +23,9 @@ _IPV6 = struct.Struct(">IHBB16s16s")
 
 
 class Refused(SpigateError):
-    """A packet goes no further, for ``reason``: dropped, or (reasons from 32 on) handed to the control element."""
+    """A packet goes no further, for ``reason``: dropped, or (reasons from 32 on) handed to the control
+    element.
+    """
 
     def __init__(self, reason: Reason):
         super().__init__(reason.name.lower())
@@ -88,9 +91,9 @@ class Ip:
     fragment_at : int
         IPv6: where the Fragment header stands; 0: nowhere.
     unfragmentable : (int, int)
-        IPv6: the end of the headers that routers look at (RFC 8200 4.5), or, of a fragment, of those before its
-        Fragment header, and where the byte stands that names what follows. This is where ESP and AH go in.
-        IPv4: ``header_bytes``, ``protocol_at``.
+        IPv6: the end of the headers that routers look at (RFC 8200 4.5), or, of a fragment, of those before
+        its Fragment header, and where the byte stands that names what follows. This is where ESP and AH go
+        in. IPv4: ``header_bytes``, ``protocol_at``.
     """
 
     version: int
@@ -130,14 +133,31 @@ class Ip:
         header_bytes = 4 * (packet[0] & 15)
         if not 20 <= header_bytes <= len(packet):
             raise Refused(Reason.MALFORMED)
-        _, tos, total_length, identification, fragment, ttl, protocol, _, source, destination = _IPV4.unpack_from(packet)
+        _, tos, total_length, identification, fragment, ttl, protocol, _, source, destination = (
+            _IPV4.unpack_from(packet)
+        )
         if not header_bytes <= total_length <= len(packet) or checksum(packet[:header_bytes]):
             raise Refused(Reason.MALFORMED)
         offset = 8 * (fragment & 0x1FFF)
-        return cls(4, header_bytes, tos, total_length, bool(fragment & 0x4000), bool(fragment & 0x3FFF), ttl, protocol,
-                   IPv4Address(source), IPv4Address(destination),
-                   _ports(packet, header_bytes, total_length, protocol, offset), 9, offset, bool(fragment & 0x2000),
-                   identification, 0, (header_bytes, 9))
+        return cls(
+            4,
+            header_bytes,
+            tos,
+            total_length,
+            bool(fragment & 0x4000),
+            bool(fragment & 0x3FFF),
+            ttl,
+            protocol,
+            IPv4Address(source),
+            IPv4Address(destination),
+            _ports(packet, header_bytes, total_length, protocol, offset),
+            9,
+            offset,
+            bool(fragment & 0x2000),
+            identification,
+            0,
+            (header_bytes, 9),
+        )
 
     @classmethod
     def _parse_ipv6(cls, packet: bytes) -> "Ip":
@@ -152,7 +172,11 @@ class Ip:
         fragment_at = offset = more = identification = count = 0
         while protocol in (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS) and not offset:
             count += 1
-            if at + 8 > total_length or count > MAX_EXTENSIONS or (protocol == HOP_BY_HOP and at != IPV6_HEADER_BYTES):
+            if (
+                at + 8 > total_length
+                or count > MAX_EXTENSIONS
+                or (protocol == HOP_BY_HOP and at != IPV6_HEADER_BYTES)
+            ):
                 raise Refused(Reason.MALFORMED)
             kind, protocol, before, protocol_at = protocol, packet[at], protocol_at, at
             if kind == FRAGMENT:
@@ -168,29 +192,64 @@ class Ip:
                 raise Refused(Reason.MALFORMED)
             if kind in (HOP_BY_HOP, ROUTING):
                 unfragmentable = (at, protocol_at)
-        return cls(6, at, first >> 20 & 0xFF, total_length, True, bool(fragment_at), ttl, protocol,
-                   IPv6Address(source), IPv6Address(destination), _ports(packet, at, total_length, protocol, offset),
-                   protocol_at, offset, bool(more), identification, fragment_at, unfragmentable)
+        return cls(
+            6,
+            at,
+            first >> 20 & 0xFF,
+            total_length,
+            True,
+            bool(fragment_at),
+            ttl,
+            protocol,
+            IPv6Address(source),
+            IPv6Address(destination),
+            _ports(packet, at, total_length, protocol, offset),
+            protocol_at,
+            offset,
+            bool(more),
+            identification,
+            fragment_at,
+            unfragmentable,
+        )
 
 
 def martian(ip: Ip, *, group: bool) -> bool:
-    """Whether a packet is never forwarded, for one of its addresses, or because it came in a link-layer broadcast or multicast
-    (``group``) and is for one host. IPv4: RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1, 5.3.4 and RFC 5771 4 (224.0.0.0/24 stays on its link);
-    IPv6: RFC 4291 2.5.2, 2.5.3, 2.7."""
+    """Whether a packet is never forwarded, for one of its addresses, or because it came in a link-layer
+    broadcast or multicast (``group``) and is for one host. IPv4: RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1, 5.3.4
+    and RFC 5771 4 (224.0.0.0/24 stays on its link); IPv6: RFC 4291 2.5.2, 2.5.3, 2.7."""
     if ip.version == 6:
         source, destination = ip.source, ip.destination
-        return (source.is_multicast or source.is_loopback or destination.is_loopback or destination.is_unspecified
-                or (source.is_unspecified or group) and not destination.is_multicast)
+        return (
+            source.is_multicast
+            or source.is_loopback
+            or destination.is_loopback
+            or destination.is_unspecified
+            or (source.is_unspecified or group)
+            and not destination.is_multicast
+        )
     first, to = int(ip.source) >> 24, int(ip.destination) >> 24
     multicast = 224 <= to < 240
-    return (first in (0, 127) or first >= 224 or to in (0, 127) or to >= 240
-            or int(ip.destination) >> 8 == 0xE00000 or group and not multicast)
+    return (
+        first in (0, 127)
+        or first >= 224
+        or to in (0, 127)
+        or to >= 240
+        or int(ip.destination) >> 8 == 0xE00000
+        or group
+        and not multicast
+    )
 
 
 def is_neighbour_discovery(packet: bytes, ip: Ip) -> bool:
     """Of this link, for its hop limit says so (RFC 4861 11.2), and not in fragments (RFC 6980)."""
-    return (ip.version == 6 and ip.protocol == ICMPV6 and ip.ttl == 255 and not ip.fragment
-            and ip.header_bytes < ip.total_length and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY)
+    return (
+        ip.version == 6
+        and ip.protocol == ICMPV6
+        and ip.ttl == 255
+        and not ip.fragment
+        and ip.header_bytes < ip.total_length
+        and packet[ip.header_bytes] in NEIGHBOUR_DISCOVERY
+    )
 
 
 def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tuple[int, int] | None:
@@ -200,16 +259,36 @@ def _ports(packet: bytes, at: int, end: int, protocol: int, offset: int) -> tupl
     return source, destination
 
 
-def ipv4_header(source: Address, destination: Address, protocol: int, payload_bytes: int, *, tos: int = 0,
-                ttl: int = 64, dont_fragment: bool = False, identification: int = 0) -> bytes:
+def ipv4_header(
+    source: Address,
+    destination: Address,
+    protocol: int,
+    payload_bytes: int,
+    *,
+    tos: int = 0,
+    ttl: int = 64,
+    dont_fragment: bool = False,
+    identification: int = 0,
+) -> bytes:
     """An IPv4 header without options, between addresses of IPv4."""
-    header = _IPV4.pack(0x45, tos, 20 + payload_bytes, identification, 0x4000 * dont_fragment, ttl, protocol, 0,
-                        source.packed, destination.packed)
+    header = _IPV4.pack(
+        0x45,
+        tos,
+        20 + payload_bytes,
+        identification,
+        0x4000 * dont_fragment,
+        ttl,
+        protocol,
+        0,
+        source.packed,
+        destination.packed,
+    )
     return header[:10] + checksum(header).to_bytes(2) + header[12:]
 
 
-def ipv6_header(source: Address, destination: Address, protocol: int, payload_bytes: int, *, tos: int = 0,
-                ttl: int = 64) -> bytes:
+def ipv6_header(
+    source: Address, destination: Address, protocol: int, payload_bytes: int, *, tos: int = 0, ttl: int = 64
+) -> bytes:
     """An IPv6 header without extension headers, between addresses of IPv6."""
     return _IPV6.pack(6 << 28 | tos << 20, payload_bytes, protocol, ttl, source.packed, destination.packed)
 
@@ -223,14 +302,15 @@ def checksum(data: bytes) -> int:
 
 
 def transport_checksum(source: bytes, destination: bytes, protocol: int, payload: bytes) -> int:
-    """The checksum of TCP, UDP and ICMPv6 with its pseudo header (RFC 9293 3.1, 768, 8200 8.1); 0 over a payload
-    that carries its right one. ``source`` and ``destination`` are packed addresses."""
+    """The checksum of TCP, UDP and ICMPv6 with its pseudo header (RFC 9293 3.1, 768, 8200 8.1); 0 over a
+    payload that carries its right one. ``source`` and ``destination`` are packed addresses."""
     return checksum(source + destination + struct.pack(">II", len(payload), protocol) + payload)
 
 
 def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields: int) -> bytes:
-    """``packet`` with other values in its IP header (``tos``, ``total_length``, ``ttl``, ``protocol``, IPv4: ``identification``), and,
-    IPv4, the checksum that belongs to them. ``protocol`` goes to ``protocol_at``."""
+    """``packet`` with other values in its IP header (``tos``, ``total_length``, ``ttl``, ``protocol``,
+    IPv4: ``identification``), and, IPv4, the checksum that belongs to them. ``protocol`` goes to
+    ``protocol_at``."""
     header = bytearray(packet[:header_bytes])
     if packet[0] >> 4 == 6:
         for name, value in fields.items():
@@ -241,10 +321,16 @@ def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields:
             else:
                 header[{"ttl": 7, "protocol": protocol_at}[name]] = value
         return bytes(header) + packet[header_bytes:]
-    places = {"tos": (1, 1), "total_length": (2, 2), "identification": (4, 2), "ttl": (8, 1), "protocol": (9, 1)}
+    places = {
+        "tos": (1, 1),
+        "total_length": (2, 2),
+        "identification": (4, 2),
+        "ttl": (8, 1),
+        "protocol": (9, 1),
+    }
     for name, value in fields.items():
         at, size = places[name]
-        header[at:at + size] = value.to_bytes(size)
+        header[at : at + size] = value.to_bytes(size)
     header[10:12] = bytes(2)
     header[10:12] = checksum(bytes(header)).to_bytes(2)
     return bytes(header) + packet[header_bytes:]
@@ -255,4 +341,4 @@ def spi(packet: bytes, ip: Ip) -> int | None:
     at = {ESP: 0, AH: 4, UDP: 8}.get(ip.protocol)
     if at is None or ip.total_length < ip.header_bytes + at + 4:
         return None
-    return int.from_bytes(packet[ip.header_bytes + at:ip.header_bytes + at + 4])
+    return int.from_bytes(packet[ip.header_bytes + at : ip.header_bytes + at + 4])

@@ -1,4 +1,5 @@
 """The Security Policy Database (RFC 4301 4.4.1): ordered policies, and what they say about a packet."""
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,10 +46,14 @@ class Template:
 
     def accepts(self, sa: Sa) -> bool:
         """Whether ``sa`` is the protection meant."""
-        return (sa.protocol == self.protocol and sa.mode == self.mode
-                and self.reqid in (0, sa.reqid) and self.spi in (0, sa.spi)
-                and (self.source.is_unspecified or sa.source == self.source)
-                and (self.destination.is_unspecified or sa.destination == self.destination))
+        return (
+            sa.protocol == self.protocol
+            and sa.mode == self.mode
+            and self.reqid in (0, sa.reqid)
+            and self.spi in (0, sa.spi)
+            and (self.source.is_unspecified or sa.source == self.source)
+            and (self.destination.is_unspecified or sa.destination == self.destination)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +68,8 @@ class Policy:
     templates : tuple of Template
         For PROTECT, at least one.
     priority : int
-        The lowest decides; among equal ones, the first added. Of PROTECT policies that have their selectors in common too,
-        the one whose SA is the newest sends, and each may receive.
+        The lowest decides; among equal ones, the first added. Of PROTECT policies that have their selectors
+        in common too, the one whose SA is the newest sends, and each may receive.
     """
 
     selectors: Selectors
@@ -75,15 +80,21 @@ class Policy:
 
     def __post_init__(self) -> None:
         if (self.action == PolicyAction.PROTECT) != bool(self.templates):
-            raise InputError(f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
-                             f"for action {self.action.value}, not {self.templates!r}")
+            raise InputError(
+                f"templates must be {'given' if self.action == PolicyAction.PROTECT else 'empty'} "
+                f"for action {self.action.value}, not {self.templates!r}"
+            )
 
 
 def exceptions(action: PolicyAction, traffic: Selectors) -> tuple[Policy, Policy]:
     """Policies that bypass or discard ``traffic``, which is sent, and what comes back."""
-    back = Selectors(traffic.destination, traffic.source, traffic.protocol, traffic.destination_ports, traffic.source_ports)
-    return (Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
-            Policy(selectors=back, direction=PolicyDirection.IN, action=action))
+    back = Selectors(
+        traffic.destination, traffic.source, traffic.protocol, traffic.destination_ports, traffic.source_ports
+    )
+    return (
+        Policy(selectors=traffic, direction=PolicyDirection.OUT, action=action),
+        Policy(selectors=back, direction=PolicyDirection.IN, action=action),
+    )
 
 
 class PolicyDatabase:
@@ -117,8 +128,11 @@ class PolicyDatabase:
             del self._ranks[policy.priority]
 
     def __iter__(self) -> Iterator[Policy]:
-        return chain.from_iterable(repeat(policy, times) for priority in sorted(self._ranks)
-                                   for policy, times in list(self._ranks[priority].items()))
+        return chain.from_iterable(
+            repeat(policy, times)
+            for priority in sorted(self._ranks)
+            for policy, times in list(self._ranks[priority].items())
+        )
 
     def __len__(self) -> int:
         return sum(sum(rank.values()) for rank in self._ranks.values())

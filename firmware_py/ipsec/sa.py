@@ -3,6 +3,7 @@
 Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make
 them, the driver packs them into the tables of the gateware, the software path does ESP with them.
 """
+
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
@@ -96,7 +97,8 @@ class Selectors:
     protocol : int or None
         None: every one.
     source_ports, destination_ports : (int, int)
-        First and last. :data:`ANY_PORTS` also takes protocols without ports; for ICMP Linux puts type and code here.
+        First and last. :data:`ANY_PORTS` also takes protocols without ports; for ICMP Linux puts type and
+        code here.
     """
 
     source: Network
@@ -108,29 +110,59 @@ class Selectors:
     def __post_init__(self) -> None:
         _check(isinstance(self.source, Network), "selectors.source", "a network", self.source)
         _check(isinstance(self.destination, Network), "selectors.destination", "a network", self.destination)
-        _check(self.source.version == self.destination.version, "selectors.destination",
-               f"an IPv{self.source.version} network, like selectors.source", str(self.destination))
-        _check(self.protocol is None or 0 <= self.protocol <= 255, "selectors.protocol", "0 to 255", self.protocol)
+        _check(
+            self.source.version == self.destination.version,
+            "selectors.destination",
+            f"an IPv{self.source.version} network, like selectors.source",
+            str(self.destination),
+        )
+        _check(
+            self.protocol is None or 0 <= self.protocol <= 255,
+            "selectors.protocol",
+            "0 to 255",
+            self.protocol,
+        )
         for name in ("source_ports", "destination_ports"):
             low, high = getattr(self, name)
-            _check(0 <= low <= high <= 0xFFFF, f"selectors.{name}", "two numbers, 0 to 65535, in order", (low, high))
+            _check(
+                0 <= low <= high <= 0xFFFF,
+                f"selectors.{name}",
+                "two numbers, 0 to 65535, in order",
+                (low, high),
+            )
 
-    def matches(self, source: Address, destination: Address, protocol: int, ports: tuple[int, int] | None) -> bool:
+    def matches(
+        self, source: Address, destination: Address, protocol: int, ports: tuple[int, int] | None
+    ) -> bool:
         """Whether a packet is meant. ``ports`` is None where its protocol has none."""
-        if source not in self.source or destination not in self.destination or self.protocol not in (None, protocol):
+        if (
+            source not in self.source
+            or destination not in self.destination
+            or self.protocol not in (None, protocol)
+        ):
             return False
         if ports is None:
             return self.source_ports == self.destination_ports == ANY_PORTS
-        return (self.source_ports[0] <= ports[0] <= self.source_ports[1]
-                and self.destination_ports[0] <= ports[1] <= self.destination_ports[1])
+        return (
+            self.source_ports[0] <= ports[0] <= self.source_ports[1]
+            and self.destination_ports[0] <= ports[1] <= self.destination_ports[1]
+        )
 
     def overlaps(self, other: "Selectors") -> bool:
         """Whether some packet matches both."""
-        return (self.source.version == other.source.version
-                and self.source.overlaps(other.source) and self.destination.overlaps(other.destination)
-                and (None in (self.protocol, other.protocol) or self.protocol == other.protocol)
-                and all(a[0] <= b[1] and b[0] <= a[1] for a, b in ((self.source_ports, other.source_ports),
-                                                                    (self.destination_ports, other.destination_ports))))
+        return (
+            self.source.version == other.source.version
+            and self.source.overlaps(other.source)
+            and self.destination.overlaps(other.destination)
+            and (None in (self.protocol, other.protocol) or self.protocol == other.protocol)
+            and all(
+                a[0] <= b[1] and b[0] <= a[1]
+                for a, b in (
+                    (self.source_ports, other.source_ports),
+                    (self.destination_ports, other.destination_ports),
+                )
+            )
+        )
 
     def intersection(self, other: "Selectors") -> "Selectors | None":
         """What matches both; None: nothing does."""
@@ -140,15 +172,25 @@ class Selectors:
             max(self.source, other.source, key=lambda network: network.prefixlen),
             max(self.destination, other.destination, key=lambda network: network.prefixlen),
             self.protocol if other.protocol is None else other.protocol,
-            _common(self.source_ports, other.source_ports), _common(self.destination_ports, other.destination_ports))
+            _common(self.source_ports, other.source_ports),
+            _common(self.destination_ports, other.destination_ports),
+        )
 
     def covers(self, other: "Selectors") -> bool:
         """Whether every packet that matches ``other`` matches this too."""
-        return (self.source.version == other.source.version
-                and within(other.source, self.source) and within(other.destination, self.destination)
-                and self.protocol in (None, other.protocol)
-                and all(a[0] <= b[0] and b[1] <= a[1] for a, b in ((self.source_ports, other.source_ports),
-                                                                    (self.destination_ports, other.destination_ports))))
+        return (
+            self.source.version == other.source.version
+            and within(other.source, self.source)
+            and within(other.destination, self.destination)
+            and self.protocol in (None, other.protocol)
+            and all(
+                a[0] <= b[0] and b[1] <= a[1]
+                for a, b in (
+                    (self.source_ports, other.source_ports),
+                    (self.destination_ports, other.destination_ports),
+                )
+            )
+        )
 
 
 def within(network: Network, other: Network) -> bool:
@@ -189,7 +231,8 @@ class Encapsulation:
     Members
     -------
     zero_checksum : bool
-        Inbound over IPv6: datagrams without a UDP checksum are taken too (RFC 6935, 6936). Those that are sent have one.
+        Inbound over IPv6: datagrams without a UDP checksum are taken too (RFC 6935, 6936). Those that are
+        sent have one.
     """
 
     source_port: int
@@ -224,7 +267,8 @@ class Sa:
         State to start from. Outbound: the last number used. Inbound: the highest received, and its window:
         bit i is set when sequence - i was received.
     selectors : Selectors or None
-        Inbound: what the SA may carry, of what the policies that name it say, if there are any. None: all of that.
+        Inbound: what the SA may carry, of what the policies that name it say, if there are any. None: all
+        of that.
     soft, hard : Lifetime
     mtu : int
         Largest IP packet to encapsulate, in bytes; 0: no limit.
@@ -234,7 +278,8 @@ class Sa:
         What ties templates of policies to it, as in Linux; 0: nothing.
     encapsulation : Encapsulation or None
     tfc : int
-        Outbound ESP tunnels: packets are padded to so many bytes, or as many as fit (RFC 4303 2.7). 0: they are not.
+        Outbound ESP tunnels: packets are padded to so many bytes, or as many as fit (RFC 4303 2.7). 0: they
+        are not.
     ah_align : int
         AH over IPv4 is padded to whole numbers of so many bytes: 4 (RFC 4302 2.6), or 8, which Linux demands
         of its SAs without the flag ``align4``. Over IPv6 it is 8.
@@ -278,24 +323,51 @@ class Sa:
         _check(256 <= self.spi <= 0xFFFF_FFFF, "spi", "256 to 2^32 - 1", self.spi)
         _check(self.protocol in (ESP, AH), "protocol", "50 (ESP) or 51 (AH)", self.protocol)
         _check(isinstance(self.source, Address), "source", "an address", self.source)
-        _check(isinstance(self.destination, Address) and self.destination.version == self.source.version,
-               "destination", f"an IPv{self.source.version} address, like source", self.destination)
+        _check(
+            isinstance(self.destination, Address) and self.destination.version == self.source.version,
+            "destination",
+            f"an IPv{self.source.version} address, like source",
+            self.destination,
+        )
         self._check_material()
-        _check(self.encapsulation is None or self.protocol == ESP, "encapsulation", "None, because AH does not pass a NAT",
-               self.encapsulation)
+        _check(
+            self.encapsulation is None or self.protocol == ESP,
+            "encapsulation",
+            "None, because AH does not pass a NAT",
+            self.encapsulation,
+        )
         _check(0 <= self.tfc <= 0xFFFF, "tfc", "0 to 65535", self.tfc)
-        _check(not self.tfc or (self.protocol, self.mode) == (ESP, Mode.TUNNEL), "tfc", "0 but for ESP in tunnel mode", self.tfc)
+        _check(
+            not self.tfc or (self.protocol, self.mode) == (ESP, Mode.TUNNEL),
+            "tfc",
+            "0 but for ESP in tunnel mode",
+            self.tfc,
+        )
         _check(self.ah_align in (4, 8), "ah_align", "4 or 8", self.ah_align)
         _check(0 <= self.replay_window <= 4096, "replay_window", "0 to 4096", self.replay_window)
-        _check(0 <= self.sequence < 1 << (64 if self.esn else 32), "sequence",
-               f"0 to 2^{64 if self.esn else 32} - 1", self.sequence)
-        _check(0 <= self.window < 1 << max(self.replay_window, 1), "window", f"{self.replay_window} bits", self.window)
+        _check(
+            0 <= self.sequence < 1 << (64 if self.esn else 32),
+            "sequence",
+            f"0 to 2^{64 if self.esn else 32} - 1",
+            self.sequence,
+        )
+        _check(
+            0 <= self.window < 1 << max(self.replay_window, 1),
+            "window",
+            f"{self.replay_window} bits",
+            self.window,
+        )
         _check(0 <= self.mtu <= 0xFFFF, "mtu", "0 to 65535", self.mtu)
         _check(0 <= self.outer_tos <= 255, "outer_tos", "0 to 255", self.outer_tos)
         _check(1 <= self.outer_ttl <= 255, "outer_ttl", "1 to 255", self.outer_ttl)
         for name in ("bytes", "packets", "seconds"):
             soft, hard = getattr(self.soft, name), getattr(self.hard, name)
-            _check(soft is None or hard is None or soft <= hard, f"soft {name}", f"at most hard {name}, {hard!r}", soft)
+            _check(
+                soft is None or hard is None or soft <= hard,
+                f"soft {name}",
+                f"at most hard {name}, {hard!r}",
+                soft,
+            )
 
     def _check_material(self) -> None:
         form = CIPHERS[self.cipher]
@@ -303,29 +375,53 @@ class Sa:
         if self.protocol == AH:
             _check(self.cipher == Cipher.NULL, "cipher", "null, because AH does not encrypt", name)
             _check(self.auth != Auth.NONE, "auth", "an HMAC, because AH authenticates", self.auth.value)
-        _check(len(self.key) in form.keys, "key", f"{' or '.join(map(str, form.keys))} bytes for {name}",
-               _length(self.key))
+        _check(
+            len(self.key) in form.keys,
+            "key",
+            f"{' or '.join(map(str, form.keys))} bytes for {name}",
+            _length(self.key),
+        )
         _check(len(self.salt) == form.salt, "salt", f"{form.salt} bytes for {name}", _length(self.salt))
         if form.icvs:
-            _check(self.icv_bytes in form.icvs, "icv_bytes", f"{' or '.join(map(str, form.icvs))} for {name}",
-                   self.icv_bytes)
+            _check(
+                self.icv_bytes in form.icvs,
+                "icv_bytes",
+                f"{' or '.join(map(str, form.icvs))} for {name}",
+                self.icv_bytes,
+            )
             _check(self.auth == Auth.NONE, "auth", f"none, because {name} authenticates", self.auth.value)
         else:
-            _check(self.icv_bytes == 0, "icv_bytes", f"0, because {name} does not authenticate", self.icv_bytes)
-            _check(self.auth != Auth.NONE, "auth", f"an HMAC, because {name} does not authenticate", self.auth.value)
+            _check(
+                self.icv_bytes == 0, "icv_bytes", f"0, because {name} does not authenticate", self.icv_bytes
+            )
+            _check(
+                self.auth != Auth.NONE,
+                "auth",
+                f"an HMAC, because {name} does not authenticate",
+                self.auth.value,
+            )
         expected = AUTHS[self.auth].key if self.auth != Auth.NONE else 0
-        _check(len(self.auth_key) == expected, "auth_key", f"{expected} bytes for {self.auth.value}",
-               _length(self.auth_key))
+        _check(
+            len(self.auth_key) == expected,
+            "auth_key",
+            f"{expected} bytes for {self.auth.value}",
+            _length(self.auth_key),
+        )
 
     @property
     def identity(self) -> Identity:
-        """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one with the peer's port in UDP besides, for behind
-        one address there may be several receivers (RFC 3948 5.1), and with what policies know it by: it was the receiver who chose the
-        SPI, and who says where it is, so that one could give its SA the name of another's."""
+        """{destination, protocol, SPI}: what a receiver knows the SA by. Of an outbound one with the peer's
+        port in UDP besides, for behind one address there may be several receivers (RFC 3948 5.1), and with
+        what policies know it by: it was the receiver who chose the SPI, and who says where it is, so that
+        one could give its SA the name of another's."""
         name = (self.destination, self.protocol, self.spi)
         if self.direction == Direction.INBOUND:
             return name
-        return (*name, self.encapsulation.destination_port if self.encapsulation is not None else 0, self.reqid)
+        return (
+            *name,
+            self.encapsulation.destination_port if self.encapsulation is not None else 0,
+            self.reqid,
+        )
 
     @property
     def icv(self) -> int:
@@ -336,7 +432,11 @@ class Sa:
     def suite(self) -> str:
         """Its algorithms in words, such as ``aes-cbc-128 with hmac-sha256-128``; nothing secret."""
         cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
-        return f"{cipher} with {self.auth.value}" if self.auth != Auth.NONE else f"{cipher}, {self.icv_bytes}-byte ICV"
+        return (
+            f"{cipher} with {self.auth.value}"
+            if self.auth != Auth.NONE
+            else f"{cipher}, {self.icv_bytes}-byte ICV"
+        )
 
     def __str__(self) -> str:
         kind = "ESP" if self.protocol == ESP else "AH"

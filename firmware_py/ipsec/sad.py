@@ -1,4 +1,5 @@
 """The SAs that the control element has (RFC 4301 4.4.2), at work or not."""
+
 from collections.abc import Iterable, Iterator
 
 from spigate.firmware_py.errors import InputError
@@ -50,7 +51,10 @@ class SaDatabase:
             raise InputError(f"There is no {old}")
         if new.identity != old.identity and new.identity in self._sas:
             raise InputError(f"There is already an SA with the name of {new}")
-        self._sas = {sa.identity: sa for sa in (new if sa is self._sas[old.identity] else sa for sa in self._sas.values())}
+        self._sas = {
+            sa.identity: sa
+            for sa in (new if sa is self._sas[old.identity] else sa for sa in self._sas.values())
+        }
         self._born[new.identity] = self._born.pop(old.identity)
         self._chains.clear()
 
@@ -60,8 +64,9 @@ class SaDatabase:
         return sa if sa and sa.direction == Direction.INBOUND else None
 
     def outbound(self, policies: Iterable[Policy]) -> list[Sa]:
-        """The newest SA that each template of one of ``policies`` accepts, innermost first. Of several policies it is the one
-        whose outermost SA is the newest: a peer that has come back without a word answers on that one alone.
+        """The newest SA that each template of one of ``policies`` accepts, innermost first. Of several
+        policies it is the one whose outermost SA is the newest: a peer that has come back without a word
+        answers on that one alone.
 
         Raises
         ------
@@ -80,8 +85,14 @@ class SaDatabase:
         if policy not in self._chains:
             chain: list[Sa] = []
             for template in policy.templates:
-                sa = next((sa for sa in reversed(self._sas.values())
-                           if sa.direction == Direction.OUTBOUND and template.accepts(sa)), None)
+                sa = next(
+                    (
+                        sa
+                        for sa in reversed(self._sas.values())
+                        if sa.direction == Direction.OUTBOUND and template.accepts(sa)
+                    ),
+                    None,
+                )
                 if sa is None and not template.optional:
                     chain = []
                     break
@@ -91,5 +102,8 @@ class SaDatabase:
 
     def over(self, now: float) -> list[Sa]:
         """Those whose hard lifetime in seconds is over."""
-        return [sa for identity, sa in self._sas.items()
-                if sa.hard.seconds is not None and now - self._born[identity] >= sa.hard.seconds]
+        return [
+            sa
+            for identity, sa in self._sas.items()
+            if sa.hard.seconds is not None and now - self._born[identity] >= sa.hard.seconds
+        ]

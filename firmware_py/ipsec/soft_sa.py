@@ -3,6 +3,7 @@
 It decides what the gateware decides, in the same order and with the same reasons; so it is the reference
 model of a DFE, and does what a DFE cannot.
 """
+
 from collections.abc import Sequence
 
 from spigate.firmware_py.errors import InputError
@@ -50,7 +51,9 @@ class SoftSa:
         self._versions = {selectors.source.version for selectors in permitted or ()} or {4, 6}
         self._protocol = Ah(sa) if sa.protocol == AH else Esp(sa)
         state = state or SaState(sa.sequence, sa.window)
-        self._window = ReplayWindow(sa.replay_window, esn=sa.esn, sequence=state.sequence, received=state.window)
+        self._window = ReplayWindow(
+            sa.replay_window, esn=sa.esn, sequence=state.sequence, received=state.window
+        )
         self._bytes, self._packets = state.bytes, state.packets
         self.soft_reached, self._stopped = False, False
 
@@ -58,7 +61,9 @@ class SoftSa:
     def worn(self) -> bool:
         """Whether a soft byte or packet lifetime is reached, or few sequence numbers are left."""
         limits = ((self._bytes, self.sa.soft.bytes), (self._packets, self.sa.soft.packets))
-        return self._left() < SPARE_NUMBERS or any(limit is not None and used >= limit for used, limit in limits)
+        return self._left() < SPARE_NUMBERS or any(
+            limit is not None and used >= limit for used, limit in limits
+        )
 
     @property
     def over(self) -> bool:
@@ -97,7 +102,9 @@ class SoftSa:
         return plain
 
     def authentic(self, packet: bytes) -> None:
-        """Refused as MALFORMED, REPLAY or ICV where ``packet`` is not a new one of this SA. Nothing is counted, no window moves."""
+        """Refused as MALFORMED, REPLAY or ICV where ``packet`` is not a new one of this SA. Nothing is
+        counted, no window moves.
+        """
         self._open(packet)
 
     def _open(self, packet: bytes) -> tuple[Ip, Signed | Text, int]:
@@ -116,45 +123,63 @@ class SoftSa:
         return outer, opened, number
 
     def _restore(self, packet: bytes, outer: Ip, payload: bytes, next_header: int) -> bytes:
-        """Transport mode: the packet as it was before. What came through a NAT gets the checksum that belongs to
-        the addresses that it now has (RFC 3948 3.1.2)."""
+        """Transport mode: the packet as it was before. What came through a NAT gets the checksum that
+        belongs to the addresses that it now has (RFC 3948 3.1.2)."""
         at = _CHECKSUMS.get(next_header)
-        if self.sa.encapsulation and at and len(payload) >= at + 2 and (next_header == TCP or any(payload[at:at + 2])):
-            payload = payload[:at] + bytes(2) + payload[at + 2:]
+        if (
+            self.sa.encapsulation
+            and at
+            and len(payload) >= at + 2
+            and (next_header == TCP or any(payload[at : at + 2]))
+        ):
+            payload = payload[:at] + bytes(2) + payload[at + 2 :]
             value = transport_checksum(outer.source.packed, outer.destination.packed, next_header, payload)
-            payload = payload[:at] + (value or 0xFFFF * (next_header == UDP)).to_bytes(2) + payload[at + 2:]
-        return rewrite(packet[:outer.header_bytes] + payload, outer.header_bytes, protocol_at=outer.protocol_at,
-                       total_length=outer.header_bytes + len(payload), protocol=next_header)
+            payload = payload[:at] + (value or 0xFFFF * (next_header == UDP)).to_bytes(2) + payload[at + 2 :]
+        return rewrite(
+            packet[: outer.header_bytes] + payload,
+            outer.header_bytes,
+            protocol_at=outer.protocol_at,
+            total_length=outer.header_bytes + len(payload),
+            protocol=next_header,
+        )
 
     def _inspect(self, plain: bytes) -> None:
         inner = Ip.parse(plain)
         if self.sa.mode == Mode.TUNNEL and martian(inner, group=False):
             raise Refused(Reason.MARTIAN)
         if self._permitted is not None and not any(
-                selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports)
-                for selectors in self._permitted):
+            selectors.matches(inner.source, inner.destination, inner.protocol, inner.ports)
+            for selectors in self._permitted
+        ):
             raise Refused(Reason.POLICY)
 
-    def encapsulate(self, packet: bytes, *, decrement_ttl: bool = False, mtu: int = 0xFFFF,
-                    identification: int | None = None) -> bytes:
-        """The packet of ESP or AH, with its IP header, that carries the IP packet ``packet``. It may be longer
-        than its link takes: see :meth:`room`. Only padding for traffic flow confidentiality keeps to ``mtu``.
+    def encapsulate(
+        self,
+        packet: bytes,
+        *,
+        decrement_ttl: bool = False,
+        mtu: int = 0xFFFF,
+        identification: int | None = None,
+    ) -> bytes:
+        """The packet of ESP or AH, with its IP header, that carries the IP packet ``packet``. It may be
+        longer than its link takes: see :meth:`room`. Only padding for traffic flow confidentiality keeps to
+        ``mtu``.
 
-        ``identification`` is that of the packet that leaves, if it is IPv4 and begins on this machine; None: that of ``packet`` in
-        transport mode, and in tunnel mode see :func:`.tunnel.header`.
+        ``identification`` is that of the packet that leaves, if it is IPv4 and begins on this machine;
+        None: that of ``packet`` in transport mode, and in tunnel mode see :func:`.tunnel.header`.
 
         Raises
         ------
         Refused
-            MALFORMED (in transport mode also a fragment, or other addresses' IP version), TTL_EXPIRED, TOO_BIG,
-            SEQUENCE_OVERFLOW, LIFETIME.
+            MALFORMED (in transport mode also a fragment, or other addresses' IP version), TTL_EXPIRED,
+            TOO_BIG, SEQUENCE_OVERFLOW, LIFETIME.
         """
         self._must_be(Direction.OUTBOUND)
         inner = Ip.parse(packet)
         transport = self.sa.mode == Mode.TRANSPORT
         if transport and (inner.fragment or inner.version != self.sa.source.version):
             raise Refused(Reason.MALFORMED)
-        packet = packet[:inner.total_length]
+        packet = packet[: inner.total_length]
         if decrement_ttl:
             if inner.ttl <= 1:
                 raise Refused(Reason.TTL_EXPIRED)
@@ -162,7 +187,8 @@ class SoftSa:
         if transport and inner.version == 4 and identification is not None:
             packet = rewrite(packet, inner.header_bytes, identification=identification)
         if (self.sa.mtu and inner.total_length > self.sa.mtu) or (
-                inner.total_length > _LONG and inner.total_length > self.room(0xFFFF, inner.unfragmentable[0])):
+            inner.total_length > _LONG and inner.total_length > self.room(0xFFFF, inner.unfragmentable[0])
+        ):
             raise Refused(Reason.TOO_BIG)
         number = self._window.sequence + 1
         if number >= 1 << (64 if self.sa.esn else 32):
@@ -182,13 +208,19 @@ class SoftSa:
         return self._protocol.wrap(header, protocol_at, number, self._high(number), payload, next_header)
 
     def room(self, mtu: int, header_bytes: int) -> int:
-        """Bytes of the longest packet that becomes one of ``mtu`` bytes or less; in transport mode of those with
-        ``header_bytes`` in front of ESP or AH."""
+        """Bytes of the longest packet that becomes one of ``mtu`` bytes or less; in transport mode of those
+        with ``header_bytes`` in front of ESP or AH."""
         transport = self.sa.mode == Mode.TRANSPORT
         outer = header_bytes if transport else tunnel.HEADER_BYTES[self.sa.source.version]
         longest = mtu - outer
-        payload = next((size for size in range(longest, max(longest - _LARGEST_OVERHEAD, 0), -1)
-                        if self._protocol.size(size) <= longest), 0)
+        payload = next(
+            (
+                size
+                for size in range(longest, max(longest - _LARGEST_OVERHEAD, 0), -1)
+                if self._protocol.size(size) <= longest
+            ),
+            0,
+        )
         return payload + outer * transport
 
     def _age(self, size: int) -> bool:
@@ -201,7 +233,9 @@ class SoftSa:
             self._stopped = True
             return False
         self._bytes, self._packets = self._bytes + size, self._packets + 1
-        self.soft_reached = any(limit is not None and used < limit <= used + more for used, more, limit, _ in counts)
+        self.soft_reached = any(
+            limit is not None and used < limit <= used + more for used, more, limit, _ in counts
+        )
         return True
 
     def _high(self, number: int) -> bytes:

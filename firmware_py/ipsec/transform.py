@@ -4,6 +4,7 @@ A transform knows nothing of packets. ``header`` is SPI and sequence number as t
 ``high`` the upper half of an extended sequence number (empty without ESN), ``iv`` what stands between ESP
 header and text.
 """
+
 import hmac
 from collections.abc import Callable
 from typing import Protocol
@@ -59,7 +60,7 @@ class EncryptThenMac:
         return None
 
     def _mac(self, covered: bytes) -> bytes:
-        return hmac.digest(self._sa.auth_key, covered, self._form.hash)[:self._form.icv]
+        return hmac.digest(self._sa.auth_key, covered, self._form.hash)[: self._form.icv]
 
     def seal(self, header: bytes, high: bytes, iv: bytes, text: bytes) -> bytes:
         crypt = self._crypt(iv)
@@ -69,7 +70,7 @@ class EncryptThenMac:
         return text + self._mac(header + iv + text + high)
 
     def open(self, header: bytes, high: bytes, iv: bytes, sealed: bytes) -> bytes | None:
-        text, icv = sealed[:-self._form.icv], sealed[-self._form.icv:]
+        text, icv = sealed[: -self._form.icv], sealed[-self._form.icv :]
         if not hmac.compare_digest(self._mac(header + iv + text + high), icv):
             return None
         crypt = self._crypt(iv)
@@ -98,12 +99,12 @@ class Gcm:
         if self._only_mac:
             encryptor.authenticate_additional_data(associated + iv + text)
             encryptor.finalize()
-            return text + encryptor.tag[:self._icv]
+            return text + encryptor.tag[: self._icv]
         encryptor.authenticate_additional_data(associated)
-        return encryptor.update(text) + encryptor.finalize() + encryptor.tag[:self._icv]
+        return encryptor.update(text) + encryptor.finalize() + encryptor.tag[: self._icv]
 
     def open(self, header: bytes, high: bytes, iv: bytes, sealed: bytes) -> bytes | None:
-        body, tag = sealed[:-self._icv], sealed[-self._icv:]
+        body, tag = sealed[: -self._icv], sealed[-self._icv :]
         decryptor = self._mode(iv, tag).decryptor()
         associated = self._associated(header, high)
         decryptor.authenticate_additional_data(associated + iv + body if self._only_mac else associated)
@@ -120,8 +121,11 @@ class Aead:
 
     def __init__(self, sa: Keyed):
         self._salt = sa.salt
-        self._aead = (AESCCM(sa.key, tag_length=sa.icv_bytes) if sa.cipher == Cipher.AES_CCM
-                      else ChaCha20Poly1305(sa.key))
+        self._aead = (
+            AESCCM(sa.key, tag_length=sa.icv_bytes)
+            if sa.cipher == Cipher.AES_CCM
+            else ChaCha20Poly1305(sa.key)
+        )
 
     def seal(self, header: bytes, high: bytes, iv: bytes, text: bytes) -> bytes:
         return self._aead.encrypt(self._salt + iv, text, header[:4] + high + header[4:])
@@ -134,8 +138,13 @@ class Aead:
 
 
 _TRANSFORMS: dict[Cipher, Callable[[Keyed], Transform]] = {
-    Cipher.NULL: EncryptThenMac, Cipher.AES_CBC: EncryptThenMac, Cipher.AES_CTR: EncryptThenMac,
-    Cipher.AES_GCM: Gcm, Cipher.AES_GMAC: Gcm, Cipher.AES_CCM: Aead, Cipher.CHACHA20_POLY1305: Aead,
+    Cipher.NULL: EncryptThenMac,
+    Cipher.AES_CBC: EncryptThenMac,
+    Cipher.AES_CTR: EncryptThenMac,
+    Cipher.AES_GCM: Gcm,
+    Cipher.AES_GMAC: Gcm,
+    Cipher.AES_CCM: Aead,
+    Cipher.CHACHA20_POLY1305: Aead,
 }
 
 

@@ -1,4 +1,7 @@
-"""What a tunnel puts around a packet and takes from it (RFC 4301 5.1.2), with congestion marks as RFC 6040 has them."""
+"""What a tunnel puts around a packet and takes from it (RFC 4301 5.1.2), with congestion marks as RFC 6040
+has them.
+"""
+
 from collections.abc import Collection
 
 from spigate.firmware_py.ipsec.packet import Ip, Refused, ipv4_header, ipv6_header, rewrite
@@ -18,15 +21,24 @@ def keeps_whole(sa: Sa, inner: Ip) -> bool:
 
 
 def header(sa: Sa, inner: Ip, number: int, identification: int | None = None) -> bytes:
-    """The IP header outside, without lengths, which who fills it puts right. ``identification``: IPv4's; None: of the sequence
-    number ``number``, and 0 where DF is set."""
+    """The IP header outside, without lengths, which who fills it puts right. ``identification``: IPv4's;
+    None: of the sequence number ``number``, and 0 where DF is set."""
     tos = inner.tos if sa.copy_tos else sa.outer_tos
     if sa.source.version == 6:
         return ipv6_header(sa.source, sa.destination, 0, 0, tos=tos, ttl=sa.outer_ttl)
     whole = keeps_whole(sa, inner)
     if identification is None:
         identification = 0 if whole else number & 0xFFFF
-    return ipv4_header(sa.source, sa.destination, 0, 0, tos=tos, ttl=sa.outer_ttl, dont_fragment=whole, identification=identification)
+    return ipv4_header(
+        sa.source,
+        sa.destination,
+        0,
+        0,
+        tos=tos,
+        ttl=sa.outer_ttl,
+        dont_fragment=whole,
+        identification=identification,
+    )
 
 
 def uncover(sa: Sa, outer: Ip, payload: bytes, next_header: int, versions: Collection[int]) -> bytes:
@@ -47,7 +59,7 @@ def uncover(sa: Sa, outer: Ip, payload: bytes, next_header: int, versions: Colle
     if version not in versions:
         raise Refused(Reason.PADDING)
     inner = Ip.parse(payload, version)
-    plain = payload[:inner.total_length]
+    plain = payload[: inner.total_length]
     mark = _mark(inner.tos & 3, outer.tos & 3) if sa.copy_tos else inner.tos & 3
     if mark != inner.tos & 3:
         plain = rewrite(plain, inner.header_bytes, tos=inner.tos & 0xFC | mark)

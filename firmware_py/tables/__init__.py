@@ -1,1 +1,3 @@
-"""The gateway's tables: what is in them, the driver that writes them, and the model of the gateway that reads them."""
+"""The gateway's tables: what is in them, the driver that writes them, and the model of the gateway that
+reads them.
+"""

@@ -4,6 +4,7 @@ for tests.
 Backends (a simulator, a socket, a serial port, UDP) live with what they need; the driver and the control
 element know these only.
 """
+
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -32,10 +33,11 @@ class PacketPort(Protocol):
     async def receive(self) -> tuple[PuntHeader, bytes]:
         """The next punted frame; waits for one."""
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
-                     out_of: Place | None = None) -> None:
-        """Sends ``frame`` down with an :class:`~spigate.firmware_py.tables.punt.InjectHeader`; injected frames keep
-        their order."""
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
+        """Sends ``frame`` down with an :class:`~spigate.firmware_py.tables.punt.InjectHeader`; injected
+        frames keep their order."""
 
 
 class MemoryBus:
@@ -71,4 +73,6 @@ def check_burst(address: int, count: int) -> None:
     if address % 4 or not 0 <= address < 1 << 16:
         raise InputError(f"address must be a multiple of 4 below 65536, not {address!r}")
     if not 1 <= count <= ((1 << 16) - address) // 4:
-        raise InputError(f"a burst at {address:#x} must be 1 to {((1 << 16) - address) // 4} words, not {count!r}")
+        raise InputError(
+            f"a burst at {address:#x} must be 1 to {((1 << 16) - address) // 4} words, not {count!r}"
+        )

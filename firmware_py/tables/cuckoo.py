@@ -1,10 +1,11 @@
 """Where CAM entries go: cuckoo placement on the host, for a table that the gateway only looks up.
 
-Every key has one slot in each way (:mod:`spigate.hdl.contract.hashing`). When all of a new key's slots are taken,
-the shortest chain of moves that ends at a free slot makes room (R. Pagh, F. Rodler, "Cuckoo hashing", 2004;
-with three ways more than 90 % of the slots fill). A move copies an entry to its new slot before its old one
-is overwritten, so a lookup finds every live entry at every moment.
+Every key has one slot in each way (:mod:`spigate.hdl.contract.hashing`). When all of a new key's slots are
+taken, the shortest chain of moves that ends at a free slot makes room (R. Pagh, F. Rodler, "Cuckoo
+hashing", 2004; with three ways more than 90 % of the slots fill). A move copies an entry to its new slot
+before its old one is overwritten, so a lookup finds every live entry at every moment.
 """
+
 from collections import deque
 from dataclasses import dataclass
 
@@ -55,8 +56,9 @@ class Placement:
 
     def slots(self, key: CamKey) -> list[int]:
         """The slots in which ``key`` may be, one a way."""
-        number = hashing.cam_key(destination=key.number, protocol=key.protocol, spi=key.spi,
-                                 ipv6=key.destination.version == 6)
+        number = hashing.cam_key(
+            destination=key.number, protocol=key.protocol, spi=key.spi, ipv6=key.destination.version == 6
+        )
         return [way * self.rows + hashing.cam_row(way, number, self.rows) for way in range(hashing.WAYS)]
 
     def add(self, entry: CamEntry) -> list[SlotWrite]:
@@ -98,8 +100,10 @@ class Placement:
                 if other not in came_from:
                     came_from[other] = slot
                     queue.append(other)
-        raise TableFull(f"The CAM has no room for {key.destination}, SPI 0x{key.spi:08x}: "
-                        f"{len(self._where)} of {self.entries} entries, {len(came_from)} slots searched")
+        raise TableFull(
+            f"The CAM has no room for {key.destination}, SPI 0x{key.spi:08x}: "
+            f"{len(self._where)} of {self.entries} entries, {len(came_from)} slots searched"
+        )
 
     def remove(self, key: CamKey) -> int | None:
         """Forgets ``key``: the slot that is to be erased; None where it is not there."""

@@ -1,8 +1,10 @@
-"""The driver of the gateway's registers (``hdl/contract/gateway.rdl``), over any :class:`~spigate.firmware_py.tables.bus.Bus`.
+"""The driver of the gateway's registers (``hdl/contract/gateway.rdl``), over any
+:class:`~spigate.firmware_py.tables.bus.Bus`.
 
 Addresses and fields come from the register map by name. An SA is one burst that ends with the command that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
+
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -50,19 +52,25 @@ _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "ciphe
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
 _ERRORS = {
-    "address": "an address that is not there", "strobe": "a write of less than a word",
+    "address": "an address that is not there",
+    "strobe": "a write of less than a word",
     "busy": "an access that waited too long",
-    "table": "a command for an unknown table", "index": "an index beyond its table",
-    "dfe": "a DFE that is not there", "rows": "rows that do not fit the table", "sa": "a state request beyond the SAD",
-    "request": "a state request while another one was under way", "pop": "more events taken than there were",
+    "table": "a command for an unknown table",
+    "index": "an index beyond its table",
+    "dfe": "a DFE that is not there",
+    "rows": "rows that do not fit the table",
+    "sa": "a state request beyond the SAD",
+    "request": "a state request while another one was under way",
+    "pop": "more events taken than there were",
 }
 
 
 class Driver:
-    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.interface.Tables` for what its
-    methods do.
+    """The gateway's tables behind its registers; see :class:`~spigate.firmware_py.tables.interface.Tables`
+    for what its methods do.
 
-    Make one with :meth:`open`, right after reset: it takes the tables as empty. Otherwise :meth:`clear` them first.
+    Make one with :meth:`open`, right after reset: it takes the tables as empty. Otherwise :meth:`clear`
+    them first.
 
     Members
     -------
@@ -79,8 +87,11 @@ class Driver:
         self._written: set[tuple[Table, int, int]] = set()
         """Table, index and DFE of the entries in which something may stand."""
         self._sizes = {
-            Table.CAM: capabilities.cam_ways * self._placement.rows, Table.RULE: capabilities.rules,
-            Table.ROUTE: capabilities.routes, Table.SA: capabilities.sa_entries, Table.SOURCE: capabilities.sources,
+            Table.CAM: capabilities.cam_ways * self._placement.rows,
+            Table.RULE: capabilities.rules,
+            Table.ROUTE: capabilities.routes,
+            Table.SA: capabilities.sa_entries,
+            Table.SOURCE: capabilities.sources,
         }
 
     @classmethod
@@ -102,24 +113,38 @@ class Driver:
             raise UnsupportedError(f"No spigate: id reads {fields('id')['value']:#010x}, not {MAGIC:#010x}")
         version = fields("version")
         if (version["map"], version["major"]) != (MAP, MAJOR):
-            raise UnsupportedError(f"The gateware is version {version['major']}.{version['minor']}.{version['patch']} "
-                                   f"with register map {version['map']}; this driver is for version {MAJOR} "
-                                   f"with register map {MAP}")
+            raise UnsupportedError(
+                f"The gateware is version {version['major']}.{version['minor']}.{version['patch']} "
+                f"with register map {version['map']}; this driver is for version {MAJOR} "
+                f"with register map {MAP}"
+            )
         geometry, features, algorithms = fields("geometry"), fields("features"), fields("algorithms")
         dfe_tables, cam, cfe_tables = fields("dfe_tables"), fields("cam"), fields("cfe_tables")
         await cls._ready(bus)
-        return cls(bus, Capabilities(
-            dfes=geometry["dfes"], lanes=geometry["lanes"], beat_bytes=geometry["beat_bytes"],
-            sa_entries=dfe_tables["sa_entries"], sources=dfe_tables["sources"],
-            cam_entries=cam["cam_entries"], cam_ways=cam["cam_ways"],
-            rules=cfe_tables["rules"], routes=cfe_tables["routes"],
-            ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
-            aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
-            auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
-            modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
-            esn=bool(features["esn"]), ipv6=bool(features["ipv6"]),
-            ah=bool(features["ah"]), natt=bool(features["natt"]),
-            replay_window=features["replay_window"], clock_khz=fields("clock")["khz"]))
+        return cls(
+            bus,
+            Capabilities(
+                dfes=geometry["dfes"],
+                lanes=geometry["lanes"],
+                beat_bytes=geometry["beat_bytes"],
+                sa_entries=dfe_tables["sa_entries"],
+                sources=dfe_tables["sources"],
+                cam_entries=cam["cam_entries"],
+                cam_ways=cam["cam_ways"],
+                rules=cfe_tables["rules"],
+                routes=cfe_tables["routes"],
+                ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
+                aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
+                auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
+                modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
+                esn=bool(features["esn"]),
+                ipv6=bool(features["ipv6"]),
+                ah=bool(features["ah"]),
+                natt=bool(features["natt"]),
+                replay_window=features["replay_window"],
+                clock_khz=fields("clock")["khz"],
+            ),
+        )
 
     @staticmethod
     async def _ready(bus: Bus) -> None:
@@ -143,7 +168,9 @@ class Driver:
             raise BusError(f"The gateway refused {found}")
 
     async def _refused(self) -> str:
-        """What the gateway refused since the last time. If it did, it may have been an erasure: nobody knows what stands where."""
+        """What the gateway refused since the last time. If it did, it may have been an erasure: nobody
+        knows what stands where.
+        """
         register = _REGISTERS["errors"]
         word = (await self._bus.read(register.address))[0]
         found = [_ERRORS[name] for name, value in register.unpack(word).items() if value]
@@ -154,17 +181,22 @@ class Driver:
 
     def _doubt(self) -> None:
         """From now on something may stand in every entry of every table."""
-        self._written = {(table, index, dfe) for table, size in self._sizes.items() for index in range(size)
-                         for dfe in range(self.capabilities.dfes if table in (Table.SA, Table.SOURCE) else 1)}
+        self._written = {
+            (table, index, dfe)
+            for table, size in self._sizes.items()
+            for index in range(size)
+            for dfe in range(self.capabilities.dfes if table in (Table.SA, Table.SOURCE) else 1)
+        }
 
     async def clear(self) -> None:
-        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to it. Where it does not come to
-        its end, :meth:`take_back` goes on with it."""
+        """Erases every entry of every table: for a gateway that was not reset since somebody else wrote to
+        it. Where it does not come to its end, :meth:`take_back` goes on with it."""
         self._doubt()
         await self.take_back()
 
     async def take_back(self) -> None:
-        """Erases what this driver has written: first what leads to SAs, then they. Where the gateway has refused something, every entry.
+        """Erases what this driver has written: first what leads to SAs, then they. Where the gateway has
+        refused something, every entry.
 
         Raises
         ------
@@ -191,21 +223,32 @@ class Driver:
         if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
             raise InputError(f"weights must be at most 8 numbers, 0 to 15, not {settings.weights!r}")
         values = {
-            "balance": settings.balance, "enable": settings.enable, "patience": settings.patience,
+            "balance": settings.balance,
+            "enable": settings.enable,
+            "patience": settings.patience,
             "weights": sum(weight << 4 * at for at, weight in enumerate(settings.weights)),
-            "miss_drop": settings.miss_drop, "rule_miss": settings.rule_miss, "depth_limit": settings.depth_limit,
-            "miss_interval": self._clocks(MISS_SECONDS) if settings.miss_interval is None else settings.miss_interval,
+            "miss_drop": settings.miss_drop,
+            "rule_miss": settings.rule_miss,
+            "depth_limit": settings.depth_limit,
+            "miss_interval": self._clocks(MISS_SECONDS)
+            if settings.miss_interval is None
+            else settings.miss_interval,
             **{f"{port}_vlan": _vlan(getattr(settings, f"{port}_vlan")) for port in ("network", "server")},
         }
-        for at, (port, mac) in enumerate((("network", settings.network_mac), ("server", settings.server_mac))):
+        for at, (port, mac) in enumerate(
+            (("network", settings.network_mac), ("server", settings.server_mac))
+        ):
             number = int.from_bytes(mac or b"")
             values["station_filter"] = values.get("station_filter", 0) | (mac is not None) << at
             values[f"{port}_mac_low"], values[f"{port}_mac_high"] = number & 0xFFFF_FFFF, number >> 32
         packed = {name: {"value": value} for name, value in values.items()} | {
             f"punt_{kind.name.lower()}": {"period": self._clocks(1 / rate) if rate else 0, "burst": burst}
-            for kind, rate, burst in zip(PuntClass, settings.rates, settings.bursts, strict=True)}
-        registers = sorted((_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack(fields))
-                           for name, fields in packed.items())
+            for kind, rate, burst in zip(PuntClass, settings.rates, settings.bursts, strict=True)
+        }
+        registers = sorted(
+            (_REGISTERS[f"cfe.{name}"].address, _REGISTERS[f"cfe.{name}"].pack(fields))
+            for name, fields in packed.items()
+        )
         await self._bus.write(registers[0][0], [word for _, word in registers])
         await self._own(settings.own)
 
@@ -214,7 +257,9 @@ class Driver:
         return min(max(round(seconds * 1000 * self.capabilities.clock_khz), 1), _LONGEST_PERIOD)
 
     async def _own(self, addresses: frozenset[Address]) -> None:
-        """Makes the CAM name the gateway's own addresses. Where it is full, IKE to some comes up as any other traffic does."""
+        """Makes the CAM name the gateway's own addresses. Where it is full, IKE to some comes up as any
+        other traffic does.
+        """
         for address in self._addresses - addresses:
             await self.remove_cam(CamKey.own(address))
         for address in sorted(addresses - self._addresses, key=str):
@@ -224,7 +269,9 @@ class Driver:
 
     # Tables
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
+    async def write_sa(
+        self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0
+    ) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
@@ -239,17 +286,23 @@ class Driver:
         found = []
         for dfe, group in sorted({(dfe, index // MARKS) for dfe, index in self._sas}):
             _, soft, hard = await self._select(dfe, group * MARKS)
-            found += [Attention(dfe, index, bool(hard >> index % MARKS & 1)) for index in range(group * MARKS, (group + 1) * MARKS)
-                      if (dfe, index) in self._sas and (soft | hard) >> index % MARKS & 1]
+            found += [
+                Attention(dfe, index, bool(hard >> index % MARKS & 1))
+                for index in range(group * MARKS, (group + 1) * MARKS)
+                if (dfe, index) in self._sas and (soft | hard) >> index % MARKS & 1
+            ]
         return found
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         return (await self._select(dfe, index))[0]
 
     async def _select(self, dfe: int, index: int) -> tuple[SaState, int, int]:
-        """State of an SA, and the words that say which of those around it have reached soft and hard limits."""
-        await self._bus.write(_REGISTERS["state.select"].address,
-                              [_REGISTERS["state.select"].pack({"sa": index, "dfe": dfe})])
+        """State of an SA, and the words that say which of those around it have reached soft and hard
+        limits.
+        """
+        await self._bus.write(
+            _REGISTERS["state.select"].address, [_REGISTERS["state.select"].pack({"sa": index, "dfe": dfe})]
+        )
         status = _REGISTERS["state.status"]
         for _ in range(STATE_READS):
             word, *halves, soft, hard = await self._bus.read(status.address, 11)
@@ -258,7 +311,11 @@ class Driver:
                 await self.check()
                 raise BusError(f"The gateway refused to tell the state of SA {index} of DFE {dfe}")
             if not fields["busy"]:
-                return SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True))), soft, hard
+                return (
+                    SaState(*(low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True))),
+                    soft,
+                    hard,
+                )
         raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
@@ -324,10 +381,15 @@ class Driver:
             await self._write(Table.SOURCE, index, rows.source(source), dfe)
 
     async def _write(self, table: Table, index: int, words: Sequence[int], dfe: int = 0) -> None:
-        """One entry: staged from row 0 on, then the command; in one burst where the staged rows reach up to it."""
+        """One entry: staged from row 0 on, then the command; in one burst where the staged rows reach up to
+        it.
+        """
         self._check_index(table, index, dfe)
         self._written.add((table, index, dfe))
-        data, tail = _REGISTERS["table.data"], self._command(table, index, dfe=dfe, count=len(words) // rdl.ROW_WORDS)
+        data, tail = (
+            _REGISTERS["table.data"],
+            self._command(table, index, dfe=dfe, count=len(words) // rdl.ROW_WORDS),
+        )
         if len(words) == data.count:
             await self._bus.write(data.address, [*words, *tail])
         else:
@@ -336,7 +398,9 @@ class Driver:
 
     async def _erase(self, table: Table, index: int, dfe: int = 0) -> None:
         self._check_index(table, index, dfe)
-        await self._bus.write(_REGISTERS["table.index"].address, self._command(table, index, dfe=dfe, erase=1))
+        await self._bus.write(
+            _REGISTERS["table.index"].address, self._command(table, index, dfe=dfe, erase=1)
+        )
         self._written.discard((table, index, dfe))
 
     def _command(self, table: Table, index: int, **fields: int) -> list[int]:
@@ -344,7 +408,9 @@ class Driver:
 
     def _check_index(self, table: Table, index: int, dfe: int) -> None:
         if not 0 <= index < self._sizes[table]:
-            raise InputError(f"{table.name.lower()} index must be 0 to {self._sizes[table] - 1}, not {index!r}")
+            raise InputError(
+                f"{table.name.lower()} index must be 0 to {self._sizes[table] - 1}, not {index!r}"
+            )
         if not 0 <= dfe < self.capabilities.dfes:
             raise InputError(f"dfe must be 0 to {self.capabilities.dfes - 1}, not {dfe!r}")
 
@@ -354,16 +420,21 @@ class Driver:
         drops = _REGISTERS["drops"]
         counts = await self._bus.read(drops.address, drops.elements)
         return Counters(
-            await self._group("cfe_count"), await self._group("forward_count"),
+            await self._group("cfe_count"),
+            await self._group("forward_count"),
             [await self._group("dfe_count", dfe) for dfe in range(self.capabilities.dfes)],
-            {reason: counts[reason] for reason in Reason if counts[reason]})
+            {reason: counts[reason] for reason in Reason if counts[reason]},
+        )
 
     async def _group(self, prefix: str, element: int | None = None) -> dict[str, int]:
         """The registers of a register file as one burst, by name."""
         registers = [register for name, register in _REGISTERS.items() if name.startswith(f"{prefix}.")]
         offset = 0 if element is None else element * registers[0].stride
         words = await self._bus.read(registers[0].address + offset, len(registers))
-        return {register.name.removeprefix(f"{prefix}."): word for register, word in zip(registers, words, strict=True)}
+        return {
+            register.name.removeprefix(f"{prefix}."): word
+            for register, word in zip(registers, words, strict=True)
+        }
 
     async def healthy(self) -> int:
         """Bit n is set while DFE n takes packets."""
@@ -390,8 +461,19 @@ def _vlan(vlan: int | str | None) -> int:
 
 def _event(words: list[int]) -> Event:
     fields = _REGISTERS["event.what"].unpack(words[0])
-    values = {name: words[(_REGISTERS[f"event.{name}"].address - _REGISTERS["event.what"].address) // 4]
-              for name in ("spi", "sequence", "source", "destination", "time")}
-    return Event(fields["reason"], bool(fields["dropped"]), Port(fields["ingress"]), fields["dfe"],
-                 fields["sa"], values["spi"], values["sequence"], IPv4Address(values["source"]),
-                 IPv4Address(values["destination"]), values["time"])
+    values = {
+        name: words[(_REGISTERS[f"event.{name}"].address - _REGISTERS["event.what"].address) // 4]
+        for name in ("spi", "sequence", "source", "destination", "time")
+    }
+    return Event(
+        fields["reason"],
+        bool(fields["dropped"]),
+        Port(fields["ingress"]),
+        fields["dfe"],
+        fields["sa"],
+        values["spi"],
+        values["sequence"],
+        IPv4Address(values["source"]),
+        IPv4Address(values["destination"]),
+        values["time"],
+    )

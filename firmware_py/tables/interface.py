@@ -1,9 +1,11 @@
 """The gateway's tables as the control element sees them: their entries, and who keeps them.
 
-:class:`Tables` has two keepers: :class:`~spigate.firmware_py.tables.driver.Driver` writes the registers of the
+:class:`Tables` has two keepers: :class:`~spigate.firmware_py.tables.driver.Driver` writes the registers of
+the
 gateware, :class:`~spigate.firmware_py.tables.model.SoftGateway` is a gateway itself. The control element does
 not know which it has.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -35,8 +37,8 @@ ANY_VLAN = "any"
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a gateway has and can do. ``frame_bytes``: the longest frame that it takes; ``clock_khz``: thousand clocks
-    a second."""
+    """What a gateway has and can do. ``frame_bytes``: the longest frame that it takes; ``clock_khz``:
+    thousand clocks a second."""
 
     dfes: int
     lanes: int
@@ -82,12 +84,29 @@ class Capabilities:
 
 
 GATEWARE = Capabilities(
-    dfes=2, lanes=1, beat_bytes=16, sa_entries=256, sources=16, cam_entries=1024, cam_ways=3, rules=32, routes=64,
-    ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}), aes_keys=frozenset({16, 24, 32}),
-    auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}), modes=frozenset(Mode))
+    dfes=2,
+    lanes=1,
+    beat_bytes=16,
+    sa_entries=256,
+    sources=16,
+    cam_entries=1024,
+    cam_ways=3,
+    rules=32,
+    routes=64,
+    ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}),
+    aes_keys=frozenset({16, 24, 32}),
+    auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}),
+    modes=frozenset(Mode),
+)
 """The gateware as it is without parameters: what the reference model imitates."""
-SOFTWARE = replace(GATEWARE, ciphers=frozenset(), auths=frozenset(), aes_keys=frozenset(), frame_bytes=1 << 16,
-                   sa_entries=1 << 14)
+SOFTWARE = replace(
+    GATEWARE,
+    ciphers=frozenset(),
+    auths=frozenset(),
+    aes_keys=frozenset(),
+    frame_bytes=1 << 16,
+    sa_entries=1 << 14,
+)
 """A gateway without decryptors: the control element does all SAs itself."""
 
 
@@ -112,8 +131,8 @@ class CamKey:
 
 @dataclass(frozen=True)
 class CamEntry:
-    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, if that is still of ``generation``, then by route
-    ``route``."""
+    """Where the packets of ``key`` go: SA ``sa`` of DFE ``dfe``, if that is still of ``generation``, then
+    by route ``route``."""
 
     key: CamKey
     dfe: int
@@ -124,10 +143,10 @@ class CamEntry:
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``. Where two rules have
-    packets in common they do the same to them, so it does not matter which is tried first. ``generation`` is that of the SA.
-    ``clear`` says that policy bypasses towards the network port all that the rule matches: nothing else that a rule bypasses
-    leaves there.
+    """What becomes of clear packets with these ``selectors`` that come in at one of the ports ``ingress``.
+    Where two rules have packets in common they do the same to them, so it does not matter which is tried
+    first. ``generation`` is that of the SA. ``clear`` says that policy bypasses towards the network port
+    all that the rule matches: nothing else that a rule bypasses leaves there.
     """
 
     selectors: Selectors
@@ -193,8 +212,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Attention:
-    """SA ``index`` of DFE ``dfe`` has reached a soft byte or packet lifetime, or has few sequence numbers left; ``over``: it has
-    stopped at a hard lifetime, or used its last number."""
+    """SA ``index`` of DFE ``dfe`` has reached a soft byte or packet lifetime, or has few sequence numbers
+    left; ``over``: it has stopped at a hard lifetime, or used its last number."""
 
     dfe: int
     index: int
@@ -241,7 +260,9 @@ class CfeSettings:
     """The gateway's own addresses: where IKE comes to it. To others it is traffic like any other."""
     network_mac: bytes | None = None
     server_mac: bytes | None = None
-    """Ethernet addresses of ports that take only their own frames, as a router does. None: the port takes all."""
+    """Ethernet addresses of ports that take only their own frames, as a router does. None: the port takes
+    all.
+    """
     network_vlan: int | str | None = None
     server_vlan: int | str | None = None
     """The VLANs whose frames the ports take, 1 to 4094. None: only untagged frames. :data:`ANY_VLAN`: all."""
@@ -254,9 +275,12 @@ class CfeSettings:
 
     @property
     def shares(self) -> tuple[int, ...] | None:
-        """For each DFE its share of the SAs, where they take turns. None: an SA goes where the balancer says, by load or by flow."""
+        """For each DFE its share of the SAs, where they take turns. None: an SA goes where the balancer
+        says, by load or by flow.
+        """
         return {
-            Balance.ROUND_ROBIN: (1,) * 8, Balance.WEIGHTED: tuple(max(weight, 1) for weight in (*self.weights, *(1,) * 8)[:8]),
+            Balance.ROUND_ROBIN: (1,) * 8,
+            Balance.WEIGHTED: tuple(max(weight, 1) for weight in (*self.weights, *(1,) * 8)[:8]),
         }.get(self.balance)
 
 
@@ -274,7 +298,8 @@ class Counters:
 class Tables(Protocol):
     """What keeps the gateway's tables. An entry is seen by packets whole, or not at all.
 
-    Indices of SAs, routes and sources are the caller's choice; CAM entries and rules find their place themselves.
+    Indices of SAs, routes and sources are the caller's choice; CAM entries and rules find their place
+    themselves.
     """
 
     capabilities: Capabilities
@@ -282,9 +307,11 @@ class Tables(Protocol):
     async def configure(self, settings: CfeSettings) -> None:
         """Sets up the classifier."""
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
-        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``. Only CAM entries and
-        rules of the same ``generation`` (0 to 255) lead to it.
+    async def write_sa(
+        self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0
+    ) -> None:
+        """Makes ``sa`` the SA ``index`` of DFE ``dfe``; what it decrypts must match ``selectors``. Only CAM
+        entries and rules of the same ``generation`` (0 to 255) lead to it.
 
         Raises
         ------
@@ -293,18 +320,22 @@ class Tables(Protocol):
         """
 
     async def erase_sa(self, dfe: int, index: int) -> None:
-        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md) what it and its packets
-        have left elsewhere. Only an SA that is erased before another one takes its place is forgotten so."""
+        """Forgets an SA: all of it, keys first of all, becomes zero, and so does in time (docs/security.md)
+        what it and its packets have left elsewhere. Only an SA that is erased before another one takes its
+        place is forgotten so."""
 
     async def read_state(self, dfe: int, index: int) -> SaState:
         """How far an SA is."""
 
     async def attention(self) -> list[Attention]:
-        """The SAs that have reached a limit. It is their state, told as long as they are there, and no event among others."""
+        """The SAs that have reached a limit. It is their state, told as long as they are there, and no
+        event among others.
+        """
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
-        """Lets an SA take no more packets, which are punted as if it were not there, and waits until those that it has have left:
-        then its state stands still. False: that is not certain, because the DFE takes nothing any more."""
+        """Lets an SA take no more packets, which are punted as if it were not there, and waits until those
+        that it has have left: then its state stands still. False: that is not certain, because the DFE
+        takes nothing any more."""
 
     async def add_cam(self, entry: CamEntry) -> None:
         """Adds an entry, or replaces the one with the same key. No entry is missed by a lookup meanwhile.

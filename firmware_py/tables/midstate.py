@@ -1,8 +1,9 @@
 """HMAC midstates: what SHA-1 and SHA-256 know after the key's block (RFC 2104 4).
 
-A gateway that keeps them per SA needs no key any more and saves two blocks a packet. No crypto library hands them out,
-so the compression functions of FIPS 180-4 are here, for the one block a key makes.
+A gateway that keeps them per SA needs no key any more and saves two blocks a packet. No crypto library
+hands them out, so the compression functions of FIPS 180-4 are here, for the one block a key makes.
 """
+
 import hashlib
 import struct
 from collections.abc import Callable
@@ -11,9 +12,18 @@ from spigate.hdl.contract.sha import SHA1_K, SHA256_K
 
 BLOCK_BYTES = 64
 # FIPS 180-4 5.3.1, 5.3.3
-SHA1_INITIAL = [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0]
-SHA256_INITIAL = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19]
-_MASK = 0xffffffff
+SHA1_INITIAL = [0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0]
+SHA256_INITIAL = [
+    0x6A09E667,
+    0xBB67AE85,
+    0x3C6EF372,
+    0xA54FF53A,
+    0x510E527F,
+    0x9B05688C,
+    0x1F83D9AB,
+    0x5BE0CD19,
+]
+_MASK = 0xFFFFFFFF
 
 
 def _left(word: int, by: int) -> int:
@@ -52,7 +62,8 @@ def sha256_block(state: list[int], block: bytes) -> list[int]:
 
 
 _HASHES: dict[str, tuple[Callable[[list[int], bytes], list[int]], list[int]]] = {
-    "sha1": (sha1_block, SHA1_INITIAL), "sha256": (sha256_block, SHA256_INITIAL),
+    "sha1": (sha1_block, SHA1_INITIAL),
+    "sha256": (sha256_block, SHA256_INITIAL),
 }
 
 
@@ -77,6 +88,8 @@ def hmac_midstates(algorithm: str, key: bytes) -> tuple[bytes, bytes]:
     if len(key) > BLOCK_BYTES:
         key = hashlib.new(algorithm, key).digest()
     key = key.ljust(BLOCK_BYTES, b"\0")
-    inner, outer = (struct.pack(f">{len(initial)}I", *compress(initial, bytes(byte ^ pad for byte in key)))
-                    for pad in (0x36, 0x5c))
+    inner, outer = (
+        struct.pack(f">{len(initial)}I", *compress(initial, bytes(byte ^ pad for byte in key)))
+        for pad in (0x36, 0x5C)
+    )
     return inner, outer

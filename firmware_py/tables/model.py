@@ -1,10 +1,11 @@
 """A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of
 the gateware.
 
-It keeps the same tables (:class:`~spigate.firmware_py.tables.interface.Tables`), so the control element programs it as
-it programs the gateware; what it makes of a frame is what the gateware is compared with. See
+It keeps the same tables (:class:`~spigate.firmware_py.tables.interface.Tables`), so the control element
+programs it as it programs the gateware; what it makes of a frame is what the gateware is compared with. See
 docs/architecture.md for the packet's way.
 """
+
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class _Packet:
     @property
     def spi(self) -> int:
         at = self.ip.header_bytes
-        return int.from_bytes(self.data[at:at + 4])
+        return int.from_bytes(self.data[at : at + 4])
 
 
 @dataclass
@@ -126,8 +127,8 @@ class _Arrival:
 class SoftGateway:
     """A gateway in software.
 
-    It balances round robin over the enabled DFEs, whatever the setting says: which DFE holds an SA changes nothing of a
-    packet but the Identification.
+    It balances round robin over the enabled DFEs, whatever the setting says: which DFE holds an SA changes
+    nothing of a packet but the Identification.
 
     Parameters
     ----------
@@ -154,7 +155,9 @@ class SoftGateway:
         self._vlans: dict[Port, int | str | None] = {}
         self._turn = 0
         self._sas: list[dict[int, Held]] = [{} for _ in range(capabilities.dfes)]
-        self._identifications = [DfeIdentifications(index, capabilities.dfes) for index in range(capabilities.dfes)]
+        self._identifications = [
+            DfeIdentifications(index, capabilities.dfes) for index in range(capabilities.dfes)
+        ]
         self._sources: list[dict[int, Source]] = [{} for _ in range(capabilities.dfes)]
         self._cam: dict[CamKey, CamEntry] = {}
         self._rules: list[Rule] = []
@@ -172,14 +175,18 @@ class SoftGateway:
         self._cfe["network_in" if port == Port.NETWORK else "server_in"] += 1
         return [self._classify(frame, port, 0)]
 
-    def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None) -> list[Outcome]:
+    def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> list[Outcome]:
         """What becomes of a frame that the control element sends down."""
         self._cfe["inject_in"] += 1
         if mode == InjectMode.DIRECT:
             return [self._leave(port, frame, depth, may_leave=True)]
         return [self._classify(frame, port, depth, injected=True, out_of=out_of)]
 
-    def _classify(self, frame: bytes, ingress: Port, depth: int, injected: bool = False, out_of: Place | None = None) -> Outcome:
+    def _classify(
+        self, frame: bytes, ingress: Port, depth: int, injected: bool = False, out_of: Place | None = None
+    ) -> Outcome:
         dfe, sa = FROM_CFE, 0
         rule: int | None = None
         action: Action | None = None
@@ -245,7 +252,7 @@ class SoftGateway:
         if ip.protocol == ESP and packet.spi < FIRST_SPI:
             raise Refused(Reason.RESERVED_SPI)
         if ip.protocol == UDP and ip.ports is not None and ip.destination in self._settings.own:
-            marked = payload >= 12 and not any(data[ip.header_bytes + 8:ip.header_bytes + 12])
+            marked = payload >= 12 and not any(data[ip.header_bytes + 8 : ip.header_bytes + 12])
             if ip.ports[1] in (IKE_PORT, NATT_PORT):
                 raise Refused(Reason.IKE if ip.ports[1] == IKE_PORT or marked else Reason.NATT)
         return packet
@@ -289,8 +296,9 @@ class SoftGateway:
                 return self._turn
         return FROM_CFE
 
-    def _run_dfe(self, arrival: _Arrival, packet: _Packet, dfe: int, entry: CamEntry | Rule,
-                 route: Route) -> Outcome:
+    def _run_dfe(
+        self, arrival: _Arrival, packet: _Packet, dfe: int, entry: CamEntry | Rule, route: Route
+    ) -> Outcome:
         counts = self._dfes[dfe]
         counts["packets_in"] += 1
         counts["bytes_in"] += len(arrival.frame)
@@ -311,11 +319,13 @@ class SoftGateway:
 
     def _bypass(self, packet: _Packet, ingress: Port, dfe: int, route: Route) -> bytes:
         ip = packet.ip
-        listed = any(ip.source in source.network and ingress in source.ingress
-                     for source in self._sources[dfe].values())
+        listed = any(
+            ip.source in source.network and ingress in source.ingress
+            for source in self._sources[dfe].values()
+        )
         if not listed and ingress != Port.RECIRCULATE:
             raise Refused(Reason.POLICY)
-        data = packet.data[:ip.total_length]
+        data = packet.data[: ip.total_length]
         if not route.decrement_ttl:
             return data
         if ip.ttl <= 1:
@@ -325,8 +335,11 @@ class SoftGateway:
     def _encrypt(self, arrival: _Arrival, packet: _Packet, dfe: int, rule: Rule, route: Route) -> bytes:
         soft = self._sa(dfe, rule, Direction.OUTBOUND)
         numbered = soft.sa.mode == Mode.TUNNEL and not keeps_whole(soft.sa, packet.ip)
-        data = soft.encapsulate(packet.data, decrement_ttl=route.decrement_ttl,
-                                identification=self._identifications[dfe].next() if numbered else None)
+        data = soft.encapsulate(
+            packet.data,
+            decrement_ttl=route.decrement_ttl,
+            identification=self._identifications[dfe].next() if numbered else None,
+        )
         if soft.soft_reached:
             self._tell(Reason.SOFT_LIFETIME, False, arrival, dfe, rule.sa)
         return data
@@ -341,8 +354,8 @@ class SoftGateway:
         return data
 
     def _count_down(self, packet: bytes, route: Route, depth: int) -> tuple[bytes, Route]:
-        """A decrypted packet and its way. What has lived too long for it goes through the classifier once more, whose rules hand it to the
-        control element."""
+        """A decrypted packet and its way. What has lived too long for it goes through the classifier once
+        more, whose rules hand it to the control element."""
         ip = Ip.parse(packet)
         if not route.decrement_ttl:
             return packet, route
@@ -359,16 +372,20 @@ class SoftGateway:
             raise Refused(Reason.SA_ABSENT)
         return held.soft
 
-    def _leave(self, port: Port, frame: bytes, depth: int, *, out_of: Place | None = None, may_leave: bool = False) -> Outcome:
-        """``may_leave``: a DFE has encrypted it, a rule lets it pass in the clear, or the control element sent it. Nothing else leaves
-        at the network port."""
+    def _leave(
+        self, port: Port, frame: bytes, depth: int, *, out_of: Place | None = None, may_leave: bool = False
+    ) -> Outcome:
+        """``may_leave``: a DFE has encrypted it, a rule lets it pass in the clear, or the control element
+        sent it. Nothing else leaves at the network port."""
         if port == Port.RECIRCULATE:
             self._forward["recirculated"] += 1
             self._cfe["recirculate_in"] += 1
             return self._classify(frame, port, depth, out_of=out_of)
         if port == Port.NETWORK and not may_leave:
             self.drops[Reason.GUARD] += 1
-            self._tell(Reason.GUARD, True, None, *((out_of.dfe, out_of.sa) if out_of else (FROM_FORWARDING, 0)))
+            self._tell(
+                Reason.GUARD, True, None, *((out_of.dfe, out_of.sa) if out_of else (FROM_FORWARDING, 0))
+            )
             return Dropped(Reason.GUARD)
         self._forward["network_out" if port == Port.NETWORK else "server_out"] += 1
         return Sent(port, frame)
@@ -381,8 +398,20 @@ class SoftGateway:
                 self._dfes[dfe]["punts"] += 1
             self._forward["punt_out"] += 1
             tagged = arrival.frame[12:14] == b"\x81\x00"
-            return Punted(PuntHeader(reason, arrival.ingress, dfe, sa, arrival.depth, tagged, self._clock(), arrival.out_of, rule),
-                          arrival.frame)
+            return Punted(
+                PuntHeader(
+                    reason,
+                    arrival.ingress,
+                    dfe,
+                    sa,
+                    arrival.depth,
+                    tagged,
+                    self._clock(),
+                    arrival.out_of,
+                    rule,
+                ),
+                arrival.frame,
+            )
         self.drops[reason] += 1
         self._tell(reason, True, arrival, dfe, sa)
         return Dropped(reason)
@@ -396,10 +425,21 @@ class SoftGateway:
         if packet and packet.ip.protocol == ESP and not packet.ip.fragment:
             at = packet.ip.header_bytes + 4
             if len(packet.data) >= at + 4:
-                spi, sequence = packet.spi, int.from_bytes(packet.data[at:at + 4])
-        self._events.append(Event(
-            reason, dropped, arrival.ingress if arrival else Port.NETWORK, dfe, sa, spi, sequence,
-            ip.source if ip else nowhere, ip.destination if ip else nowhere, self._clock()))
+                spi, sequence = packet.spi, int.from_bytes(packet.data[at : at + 4])
+        self._events.append(
+            Event(
+                reason,
+                dropped,
+                arrival.ingress if arrival else Port.NETWORK,
+                dfe,
+                sa,
+                spi,
+                sequence,
+                ip.source if ip else nowhere,
+                ip.destination if ip else nowhere,
+                self._clock(),
+            )
+        )
 
     # Tables
 
@@ -408,7 +448,9 @@ class SoftGateway:
         self._stations = {Port.NETWORK: settings.network_mac, Port.SERVER: settings.server_mac}
         self._vlans = {Port.NETWORK: settings.network_vlan, Port.SERVER: settings.server_vlan}
 
-    async def write_sa(self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0) -> None:
+    async def write_sa(
+        self, dfe: int, index: int, sa: Sa, selectors: Selectors | None, *, generation: int = 0
+    ) -> None:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
@@ -424,8 +466,12 @@ class SoftGateway:
         return held.soft.state if held else SaState()
 
     async def attention(self) -> list[Attention]:
-        return [Attention(dfe, index, held.soft.over) for dfe, sas in enumerate(self._sas) for index, held in sas.items()
-                if held.soft.worn or held.soft.over]
+        return [
+            Attention(dfe, index, held.soft.over)
+            for dfe, sas in enumerate(self._sas)
+            for index, held in sas.items()
+            if held.soft.worn or held.soft.over
+        ]
 
     async def stop_sa(self, dfe: int, index: int) -> bool:
         return True  # nothing comes while the control element is at work
@@ -475,7 +521,9 @@ class SoftGateway:
             raise InputError(f"{table} index must be 0 to {size - 1}, not {index!r}")
 
     async def counters(self) -> Counters:
-        return Counters(dict(self._cfe), dict(self._forward), [dict(counts) for counts in self._dfes], dict(self.drops))
+        return Counters(
+            dict(self._cfe), dict(self._forward), [dict(counts) for counts in self._dfes], dict(self.drops)
+        )
 
     async def events(self) -> list[Event]:
         events, self._events = self._events, []

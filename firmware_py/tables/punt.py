@@ -3,6 +3,7 @@
 They restate ``PuntHeader`` and ``InjectHeader`` of :mod:`spigate.hdl.net.descriptor` for a host without
 gateware tools; a test compares the two. Behind the header come two alignment bytes, then the frame.
 """
+
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -34,7 +35,9 @@ class InjectMode(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """An SA of a DFE: its index there, and its generation, which tells it from those that had the place before."""
+    """An SA of a DFE: its index there, and its generation, which tells it from those that had the place
+    before.
+    """
 
     dfe: int
     sa: int
@@ -50,14 +53,16 @@ class PuntHeader:
     reason : Reason
     ingress : Port
     dfe, sa : int
-        The DFE that punts, or has the SA that the entry names, and the SA's index; for a miss the balancer's choice for the SA to come.
+        The DFE that punts, or has the SA that the entry names, and the SA's index; for a miss the
+        balancer's choice for the SA to come.
     depth : int
         Recirculations.
     tagged : bool
     time : int
         Clocks.
     out_of : Place or None
-        The SA that the packet was decrypted by, the last one, where it comes from a DFE (ingress RECIRCULATE).
+        The SA that the packet was decrypted by, the last one, where it comes from a DFE (ingress
+        RECIRCULATE).
     rule : int or None
         Index of the rule that decided.
     """
@@ -86,8 +91,21 @@ class InjectHeader:
 def pack_punt(header: PuntHeader, frame: bytes) -> bytes:
     """A punted frame as it leaves the gateway."""
     bits = header.tagged | (0 if header.rule is None else _VALID | header.rule << 1)
-    return _PUNT.pack(VERSION, header.reason, header.ingress, header.dfe, header.sa, header.depth, bits, header.time,
-                      *_pack_place(header.out_of)) + bytes(ALIGN) + frame
+    return (
+        _PUNT.pack(
+            VERSION,
+            header.reason,
+            header.ingress,
+            header.dfe,
+            header.sa,
+            header.depth,
+            bits,
+            header.time,
+            *_pack_place(header.out_of),
+        )
+        + bytes(ALIGN)
+        + frame
+    )
 
 
 def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
@@ -100,9 +118,18 @@ def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
     """
     version, reason, ingress, dfe, sa, depth, bits, time, *place = _PUNT.unpack(_head(data))
     _check_version(version)
-    header = PuntHeader(_member(Reason, "reason", reason), _member(Port, "ingress", ingress), dfe, sa, depth,
-                        bool(bits & 1), time, _place(*place), (bits & ~_VALID) >> 1 if bits & _VALID else None)
-    return header, bytes(data[HEADER_BYTES + ALIGN:])
+    header = PuntHeader(
+        _member(Reason, "reason", reason),
+        _member(Port, "ingress", ingress),
+        dfe,
+        sa,
+        depth,
+        bool(bits & 1),
+        time,
+        _place(*place),
+        (bits & ~_VALID) >> 1 if bits & _VALID else None,
+    )
+    return header, bytes(data[HEADER_BYTES + ALIGN :])
 
 
 def punt_class(data: bytes) -> PuntClass:
@@ -112,15 +139,21 @@ def punt_class(data: bytes) -> PuntClass:
 
 def pack_inject(header: InjectHeader, frame: bytes) -> bytes:
     """A frame as it goes down to the gateway."""
-    return _INJECT.pack(VERSION, header.mode, header.port, header.depth, *_pack_place(header.out_of)) + bytes(ALIGN) + frame
+    return (
+        _INJECT.pack(VERSION, header.mode, header.port, header.depth, *_pack_place(header.out_of))
+        + bytes(ALIGN)
+        + frame
+    )
 
 
 def unpack_inject(data: bytes) -> tuple[InjectHeader, bytes]:
     """Header and frame of what goes down; errors as :func:`unpack_punt`."""
     version, mode, port, depth, *place = _INJECT.unpack(_head(data))
     _check_version(version)
-    return (InjectHeader(_member(InjectMode, "mode", mode), _member(Port, "port", port), depth, _place(*place)),
-            bytes(data[HEADER_BYTES + ALIGN:]))
+    return (
+        InjectHeader(_member(InjectMode, "mode", mode), _member(Port, "port", port), depth, _place(*place)),
+        bytes(data[HEADER_BYTES + ALIGN :]),
+    )
 
 
 def _pack_place(place: Place | None) -> tuple[int, int, int]:
@@ -134,8 +167,10 @@ def _place(sa: int, dfe: int, generation: int) -> Place | None:
 
 def _head(data: bytes) -> bytes:
     if len(data) <= HEADER_BYTES + ALIGN:
-        raise InputError(f"A frame at the control element's port must be longer than {HEADER_BYTES + ALIGN} bytes, "
-                         f"not {len(data)}")
+        raise InputError(
+            f"A frame at the control element's port must be longer than {HEADER_BYTES + ALIGN} bytes, "
+            f"not {len(data)}"
+        )
     return data[:HEADER_BYTES]
 
 
@@ -148,5 +183,6 @@ def _member(kind: type[Member], name: str, value: int) -> Member:
     try:
         return kind(value)
     except ValueError:
-        raise InputError(f"{name} must be one of {', '.join(f'{m.value} ({m.name})' for m in kind)}, "
-                         f"not {value}") from None
+        raise InputError(
+            f"{name} must be one of {', '.join(f'{m.value} ({m.name})' for m in kind)}, not {value}"
+        ) from None

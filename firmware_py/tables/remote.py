@@ -1,8 +1,8 @@
 """A gateway behind a socket: its registers and the control element's packet port, as one stream of messages.
 
-The gateway's side says :data:`GREETING` first. Then messages go both ways, each a header of 8 bytes, little endian, and a body: kind
-(1 byte), status (1 byte), address (2 bytes), bytes of the body (4 bytes). Requests are answered in their order, by a message of the same
-kind.
+The gateway's side says :data:`GREETING` first. Then messages go both ways, each a header of 8 bytes, little
+endian, and a body: kind (1 byte), status (1 byte), address (2 bytes), bytes of the body (4 bytes). Requests
+are answered in their order, by a message of the same kind.
 
 ======  =========================  ===========================================
 kind    request (CE)               answer (gateway)
@@ -13,9 +13,11 @@ INJECT  body: header and frame     none
 PUNT    none                       body: header and frame, without a request
 ======  =========================  ===========================================
 
-``status`` of an answer is 0, or 1 where the gateway refused: then the body says why, in UTF-8. Headers of frames are those of
+``status`` of an answer is 0, or 1 where the gateway refused: then the body says why, in UTF-8. Headers of
+frames are those of
 :mod:`spigate.firmware_py.tables.punt`.
 """
+
 import asyncio
 import struct
 from collections import Counter, deque
@@ -86,8 +88,8 @@ class Messages:
                 raise InputError(f"no message: kind {kind}, status {status}, {length} bytes")
             if len(self._buffer) < _HEADER.size + length:
                 break
-            body = bytes(self._buffer[_HEADER.size:_HEADER.size + length])
-            del self._buffer[:_HEADER.size + length]
+            body = bytes(self._buffer[_HEADER.size : _HEADER.size + length])
+            del self._buffer[: _HEADER.size + length]
             found.append(Message(Kind(kind), body, address, bool(status)))
         return found
 
@@ -108,13 +110,16 @@ def path_of(url: str) -> str:
     """The path of the socket that ``unix:PATH`` names. Raises InputError where it names none."""
     path = url.removeprefix(SCHEME)
     if not url.startswith(SCHEME) or not path:
-        raise InputError(f"a gateway in hardware is named by {SCHEME}PATH, the socket that leads to its registers, not {url!r}")
+        raise InputError(
+            f"a gateway in hardware is named by {SCHEME}PATH, the socket that leads to its registers, "
+            f"not {url!r}"
+        )
     return path
 
 
 class RemoteGateway:
-    """The gateway at a socket, as :class:`~spigate.firmware_py.tables.bus.Bus` and :class:`~spigate.firmware_py.tables.bus.PacketPort`.
-    Make one with :meth:`open`."""
+    """The gateway at a socket, as :class:`~spigate.firmware_py.tables.bus.Bus` and
+    :class:`~spigate.firmware_py.tables.bus.PacketPort`. Make one with :meth:`open`."""
 
     def __init__(self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._url, self._reader, self._writer = url, reader, writer
@@ -137,7 +142,9 @@ class RemoteGateway:
         try:
             reader, writer = await asyncio.open_unix_connection(path)
         except OSError as error:
-            raise InputError(f"{url}: {error.strerror or error}; is the gateway running, and may this user reach it?") from None
+            raise InputError(
+                f"{url}: {error.strerror or error}; is the gateway running, and may this user reach it?"
+            ) from None
         try:
             greeting = await asyncio.wait_for(reader.readexactly(len(GREETING)), ANSWER_SECONDS)
         except (asyncio.IncompleteReadError, TimeoutError, OSError):
@@ -167,7 +174,9 @@ class RemoteGateway:
         await self._ask(Message(Kind.WRITE, pack_words(words), address))
 
     async def receive(self) -> tuple[PuntHeader, bytes]:
-        """The next punted frame, by the turns of their classes; waits for one. Raises :class:`BusError` where none can come any more."""
+        """The next punted frame, by the turns of their classes; waits for one. Raises :class:`BusError`
+        where none can come any more.
+        """
         while not self._punts:
             if self._failure:
                 raise self._failure
@@ -179,8 +188,9 @@ class RemoteGateway:
         """Punted frames that nobody took in time, since the last call."""
         return self._punts.take_lost()
 
-    async def inject(self, mode: InjectMode, port: Port, depth: int, frame: bytes,
-                     out_of: Place | None = None) -> None:
+    async def inject(
+        self, mode: InjectMode, port: Port, depth: int, frame: bytes, out_of: Place | None = None
+    ) -> None:
         """Sends ``frame`` down. Raises :class:`BusError`."""
         await self._send(Message(Kind.INJECT, pack_inject(InjectHeader(mode, port, depth, out_of), frame)))
 
@@ -201,7 +211,9 @@ class RemoteGateway:
         self._answers.append(answer)
         await self._send(message)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):  # not wait_for: of a task that is cancelled while the answer comes it loses that
+            async with asyncio.timeout(
+                ANSWER_SECONDS
+            ):  # not wait_for: of a task that is cancelled while the answer comes it loses that
                 found = await answer
         except TimeoutError:
             raise self._fail(f"no answer within {ANSWER_SECONDS:.0f} s") from None

@@ -1,4 +1,5 @@
 """AXI4-Stream at the boundary, packet streams behind it (ARM IHI 0051)."""
+
 from amaranth.hdl import C, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -7,8 +8,8 @@ from spigate.hdl.net.packet import BEAT_BYTES, packets
 
 
 class AxiStream(wiring.Signature):
-    """AXI4-Stream that carries packets, seen from the transmitter; names as in the standard. The packet's byte
-    0 is in the low bits.
+    """AXI4-Stream that carries packets, seen from the transmitter; names as in the standard. The packet's
+    byte 0 is in the low bits.
 
     Parameters
     ----------
@@ -21,18 +22,24 @@ class AxiStream(wiring.Signature):
     def __init__(self, beat_bytes: int, *, user: bool):
         if beat_bytes not in BEAT_BYTES:
             raise ValueError(f"beat_bytes must be one of {BEAT_BYTES}, not {beat_bytes!r}")
-        super().__init__({
-            "tdata": Out(8 * beat_bytes), "tkeep": Out(beat_bytes), "tlast": Out(1), "tvalid": Out(1), "tready": In(1),
-            **({"tuser": Out(1)} if user else {}),
-        })
+        super().__init__(
+            {
+                "tdata": Out(8 * beat_bytes),
+                "tkeep": Out(beat_bytes),
+                "tlast": Out(1),
+                "tvalid": Out(1),
+                "tready": In(1),
+                **({"tuser": Out(1)} if user else {}),
+            }
+        )
 
 
 class AxiStreamToPackets(wiring.Component):
     """Frames from an AXI4-Stream. Each ``tlast`` ends one packet, sound or aborted.
 
     A packet is aborted where its last beat has ``tuser``, where it has no bytes, and where its bytes do not
-    follow one another without gaps: ``tkeep`` must be all ones in every beat but the last, and there ones from
-    the low end up, at least one.
+    follow one another without gaps: ``tkeep`` must be all ones in every beat but the last, and there ones
+    from the low end up, at least one.
 
     Parameters
     ----------
@@ -64,7 +71,9 @@ class AxiStreamToPackets(wiring.Component):
         ]
         with m.If(axis.tready):
             m.d.sync += [
-                o.valid.eq(axis.tvalid), o.payload.data.eq(axis.tdata), o.payload.last.eq(axis.tlast),
+                o.valid.eq(axis.tvalid),
+                o.payload.data.eq(axis.tdata),
+                o.payload.last.eq(axis.tlast),
                 o.payload.count.eq(Mux(axis.tlast, count, self._beat_bytes)),
                 o.payload.abort.eq(axis.tlast & (damaged | wrong)),
             ]
@@ -99,7 +108,9 @@ class PacketsToAxiStream(wiring.Component):
         m.d.comb += i.ready.eq(~axis.tvalid | axis.tready)
         with m.If(i.ready):
             m.d.sync += [
-                axis.tvalid.eq(i.valid), axis.tdata.eq(i.payload.data), axis.tlast.eq(i.payload.last),
+                axis.tvalid.eq(i.valid),
+                axis.tdata.eq(i.payload.data),
+                axis.tlast.eq(i.payload.last),
                 axis.tkeep.eq(~(C(~0, self._beat_bytes) << i.payload.count)),
             ]
         return m

@@ -1,4 +1,5 @@
 """Chooses the DFE for packets that no table entry binds to one."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -14,8 +15,8 @@ FLOW_BITS = 8
 class Balancer(wiring.Component):
     """Round robin, weighted rotation, least loaded, or by flow.
 
-    A flow stays with its DFE as long as that may be used; when it may not, its flows go to the next one that may, and
-    no other flow moves. Among equally loaded DFEs, least loaded goes round.
+    A flow stays with its DFE as long as that may be used; when it may not, its flows go to the next one
+    that may, and no other flow moves. Among equally loaded DFEs, least loaded goes round.
 
     Parameters
     ----------
@@ -47,11 +48,19 @@ class Balancer(wiring.Component):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes = dfes
-        super().__init__({
-            "balance": In(Balance), "weights": In(data.ArrayLayout(4, MAX_DFES)), "eligible": In(dfes),
-            "free": In(12).array(dfes), "start": In(1), "flow": In(FLOW_BITS),
-            "done": Out(1), "dfe": Out(4), "none": Out(1),
-        })
+        super().__init__(
+            {
+                "balance": In(Balance),
+                "weights": In(data.ArrayLayout(4, MAX_DFES)),
+                "eligible": In(dfes),
+                "free": In(12).array(dfes),
+                "start": In(1),
+                "flow": In(FLOW_BITS),
+                "done": Out(1),
+                "dfe": Out(4),
+                "none": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -91,8 +100,12 @@ class Balancer(wiring.Component):
                     with m.If((roomiest & self.eligible).any()):
                         m.d.sync += candidates.eq(roomiest & self.eligible)
                 with m.Case(Balance.FLOW_HASH):
-                    m.d.sync += previous.eq((self.flow * dfes >> FLOW_BITS) + dfes - 1 - Mux(
-                        self.flow * dfes >> FLOW_BITS == 0, 0, dfes))
+                    m.d.sync += previous.eq(
+                        (self.flow * dfes >> FLOW_BITS)
+                        + dfes
+                        - 1
+                        - Mux(self.flow * dfes >> FLOW_BITS == 0, 0, dfes)
+                    )
         with m.If(deciding):
             m.d.sync += [self.dfe.eq(Mux(staying, current, choice)), self.none.eq(~found & ~staying)]
             with m.If(staying):

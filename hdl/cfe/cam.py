@@ -1,4 +1,5 @@
 """The classifier's CAM: an exact-match table in block RAM, one lookup a clock."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -29,9 +30,10 @@ FOUND = ("dfe", "sa", "generation", "route")
 
 
 class Cam(wiring.Component):
-    """A hash table of ``ways`` ways; each key can be in one row of each way (see :mod:`spigate.hdl.contract.hashing`), and
-    whoever writes the table places it in one of them. A lookup reads all ways and compares whole keys, so it never
-    finds a false match. A key that was written twice, to move it, is found in the lower way.
+    """A hash table of ``ways`` ways; each key can be in one row of each way (see
+    :mod:`spigate.hdl.contract.hashing`), and whoever writes the table places it in one of them. A lookup
+    reads all ways and compares whole keys, so it never finds a false match. A key that was written twice,
+    to move it, is found in the lower way.
 
     Parameters
     ----------
@@ -42,8 +44,8 @@ class Cam(wiring.Component):
     Members
     -------
     write : In(stream of Entry)
-        The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the new one: a
-        write waits for a clock in which no lookup reads a row with that number.
+        The index is way * rows + row; one beyond the table is ignored. A lookup sees the old entry or the
+        new one: a write waits for a clock in which no lookup reads a row with that number.
     start : In(1)
         Looks ``key`` up.
     key : In(CamKey)
@@ -58,23 +60,36 @@ class Cam(wiring.Component):
         if not 1 <= ways <= 8:
             raise ValueError(f"ways must be 1 to 8, not {ways!r}")
         self._rows, self._ways = hashing.cam_rows(entries), ways
-        super().__init__({
-            "write": In(stream.Signature(Entry())),
-            "start": In(1), "key": In(CamKey()), "done": Out(1), "result": Out(CamResult()),
-        })
+        super().__init__(
+            {
+                "write": In(stream.Signature(Entry())),
+                "start": In(1),
+                "key": In(CamKey()),
+                "done": Out(1),
+                "result": Out(CamResult()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         rows, value_layout = self._rows, layout.row("cam", "value")
-        stored = data.StructLayout({
-            "key": CamKey(), "valid": 1, "result": data.StructLayout({name: CamResult()[name].shape for name in FOUND})})
+        stored = data.StructLayout(
+            {
+                "key": CamKey(),
+                "valid": 1,
+                "result": data.StructLayout({name: CamResult()[name].shape for name in FOUND}),
+            }
+        )
 
         entry = self.write.payload
         value = value_layout(entry.rows[1])
         new = Signal(stored)
         m.d.comb += [
-            new.key.destination.eq(entry.rows[0]), new.key.spi.eq(value.spi), new.key.protocol.eq(value.protocol),
-            new.key.ipv6.eq(value.ipv6), new.valid.eq(value.valid),
+            new.key.destination.eq(entry.rows[0]),
+            new.key.spi.eq(value.spi),
+            new.key.protocol.eq(value.protocol),
+            new.key.ipv6.eq(value.ipv6),
+            new.valid.eq(value.valid),
             *(new.result[name].eq(value[name]) for name in FOUND),
         ]
 
@@ -90,14 +105,17 @@ class Cam(wiring.Component):
             row = Signal(range(rows), name=f"row_{way}")
             m.d.sync += row.eq(parities(hashing.way_hash(way, hashing.CAM_KEY_BITS, rows), self.key))
             m.d.comb += [
-                memory.write_address.eq(entry.index[:len(row)]), memory.write_data.eq(new),
-                memory.write_enable.eq(self.write.valid & self.write.ready & (entry.index[len(row):] == way)),
+                memory.write_address.eq(entry.index[: len(row)]),
+                memory.write_data.eq(new),
+                memory.write_enable.eq(
+                    self.write.valid & self.write.ready & (entry.index[len(row) :] == way)
+                ),
                 memory.read_address.eq(row),
             ]
-            reading.append(row == entry.index[:len(row)])
+            reading.append(row == entry.index[: len(row)])
             read = stored(memory.read_data)
             difference = read.key.as_value() ^ keys[-1].as_value()
-            parts = [difference[at:at + 24] for at in range(0, len(difference), 24)]
+            parts = [difference[at : at + 24] for at in range(0, len(difference), 24)]
             differs = Signal(len(parts) + 1, name=f"differs_{way}")
             result = Signal(stored["result"].shape, name=f"result_{way}")
             m.d.sync += [result.eq(read.result), differs[-1].eq(~read.valid)]

@@ -1,4 +1,7 @@
-"""The classifying forwarding element: each frame goes to a DFE, to the control element, to a port, or is dropped."""
+"""The classifying forwarding element: each frame goes to a DFE, to the control element, to a port, or is
+dropped.
+"""
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -10,7 +13,15 @@ from spigate.hdl.cfe.ingress import QUEUE_BYTES, Ingress, Origin
 from spigate.hdl.cfe.parser import Parser
 from spigate.hdl.cfe.router import Router
 from spigate.hdl.contract.enums import Port
-from spigate.hdl.net.descriptor import CFE_COUNTERS, MAX_DFES, CfeControl, Egress, PacketInfo, Report, TableWrite
+from spigate.hdl.net.descriptor import (
+    CFE_COUNTERS,
+    MAX_DFES,
+    CfeControl,
+    Egress,
+    PacketInfo,
+    Report,
+    TableWrite,
+)
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets
@@ -46,7 +57,8 @@ class Cfe(wiring.Component):
     dfe_busy, dfe_gone : In(dfes)
         As in :class:`~spigate.hdl.cfe.health.Health`.
     direct : Out(packets), direct_egress : Out(stream of Egress)
-        What leaves without a DFE: punts behind ``PuntHeader``, for the port CE, and injected frames for a port.
+        What leaves without a DFE: punts behind ``PuntHeader``, for the port CE, and injected frames for a
+        port.
     reports : Out(stream of Report)
         One for each packet dropped.
     tables : In(stream of TableWrite)
@@ -60,19 +72,34 @@ class Cfe(wiring.Component):
         Free-running clock count.
     """
 
-    def __init__(self, *, beat_bytes: int, dfes: int, cam_entries: int = 1024, rules: int = 32, routes: int = 64):
+    def __init__(
+        self, *, beat_bytes: int, dfes: int, cam_entries: int = 1024, rules: int = 32, routes: int = 64
+    ):
         self._beat_bytes, self._dfes = beat_bytes, dfes
         self._classifier = Classifier(dfes=dfes, cam_entries=cam_entries, rules=rules, routes=routes)
-        super().__init__({
-            "network": In(packets(beat_bytes)), "server": In(packets(beat_bytes)), "inject": In(packets(beat_bytes)),
-            "recirculate": In(packets(beat_bytes)), "recirculate_egress": In(stream.Signature(Egress())),
-            "dfe": Out(packets(beat_bytes)).array(dfes), "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
-            "dfe_free": In(12).array(dfes), "dfe_busy": In(dfes), "dfe_gone": In(dfes),
-            "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
-            "reports": Out(stream.Signature(Report())), "tables": In(stream.Signature(TableWrite())),
-            "control": In(CfeControl()), "counters": Out(CFE_COUNTERS), "healthy": Out(MAX_DFES), "time": In(32),
-            "spi_open": In(1, init=1),
-        })
+        super().__init__(
+            {
+                "network": In(packets(beat_bytes)),
+                "server": In(packets(beat_bytes)),
+                "inject": In(packets(beat_bytes)),
+                "recirculate": In(packets(beat_bytes)),
+                "recirculate_egress": In(stream.Signature(Egress())),
+                "dfe": Out(packets(beat_bytes)).array(dfes),
+                "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
+                "dfe_free": In(12).array(dfes),
+                "dfe_busy": In(dfes),
+                "dfe_gone": In(dfes),
+                "direct": Out(packets(beat_bytes)),
+                "direct_egress": Out(stream.Signature(Egress())),
+                "reports": Out(stream.Signature(Report())),
+                "tables": In(stream.Signature(TableWrite())),
+                "control": In(CfeControl()),
+                "counters": Out(CFE_COUNTERS),
+                "healthy": Out(MAX_DFES),
+                "time": In(32),
+                "spi_open": In(1, init=1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -83,10 +110,16 @@ class Cfe(wiring.Component):
         m.submodules.health = health = Health(dfes=self._dfes)
 
         # Four ways in, one after the other.
-        ports = {Port.NETWORK: self.network, Port.SERVER: self.server, Port.CE: self.inject,
-                 Port.RECIRCULATE: self.recirculate}
+        ports = {
+            Port.NETWORK: self.network,
+            Port.SERVER: self.server,
+            Port.CE: self.inject,
+            Port.RECIRCULATE: self.recirculate,
+        }
         located = data.StructLayout({"beat": Beat(beat_bytes), "origin": Origin()})
-        m.submodules.arbiter = arbiter = Merge(located, count=len(ports), last=lambda payload: payload.beat.last)
+        m.submodules.arbiter = arbiter = Merge(
+            located, count=len(ports), last=lambda payload: payload.beat.last
+        )
         m.submodules.reports = reports = Merge(Report(), count=len(ports) + 2)
         for index, (port, frames) in enumerate(ports.items()):
             m.submodules[f"ingress_{port.name.lower()}"] = ingress = Ingress(beat_bytes=beat_bytes, port=port)
@@ -96,8 +129,10 @@ class Cfe(wiring.Component):
             connect(m, ingress.reports, reports.i[index])
             item = arbiter.i[index]
             m.d.comb += [
-                item.payload.beat.eq(ingress.o.payload), item.payload.origin.eq(ingress.origin.payload),
-                item.valid.eq(ingress.o.valid & ingress.origin.valid), ingress.o.ready.eq(item.ready),
+                item.payload.beat.eq(ingress.o.payload),
+                item.payload.origin.eq(ingress.origin.payload),
+                item.valid.eq(ingress.o.valid & ingress.origin.valid),
+                ingress.o.ready.eq(item.ready),
                 ingress.origin.ready.eq(item.valid & item.ready & item.payload.beat.last),
             ]
         connect(m, router.reports, reports.i[len(ports)])
@@ -108,9 +143,12 @@ class Cfe(wiring.Component):
         m.submodules.queue = queue = PacketFifo(beat_bytes=beat_bytes, depth=QUEUE_BYTES // beat_bytes)
         both = parser.i.ready & queue.i.ready
         m.d.comb += [
-            parser.i.payload.eq(arbiter.o.payload.beat), queue.i.payload.eq(arbiter.o.payload.beat),
-            parser.origin.eq(arbiter.o.payload.origin), parser.control.eq(self.control),
-            parser.i.valid.eq(arbiter.o.valid & queue.i.ready), queue.i.valid.eq(arbiter.o.valid & parser.i.ready),
+            parser.i.payload.eq(arbiter.o.payload.beat),
+            queue.i.payload.eq(arbiter.o.payload.beat),
+            parser.origin.eq(arbiter.o.payload.origin),
+            parser.control.eq(self.control),
+            parser.i.valid.eq(arbiter.o.valid & queue.i.ready),
+            queue.i.valid.eq(arbiter.o.valid & parser.i.ready),
             arbiter.o.ready.eq(both),
         ]
         connect(m, parser.o, classifier.i)
@@ -130,16 +168,31 @@ class Cfe(wiring.Component):
         eligible = Signal(self._dfes)
         m.d.sync += eligible.eq(self.control.enable & health.healthy)
         m.d.comb += [
-            classifier.control.eq(self.control), classifier.time.eq(self.time), classifier.spi_open.eq(self.spi_open),
+            classifier.control.eq(self.control),
+            classifier.time.eq(self.time),
+            classifier.spi_open.eq(self.spi_open),
             classifier.eligible.eq(eligible),
-            health.patience.eq(self.control.patience), health.enable.eq(self.control.enable), router.time.eq(self.time),
-            health.busy.eq(self.dfe_busy), health.gone.eq(self.dfe_gone), self.healthy.eq(health.healthy),
+            health.patience.eq(self.control.patience),
+            health.enable.eq(self.control.enable),
+            router.time.eq(self.time),
+            health.busy.eq(self.dfe_busy),
+            health.gone.eq(self.dfe_gone),
+            self.healthy.eq(health.healthy),
         ]
 
-        taken = {name: frames.valid & frames.ready & frames.payload.last for name, frames in zip(
-            ("network_in", "server_in", "inject_in", "recirculate_in"), ports.values(), strict=True)}
-        events = {**taken, "clear": classifier.clear, "hits": classifier.hit, "misses": classifier.miss,
-                  "punts": router.punted}
+        taken = {
+            name: frames.valid & frames.ready & frames.payload.last
+            for name, frames in zip(
+                ("network_in", "server_in", "inject_in", "recirculate_in"), ports.values(), strict=True
+            )
+        }
+        events = {
+            **taken,
+            "clear": classifier.clear,
+            "hits": classifier.hit,
+            "misses": classifier.miss,
+            "punts": router.punted,
+        }
         for name, event in events.items():
             happened = Signal(name=f"{name}_happened")
             m.d.sync += [happened.eq(event), self.counters[name].eq(self.counters[name] + happened)]

@@ -1,4 +1,5 @@
 """From what the parser found to what becomes of the packet: CAM or rules, route, DFE."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -18,16 +19,18 @@ from spigate.hdl.net.headers import ESP_PROTOCOL, IKE_PORT, UDP_PROTOCOL
 from spigate.hdl.net.memory import BlockMemory
 
 MAX_DEPTH = 3
-"""What ``depth`` can count to. A packet that deep is not recirculated again, whatever ``depth_limit`` says."""
+"""What ``depth`` can count to. A packet that deep is not recirculated again, whatever ``depth_limit`` says.
+"""
 
 
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
-    1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one that may be for the gateway
-    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The
-    route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the limiter. An entry whose
-    route is not valid is a miss.
+    1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one
+       that may be for the gateway
+    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The route is read, and, where the entry
+    names no DFE, the balancer asked and, for a miss, the limiter. An entry whose route is not valid is a
+    miss.
 
     Parameters
     ----------
@@ -55,12 +58,21 @@ class Classifier(wiring.Component):
         if not 2 <= routes <= 256:
             raise ValueError(f"routes must be 2 to 256, not {routes!r}")
         self._dfes, self._cam_entries, self._rules, self._routes = dfes, cam_entries, rules, routes
-        super().__init__({
-            "write": In(stream.Signature(Entry())), "i": In(stream.Signature(Parsed())),
-            "o": Out(stream.Signature(PacketInfo())),
-            "control": In(CfeControl()), "eligible": In(dfes), "free": In(12).array(dfes), "time": In(32),
-            "spi_open": In(1, init=1), "clear": Out(1), "hit": Out(1), "miss": Out(1),
-        })
+        super().__init__(
+            {
+                "write": In(stream.Signature(Entry())),
+                "i": In(stream.Signature(Parsed())),
+                "o": Out(stream.Signature(PacketInfo())),
+                "control": In(CfeControl()),
+                "eligible": In(dfes),
+                "free": In(12).array(dfes),
+                "time": In(32),
+                "spi_open": In(1, init=1),
+                "clear": Out(1),
+                "hit": Out(1),
+                "miss": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -77,18 +89,25 @@ class Classifier(wiring.Component):
         is_esp, ask_rules, moves = Signal(), Signal(), Signal()
         info = asked.info
         m.d.comb += [
-            is_esp.eq(info.protocol == ESP_PROTOCOL), ask_rules.eq(asking & ~asked.decided & ~is_esp),
+            is_esp.eq(info.protocol == ESP_PROTOCOL),
+            ask_rules.eq(asking & ~asked.decided & ~is_esp),
             rules.i.valid.eq(ask_rules & ~scanned),
-            rules.i.payload.source.eq(info.source), rules.i.payload.destination.eq(info.destination),
-            rules.i.payload.source_port.eq(info.spi[16:]), rules.i.payload.destination_port.eq(info.spi[:16]),
-            rules.i.payload.ports.eq(asked.ports), rules.i.payload.protocol.eq(info.protocol),
+            rules.i.payload.source.eq(info.source),
+            rules.i.payload.destination.eq(info.destination),
+            rules.i.payload.source_port.eq(info.spi[16:]),
+            rules.i.payload.destination_port.eq(info.spi[:16]),
+            rules.i.payload.ports.eq(asked.ports),
+            rules.i.payload.protocol.eq(info.protocol),
             rules.i.payload.ingress.eq(info.ingress),
             moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
-            # What may be for the gateway itself is looked up besides: its own addresses stand in the CAM as if they had an SA for IKE.
+            # What may be for the gateway itself is looked up besides: its own addresses stand in the CAM as
+            # if they had an SA for IKE.
             maybe_own.eq(asked.own != Own.NONE),
             cam.start.eq(moves & (maybe_own | ~asked.decided & is_esp)),
-            cam.key.destination.eq(info.destination), cam.key.ipv6.eq(maybe_own & asked.ipv6),
-            cam.key.spi.eq(Mux(maybe_own, IKE_PORT, info.spi)), cam.key.protocol.eq(Mux(maybe_own, UDP_PROTOCOL, ESP_PROTOCOL)),
+            cam.key.destination.eq(info.destination),
+            cam.key.ipv6.eq(maybe_own & asked.ipv6),
+            cam.key.spi.eq(Mux(maybe_own, IKE_PORT, info.spi)),
+            cam.key.protocol.eq(Mux(maybe_own, UDP_PROTOCOL, ESP_PROTOCOL)),
             self.i.ready.eq(~asking | moves),
         ]
         with m.If(moves):
@@ -102,7 +121,8 @@ class Classifier(wiring.Component):
         awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
         resolve_room, leaves, of_cam, looking = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            leaves.eq(waiting & answered & ~looking & resolve_room), await_room.eq(~waiting | leaves),
+            leaves.eq(waiting & answered & ~looking & resolve_room),
+            await_room.eq(~waiting | leaves),
             rules.o.ready.eq(waiting & ~answered & ~of_cam),
         ]
         with m.If(rules.o.valid & rules.o.ready):
@@ -110,17 +130,25 @@ class Classifier(wiring.Component):
         with m.If(cam.done):
             m.d.sync += looking.eq(0)
             with m.If(of_cam):
-                m.d.sync += [answered.eq(1), found.hit.eq(cam.result.hit), *(found.outcome[name].eq(cam.result[name]) for name in FOUND)]
+                m.d.sync += [
+                    answered.eq(1),
+                    found.hit.eq(cam.result.hit),
+                    *(found.outcome[name].eq(cam.result[name]) for name in FOUND),
+                ]
             with m.Elif(cam.result.hit):
                 m.d.sync += [
-                    awaiting.decided.eq(1), awaiting.info.verdict.eq(Verdict.PUNT),
+                    awaiting.decided.eq(1),
+                    awaiting.info.verdict.eq(Verdict.PUNT),
                     awaiting.info.reason.eq(Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT)),
                 ]
         with m.If(leaves):
             m.d.sync += waiting.eq(0)
         with m.If(moves):
             m.d.sync += [
-                waiting.eq(1), awaiting.eq(asked), of_cam.eq(is_esp & ~asked.decided), answered.eq(asked.decided),
+                waiting.eq(1),
+                awaiting.eq(asked),
+                of_cam.eq(is_esp & ~asked.decided),
+                answered.eq(asked.decided),
                 looking.eq(cam.start),
             ]
 
@@ -131,8 +159,10 @@ class Classifier(wiring.Component):
         """One entry at a time, to the table it names; one that there is not vanishes."""
         entry = self.write.payload
         m.d.comb += [
-            cam.write.payload.eq(entry), rules.write.payload.eq(entry),
-            routes.write_address.eq(entry.index), routes.write_data.eq(entry.rows[0]),
+            cam.write.payload.eq(entry),
+            rules.write.payload.eq(entry),
+            routes.write_address.eq(entry.index),
+            routes.write_data.eq(entry.rows[0]),
         ]
         with m.Switch(entry.table):
             with m.Case(Table.CAM):
@@ -140,8 +170,10 @@ class Classifier(wiring.Component):
             with m.Case(Table.RULE):
                 m.d.comb += [rules.write.valid.eq(self.write.valid), self.write.ready.eq(rules.write.ready)]
             with m.Case(Table.ROUTE):
-                m.d.comb += [self.write.ready.eq(~reads_route), routes.write_enable.eq(
-                    self.write.valid & ~reads_route & (entry.index < self._routes))]
+                m.d.comb += [
+                    self.write.ready.eq(~reads_route),
+                    routes.write_enable.eq(self.write.valid & ~reads_route & (entry.index < self._routes)),
+                ]
             with m.Default():
                 m.d.comb += self.write.ready.eq(1)
 
@@ -158,11 +190,15 @@ class Classifier(wiring.Component):
         m.d.sync += balancer.flow.eq(parities(hashing.masks("flow", len(flow), FLOW_BITS), flow))
         m.d.comb += [
             routes.read_address.eq(entry.route),
-            balancer.balance.eq(control.balance), balancer.weights.eq(control.weights),
+            balancer.balance.eq(control.balance),
+            balancer.weights.eq(control.weights),
             balancer.eligible.eq(self.eligible),
             *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval), misses.open.eq(self.spi_open), misses.time.eq(self.time),
-            misses.key.destination.eq(info.destination), misses.key.spi.eq(info.spi),
+            misses.interval.eq(control.miss_interval),
+            misses.open.eq(self.spi_open),
+            misses.time.eq(self.time),
+            misses.key.destination.eq(info.destination),
+            misses.key.spi.eq(info.spi),
         ]
         with m.If(arrives):
             m.d.sync += [parsed.eq(awaiting), result.eq(found), is_esp.eq(of_cam)]
@@ -200,10 +236,17 @@ class Classifier(wiring.Component):
             with m.State("DECIDE"):
                 m.next = "OFFER"
                 m.d.sync += [
-                    out.route.eq(route), out.generation.eq(entry.generation), out.clear.eq(entry.clear & ~is_esp), out.rule.eq(result.rule),
+                    out.route.eq(route),
+                    out.generation.eq(entry.generation),
+                    out.clear.eq(entry.clear & ~is_esp),
+                    out.rule.eq(result.rule),
                     out.ruled.eq(known & ~is_esp),
                 ]
-                m.d.comb += [self.hit.eq(known & is_esp), self.clear.eq(known & ~is_esp), self.miss.eq(~known)]
+                m.d.comb += [
+                    self.hit.eq(known & is_esp),
+                    self.clear.eq(known & ~is_esp),
+                    self.miss.eq(~known),
+                ]
                 with m.If(~known):
                     decide(Verdict.PUNT, Mux(is_esp, Reason.UNKNOWN_SPI, Reason.NO_RULE))
                     with m.If(is_esp & control.miss_drop):

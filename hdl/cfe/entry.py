@@ -1,4 +1,7 @@
-"""The CFE's end of the table window: collects the rows of an entry, so that a table can write it in one clock."""
+"""The CFE's end of the table window: collects the rows of an entry, so that a table can write it in one
+clock.
+"""
+
 from amaranth.hdl import Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -23,8 +26,8 @@ class EntryCollector(wiring.Component):
     Members
     -------
     i : In(stream of TableWrite)
-        Waits while an entry is at ``o``. Entries are written whole: a row that a burst lacks is that of the burst
-        before.
+        Waits while an entry is at ``o``. Entries are written whole: a row that a burst lacks is that of the
+        burst before.
     o : Out(stream of Entry)
     """
 
@@ -38,7 +41,11 @@ class EntryCollector(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [self.o.valid.eq(write.last), entry.table.eq(write.table), entry.index.eq(write.index)]
+            m.d.sync += [
+                self.o.valid.eq(write.last),
+                entry.table.eq(write.table),
+                entry.index.eq(write.index),
+            ]
             for row in range(ROWS):
                 with m.If(write.row == row):
                     m.d.sync += entry.rows[row].eq(write.data)

@@ -1,4 +1,5 @@
 """Which DFEs work: a DFE's health is its progress, nothing else."""
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -10,9 +11,9 @@ from spigate.hdl.net.descriptor import Report
 class Health(wiring.Component):
     """Watches whether DFEs finish what they have.
 
-    A DFE that has packets inside and finishes none for ``patience`` clocks is unhealthy, and a DFE_STALLED is told, whose
-    ``dfe`` is that DFE. It is healthy again when it finishes a packet, or when it is enabled anew. A DFE that is slow, or
-    whose queue is full, is healthy: it makes progress.
+    A DFE that has packets inside and finishes none for ``patience`` clocks is unhealthy, and a DFE_STALLED
+    is told, whose ``dfe`` is that DFE. It is healthy again when it finishes a packet, or when it is enabled
+    anew. A DFE that is slow, or whose queue is full, is healthy: it makes progress.
 
     Parameters
     ----------
@@ -28,16 +29,22 @@ class Health(wiring.Component):
     healthy : Out(dfes)
         At first, all are.
     reports : Out(stream of Report)
-        DFE_STALLED, once each time that a DFE becomes unhealthy. DFEs that become so while one waits to be told are told
-        of behind it.
+        DFE_STALLED, once each time that a DFE becomes unhealthy. DFEs that become so while one waits to be
+        told are told of behind it.
     """
 
     def __init__(self, *, dfes: int):
         self._dfes = dfes
-        super().__init__({
-            "busy": In(dfes), "gone": In(dfes), "enable": In(dfes), "patience": In(16),
-            "healthy": Out(dfes, init=(1 << dfes) - 1), "reports": Out(stream.Signature(Report())),
-        })
+        super().__init__(
+            {
+                "busy": In(dfes),
+                "gone": In(dfes),
+                "enable": In(dfes),
+                "patience": In(16),
+                "healthy": Out(dfes, init=(1 << dfes) - 1),
+                "reports": Out(stream.Signature(Report())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -57,7 +64,11 @@ class Health(wiring.Component):
         with m.If(~report.valid):
             for at in reversed(range(self._dfes)):
                 with m.If(untold[at]):
-                    m.d.sync += [report.valid.eq(1), report.payload.dfe.eq(at), untold.eq(untold & ~(1 << at))]
+                    m.d.sync += [
+                        report.valid.eq(1),
+                        report.payload.dfe.eq(at),
+                        untold.eq(untold & ~(1 << at)),
+                    ]
             m.d.sync += report.payload.reason.eq(Reason.DFE_STALLED)
         with m.Elif(report.ready):
             m.d.sync += report.valid.eq(0)

@@ -1,11 +1,22 @@
-"""Where packets enter the CFE: whole, undamaged ones that fit go on, each with what is known of its origin."""
+"""Where packets enter the CFE: whole, undamaged ones that fit go on, each with what is known of
+its origin.
+"""
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.align import AddAlignment
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, InjectHeader, OutOf, Report
+from spigate.hdl.net.descriptor import (
+    CE_HEADER_BYTES,
+    CE_VERSION,
+    FROM_CFE,
+    Egress,
+    InjectHeader,
+    OutOf,
+    Report,
+)
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.headers import ETHERNET
 from spigate.hdl.net.packet import ALIGN, MAX_FRAME, packets
@@ -23,7 +34,8 @@ class Origin(data.StructLayout):
     Members
     -------
     port : unsigned(2)
-        The :data:`Port` it came in at, or is treated as if it had; with ``direct`` the port at which it leaves.
+        The :data:`Port` it came in at, or is treated as if it had; with ``direct`` the port at which it
+        leaves.
     depth : unsigned(2)
         Recirculations.
     injected, direct : unsigned(1)
@@ -52,15 +64,20 @@ class InjectParser(wiring.Component):
     origin : Out(Origin)
         From the packet's first beat at ``o`` to its last.
     sound : Out(1)
-        As ``origin``: the packet is longer than its header, and version, mode, port and depth are such that it can be
-        handled.
+        As ``origin``: the packet is longer than its header, and version, mode, port and depth are such that
+        it can be handled.
     """
 
     def __init__(self, *, beat_bytes: int):
         self._beat_bytes = beat_bytes
-        super().__init__({
-            "i": In(packets(beat_bytes)), "o": Out(packets(beat_bytes)), "origin": Out(Origin()), "sound": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "o": Out(packets(beat_bytes)),
+                "origin": Out(Origin()),
+                "sound": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -71,8 +88,11 @@ class InjectParser(wiring.Component):
         header = InjectHeader()(Cat(beat.data[:64], Const(0, InjectHeader().size - 64)))
         known, behind = Signal(), Signal()
         m.d.comb += [
-            behind.eq(at == beats), self.sound.eq(known & behind), out.eq(beat),
-            self.o.valid.eq(self.i.valid & (behind | beat.last)), self.i.ready.eq(self.o.ready | ~behind & ~beat.last),
+            behind.eq(at == beats),
+            self.sound.eq(known & behind),
+            out.eq(beat),
+            self.o.valid.eq(self.i.valid & (behind | beat.last)),
+            self.i.ready.eq(self.o.ready | ~behind & ~beat.last),
         ]
         with m.If(self.i.valid & self.i.ready):
             with m.If(beat.last):
@@ -81,13 +101,22 @@ class InjectParser(wiring.Component):
                 m.d.sync += at.eq(at + 1)
             with m.If(at == 0):
                 m.d.sync += [
-                    self.origin.port.eq(header.port), self.origin.depth.eq(header.depth),
-                    self.origin.injected.eq(1), self.origin.direct.eq(header.mode[0]),
+                    self.origin.port.eq(header.port),
+                    self.origin.depth.eq(header.depth),
+                    self.origin.injected.eq(1),
+                    self.origin.direct.eq(header.mode[0]),
                     *(self.origin.out_of[name].eq(header[f"from_{name}"]) for name in OutOf().members),
                     # A recirculated packet that was punted comes back as one; to send there makes no sense.
-                    known.eq((header.version == CE_VERSION) & (header.mode < 2) & (header.depth < 4) & (
-                        (header.port == Port.NETWORK) | (header.port == Port.SERVER)
-                        | ((header.port == Port.RECIRCULATE) & (header.mode == 0)))),
+                    known.eq(
+                        (header.version == CE_VERSION)
+                        & (header.mode < 2)
+                        & (header.depth < 4)
+                        & (
+                            (header.port == Port.NETWORK)
+                            | (header.port == Port.SERVER)
+                            | ((header.port == Port.RECIRCULATE) & (header.mode == 0))
+                        )
+                    ),
                 ]
         return m
 
@@ -95,23 +124,24 @@ class InjectParser(wiring.Component):
 class Ingress(wiring.Component):
     """One port's way in: alignment or inject header, length and damage checked, then a queue of whole frames.
 
-    Every packet taken at ``i`` appears at ``o`` or is reported once as dropped: BAD_FRAME (it ended with ``abort``),
-    OVERSIZE (longer than ``MAX_FRAME``, alignment included), MALFORMED (CE: header not sound, or less than alignment
-    and Ethernet header behind it).
+    Every packet taken at ``i`` appears at ``o`` or is reported once as dropped: BAD_FRAME (it ended with
+    ``abort``), OVERSIZE (longer than ``MAX_FRAME``, alignment included), MALFORMED (CE: header not sound,
+    or less than alignment and Ethernet header behind it).
 
     Parameters
     ----------
     beat_bytes : int
     port : Port
-        NETWORK, SERVER: frames come without alignment. CE: with :class:`InjectHeader` and alignment. RECIRCULATE:
-        with alignment.
+        NETWORK, SERVER: frames come without alignment. CE: with :class:`InjectHeader` and alignment.
+        RECIRCULATE: with alignment.
 
     Members
     -------
     i : In(packets)
         Waits for room; never for anything but the queue, ``egress`` and ``reports``.
     egress : In(stream of Egress)
-        Only RECIRCULATE: one a packet, in order; its ``depth`` and ``out_of`` count. A packet's last beat waits for it.
+        Only RECIRCULATE: one a packet, in order; its ``depth`` and ``out_of`` count. A packet's last beat
+        waits for it.
     o : Out(packets)
         Whole packets; never aborted.
     origin : Out(stream of Origin)
@@ -123,7 +153,9 @@ class Ingress(wiring.Component):
     def __init__(self, *, beat_bytes: int, port: Port):
         self._beat_bytes, self._port = beat_bytes, Port(port)
         ports = {
-            "i": In(packets(beat_bytes)), "o": Out(packets(beat_bytes)), "origin": Out(stream.Signature(Origin())),
+            "i": In(packets(beat_bytes)),
+            "o": Out(packets(beat_bytes)),
+            "origin": Out(stream.Signature(Origin())),
             "reports": Out(stream.Signature(Report())),
         }
         if self._port == Port.RECIRCULATE:
@@ -132,11 +164,16 @@ class Ingress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=QUEUE_BYTES // self._beat_bytes,
-                                                wipe=self._port != Port.NETWORK)
+        m.submodules.queue = queue = PacketFifo(
+            beat_bytes=self._beat_bytes,
+            depth=QUEUE_BYTES // self._beat_bytes,
+            wipe=self._port != Port.NETWORK,
+        )
         # All frames of a real port have the same origin.
         varies = self._port in (Port.CE, Port.RECIRCULATE)
-        m.submodules.origins = origins = fifo.SyncFIFO(width=Origin().size if varies else 1, depth=QUEUE_PACKETS)
+        m.submodules.origins = origins = fifo.SyncFIFO(
+            width=Origin().size if varies else 1, depth=QUEUE_PACKETS
+        )
 
         frames, origin, sound = self.i, Origin().const({"port": self._port}), Const(1)
         given = Const(1)
@@ -151,7 +188,9 @@ class Ingress(wiring.Component):
         else:
             origin = Signal(Origin())
             m.d.comb += [
-                origin.port.eq(self._port), origin.depth.eq(self.egress.payload.depth), origin.out_of.eq(self.egress.payload.out_of),
+                origin.port.eq(self._port),
+                origin.depth.eq(self.egress.payload.depth),
+                origin.out_of.eq(self.egress.payload.out_of),
             ]
             given = self.egress.valid
 
@@ -163,15 +202,17 @@ class Ingress(wiring.Component):
         over, short, bad, ready = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [over.eq(before == longest), bad.eq(over | beat.abort | short)]
         if self._port == Port.CE:
-            m.d.comb += short.eq(~sound | (before < shortest - 1)
-                                 | (before == shortest - 1) & (beat.count != self._beat_bytes))
+            m.d.comb += short.eq(
+                ~sound | (before < shortest - 1) | (before == shortest - 1) & (beat.count != self._beat_bytes)
+            )
         with m.If(frames.valid & frames.ready):
             with m.If(beat.last):
                 m.d.sync += before.eq(0)
             with m.Elif(~over):
                 m.d.sync += before.eq(before + 1)
 
-        # All that a packet's end needs comes together in one clock: the queue, its origin's place or the report's.
+        # All that a packet's end needs comes together in one clock: the queue, its origin's place or the
+        # report's.
         report = self.reports
         with m.If(beat.last):
             m.d.comb += ready.eq(given & Mux(bad, ~report.valid, origins.w_rdy))
@@ -180,11 +221,14 @@ class Ingress(wiring.Component):
         passing = ready & (beat.last | ~over)
         ends = frames.valid & beat.last & ready & queue.i.ready
         m.d.comb += [
-            queue.i.payload.eq(beat), queue.i.payload.abort.eq(beat.last & bad),
+            queue.i.payload.eq(beat),
+            queue.i.payload.abort.eq(beat.last & bad),
             queue.i.valid.eq(frames.valid & passing),
             frames.ready.eq(ready & (queue.i.ready | ~beat.last & over)),
-            origins.w_data.eq(origin if varies else 0), origins.w_en.eq(ends & ~bad),
-            self.origin.payload.eq(origins.r_data if varies else origin), self.origin.valid.eq(origins.r_rdy),
+            origins.w_data.eq(origin if varies else 0),
+            origins.w_en.eq(ends & ~bad),
+            self.origin.payload.eq(origins.r_data if varies else origin),
+            self.origin.valid.eq(origins.r_rdy),
             origins.r_en.eq(self.origin.ready),
         ]
         if self._port == Port.RECIRCULATE:
@@ -193,10 +237,13 @@ class Ingress(wiring.Component):
             m.d.sync += report.valid.eq(0)
         with m.If(ends & bad):
             m.d.sync += [
-                report.valid.eq(1), report.payload.dropped.eq(1), report.payload.ingress.eq(self._port),
+                report.valid.eq(1),
+                report.payload.dropped.eq(1),
+                report.payload.ingress.eq(self._port),
                 report.payload.dfe.eq(FROM_CFE),
                 report.payload.reason.eq(
-                    Mux(over, Reason.OVERSIZE, Mux(beat.abort, Reason.BAD_FRAME, Reason.MALFORMED))),
+                    Mux(over, Reason.OVERSIZE, Mux(beat.abort, Reason.BAD_FRAME, Reason.MALFORMED))
+                ),
             ]
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         return m

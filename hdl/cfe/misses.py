@@ -1,4 +1,5 @@
 """Limits how often one unknown SPI comes up to the control element."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -16,13 +17,13 @@ class MissKey(data.StructLayout):
 
 
 class MissLimiter(wiring.Component):
-    """One punt per {destination, SPI} in ``interval`` clocks. A punt for which its class has no room is refused too, and begins no
-    interval: the control element has not seen it.
+    """One punt per {destination, SPI} in ``interval`` clocks. A punt for which its class has no room is
+    refused too, and begins no interval: the control element has not seen it.
 
-    A small direct-mapped table remembers the latest punts; where two keys share a row, the later one displaces the
-    other, which then may be punted again early. A punt of about 2^32 clocks ago may count as a fresh one, once.
-    For ``rows`` clocks after a reset it forgets those of before, whose times are of another count; what comes in
-    meanwhile begins no interval.
+    A small direct-mapped table remembers the latest punts; where two keys share a row, the later one
+    displaces the other, which then may be punted again early. A punt of about 2^32 clocks ago may count as
+    a fresh one, once. For ``rows`` clocks after a reset it forgets those of before, whose times are of
+    another count; what comes in meanwhile begins no interval.
 
     Parameters
     ----------
@@ -51,10 +52,17 @@ class MissLimiter(wiring.Component):
         if rows < 2 or rows & rows - 1:
             raise ValueError(f"rows must be a power of two, not {rows!r}")
         self._rows = rows
-        super().__init__({
-            "interval": In(24), "open": In(1), "time": In(32), "start": In(1), "key": In(MissKey()),
-            "done": Out(1), "allowed": Out(1),
-        })
+        super().__init__(
+            {
+                "interval": In(24),
+                "open": In(1),
+                "time": In(32),
+                "start": In(1),
+                "key": In(MissKey()),
+                "done": Out(1),
+                "allowed": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -82,8 +90,12 @@ class MissLimiter(wiring.Component):
             m.d.sync += forgotten.eq(forgotten + 1)
         m.d.comb += [
             self.done.eq(running[-1]),
-            last.key.eq(self.key), last.valid.eq(~forgets), last.time.eq(self.time),
-            memory.read_address.eq(row), memory.write_address.eq(Mux(forgets, forgotten[:-1], row)), memory.write_data.eq(last),
+            last.key.eq(self.key),
+            last.valid.eq(~forgets),
+            last.time.eq(self.time),
+            memory.read_address.eq(row),
+            memory.write_address.eq(Mux(forgets, forgotten[:-1], row)),
+            memory.write_data.eq(last),
             memory.write_enable.eq(self.done & self.allowed | forgets),
         ]
         return m

@@ -1,4 +1,5 @@
 """The classifier's parser: every frame gets exactly one result, from a stream of beats, a beat a clock."""
+
 from enum import IntEnum
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -58,8 +59,9 @@ class Parsed(data.StructLayout):
     Members
     -------
     info : PacketInfo
-        Everything but ``dfe``, ``sa``, ``route``, and what an entry says. ``spi`` is the first word behind the IPv4 header: the SPI, or
-        the ports. ``verdict`` and ``reason`` only where ``decided``; DIRECT has the port in ``ingress``.
+        Everything but ``dfe``, ``sa``, ``route``, and what an entry says. ``spi`` is the first word behind
+        the IPv4 header: the SPI, or the ports. ``verdict`` and ``reason`` only where ``decided``; DIRECT
+        has the port in ``ingress``.
     decided : unsigned(1)
         No table needs to be asked, but for ``own``.
     own : Own
@@ -75,7 +77,8 @@ class Parsed(data.StructLayout):
 
 
 class Parser(wiring.Component):
-    """Parses Ethernet, one 802.1Q tag, IPv4 with options, and what lies behind it as far as the classifier needs it.
+    """Parses Ethernet, one 802.1Q tag, IPv4 with options, and what lies behind it as far as the classifier
+    needs it.
 
     ================================================ ==================================
     shorter than its Ethernet header, or unsound      DROP MALFORMED
@@ -91,18 +94,18 @@ class Parser(wiring.Component):
     everything else                                   undecided
     ================================================ ==================================
 
-    UDP to port 500, or to 4500 with the non-ESP marker, is ``own`` IKE, with IPv6 too where no extension header comes between; other UDP
-    of IPv4 to 4500 is NATT.
+    UDP to port 500, or to 4500 with the non-ESP marker, is ``own`` IKE, with IPv6 too where no extension
+    header comes between; other UDP of IPv4 to 4500 is NATT.
 
-    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION, one of another VLAN than the
-    port's DROP VLAN.
+    Before all of these: a frame for another station, at a port that filters, is DROP OTHER_STATION, one of
+    another VLAN than the port's DROP VLAN.
 
-    Never forwarded (RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1; RFC 5771 4): from 0/8, 127/8 and from 224/3; to 0/8, 127/8, 224.0.0/24 and
-    240/4. What came in a link-layer broadcast or multicast must be for an IP multicast group (RFC 1812 5.3.4). A frame that came out
-    of a DFE has no link layer of its own.
+    Never forwarded (RFC 1812 5.3.7, 4.2.3.1, 5.3.5.1; RFC 5771 4): from 0/8, 127/8 and from 224/3; to 0/8,
+    127/8, 224.0.0/24 and 240/4. What came in a link-layer broadcast or multicast must be for an IP
+    multicast group (RFC 1812 5.3.4). A frame that came out of a DFE has no link layer of its own.
 
-    Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that contains the
-    header and that the frame contains, the header's checksum right.
+    Sound means (RFC 791, RFC 1122 3.2.1): version 4, a header of five words or more, a total length that
+    contains the header and that the frame contains, the header's checksum right.
 
     Parameters
     ----------
@@ -111,7 +114,8 @@ class Parser(wiring.Component):
     Members
     -------
     i : In(packets)
-        Frames with alignment, never aborted, of a byte and up to ``MAX_FRAME``. Only a last beat may have to wait.
+        Frames with alignment, never aborted, of a byte and up to ``MAX_FRAME``. Only a last beat may have
+        to wait.
     origin : In(Origin)
         Of the packet whose last beat is at ``i``.
     control : In(CfeControl)
@@ -121,19 +125,24 @@ class Parser(wiring.Component):
 
     def __init__(self, *, beat_bytes: int):
         self._beat_bytes = beat_bytes
-        super().__init__({
-            "i": In(packets(beat_bytes)), "origin": In(Origin()), "control": In(CfeControl()),
-            "o": Out(stream.Signature(Parsed())),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "origin": In(Origin()),
+                "control": In(CfeControl()),
+                "o": Out(stream.Signature(Parsed())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         lanes = self._beat_bytes // 4
         beat = self.i.payload
-        words = [beat.data[32 * lane:32 * lane + 32] for lane in range(lanes)]
+        words = [beat.data[32 * lane : 32 * lane + 32] for lane in range(lanes)]
         split = lanes.bit_length() - 1
 
-        # `at` stops behind the last beat that can hold a word of interest: three words behind the longest IPv4 header.
+        # `at` stops behind the last beat that can hold a word of interest: three words behind the longest
+        # IPv4 header.
         at = Signal(range((IP_WORD + 1 + LONGEST_HEADER + 3) // lanes + 2))
         m.submodules.checksum = checksum = HeaderChecksum(words=lanes)
         taken, busy, step = Signal(), Signal(), Signal(checksum.latency)
@@ -147,7 +156,8 @@ class Parser(wiring.Component):
             with m.Elif(~at.all()):
                 m.d.sync += at.eq(at + 1)
 
-        # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the IP header.
+        # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the
+        # IP header.
         tagged, origin = Signal(), Signal(Origin())
         outer_type, inner_type, length = Signal(16), Signal(16), Signal(12)
         tag_vlan = Signal(VLAN_BITS)
@@ -155,8 +165,10 @@ class Parser(wiring.Component):
         l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
         marker = Signal()
         marker_word = UDP.length // 4
-        places = [Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}")
-                  for word in range(marker_word + 1)]
+        places = [
+            Signal(range(IP_WORD + 1 + LONGEST_HEADER + 3), name=f"behind_{word}")
+            for word in range(marker_word + 1)
+        ]
 
         station = Signal(48)
         # By the time that the last words of an IPv6 header come, this is right.
@@ -175,7 +187,8 @@ class Parser(wiring.Component):
                 m.d.sync += [outer_type.eq(ethernet_type), tagged.eq(ethernet_type == TYPE_VLAN)]
             with m.If(at == tag_word // lanes):
                 m.d.sync += [
-                    inner_type.eq(VLAN.get("type", words[tag_word % lanes])), tag_vlan.eq(VLAN.get("id", words[tag_word % lanes])),
+                    inner_type.eq(VLAN.get("type", words[tag_word % lanes])),
+                    tag_vlan.eq(VLAN.get("id", words[tag_word % lanes])),
                 ]
             for tag in (0, 1):
                 for word, register in enumerate(ip):
@@ -184,8 +197,12 @@ class Parser(wiring.Component):
                         m.d.sync += register.eq(words[place % lanes])
                         if word == 0:
                             version_6 = IPV4.get("version", words[place % lanes]) == 6
-                            behind = Mux(version_6, ipv6_end, IPV4.get("header_words", words[place % lanes])) + (IP_WORD + tag)
-                            m.d.sync += [behind_word.eq(behind + more) for more, behind_word in enumerate(places)]
+                            behind = Mux(
+                                version_6, ipv6_end, IPV4.get("header_words", words[place % lanes])
+                            ) + (IP_WORD + tag)
+                            m.d.sync += [
+                                behind_word.eq(behind + more) for more, behind_word in enumerate(places)
+                            ]
                 # What is kept of an IPv6 destination, its last word, lies where the IPv4 one does.
                 place = IP_WORD + tag + ipv6_end - 1
                 with m.If((at == place // lanes) & (tagged == tag) & looks_ipv6):
@@ -199,7 +216,8 @@ class Parser(wiring.Component):
                 with m.If(here[marker_word]):
                     m.d.sync += marker.eq(word == 0)
 
-        # The header's words: in its first beat all from its first word on, and then all up to what lies behind it.
+        # The header's words: in its first beat all from its first word on, and then all up to what lies
+        # behind it.
         begun, inside = Signal(), Signal(lanes)
         with m.If(taken):
             m.d.sync += begun.eq(~beat.last & (begun | (at == (IP_WORD + tagged) // lanes)))
@@ -212,7 +230,9 @@ class Parser(wiring.Component):
             with m.If(begun):
                 m.d.comb += inside[lane].eq(before)
         m.d.comb += [
-            checksum.data.eq(beat.data), checksum.include.eq(inside), checksum.add.eq(taken),
+            checksum.data.eq(beat.data),
+            checksum.include.eq(inside),
+            checksum.add.eq(taken),
             checksum.first.eq(at == 0),
         ]
 
@@ -221,43 +241,85 @@ class Parser(wiring.Component):
         header, begin = Cat(ip), Cat(l4)
         more_fragments, fragment_offset, version = Signal(), Signal(13), Signal(4)
         frame_type, direct, zero_marker, udp6, icmp6 = Signal(16), Signal(), Signal(), Signal(), Signal()
-        # A frame that the control element sends down again has passed the filter, one that recirculates has no station.
+        # A frame that the control element sends down again has passed the filter, one that recirculates has
+        # no station.
         filtered, address, own = Signal(), Signal(48), Signal(48)
         outside, vlan, own_vlan, own_link = Signal(), Signal(VLAN_BITS), Signal(VLAN_BITS + 1), Signal()
         control = self.control
         with m.If(step[0]):
             m.d.sync += [
-                info.length.eq(length), info.tagged.eq(tagged), frame_type.eq(Mux(tagged, inner_type, outer_type)),
-                info.ingress.eq(origin.port), info.depth.eq(origin.depth), info.injected.eq(origin.injected),
-                info.out_of.eq(origin.out_of), direct.eq(origin.direct),
-                outside.eq(~origin.injected & ~origin.port[1]), own_link.eq(~origin.port[1]),
-                vlan.eq(Mux(tagged, tag_vlan, 0)), own_vlan.eq(Mux(origin.port[0], control.server_vlan, control.network_vlan)),
-                filtered.eq(~origin.injected & (control.station_filter.bit_select(origin.port[0], 1) & ~origin.port[1])),
+                info.length.eq(length),
+                info.tagged.eq(tagged),
+                frame_type.eq(Mux(tagged, inner_type, outer_type)),
+                info.ingress.eq(origin.port),
+                info.depth.eq(origin.depth),
+                info.injected.eq(origin.injected),
+                info.out_of.eq(origin.out_of),
+                direct.eq(origin.direct),
+                outside.eq(~origin.injected & ~origin.port[1]),
+                own_link.eq(~origin.port[1]),
+                vlan.eq(Mux(tagged, tag_vlan, 0)),
+                own_vlan.eq(Mux(origin.port[0], control.server_vlan, control.network_vlan)),
+                filtered.eq(
+                    ~origin.injected
+                    & (control.station_filter.bit_select(origin.port[0], 1) & ~origin.port[1])
+                ),
                 address.eq(station),
-                own.eq(Mux(origin.port[0], Cat(control.server_mac_low, control.server_mac_high),
-                           Cat(control.network_mac_low, control.network_mac_high))),
-                *(info[name].eq(IPV4.get(name, header)) for name in (
-                    "header_words", "total_length", "tos", "ttl", "dont_fragment", "protocol", "source",
-                    "destination")),
-                version.eq(IPV4.get("version", header)), more_fragments.eq(IPV4.get("more_fragments", header)),
+                own.eq(
+                    Mux(
+                        origin.port[0],
+                        Cat(control.server_mac_low, control.server_mac_high),
+                        Cat(control.network_mac_low, control.network_mac_high),
+                    )
+                ),
+                *(
+                    info[name].eq(IPV4.get(name, header))
+                    for name in (
+                        "header_words",
+                        "total_length",
+                        "tos",
+                        "ttl",
+                        "dont_fragment",
+                        "protocol",
+                        "source",
+                        "destination",
+                    )
+                ),
+                version.eq(IPV4.get("version", header)),
+                more_fragments.eq(IPV4.get("more_fragments", header)),
                 fragment_offset.eq(IPV4.get("fragment_offset", header)),
-                info.spi.eq(ESP.get("spi", begin)), info.sequence.eq(ESP.get("sequence", begin)),
-                zero_marker.eq(marker), udp6.eq(IPV6.get("next_header", header) == UDP_PROTOCOL),
-                icmp6.eq((IPV6.get("next_header", header) == ICMPV6_PROTOCOL) & (IPV6.get("hop_limit", header) == 255)),
+                info.spi.eq(ESP.get("spi", begin)),
+                info.sequence.eq(ESP.get("sequence", begin)),
+                zero_marker.eq(marker),
+                udp6.eq(IPV6.get("next_header", header) == UDP_PROTOCOL),
+                icmp6.eq(
+                    (IPV6.get("next_header", header) == ICMPV6_PROTOCOL)
+                    & (IPV6.get("hop_limit", header) == 255)
+                ),
             ]
 
         # 2: how many bytes there are.
         room, l4_bytes = Signal(13), Signal(17)
         is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
-        protocols = {number: Signal(name=f"protocol_{number}")
-                     for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)}
-        to_ike, to_natt, reserved, foreign, other_vlan, discovers = Signal(), Signal(), Signal(), Signal(), Signal(), Signal()
+        protocols = {
+            number: Signal(name=f"protocol_{number}")
+            for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)
+        }
+        to_ike, to_natt, reserved, foreign, other_vlan, discovers = (
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+        )
         from_martian, to_martian, in_group = Signal(), Signal(), Signal()
         destination_port, icmp_type = info.spi[:16], info.spi[24:]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
             l4_bytes.eq(info.total_length - (info.header_words << 2)),
-            is_ipv4.eq(frame_type == TYPE_IPV4), is_ipv6.eq(frame_type == TYPE_IPV6),
+            is_ipv4.eq(frame_type == TYPE_IPV4),
+            is_ipv6.eq(frame_type == TYPE_IPV6),
             fragment.eq(more_fragments | fragment_offset.any()),
             version_right.eq((version == 4) & (info.header_words >= 5)),
             *(found.eq(info.protocol == number) for number, found in protocols.items()),
@@ -265,9 +327,11 @@ class Parser(wiring.Component):
             discovers.eq((icmp_type >= NEIGHBOUR_DISCOVERY[0]) & (icmp_type <= NEIGHBOUR_DISCOVERY[-1])),
             foreign.eq(filtered & ~address[GROUP_BIT] & (address != own)),
             other_vlan.eq(outside & ~own_vlan[-1] & (vlan != own_vlan[:-1])),
-            from_martian.eq(source_is_martian(info.source)), to_martian.eq(destination_is_martian(info.destination)),
+            from_martian.eq(source_is_martian(info.source)),
+            to_martian.eq(destination_is_martian(info.destination)),
             in_group.eq(own_link & address[GROUP_BIT] & ~is_multicast(info.destination)),
-            to_natt.eq(destination_port == NATT_PORT), reserved.eq(info.spi < FIRST_SPI),
+            to_natt.eq(destination_port == NATT_PORT),
+            reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
         short, sound, ports_there, esp_there, marker_there = Signal(), Signal(), Signal(), Signal(), Signal()
@@ -277,10 +341,14 @@ class Parser(wiring.Component):
             return ~l4_bytes[-1] & (l4_bytes >= count)
 
         m.d.sync += [
-            short.eq(room[-1]), sound.eq(version_right & ~l4_bytes[-1] & (info.total_length <= room)),
-            ports_there.eq(l4_holds(PORTS.length)), esp_there.eq(l4_holds(ESP.length)),
+            short.eq(room[-1]),
+            sound.eq(version_right & ~l4_bytes[-1] & (info.total_length <= room)),
+            ports_there.eq(l4_holds(PORTS.length)),
+            esp_there.eq(l4_holds(ESP.length)),
             marker_there.eq(l4_holds(UDP.length + MARKER_BYTES)),
-            udp6_there.eq(udp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + UDP.length + MARKER_BYTES)),
+            udp6_there.eq(
+                udp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + UDP.length + MARKER_BYTES)
+            ),
             icmp6_there.eq(icmp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + PORTS.length)),
         ]
         # Then, as soon as the checksum is known: decide.
@@ -330,8 +398,13 @@ class Parser(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         with m.If(step[-1]):
             m.d.sync += [
-                self.o.valid.eq(1), info.ipv4.eq(is_sound), info.verdict.eq(verdict), info.reason.eq(reason),
-                parsed.decided.eq(decided), parsed.own.eq(own_kind), parsed.ipv6.eq(is_ipv6),
+                self.o.valid.eq(1),
+                info.ipv4.eq(is_sound),
+                info.verdict.eq(verdict),
+                info.reason.eq(reason),
+                parsed.decided.eq(decided),
+                parsed.own.eq(own_kind),
+                parsed.ipv6.eq(is_ipv6),
                 parsed.ports.eq(is_sound & has_ports & ports_there & ~fragment),
             ]
         return m

@@ -1,10 +1,21 @@
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, FROM_CFE, Egress, OutOf, PacketInfo, PuntHeader, Report, Verdict
+from spigate.hdl.net.descriptor import (
+    CE_HEADER_BYTES,
+    CE_VERSION,
+    FROM_CFE,
+    Egress,
+    OutOf,
+    PacketInfo,
+    PuntHeader,
+    Report,
+    Verdict,
+)
 from spigate.hdl.net.headers import ESP_PROTOCOL
 from spigate.hdl.net.packet import packets
 
@@ -13,14 +24,15 @@ class Router(wiring.Component):
     """Carries out verdicts, in order.
 
     ============================================ ==========================================================
-    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, if its queue has room for all of it
-    PUNT                                         to ``direct``, behind a :class:`PuntHeader`: all in order
-    DIRECT                                       to ``direct``, as it is
-    DROP                                         nowhere; reported
-    ============================================ ==========================================================
+    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, if its queue has room for all of
+    it PUNT                                         to ``direct``, behind a :class:`PuntHeader`: all in
+    order DIRECT                                       to ``direct``, as it is DROP
+    nowhere; reported ============================================
+    ==========================================================
 
-    It never waits for a DFE: where there is no room for a packet, or for its descriptor, the packet is dropped at once as
-    QUEUE_FULL. So a slow, flooded or dead DFE holds up no packet of another one, and none that goes to the control element.
+    It never waits for a DFE: where there is no room for a packet, or for its descriptor, the packet is
+    dropped at once as QUEUE_FULL. So a slow, flooded or dead DFE holds up no packet of another one, and
+    none that goes to the control element.
 
     Parameters
     ----------
@@ -33,7 +45,8 @@ class Router(wiring.Component):
     dfe : Out(packets).array(dfes), dfe_info : Out(stream of PacketInfo).array(dfes)
         Offered at the same time, taken independently.
     dfe_free : In(12).array(dfes)
-        Beats for which there is room, what was sent three clocks ago counted; a packet once offered is taken without fail.
+        Beats for which there is room, what was sent three clocks ago counted; a packet once offered is
+        taken without fail.
     direct : Out(packets), direct_egress : Out(stream of Egress)
         Must be taken without regard to where they lead: it is the one way for all ports.
     reports : Out(stream of Report)
@@ -44,14 +57,20 @@ class Router(wiring.Component):
 
     def __init__(self, *, beat_bytes: int, dfes: int):
         self._beat_bytes, self._dfes = beat_bytes, dfes
-        super().__init__({
-            "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())),
-            "dfe": Out(packets(beat_bytes)).array(dfes), "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
-            "dfe_free": In(12).array(dfes),
-            "direct": Out(packets(beat_bytes)), "direct_egress": Out(stream.Signature(Egress())),
-            "reports": Out(stream.Signature(Report())),
-            "time": In(32), "punted": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "info": In(stream.Signature(PacketInfo())),
+                "dfe": Out(packets(beat_bytes)).array(dfes),
+                "dfe_info": Out(stream.Signature(PacketInfo())).array(dfes),
+                "dfe_free": In(12).array(dfes),
+                "direct": Out(packets(beat_bytes)),
+                "direct_egress": Out(stream.Signature(Egress())),
+                "reports": Out(stream.Signature(Report())),
+                "time": In(32),
+                "punted": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -80,9 +99,16 @@ class Router(wiring.Component):
         reason = Signal(Reason)
         is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
         m.d.comb += [
-            header.version.eq(CE_VERSION), header.reason.eq(info.reason), header.ingress.eq(info.ingress),
-            header.dfe.eq(info.dfe), header.sa.eq(info.sa), header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged), header.time.eq(stamp), header.rule.eq(info.rule), header.ruled.eq(info.ruled),
+            header.version.eq(CE_VERSION),
+            header.reason.eq(info.reason),
+            header.ingress.eq(info.ingress),
+            header.dfe.eq(info.dfe),
+            header.sa.eq(info.sa),
+            header.depth.eq(info.depth),
+            header.tagged.eq(info.tagged),
+            header.time.eq(stamp),
+            header.rule.eq(info.rule),
+            header.ruled.eq(info.ruled),
             *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
         ]
         report = self.reports.payload
@@ -90,11 +116,16 @@ class Router(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 new = self.info.payload
-                for_dfe = (new.verdict == Verdict.BYPASS) | (new.verdict == Verdict.DECRYPT) | (
-                    new.verdict == Verdict.ENCRYPT)
+                for_dfe = (
+                    (new.verdict == Verdict.BYPASS)
+                    | (new.verdict == Verdict.DECRYPT)
+                    | (new.verdict == Verdict.ENCRYPT)
+                )
                 m.d.comb += self.info.ready.eq(1)
                 m.d.sync += [
-                    info.eq(new), beats.eq((new.length + self._beat_bytes - 1) >> width), reason.eq(new.reason),
+                    info.eq(new),
+                    beats.eq((new.length + self._beat_bytes - 1) >> width),
+                    reason.eq(new.reason),
                     target.eq(0),
                 ]
                 with m.If(self.info.valid):
@@ -128,7 +159,10 @@ class Router(wiring.Component):
             with m.State("DIRECT"):
                 m.d.sync += stamp.eq(self.time)
                 with m.If(~self.direct_egress.valid):
-                    m.d.sync += [self.direct_egress.valid.eq(1), self.direct_egress.payload.depth.eq(info.depth)]
+                    m.d.sync += [
+                        self.direct_egress.valid.eq(1),
+                        self.direct_egress.payload.depth.eq(info.depth),
+                    ]
                     m.d.sync += self.direct_egress.payload.injected.eq(info.verdict == Verdict.DIRECT)
                     with m.If(info.verdict == Verdict.DIRECT):
                         m.d.sync += self.direct_egress.payload.port.eq(info.route.egress)
@@ -140,7 +174,10 @@ class Router(wiring.Component):
             with m.State("HEADER"):
                 out = self.direct.payload
                 m.d.comb += [
-                    self.direct.valid.eq(1), out.last.eq(0), out.abort.eq(0), out.count.eq(self._beat_bytes),
+                    self.direct.valid.eq(1),
+                    out.last.eq(0),
+                    out.abort.eq(0),
+                    out.count.eq(self._beat_bytes),
                     out.data.eq(header.as_value().word_select(at, 8 * self._beat_bytes)),
                 ]
                 with m.If(self.direct.ready):
@@ -158,8 +195,12 @@ class Router(wiring.Component):
                     m.next = "REPORT"
             with m.State("REPORT"):
                 m.d.comb += [
-                    self.reports.valid.eq(1), report.reason.eq(reason), report.dropped.eq(1),
-                    report.ingress.eq(info.ingress), report.dfe.eq(FROM_CFE), report.sa.eq(info.sa),
+                    self.reports.valid.eq(1),
+                    report.reason.eq(reason),
+                    report.dropped.eq(1),
+                    report.ingress.eq(info.ingress),
+                    report.dfe.eq(FROM_CFE),
+                    report.sa.eq(info.sa),
                 ]
                 with m.If(info.ipv4):
                     m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]

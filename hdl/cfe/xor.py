@@ -1,4 +1,5 @@
 """The hash functions of :mod:`spigate.hdl.contract.hashing` in gateware."""
+
 from amaranth.hdl import Cat, Value, ValueLike
 
 

@@ -1,4 +1,5 @@
-"""Makes ``enums.py`` of ``entries.rdl``: ``python -m spigate.hdl.contract.generate``, or ``make registers``."""
+"""Makes ``enums.py`` of ``entries.rdl``: ``make registers``."""
+
 import textwrap
 
 from spigate.hdl.contract import rdl
@@ -7,6 +8,7 @@ HEAD = '''"""The enumerations of ``entries.rdl``, for gateware and host.
 
 Made of it by ``make registers``: change them there.
 """
+
 from enum import IntEnum'''
 WIDTH = 100
 
@@ -19,10 +21,24 @@ def source() -> str:
         for member in members:
             parts.append(f"    {member.name} = {member.value}")
             if member.description:
-                parts += textwrap.wrap(f'"""{member.description}"""', WIDTH, initial_indent="    ", subsequent_indent="    ")
-    parts += ["", "", "TRAITS = {", *(f"    Reason.{member.name}: {member.traits!r}," for member in rdl.encodings()["reason_e"]), "}",
-              '"""What ``entries.rdl`` says in the names of reasons."""']
+                parts += textwrap.wrap(
+                    f'"""{member.description}"""', WIDTH, initial_indent="    ", subsequent_indent="    "
+                )
+    parts += [
+        "",
+        "",
+        "TRAITS = {",
+        *(f"    Reason.{member.name}: {_tuple(member.traits)}," for member in rdl.encodings()["reason_e"]),
+        "}",
+        '"""What ``entries.rdl`` says in the names of reasons."""',
+    ]
     return "\n".join(parts) + "\n"
+
+
+def _tuple(words: tuple[str, ...]) -> str:
+    """As the formatter writes it."""
+    text = ", ".join(f'"{word}"' for word in words)
+    return f"({text},)" if len(words) == 1 else f"({text})"
 
 
 def main() -> None:

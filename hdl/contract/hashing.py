@@ -1,12 +1,14 @@
 """Hash functions of the classifier, as data: what gateware and host must compute alike.
 
-Every hash bit is the parity of the key under a fixed mask: an XOR tree in hardware, a population count on the host
-(the H3 family of Carter and Wegman, "Universal classes of hash functions", 1979). The masks come from SHA-256 of a
-text that names them, so nobody chose them. Each is the AND of two such strings: it takes a quarter of the key's bits,
-which makes a tree three levels of LUT4 deep at half the area of a mask with half the bits.
+Every hash bit is the parity of the key under a fixed mask: an XOR tree in hardware, a population count on
+the host (the H3 family of Carter and Wegman, "Universal classes of hash functions", 1979). The masks come
+from SHA-256 of a text that names them, so nobody chose them. Each is the AND of two such strings: it takes
+a quarter of the key's bits, which makes a tree three levels of LUT4 deep at half the area of a mask with
+half the bits.
 
 Nothing here needs Amaranth.
 """
+
 from functools import cache
 from hashlib import sha256
 
@@ -15,7 +17,9 @@ WAYS = 3
 CAM_KEY_BITS = 169
 """Destination 128, SPI 32, protocol 8, IPv6 1, from the low bits up: a CAM entry up to its ``ipv6``."""
 SEED = "spigate 2"
-"""The first number for which neighbouring SPIs and hosts always differ in a row, and each bit of a key counts."""
+"""The first number for which neighbouring SPIs and hosts always differ in a row, and each bit of a key
+counts.
+"""
 
 
 def cam_key(*, destination: int, protocol: int, spi: int, ipv6: bool = False) -> int:
@@ -40,8 +44,8 @@ def cam_rows(entries: int) -> int:
 def masks(name: str, key_bits: int, bits: int) -> tuple[int, ...]:
     """One mask of ``key_bits`` bits for each of the ``bits`` bits of the hash ``name``, lowest first.
 
-    Mask *b* is the low ``key_bits`` bits of SHA-256("``SEED`` ``name`` *b* 0") AND SHA-256("``SEED`` ``name`` *b* 1"),
-    both read as little-endian numbers.
+    Mask *b* is the low ``key_bits`` bits of SHA-256("``SEED`` ``name`` *b* 0") AND SHA-256("``SEED``
+    ``name`` *b* 1"), both read as little-endian numbers.
     """
     if not 1 <= key_bits <= 256:
         raise ValueError(f"key_bits must be 1 to 256, not {key_bits!r}")
@@ -65,5 +69,7 @@ def way_hash(way: int, key_bits: int, rows: int) -> tuple[int, ...]:
 
 
 def cam_row(way: int, key: int, rows: int) -> int:
-    """The row of ``way`` where the entry with ``key`` may be. Its index in table writes is ``way * rows + row``."""
+    """The row of ``way`` where the entry with ``key`` may be. Its index in table writes is ``way * rows +
+    row``.
+    """
     return apply(way_hash(way, CAM_KEY_BITS, rows), key)

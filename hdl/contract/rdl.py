@@ -1,7 +1,9 @@
-"""The one reader of the SystemRDL files: what gateware, driver and documentation know of registers and table entries.
+"""The one reader of the SystemRDL files: what gateware, driver and documentation know of registers and
+table entries.
 
 Nothing here needs Amaranth, so that the control element can use it where no gateware tools are installed.
 """
+
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -55,9 +57,9 @@ class Row:
 class RegisterField(Field):
     """One field of a register, with what a register bank must know of it.
 
-    ``reset`` is its value after reset. Software may read (``readable``) and write (``writable``) it. Hardware
-    drives it where ``driven``. Hardware sets its bits by pulses where ``set_by_hardware``, and software clears
-    them by writing ones. ``strobed``: hardware is told of each write.
+    ``reset`` is its value after reset. Software may read (``readable``) and write (``writable``) it.
+    Hardware drives it where ``driven``. Hardware sets its bits by pulses where ``set_by_hardware``, and
+    software clears them by writing ones. ``strobed``: hardware is told of each write.
     """
 
     reset: int
@@ -85,7 +87,8 @@ class Register:
     fields : dict of str to RegisterField
         A register that is one value has one field, ``value``.
     port : str or None
-        For an ``external`` register the name of the outermost external component that it is part of, such as ``table``.
+        For an ``external`` register the name of the outermost external component that it is part of, such
+        as ``table``.
     """
 
     name: str
@@ -124,12 +127,15 @@ class Register:
 
     def unpack(self, word: int) -> dict[str, int]:
         """The fields of ``word``; where a field has an encoding that names its value, as that member."""
-        return {name: _named(field.encoding, word >> field.low & (1 << field.width) - 1)
-                for name, field in self.fields.items()}
+        return {
+            name: _named(field.encoding, word >> field.low & (1 << field.width) - 1)
+            for name, field in self.fields.items()
+        }
 
 
-def _pack(what: str, name: str, fields: dict[str, Field] | dict[str, RegisterField],
-          values: dict[str, int]) -> int:
+def _pack(
+    what: str, name: str, fields: dict[str, Field] | dict[str, RegisterField], values: dict[str, int]
+) -> int:
     number = 0
     for key, value in values.items():
         field = fields.get(key)
@@ -155,7 +161,9 @@ def tree(name: str) -> AddrmapNode:
 
 @cache
 def entry(table: str) -> dict[str, Row]:
-    """The rows of one entry of ``table`` (``sa``, ``cam``, ``rule``, ``route``, ``source``), by name, in order."""
+    """The rows of one entry of ``table`` (``sa``, ``cam``, ``rule``, ``route``, ``source``), by name, in
+    order.
+    """
     node = tree("entries").get_child_by_name(table)
     if not isinstance(node, RegfileNode):
         raise ValueError(f"No table {table!r}")
@@ -164,8 +172,9 @@ def entry(table: str) -> dict[str, Row]:
         fields = {}
         for field in reg.fields():
             encoding = field.get_property("encode")
-            fields[field.inst_name] = Field(field.inst_name, field.low, field.width,
-                                            encoding and enum(encoding.type_name))
+            fields[field.inst_name] = Field(
+                field.inst_name, field.low, field.width, encoding and enum(encoding.type_name)
+            )
         rows[reg.inst_name] = Row(reg.inst_name, index, fields)
     return rows
 
@@ -198,9 +207,13 @@ def _register(node: RegNode) -> Register:
     strides = [part.array_stride for part in chain if part.array_stride is not None]
     external = [part for part in chain if part.external]
     return Register(
-        ".".join(path), node.raw_absolute_address, dimensions[0] if dimensions else None,
-        strides[0] if strides else 4, {field.inst_name: _register_field(field) for field in node.fields()},
-        external[-1].inst_name if external else None)
+        ".".join(path),
+        node.raw_absolute_address,
+        dimensions[0] if dimensions else None,
+        strides[0] if strides else 4,
+        {field.inst_name: _register_field(field) for field in node.fields()},
+        external[-1].inst_name if external else None,
+    )
 
 
 def _register_field(node: FieldNode) -> RegisterField:
@@ -213,9 +226,17 @@ def _register_field(node: FieldNode) -> RegisterField:
     if not isinstance(reset, int):
         raise ValueError(f"Field {node.get_path()!r}: reset must be a number, not {reset!r}")
     return RegisterField(
-        node.inst_name, node.low, node.width, encoding and enum(encoding.type_name), reset,
-        software in (AccessType.r, AccessType.rw), software in (AccessType.w, AccessType.rw),
-        hardware == AccessType.w, sets, bool(node.get_property("swmod")))
+        node.inst_name,
+        node.low,
+        node.width,
+        encoding and enum(encoding.type_name),
+        reset,
+        software in (AccessType.r, AccessType.rw),
+        software in (AccessType.w, AccessType.rw),
+        hardware == AccessType.w,
+        sets,
+        bool(node.get_property("swmod")),
+    )
 
 
 @cache
@@ -229,7 +250,9 @@ def _encodings() -> dict[str, type[UserEnum]]:
 
 
 def enum(name: str) -> type[IntEnum]:
-    """An enumeration of ``entries.rdl``, such as ``reason_e``, as the class that :mod:`spigate.hdl.contract.enums` has of it."""
+    """An enumeration of ``entries.rdl``, such as ``reason_e``, as the class that
+    :mod:`spigate.hdl.contract.enums` has of it.
+    """
     found: type[IntEnum] = getattr(enums, class_name(name))
     return found
 
@@ -251,5 +274,10 @@ class Member:
 
 def encodings() -> dict[str, list[Member]]:
     """The enumerations of ``entries.rdl`` by name."""
-    return {name: [Member(each.name.upper(), each.value, each.rdl_desc or "", tuple((each.rdl_name or "").split())) for each in encoding]
-            for name, encoding in _encodings().items()}
+    return {
+        name: [
+            Member(each.name.upper(), each.value, each.rdl_desc or "", tuple((each.rdl_name or "").split()))
+            for each in encoding
+        ]
+        for name, encoding in _encodings().items()
+    }

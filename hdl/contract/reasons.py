@@ -1,7 +1,10 @@
-"""What reasons are, for gateware and host: what becomes of a packet, what is audited, and who may not fill whose place.
+"""What reasons are, for gateware and host: what becomes of a packet, what is audited, and who may not fill
+whose place.
 
-All of it stands in ``entries.rdl``, at ``reason_e``, and comes from there by way of :data:`~spigate.hdl.contract.enums.TRAITS`.
+All of it stands in ``entries.rdl``, at ``reason_e``, and comes from there by way of
+:data:`~spigate.hdl.contract.enums.TRAITS`.
 """
+
 from spigate.hdl.contract.enums import TRAITS, PuntClass, Reason
 
 
@@ -11,7 +14,9 @@ def _with(*words: str) -> tuple[Reason, ...]:
 
 
 DROPS, PUNTS, TOLD = _with("drop"), _with("punt"), _with("told")
-"""Reasons for which a packet is dropped, those for which it goes to the control element, and those that are only told."""
+"""Reasons for which a packet is dropped, those for which it goes to the control element, and those that are
+only told.
+"""
 AUDITABLE = _with("audited")
 """Drops that are events (RFC 4301 to 4303), besides :data:`TOLD`."""
 JUNK, ENDING = _with("junk"), _with("ending")

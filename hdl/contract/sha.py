@@ -16,11 +16,11 @@ def _cube_root(value: int) -> int:
     low, high = 0, value
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if middle ** 3 <= value else (low, middle - 1)
+        low, high = (middle, high) if middle**3 <= value else (low, middle - 1)
     return low
 
 
-SHA256_K = [_cube_root(prime << 96) & 0xffffffff for prime in _primes(64)]
+SHA256_K = [_cube_root(prime << 96) & 0xFFFFFFFF for prime in _primes(64)]
 """32 bits of the fractional part of the cube roots of the first 64 primes: one a round."""
-SHA1_K = [0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6]
+SHA1_K = [0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xCA62C1D6]
 """One for each 20 rounds."""

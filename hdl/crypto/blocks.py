@@ -1,4 +1,5 @@
 """Bytes of a message become padded blocks (FIPS 180-4 5.1.1), two of which wait for the hash."""
+
 from amaranth.hdl import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -13,8 +14,8 @@ HASHED_BYTES = 64
 
 
 class Bytes(data.StructLayout):
-    """Up to four bytes of a message: ``data`` in wire order from the low bits up, ``count`` of them valid. Less than
-    four only with ``last``; none only where the message is empty."""
+    """Up to four bytes of a message: ``data`` in wire order from the low bits up, ``count`` of them valid.
+    Less than four only with ``last``; none only where the message is empty."""
 
     def __init__(self):
         super().__init__({"data": 32, "count": range(5), "last": 1})
@@ -56,7 +57,8 @@ class Blocks(wiring.Component):
         complete = Signal(2)
         lasts = Signal(2)
         length = Signal(16, init=HASHED_BYTES)
-        # Behind the message: the bit that marks its end, where its last word had no room for it; zeros; the length.
+        # Behind the message: the bit that marks its end, where its last word had no room for it; zeros; the
+        # length.
         padding = Signal()
         marked = Signal()
         # Word 14 of this block was free for the length's upper half.
@@ -67,9 +69,13 @@ class Blocks(wiring.Component):
         step = Signal()
         ends = Signal()
         m.d.comb += [
-            write.addr.eq(Cat(at, writing)), write.data.eq(word), write.en.eq(step),
-            read.addr.eq(Cat(self.address, reading)), self.word.eq(read.data),
-            self.available.eq(complete.bit_select(reading, 1)), self.last.eq(lasts.bit_select(reading, 1)),
+            write.addr.eq(Cat(at, writing)),
+            write.data.eq(word),
+            write.en.eq(step),
+            read.addr.eq(Cat(self.address, reading)),
+            self.word.eq(read.data),
+            self.available.eq(complete.bit_select(reading, 1)),
+            self.last.eq(lasts.bit_select(reading, 1)),
         ]
         with m.If(padding):
             m.d.comb += step.eq(~full)
@@ -92,12 +98,18 @@ class Blocks(wiring.Component):
             with m.If(padding):
                 m.d.sync += marked.eq(1)
             with m.Else():
-                m.d.sync += [padding.eq(item.last), marked.eq(item.count != 4), length.eq(length + item.count)]
+                m.d.sync += [
+                    padding.eq(item.last),
+                    marked.eq(item.count != 4),
+                    length.eq(length + item.count),
+                ]
             with m.If(ends):
                 m.d.sync += [padding.eq(0), length.eq(HASHED_BYTES)]
             with m.If(at == BLOCK_WORDS - 1):
                 m.d.sync += [
-                    writing.eq(~writing), complete.bit_select(writing, 1).eq(1), lasts.bit_select(writing, 1).eq(ends),
+                    writing.eq(~writing),
+                    complete.bit_select(writing, 1).eq(1),
+                    lasts.bit_select(writing, 1).eq(ends),
                 ]
         with m.If(self.release):
             m.d.sync += [reading.eq(~reading), complete.bit_select(reading, 1).eq(0)]

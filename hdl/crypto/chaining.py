@@ -1,4 +1,5 @@
 """Chaining values of two packets in the making and of the two that follow them, in LUT RAM."""
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -13,23 +14,25 @@ MIDSTATE_ROWS = 4
 
 
 class Start(data.StructLayout):
-    """A packet begins: ``auth`` is HMAC_SHA1_96 or HMAC_SHA256_128 of :data:`~spigate.hdl.contract.enums.Auth`."""
+    """A packet begins: ``auth`` is HMAC_SHA1_96 or HMAC_SHA256_128 of
+    :data:`~spigate.hdl.contract.enums.Auth`.
+    """
 
     def __init__(self):
         super().__init__({"auth": 3})
 
 
 class ChainAddress(data.StructLayout):
-    """Two words of a chaining value: H0 to H3 and H4 to H7 with ``word`` 0 to 3, of a context's packet in ``bank``,
-    inner or outer hash."""
+    """Two words of a chaining value: H0 to H3 and H4 to H7 with ``word`` 0 to 3, of a context's packet in
+    ``bank``, inner or outer hash."""
 
     def __init__(self):
         super().__init__({"word": 2, "outer": 1, "bank": 1, "context": range(CONTEXTS)})
 
 
 class Chaining(wiring.Component):
-    """Takes midstates, one packet ahead, and keeps the chaining value of the inner hash from block to block in their
-    place.
+    """Takes midstates, one packet ahead, and keeps the chaining value of the inner hash from block to block
+    in their place.
 
     Members
     -------
@@ -52,13 +55,22 @@ class Chaining(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "start": In(stream.Signature(Start())).array(CONTEXTS),
-            "midstate": In(stream.Signature(layout.ROW_BITS)).array(CONTEXTS),
-            "full": Out(2).array(CONTEXTS), "sha1": Out(2).array(CONTEXTS), "release": In(2).array(CONTEXTS),
-            "address": In(ChainAddress()), "low": Out(32), "high": Out(32),
-            "write": In(1), "write_address": In(ChainAddress()), "write_low": In(32), "write_high": In(32),
-        })
+        super().__init__(
+            {
+                "start": In(stream.Signature(Start())).array(CONTEXTS),
+                "midstate": In(stream.Signature(layout.ROW_BITS)).array(CONTEXTS),
+                "full": Out(2).array(CONTEXTS),
+                "sha1": Out(2).array(CONTEXTS),
+                "release": In(2).array(CONTEXTS),
+                "address": In(ChainAddress()),
+                "low": Out(32),
+                "high": Out(32),
+                "write": In(1),
+                "write_address": In(ChainAddress()),
+                "write_low": In(32),
+                "write_high": In(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -68,10 +80,13 @@ class Chaining(wiring.Component):
         target = Signal(ChainAddress())
         upper = Signal()
         for name, out, given in (("low", self.low, self.write_low), ("high", self.high, self.write_high)):
-            m.submodules[name] = store = memory.Memory(shape=unsigned(32), depth=1 << target.shape().size, init=[])
+            m.submodules[name] = store = memory.Memory(
+                shape=unsigned(32), depth=1 << target.shape().size, init=[]
+            )
             read, write = store.read_port(domain="comb"), store.write_port()
             m.d.comb += [
-                read.addr.eq(self.address), out.eq(read.data),
+                read.addr.eq(self.address),
+                out.eq(read.data),
                 write.addr.eq(Mux(self.write, self.write_address, target)),
                 write.data.eq(Mux(self.write, given, swap_bytes(row[:32]))),
                 write.en.eq(self.write | ((words != 0) & (upper == (name == "high")))),
@@ -79,8 +94,8 @@ class Chaining(wiring.Component):
         with m.If((words != 0) & ~self.write):
             m.d.sync += [row.eq(row[32:]), words.eq(words - 1), target.word.eq(target.word + 1)]
 
-        # One context's row at a time, in turns. It is loaded whenever there is room: that no valid is in the enable of so
-        # wide a register keeps that fast.
+        # One context's row at a time, in turns. It is loaded whenever there is room: that no valid is in
+        # the enable of so wide a register keeps that fast.
         room = Signal()
         turn = Signal(range(CONTEXTS))
         m.d.comb += room.eq(words == 0)
@@ -99,7 +114,10 @@ class Chaining(wiring.Component):
             ]
             m.d.sync += full.eq(full & ~self.release[context])
             with m.If(start.valid & start.ready):
-                m.d.sync += [started.eq(1), sha1.bit_select(bank, 1).eq(start.payload.auth == Auth.HMAC_SHA1_96)]
+                m.d.sync += [
+                    started.eq(1),
+                    sha1.bit_select(bank, 1).eq(start.payload.auth == Auth.HMAC_SHA1_96),
+                ]
             with m.If(midstate.valid & midstate.ready):
                 m.d.sync += [words.eq(ROW_WORDS), upper.eq(count[0]), count.eq(count + 1)]
                 m.d.sync += target.eq(Cat(Const(0, 2), count[1], bank, Const(context, 1)))

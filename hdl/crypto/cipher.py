@@ -1,10 +1,12 @@
-"""The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL (RFC 2410).
+"""The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL
+(RFC 2410).
 
-Two halves with a queue between them. The first one knows what each word is, and orders blocks of AES ahead of the
-words that need them: counter blocks as soon as a word of the text is in the queue, the one that masks the ICV at the
-end, CBC's blocks when they are whole. The second one joins words and blocks. So AES works on, into the next packet,
-while the second half still waits for a result.
+Two halves with a queue between them. The first one knows what each word is, and orders blocks of AES ahead
+of the words that need them: counter blocks as soon as a word of the text is in the queue, the one that
+masks the ICV at the end, CBC's blocks when they are whole. The second one joins words and blocks. So AES
+works on, into the next packet, while the second half still waits for a result.
 """
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -21,7 +23,8 @@ WORD_BITS = 32
 ITEMS = 16
 """Words between the halves: AES works up to four blocks ahead."""
 FIRST_COUNTER = 0x02000000
-"""GCM's counter of the first block of text, 2, and below the one of the ICV's mask, 1, as words of the wire."""
+"""GCM's counter of the first block of text, 2, and below the one of the ICV's mask, 1, as words of the wire.
+"""
 MASK_COUNTER = 0x01000000
 
 
@@ -45,10 +48,22 @@ class Item(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({
-            "data": WORD_BITS, "kind": 2, "count": range(WORD_BITS // 8 + 1), "end": 1, "last": 1,
-            "authenticate": 1, "final": 1, "silent": 1, "block": 1, "cbc": 1, "encrypt": 1, "scheme": 2,
-        })
+        super().__init__(
+            {
+                "data": WORD_BITS,
+                "kind": 2,
+                "count": range(WORD_BITS // 8 + 1),
+                "end": 1,
+                "last": 1,
+                "authenticate": 1,
+                "final": 1,
+                "silent": 1,
+                "block": 1,
+                "cbc": 1,
+                "encrypt": 1,
+                "scheme": 2,
+            }
+        )
 
 
 class AuthWord(data.StructLayout):
@@ -74,8 +89,17 @@ class OutWord(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"data": WORD_BITS, "kind": 2, "count": range(WORD_BITS // 8 + 1), "last": 1, "bad": 1,
-                          "encrypt": 1, "scheme": 2})
+        super().__init__(
+            {
+                "data": WORD_BITS,
+                "kind": 2,
+                "count": range(WORD_BITS // 8 + 1),
+                "last": 1,
+                "bad": 1,
+                "encrypt": 1,
+                "scheme": 2,
+            }
+        )
 
 
 class Orders(wiring.Component):
@@ -99,11 +123,17 @@ class Orders(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "task": In(stream.Signature(Task())), "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
-            "o": Out(stream.Signature(Item())),
-            "block": Out(stream.Signature(AesBlock())), "previous": In(BLOCK_BITS), "room": In(1), "idle": In(1),
-        })
+        super().__init__(
+            {
+                "task": In(stream.Signature(Task())),
+                "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
+                "o": Out(stream.Signature(Item())),
+                "block": Out(stream.Signature(AesBlock())),
+                "previous": In(BLOCK_BITS),
+                "room": In(1),
+                "idle": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -125,31 +155,55 @@ class Orders(wiring.Component):
             known.eq(held & (word.last | self.i.valid)),
             # Out of registers: a word every other clock is more than AES, GHASH or HMAC take.
             self.i.ready.eq(active & ~closing & ~held),
-            item.cbc.eq(cbc), item.encrypt.eq(task.encrypt), item.scheme.eq(task.scheme),
+            item.cbc.eq(cbc),
+            item.encrypt.eq(task.encrypt),
+            item.scheme.eq(task.scheme),
         ]
         with m.If(adding):
-            m.d.comb += [item.kind.eq(Kind.ICV), item.count.eq(4), item.end.eq(icv_left == 1),
-                         item.last.eq(icv_left == 1),
-                         item.block.eq(gcm)]
+            m.d.comb += [
+                item.kind.eq(Kind.ICV),
+                item.count.eq(4),
+                item.end.eq(icv_left == 1),
+                item.last.eq(icv_left == 1),
+                item.block.eq(gcm),
+            ]
         with m.Else():
             is_icv = word.kind == Kind.ICV
             silent = is_icv | gcm & (word.kind == Kind.IV)
             final = Mux(is_icv, first, word.last | (following == Kind.ICV))
             m.d.comb += [
-                item.data.eq(word.data), item.kind.eq(word.kind), item.count.eq(word.count),
-                item.end.eq(word.last | (following != word.kind)), item.last.eq(word.last & ~adds_icv),
-                item.silent.eq(silent), item.final.eq(final),
+                item.data.eq(word.data),
+                item.kind.eq(word.kind),
+                item.count.eq(word.count),
+                item.end.eq(word.last | (following != word.kind)),
+                item.last.eq(word.last & ~adds_icv),
+                item.silent.eq(silent),
+                item.final.eq(final),
                 item.authenticate.eq((task.scheme != Scheme.NONE) & (~silent | final)),
-                item.block.eq(Mux(cbc, (word.kind == Kind.TEXT) | (word.kind == Kind.IV) & task.encrypt
-                                  & task.derive_iv,
-                                  gcm & ((word.kind == Kind.TEXT) | is_icv))),
+                item.block.eq(
+                    Mux(
+                        cbc,
+                        (word.kind == Kind.TEXT) | (word.kind == Kind.IV) & task.encrypt & task.derive_iv,
+                        gcm & ((word.kind == Kind.TEXT) | is_icv),
+                    )
+                ),
             ]
 
-        # What AES is to do: counter blocks, the block of GCM's mask, or the block of CBC that lies in `block`.
+        # What AES is to do: counter blocks, the block of GCM's mask, or the block of CBC that lies in
+        # `block`.
         block = Signal(BLOCK_BITS)
         low, high = block[:WORD_BITS], block[-WORD_BITS:]
-        counters, mask, masking, whole, chained, mixed = Signal(3), Signal(), Signal(), Signal(), Signal(), Signal()
-        many = Signal()   # counter blocks that are not begun; of the clock before, in which one may have been added
+        counters, mask, masking, whole, chained, mixed = (
+            Signal(3),
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+        )
+        many = (
+            Signal()
+        )  # counter blocks that are not begun; of the clock before, in which one may have been added
         placing_counter, mixes, due = Signal(), Signal(), Signal()
         may = Signal()
         begun = Signal()
@@ -159,21 +213,31 @@ class Orders(wiring.Component):
             in_cbc_block.eq(cbc & ((item.kind == Kind.TEXT) | (item.kind == Kind.IV))),
             ends_block.eq(cbc & item.block & ((place == 3) | item.end)),
             may.eq(~placing_counter & ~(starts_block & (mask | many)) & ~(in_cbc_block & whole)),
-            self.o.valid.eq((known | adding) & may), go.eq(self.o.valid & self.o.ready),
+            self.o.valid.eq((known | adding) & may),
+            go.eq(self.o.valid & self.o.ready),
             due.eq(self.room & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
-            begun.eq(self.block.valid & self.block.ready), mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
+            begun.eq(self.block.valid & self.block.ready),
+            mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
             self.block.payload.block.eq(block),
-            self.block.payload.decrypt.eq(cbc & ~task.encrypt), self.block.payload.rounds.eq(task.rounds),
+            self.block.payload.decrypt.eq(cbc & ~task.encrypt),
+            self.block.payload.rounds.eq(task.rounds),
             self.block.payload.bank.eq(task.bank),
         ]
 
-        # Offered out of a register: AES takes a block in the clock in which it decides to, into all of its tables.
+        # Offered out of a register: AES takes a block in the clock in which it decides to, into all of its
+        # tables.
         m.d.sync += self.block.valid.eq(due & ~begun)
 
         with m.If(~active):
             m.d.comb += self.task.ready.eq(1)
             with m.If(self.task.valid):
-                m.d.sync += [task.eq(self.task.payload), active.eq(1), first.eq(1), chained.eq(0), closing.eq(0)]
+                m.d.sync += [
+                    task.eq(self.task.payload),
+                    active.eq(1),
+                    first.eq(1),
+                    chained.eq(0),
+                    closing.eq(0),
+                ]
                 m.d.sync += block.eq(Cat(block[WORD_BITS:], self.task.payload.salt))
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [word.eq(self.i.payload), held.eq(1)]
@@ -190,12 +254,15 @@ class Orders(wiring.Component):
         with m.If(active & closing & ~adding & (counters == 0) & ~mask & ~whole):
             m.d.sync += [active.eq(0), closing.eq(0)]
 
-        # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as words at the
-        # top. A literal IV of CBC is in `block` when the first text comes, and is added to it on the way; to later
-        # blocks what they are chained to is added when they are whole.
+        # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as
+        # words at the top. A literal IV of CBC is in `block` when the first text comes, and is added to it
+        # on the way; to later blocks what they are chained to is added when they are whole.
         chain_iv = task.encrypt & (item.kind == Kind.TEXT) & ~chained
         with m.If(placing_counter):
-            m.d.sync += [block.eq(Cat(block[WORD_BITS:], Const(FIRST_COUNTER, WORD_BITS))), placing_counter.eq(0)]
+            m.d.sync += [
+                block.eq(Cat(block[WORD_BITS:], Const(FIRST_COUNTER, WORD_BITS))),
+                placing_counter.eq(0),
+            ]
         with m.Elif(go & gcm & (item.kind == Kind.IV)):
             m.d.sync += [block.eq(Cat(block[WORD_BITS:], item.data)), placing_counter.eq(item.end)]
         with m.Elif(go & in_cbc_block):
@@ -210,7 +277,9 @@ class Orders(wiring.Component):
             with m.If(item.kind == Kind.ICV):
                 m.d.sync += mask.eq(1)
         m.d.sync += many.eq(counters >= 6)
-        m.d.sync += counters.eq(counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0)))
+        m.d.sync += counters.eq(
+            counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0))
+        )
         with m.If(go & ends_block):
             m.d.sync += whole.eq(1)
         with m.If(begun):
@@ -221,7 +290,7 @@ class Orders(wiring.Component):
 
 
 def _bytes_reversed(word):
-    return Cat(word[at:at + 8] for at in reversed(range(0, WORD_BITS, 8)))
+    return Cat(word[at : at + 8] for at in reversed(range(0, WORD_BITS, 8)))
 
 
 class CipherContext(wiring.Component):
@@ -237,18 +306,24 @@ class CipherContext(wiring.Component):
         ``result`` is this context's.
     result : In(128)
     auth : Out(stream of AuthWord)
-        What is to be authenticated, in order; queued, so that a slow authenticator does not hold up the cipher at
-        once.
+        What is to be authenticated, in order; queued, so that a slow authenticator does not hold up the
+        cipher at once.
     o : Out(stream of OutWord)
         One for each word of ``i``, and where an ICV is to be made, its words.
     """
 
     def __init__(self):
-        super().__init__({
-            "task": In(stream.Signature(Task())), "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
-            "block": Out(stream.Signature(AesBlock())), "done": In(1), "result": In(BLOCK_BITS),
-            "auth": Out(stream.Signature(AuthWord())), "o": Out(stream.Signature(OutWord())),
-        })
+        super().__init__(
+            {
+                "task": In(stream.Signature(Task())),
+                "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
+                "block": Out(stream.Signature(AesBlock())),
+                "done": In(1),
+                "result": In(BLOCK_BITS),
+                "auth": Out(stream.Signature(AuthWord())),
+                "o": Out(stream.Signature(OutWord())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -264,29 +339,33 @@ class CipherContext(wiring.Component):
         wiring.connect(m, out.o, wiring.flipped(self.o))
         item = items.o.payload
 
-        # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be under way or
-        # here.
+        # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be
+        # under way or here.
         latest, latest_full, words, words_full = Signal(BLOCK_BITS), Signal(), Signal(BLOCK_BITS), Signal()
         at_work, under_way = Signal(range(3)), Signal(range(3))
         begun, used_up = Signal(), Signal()
         m.d.comb += [
             begun.eq(orders.block.valid & orders.block.ready),
-            orders.previous.eq(Mux(self.done, self.result, latest)), orders.room.eq(under_way != 2),
+            orders.previous.eq(Mux(self.done, self.result, latest)),
+            orders.room.eq(under_way != 2),
             orders.idle.eq(at_work == self.done),
         ]
         m.d.sync += [at_work.eq(at_work + begun - self.done), under_way.eq(under_way + begun - used_up)]
 
         place = Signal(2)
         go, uses = Signal(), Signal()
-        former = Signal(BLOCK_BITS)      # CBC, decrypting: the cipher text of one block before
+        former = Signal(BLOCK_BITS)  # CBC, decrypting: the cipher text of one block before
         crypted = Signal(WORD_BITS)
         chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
         m.d.comb += [
             items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)),
             go.eq(items.o.valid & items.o.ready),
-            uses.eq(go & item.block), used_up.eq(uses & ((place == 3) | item.end)),
-            crypted.eq(Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
-                       ^ Mux(item.block, words[:WORD_BITS], 0)),
+            uses.eq(go & item.block),
+            used_up.eq(uses & ((place == 3) | item.end)),
+            crypted.eq(
+                Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
+                ^ Mux(item.block, words[:WORD_BITS], 0)
+            ),
         ]
         with m.If(go):
             m.d.sync += place.eq(Mux(item.end, 0, place + 1))
@@ -305,11 +384,18 @@ class CipherContext(wiring.Component):
         m.d.comb += [
             to_auth.word.data.eq(Mux(item.encrypt, crypted, item.data)),
             to_auth.word.count.eq(Mux(item.silent, 0, item.count)),
-            to_auth.word.text.eq(item.kind == Kind.TEXT), to_auth.word.end.eq(item.end),
+            to_auth.word.text.eq(item.kind == Kind.TEXT),
+            to_auth.word.end.eq(item.end),
             to_auth.word.last.eq(item.final),
-            to_auth.ghash.eq(item.scheme == Scheme.GCM), auth.i.valid.eq(go & item.authenticate),
-            to_out.data.eq(crypted), to_out.kind.eq(item.kind), to_out.count.eq(item.count), to_out.last.eq(item.last),
-            to_out.encrypt.eq(item.encrypt), to_out.scheme.eq(item.scheme),
-            to_out.bad.eq(chains & item.end & ((place != 3) | (item.count != 4))), out.i.valid.eq(go),
+            to_auth.ghash.eq(item.scheme == Scheme.GCM),
+            auth.i.valid.eq(go & item.authenticate),
+            to_out.data.eq(crypted),
+            to_out.kind.eq(item.kind),
+            to_out.count.eq(item.count),
+            to_out.last.eq(item.last),
+            to_out.encrypt.eq(item.encrypt),
+            to_out.scheme.eq(item.scheme),
+            to_out.bad.eq(chains & item.end & ((place != 3) | (item.count != 4))),
+            out.i.valid.eq(go),
         ]
         return m

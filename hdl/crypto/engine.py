@@ -1,4 +1,5 @@
 """The compact crypto engine: two packets in flight on one AES, one GHASH and one HMAC."""
+
 from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 
@@ -16,9 +17,9 @@ from spigate.hdl.net.slice import Slice
 class CompactEngine(wiring.Component):
     """An engine of two contexts and 32-bit words, with every cipher and authenticator of the interface.
 
-    A block of AES takes a context 20, 24 or 28 clocks by key size, one of GHASH 8, one of SHA-256 128; contexts do not
-    slow each other, but for GHASH's 8 clocks. Associated data and text may have up to 65535 bytes each (with HMAC,
-    65471 in all).
+    A block of AES takes a context 20, 24 or 28 clocks by key size, one of GHASH 8, one of SHA-256 128;
+    contexts do not slow each other, but for GHASH's 8 clocks. Associated data and text may have up to 65535
+    bytes each (with HMAC, 65471 in all).
 
     Members
     -------
@@ -43,7 +44,11 @@ class CompactEngine(wiring.Component):
             m.submodules[f"icv_{n}"] = icv = IcvCheck()
             m.submodules[f"arriving_{n}"] = arriving = Slice(Word(WORD_BITS // 8))
             m.submodules[f"leaving_{n}"] = leaving = Slice(Word(WORD_BITS // 8))
-            for inner, outer in ((intake.job, context.job), (intake.material, context.material), (arriving.i, context.i)):
+            for inner, outer in (
+                (intake.job, context.job),
+                (intake.material, context.material),
+                (arriving.i, context.i),
+            ):
                 wiring.connect(m, wiring.flipped(outer), inner)
             wiring.connect(m, arriving.o, cipher.i)
             wiring.connect(m, icv.o, leaving.i)
@@ -72,8 +77,10 @@ class CompactEngine(wiring.Component):
             word, to_ghash = cipher.auth.payload.word, cipher.auth.payload.ghash
             by_hash, by_mac = ghash.i[n], hmac.context[n].i
             m.d.comb += [
-                by_hash.payload.eq(word), by_hash.valid.eq(cipher.auth.valid & to_ghash),
-                by_mac.payload.data.eq(word.data), by_mac.payload.count.eq(word.count),
+                by_hash.payload.eq(word),
+                by_hash.valid.eq(cipher.auth.valid & to_ghash),
+                by_mac.payload.data.eq(word.data),
+                by_mac.payload.count.eq(word.count),
                 by_mac.payload.last.eq(word.last),
                 by_mac.valid.eq(cipher.auth.valid & ~to_ghash),
                 cipher.auth.ready.eq(Mux(to_ghash, by_hash.ready, by_mac.ready)),

@@ -1,9 +1,10 @@
 """The field GF(2^8) of AES (FIPS 197 4), as tables made by its rules."""
+
 from amaranth.hdl import Cat, Module, Mux, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-POLYNOMIAL = 0x11b
+POLYNOMIAL = 0x11B
 
 
 def multiply(a: int, b: int) -> int:
@@ -31,7 +32,7 @@ def affine(a: int) -> int:
     """The affine transformation of SubBytes (FIPS 197 5.1.1)."""
     result = 0x63
     for n in range(5):
-        result ^= (a << n | a >> 8 - n) & 0xff
+        result ^= (a << n | a >> 8 - n) & 0xFF
     return result
 
 
@@ -45,13 +46,16 @@ def inverse_mix_column(column):
     own = [column.word_select(row, 8) for row in range(4)]
     total = own[0] ^ own[1] ^ own[2] ^ own[3]
     # 14, 11, 13, 9 times the bytes from its own row down.
-    return Cat(total ^ own[row] ^ _double((own[row] ^ own[(row + 1) % 4])
-                                          ^ _double(own[row] ^ own[(row + 2) % 4] ^ _double(total)))
-               for row in range(4))
+    return Cat(
+        total
+        ^ own[row]
+        ^ _double((own[row] ^ own[(row + 1) % 4]) ^ _double(own[row] ^ own[(row + 2) % 4] ^ _double(total)))
+        for row in range(4)
+    )
 
 
 def _double(byte):
-    return Cat(0, byte[:7]) ^ Mux(byte[7], POLYNOMIAL & 0xff, 0)
+    return Cat(0, byte[:7]) ^ Mux(byte[7], POLYNOMIAL & 0xFF, 0)
 
 
 class Lookup(wiring.Component):
@@ -79,7 +83,9 @@ class Lookup(wiring.Component):
         found = []
         for at in range(self._count):
             # One memory a byte: synthesisers handle tables with many ports badly.
-            m.submodules[f"table_{at}"] = table = memory.Memory(shape=unsigned(8), depth=256, init=self._table)
+            m.submodules[f"table_{at}"] = table = memory.Memory(
+                shape=unsigned(8), depth=256, init=self._table
+            )
             port = table.read_port(domain="comb")
             m.d.comb += port.addr.eq(self.i.word_select(at, 8))
             found.append(port.data)

@@ -1,4 +1,5 @@
 """GHASH (NIST SP 800-38D 6.4) for two contexts that share one multiplier of 16 bits a clock."""
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -42,10 +43,12 @@ class GhashBlocks(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "i": In(stream.Signature(GhashWord())),
-            "o": Out(stream.Signature(data.StructLayout({"block": BLOCK_BITS, "last": 1}))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(GhashWord())),
+                "o": Out(stream.Signature(data.StructLayout({"block": BLOCK_BITS, "last": 1}))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -76,8 +79,14 @@ class GhashBlocks(wiring.Component):
         with m.Elif(closing & ~full):
             # Two numbers of 64 bits, the most significant byte first, counting bits.
             m.d.sync += [
-                block.eq(Cat(_big_endian(Cat(Const(0, 3), length), 8) for length in (associated_bytes, text_bytes))),
-                full.eq(1), last.eq(1), closing.eq(0), associated_bytes.eq(0), text_bytes.eq(0),
+                block.eq(
+                    Cat(_big_endian(Cat(Const(0, 3), length), 8) for length in (associated_bytes, text_bytes))
+                ),
+                full.eq(1),
+                last.eq(1),
+                closing.eq(0),
+                associated_bytes.eq(0),
+                text_bytes.eq(0),
             ]
         return m
 
@@ -89,7 +98,9 @@ def _big_endian(number, count: int):
 
 
 def _reflected(block):
-    """Between a block and its polynomial: the coefficient of x^i is bit 7 - i % 8 of byte i // 8 (SP 800-38D 6.3)."""
+    """Between a block and its polynomial: the coefficient of x^i is bit 7 - i % 8 of byte i // 8 (SP
+    800-38D 6.3).
+    """
     # By halves of each byte, as operations on whole blocks: that is what simulates fast.
     for count, low in ((4, 0x0F), (2, 0x33), (1, 0x55)):
         mask = int.from_bytes(bytes([low] * (BLOCK_BITS // 8)))
@@ -110,17 +121,20 @@ class Ghash(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "key": In(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
-            "i": In(stream.Signature(GhashWord())).array(CONTEXTS),
-            "digest": Out(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
-        })
+        super().__init__(
+            {
+                "key": In(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
+                "i": In(stream.Signature(GhashWord())).array(CONTEXTS),
+                "digest": Out(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         step, busy, last = Signal(range(STEPS)), Signal(), Signal()
-        factor, subkey, product, advanced = (Signal(BLOCK_BITS, name=name)
-                                             for name in ("factor", "subkey", "product", "advanced"))
+        factor, subkey, product, advanced = (
+            Signal(BLOCK_BITS, name=name) for name in ("factor", "subkey", "product", "advanced")
+        )
         # The context whose block may come next. While one is at work, it is the other one's.
         chosen = Signal()
         ends, free, load = Signal(), Signal(), Signal()
@@ -130,15 +144,20 @@ class Ghash(wiring.Component):
             m.submodules[f"blocks_{n}"] = source = GhashBlocks()
             wiring.connect(m, wiring.flipped(self.i[n]), source.i)
             key, digest = self.key[n], self.digest[n]
-            sum_, own_key, running = (Signal(BLOCK_BITS, name=f"sum_{n}"), Signal(BLOCK_BITS, name=f"own_key_{n}"),
-                                      Signal(name=f"running_{n}"))
+            sum_, own_key, running = (
+                Signal(BLOCK_BITS, name=f"sum_{n}"),
+                Signal(BLOCK_BITS, name=f"own_key_{n}"),
+                Signal(name=f"running_{n}"),
+            )
             want = Signal(name=f"want_{n}")
             m.d.comb += [
-                key.ready.eq(~running), digest.payload.eq(_reflected(sum_)),
+                key.ready.eq(~running),
+                digest.payload.eq(_reflected(sum_)),
                 want.eq(running & source.o.valid & ~digest.valid),
                 source.o.ready.eq(load & (chosen == n)),
             ]
-            # Wide registers are loaded whenever they may be: that no valid is in their enables keeps those fast.
+            # Wide registers are loaded whenever they may be: that no valid is in their enables keeps those
+            # fast.
             with m.If(~running):
                 m.d.sync += [own_key.eq(_reflected(key.payload)), sum_.eq(0), running.eq(key.valid)]
             with m.If(ends & (chosen != n)):
@@ -152,7 +171,8 @@ class Ghash(wiring.Component):
 
         m.d.comb += [
             ends.eq(busy & (step == STEPS - 1)),
-            free.eq(~busy | ends), load.eq(free & Array(wants)[chosen]),
+            free.eq(~busy | ends),
+            load.eq(free & Array(wants)[chosen]),
         ]
         # The factor's digits come from its highest powers down, as in Horner's scheme.
         raised = product.shift_left(DIGIT)
@@ -167,9 +187,18 @@ class Ghash(wiring.Component):
         with m.If(free):
             # Loaded also where there is nothing to do: so the enables of the wide registers are fast.
             m.d.sync += [
-                factor.eq(Array(blocks)[chosen]), subkey.eq(Array(subkeys)[chosen]), last.eq(Array(lasts)[chosen]),
-                chosen.eq(~chosen), product.eq(0), step.eq(0), busy.eq(load),
+                factor.eq(Array(blocks)[chosen]),
+                subkey.eq(Array(subkeys)[chosen]),
+                last.eq(Array(lasts)[chosen]),
+                chosen.eq(~chosen),
+                product.eq(0),
+                step.eq(0),
+                busy.eq(load),
             ]
         with m.Else():
-            m.d.sync += [factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]), product.eq(advanced), step.eq(step + 1)]
+            m.d.sync += [
+                factor.eq(factor.shift_left(DIGIT)[:BLOCK_BITS]),
+                product.eq(advanced),
+                step.eq(step + 1),
+            ]
         return m

@@ -1,4 +1,5 @@
 """HMAC-SHA-1 and HMAC-SHA-256 (RFC 2104, 2404, 4868) from midstates, two packets interleaved."""
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -24,25 +25,30 @@ class HmacContext(wiring.Signature):
     start : In(stream of Start)
         One a packet.
     midstate : In(stream of rows)
-        Then rows ``auth_0`` to ``auth_3`` of the SA. Start and midstate of the next packet are taken while one runs.
+        Then rows ``auth_0`` to ``auth_3`` of the SA. Start and midstate of the next packet are taken while
+        one runs.
     i : In(stream of Bytes)
         What is authenticated, up to 65471 bytes.
     digest : Out(stream of unsigned(256))
-        The whole HMAC value as a byte string, byte 0 in the low bits. SHA-1 fills the low 160 bits; those above are
-        undefined.
+        The whole HMAC value as a byte string, byte 0 in the low bits. SHA-1 fills the low 160 bits; those
+        above are undefined.
     """
 
     def __init__(self):
-        super().__init__({
-            "start": In(stream.Signature(Start())), "midstate": In(stream.Signature(layout.ROW_BITS)),
-            "i": In(stream.Signature(Bytes())), "digest": Out(stream.Signature(256)),
-        })
+        super().__init__(
+            {
+                "start": In(stream.Signature(Start())),
+                "midstate": In(stream.Signature(layout.ROW_BITS)),
+                "i": In(stream.Signature(Bytes())),
+                "digest": Out(stream.Signature(256)),
+            }
+        )
 
 
 class Hmac(wiring.Component):
-    """A round of SHA-256 or SHA-1 every second clock for each of two packets: 128 or 160 clocks a block, and no gap
-    between the blocks of a message. A packet takes one block more than its padded message has, for the outer hash, and
-    ``2 * LEAD + 1`` rounds of two clocks between the blocks.
+    """A round of SHA-256 or SHA-1 every second clock for each of two packets: 128 or 160 clocks a block,
+    and no gap between the blocks of a message. A packet takes one block more than its padded message has,
+    for the outer hash, and ``2 * LEAD + 1`` rounds of two clocks between the blocks.
 
     Members
     -------
@@ -60,7 +66,8 @@ class Hmac(wiring.Component):
         m.submodules.sha1 = sha1 = Sha1Rounds()
         m.submodules.sha256 = sha256 = Sha256Rounds()
         blocks = [Blocks() for _ in range(CONTEXTS)]
-        # A round takes a clock in stage 1, where the token of context1 is, and one in stage 2, where the other's is.
+        # A round takes a clock in stage 1, where the token of context1 is, and one in stage 2, where the
+        # other's is.
         token1, token2 = sequencer.token_1, sequencer.token_2
         context1, context2 = sequencer.context_1, ~sequencer.context_1
 
@@ -70,17 +77,21 @@ class Hmac(wiring.Component):
             wiring.connect(m, wiring.flipped(context.start), chaining.start[at])
             wiring.connect(m, wiring.flipped(context.midstate), chaining.midstate[at])
             m.d.comb += [
-                sequencer.available[at].eq(block.available), sequencer.last[at].eq(block.last),
-                sequencer.full[at].eq(chaining.full[at]), sequencer.sha1[at].eq(chaining.sha1[at]),
-                chaining.release[at].eq(sequencer.bank_done[at]), block.release.eq(sequencer.block_done[at]),
+                sequencer.available[at].eq(block.available),
+                sequencer.last[at].eq(block.last),
+                sequencer.full[at].eq(chaining.full[at]),
+                sequencer.sha1[at].eq(chaining.sha1[at]),
+                chaining.release[at].eq(sequencer.bank_done[at]),
+                block.release.eq(sequencer.block_done[at]),
                 block.address.eq(token1.w),
             ]
 
-        # The chaining value: H3, H2, H1, H0 and H7, H6, H5, H4 in the rounds with 5 to 2 left, to be used three rounds
-        # later. In other rounds, the inner digest is read as the outer hash's message.
+        # The chaining value: H3, H2, H1, H0 and H7, H6, H5, H4 in the rounds with 5 to 2 left, to be used
+        # three rounds later. In other rounds, the inner digest is read as the outer hash's message.
         fetching = (token1.left >= 2) & (token1.left < LEAD)
         m.d.comb += [
-            chaining.address.context.eq(context1), chaining.address.bank.eq(token1.bank),
+            chaining.address.context.eq(context1),
+            chaining.address.bank.eq(token1.bank),
             chaining.address.outer.eq(fetching & token1.outer),
             chaining.address.word.eq(Mux(fetching, Cat(token1.left[0], token1.left[2]), token1.w)),
         ]
@@ -92,8 +103,10 @@ class Hmac(wiring.Component):
         h_0 = Signal(32)
         h_4 = Signal(32)
         m.d.sync += [
-            h_a.eq(Mux(token2.left == 0, 0, low[4])), h_e.eq(Mux(token2.left == 0, 0, high[4])),
-            h_0.eq(Mux(token2.left == 1, low[2], 0)), h_4.eq(Mux(token1.left == 1, high[1], 0)),
+            h_a.eq(Mux(token2.left == 0, 0, low[4])),
+            h_e.eq(Mux(token2.left == 0, 0, high[4])),
+            h_0.eq(Mux(token2.left == 1, low[2], 0)),
+            h_4.eq(Mux(token1.left == 1, high[1], 0)),
         ]
 
         # The message, from the packet or from the inner digest.
@@ -104,7 +117,9 @@ class Hmac(wiring.Component):
         words = Mux(token1.sha1, SHA1_WORDS, SHA256_WORDS)
         is_low, is_high, padding, given = Signal(), Signal(), Signal(32), Signal()
         m.d.sync += [
-            is_low.eq(token1.w[:4] < 4), is_high.eq((token1.w[:4] >= 4) & (token1.w[:4] < words)), padding.eq(0),
+            is_low.eq(token1.w[:4] < 4),
+            is_high.eq((token1.w[:4] >= 4) & (token1.w[:4] < words)),
+            padding.eq(0),
             given.eq(token1.w < BLOCK_WORDS),
         ]
         with m.If(token1.w[:4] == words):
@@ -113,7 +128,8 @@ class Hmac(wiring.Component):
             m.d.sync += padding.eq(8 * (HASHED_BYTES + 4 * words))
         m.d.comb += [
             digest_word.eq(Mux(is_low, low[0], Mux(is_high, high[0], padding))),
-            schedule.word_2.eq(Mux(token2.outer, digest_word, packet_word)), schedule.sha1_2.eq(token2.sha1),
+            schedule.word_2.eq(Mux(token2.outer, digest_word, packet_word)),
+            schedule.sha1_2.eq(token2.sha1),
             schedule.given_2.eq(given),
         ]
 
@@ -125,8 +141,11 @@ class Hmac(wiring.Component):
         quarter2 = Signal(2)
         mix = Signal(2)
         m.d.sync += [
-            k.eq(Mux(token2.sha1, Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])), kw.eq(k + schedule.w_1),
-            quarter1.eq(quarter), quarter2.eq(quarter1), mix.eq(quarter2),
+            k.eq(Mux(token2.sha1, Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])),
+            kw.eq(k + schedule.w_1),
+            quarter1.eq(quarter),
+            quarter2.eq(quarter1),
+            mix.eq(quarter2),
         ]
 
         last = Signal(init=1)
@@ -135,12 +154,18 @@ class Hmac(wiring.Component):
             clear = Signal(name=f"clear_{name}", init=1)
             m.d.sync += clear.eq(~mine | ~token1.live | (~token1.real & (token1.left != 0)))
             m.d.comb += [
-                core.ports.clear_2.eq(clear), core.ports.last_2.eq(last), core.ports.kw_2.eq(kw),
-                core.ports.h_a_1.eq(h_a), core.ports.h_0_1.eq(h_0),
+                core.ports.clear_2.eq(clear),
+                core.ports.last_2.eq(last),
+                core.ports.kw_2.eq(kw),
+                core.ports.h_a_1.eq(h_a),
+                core.ports.h_0_1.eq(h_0),
             ]
         m.d.comb += [
-            sha256.ports.h_e_1.eq(h_e), sha256.ports.h_4_2.eq(h_4), sha1.ports.h_e_1.eq(high[3]),
-            sha1.mix_1.eq(mix), sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
+            sha256.ports.h_e_1.eq(h_e),
+            sha256.ports.h_4_2.eq(h_4),
+            sha1.ports.h_e_1.eq(high[3]),
+            sha1.mix_1.eq(mix),
+            sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
         ]
 
         # The sums: the inner hash's go back to where H came from, the outer one's out.
@@ -155,9 +180,12 @@ class Hmac(wiring.Component):
             fold_word.eq(Mux(token1.folded, 0, token1.left + 1)),
         ]
         m.d.comb += [
-            chaining.write.eq(folding & ~outer), chaining.write_low.eq(sum_a), chaining.write_high.eq(sum_e),
+            chaining.write.eq(folding & ~outer),
+            chaining.write_low.eq(sum_a),
+            chaining.write_high.eq(sum_e),
             chaining.write_address.word.eq(fold_word),
-            chaining.write_address.bank.eq(token2.bank), chaining.write_address.context.eq(context2),
+            chaining.write_address.bank.eq(token2.bank),
+            chaining.write_address.context.eq(context2),
         ]
         for at, context in enumerate(self.context):
             digest_low = Signal(128, name=f"digest_low{at}")

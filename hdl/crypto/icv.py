@@ -1,4 +1,5 @@
 """The end of a packet in an engine: its ICV is made, or compared, and the verdict given."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -24,23 +25,26 @@ class IcvCheck(wiring.Component):
     o : Out(stream of Word)
         What the engine hands back. ``last`` is 0.
     result : Out(stream of Result)
-        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is looked at,
-        right or wrong.
+        After a packet's words; nothing of the next one comes before it is taken. Each word of the ICV is
+        looked at, right or wrong.
     """
 
     def __init__(self):
-        super().__init__({
-            "i": In(stream.Signature(OutWord())), "hash": In(stream.Signature(DIGEST_BITS)),
-            "mac": In(stream.Signature(256)),
-            "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))),
-            "result": Out(stream.Signature(interface.Result())),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(OutWord())),
+                "hash": In(stream.Signature(DIGEST_BITS)),
+                "mac": In(stream.Signature(256)),
+                "o": Out(stream.Signature(interface.Word(WORD_BITS // 8))),
+                "result": Out(stream.Signature(interface.Result())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         item = self.i.payload
         bad, encrypt, scheme = Signal(), Signal(), Signal(2)
-        taken = Signal(range(6))           # words of the ICV; 5 stands for any larger number
+        taken = Signal(range(6))  # words of the ICV; 5 stands for any larger number
 
         # The packet's digest is fetched as soon as it is there, and its words come up one by one.
         digest, fetched, fetch, ended = Signal(DIGEST_BITS), Signal(), Signal(), Signal()
@@ -49,11 +53,15 @@ class IcvCheck(wiring.Component):
         m.d.comb += [
             wanted.eq(Mux(ended, scheme, Mux(self.i.valid, item.scheme, Scheme.NONE))),
             fetch.eq((wanted != Scheme.NONE) & ~fetched & Mux(uses_hash, self.hash.valid, self.mac.valid)),
-            self.hash.ready.eq(fetch & uses_hash), self.mac.ready.eq(fetch & ~uses_hash),
+            self.hash.ready.eq(fetch & uses_hash),
+            self.mac.ready.eq(fetch & ~uses_hash),
         ]
         # Loaded whenever it may be: that no valid is in its enable keeps that fast.
         with m.If(~fetched):
-            m.d.sync += [digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])), fetched.eq(fetch)]
+            m.d.sync += [
+                digest.eq(Mux(uses_hash, self.hash.payload, self.mac.payload[:DIGEST_BITS])),
+                fetched.eq(fetch),
+            ]
 
         difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
         word, compare = Signal(WORD_BITS), Signal()
@@ -62,14 +70,18 @@ class IcvCheck(wiring.Component):
         m.d.comb += [
             word.eq(item.data ^ digest[:WORD_BITS]),
             self.o.payload.data.eq(Mux(is_icv, word, item.data)),
-            self.o.payload.kind.eq(item.kind), self.o.payload.count.eq(item.count),
+            self.o.payload.kind.eq(item.kind),
+            self.o.payload.count.eq(item.count),
         ]
         m.d.sync += [difference.eq(0), differences.eq(differences | difference)]
 
         with m.FSM():
             with m.State("WORDS"):
                 with m.If(is_icv & checked & item.encrypt):
-                    m.d.comb += [self.o.valid.eq(self.i.valid & fetched), self.i.ready.eq(self.o.ready & fetched)]
+                    m.d.comb += [
+                        self.o.valid.eq(self.i.valid & fetched),
+                        self.i.ready.eq(self.o.ready & fetched),
+                    ]
                 with m.Elif(is_icv):
                     m.d.comb += self.i.ready.eq(fetched | ~checked)
                 with m.Elif((item.kind == Kind.TEXT) | (item.kind == Kind.IV) & item.encrypt):
@@ -84,7 +96,9 @@ class IcvCheck(wiring.Component):
                         m.next = "DIGEST"
                 with m.If(compare):
                     m.d.sync += [
-                        difference.eq(word), digest.eq(digest[WORD_BITS:]), taken.eq(Mux(taken == 5, 5, taken + 1)),
+                        difference.eq(word),
+                        digest.eq(digest[WORD_BITS:]),
+                        taken.eq(Mux(taken == 5, 5, taken + 1)),
                         bad.eq(bad | item.bad | (item.count != 4)),
                     ]
             with m.State("DIGEST"):

@@ -1,4 +1,7 @@
-"""A context's next packet: its job and material are taken, and its keys made, while the present packet runs."""
+"""A context's next packet: its job and material are taken, and its keys made, while the present packet
+runs.
+"""
+
 from enum import IntEnum
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal, unsigned
@@ -45,8 +48,17 @@ class Task(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"cipher": 3, "encrypt": 1, "derive_iv": 1, "salt": 32, "scheme": unsigned(2),
-                          "rounds": range(15), "bank": 1})
+        super().__init__(
+            {
+                "cipher": 3,
+                "encrypt": 1,
+                "derive_iv": 1,
+                "salt": 32,
+                "scheme": unsigned(2),
+                "rounds": range(15),
+                "bank": 1,
+            }
+        )
 
 
 class Intake(wiring.Component):
@@ -72,15 +84,20 @@ class Intake(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "job": In(stream.Signature(Job())), "material": In(stream.Signature(ROW_BITS)),
-            "key_start": Out(stream.Signature(KeyOrder())), "key": Out(stream.Signature(ROW_BITS)), "key_done": In(1),
-            "keys_in_use": In(2),
-            "hash_key": Out(stream.Signature(ROW_BITS)),
-            "hmac_start": Out(stream.Signature(data.StructLayout({"auth": 3}))),
-            "midstate": Out(stream.Signature(ROW_BITS)),
-            "task": Out(stream.Signature(Task())),
-        })
+        super().__init__(
+            {
+                "job": In(stream.Signature(Job())),
+                "material": In(stream.Signature(ROW_BITS)),
+                "key_start": Out(stream.Signature(KeyOrder())),
+                "key": Out(stream.Signature(ROW_BITS)),
+                "key_done": In(1),
+                "keys_in_use": In(2),
+                "hash_key": Out(stream.Signature(ROW_BITS)),
+                "hmac_start": Out(stream.Signature(data.StructLayout({"auth": 3}))),
+                "midstate": Out(stream.Signature(ROW_BITS)),
+                "task": Out(stream.Signature(Task())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -89,12 +106,16 @@ class Intake(wiring.Component):
         aes, hmac, scheme = Signal(), Signal(), Signal(Scheme)
         ordered, expanded, started, given = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            self.key_start.payload.key_size.eq(job.key_size), self.key_start.payload.bank.eq(bank),
+            self.key_start.payload.key_size.eq(job.key_size),
+            self.key_start.payload.bank.eq(bank),
             self.key_start.payload.decrypt.eq((job.cipher == Cipher.AES_CBC) & ~job.encrypt),
             self.hmac_start.payload.auth.eq(job.auth),
-            self.task.payload.cipher.eq(job.cipher), self.task.payload.encrypt.eq(job.encrypt),
-            self.task.payload.derive_iv.eq(job.derive_iv), self.task.payload.salt.eq(job.salt),
-            self.task.payload.scheme.eq(scheme), self.task.payload.bank.eq(bank),
+            self.task.payload.cipher.eq(job.cipher),
+            self.task.payload.encrypt.eq(job.encrypt),
+            self.task.payload.derive_iv.eq(job.derive_iv),
+            self.task.payload.salt.eq(job.salt),
+            self.task.payload.scheme.eq(scheme),
+            self.task.payload.bank.eq(bank),
             self.task.payload.rounds.eq(Array((10, 12, 14, 14))[job.key_size]),
         ]
         for part in (self.key, self.hash_key, self.midstate):
@@ -108,7 +129,8 @@ class Intake(wiring.Component):
                 is_gcm = cipher == Cipher.AES_GCM
                 m.d.sync += [
                     job.eq(self.job.payload),
-                    aes.eq(is_gcm | (cipher == Cipher.AES_CBC)), scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
+                    aes.eq(is_gcm | (cipher == Cipher.AES_CBC)),
+                    scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
                     hmac.eq(~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))),
                 ]
                 with m.If(self.job.valid):
@@ -129,17 +151,23 @@ class Intake(wiring.Component):
                 with m.Switch(row):
                     with m.Case(0, 1):
                         with m.If(aes):
-                            m.d.comb += [self.key.valid.eq(self.material.valid & ordered),
-                                         self.material.ready.eq(self.key.ready & ordered)]
+                            m.d.comb += [
+                                self.key.valid.eq(self.material.valid & ordered),
+                                self.material.ready.eq(self.key.ready & ordered),
+                            ]
                         with m.Else():
                             m.d.comb += self.material.ready.eq(1)
                     with m.Case(2, 3, 4, 5):
                         with m.If(hmac):
-                            m.d.comb += [self.midstate.valid.eq(self.material.valid & started),
-                                         self.material.ready.eq(self.midstate.ready & started)]
+                            m.d.comb += [
+                                self.midstate.valid.eq(self.material.valid & started),
+                                self.material.ready.eq(self.midstate.ready & started),
+                            ]
                         with m.Elif((scheme == Scheme.GCM) & (row == 2)):
-                            m.d.comb += [self.hash_key.valid.eq(self.material.valid),
-                                         self.material.ready.eq(self.hash_key.ready)]
+                            m.d.comb += [
+                                self.hash_key.valid.eq(self.material.valid),
+                                self.material.ready.eq(self.hash_key.ready),
+                            ]
                         with m.Else():
                             m.d.comb += self.material.ready.eq(1)
                 with m.If(self.material.valid & self.material.ready):

@@ -1,4 +1,5 @@
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -19,27 +20,30 @@ class KeyOrder(data.StructLayout):
 class KeySchedule(wiring.Component):
     """Expands keys word by word and keeps the round keys of two contexts, two sets each.
 
-    An expansion takes 4 * (rounds + 1) clocks and about one for each round more. Contexts wait for one another.
+    An expansion takes 4 * (rounds + 1) clocks and about one for each round more. Contexts wait for one
+    another.
 
     Members
     -------
     start : In(stream of KeyOrder).array(2)
         Taken in the clock in which the expansion begins; the set named must not be in use.
     key : In(stream of unsigned(128)).array(2)
-        Two rows after each ``start``: bytes 0 to 15 and 16 to 31 of the key, byte 0 in the low bits. What the size
-        leaves over is ignored.
+        Two rows after each ``start``: bytes 0 to 15 and 16 to 31 of the key, byte 0 in the low bits. What
+        the size leaves over is ignored.
     done : Out(2)
         Bit c: the expansion for context c ended.
     read : In(RoundKeyRead())
     """
 
     def __init__(self):
-        super().__init__({
-            "start": In(stream.Signature(KeyOrder())).array(CONTEXTS),
-            "key": In(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
-            "done": Out(CONTEXTS),
-            "read": In(RoundKeyRead()),
-        })
+        super().__init__(
+            {
+                "start": In(stream.Signature(KeyOrder())).array(CONTEXTS),
+                "key": In(stream.Signature(BLOCK_BITS)).array(CONTEXTS),
+                "done": Out(CONTEXTS),
+                "read": In(RoundKeyRead()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -48,8 +52,8 @@ class KeySchedule(wiring.Component):
         # As many words as the key has are kept: the oldest in words[0], the newest where the key ends.
         words = [Signal(32, name=f"word_{n}") for n in range(8)]
         newest, word = Signal(32), Signal(32)
-        at, row = Signal(2), Signal(4)         # word of a round key, and its number
-        place, given = Signal(3), Signal()     # word modulo the key's words; whether it is of the key itself
+        at, row = Signal(2), Signal(4)  # word of a round key, and its number
+        place, given = Signal(3), Signal()  # word modulo the key's words; whether it is of the key itself
         final = Signal(4)
         round_constant = Signal(8)
         ends = {KeySize.AES128: 3, KeySize.AES192: 5, KeySize.AES256: 7}
@@ -81,12 +85,23 @@ class KeySchedule(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 chosen = Signal()
-                m.d.comb += chosen.eq(Mux(Mux(context, self.start[0].valid, self.start[1].valid), ~context, context))
-                m.d.sync += [at.eq(0), row.eq(0), place.eq(0), given.eq(1), looked_up.eq(0), substitutes.eq(0),
-                             round_constant.eq(1)]
+                m.d.comb += chosen.eq(
+                    Mux(Mux(context, self.start[0].valid, self.start[1].valid), ~context, context)
+                )
+                m.d.sync += [
+                    at.eq(0),
+                    row.eq(0),
+                    place.eq(0),
+                    given.eq(1),
+                    looked_up.eq(0),
+                    substitutes.eq(0),
+                    round_constant.eq(1),
+                ]
                 with m.If(self.start[0].valid | self.start[1].valid):
-                    m.d.sync += [context.eq(chosen),
-                                 order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload))]
+                    m.d.sync += [
+                        context.eq(chosen),
+                        order.eq(Mux(chosen, self.start[1].payload, self.start[0].payload)),
+                    ]
                     for n in range(CONTEXTS):
                         m.d.comb += self.start[n].ready.eq(chosen == n)
                     m.next = "LOW"
@@ -112,32 +127,41 @@ class KeySchedule(wiring.Component):
                     with m.If(cycle_ends):
                         m.d.sync += [place.eq(0), given.eq(0)]
                     m.d.sync += substitutes.eq(
-                        cycle_ends | ~given & (order.key_size == KeySize.AES256) & (place == 3))
+                        cycle_ends | ~given & (order.key_size == KeySize.AES256) & (place == 3)
+                    )
                     with m.If(~given & begins_cycle):
-                        m.d.sync += round_constant.eq(round_constant << 1
-                                                      ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0))
+                        m.d.sync += round_constant.eq(
+                            round_constant << 1 ^ Mux(round_constant[7], gf256.POLYNOMIAL, 0)
+                        )
                     with m.If((at == 3) & (row == final)):
                         m.d.sync += self.done.eq(1 << context)
                         m.next = "IDLE"
 
-        # A word is written a clock after it is made. The equivalent inverse cipher wants it through InvMixColumns,
-        # except in the first and the last round key.
+        # A word is written a clock after it is made. The equivalent inverse cipher wants it through
+        # InvMixColumns, except in the first and the last round key.
         m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
         m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
         first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
         set_written, row_written = Signal(KeySet()), Signal.like(row)
         enable, mixes, is_first = Signal(4), Signal(), Signal()
         m.d.sync += [
-            enable.eq(write << at), row_written.eq(row), mixes.eq(order.decrypt & (row != 0) & (row != final)),
+            enable.eq(write << at),
+            row_written.eq(row),
+            mixes.eq(order.decrypt & (row != 0) & (row != final)),
             is_first.eq(row == Mux(order.decrypt, final, 0)),
         ]
         m.d.comb += [
-            set_written.context.eq(context), set_written.bank.eq(order.bank),
-            keys.write_address.eq(Cat(row_written, set_written)), keys.write_enable.eq(enable),
+            set_written.context.eq(context),
+            set_written.bank.eq(order.bank),
+            keys.write_address.eq(Cat(row_written, set_written)),
+            keys.write_enable.eq(enable),
             keys.write_data.eq(Mux(mixes, gf256.inverse_mix_column(newest), newest).replicate(4)),
-            first_write.addr.eq(set_written), first_write.data.eq(newest.replicate(4)),
+            first_write.addr.eq(set_written),
+            first_write.data.eq(newest.replicate(4)),
             first_write.en.eq(Mux(is_first, enable, 0)),
-            first_read.addr.eq(self.read.first_set), self.read.first.eq(first_read.data),
-            keys.read_address.eq(Cat(self.read.index, self.read.set)), self.read.key.eq(keys.read_data),
+            first_read.addr.eq(self.read.first_set),
+            self.read.first.eq(first_read.data),
+            keys.read_address.eq(Cat(self.read.index, self.read.set)),
+            self.read.key.eq(keys.read_data),
         ]
         return m

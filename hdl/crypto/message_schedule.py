@@ -1,4 +1,5 @@
 """The message schedules of SHA-1 and SHA-256 (FIPS 180-4 6.1.2, 6.2.2), two messages interleaved."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -32,15 +33,18 @@ class MessageSchedule(wiring.Component):
         # MHz.
         window1 = Signal(16 * 32)
         window2 = Signal(16 * 32)
-        w = [window1[32 * at:32 * at + 32] for at in range(16)]
+        w = [window1[32 * at : 32 * at + 32] for at in range(16)]
         low = Signal(32)
         high = Signal(32)
         mixed = Signal(32)
         m.d.sync += [
-            low.eq(small_sigma_0(w[1]) + w[0]), high.eq(small_sigma_1(w[14]) + w[9]),
+            low.eq(small_sigma_0(w[1]) + w[0]),
+            high.eq(small_sigma_1(w[14]) + w[9]),
             mixed.eq((w[0] ^ w[2] ^ w[8] ^ w[13]).rotate_left(1)),
             window2.eq(window1),
-            window1.eq(Cat(window2[32:], Mux(self.given_2, self.word_2, Mux(self.sha1_2, mixed, (low + high)[:32])))),
+            window1.eq(
+                Cat(window2[32:], Mux(self.given_2, self.word_2, Mux(self.sha1_2, mixed, (low + high)[:32])))
+            ),
         ]
         m.d.comb += self.w_1.eq(w[15])
         return m

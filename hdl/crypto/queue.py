@@ -1,4 +1,5 @@
 """What lies between the stages of an engine: a short queue."""
+
 from amaranth.hdl import Module, Shape
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -31,7 +32,9 @@ class Queue(wiring.Component):
         m = Module()
         m.submodules.store = store = fifo.SyncFIFO(width=Shape.cast(self._shape).width, depth=self._depth)
         m.d.comb += [
-            store.w_data.eq(self.i.payload), store.w_en.eq(self.i.valid), self.i.ready.eq(store.w_rdy),
+            store.w_data.eq(self.i.payload),
+            store.w_en.eq(self.i.valid),
+            self.i.ready.eq(store.w_rdy),
             store.r_en.eq(~self.o.valid | self.o.ready),
         ]
         with m.If(store.r_en):

@@ -1,4 +1,5 @@
 """What the two messages in the hash do next, round by round."""
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -8,7 +9,8 @@ from spigate.hdl.crypto.chaining import CONTEXTS
 
 SHA1_ROUNDS, SHA256_ROUNDS = 80, 64
 LEAD = 6
-"""Rounds in front of a block that follows no other: they fetch the chaining value, and have no other effect."""
+"""Rounds in front of a block that follows no other: they fetch the chaining value, and have no other effect.
+"""
 
 
 class Token(data.StructLayout):
@@ -25,8 +27,8 @@ class Token(data.StructLayout):
     go : unsigned(1)
         A block follows without a gap.
     w : range(SHA1_ROUNDS)
-        Number of the W that is made in this round. It is made two rounds early, so the first two belong to the block
-        that follows.
+        Number of the W that is made in this round. It is made two rounds early, so the first two belong to
+        the block that follows.
     sha1, outer : unsigned(1)
         The algorithm is SHA-1, not SHA-256; this is HMAC's outer hash.
     last, next_last : unsigned(1)
@@ -40,10 +42,23 @@ class Token(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({
-            "live": 1, "real": 1, "left": range(SHA1_ROUNDS), "go": 1, "w": range(SHA1_ROUNDS), "sha1": 1, "outer": 1,
-            "last": 1, "next_last": 1, "due": 1, "folded": 1, "folded_outer": 1, "bank": 1,
-        })
+        super().__init__(
+            {
+                "live": 1,
+                "real": 1,
+                "left": range(SHA1_ROUNDS),
+                "go": 1,
+                "w": range(SHA1_ROUNDS),
+                "sha1": 1,
+                "outer": 1,
+                "last": 1,
+                "next_last": 1,
+                "due": 1,
+                "folded": 1,
+                "folded_outer": 1,
+                "bank": 1,
+            }
+        )
 
 
 class Sequencer(wiring.Component):
@@ -67,12 +82,20 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "available": In(CONTEXTS), "last": In(CONTEXTS),
-            "full": In(2).array(CONTEXTS), "sha1": In(2).array(CONTEXTS), "digest_free": In(CONTEXTS),
-            "block_done": Out(CONTEXTS), "bank_done": Out(2).array(CONTEXTS),
-            "context_1": Out(range(CONTEXTS)), "token_1": Out(Token()), "token_2": Out(Token()),
-        })
+        super().__init__(
+            {
+                "available": In(CONTEXTS),
+                "last": In(CONTEXTS),
+                "full": In(2).array(CONTEXTS),
+                "sha1": In(2).array(CONTEXTS),
+                "digest_free": In(CONTEXTS),
+                "block_done": Out(CONTEXTS),
+                "bank_done": Out(2).array(CONTEXTS),
+                "context_1": Out(range(CONTEXTS)),
+                "token_1": Out(Token()),
+                "token_2": Out(Token()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -89,23 +112,32 @@ class Sequencer(wiring.Component):
             over.eq(token.live & (token.left == 0) & ~token.go),
             due.eq(token.due | (over & token.last & ~token.outer)),
             following.eq(token),
-            following.folded.eq(token.real & (token.left == 0)), following.folded_outer.eq(token.outer),
+            following.folded.eq(token.real & (token.left == 0)),
+            following.folded_outer.eq(token.outer),
         ]
         with m.If(~token.live | over):
             outer = due & self.digest_free.bit_select(context, 1)
             packet_over = over & token.outer
             inner = ~due & ~packet_over & available & bank_full
             m.d.comb += [
-                following.live.eq(outer | inner), following.real.eq(0), following.outer.eq(outer),
-                following.left.eq(LEAD - 1), following.go.eq(1), following.last.eq(0),
-                following.due.eq(due & ~outer), following.bank.eq(token.bank ^ packet_over),
+                following.live.eq(outer | inner),
+                following.real.eq(0),
+                following.outer.eq(outer),
+                following.left.eq(LEAD - 1),
+                following.go.eq(1),
+                following.last.eq(0),
+                following.due.eq(due & ~outer),
+                following.bank.eq(token.bank ^ packet_over),
             ]
             with m.If(inner):
                 m.d.comb += following.sha1.eq(sha1)
         with m.Elif(token.left == 0):
             m.d.comb += [
-                following.real.eq(1), following.left.eq(Mux(token.sha1, SHA1_ROUNDS, SHA256_ROUNDS) - 1),
-                following.go.eq(0), following.last.eq(token.next_last), following.w.eq(token.w + 1),
+                following.real.eq(1),
+                following.left.eq(Mux(token.sha1, SHA1_ROUNDS, SHA256_ROUNDS) - 1),
+                following.go.eq(0),
+                following.last.eq(token.next_last),
+                following.w.eq(token.w + 1),
             ]
         with m.Else():
             m.d.comb += [following.left.eq(token.left - 1), following.w.eq(token.w + 1)]
@@ -117,7 +149,11 @@ class Sequencer(wiring.Component):
         starting = Cat(self.available[at] & self.full[at].any() for at in range(CONTEXTS)).any()
         busy = [token.live | token.due | token.folded for token in (self.token_1, self.token_2)]
         with m.If(starting | Cat(busy).any()):
-            m.d.sync += [self.token_2.eq(self.token_1), self.token_1.eq(following), self.context_1.eq(~self.context_1)]
+            m.d.sync += [
+                self.token_2.eq(self.token_1),
+                self.token_1.eq(following),
+                self.context_1.eq(~self.context_1),
+            ]
 
         for at in range(CONTEXTS):
             mine = context == at

@@ -1,4 +1,5 @@
 """The rounds of SHA-1 (FIPS 180-4 6.1.2), two messages interleaved."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -12,8 +13,8 @@ class Sha1Rounds(wiring.Component):
     Members
     -------
     ports
-        See :class:`RoundPorts`. ``h_e_1`` has H4 in the last round. ``sum_e_2`` is the next block's H4 in the round
-        behind it, and undefined before.
+        See :class:`RoundPorts`. ``h_e_1`` has H4 in the last round. ``sum_e_2`` is the next block's H4 in
+        the round behind it, and undefined before.
     mix_1 : In(2)
         Which f: the round's number divided by 20.
     rotate_1 : In(1)
@@ -43,10 +44,13 @@ class Sha1Rounds(wiring.Component):
         sum_e1 = Signal(32)
         sum_e2 = Signal(32)
         m.d.sync += [
-            left.eq(a1.rotate_left(5) + mixed), right.eq(ekw1 + ports.h_0_1),
+            left.eq(a1.rotate_left(5) + mixed),
+            right.eq(ekw1 + ports.h_0_1),
             Cat(state2).eq(Cat(state1[:-1])),
             ports.sum_a_2.eq(Mux(self.rotate_1, a1.rotate_left(30), a1) + ports.h_a_1),
-            sum_e2.eq(d1 + ports.h_e_1), sum_e1.eq(sum_e2), ports.sum_e_2.eq(sum_e1),
+            sum_e2.eq(d1 + ports.h_e_1),
+            sum_e1.eq(sum_e2),
+            ports.sum_e_2.eq(sum_e1),
         ]
 
         # Sums of the two rounds before.
@@ -58,8 +62,10 @@ class Sha1Rounds(wiring.Component):
             m.d.sync += Cat(state1).eq(0)
         with m.Else():
             m.d.sync += [
-                a1.eq(left + right), b1.eq(Mux(last, ports.sum_a_2, a2)),
-                c1.eq(Mux(last, earlier[1], b2.rotate_left(30))), d1.eq(Mux(last, earlier[3], c2)),
+                a1.eq(left + right),
+                b1.eq(Mux(last, ports.sum_a_2, a2)),
+                c1.eq(Mux(last, earlier[1], b2.rotate_left(30))),
+                d1.eq(Mux(last, earlier[3], c2)),
                 ekw1.eq(Mux(last, sum_e2, d2) + ports.kw_2),
             ]
         return m

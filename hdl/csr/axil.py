@@ -1,4 +1,5 @@
 """AXI4-Lite at the boundary, and the plain register bus behind it."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -13,7 +14,8 @@ ADDRESS_WIDTH = 16
 
 
 class AxiLite(wiring.Signature):
-    """AXI4-Lite with 32-bit data (ARM IHI 0022, part B), seen from the manager; names as there, without a prefix.
+    """AXI4-Lite with 32-bit data (ARM IHI 0022, part B), seen from the manager; names as there, without a
+    prefix.
 
     Parameters
     ----------
@@ -25,13 +27,29 @@ class AxiLite(wiring.Signature):
         if address_width < 3:
             raise ValueError(f"address_width must be 3 or more, not {address_width!r}")
         self.address_width = address_width
-        super().__init__({
-            "awaddr": Out(address_width), "awprot": Out(3), "awvalid": Out(1), "awready": In(1),
-            "wdata": Out(DATA_BITS), "wstrb": Out(DATA_BITS // 8), "wvalid": Out(1), "wready": In(1),
-            "bresp": In(2), "bvalid": In(1), "bready": Out(1),
-            "araddr": Out(address_width), "arprot": Out(3), "arvalid": Out(1), "arready": In(1),
-            "rdata": In(DATA_BITS), "rresp": In(2), "rvalid": In(1), "rready": Out(1),
-        })
+        super().__init__(
+            {
+                "awaddr": Out(address_width),
+                "awprot": Out(3),
+                "awvalid": Out(1),
+                "awready": In(1),
+                "wdata": Out(DATA_BITS),
+                "wstrb": Out(DATA_BITS // 8),
+                "wvalid": Out(1),
+                "wready": In(1),
+                "bresp": In(2),
+                "bvalid": In(1),
+                "bready": Out(1),
+                "araddr": Out(address_width),
+                "arprot": Out(3),
+                "arvalid": Out(1),
+                "arready": In(1),
+                "rdata": In(DATA_BITS),
+                "rresp": In(2),
+                "rvalid": In(1),
+                "rready": Out(1),
+            }
+        )
 
 
 class RegisterBus(wiring.Signature):
@@ -40,7 +58,8 @@ class RegisterBus(wiring.Signature):
     Members
     -------
     read, write : Out(1)
-        Held, address and data unchanged, until the answer, then 0 for at least one clock. Who asks may give up earlier.
+        Held, address and data unchanged, until the answer, then 0 for at least one clock. Who asks may give
+        up earlier.
     read_address, write_address : Out(address_width - 2)
         Number of the word.
     write_data : Out(32)
@@ -53,12 +72,21 @@ class RegisterBus(wiring.Signature):
     """
 
     def __init__(self, *, address_width: int):
-        super().__init__({
-            "read": Out(1), "read_address": Out(address_width - 2), "read_done": In(1), "read_data": In(DATA_BITS),
-            "read_error": In(1),
-            "write": Out(1), "write_address": Out(address_width - 2), "write_data": Out(DATA_BITS),
-            "write_strobe": Out(DATA_BITS // 8), "write_done": In(1), "write_error": In(1),
-        })
+        super().__init__(
+            {
+                "read": Out(1),
+                "read_address": Out(address_width - 2),
+                "read_done": In(1),
+                "read_data": In(DATA_BITS),
+                "read_error": In(1),
+                "write": Out(1),
+                "write_address": Out(address_width - 2),
+                "write_data": Out(DATA_BITS),
+                "write_strobe": Out(DATA_BITS // 8),
+                "write_done": In(1),
+                "write_error": In(1),
+            }
+        )
 
 
 class AxiLiteSlave(wiring.Component):
@@ -79,8 +107,12 @@ class AxiLiteSlave(wiring.Component):
     """
 
     def __init__(self, *, address_width: int):
-        super().__init__({"axil": In(AxiLite(address_width=address_width)),
-                          "bus": Out(RegisterBus(address_width=address_width))})
+        super().__init__(
+            {
+                "axil": In(AxiLite(address_width=address_width)),
+                "bus": Out(RegisterBus(address_width=address_width)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -89,7 +121,8 @@ class AxiLiteSlave(wiring.Component):
         # One transfer of each channel is kept; all outputs come from registers.
         have_address, have_data = Signal(), Signal()
         m.d.comb += [
-            axil.awready.eq(~have_address), axil.wready.eq(~have_data),
+            axil.awready.eq(~have_address),
+            axil.wready.eq(~have_data),
             bus.write.eq(have_address & have_data & ~axil.bvalid),
         ]
         with m.If(axil.awvalid & axil.awready):
@@ -100,8 +133,10 @@ class AxiLiteSlave(wiring.Component):
             m.d.sync += axil.bvalid.eq(0)
         with m.If(bus.write & bus.write_done):
             m.d.sync += [
-                have_address.eq(0), have_data.eq(0),
-                axil.bvalid.eq(1), axil.bresp.eq(Mux(bus.write_error, SLVERR, 0)),
+                have_address.eq(0),
+                have_data.eq(0),
+                axil.bvalid.eq(1),
+                axil.bresp.eq(Mux(bus.write_error, SLVERR, 0)),
             ]
 
         reading = Signal()
@@ -113,6 +148,8 @@ class AxiLiteSlave(wiring.Component):
         with m.If(bus.read & bus.read_done):
             m.d.sync += [
                 reading.eq(0),
-                axil.rvalid.eq(1), axil.rdata.eq(bus.read_data), axil.rresp.eq(Mux(bus.read_error, SLVERR, 0)),
+                axil.rvalid.eq(1),
+                axil.rdata.eq(bus.read_data),
+                axil.rresp.eq(Mux(bus.read_error, SLVERR, 0)),
             ]
         return m

@@ -1,4 +1,7 @@
-"""The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.contract.rdl` can read."""
+"""The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.contract.rdl`
+can read.
+"""
+
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -16,8 +19,8 @@ GROUP_BITS = 4
 
 
 def member(register: rdl.Register, field: rdl.Field) -> str:
-    """The name of a field's member: that of its register with ``_`` for ``.``, and the field's own unless it is
-    ``value``.
+    """The name of a field's member: that of its register with ``_`` for ``.``, and the field's own unless
+    it is ``value``.
     """
     name = register.name.replace(".", "_")
     return name if field.name == "value" else f"{name}_{field.name}"
@@ -26,9 +29,9 @@ def member(register: rdl.Register, field: rdl.Field) -> str:
 class Bank(wiring.Component):
     """Registers on a bus, as the RDL file describes them.
 
-    Whole words only: a write with some strobes off is an error, one with all off does nothing. An access to an
-    address that is not there, and a write to a register without writable fields, is an error. Registers that
-    cannot be read read as 0.
+    Whole words only: a write with some strobes off is an error, one with all off does nothing. An access to
+    an address that is not there, and a write to a register without writable fields, is an error. Registers
+    that cannot be read read as 0.
 
     Parameters
     ----------
@@ -44,8 +47,8 @@ class Bank(wiring.Component):
     -------
     bus : In(RegisterBus)
     *field* : one member a field (:func:`member`), an array of them in an array.
-        ``sw = rw`` or ``w``: Out, the value that was written. ``hw = w``: In, what is read. ``hwset``: In, each
-        1 sets a bit; software clears a bit by writing 1.
+        ``sw = rw`` or ``w``: Out, the value that was written. ``hw = w``: In, what is read. ``hwset``: In,
+        each 1 sets a bit; software clears a bit by writing 1.
     *register*_written : Out(1)
         ``swmod``: for one clock, the first one with the new value.
     *component* : Out(RegisterBus)
@@ -61,14 +64,18 @@ class Bank(wiring.Component):
         self._address_width = address_width
         self._counts = counts or {}
         for key, count in self._counts.items():
-            limits = [register.count for register in self._registers if _within(register, key) and register.count]
+            limits = [
+                register.count for register in self._registers if _within(register, key) and register.count
+            ]
             if not limits:
                 raise ValueError(f"{name}.rdl has no array {key!r}")
             if not 1 <= count <= limits[0]:
                 raise ValueError(f"{key!r} must have 1 to {limits[0]} elements, not {count!r}")
         members = {
             "bus": In(RegisterBus(address_width=address_width)),
-            "refused_address": Out(1), "refused_strobe": Out(1), "refused_busy": Out(1),
+            "refused_address": Out(1),
+            "refused_strobe": Out(1),
+            "refused_busy": Out(1),
         }
         self._ports = {}
         for register in self._registers:
@@ -78,7 +85,9 @@ class Bank(wiring.Component):
             for field in register.fields.values():
                 given = field.driven or field.set_by_hardware
                 port = In(field.width) if given else Out(field.width, init=field.reset)
-                members[member(register, field)] = port.array(self._count(register)) if register.count else port
+                members[member(register, field)] = (
+                    port.array(self._count(register)) if register.count else port
+                )
             if _strobed(register):
                 members[_written(register)] = Out(1)
         for name, registers in self._ports.items():
@@ -94,24 +103,42 @@ class Bank(wiring.Component):
         for register in self._registers:
             if register.port:
                 continue
-            fields = {field.name: getattr(self, member(register, field)) for field in register.fields.values()}
+            fields = {
+                field.name: getattr(self, member(register, field)) for field in register.fields.values()
+            }
             for index in range(self._count(register) or 1):
                 at = (register.address + index * register.stride) // 4
                 ports = {name: port[index] for name, port in fields.items()} if register.count else fields
-                places[at] = _Place(register, ports, {
-                    name: Signal(field.width, name=f"{member(register, field)}_held")
-                    if field.set_by_hardware else ports[name] for name, field in register.fields.items()})
+                places[at] = _Place(
+                    register,
+                    ports,
+                    {
+                        name: Signal(field.width, name=f"{member(register, field)}_held")
+                        if field.set_by_hardware
+                        else ports[name]
+                        for name, field in register.fields.items()
+                    },
+                )
         write_nothing, write_busy = self._write_side(m, places)
         read_nothing, read_busy = self._read_side(m, places)
-        m.d.comb += [self.refused_address.eq(write_nothing | read_nothing),
-                     self.refused_busy.eq(write_busy | read_busy)]
+        m.d.comb += [
+            self.refused_address.eq(write_nothing | read_nothing),
+            self.refused_busy.eq(write_busy | read_busy),
+        ]
         return m
 
     def _write_side(self, m, places):
         bus = self.bus
-        own = {at: Signal(name=f"write_{4 * at:03x}") for at, place in places.items() if _writable(place.register)}
-        away = {name: Signal(name=f"write_{name}") for name, registers in self._ports.items()
-                if any(map(_writable, registers))}
+        own = {
+            at: Signal(name=f"write_{4 * at:03x}")
+            for at, place in places.items()
+            if _writable(place.register)
+        }
+        away = {
+            name: Signal(name=f"write_{name}")
+            for name, registers in self._ports.items()
+            if any(map(_writable, registers))
+        }
         # Decoded a clock before it is used; the address stands still meanwhile.
         m.d.sync += [select.eq(bus.write_address == at) for at, select in own.items()]
         m.d.sync += [select.eq(self._at_port(name, bus.write_address)) for name, select in away.items()]
@@ -138,12 +165,15 @@ class Bank(wiring.Component):
 
         for name in away:
             port = getattr(self, name)
-            m.d.comb += [port.write_address.eq(bus.write_address), port.write_data.eq(bus.write_data),
-                         port.write_strobe.eq(~0)]
+            m.d.comb += [
+                port.write_address.eq(bus.write_address),
+                port.write_data.eq(bus.write_data),
+                port.write_strobe.eq(~0),
+            ]
         for at, select in own.items():
             place = places[at]
             for name, field in place.register.fields.items():
-                data = bus.write_data[field.low:field.low + field.width]
+                data = bus.write_data[field.low : field.low + field.width]
                 if field.set_by_hardware:
                     cleared = Mux(act & select, data, 0)
                     m.d.sync += place.values[name].eq(place.values[name] & ~cleared | place.ports[name])
@@ -199,16 +229,19 @@ class Bank(wiring.Component):
         return nothing | gap, busy
 
     def _wait(self, m, way, selects, error):
-        """The state in which an external part is asked. Returns pulses: it has nothing there; it did not answer
-        in time.
+        """The state in which an external part is asked. Returns pulses: it has nothing there; it did not
+        answer in time.
         """
         waited, done, failed, gap, busy = Signal(range(TIMEOUT)), Signal(), Signal(), Signal(), Signal()
         with m.State("WAIT"):
             for name, select in selects.items():
                 port = getattr(self, name)
                 with m.If(select):
-                    m.d.comb += [getattr(port, way).eq(1), done.eq(getattr(port, f"{way}_done")),
-                                 failed.eq(getattr(port, f"{way}_error"))]
+                    m.d.comb += [
+                        getattr(port, way).eq(1),
+                        done.eq(getattr(port, f"{way}_done")),
+                        failed.eq(getattr(port, f"{way}_error")),
+                    ]
                     if way == "read":
                         m.d.sync += self.bus.read_data.eq(Mux(failed, 0, port.read_data))
             m.d.comb += [gap.eq(done & failed), busy.eq(~done & waited.all())]
@@ -227,7 +260,7 @@ class Bank(wiring.Component):
         word = Signal(DATA_BITS, name=f"word_{4 * at:03x}")
         for name, field in place.register.fields.items():
             if field.readable:
-                m.d.comb += word[field.low:field.low + field.width].eq(place.values[name])
+                m.d.comb += word[field.low : field.low + field.width].eq(place.values[name])
         return word
 
 
@@ -263,5 +296,8 @@ def _writable(register):
 def _extent(registers):
     """First word and number of words of an external component."""
     start = registers[0].address // 4
-    end = max((register.address + ((register.count or 1) - 1) * register.stride) // 4 for register in registers) + 1
+    end = (
+        max((register.address + ((register.count or 1) - 1) * register.stride) // 4 for register in registers)
+        + 1
+    )
     return start, end - start

@@ -1,4 +1,5 @@
 """The control plane: what the control element reaches over AXI4-Lite."""
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -39,7 +40,8 @@ class ControlPlane(wiring.Component):
     reporters : int
         Streams of reports.
     beat_bytes, sa_entries, sources, cam_entries, cam_ways, rules, routes : int
-        Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of ``cam_entries / 2`` rows.
+        Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of ``cam_entries /
+        2`` rows.
     replay_window : int
         Sequence numbers in the anti-replay window.
     clock_khz : int
@@ -70,41 +72,74 @@ class ControlPlane(wiring.Component):
         Clocks since reset.
     """
 
-    def __init__(self, *, dfes: int, reporters: int, beat_bytes: int, lanes: int, sa_entries: int, sources: int,
-                 cam_entries: int, rules: int, routes: int, contexts: int = 2, cam_ways: int = 3, replay_window: int = 64,
-                 clock_khz: int = 100_000, algorithms=ALGORITHMS):
+    def __init__(
+        self,
+        *,
+        dfes: int,
+        reporters: int,
+        beat_bytes: int,
+        lanes: int,
+        sa_entries: int,
+        sources: int,
+        cam_entries: int,
+        rules: int,
+        routes: int,
+        contexts: int = 2,
+        cam_ways: int = 3,
+        replay_window: int = 64,
+        clock_khz: int = 100_000,
+        algorithms=ALGORITHMS,
+    ):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes, self._reporters, self._sa_entries = dfes, reporters, sa_entries
-        self._sizes = {Table.CAM: cam_ways * cam_entries // 2, Table.RULE: rules, Table.ROUTE: routes,
-                       Table.SA: sa_entries, Table.SOURCE: sources}
+        self._sizes = {
+            Table.CAM: cam_ways * cam_entries // 2,
+            Table.RULE: rules,
+            Table.ROUTE: routes,
+            Table.SA: sa_entries,
+            Table.SOURCE: sources,
+        }
         for unknown in set(algorithms) - set(ALGORITHMS):
             raise ValueError(f"algorithms must be of {', '.join(ALGORITHMS)}, not {unknown!r}")
         self._capabilities = {
-            "id": {"value": MAGIC}, "version": VERSION,
+            "id": {"value": MAGIC},
+            "version": VERSION,
             "geometry": {"beat_bytes": beat_bytes, "dfes": dfes, "lanes": lanes, "contexts": contexts},
             "dfe_tables": {"sa_entries": sa_entries, "sources": sources},
             "cam": {"cam_entries": cam_entries, "cam_ways": cam_ways},
             "cfe_tables": {"rules": rules, "routes": routes},
             "algorithms": dict.fromkeys(algorithms, 1),
             "features": {"tunnel": 1, "transport": 1, "replay_window": replay_window},
-            "event_geometry": {"depth": DEPTH, "view": VIEW}, "clock": {"khz": clock_khz},
+            "event_geometry": {"depth": DEPTH, "view": VIEW},
+            "clock": {"khz": clock_khz},
         }
         for name, values in self._capabilities.items():
             rdl.registers()[name].pack(values)  # refuses what does not fit
-        super().__init__({
-            "axil": In(AxiLite()),
-            "tables": Out(stream.Signature(TableWrite())),
-            "state_request": Out(stream.Signature(StateRequest())), "state": In(stream.Signature(SaState())),
-            "reports": In(stream.Signature(Report())).array(reporters),
-            "cfe": Out(CfeControl()), "cfe_counters": In(CFE_COUNTERS), "dfe_counters": In(DFE_COUNTERS).array(dfes),
-            "forward_counters": In(FORWARD_COUNTERS), "healthy": In(MAX_DFES), "wiping": In(1), "closed": Out(1), "time": Out(32),
-        })
+        super().__init__(
+            {
+                "axil": In(AxiLite()),
+                "tables": Out(stream.Signature(TableWrite())),
+                "state_request": Out(stream.Signature(StateRequest())),
+                "state": In(stream.Signature(SaState())),
+                "reports": In(stream.Signature(Report())).array(reporters),
+                "cfe": Out(CfeControl()),
+                "cfe_counters": In(CFE_COUNTERS),
+                "dfe_counters": In(DFE_COUNTERS).array(dfes),
+                "forward_counters": In(FORWARD_COUNTERS),
+                "healthy": In(MAX_DFES),
+                "wiping": In(1),
+                "closed": Out(1),
+                "time": Out(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.slave = slave = AxiLiteSlave(address_width=ADDRESS_WIDTH)
-        m.submodules.bank = bank = Bank("gateway", address_width=ADDRESS_WIDTH, counts={"dfe_count": self._dfes})
+        m.submodules.bank = bank = Bank(
+            "gateway", address_width=ADDRESS_WIDTH, counts={"dfe_count": self._dfes}
+        )
         m.submodules.window = window = TableWindow(sizes=self._sizes, dfes=self._dfes)
         m.submodules.events = events = Events(reporters=self._reporters)
         wiring.connect(m, wiring.flipped(self.axil), slave.axil)
@@ -124,7 +159,9 @@ class ControlPlane(wiring.Component):
                 m.d.comb += Value.cast(self.cfe[name]).eq(getattr(bank, f"cfe_{name}"))
         for kind in PuntClass:
             for name in Policer().members:
-                m.d.comb += self.cfe.punts[kind][name].eq(getattr(bank, f"cfe_punt_{kind.name.lower()}_{name}"))
+                m.d.comb += self.cfe.punts[kind][name].eq(
+                    getattr(bank, f"cfe_punt_{kind.name.lower()}_{name}")
+                )
         for name in CFE_COUNTERS.members:
             m.d.comb += getattr(bank, f"cfe_count_{name}").eq(self.cfe_counters[name])
         for name in FORWARD_COUNTERS.members:
@@ -134,42 +171,62 @@ class ControlPlane(wiring.Component):
                 m.d.comb += port.eq(counters[name])
         m.d.sync += self.time.eq(self.time + 1)
         m.d.comb += [
-            bank.time.eq(self.time), bank.healthy.eq(self.healthy), bank.table_status_busy.eq(window.busy),
-            bank.table_status_wiping.eq(self.wiping), self.closed.eq(window.closed),
-            events.mask.eq(Cat(bank.event_mask_low, bank.event_mask_high)), events.time.eq(self.time),
-            events.pop.eq(bank.event_pop), events.pop_written.eq(bank.event_pop_written),
-            bank.event_pending.eq(events.pending), bank.event_lost.eq(events.lost),
+            bank.time.eq(self.time),
+            bank.healthy.eq(self.healthy),
+            bank.table_status_busy.eq(window.busy),
+            bank.table_status_wiping.eq(self.wiping),
+            self.closed.eq(window.closed),
+            events.mask.eq(Cat(bank.event_mask_low, bank.event_mask_high)),
+            events.time.eq(self.time),
+            events.pop.eq(bank.event_pop),
+            events.pop_written.eq(bank.event_pop_written),
+            bank.event_pending.eq(events.pending),
+            bank.event_lost.eq(events.lost),
         ]
         no_dfe, no_sa, early = self._read_state(m, bank)
         m.d.comb += [
-            bank.errors_address.eq(bank.refused_address), bank.errors_strobe.eq(bank.refused_strobe),
+            bank.errors_address.eq(bank.refused_address),
+            bank.errors_strobe.eq(bank.refused_strobe),
             bank.errors_busy.eq(bank.refused_busy),
-            bank.errors_table.eq(window.bad_table), bank.errors_index.eq(window.bad_index),
-            bank.errors_rows.eq(window.bad_rows), bank.errors_dfe.eq(window.bad_dfe | no_dfe),
-            bank.errors_sa.eq(no_sa), bank.errors_request.eq(early), bank.errors_pop.eq(events.bad_pop),
+            bank.errors_table.eq(window.bad_table),
+            bank.errors_index.eq(window.bad_index),
+            bank.errors_rows.eq(window.bad_rows),
+            bank.errors_dfe.eq(window.bad_dfe | no_dfe),
+            bank.errors_sa.eq(no_sa),
+            bank.errors_request.eq(early),
+            bank.errors_pop.eq(events.bad_pop),
         ]
         return m
 
     def _read_state(self, m, bank):
-        """Asks for an SA's state and keeps the answer. Returns pulses for what it refuses: no such DFE, no such
-        SA, still busy.
+        """Asks for an SA's state and keeps the answer. Returns pulses for what it refuses: no such DFE, no
+        such SA, still busy.
         """
         request = self.state_request
         busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
         kept = Signal(SaState())
-        m.d.comb += [bank.state_status_busy.eq(busy), bank.state_status_refused.eq(refused), self.state.ready.eq(1)]
+        m.d.comb += [
+            bank.state_status_busy.eq(busy),
+            bank.state_status_refused.eq(refused),
+            self.state.ready.eq(1),
+        ]
         m.d.comb += [bank.state_soft.eq(kept.soft), bank.state_hard.eq(kept.hard)]
         for name in ("sequence", "window", "bytes", "packets"):
             low, high = getattr(bank, f"state_{name}_low"), getattr(bank, f"state_{name}_high")
             m.d.comb += Cat(low, high).eq(kept[name])
         with m.If(bank.state_select_written):
-            m.d.comb += [early.eq(busy), no_dfe.eq(bank.state_select_dfe >= self._dfes),
-                         no_sa.eq(bank.state_select_sa >= self._sa_entries)]
+            m.d.comb += [
+                early.eq(busy),
+                no_dfe.eq(bank.state_select_dfe >= self._dfes),
+                no_sa.eq(bank.state_select_sa >= self._sa_entries),
+            ]
             m.d.sync += refused.eq(early | no_dfe | no_sa)
             with m.If(~(early | no_dfe | no_sa)):
                 m.d.sync += [
-                    busy.eq(1), request.valid.eq(1),
-                    request.payload.dfe.eq(bank.state_select_dfe), request.payload.sa.eq(bank.state_select_sa),
+                    busy.eq(1),
+                    request.valid.eq(1),
+                    request.payload.dfe.eq(bank.state_select_dfe),
+                    request.payload.sa.eq(bank.state_select_sa),
                 ]
         with m.If(request.valid & request.ready):
             m.d.sync += request.valid.eq(0)

@@ -1,6 +1,7 @@
 """What becomes of reports: every drop is counted by its reason, and the auditable ones wait as events for the
 control element.
 """
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -29,13 +30,14 @@ def one_of(reason: Value, reasons) -> Value:
 
 
 class DropCounters(wiring.Component):
-    """One counter of 32 bits a reason, in LUT RAM: one more in every clock, also of the same reason. All are 0 when the first item is
-    taken after reset.
+    """One counter of 32 bits a reason, in LUT RAM: one more in every clock, also of the same reason. All
+    are 0 when the first item is taken after reset.
 
     Members
     -------
     i : In(stream of unsigned(6))
-        A :data:`Reason` of a drop to count, below :data:`COUNTED`. Waits for the clock of a read, and after reset.
+        A :data:`Reason` of a drop to count, below :data:`COUNTED`. Waits for the clock of a read, and after
+        reset.
     bus : In(RegisterBus)
         Word n is the counter of reason n; of others 0.
     """
@@ -53,9 +55,11 @@ class DropCounters(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(~clearing & ~(bus.read & ~answering)),
             read.addr.eq(Mux(self.i.ready, self.i.payload, bus.read_address)),
-            write.addr.eq(Mux(clearing, at, read.addr)), write.data.eq(Mux(clearing, 0, read.data + 1)),
+            write.addr.eq(Mux(clearing, at, read.addr)),
+            write.data.eq(Mux(clearing, 0, read.data + 1)),
             write.en.eq(clearing | self.i.valid & self.i.ready),
-            bus.read_data.eq(data), bus.read_done.eq(bus.read & answering),
+            bus.read_data.eq(data),
+            bus.read_done.eq(bus.read & answering),
         ]
         with m.If(clearing):
             m.d.sync += at.eq(at + 1)
@@ -70,9 +74,9 @@ class DropCounters(wiring.Component):
 class EventQueue(wiring.Component):
     """The last :data:`DEPTH` events, until the control element has done with them.
 
-    Of what strangers can cause (:data:`~spigate.hdl.contract.reasons.JUNK`) it takes none when it is half full, of what
-    ends an SA (:data:`~spigate.hdl.contract.reasons.ENDING`) none when it is three quarters full: so there is always
-    room for what is told once, such as a soft lifetime or a DFE that stalls.
+    Of what strangers can cause (:data:`~spigate.hdl.contract.reasons.JUNK`) it takes none when it is half
+    full, of what ends an SA (:data:`~spigate.hdl.contract.reasons.ENDING`) none when it is three quarters
+    full: so there is always room for what is told once, such as a soft lifetime or a DFE that stalls.
 
     Members
     -------
@@ -93,11 +97,18 @@ class EventQueue(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "i": In(stream.Signature(Report())), "time": In(32),
-            "pop": In(range(DEPTH + 1)), "pop_written": In(1), "pending": Out(range(DEPTH + 1)), "lost": Out(32),
-            "bad_pop": Out(1), "bus": In(RegisterBus(address_width=ceil_log2(4 * VIEW * EVENT_WORDS))),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(Report())),
+                "time": In(32),
+                "pop": In(range(DEPTH + 1)),
+                "pop_written": In(1),
+                "pending": Out(range(DEPTH + 1)),
+                "lost": Out(32),
+                "bad_pop": Out(1),
+                "bus": In(RegisterBus(address_width=ceil_log2(4 * VIEW * EVENT_WORDS))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -149,7 +160,7 @@ class EventQueue(wiring.Component):
 
     def _view(self, m, store, tail):
         bus = self.bus
-        number, word = bus.read_address[ceil_log2(EVENT_WORDS):], bus.read_address[:ceil_log2(EVENT_WORDS)]
+        number, word = bus.read_address[ceil_log2(EVENT_WORDS) :], bus.read_address[: ceil_log2(EVENT_WORDS)]
         place = Signal(range(DEPTH))
         waited = Signal(2)
         m.d.sync += place.eq(tail - self.pending + number)
@@ -169,8 +180,8 @@ def _words() -> int:
 class Events(wiring.Component):
     """Drop counters and event queue behind the reports of all who have something to report.
 
-    No drop is ever uncounted, and no flood of drops holds a reporter up: each clock takes a report, but for the few that become
-    events, which take eight clocks each until the queue has no room for their kind.
+    No drop is ever uncounted, and no flood of drops holds a reporter up: each clock takes a report, but for
+    the few that become events, which take eight clocks each until the queue has no room for their kind.
 
     Parameters
     ----------
@@ -192,12 +203,20 @@ class Events(wiring.Component):
 
     def __init__(self, *, reporters: int):
         self._reporters = reporters
-        super().__init__({
-            "reports": In(stream.Signature(Report())).array(reporters), "drops": In(RegisterBus(address_width=8)),
-            "mask": In(64), "time": In(32), "pop": In(range(DEPTH + 1)), "pop_written": In(1),
-            "pending": Out(range(DEPTH + 1)), "lost": Out(32), "bad_pop": Out(1),
-            "view": In(RegisterBus(address_width=ceil_log2(4 * VIEW * EVENT_WORDS))),
-        })
+        super().__init__(
+            {
+                "reports": In(stream.Signature(Report())).array(reporters),
+                "drops": In(RegisterBus(address_width=8)),
+                "mask": In(64),
+                "time": In(32),
+                "pop": In(range(DEPTH + 1)),
+                "pop_written": In(1),
+                "pending": Out(range(DEPTH + 1)),
+                "lost": Out(32),
+                "bad_pop": Out(1),
+                "view": In(RegisterBus(address_width=ceil_log2(4 * VIEW * EVENT_WORDS))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -217,11 +236,15 @@ class Events(wiring.Component):
         report, held, free = merge.o, queue.i, Signal()
         m.d.comb += [
             free.eq(~held.valid | held.ready),
-            counters.i.valid.eq(report.valid & report.payload.dropped & free), counters.i.payload.eq(report.payload.reason),
+            counters.i.valid.eq(report.valid & report.payload.dropped & free),
+            counters.i.payload.eq(report.payload.reason),
             report.ready.eq(free & (counters.i.ready | ~report.payload.dropped)),
         ]
         with m.If(held.ready):
             m.d.sync += held.valid.eq(0)
         with m.If(report.valid & report.ready):
-            m.d.sync += [held.valid.eq(self.mask.bit_select(report.payload.reason, 1)), held.payload.eq(report.payload)]
+            m.d.sync += [
+                held.valid.eq(self.mask.bit_select(report.payload.reason, 1)),
+                held.payload.eq(report.payload),
+            ]
         return m

@@ -1,4 +1,5 @@
 """Table entries of ``entries.rdl`` and registers of ``gateway.rdl`` as Amaranth layouts."""
+
 from functools import cache
 
 from amaranth.hdl import unsigned
@@ -11,9 +12,13 @@ ROW_BITS = 32 * rdl.ROW_WORDS
 
 @cache
 def row(table: str, name: str) -> data.FlexibleLayout:
-    """The layout of row ``name`` of an entry of ``table``: a view of 128 bits with the fields of ``entries.rdl``."""
+    """The layout of row ``name`` of an entry of ``table``: a view of 128 bits with the fields of
+    ``entries.rdl``.
+    """
     fields = rdl.entry(table)[name].fields.values()
-    return data.FlexibleLayout(ROW_BITS, {field.name: data.Field(unsigned(field.width), field.low) for field in fields})
+    return data.FlexibleLayout(
+        ROW_BITS, {field.name: data.Field(unsigned(field.width), field.low) for field in fields}
+    )
 
 
 @cache
@@ -26,4 +31,6 @@ def entry(table: str) -> data.StructLayout:
 def register(name: str) -> data.FlexibleLayout:
     """The layout of register ``name`` of ``gateway.rdl``: a view of 32 bits with its fields."""
     fields = rdl.registers()[name].fields.values()
-    return data.FlexibleLayout(32, {field.name: data.Field(unsigned(field.width), field.low) for field in fields})
+    return data.FlexibleLayout(
+        32, {field.name: data.Field(unsigned(field.width), field.low) for field in fields}
+    )

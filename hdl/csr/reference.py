@@ -1,4 +1,5 @@
 """The register reference as HTML: ``python -m spigate.hdl.csr.reference FOLDER``."""
+
 import argparse
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ MAPS = ("gateway", "entries")
 
 def build(folder: Path) -> Path:
     """Writes the reference of :data:`MAPS` into ``folder`` and returns its first page."""
-    HTMLExporter(show_signals=False).export([rdl.tree(name) for name in MAPS], str(folder), title="spigate registers")
+    HTMLExporter(show_signals=False).export(
+        [rdl.tree(name) for name in MAPS], str(folder), title="spigate registers"
+    )
     return folder / "index.html"
 
 

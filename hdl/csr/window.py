@@ -1,4 +1,5 @@
 """The table window: rows staged word by word, then sent to a table as one burst."""
+
 from itertools import pairwise
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
@@ -42,13 +43,22 @@ class TableWindow(wiring.Component):
 
     def __init__(self, *, sizes: dict[Table, int], dfes: int):
         if set(sizes) != set(Table):
-            raise ValueError(f"sizes must name each of {', '.join(table.name for table in Table)}, not {sizes!r}")
+            raise ValueError(
+                f"sizes must name each of {', '.join(table.name for table in Table)}, not {sizes!r}"
+            )
         self._sizes, self._dfes = sizes, dfes
-        super().__init__({
-            "bus": In(RegisterBus(address_width=8)), "o": Out(stream.Signature(TableWrite())), "busy": Out(1),
-            "closed": Out(1, init=1),
-            "bad_table": Out(1), "bad_index": Out(1), "bad_dfe": Out(1), "bad_rows": Out(1),
-        })
+        super().__init__(
+            {
+                "bus": In(RegisterBus(address_width=8)),
+                "o": Out(stream.Signature(TableWrite())),
+                "busy": Out(1),
+                "closed": Out(1, init=1),
+                "bad_table": Out(1),
+                "bad_index": Out(1),
+                "bad_dfe": Out(1),
+                "bad_rows": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -65,11 +75,17 @@ class TableWindow(wiring.Component):
         end = Signal(4)
         unknown, beyond, absent, wrong = Signal(), Signal(), Signal(), Signal()
         m.d.comb += self.busy.eq(1)
-        # Memories are zero when the device was configured, and keep what was written over a reset: so does this.
+        # Memories are zero when the device was configured, and keep what was written over a reset: so does
+        # this.
         written = Signal(reset_less=True)
         with m.FSM(init="RESET"):
             with m.State("RESET"):
-                m.d.sync += [self.closed.eq(written), command.erase.eq(1), command.table.eq(CLEARED[0]), command.dfe.eq(ALL_DFES)]
+                m.d.sync += [
+                    self.closed.eq(written),
+                    command.erase.eq(1),
+                    command.table.eq(CLEARED[0]),
+                    command.dfe.eq(ALL_DFES),
+                ]
                 m.next = "WIPE"
                 with m.If(written):
                     m.next = "CHECK"
@@ -88,8 +104,10 @@ class TableWindow(wiring.Component):
                         m.next = "WIPE"
             with m.State("IDLE"):
                 m.d.comb += [
-                    self.busy.eq(0), bus.write_done.eq(bus.write),
-                    write.addr.eq(bus.write_address[2:]), write.data.eq(bus.write_data.replicate(rdl.ROW_WORDS)),
+                    self.busy.eq(0),
+                    bus.write_done.eq(bus.write),
+                    write.addr.eq(bus.write_address[2:]),
+                    write.data.eq(bus.write_data.replicate(rdl.ROW_WORDS)),
                 ]
                 with m.If(bus.write):
                     with m.If(bus.write_address < DATA_WORDS):
@@ -111,10 +129,18 @@ class TableWindow(wiring.Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 with m.If(~self.closed):
-                    m.d.comb += [self.bad_table.eq(unknown), self.bad_index.eq(beyond), self.bad_dfe.eq(absent),
-                                 self.bad_rows.eq(wrong)]
-                m.d.sync += [o.payload.table.eq(command.table), o.payload.dfe.eq(command.dfe),
-                             o.payload.index.eq(index), o.payload.first.eq(1)]
+                    m.d.comb += [
+                        self.bad_table.eq(unknown),
+                        self.bad_index.eq(beyond),
+                        self.bad_dfe.eq(absent),
+                        self.bad_rows.eq(wrong),
+                    ]
+                m.d.sync += [
+                    o.payload.table.eq(command.table),
+                    o.payload.dfe.eq(command.dfe),
+                    o.payload.index.eq(index),
+                    o.payload.first.eq(1),
+                ]
                 m.next = "SEND"
                 with m.If(self.closed):
                     with m.If(beyond):
@@ -127,8 +153,11 @@ class TableWindow(wiring.Component):
             with m.State("SEND"):
                 with m.If(~o.valid | o.ready):
                     m.d.sync += [
-                        o.valid.eq(1), o.payload.row.eq(row), o.payload.last.eq(row == end),
-                        o.payload.data.eq(Mux(command.erase, 0, read.data)), row.eq(row + 1),
+                        o.valid.eq(1),
+                        o.payload.row.eq(row),
+                        o.payload.last.eq(row == end),
+                        o.payload.data.eq(Mux(command.erase, 0, read.data)),
+                        row.eq(row + 1),
                     ]
                     with m.If(row == end):
                         m.next = "DRAIN"
@@ -158,8 +187,11 @@ class TableWindow(wiring.Component):
                         sound = (command.count != 0) & (command.first + command.count <= rows)
                     else:
                         sound = (command.first == 0) & (command.count == rows)
-                    m.d.sync += [unknown.eq(0), beyond.eq(index >= self._sizes[table]),
-                                 wrong.eq(~sound & ~command.erase)]
+                    m.d.sync += [
+                        unknown.eq(0),
+                        beyond.eq(index >= self._sizes[table]),
+                        wrong.eq(~sound & ~command.erase),
+                    ]
                     if table in (Table.SA, Table.SOURCE):
                         m.d.sync += absent.eq(command.dfe >= self._dfes)
 

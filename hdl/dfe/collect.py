@@ -1,4 +1,5 @@
 """From the engine back to the buffer: the words of one of the engine's contexts, and its verdict."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -41,12 +42,21 @@ class Collector(wiring.Component):
 
     def __init__(self, *, word_bytes: int):
         self._word_bytes = word_bytes
-        super().__init__({
-            "work": In(1), "text": In(EspText()), "next": Out(1), "ok": Out(1),
-            "request": Out(1), "granted": In(1),
-            "enable": Out(STORE_BYTES // 4), "address": Out(range(BUFFER_WORDS)), "data": Out(8 * STORE_BYTES),
-            "i": In(stream.Signature(Word(word_bytes))), "result": In(stream.Signature(Result())),
-        })
+        super().__init__(
+            {
+                "work": In(1),
+                "text": In(EspText()),
+                "next": Out(1),
+                "ok": Out(1),
+                "request": Out(1),
+                "granted": In(1),
+                "enable": Out(STORE_BYTES // 4),
+                "address": Out(range(BUFFER_WORDS)),
+                "data": Out(8 * STORE_BYTES),
+                "i": In(stream.Signature(Word(word_bytes))),
+                "result": In(stream.Signature(Result())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -54,20 +64,28 @@ class Collector(wiring.Component):
         running, all_written = Signal(), Signal()
         left, words = Signal(range(BUFFER_WORDS)), Signal(range(self._word_bytes // 4 + 1))
         m.d.comb += [
-            words.eq(word.count >> 2), self.enable.eq((1 << words) - 1), self.data.eq(word.data),
-            self.request.eq(running & ~all_written & self.i.valid), self.i.ready.eq(self.granted),
+            words.eq(word.count >> 2),
+            self.enable.eq((1 << words) - 1),
+            self.data.eq(word.data),
+            self.request.eq(running & ~all_written & self.i.valid),
+            self.i.ready.eq(self.granted),
             self.result.ready.eq(running & all_written),
             self.next.eq(Mux(running, all_written & self.result.valid, self.work & ~text.crypto)),
             self.ok.eq(~running | self.result.payload.ok),
         ]
         with m.If(~running):
             m.d.sync += [
-                running.eq(self.work & text.crypto), all_written.eq(0),
+                running.eq(self.work & text.crypto),
+                all_written.eq(0),
                 self.address.eq(text.esp + Mux(text.encrypt, ESP_WORDS, 0)),
                 left.eq(text.text_words + Mux(text.encrypt, text.iv_words + text.icv_words, 0)),
             ]
         with m.Elif(self.granted):
-            m.d.sync += [self.address.eq(self.address + words), left.eq(left - words), all_written.eq(left == words)]
+            m.d.sync += [
+                self.address.eq(self.address + words),
+                left.eq(left - words),
+                all_written.eq(left == words),
+            ]
         with m.Elif(self.next):
             m.d.sync += running.eq(0)
         return m

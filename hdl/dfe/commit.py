@@ -1,4 +1,5 @@
 """Commit: the lanes' packets in the order of dispatch, decided one after the other."""
+
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -35,8 +36,9 @@ class Commit(wiring.Component):
     (:class:`~spigate.hdl.dfe.emit.Emit`). Decisions are made one after the other, so that the anti-replay
     window and the counters are exact over all lanes. In this order:
 
-    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY, MALFORMED, MARTIAN, TTL,
-      POLICY); hard lifetimes (LIFETIME). The packet counts towards the lifetimes as soon as ICV and padding are right.
+    - DECRYPT: replay window (REPLAY); ICV (ICV), then the window moves; what was decrypted (PADDING, DUMMY,
+      MALFORMED, MARTIAN, TTL, POLICY); hard lifetimes (LIFETIME). The packet counts towards the lifetimes
+      as soon as ICV and padding are right.
     - ENCRYPT: hard lifetimes. Bytes are those of the inner packet (tunnel) or of the payload (transport).
     - All that leaves by RECIRCULATE: no more than :data:`MAX_DEPTH` times (NESTED).
 
@@ -77,13 +79,23 @@ class Commit(wiring.Component):
 
     def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int, dfes: int = MAX_DFES):
         self._beat_bytes, self._lanes, self._sa_entries, self._dfes = beat_bytes, lanes, sa_entries, dfes
-        super().__init__({
-            "lane": In(LanePort()).array(lanes), "order": In(stream.Signature(range(max(lanes, 2)))),
-            "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
-            "tables": In(stream.Signature(TableWrite())),
-            "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-            "gone": Out(1), "wiped": Out(1), "sent": Out(Sent()), "index": In(4), "time": In(32),
-        })
+        super().__init__(
+            {
+                "lane": In(LanePort()).array(lanes),
+                "order": In(stream.Signature(range(max(lanes, 2)))),
+                "o": Out(packets(beat_bytes)),
+                "egress": Out(stream.Signature(Egress())),
+                "reports": Out(stream.Signature(Report())),
+                "tables": In(stream.Signature(TableWrite())),
+                "state_request": In(stream.Signature(16)),
+                "state": Out(stream.Signature(SaState())),
+                "gone": Out(1),
+                "wiped": Out(1),
+                "sent": Out(Sent()),
+                "index": In(4),
+                "time": In(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -93,21 +105,26 @@ class Commit(wiring.Component):
         m.submodules.state = state = State(sa_entries=self._sa_entries)
 
         # The next packet in order, once its lane has it ready.
-        chosen = self.order.payload[:(self._lanes - 1).bit_length()]
+        chosen = self.order.payload[: (self._lanes - 1).bit_length()]
         done = Array(lane.done for lane in self.lane)[chosen]
         m.d.comb += [
-            inspect.i.valid.eq(self.order.valid & done.valid), self.order.ready.eq(inspect.i.ready & done.valid),
-            inspect.i.payload.done.eq(done.payload), inspect.i.payload.lane.eq(self.order.payload),
+            inspect.i.valid.eq(self.order.valid & done.valid),
+            self.order.ready.eq(inspect.i.ready & done.valid),
+            inspect.i.payload.done.eq(done.payload),
+            inspect.i.payload.lane.eq(self.order.payload),
             done.ready.eq(inspect.i.ready & self.order.valid),
         ]
 
         # Read ports and release.
-        rows = Array(lane.rows for lane in self.lane)[inspect.lane[:len(chosen)]]
+        rows = Array(lane.rows for lane in self.lane)[inspect.lane[: len(chosen)]]
         m.d.comb += [
-            rows.enable.eq(inspect.rows.enable), inspect.rows.ready.eq(rows.ready),
-            inspect.rows.valid.eq(rows.valid), inspect.rows.data.eq(rows.data),
-            Array(lane.release for lane in self.lane)[emit.lane[:len(chosen)]].eq(emit.release),
-            share.reader_lane[0].eq(inspect.lane), share.reader_lane[1].eq(emit.lane),
+            rows.enable.eq(inspect.rows.enable),
+            inspect.rows.ready.eq(rows.ready),
+            inspect.rows.valid.eq(rows.valid),
+            inspect.rows.data.eq(rows.data),
+            Array(lane.release for lane in self.lane)[emit.lane[: len(chosen)]].eq(emit.release),
+            share.reader_lane[0].eq(inspect.lane),
+            share.reader_lane[1].eq(emit.lane),
         ]
         for number, lane in enumerate(self.lane):
             wiring.connect(m, share.lane[number], wiring.flipped(lane.read))
@@ -116,36 +133,58 @@ class Commit(wiring.Component):
             wiring.connect(m, reader.read, share.reader[number])
 
         for name in ("tables", "request", "state"):
-            wiring.connect(m, getattr(state, name), wiring.flipped(getattr(self, "state_request" if name == "request" else name)))
+            wiring.connect(
+                m,
+                getattr(state, name),
+                wiring.flipped(getattr(self, "state_request" if name == "request" else name)),
+            )
         for name in ("o", "egress"):
             wiring.connect(m, getattr(emit, name), wiring.flipped(getattr(self, name)))
         m.d.comb += [
-            emit.index.eq(self.index), emit.time.eq(self.time), self.gone.eq(emit.release & ~emit.wiped),
+            emit.index.eq(self.index),
+            emit.time.eq(self.time),
+            self.gone.eq(emit.release & ~emit.wiped),
             self.wiped.eq(emit.release & emit.wiped),
-            self.sent.valid.eq(emit.sent), self.sent.verdict.eq(emit.verdict), self.sent.bytes.eq(emit.bytes),
+            self.sent.valid.eq(emit.sent),
+            self.sent.verdict.eq(emit.verdict),
+            self.sent.bytes.eq(emit.bytes),
         ]
         self._decide(m, inspect, state, emit)
         return m
 
     def _decide(self, m, inspect, state, emit):
-        """Has one packet at a time accounted and its header rewritten, both at the same time; then it is decided."""
+        """Has one packet at a time accounted and its header rewritten, both at the same time; then it is
+        decided.
+        """
         m.submodules.rewrite = rewrite = Rewrite(dfes=self._dfes)
         inspection = Signal(Inspection())
         task = inspection.task
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
         decrypt, encrypt, accounted, passes = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            decrypt.eq(info.verdict == Verdict.DECRYPT), encrypt.eq(info.verdict == Verdict.ENCRYPT),
-            accounted.eq(decrypt | encrypt), passes.eq(accounted | (info.verdict == Verdict.BYPASS)),
+            decrypt.eq(info.verdict == Verdict.DECRYPT),
+            encrypt.eq(info.verdict == Verdict.ENCRYPT),
+            accounted.eq(decrypt | encrypt),
+            passes.eq(accounted | (info.verdict == Verdict.BYPASS)),
         ]
 
         account, outcome = state.account.payload, state.outcome.payload
         m.d.comb += [
-            account.sa.eq(info.sa), account.sequence.eq(job.sequence), account.window_size.eq(control.window_size),
-            account.check.eq(decrypt & control.anti_replay), account.authentic.eq(task.done.ok),
+            account.sa.eq(info.sa),
+            account.sequence.eq(job.sequence),
+            account.window_size.eq(control.window_size),
+            account.check.eq(decrypt & control.anti_replay),
+            account.authentic.eq(task.done.ok),
             account.count.eq(encrypt | task.done.ok & inspection.counts),
-            account.bytes.eq(Mux(decrypt, inspection.content, info.total_length - Mux(control.mode, 0, info.header_words << 2))),
-            rewrite.i.payload.eq(inspection), rewrite.index.eq(self.index),
+            account.bytes.eq(
+                Mux(
+                    decrypt,
+                    inspection.content,
+                    info.total_length - Mux(control.mode, 0, info.header_words << 2),
+                )
+            ),
+            rewrite.i.payload.eq(inspection),
+            rewrite.index.eq(self.index),
         ]
 
         reason, decided = Signal(6), Signal(6)
@@ -164,10 +203,18 @@ class Commit(wiring.Component):
         with m.Else():
             m.d.comb += reason.eq(Reason.NONE)
 
-        departure, departs, drop, tell_drop, tell_soft = emit.i.payload, Signal(), Signal(), Signal(), Signal()
+        departure, departs, drop, tell_drop, tell_soft = (
+            emit.i.payload,
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+        )
         m.d.comb += [
             drop.eq(decided != Reason.NONE),
-            departure.task.eq(task), departure.drop.eq(drop), departure.header.eq(rewrite.o.payload.header),
+            departure.task.eq(task),
+            departure.drop.eq(drop),
+            departure.header.eq(rewrite.o.payload.header),
             departure.total_length.eq(rewrite.o.payload.total_length),
         ]
         with m.FSM():
@@ -185,7 +232,10 @@ class Commit(wiring.Component):
             with m.State("WAIT"):
                 m.d.comb += rewrite.i.valid.eq(passes)
                 m.d.sync += [
-                    decided.eq(reason), departs.eq(1), tell_drop.eq(reason != Reason.NONE), tell_soft.eq(accounted & outcome.soft),
+                    decided.eq(reason),
+                    departs.eq(1),
+                    tell_drop.eq(reason != Reason.NONE),
+                    tell_soft.eq(accounted & outcome.soft),
                 ]
                 with m.If((state.outcome.valid | ~accounted) & (rewrite.o.valid | ~passes)):
                     m.d.comb += state.outcome.ready.eq(1)
@@ -193,7 +243,9 @@ class Commit(wiring.Component):
 
             with m.State("TELL"):
                 m.d.comb += [
-                    emit.i.valid.eq(departs), rewrite.i.valid.eq(passes), self.reports.valid.eq(tell_drop | tell_soft),
+                    emit.i.valid.eq(departs),
+                    rewrite.i.valid.eq(passes),
+                    self.reports.valid.eq(tell_drop | tell_soft),
                 ]
                 with m.If(emit.i.ready):
                     m.d.sync += departs.eq(0)
@@ -201,16 +253,23 @@ class Commit(wiring.Component):
                     m.d.sync += tell_drop.eq(0)
                     with m.If(~tell_drop):
                         m.d.sync += tell_soft.eq(0)
-                with m.If((~departs | emit.i.ready) & (~(tell_drop | tell_soft) | self.reports.ready & ~(tell_drop & tell_soft))):
+                with m.If(
+                    (~departs | emit.i.ready)
+                    & (~(tell_drop | tell_soft) | self.reports.ready & ~(tell_drop & tell_soft))
+                ):
                     m.d.comb += rewrite.o.ready.eq(1)
                     m.next = "IDLE"
 
         report, esp = self.reports.payload, Signal()
         m.d.comb += [
             esp.eq(info.ipv4 & (info.protocol == ESP_PROTOCOL)),
-            report.reason.eq(Mux(tell_drop, decided, Reason.SOFT_LIFETIME)), report.dropped.eq(tell_drop),
-            report.ingress.eq(info.ingress), report.dfe.eq(self.index), report.sa.eq(info.sa),
+            report.reason.eq(Mux(tell_drop, decided, Reason.SOFT_LIFETIME)),
+            report.dropped.eq(tell_drop),
+            report.ingress.eq(info.ingress),
+            report.dfe.eq(self.index),
+            report.sa.eq(info.sa),
             report.spi.eq(Mux(encrypt, control.spi, Mux(esp, info.spi, 0))),
             report.sequence.eq(Mux(encrypt, job.sequence, Mux(esp, info.sequence, 0))),
-            report.source.eq(info.source), report.destination.eq(info.destination),
+            report.source.eq(info.source),
+            report.destination.eq(info.destination),
         ]

@@ -1,4 +1,5 @@
 """The decrypting forwarding element."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,7 +8,16 @@ from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.hdl.net.descriptor import DFE_COUNTERS, MAX_DFES, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
+from spigate.hdl.net.descriptor import (
+    DFE_COUNTERS,
+    MAX_DFES,
+    Egress,
+    PacketInfo,
+    Report,
+    SaState,
+    TableWrite,
+    Verdict,
+)
 from spigate.hdl.net.packet import ALIGN, packets
 
 
@@ -65,24 +75,50 @@ class Dfe(wiring.Component):
         For ``PuntHeader``.
     """
 
-    def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int = 256, sources: int = 16, dfes: int = MAX_DFES,
-                 engine=CompactEngine):
+    def __init__(
+        self,
+        *,
+        beat_bytes: int,
+        lanes: int,
+        sa_entries: int = 256,
+        sources: int = 16,
+        dfes: int = MAX_DFES,
+        engine=CompactEngine,
+    ):
         self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
         self._sources, self._dfes, self._engine = sources, dfes, engine
-        super().__init__({
-            "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
-            "busy": Out(1), "gone": Out(1),
-            "o": Out(packets(beat_bytes)), "egress": Out(stream.Signature(Egress())), "reports": Out(stream.Signature(Report())),
-            "tables": In(stream.Signature(TableWrite())),
-            "state_request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-            "counters": Out(DFE_COUNTERS), "wiping": Out(1), "index": In(4), "time": In(32),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "info": In(stream.Signature(PacketInfo())),
+                "free": Out(12),
+                "busy": Out(1),
+                "gone": Out(1),
+                "o": Out(packets(beat_bytes)),
+                "egress": Out(stream.Signature(Egress())),
+                "reports": Out(stream.Signature(Report())),
+                "tables": In(stream.Signature(TableWrite())),
+                "state_request": In(stream.Signature(16)),
+                "state": Out(stream.Signature(SaState())),
+                "counters": Out(DFE_COUNTERS),
+                "wiping": Out(1),
+                "index": In(4),
+                "time": In(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fill = fill = Fill(beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries, sources=self._sources,
-                                        engine=self._engine)
-        m.submodules.commit = commit = Commit(beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries, dfes=self._dfes)
+        m.submodules.fill = fill = Fill(
+            beat_bytes=self._beat_bytes,
+            lanes=self._lanes,
+            sa_entries=self._sa_entries,
+            sources=self._sources,
+            engine=self._engine,
+        )
+        m.submodules.commit = commit = Commit(
+            beat_bytes=self._beat_bytes, lanes=self._lanes, sa_entries=self._sa_entries, dfes=self._dfes
+        )
         wiring.connect(m, wiring.flipped(self.i), fill.i)
         wiring.connect(m, wiring.flipped(self.info), fill.info)
         for at in range(self._lanes):
@@ -104,7 +140,8 @@ class Dfe(wiring.Component):
         """
         row, waits = commit.tables.payload, commit.tables.valid
         m.d.comb += [
-            fill.tables.payload.eq(self.tables.payload), fill.tables.valid.eq(self.tables.valid & ~waits),
+            fill.tables.payload.eq(self.tables.payload),
+            fill.tables.valid.eq(self.tables.valid & ~waits),
             self.tables.ready.eq(fill.tables.ready & ~waits),
         ]
         with m.If(commit.tables.ready):
@@ -118,8 +155,10 @@ class Dfe(wiring.Component):
         """
         received, used, greater = commit.state.payload, fill.sequence.payload, Signal()
         m.d.comb += [
-            commit.state_request.payload.eq(self.state_request.payload), fill.sequence_request.payload.eq(self.state_request.payload),
-            self.state.payload.eq(received), self.state.payload.sequence.eq(Mux(greater, used, received.sequence)),
+            commit.state_request.payload.eq(self.state_request.payload),
+            fill.sequence_request.payload.eq(self.state_request.payload),
+            self.state.payload.eq(received),
+            self.state.payload.sequence.eq(Mux(greater, used, received.sequence)),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -146,7 +185,9 @@ class Dfe(wiring.Component):
         came = self.info.valid & self.info.ready
         inside = Signal(8)
         m.d.sync += [
-            inside.eq(inside + came - commit.gone), self.busy.eq(inside != 0), self.gone.eq(commit.gone),
+            inside.eq(inside + came - commit.gone),
+            self.busy.eq(inside != 0),
+            self.gone.eq(commit.gone),
             counters.busy_cycles.eq(counters.busy_cycles + (inside != 0)),
         ]
         with m.If(came):
@@ -155,10 +196,15 @@ class Dfe(wiring.Component):
                 counters.bytes_in.eq(counters.bytes_in + self.info.payload.length - ALIGN),
             ]
         with m.If(sent.valid):
-            for verdict, name in ((Verdict.DECRYPT, "decrypted"), (Verdict.ENCRYPT, "encrypted"), (Verdict.BYPASS, "bypassed"),
-                                  (Verdict.PUNT, "punts")):
+            for verdict, name in (
+                (Verdict.DECRYPT, "decrypted"),
+                (Verdict.ENCRYPT, "encrypted"),
+                (Verdict.BYPASS, "bypassed"),
+                (Verdict.PUNT, "punts"),
+            ):
                 m.d.sync += counters[name].eq(counters[name] + (sent.verdict == verdict))
             with m.If(sent.verdict != Verdict.PUNT):
                 m.d.sync += [
-                    counters.packets_out.eq(counters.packets_out + 1), counters.bytes_out.eq(counters.bytes_out + sent.bytes - ALIGN),
+                    counters.packets_out.eq(counters.packets_out + 1),
+                    counters.bytes_out.eq(counters.bytes_out + sent.bytes - ALIGN),
                 ]

@@ -1,4 +1,7 @@
-"""From a buffer to the engine: the job and the SA's rows, and the packet's words, of one of the engine's contexts."""
+"""From a buffer to the engine: the job and the SA's rows, and the packet's words, of one of the engine's
+contexts.
+"""
+
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -25,7 +28,8 @@ class Introducer(wiring.Component):
     Members
     -------
     work : In(1)
-        The next packet of this context is known, and so are the rows of its SA; it need not be in its buffer yet.
+        The next packet of this context is known, and so are the rows of its SA; it need not be in its
+        buffer yet.
     text : In(EspText)
         It, while ``work``.
     next : Out(1)
@@ -41,11 +45,19 @@ class Introducer(wiring.Component):
     """
 
     def __init__(self):
-        super().__init__({
-            "work": In(1), "text": In(EspText()), "next": Out(1),
-            "request": Out(1), "row": Out(range(ROWS)), "granted": In(1), "data": In(layout.ROW_BITS),
-            "job": Out(stream.Signature(Job())), "material": Out(stream.Signature(layout.ROW_BITS)),
-        })
+        super().__init__(
+            {
+                "work": In(1),
+                "text": In(EspText()),
+                "next": Out(1),
+                "request": Out(1),
+                "row": Out(range(ROWS)),
+                "granted": In(1),
+                "data": In(layout.ROW_BITS),
+                "job": Out(stream.Signature(Job())),
+                "material": Out(stream.Signature(layout.ROW_BITS)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -59,10 +71,14 @@ class Introducer(wiring.Component):
         m.d.comb += [
             self.request.eq(self.work & self.text.crypto & ~waiting),
             self.row.eq(Mux(step == 0, CONTROL_ROW, KEY_ROW - 1 + step)),
-            self.job.valid.eq(full & (step == 0)), self.material.valid.eq(full & (step != 0)),
-            self.job.payload.cipher.eq(control.cipher), self.job.payload.key_size.eq(control.key_size),
-            self.job.payload.auth.eq(control.auth), self.job.payload.salt.eq(control.salt),
-            self.job.payload.encrypt.eq(self.text.encrypt), self.job.payload.derive_iv.eq(self.text.encrypt),
+            self.job.valid.eq(full & (step == 0)),
+            self.material.valid.eq(full & (step != 0)),
+            self.job.payload.cipher.eq(control.cipher),
+            self.job.payload.key_size.eq(control.key_size),
+            self.job.payload.auth.eq(control.auth),
+            self.job.payload.salt.eq(control.salt),
+            self.job.payload.encrypt.eq(self.text.encrypt),
+            self.job.payload.derive_iv.eq(self.text.encrypt),
             self.material.payload.eq(held),
             self.next.eq(self.work & Mux(self.text.crypto, taken & (step == MATERIAL_ROWS), 1)),
         ]
@@ -108,11 +124,18 @@ class Feeder(wiring.Component):
         if word_bytes not in (4, 8, 16):
             raise ValueError(f"word_bytes must be 4, 8 or 16, not {word_bytes!r}")
         self._word_bytes = word_bytes
-        super().__init__({
-            "work": In(1), "text": In(EspText()), "next": Out(1),
-            "request": Out(1), "address": Out(range(BUFFER_WORDS)), "granted": In(1), "data": In(8 * STORE_BYTES),
-            "o": Out(stream.Signature(Word(word_bytes))),
-        })
+        super().__init__(
+            {
+                "work": In(1),
+                "text": In(EspText()),
+                "next": Out(1),
+                "request": Out(1),
+                "address": Out(range(BUFFER_WORDS)),
+                "granted": In(1),
+                "data": In(8 * STORE_BYTES),
+                "o": Out(stream.Signature(Word(word_bytes))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -127,16 +150,25 @@ class Feeder(wiring.Component):
         run_ends, last, taken = Signal(), Signal(), Signal(range(words + 1))
         text = self.text
         m.d.comb += [
-            self.request.eq(running & (owed != AHEAD)), run_ends.eq(left <= words),
+            self.request.eq(running & (owed != AHEAD)),
+            run_ends.eq(left <= words),
             taken.eq(Mux(run_ends, left, words)),  # a run's end may lie inside the beat
-            last.eq(run_ends & ((kind == Kind.ICV) | ((kind == Kind.TEXT) & (text.encrypt | (text.icv_words == 0))))),
-            asked.valid.eq(self.granted), asked.kind.eq(kind), asked.last.eq(last), asked.count.eq(taken << 2),
+            last.eq(
+                run_ends
+                & ((kind == Kind.ICV) | ((kind == Kind.TEXT) & (text.encrypt | (text.icv_words == 0))))
+            ),
+            asked.valid.eq(self.granted),
+            asked.kind.eq(kind),
+            asked.last.eq(last),
+            asked.count.eq(taken << 2),
             self.next.eq(Mux(running, self.granted & last, self.work & ~text.crypto)),
         ]
         with m.If(~running):
             m.d.sync += [
-                running.eq(self.work & text.crypto), self.address.eq(text.esp),
-                kind.eq(Kind.ASSOCIATED), left.eq(ESP_WORDS),
+                running.eq(self.work & text.crypto),
+                self.address.eq(text.esp),
+                kind.eq(Kind.ASSOCIATED),
+                left.eq(ESP_WORDS),
             ]
         with m.Elif(self.granted):
             m.d.sync += [running.eq(~last), self.address.eq(self.address + taken), left.eq(left - words)]
@@ -150,11 +182,17 @@ class Feeder(wiring.Component):
 
         tags = [Signal(tag, name=f"tag_{stage}") for stage in range(store.READ_CLOCKS)]
         m.d.sync += [late.eq(early) for early, late in pairwise([asked, *tags])]
-        arrived, word = tags[-1], Cat(self.o.payload.data, self.o.payload.kind, self.o.payload.last, self.o.payload.count)
+        arrived, word = (
+            tags[-1],
+            Cat(self.o.payload.data, self.o.payload.kind, self.o.payload.last, self.o.payload.count),
+        )
         m.submodules.queue = queue = fifo.SyncFIFO(width=len(word), depth=AHEAD)
         m.d.comb += [
-            queue.w_en.eq(arrived.valid), queue.w_data.eq(Cat(self.data[:8 * word_bytes], arrived.kind, arrived.last, arrived.count)),
-            word.eq(queue.r_data), self.o.valid.eq(queue.r_rdy), queue.r_en.eq(self.o.ready),
+            queue.w_en.eq(arrived.valid),
+            queue.w_data.eq(Cat(self.data[: 8 * word_bytes], arrived.kind, arrived.last, arrived.count)),
+            word.eq(queue.r_data),
+            self.o.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.o.ready),
         ]
         m.d.sync += owed.eq(owed + self.granted - (self.o.valid & self.o.ready))
         return m

@@ -1,4 +1,5 @@
 """The fill side of a DFE: from its queue to packets that are through the crypto and wait for commit."""
+
 from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -72,13 +73,20 @@ class Fill(wiring.Component):
             raise ValueError(f"sources must be 1 or more, not {sources!r}")
         self._beat_bytes, self._lanes, self._engine = beat_bytes, lanes, engine
         self._sa_entries, self._sources = sa_entries, sources
-        super().__init__({
-            "i": In(packets(beat_bytes)), "info": In(stream.Signature(PacketInfo())), "free": Out(12),
-            "tables": In(stream.Signature(TableWrite())),
-            "sequence_request": In(stream.Signature(16)), "sequence": Out(stream.Signature(64)),
-            "wipes": Out(1), "unclean": Out(1),
-            "lane": Out(LanePort()).array(lanes), "order": Out(stream.Signature(range(max(lanes, 2)))),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "info": In(stream.Signature(PacketInfo())),
+                "free": Out(12),
+                "tables": In(stream.Signature(TableWrite())),
+                "sequence_request": In(stream.Signature(16)),
+                "sequence": Out(stream.Signature(64)),
+                "wipes": Out(1),
+                "unclean": Out(1),
+                "lane": Out(LanePort()).array(lanes),
+                "order": Out(stream.Signature(range(max(lanes, 2)))),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -96,25 +104,39 @@ class Fill(wiring.Component):
         wiring.connect(m, queue.o, writer.i)
         wiring.connect(m, dispatch.plan, writer.plan)
         m.d.comb += [
-            infos.w_data.eq(self.info.payload), infos.w_en.eq(self.info.valid), self.info.ready.eq(infos.w_rdy),
-            dispatch.info.payload.eq(infos.r_data), dispatch.info.valid.eq(infos.r_rdy),
+            infos.w_data.eq(self.info.payload),
+            infos.w_en.eq(self.info.valid),
+            self.info.ready.eq(infos.w_rdy),
+            dispatch.info.payload.eq(infos.r_data),
+            dispatch.info.valid.eq(infos.r_rdy),
             infos.r_en.eq(dispatch.info.ready),
             self.free.eq(Mux(infos.w_rdy, queue.free, 0)),
-            orders.w_data.eq(dispatch.order.payload), orders.w_en.eq(dispatch.order.valid),
+            orders.w_data.eq(dispatch.order.payload),
+            orders.w_en.eq(dispatch.order.valid),
             dispatch.order.ready.eq(orders.w_rdy),
-            self.order.payload.eq(orders.r_data), self.order.valid.eq(orders.r_rdy), orders.r_en.eq(self.order.ready),
-
-            sad.start.eq(dispatch.sad_start), dispatch.sad_granted.eq(sad.granted),
+            self.order.payload.eq(orders.r_data),
+            self.order.valid.eq(orders.r_rdy),
+            orders.r_en.eq(self.order.ready),
+            sad.start.eq(dispatch.sad_start),
+            dispatch.sad_granted.eq(sad.granted),
             sad.running.eq(dispatch.sad_running),
-            sad.blank.eq(dispatch.sad_blank), dispatch.sad_erased.eq(sad.erased),
-            sad.index.eq(dispatch.sa), sad.row.eq(dispatch.sad_row), dispatch.sad_data.eq(sad.data),
-            numbers.look.eq(dispatch.look), numbers.index.eq(dispatch.sa), numbers.take.eq(dispatch.take),
-            dispatch.number.eq(numbers.number), dispatch.exhausted.eq(numbers.exhausted),
-            clear.start.eq(dispatch.source_start), clear.address.eq(dispatch.source),
-            clear.ingress.eq(dispatch.ingress), dispatch.allowed.eq(clear.allowed),
-
+            sad.blank.eq(dispatch.sad_blank),
+            dispatch.sad_erased.eq(sad.erased),
+            sad.index.eq(dispatch.sa),
+            sad.row.eq(dispatch.sad_row),
+            dispatch.sad_data.eq(sad.data),
+            numbers.look.eq(dispatch.look),
+            numbers.index.eq(dispatch.sa),
+            numbers.take.eq(dispatch.take),
+            dispatch.number.eq(numbers.number),
+            dispatch.exhausted.eq(numbers.exhausted),
+            clear.start.eq(dispatch.source_start),
+            clear.address.eq(dispatch.source),
+            clear.ingress.eq(dispatch.ingress),
+            dispatch.allowed.eq(clear.allowed),
             # The SAD says when a burst may come; the other tables always take it.
-            self.tables.ready.eq(sad.tables.ready), sad.tables.valid.eq(self.tables.valid),
+            self.tables.ready.eq(sad.tables.ready),
+            sad.tables.valid.eq(self.tables.valid),
             numbers.tables.valid.eq(self.tables.valid & sad.tables.ready),
             clear.tables.valid.eq(self.tables.valid & sad.tables.ready),
             *(table.tables.payload.eq(self.tables.payload) for table in (sad, numbers, clear)),
@@ -129,7 +151,11 @@ class Fill(wiring.Component):
         engines = copies(platform, "engine", self._engine, lanes)
         contexts, word_bytes = len(engines[0].context), len(engines[0].context[0].i.payload.data) // 8
         shells = copies(
-            platform, "lane", lambda: Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes), lanes)
+            platform,
+            "lane",
+            lambda: Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes),
+            lanes,
+        )
         for at, (engine, lane) in enumerate(zip(engines, shells, strict=True)):
             m.submodules[f"engine_{at}"], m.submodules[f"lane_{at}"] = engine, lane
             wiring.connect(m, dispatch.lane[at], lane.dispatch)

@@ -1,4 +1,5 @@
 """The Identification of the outer headers that a DFE makes (RFC 791 3.2, RFC 6864 4.3)."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -13,10 +14,10 @@ SOFTWARE_BITS = 3
 class Identification(wiring.Component):
     """A sequence of numbers for all tunnels of a DFE, none of which another DFE or the software path uses.
 
-    SAs of one pair of addresses need one sequence between them, whatever DFE they are in. The lowest bits are the DFE's
-    index, as many as tell ``dfes`` apart; the others count, and leave out what is the software path's. So a number comes
-    again after 7/8 of 65536 divided by ``dfes``, rounded up to a power of two: 57344 packets with one DFE, 28672 with two,
-    7168 with eight.
+    SAs of one pair of addresses need one sequence between them, whatever DFE they are in. The lowest bits
+    are the DFE's index, as many as tell ``dfes`` apart; the others count, and leave out what is the
+    software path's. So a number comes again after 7/8 of 65536 divided by ``dfes``, rounded up to a power
+    of two: 57344 packets with one DFE, 28672 with two, 7168 with eight.
 
     Parameters
     ----------
@@ -46,5 +47,5 @@ class Identification(wiring.Component):
         count = Signal(bits, init=first)
         with m.If(self.take):
             m.d.sync += count.eq(Mux(count.all(), first, count + 1))
-        m.d.comb += self.number.eq(Cat(self.index[:self._index_bits], count))
+        m.d.comb += self.number.eq(Cat(self.index[: self._index_bits], count))
         return m

@@ -1,4 +1,5 @@
 """What came out of the crypto: padding, next header, inner IP header, selectors."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -37,7 +38,8 @@ class Inspection(data.StructLayout):
     -------
     task : Task
     reason : unsigned(6)
-        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN, POLICY.
+        NONE, or why a packet with a right ICV is dropped nevertheless: PADDING, DUMMY, MALFORMED, MARTIAN,
+        POLICY.
     counts : unsigned(1)
         Its padding is sound, so that ``content`` is known and counts towards the lifetimes.
     content : unsigned(12)
@@ -52,26 +54,37 @@ class Inspection(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"task": Task(), "reason": 6, "counts": 1, "content": 12, "next_header": 8, "header": 160, "ecn": 2})
+        super().__init__(
+            {
+                "task": Task(),
+                "reason": 6,
+                "counts": 1,
+                "content": 12,
+                "next_header": 8,
+                "header": 160,
+                "ecn": 2,
+            }
+        )
 
 
 class Inspect(wiring.Component):
-    """Reads what it needs of a packet from its lane's buffer, and judges: 14 clocks a packet as long as the buffer can be
-    read, options and long padding apart.
+    """Reads what it needs of a packet from its lane's buffer, and judges: 14 clocks a packet as long as the
+    buffer can be read, options and long padding apart.
 
     DECRYPT, if the ICV is right, in this order:
 
     - PADDING: pad length beyond the text, or padding that is not 1, 2, 3 ... (RFC 4303 2.4);
     - DUMMY: next header 59 (RFC 4303 2.6);
     - PADDING: tunnel mode and a next header that is not 4 (the SAs of this gateway carry IPv4);
-    - MALFORMED, tunnel mode: version, header length, checksum or total length of the inner IPv4 header wrong (a text longer than the
-      packet is padding for traffic flow confidentiality, RFC 4303 2.7); or with ``copy_tos`` an outer header
-      with ECN CE around an inner one that is Not-ECT (RFC 6040 4.2);
-    - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the first, and packets that end
-      before them have none.
+    - MALFORMED, tunnel mode: version, header length, checksum or total length of the inner IPv4 header
+      wrong (a text longer than the packet is padding for traffic flow confidentiality, RFC 4303 2.7); or
+      with ``copy_tos`` an outer header with ECN CE around an inner one that is Not-ECT (RFC 6040 4.2);
+    - POLICY: the selectors do not match. Ports are those of TCP and UDP; other protocols, fragments but the
+      first, and packets that end before them have none.
 
-    All others pass. Of what the route counts down and has lived too long the task's route becomes RECIRCULATE: rules, which are asked then,
-    hand it to the control element, which answers it (RFC 1812 5.3.1).
+    All others pass. Of what the route counts down and has lived too long the task's route becomes
+    RECIRCULATE: rules, which are asked then, hand it to the control element, which answers it (RFC 1812
+    5.3.1).
 
     Members
     -------
@@ -96,9 +109,15 @@ class Inspect(wiring.Component):
         tunnel, decrypt, plain = Signal(), Signal(), Signal()
         verdict = done.job.info.verdict
         m.d.comb += [
-            tunnel.eq(done.job.control.mode), decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
-            plain.eq((verdict == Verdict.BYPASS) | (verdict == Verdict.ENCRYPT) & ~tunnel | (verdict == Verdict.WIPE)),
-            self.lane.eq(task.lane), self.o.payload.task.eq(task),
+            tunnel.eq(done.job.control.mode),
+            decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
+            plain.eq(
+                (verdict == Verdict.BYPASS)
+                | (verdict == Verdict.ENCRYPT) & ~tunnel
+                | (verdict == Verdict.WIPE)
+            ),
+            self.lane.eq(task.lane),
+            self.o.payload.task.eq(task),
         ]
         words = self._fetch(m, task, tunnel, decrypt, plain)
         selectors = self._rows(m, task, decrypt, words)
@@ -106,20 +125,31 @@ class Inspect(wiring.Component):
         return m
 
     def _fetch(self, m, task, tunnel, decrypt, plain):
-        """Takes a task, reads the text's end, then the IP header, then what turns out to be needed beyond (options
-        and the ports behind them, then more padding, backwards), and offers the result when everything has arrived
-        and been judged.
+        """Takes a task, reads the text's end, then the IP header, then what turns out to be needed beyond
+        (options and the ports behind them, then more padding, backwards), and offers the result when
+        everything has arrived and been judged.
         """
         done, job = task.done, task.done.job
         words = Words()
-        text_at, header_at = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS))  # of the next beat to be read
-        texts, headers = Signal.like(words.text_beats), Signal.like(words.header_beats)  # beats that were asked for
+        text_at, header_at = (
+            Signal(range(BUFFER_WORDS)),
+            Signal(range(BUFFER_WORDS)),
+        )  # of the next beat to be read
+        texts, headers = (
+            Signal.like(words.text_beats),
+            Signal.like(words.header_beats),
+        )  # beats that were asked for
         waiting, settled = Signal(4), Signal(range(SETTLE))
         issue = Signal()
-        m.d.comb += [self.read.buffer.eq(done.buffer), self.read.address.eq(text_at), issue.eq(self.read.enable & self.read.ready)]
+        m.d.comb += [
+            self.read.buffer.eq(done.buffer),
+            self.read.address.eq(text_at),
+            issue.eq(self.read.enable & self.read.ready),
+        ]
         m.d.sync += waiting.eq(waiting + issue - words.arrived)
 
         with m.FSM():
+
             def take():
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += task.eq(self.i.payload)
@@ -132,8 +162,11 @@ class Inspect(wiring.Component):
             with m.State("START"):
                 m.d.comb += words.start.eq(1)
                 m.d.sync += [
-                    text_at.eq(job.esp + job.text_bytes[2:] - BEAT_WORDS), texts.eq(0),
-                    header_at.eq(Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)), headers.eq(0), settled.eq(0),
+                    text_at.eq(job.esp + job.text_bytes[2:] - BEAT_WORDS),
+                    texts.eq(0),
+                    header_at.eq(Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)),
+                    headers.eq(0),
+                    settled.eq(0),
                 ]
                 with m.If(decrypt):
                     m.next = "TRAILER"
@@ -153,7 +186,10 @@ class Inspect(wiring.Component):
                     m.next = "HEADER"
 
             with m.State("HEADER"):
-                m.d.comb += [self.read.enable.eq(headers != words.header_beats), self.read.address.eq(header_at)]
+                m.d.comb += [
+                    self.read.enable.eq(headers != words.header_beats),
+                    self.read.address.eq(header_at),
+                ]
                 with m.If(issue):
                     m.d.sync += [header_at.eq(header_at + BEAT_WORDS), headers.eq(headers + 1)]
                 with m.If(~self.read.enable & words.header_seen):
@@ -184,10 +220,17 @@ class Inspect(wiring.Component):
         header_words = beat[:4]
         with m.If(words.start):
             m.d.sync += [
-                trailer_due.eq(decrypt), words.header_at.eq(0), words.header_seen.eq(0), words.header_beats.eq(HEADER_BEATS),
+                trailer_due.eq(decrypt),
+                words.header_at.eq(0),
+                words.header_seen.eq(0),
+                words.header_beats.eq(HEADER_BEATS),
             ]
         with m.If(words.is_trailer):
-            m.d.sync += [trailer_due.eq(0), words.pad_length.eq(beat[-16:-8]), words.next_header.eq(beat[-8:])]
+            m.d.sync += [
+                trailer_due.eq(0),
+                words.pad_length.eq(beat[-16:-8]),
+                words.next_header.eq(beat[-8:]),
+            ]
         with m.If(words.is_header):
             m.d.sync += words.header_at.eq(words.header_at + 1)
             with m.If(words.header_at == 0):
@@ -207,23 +250,32 @@ class Inspect(wiring.Component):
         addresses, ports = Signal(layout.row("sa", names[0])), Signal(layout.row("sa", names[1]))
         m.d.comb += [
             wanted.eq(decrypt & task.done.job.control.check_selectors),
-            self.rows.buffer.eq(task.done.buffer), self.rows.row.eq(Mux(sent[0], indices[1], indices[0])),
-            self.rows.enable.eq(wanted & ~sent[1] & ~words.start), words.rows_complete.eq(~wanted | received[1]),
-            selectors.addresses.eq(addresses), selectors.ports.eq(ports),
+            self.rows.buffer.eq(task.done.buffer),
+            self.rows.row.eq(Mux(sent[0], indices[1], indices[0])),
+            self.rows.enable.eq(wanted & ~sent[1] & ~words.start),
+            words.rows_complete.eq(~wanted | received[1]),
+            selectors.addresses.eq(addresses),
+            selectors.ports.eq(ports),
         ]
-        m.d.sync += [sent.eq(sent + (self.rows.enable & self.rows.ready)), received.eq(received + self.rows.valid)]
+        m.d.sync += [
+            sent.eq(sent + (self.rows.enable & self.rows.ready)),
+            received.eq(received + self.rows.valid),
+        ]
         with m.If(self.rows.valid):
             with m.If(received[0]):
                 m.d.sync += ports.eq(self.rows.data)
             with m.Else():
                 m.d.sync += addresses.eq(self.rows.data)
         with m.If(words.start):
-            # A packet that wants none leaves none to be asked for: the next one's task is there before it starts.
+            # A packet that wants none leaves none to be asked for: the next one's task is there before it
+            # starts.
             m.d.sync += [sent.eq(Mux(wanted, 0, 2)), received.eq(0)]
         return selectors
 
     def _judge(self, m, task, tunnel, decrypt, words, selectors):
-        """Everything here runs freely on what has arrived so far; it counts ``SETTLE`` clocks after the last word."""
+        """Everything here runs freely on what has arrived so far; it counts ``SETTLE`` clocks after the
+        last word.
+        """
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
         beat, o = words.beat, self.o.payload
 
@@ -236,8 +288,8 @@ class Inspect(wiring.Component):
         with m.If(words.is_header):
             for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
-                    part = header[at * len(beat):(at + 1) * len(beat)]
-                    m.d.sync += part.eq(beat[:len(part)])
+                    part = header[at * len(beat) : (at + 1) * len(beat)]
+                    m.d.sync += part.eq(beat[: len(part)])
             with m.If((words.header_at == header_words[2:]) & (words.header_at != 0)):
                 m.d.sync += ports.eq(beat.word_select(header_words[:2], 32))
 
@@ -248,24 +300,48 @@ class Inspect(wiring.Component):
         with m.If(words.start):
             m.d.sync += in_header.eq(~0)
         with m.Elif(words.is_header):
-            m.d.sync += in_header.eq(Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS)))
+            m.d.sync += in_header.eq(
+                Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS))
+            )
         counted = [Signal(16, name=f"counted_{at}") for at in range(2 * BEAT_WORDS)]
-        m.d.sync += [word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0)) for at, word in enumerate(counted)]
-        m.d.sync += [sum_.eq(sum(counted[half * BEAT_WORDS:(half + 1) * BEAT_WORDS])) for half, sum_ in enumerate(sums)]
+        m.d.sync += [
+            word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0))
+            for at, word in enumerate(counted)
+        ]
+        m.d.sync += [
+            sum_.eq(sum(counted[half * BEAT_WORDS : (half + 1) * BEAT_WORDS]))
+            for half, sum_ in enumerate(sums)
+        ]
         m.d.sync += total.eq(Mux(words.start, 0, total + (sums[0] + sums[1])))
         folded, sum_good = Signal(17), Signal()
-        m.d.sync += [folded.eq(total[:16] + total[16:]), sum_good.eq((folded[:16] + folded[16])[:16] == 0xffff)]
+        m.d.sync += [
+            folded.eq(total[:16] + total[16:]),
+            sum_good.eq((folded[:16] + folded[16])[:16] == 0xFFFF),
+        ]
 
-        # Padding: byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1 or more.
-        text, text_valid, is_trailer, expected, padding_bad = Signal(len(beat)), Signal(), Signal(), Signal(signed(10)), Signal()
+        # Padding: byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1
+        # or more.
+        text, text_valid, is_trailer, expected, padding_bad = (
+            Signal(len(beat)),
+            Signal(),
+            Signal(),
+            Signal(signed(10)),
+            Signal(),
+        )
         m.d.sync += [text.eq(beat), text_valid.eq(words.is_text), is_trailer.eq(words.is_trailer)]
         with m.If(words.is_text):
-            m.d.sync += expected.eq(Mux(words.is_trailer, beat[-16:-8] - (STORE_BYTES - 3), expected - STORE_BYTES))
+            m.d.sync += expected.eq(
+                Mux(words.is_trailer, beat[-16:-8] - (STORE_BYTES - 3), expected - STORE_BYTES)
+            )
         wrong = []
         for at in range(STORE_BYTES):
             wanted = Signal(signed(10), name=f"wanted_{at}")
             m.d.comb += wanted.eq(expected + at)
-            wrong.append((wanted > 0) & (text.word_select(at, 8) != wanted[:8]) & (~is_trailer if at >= STORE_BYTES - 2 else 1))
+            wrong.append(
+                (wanted > 0)
+                & (text.word_select(at, 8) != wanted[:8])
+                & (~is_trailer if at >= STORE_BYTES - 2 else 1)
+            )
         with m.If(words.start):
             m.d.sync += padding_bad.eq(0)
         with m.Elif(text_valid & Cat(wrong).any()):
@@ -276,7 +352,9 @@ class Inspect(wiring.Component):
         length, header_bytes = IPV4.get("total_length", header), header_words << 2
         payload_long, short, long = Signal(), Signal(), Signal()
         m.d.sync += [
-            content.eq(job.text_bytes - words.pad_length - 2), short.eq(length < header_bytes), long.eq(length > content[:13]),
+            content.eq(job.text_bytes - words.pad_length - 2),
+            short.eq(length < header_bytes),
+            long.eq(length > content[:13]),
             payload_long.eq(Mux(tunnel, length >= header_bytes + 4, content >= 4)),
         ]
         m.d.comb += [o.content.eq(content), o.next_header.eq(words.next_header)]
@@ -284,14 +362,19 @@ class Inspect(wiring.Component):
         # Selectors.
         protocol, has_ports = Signal(8), Signal()
         m.d.comb += [
-            selectors.source.eq(IPV4.get("source", header)), selectors.destination.eq(IPV4.get("destination", header)),
+            selectors.source.eq(IPV4.get("source", header)),
+            selectors.destination.eq(IPV4.get("destination", header)),
             selectors.protocol.eq(protocol),
         ]
         m.d.sync += [
             protocol.eq(Mux(tunnel, IPV4.get("protocol", header), words.next_header)),
-            has_ports.eq(((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL)) & (IPV4.get("fragment_offset", header) == 0)),
+            has_ports.eq(
+                ((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL))
+                & (IPV4.get("fragment_offset", header) == 0)
+            ),
             selectors.has_ports.eq(has_ports & payload_long),
-            selectors.source_port.eq(PORTS.get("source", ports)), selectors.destination_port.eq(PORTS.get("destination", ports)),
+            selectors.source_port.eq(PORTS.get("source", ports)),
+            selectors.destination_port.eq(PORTS.get("destination", ports)),
         ]
 
         # The verdicts.
@@ -303,10 +386,20 @@ class Inspect(wiring.Component):
         padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
             padding.eq(padding_bad | (content < 0)),
-            malformed.eq(tunnel & (
-                (IPV4.get("version", header) != 4) | (header_words < 5) | short | long | ~sum_good
-                | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT))),
-            martian.eq(tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))),
+            malformed.eq(
+                tunnel
+                & (
+                    (IPV4.get("version", header) != 4)
+                    | (header_words < 5)
+                    | short
+                    | long
+                    | ~sum_good
+                    | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT)
+                )
+            ),
+            martian.eq(
+                tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))
+            ),
             ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
         m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
@@ -336,7 +429,9 @@ class Words:
     def __init__(self):
         self.start = Signal(name="start")
         self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
-        self.is_header, self.is_text, self.is_trailer = (Signal(name=name) for name in ("is_header", "is_text", "is_trailer"))
+        self.is_header, self.is_text, self.is_trailer = (
+            Signal(name=name) for name in ("is_header", "is_text", "is_trailer")
+        )
         self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
         self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
         self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")

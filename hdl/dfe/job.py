@@ -1,4 +1,5 @@
 """What dispatch, lanes and commit of a DFE say to each other about a packet."""
+
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -7,11 +8,13 @@ from spigate.hdl.net.descriptor import PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
 
 BUFFERS = 8
-"""Buffers of a lane. A small packet is in an idle DFE for about 95 clocks and its crypto; this many let the next one follow after 15."""
+"""Buffers of a lane. A small packet is in an idle DFE for about 95 clocks and its crypto; this many let the
+next one follow after 15.
+"""
 BUFFER_WORDS = BUFFER_BYTES // 4
 STORE_BYTES = 16
-"""Bytes of a buffer that are read or written in a clock, whatever the width of a beat: the engine, inspection and what leaves share one
-read port.
+"""Bytes of a buffer that are read or written in a clock, whatever the width of a beat: the engine,
+inspection and what leaves share one read port.
 """
 ROWS = 10
 """Rows of an SA that are copied to the lane's context RAM: 0 (``control``) to 9 (``auth_3``)."""
@@ -33,14 +36,21 @@ class LaneJob(data.StructLayout):
     esp : range(BUFFER_WORDS)
         Word of the ESP header (see the layouts in docs/architecture.md).
     text_bytes : unsigned(12)
-        Bytes of text: the cipher text without IV and ICV, or the plain text with its trailer; a multiple of 4.
+        Bytes of text: the cipher text without IV and ICV, or the plain text with its trailer; a multiple of
+        4.
     """
 
     def __init__(self):
-        super().__init__({
-            "info": PacketInfo(), "control": layout.row("sa", "control"), "tunnel": layout.row("sa", "tunnel"),
-            "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
-        })
+        super().__init__(
+            {
+                "info": PacketInfo(),
+                "control": layout.row("sa", "control"),
+                "tunnel": layout.row("sa", "tunnel"),
+                "sequence": 64,
+                "esp": range(BUFFER_WORDS),
+                "text_bytes": 12,
+            }
+        )
 
 
 class EspText(data.StructLayout):
@@ -62,12 +72,22 @@ class EspText(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"crypto": 1, "encrypt": 1, "esp": range(BUFFER_WORDS), "iv_words": 3,
-                          "text_words": range(BUFFER_WORDS), "icv_words": 3})
+        super().__init__(
+            {
+                "crypto": 1,
+                "encrypt": 1,
+                "esp": range(BUFFER_WORDS),
+                "iv_words": 3,
+                "text_words": range(BUFFER_WORDS),
+                "icv_words": 3,
+            }
+        )
 
 
 class Done(data.StructLayout):
-    """A buffer whose packet is ready for commit. ``ok`` is the engine's verdict (1 where the engine was not asked)."""
+    """A buffer whose packet is ready for commit. ``ok`` is the engine's verdict (1 where the engine was not
+    asked).
+    """
 
     def __init__(self):
         super().__init__({"job": LaneJob(), "buffer": range(BUFFERS), "ok": 1})
@@ -79,8 +99,8 @@ class BufferRead(wiring.Signature):
     Members
     -------
     enable : Out(1)
-        Read in this clock; ``address`` and ``buffer`` say what. The engine's own reads have precedence: a read
-        counts in a clock with ``ready``.
+        Read in this clock; ``address`` and ``buffer`` say what. The engine's own reads have precedence: a
+        read counts in a clock with ``ready``.
     ready : In(1)
     buffer, address : Out
         The buffer, and the word address of the first word wanted.
@@ -91,10 +111,16 @@ class BufferRead(wiring.Signature):
     """
 
     def __init__(self):
-        super().__init__({
-            "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "address": Out(range(BUFFER_WORDS)),
-            "valid": In(1), "data": In(8 * STORE_BYTES),
-        })
+        super().__init__(
+            {
+                "enable": Out(1),
+                "ready": In(1),
+                "buffer": Out(range(BUFFERS)),
+                "address": Out(range(BUFFER_WORDS)),
+                "valid": In(1),
+                "data": In(8 * STORE_BYTES),
+            }
+        )
 
 
 class RowRead(wiring.Signature):
@@ -103,10 +129,16 @@ class RowRead(wiring.Signature):
     """
 
     def __init__(self):
-        super().__init__({
-            "enable": Out(1), "ready": In(1), "buffer": Out(range(BUFFERS)), "row": Out(range(ROWS)),
-            "valid": In(1), "data": In(layout.ROW_BITS),
-        })
+        super().__init__(
+            {
+                "enable": Out(1),
+                "ready": In(1),
+                "buffer": Out(range(BUFFERS)),
+                "row": Out(range(ROWS)),
+                "valid": In(1),
+                "data": In(layout.ROW_BITS),
+            }
+        )
 
 
 class LanePort(wiring.Signature):
@@ -122,12 +154,16 @@ class LanePort(wiring.Signature):
     rows : In(RowRead)
         Data come 2 clocks after the read.
     release : In(1)
-        A strobe: the oldest buffer not released yet, whose Done has been taken, is free. Its reads must have been
-        answered.
+        A strobe: the oldest buffer not released yet, whose Done has been taken, is free. Its reads must
+        have been answered.
     """
 
     def __init__(self):
-        super().__init__({
-            "done": Out(stream.Signature(Done())), "read": In(BufferRead()), "rows": In(RowRead()),
-            "release": In(1),
-        })
+        super().__init__(
+            {
+                "done": Out(stream.Signature(Done())),
+                "read": In(BufferRead()),
+                "rows": In(RowRead()),
+                "release": In(1),
+            }
+        )

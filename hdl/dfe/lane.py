@@ -1,4 +1,5 @@
 """A lane of a DFE: a ring of packet buffers around a crypto engine."""
+
 from itertools import pairwise
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
@@ -21,17 +22,26 @@ ROW_CLOCKS = 2
 PATIENCE = 6
 """Clocks that the engine waits for a packet store while the other side has it."""
 STORES = 2
-"""Packet stores, where the engine has as many contexts or more: each has a read and a write port of its own."""
+"""Packet stores, where the engine has as many contexts or more: each has a read and a write port of its own.
+"""
 
 
 class Assignment(data.StructLayout):
-    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has; lengths
-    of IV and ICV.
+    """What dispatch says about a packet: a ``LaneJob`` without the rows of the SA, which the lane has;
+    lengths of IV and ICV.
     """
 
     def __init__(self):
-        super().__init__({"info": PacketInfo(), "sequence": 64, "esp": range(BUFFER_WORDS), "text_bytes": 12,
-                          "iv_words": 3, "icv_words": 3})
+        super().__init__(
+            {
+                "info": PacketInfo(),
+                "sequence": 64,
+                "esp": range(BUFFER_WORDS),
+                "text_bytes": 12,
+                "iv_words": 3,
+                "icv_words": 3,
+            }
+        )
 
 
 class FillBeat(data.StructLayout):
@@ -40,7 +50,9 @@ class FillBeat(data.StructLayout):
     """
 
     def __init__(self, beat_bytes: int):
-        super().__init__({"address": range(BUFFER_WORDS), "data": 8 * beat_bytes, "mask": beat_bytes // 4, "last": 1})
+        super().__init__(
+            {"address": range(BUFFER_WORDS), "data": 8 * beat_bytes, "mask": beat_bytes // 4, "last": 1}
+        )
 
 
 class DispatchPort(wiring.Signature):
@@ -71,12 +83,22 @@ class DispatchPort(wiring.Signature):
     """
 
     def __init__(self):
-        super().__init__({
-            "room": Out(1), "claim": In(1), "wipe": In(1), "erased": In(1),
-            "unclean": Out(1), "stale": Out(1), "empty": Out(1),
-            "row_enable": In(1), "row": In(range(ROWS)), "row_data": In(layout.ROW_BITS),
-            "assign": In(1), "assignment": In(Assignment()),
-        })
+        super().__init__(
+            {
+                "room": Out(1),
+                "claim": In(1),
+                "wipe": In(1),
+                "erased": In(1),
+                "unclean": Out(1),
+                "stale": Out(1),
+                "empty": Out(1),
+                "row_enable": In(1),
+                "row": In(range(ROWS)),
+                "row_data": In(layout.ROW_BITS),
+                "assign": In(1),
+                "assignment": In(Assignment()),
+            }
+        )
 
 
 def grants(m: Module, requests: list, turn: Value, name: str) -> list[Value]:
@@ -97,8 +119,8 @@ def grants(m: Module, requests: list, turn: Value, name: str) -> list[Value]:
 class Lane(wiring.Component):
     """Buffers, context RAM, and what feeds the engine and collects from it.
 
-    The *n*-th packet uses buffer *n* mod 8 and the engine's context *n* mod ``contexts``. The contexts' packets
-    do not wait for one another; ``done`` keeps the order.
+    The *n*-th packet uses buffer *n* mod 8 and the engine's context *n* mod ``contexts``. The contexts'
+    packets do not wait for one another; ``done`` keeps the order.
 
     Parameters
     ----------
@@ -113,7 +135,8 @@ class Lane(wiring.Component):
     -------
     dispatch : Out(DispatchPort)
     fill : In(stream of FillBeat)
-        Packets in the order of ``dispatch``, each after its ``assign``, in the layouts of docs/architecture.md.
+        Packets in the order of ``dispatch``, each after its ``assign``, in the layouts of
+        docs/architecture.md.
     context : In(Context).array(contexts)
         To be connected to those of the engine.
     port : Out(LanePort)
@@ -125,36 +148,51 @@ class Lane(wiring.Component):
             raise ValueError(f"contexts must be 1, 2 or 4, not {contexts!r}")
         self._contexts = contexts
         self._word_bytes = word_bytes
-        super().__init__({
-            "dispatch": Out(DispatchPort()), "fill": In(stream.Signature(FillBeat(beat_bytes))),
-            "context": In(Context(word_bytes)).array(contexts),
-            "port": Out(LanePort()),
-        })
+        super().__init__(
+            {
+                "dispatch": Out(DispatchPort()),
+                "fill": In(stream.Signature(FillBeat(beat_bytes))),
+                "context": In(Context(word_bytes)).array(contexts),
+                "port": Out(LanePort()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         contexts, dispatch, port = self._contexts, self.dispatch, self.port
 
         # Packets are counted modulo twice the buffers; a count's low bits are its buffer.
-        claimed, known, filled, released = (Signal(range(2 * BUFFERS), name=n) for n in ("claimed", "known", "filled", "released"))
+        claimed, known, filled, released = (
+            Signal(range(2 * BUFFERS), name=n) for n in ("claimed", "known", "filled", "released")
+        )
         assigned = Signal(range(BUFFERS))
         complete = self.fill.valid & self.fill.ready & self.fill.payload.last
-        m.d.comb += dispatch.room.eq((claimed - released)[:len(claimed)] != BUFFERS)
-        m.d.sync += [known.eq(known + dispatch.assign), filled.eq(filled + complete), released.eq(released + port.release)]
+        m.d.comb += dispatch.room.eq((claimed - released)[: len(claimed)] != BUFFERS)
+        m.d.sync += [
+            known.eq(known + dispatch.assign),
+            filled.eq(filled + complete),
+            released.eq(released + port.release),
+        ]
         with m.If(dispatch.claim):
             m.d.sync += [claimed.eq(claimed + 1), assigned.eq(claimed)]
         m.d.comb += dispatch.empty.eq(claimed == released)
         self._mark(m, claimed, assigned)
 
-        def walk(name: str, first: int, step: int, go_on: Value, come: Signal = filled) -> tuple[Value, Signal]:
-            """Goes from packet to packet: the buffer of the present one, and whether it has ``come``, out of a register: what
-            follows from it reaches as far as the address of a block RAM.
+        def walk(
+            name: str, first: int, step: int, go_on: Value, come: Signal = filled
+        ) -> tuple[Value, Signal]:
+            """Goes from packet to packet: the buffer of the present one, and whether it has ``come``, out
+            of a register: what follows from it reaches as far as the address of a block RAM.
             """
-            count, ahead, next_ahead = (Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i)
-                                        for n, i in (("at", first), ("ahead", 0), ("next_ahead", 0)))
+            count, ahead, next_ahead = (
+                Signal(range(2 * BUFFERS), name=f"{name}_{n}", init=i)
+                for n, i in (("at", first), ("ahead", 0), ("next_ahead", 0))
+            )
             work = Signal(name=f"{name}_work")
             m.d.comb += [ahead.eq(come - count), next_ahead.eq(ahead - step)]
-            m.d.sync += work.eq(Mux(go_on, (next_ahead != 0) & (next_ahead <= BUFFERS), (ahead != 0) & (ahead <= BUFFERS)))
+            m.d.sync += work.eq(
+                Mux(go_on, (next_ahead != 0) & (next_ahead <= BUFFERS), (ahead != 0) & (ahead <= BUFFERS))
+            )
             with m.If(go_on):
                 m.d.sync += count.eq(count + step)
             return count[:-1], work
@@ -163,9 +201,11 @@ class Lane(wiring.Component):
         introducers, feeders, collectors = [], [], []
         buffer_of = {}
         for at in range(contexts):
-            for name, worker, group in (("introducer", Introducer(), introducers),
-                                        ("feeder", Feeder(word_bytes=self._word_bytes), feeders),
-                                        ("collector", Collector(word_bytes=self._word_bytes), collectors)):
+            for name, worker, group in (
+                ("introducer", Introducer(), introducers),
+                ("feeder", Feeder(word_bytes=self._word_bytes), feeders),
+                ("collector", Collector(word_bytes=self._word_bytes), collectors),
+            ):
                 m.submodules[f"{name}_{at}"] = worker
                 group.append(worker)
                 # Key and hash state are introduced while the packet is being filled.
@@ -194,21 +234,28 @@ class Lane(wiring.Component):
                 buffer = buffer_of[collector]
                 m.d.sync += [finished.bit_select(buffer, 1).eq(1), ok.bit_select(buffer, 1).eq(collector.ok)]
 
-        control, tunnel, rows_held = self._rows(m, introducers, buffer_of, turn, assigned, oldest, oldest_work, oldest_taken)
+        control, tunnel, rows_held = self._rows(
+            m, introducers, buffer_of, turn, assigned, oldest, oldest_work, oldest_taken
+        )
         job = self._jobs(m, assigned, oldest)
         done = port.done.payload
         m.d.comb += [
-            done.job.info.eq(job.info), done.job.sequence.eq(job.sequence), done.job.esp.eq(job.esp),
-            done.job.text_bytes.eq(job.text_bytes), done.job.control.eq(control), done.job.tunnel.eq(tunnel),
-            done.buffer.eq(oldest), done.ok.eq(ok.bit_select(oldest, 1)),
+            done.job.info.eq(job.info),
+            done.job.sequence.eq(job.sequence),
+            done.job.esp.eq(job.esp),
+            done.job.text_bytes.eq(job.text_bytes),
+            done.job.control.eq(control),
+            done.job.tunnel.eq(tunnel),
+            done.buffer.eq(oldest),
+            done.ok.eq(ok.bit_select(oldest, 1)),
             port.done.valid.eq(rows_held & finished.bit_select(oldest, 1)),
         ]
         self._store(m, feeders, collectors, buffer_of, turn, filled)
         return m
 
     def _mark(self, m: Module, claimed: Signal, assigned: Signal) -> None:
-        """Remembers which buffers are to be wiped, and which of the two sets of keys that each of the engine's contexts
-        uses in turn.
+        """Remembers which buffers are to be wiped, and which of the two sets of keys that each of the
+        engine's contexts uses in turn.
         """
         dispatch, bits = self.dispatch, (self._contexts - 1).bit_length()
         buffers, sets, turns = Signal(BUFFERS), Signal(2 * self._contexts), Signal(self._contexts)
@@ -218,7 +265,10 @@ class Lane(wiring.Component):
             dispatch.unclean.eq(buffers.any() | sets.any()),
             dispatch.stale.eq(buffers.bit_select(buffer, 1) | sets.bit_select(key_set, 1)),
         ]
-        with m.If(dispatch.assign & ((verdict == Verdict.DECRYPT) | (verdict == Verdict.ENCRYPT) | (verdict == Verdict.WIPE))):
+        with m.If(
+            dispatch.assign
+            & ((verdict == Verdict.DECRYPT) | (verdict == Verdict.ENCRYPT) | (verdict == Verdict.WIPE))
+        ):
             turn = turns.bit_select(assigned[:bits], 1)
             m.d.sync += turn.eq(~turn)
         with m.If(dispatch.claim & dispatch.wipe):
@@ -231,7 +281,9 @@ class Lane(wiring.Component):
         m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
         write, read = jobs.write_port(), jobs.read_port(domain="comb")
         m.d.comb += [
-            write.addr.eq(assigned), write.data.eq(self.dispatch.assignment), write.en.eq(self.dispatch.assign),
+            write.addr.eq(assigned),
+            write.data.eq(self.dispatch.assignment),
+            write.en.eq(self.dispatch.assign),
             read.addr.eq(oldest),
         ]
         return read.data
@@ -242,16 +294,30 @@ class Lane(wiring.Component):
         write, assignment = texts.write_port(), self.dispatch.assignment
         text = write.data
         m.d.comb += [
-            write.addr.eq(assigned), write.en.eq(self.dispatch.assign),
-            text.encrypt.eq((assignment.info.verdict == Verdict.ENCRYPT) | (assignment.info.verdict == Verdict.WIPE)),
+            write.addr.eq(assigned),
+            write.en.eq(self.dispatch.assign),
+            text.encrypt.eq(
+                (assignment.info.verdict == Verdict.ENCRYPT) | (assignment.info.verdict == Verdict.WIPE)
+            ),
             text.crypto.eq(text.encrypt | (assignment.info.verdict == Verdict.DECRYPT)),
-            text.esp.eq(assignment.esp), text.text_words.eq(assignment.text_bytes >> 2),
-            text.iv_words.eq(assignment.iv_words), text.icv_words.eq(assignment.icv_words),
+            text.esp.eq(assignment.esp),
+            text.text_words.eq(assignment.text_bytes >> 2),
+            text.iv_words.eq(assignment.iv_words),
+            text.icv_words.eq(assignment.icv_words),
         ]
         return texts
 
-    def _rows(self, m: Module, introducers: list, buffer_of: dict, turn: Signal, assigned: Signal,
-              oldest: Value, oldest_work: Signal, oldest_taken: Value) -> tuple[Signal, Signal, Value]:
+    def _rows(
+        self,
+        m: Module,
+        introducers: list,
+        buffer_of: dict,
+        turn: Signal,
+        assigned: Signal,
+        oldest: Value,
+        oldest_work: Signal,
+        oldest_taken: Value,
+    ) -> tuple[Signal, Signal, Value]:
         """The context RAM and its readers: the engine first, then the ``Done`` to come, then commit. Gives
         control and tunnel row of the oldest packet, which are fetched before it is done, and whether they are
         here.
@@ -261,15 +327,21 @@ class Lane(wiring.Component):
         idle, ask, asked, arrived = Signal(), Signal(), Signal(range(3)), Signal(range(3))
         arriving, answering = Signal(ROW_CLOCKS), Signal(ROW_CLOCKS)
         m.d.comb += [
-            rows.write_address.eq(Cat(dispatch.row, assigned)), rows.write_data.eq(dispatch.row_data),
+            rows.write_address.eq(Cat(dispatch.row, assigned)),
+            rows.write_data.eq(dispatch.row_data),
             rows.write_enable.eq(dispatch.row_enable),
             idle.eq(~Cat(introducer.request for introducer in introducers).any()),
-            ask.eq(oldest_work & (asked != 2) & idle), port.ready.eq(idle & ~ask),
-            rows.read_address.eq(Cat(port.row, port.buffer)), port.valid.eq(answering[-1]), port.data.eq(rows.read_data),
+            ask.eq(oldest_work & (asked != 2) & idle),
+            port.ready.eq(idle & ~ask),
+            rows.read_address.eq(Cat(port.row, port.buffer)),
+            port.valid.eq(answering[-1]),
+            port.data.eq(rows.read_data),
         ]
         m.d.sync += [arriving.eq(Cat(ask, arriving)), answering.eq(Cat(port.enable & port.ready, answering))]
         with m.If(ask):
-            m.d.comb += rows.read_address.eq(Cat(Mux(asked == 0, Const(CONTROL_ROW, 4), Const(TUNNEL_ROW, 4)), oldest))
+            m.d.comb += rows.read_address.eq(
+                Cat(Mux(asked == 0, Const(CONTROL_ROW, 4), Const(TUNNEL_ROW, 4)), oldest)
+            )
         granted = grants(m, [introducer.request for introducer in introducers], turn, "row_granted")
         for introducer, mine in zip(introducers, granted, strict=True):
             m.d.comb += [introducer.granted.eq(mine), introducer.data.eq(rows.read_data)]
@@ -288,23 +360,36 @@ class Lane(wiring.Component):
             m.d.sync += [asked.eq(0), arrived.eq(0)]
         return control, tunnel, arrived == 2
 
-    def _store(self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal) -> None:
-        """The packet stores. Even and odd buffers have one each, and so have the contexts that work on them: what one
-        packet's engine reads and writes leaves room to fill and to drain another.
+    def _store(
+        self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal
+    ) -> None:
+        """The packet stores. Even and odd buffers have one each, and so have the contexts that work on
+        them: what one packet's engine reads and writes leaves room to fill and to drain another.
         """
         port, fill, count = self.port.read, self.fill, min(self._contexts, STORES)
         bits = (count - 1).bit_length()
         stores = [store.PacketStore(buffers=BUFFERS // count) for _ in range(count)]
-        answering, answers = Signal(store.READ_CLOCKS), [Signal(bits, name=f"answer_{n}") for n in range(store.READ_CLOCKS)]
-        m.d.sync += [answering.eq(Cat(port.enable & port.ready, answering)),
-                     *(late.eq(early) for early, late in pairwise([port.buffer[:bits], *answers]))]
-        m.d.comb += [port.valid.eq(answering[-1]), port.data.eq(Array(each.read_data for each in stores)[answers[-1]])]
+        answering, answers = (
+            Signal(store.READ_CLOCKS),
+            [Signal(bits, name=f"answer_{n}") for n in range(store.READ_CLOCKS)],
+        )
+        m.d.sync += [
+            answering.eq(Cat(port.enable & port.ready, answering)),
+            *(late.eq(early) for early, late in pairwise([port.buffer[:bits], *answers])),
+        ]
+        m.d.comb += [
+            port.valid.eq(answering[-1]),
+            port.data.eq(Array(each.read_data for each in stores)[answers[-1]]),
+        ]
 
         def share(name: str, wants: Value, ready: Signal, workers: list) -> list[Value]:
-            """Whoever fills or drains a store comes first: it keeps up with the wire, and one packet waits for another there. The
-            engine waits no longer than its words ahead last.
+            """Whoever fills or drains a store comes first: it keeps up with the wire, and one packet waits
+            for another there. The engine waits no longer than its words ahead last.
             """
-            waited, requests = Signal(range(PATIENCE + 1), name=f"{name}_waited"), [worker.request for worker in workers]
+            waited, requests = (
+                Signal(range(PATIENCE + 1), name=f"{name}_waited"),
+                [worker.request for worker in workers],
+            )
             other = wants & (waited != PATIENCE)
             m.d.sync += waited.eq(Mux(other & Cat(requests).any(), waited + 1, 0))
             with m.If(wants):
@@ -313,26 +398,36 @@ class Lane(wiring.Component):
 
         for at, packet_store in enumerate(stores):
             m.submodules[f"store_{at}"] = packet_store
-            m.d.comb += [packet_store.read_address.eq(port.address), packet_store.read_buffer.eq(port.buffer[bits:])]
+            m.d.comb += [
+                packet_store.read_address.eq(port.address),
+                packet_store.read_buffer.eq(port.buffer[bits:]),
+            ]
             readers, writers = feeders[at::count], collectors[at::count]
-            granted = share(f"read_granted_{at}", port.enable & (port.buffer[:bits] == at), port.ready, readers)
+            granted = share(
+                f"read_granted_{at}", port.enable & (port.buffer[:bits] == at), port.ready, readers
+            )
             for feeder, mine in zip(readers, granted, strict=True):
                 m.d.comb += [feeder.granted.eq(mine), feeder.data.eq(packet_store.read_data)]
                 with m.If(mine):
                     m.d.comb += [
-                        packet_store.read_address.eq(feeder.address), packet_store.read_buffer.eq(buffer_of[feeder][bits:]),
+                        packet_store.read_address.eq(feeder.address),
+                        packet_store.read_buffer.eq(buffer_of[feeder][bits:]),
                     ]
 
             fills = fill.valid & (filled[:bits] == at)
             m.d.comb += [
-                packet_store.write_buffer.eq(filled[bits:]), packet_store.write_address.eq(fill.payload.address),
-                packet_store.write_data.eq(fill.payload.data), packet_store.write_enable.eq(Mux(fills, fill.payload.mask, 0)),
+                packet_store.write_buffer.eq(filled[bits:]),
+                packet_store.write_address.eq(fill.payload.address),
+                packet_store.write_data.eq(fill.payload.data),
+                packet_store.write_enable.eq(Mux(fills, fill.payload.mask, 0)),
             ]
             granted = share(f"write_granted_{at}", fills, fill.ready, writers)
             for collector, mine in zip(writers, granted, strict=True):
                 m.d.comb += collector.granted.eq(mine)
                 with m.If(mine):
                     m.d.comb += [
-                        packet_store.write_enable.eq(collector.enable), packet_store.write_buffer.eq(buffer_of[collector][bits:]),
-                        packet_store.write_address.eq(collector.address), packet_store.write_data.eq(collector.data),
+                        packet_store.write_enable.eq(collector.enable),
+                        packet_store.write_buffer.eq(buffer_of[collector][bits:]),
+                        packet_store.write_address.eq(collector.address),
+                        packet_store.write_data.eq(collector.data),
                     ]

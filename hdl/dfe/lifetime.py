@@ -1,4 +1,5 @@
 """Lifetimes of an SA (RFC 4301 4.4.2.1): one counter against its soft and its hard limit."""
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -8,7 +9,8 @@ LATENCY = 4
 
 
 class Lifetime(wiring.Component):
-    """Counts on and compares. A question may be asked in every clock; the answer comes :data:`LATENCY` clocks later.
+    """Counts on and compares. A question may be asked in every clock; the answer comes :data:`LATENCY`
+    clocks later.
 
     Members
     -------
@@ -38,24 +40,37 @@ class Lifetime(wiring.Component):
         low, used_high, increment_1 = Signal(33), Signal(32), Signal(12)
         soft, hard = Signal(64), Signal(64)
         m.d.sync += [
-            low.eq(self.used[:32] + self.increment), used_high.eq(self.used[32:]),
-            increment_1.eq(self.increment), soft.eq(self.soft), hard.eq(self.hard),
+            low.eq(self.used[:32] + self.increment),
+            used_high.eq(self.used[32:]),
+            increment_1.eq(self.increment),
+            soft.eq(self.soft),
+            hard.eq(self.hard),
         ]
 
         total_low, total_high, increment_2 = Signal(32), Signal(32), Signal(12)
         left_borrow, past_low, soft_high, hard_high = Signal(), Signal(33), Signal(32), Signal(32)
         m.d.sync += [
-            total_low.eq(low), total_high.eq(used_high + low[32]), increment_2.eq(increment_1),
-            left_borrow.eq(hard[:32] < low[:32]), past_low.eq(low[:32] - soft[:32]),
-            soft_high.eq(soft[32:]), hard_high.eq(hard[32:]),
+            total_low.eq(low),
+            total_high.eq(used_high + low[32]),
+            increment_2.eq(increment_1),
+            left_borrow.eq(hard[:32] < low[:32]),
+            past_low.eq(low[:32] - soft[:32]),
+            soft_high.eq(soft[32:]),
+            hard_high.eq(hard[32:]),
         ]
 
         # The soft limit lies within this packet's share exactly where 0 <= total - soft < increment.
         total, expired, past_high, within = Signal(64), Signal(33), Signal(33), Signal()
         m.d.sync += [
-            total[:32].eq(total_low), total[32:].eq(total_high),
+            total[:32].eq(total_low),
+            total[32:].eq(total_high),
             expired.eq(hard_high - total_high - left_borrow),
-            past_high.eq(total_high - soft_high - past_low[32]), within.eq(past_low[:32] < increment_2),
+            past_high.eq(total_high - soft_high - past_low[32]),
+            within.eq(past_low[:32] < increment_2),
         ]
-        m.d.sync += [self.total.eq(total), self.expired.eq(expired[32]), self.reached.eq(~past_high.any() & within)]
+        m.d.sync += [
+            self.total.eq(total),
+            self.expired.eq(expired[32]),
+            self.reached.eq(~past_high.any() & within),
+        ]
         return m

@@ -1,10 +1,11 @@
 """The anti-replay window of one inbound SA: RFC 4303 3.4.3 and, for the arithmetic, appendix A2.
 
 The window is kept as RFC 4303 draws it: its right edge is the highest number received, bit *i* stands for
-``highest - i``. So checking is a bit select and moving is a shift, which costs a barrel shifter of ``width``
-bits. That is right for 64. A window of thousands of bits wants another organisation of memory: a ring of words
-that never move, as RFC 6479 describes it, with as many reads as an advance has words.
+``highest - i``. So checking is a bit select and moving is a shift, which costs a barrel shifter of
+``width`` bits. That is right for 64. A window of thousands of bits wants another organisation of memory: a
+ring of words that never move, as RFC 6479 describes it, with as many reads as an advance has words.
 """
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -14,7 +15,8 @@ LATENCY = 4
 
 
 class Replay(wiring.Component):
-    """Checks a sequence number against a window and says what the window becomes when the packet proves authentic.
+    """Checks a sequence number against a window and says what the window becomes when the packet proves
+    authentic.
 
     A question may be asked in every clock; the answer comes :data:`LATENCY` clocks later. Nothing is stored:
     who asks keeps the window, and takes ``next_highest`` and ``next_window`` over only once the ICV was
@@ -34,8 +36,8 @@ class Replay(wiring.Component):
     window : In(width)
         Bit i is set when ``highest - i`` was received.
     size : In(range(width + 1))
-        How many numbers, from ``highest`` on downwards, count as inside, 1 to ``width``: the window that the SA
-        was configured with.
+        How many numbers, from ``highest`` on downwards, count as inside, 1 to ``width``: the window that
+        the SA was configured with.
     fresh : Out(1)
         The number is neither 0 nor left of the window nor seen before.
     next_highest, next_window : Out
@@ -46,10 +48,17 @@ class Replay(wiring.Component):
         if width not in (32, 64, 128):
             raise ValueError(f"width must be 32, 64 or 128, not {width!r}")
         self._width = width
-        super().__init__({
-            "sequence": In(32), "highest": In(32), "window": In(width), "size": In(range(width + 1)),
-            "fresh": Out(1), "next_highest": Out(32), "next_window": Out(width),
-        })
+        super().__init__(
+            {
+                "sequence": In(32),
+                "highest": In(32),
+                "window": In(width),
+                "size": In(range(width + 1)),
+                "fresh": Out(1),
+                "next_highest": Out(32),
+                "next_window": Out(width),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -61,8 +70,12 @@ class Replay(wiring.Component):
         usable, sequence, highest, window = Signal(), Signal(32), Signal(32), Signal(width)
         size, reach = Signal.like(self.size), Signal.like(self.size)
         m.d.sync += [
-            distance.eq(self.sequence - self.highest), usable.eq(self.sequence != 0),
-            sequence.eq(self.sequence), highest.eq(self.highest), window.eq(self.window), size.eq(self.size),
+            distance.eq(self.sequence - self.highest),
+            usable.eq(self.sequence != 0),
+            sequence.eq(self.sequence),
+            highest.eq(self.highest),
+            window.eq(self.window),
+            size.eq(self.size),
         ]
 
         # Clock 2: right of the edge or behind it, and within reach of the window or not.
@@ -73,8 +86,13 @@ class Replay(wiring.Component):
         behind = distance[-1]
         m.d.sync += [
             right.eq(~behind & distance.any()),
-            inside.eq(Mux(behind, far_bits.all() & near.any(), ~far_bits.any())), possible.eq(usable),
-            reach.eq(size), shift.eq(near), offset.eq(-near), held.eq(window), edge.eq(Mux(behind, highest, sequence)),
+            inside.eq(Mux(behind, far_bits.all() & near.any(), ~far_bits.any())),
+            possible.eq(usable),
+            reach.eq(size),
+            shift.eq(near),
+            offset.eq(-near),
+            held.eq(window),
+            edge.eq(Mux(behind, highest, sequence)),
         ]
 
         # Clock 3: seen before or too old? And the coarse part of the shift.
@@ -83,14 +101,20 @@ class Replay(wiring.Component):
         fine, mark = Signal(coarse), Signal(width)
         moved, edge_moved = Signal(width), Signal(32)
         m.d.sync += [
-            new.eq(possible & right), missing.eq(possible & inside & ~held.bit_select(offset, 1)),
-            recent.eq(offset < reach), moves.eq(right), fine.eq(shift), mark.eq(Mux(right, 1, 1 << offset)), edge_moved.eq(edge),
+            new.eq(possible & right),
+            missing.eq(possible & inside & ~held.bit_select(offset, 1)),
+            recent.eq(offset < reach),
+            moves.eq(right),
+            fine.eq(shift),
+            mark.eq(Mux(right, 1, 1 << offset)),
+            edge_moved.eq(edge),
             moved.eq(Mux(right, Mux(inside, held << Cat(Const(0, coarse), shift[coarse:]), 0), held)),
         ]
 
         # Clock 4: the fine part.
         m.d.sync += [
-            self.fresh.eq(new | missing & recent), self.next_highest.eq(edge_moved),
+            self.fresh.eq(new | missing & recent),
+            self.next_highest.eq(edge_moved),
             self.next_window.eq(Mux(moves, moved << fine, moved) | mark),
         ]
         return m

@@ -1,6 +1,7 @@
-"""The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL and
-checksum mended.
+"""The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL
+and checksum mended.
 """
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -27,18 +28,19 @@ class Rewritten(data.StructLayout):
 class Rewrite(wiring.Component):
     """Makes the IP header for a packet that was inspected, and is not dropped or punted.
 
-    ============================== ==========================================================================================
-    ENCRYPT, tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification of this
-                                   DFE's sequence (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and addresses from
-                                   the SA
-    ENCRYPT, transport             own: total length, protocol 50
-    DECRYPT, tunnel                inner: ECN as RFC 6040 has it, TTL
-    DECRYPT, transport             own: total length, protocol of the trailer's next header, TTL
-    BYPASS                         own
-    ============================== ==========================================================================================
+    ==============================
+    ========================================================================================== ENCRYPT,
+    tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification of
+    this
+                                   DFE's sequence (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and
+                                   addresses from the SA
+    ENCRYPT, transport             own: total length, protocol 50 DECRYPT, tunnel                inner: ECN
+    as RFC 6040 has it, TTL DECRYPT, transport             own: total length, protocol of the trailer's next
+    header, TTL BYPASS                         own ==============================
+    ==========================================================================================
 
-    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others). The
-    checksum of a header that is kept is mended (RFC 1624, equation 3).
+    TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others).
+    The checksum of a header that is kept is mended (RFC 1624, equation 3).
 
     Parameters
     ----------
@@ -56,7 +58,9 @@ class Rewrite(wiring.Component):
 
     def __init__(self, *, dfes: int):
         self._dfes = dfes
-        super().__init__({"i": In(stream.Signature(Inspection())), "o": Out(stream.Signature(Rewritten())), "index": In(4)})
+        super().__init__(
+            {"i": In(stream.Signature(Inspection())), "o": Out(stream.Signature(Rewritten())), "index": In(4)}
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -66,22 +70,29 @@ class Rewrite(wiring.Component):
         info, control = job.info, job.control
         encrypt, tunnel, fresh = Signal(), Signal(), Signal()
         m.d.comb += [
-            encrypt.eq(info.verdict == Verdict.ENCRYPT), fresh.eq(encrypt & tunnel),
+            encrypt.eq(info.verdict == Verdict.ENCRYPT),
+            fresh.eq(encrypt & tunnel),
             tunnel.eq((info.verdict != Verdict.BYPASS) & control.mode),
         ]
 
         # Headers as five numbers, the first byte on the wire highest.
         own = [Signal(32, name=f"own_{word}") for word in range(5)]
         new = [Signal(32, name=f"new_{word}") for word in range(5)]
-        m.d.comb += [word.eq(swap_bytes(inspection.header[32 * at:32 * at + 32])) for at, word in enumerate(own)]
+        m.d.comb += [
+            word.eq(swap_bytes(inspection.header[32 * at : 32 * at + 32])) for at, word in enumerate(own)
+        ]
         field = {name: IPV4.get(name, inspection.header) for name in IPV4.fields}
 
         # Total length, in two steps.
         around, size, total = Signal(7), Signal(13), Signal(16)
         gcm = control.cipher == Cipher.AES_GCM
         m.d.sync += [
-            around.eq(ESP.length + self._choose(control.cipher, IV_BYTES) + Mux(gcm, GCM_ICV_BYTES, self._choose(control.auth, ICV_BYTES))
-                      + Mux(tunnel, IPV4.length, info.header_words << 2)),
+            around.eq(
+                ESP.length
+                + self._choose(control.cipher, IV_BYTES)
+                + Mux(gcm, GCM_ICV_BYTES, self._choose(control.auth, ICV_BYTES))
+                + Mux(tunnel, IPV4.length, info.header_words << 2)
+            ),
             size.eq(Mux(encrypt, job.text_bytes + around, inspection.content + (info.header_words << 2))),
             total.eq(Mux(encrypt | (info.verdict == Verdict.DECRYPT) & ~tunnel, size, field["total_length"])),
         ]
@@ -90,7 +101,8 @@ class Rewrite(wiring.Component):
         tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
         dont_fragment, identification = Signal(), Signal(16)
         m.d.comb += [
-            numbers.index.eq(self.index), numbers.take.eq(self.i.ready & fresh & ~dont_fragment),
+            numbers.index.eq(self.index),
+            numbers.take.eq(self.i.ready & fresh & ~dont_fragment),
             identification.eq(Mux(dont_fragment, 0, numbers.number)),
         ]
         with m.Switch(control.df):
@@ -102,25 +114,41 @@ class Rewrite(wiring.Component):
                 m.d.comb += dont_fragment.eq(1)
         m.d.sync += [
             tos.eq(Cat(inspection.ecn, field["tos"][2:])),
-            ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))), protocol.eq(field["protocol"]),
+            ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))),
+            protocol.eq(field["protocol"]),
         ]
         with m.If(encrypt | ~tunnel & (info.verdict == Verdict.DECRYPT)):
             m.d.sync += protocol.eq(Mux(encrypt, ESP_PROTOCOL, inspection.next_header))
         with m.If(fresh):
-            m.d.sync += [tos.eq(Mux(control.copy_tos, info.tos, control.outer_tos)), ttl.eq(control.outer_ttl)]
+            m.d.sync += [
+                tos.eq(Mux(control.copy_tos, info.tos, control.outer_tos)),
+                ttl.eq(control.outer_ttl),
+            ]
         m.d.comb += [
             new[0].eq(Cat(total, tos, Mux(fresh, 0x45, own[0][24:]))),
             new[1].eq(Mux(fresh, Cat(Const(0, 14), dont_fragment, Const(0, 1), identification), own[1])),
             new[2].eq(Cat(Const(0, 16), protocol, ttl)),
-            new[3].eq(Mux(fresh, job.tunnel.source, own[3])), new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
+            new[3].eq(Mux(fresh, job.tunnel.source, own[3])),
+            new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
         ]
 
-        # The checksum, two terms a clock. A new header: all its halves. An old one: what it was the complement of,
-        # less the old, plus the new.
+        # The checksum, two terms a clock. A new header: all its halves. An old one: what it was the
+        # complement of, less the old, plus the new.
         high, low = slice(16, 32), slice(0, 16)
-        of_new = ((new[0][high], new[1][high]), (new[0][low], new[1][low]), (new[2][high], new[3][high]),
-                  (new[3][low], new[4][high]), (new[4][low], 0))
-        mended = ((~own[2][low], ~own[0][high]), (~own[0][low], new[0][high]), (~own[2][high], new[0][low]), (new[2][high], 0), (0, 0))
+        of_new = (
+            (new[0][high], new[1][high]),
+            (new[0][low], new[1][low]),
+            (new[2][high], new[3][high]),
+            (new[3][low], new[4][high]),
+            (new[4][low], 0),
+        )
+        mended = (
+            (~own[2][low], ~own[0][high]),
+            (~own[0][low], new[0][high]),
+            (~own[2][high], new[0][low]),
+            (new[2][high], 0),
+            (0, 0),
+        )
         carries = 2
         # The fields above are ready in step 2, and terms are added a clock after they were chosen.
         first, last = 3, 2 + len(of_new) + carries
@@ -136,7 +164,8 @@ class Rewrite(wiring.Component):
         header = [*new]
         header[2] = new[2] | ~total_sum[:16]
         m.d.comb += [
-            self.o.valid.eq(step == last + 1), self.o.payload.total_length.eq(total),
+            self.o.valid.eq(step == last + 1),
+            self.o.payload.total_length.eq(total),
             self.o.payload.header.eq(Cat(swap_bytes(word) for word in header)),
         ]
         with m.If(self.o.valid & self.o.ready):

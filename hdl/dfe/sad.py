@@ -1,4 +1,5 @@
 """The security association database of a DFE: the rows of its SAs that dispatch hands to a lane."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,7 +13,9 @@ from spigate.hdl.net.memory import BlockMemory
 READ_CLOCKS = 3
 """Clocks from a row's address to the row."""
 LOW_ROWS = 8
-"""Rows 0 to 7 are in one memory, 8 and 9 in another: in one memory they would cost half as many block RAMs again."""
+"""Rows 0 to 7 are in one memory, 8 and 9 in another: in one memory they would cost half as many block RAMs
+again.
+"""
 
 
 class Sad(wiring.Component):
@@ -47,12 +50,19 @@ class Sad(wiring.Component):
         if entries < 2 or entries & entries - 1:
             raise ValueError(f"entries must be a power of two, 2 or more, not {entries!r}")
         self._entries = entries
-        super().__init__({
-            "tables": In(stream.Signature(TableWrite())),
-            "start": In(1), "granted": Out(1), "running": In(1),
-            "index": In(range(entries)), "row": In(range(ROWS)), "data": Out(layout.ROW_BITS),
-            "blank": In(1), "erased": Out(1),
-        })
+        super().__init__(
+            {
+                "tables": In(stream.Signature(TableWrite())),
+                "start": In(1),
+                "granted": Out(1),
+                "running": In(1),
+                "index": In(range(entries)),
+                "row": In(range(ROWS)),
+                "data": Out(layout.ROW_BITS),
+                "blank": In(1),
+                "erased": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -1,4 +1,5 @@
 """The selectors of an SA against what came out of it (RFC 4301 5.2, step 4)."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -41,11 +42,17 @@ class Selectors(wiring.Component):
         m.d.sync += has_ports.eq(self.has_ports)
         for side in ("source", "destination"):
             address, mask = self.addresses[side], self.addresses[f"{side}_mask"]
-            port, low, high = getattr(self, f"{side}_port"), self.ports[f"{side}_port_low"], self.ports[f"{side}_port_high"]
+            port, low, high = (
+                getattr(self, f"{side}_port"),
+                self.ports[f"{side}_port_low"],
+                self.ports[f"{side}_port_high"],
+            )
             address_matches, above, below, any_port = Signal(), Signal(), Signal(), Signal()
             m.d.sync += [
                 address_matches.eq((getattr(self, side) ^ address) & mask == 0),
-                above.eq(port >= low), below.eq(port <= high), any_port.eq((low == 0) & (high == 0xFFFF)),
+                above.eq(port >= low),
+                below.eq(port <= high),
+                any_port.eq((low == 0) & (high == 0xFFFF)),
             ]
             matches += [address_matches, any_port | has_ports & above & below]
         protocol_matches = Signal()

@@ -1,4 +1,5 @@
 """Outbound sequence numbers (RFC 4303 section 3.3.3)."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +12,9 @@ from spigate.hdl.net.memory import BlockMemory
 
 REPLAY_ROW = rdl.entry("sa")["replay"].index
 LAST_NUMBER = (1 << 32) - 1
-"""The last number there is without extended sequence numbers; none is used twice (RFC 4303 3.3.3, RFC 4106 3.1)."""
+"""The last number there is without extended sequence numbers; none is used twice (RFC 4303 3.3.3, RFC 4106
+3.1).
+"""
 
 
 class SequenceNumbers(wiring.Component):
@@ -25,8 +28,8 @@ class SequenceNumbers(wiring.Component):
     Members
     -------
     tables : In(stream of TableWrite)
-        ``replay`` rows of SAs set the number. Always ready; so a write must not come between ``look`` and ``take`` of
-        the same SA.
+        ``replay`` rows of SAs set the number. Always ready; so a write must not come between ``look`` and
+        ``take`` of the same SA.
     look : In(1)
         Ask for the number after the last one of SA ``index``.
     index : In(range(entries))
@@ -36,7 +39,8 @@ class SequenceNumbers(wiring.Component):
     exhausted : Out(1)
         With ``number``: there is none left; ``number`` means nothing.
     take : In(1)
-        A strobe, while ``number`` is valid and not ``exhausted``: it is used. A ``look`` two clocks later sees that.
+        A strobe, while ``number`` is valid and not ``exhausted``: it is used. A ``look`` two clocks later
+        sees that.
     request : In(stream of unsigned(16))
         An SA whose last number used is asked for; 0 for one beyond ``entries``.
     response : Out(stream of unsigned(64))
@@ -45,11 +49,18 @@ class SequenceNumbers(wiring.Component):
 
     def __init__(self, *, entries: int):
         self._entries = entries
-        super().__init__({
-            "tables": In(stream.Signature(TableWrite())),
-            "look": In(1), "index": In(range(entries)), "number": Out(64), "exhausted": Out(1), "take": In(1),
-            "request": In(stream.Signature(16)), "response": Out(stream.Signature(64)),
-        })
+        super().__init__(
+            {
+                "tables": In(stream.Signature(TableWrite())),
+                "look": In(1),
+                "index": In(range(entries)),
+                "number": Out(64),
+                "exhausted": Out(1),
+                "take": In(1),
+                "request": In(stream.Signature(16)),
+                "response": Out(stream.Signature(64)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -70,7 +81,8 @@ class SequenceNumbers(wiring.Component):
             m.d.comb += memory.read_address.eq(self.index)
             m.d.sync += index.eq(self.index)
         m.d.sync += [
-            looked.eq(Cat(self.look, looked)), asked.eq(Cat(ask, asked)),
+            looked.eq(Cat(self.look, looked)),
+            asked.eq(Cat(ask, asked)),
             known.eq(Cat(self.request.payload < self._entries, known)),
         ]
 
@@ -95,12 +107,19 @@ class SequenceNumbers(wiring.Component):
                 m.d.sync += self.response.payload.eq(0)
 
         m.d.comb += [
-            memory.write_address.eq(index), memory.write_data.eq(self.number), memory.write_enable.eq(self.take),
+            memory.write_address.eq(index),
+            memory.write_data.eq(self.number),
+            memory.write_enable.eq(self.take),
         ]
         with m.If(~self.take):
             m.d.comb += [
-                memory.write_address.eq(write.index), memory.write_data.eq(replay.sequence),
-                memory.write_enable.eq(self.tables.valid & (write.table == Table.SA) & (write.row == REPLAY_ROW)
-                                       & (write.index < self._entries)),
+                memory.write_address.eq(write.index),
+                memory.write_data.eq(replay.sequence),
+                memory.write_enable.eq(
+                    self.tables.valid
+                    & (write.table == Table.SA)
+                    & (write.row == REPLAY_ROW)
+                    & (write.index < self._entries)
+                ),
             ]
         return m

@@ -1,4 +1,5 @@
 """The sources that may speak in the clear."""
+
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -39,10 +40,15 @@ class ClearSources(wiring.Component):
         if entries < 1:
             raise ValueError(f"entries must be 1 or more, not {entries!r}")
         self._entries = entries
-        super().__init__({
-            "tables": In(stream.Signature(TableWrite())),
-            "start": In(1), "address": In(32), "ingress": In(2), "allowed": Out(1),
-        })
+        super().__init__(
+            {
+                "tables": In(stream.Signature(TableWrite())),
+                "start": In(1),
+                "address": In(32),
+                "ingress": In(2),
+                "allowed": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -53,7 +59,11 @@ class ClearSources(wiring.Component):
         row, scanning = Signal(range(ROWS)), Signal()
         # Two clocks behind the row: a list's entry is registered, then its comparison.
         valid = Signal(2)
-        m.d.sync += [row.eq(row + 1), scanning.eq(scanning & (row != ROWS - 1)), valid.eq(Cat(scanning, valid))]
+        m.d.sync += [
+            row.eq(row + 1),
+            scanning.eq(scanning & (row != ROWS - 1)),
+            valid.eq(Cat(scanning, valid)),
+        ]
         with m.If(self.start):
             m.d.sync += [row.eq(0), scanning.eq(1), valid.eq(0)]
 
@@ -62,17 +72,25 @@ class ClearSources(wiring.Component):
             m.submodules[f"list_{at}"] = store = memory.Memory(shape=layout.ROW_BITS, depth=ROWS, init=[])
             write_port, read_port = store.write_port(), store.read_port(domain="comb")
             m.d.comb += [
-                write_port.addr.eq(write.index), write_port.data.eq(write.data),
-                write_port.en.eq(self.tables.valid & (write.table == Table.SOURCE) & (write.index < self._entries)
-                                 & (write.index[len(row):] == at)),
+                write_port.addr.eq(write.index),
+                write_port.data.eq(write.data),
+                write_port.en.eq(
+                    self.tables.valid
+                    & (write.table == Table.SOURCE)
+                    & (write.index < self._entries)
+                    & (write.index[len(row) :] == at)
+                ),
                 read_port.addr.eq(row),
             ]
             entry = Signal(layout.row("source", "source"), name=f"entry_{at}")
             match = Signal(name=f"match_{at}")
             m.d.sync += [
                 entry.eq(read_port.data),
-                match.eq(entry.valid & ((entry.address ^ self.address) & entry.mask == 0)
-                         & entry.ingress.bit_select(self.ingress, 1)),
+                match.eq(
+                    entry.valid
+                    & ((entry.address ^ self.address) & entry.mask == 0)
+                    & entry.ingress.bit_select(self.ingress, 1)
+                ),
             ]
             with m.If(match & valid[-1] & ~self.start):
                 m.d.sync += self.allowed.eq(1)

@@ -1,4 +1,7 @@
-"""The state of a DFE's SAs that changes with every packet at commit: anti-replay window, byte and packet counters."""
+"""The state of a DFE's SAs that changes with every packet at commit: anti-replay window, byte and packet
+counters.
+"""
+
 from enum import IntEnum
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
@@ -39,7 +42,9 @@ class Account(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"sa": 16, "sequence": 32, "check": 1, "window_size": 7, "authentic": 1, "count": 1, "bytes": 12})
+        super().__init__(
+            {"sa": 16, "sequence": 32, "check": 1, "window_size": 7, "authentic": 1, "count": 1, "bytes": 12}
+        )
 
 
 class Outcome(data.StructLayout):
@@ -54,9 +59,9 @@ class Outcome(data.StructLayout):
 class State(wiring.Component):
     """Windows, limits and counters of all SAs, in block memory.
 
-    It works on one packet at a time, 12 clocks each, from reading to writing back. So packets of one SA that
-    follow one another see each other's changes. Table writes and state requests wait for the packet at work and
-    go before the next one.
+    It works on one packet at a time, 12 clocks each, from reading to writing back. So packets of one SA
+    that follow one another see each other's changes. Table writes and state requests wait for the packet at
+    work and go before the next one.
 
     Parameters
     ----------
@@ -69,12 +74,12 @@ class State(wiring.Component):
     outcome : Out(stream of Outcome)
         One for each account, when its changes are made.
     tables : In(stream of TableWrite)
-        Rows ``byte_lifetime``, ``packet_lifetime`` and ``replay`` of SA entries are kept, all else is taken and
-        ignored. ``replay`` also sets the counters to 0. No packet is accounted in the middle of an entry's
-        burst.
+        Rows ``byte_lifetime``, ``packet_lifetime`` and ``replay`` of SA entries are kept, all else is taken
+        and ignored. ``replay`` also sets the counters to 0. No packet is accounted in the middle of an
+        entry's burst.
     request : In(stream of unsigned(16))
-        Asks for an SA's state. What it has reached stays marked until its ``replay`` row is written: unlike a report,
-        it cannot be lost among others.
+        Asks for an SA's state. What it has reached stays marked until its ``replay`` row is written: unlike
+        a report, it cannot be lost among others.
     state : Out(stream of SaState)
         The answer, 0 for one beyond ``sa_entries``. ``sequence`` is the highest received; of an outbound SA,
         what the ``replay`` row said.
@@ -84,11 +89,15 @@ class State(wiring.Component):
         if sa_entries < 2 or sa_entries & sa_entries - 1:
             raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
         self._sa_entries = sa_entries
-        super().__init__({
-            "account": In(stream.Signature(Account())), "outcome": Out(stream.Signature(Outcome())),
-            "tables": In(stream.Signature(TableWrite())),
-            "request": In(stream.Signature(16)), "state": Out(stream.Signature(SaState())),
-        })
+        super().__init__(
+            {
+                "account": In(stream.Signature(Account())),
+                "outcome": Out(stream.Signature(Outcome())),
+                "tables": In(stream.Signature(TableWrite())),
+                "request": In(stream.Signature(16)),
+                "state": Out(stream.Signature(SaState())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -105,28 +114,46 @@ class State(wiring.Component):
         read_sa, write_sa = Signal(sa_bits), Signal(sa_bits)
         write_row, write_data = Signal(Row), Signal(layout.ROW_BITS)
         m.d.comb += [
-            read_sa.eq(account.sa), store.read_address.eq(Cat(row, read_sa)),
-            write_sa.eq(account.sa), store.write_address.eq(Cat(write_row, write_sa)),
-            store.write_enable.eq(writes), store.write_data.eq(write_data),
+            read_sa.eq(account.sa),
+            store.read_address.eq(Cat(row, read_sa)),
+            write_sa.eq(account.sa),
+            store.write_address.eq(Cat(write_row, write_sa)),
+            store.write_enable.eq(writes),
+            store.write_data.eq(write_data),
             self.outcome.payload.eq(outcome),
         ]
-        windows, limits, counters = (shape(store.read_data) for shape in (window_row, limits_row, counters_row))
+        windows, limits, counters = (
+            shape(store.read_data) for shape in (window_row, limits_row, counters_row)
+        )
         used, total_bytes, bytes_expired, bytes_reached = Signal(counters_row), Signal(64), Signal(), Signal()
         m.d.comb += [
-            replay.sequence.eq(account.sequence), replay.size.eq(account.window_size),
-            replay.highest.eq(windows.sequence), replay.window.eq(windows.window),
-            lifetime.soft.eq(limits.soft), lifetime.hard.eq(limits.hard),
-            lifetime.used.eq(used.bytes), lifetime.increment.eq(account.bytes),
+            replay.sequence.eq(account.sequence),
+            replay.size.eq(account.window_size),
+            replay.highest.eq(windows.sequence),
+            replay.window.eq(windows.window),
+            lifetime.soft.eq(limits.soft),
+            lifetime.hard.eq(limits.hard),
+            lifetime.used.eq(used.bytes),
+            lifetime.increment.eq(account.bytes),
         ]
         # What SAs have reached, soft and hard, a word for 32 of them.
         bits = min(sa_bits, (MARKS - 1).bit_length())
-        m.submodules.marks = marks = memory.Memory(shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[])
+        m.submodules.marks = marks = memory.Memory(
+            shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
+        )
         marked, mark = marks.read_port(domain="comb"), marks.write_port()
         own, soft_now, hard_now, erase = Signal(MARKS), Signal(), Signal(), Signal()
         m.d.comb += [
-            own.eq(1 << account.sa[:bits]), marked.addr.eq(account.sa[bits:sa_bits]), mark.addr.eq(account.sa[bits:sa_bits]),
-            mark.data.eq(Mux(erase, marked.data & ~Cat(own, own),
-                             marked.data | Cat(Mux(soft_now, own, 0), Mux(hard_now, own, 0)))),
+            own.eq(1 << account.sa[:bits]),
+            marked.addr.eq(account.sa[bits:sa_bits]),
+            mark.addr.eq(account.sa[bits:sa_bits]),
+            mark.data.eq(
+                Mux(
+                    erase,
+                    marked.data & ~Cat(own, own),
+                    marked.data | Cat(Mux(soft_now, own, 0), Mux(hard_now, own, 0)),
+                )
+            ),
             mark.en.eq(soft_now | hard_now | erase),
         ]
         # The window has 32-bit numbers; the upper half of ``sequence`` stays as the table had it.
@@ -134,8 +161,14 @@ class State(wiring.Component):
 
         step = Signal(4)
         table, listed = self.tables.payload, Signal()
-        names = {rdl.entry("sa")[name].index: row for name, row in (
-            ("byte_lifetime", Row.BYTE_LIMITS), ("packet_lifetime", Row.PACKET_LIMITS), ("replay", Row.WINDOW))}
+        names = {
+            rdl.entry("sa")[name].index: row
+            for name, row in (
+                ("byte_lifetime", Row.BYTE_LIMITS),
+                ("packet_lifetime", Row.PACKET_LIMITS),
+                ("replay", Row.WINDOW),
+            )
+        }
         m.d.comb += listed.eq((table.table == Table.SA) & ~table.index[sa_bits:].any())
 
         with m.FSM():
@@ -169,8 +202,12 @@ class State(wiring.Component):
 
             with m.State("CLEAR"):
                 m.d.comb += [
-                    write_sa.eq(table.index), write_row.eq(Row.COUNTERS), write_data.eq(0), writes.eq(listed),
-                    self.tables.ready.eq(1), erase.eq(listed),
+                    write_sa.eq(table.index),
+                    write_row.eq(Row.COUNTERS),
+                    write_data.eq(0),
+                    writes.eq(listed),
+                    self.tables.ready.eq(1),
+                    erase.eq(listed),
                 ]
                 m.next = "TABLE"
                 with m.If(table.last):
@@ -181,9 +218,15 @@ class State(wiring.Component):
                 m.d.comb += row.eq(step[0])
                 known = ~account.sa[sa_bits:].any()
                 with m.If((step == 2) & known):
-                    m.d.sync += [self.state.payload.sequence.eq(windows.sequence), self.state.payload.window.eq(windows.window)]
+                    m.d.sync += [
+                        self.state.payload.sequence.eq(windows.sequence),
+                        self.state.payload.window.eq(windows.window),
+                    ]
                 with m.If((step == 3) & known):
-                    m.d.sync += [self.state.payload.bytes.eq(counters.bytes), self.state.payload.packets.eq(counters.packets)]
+                    m.d.sync += [
+                        self.state.payload.bytes.eq(counters.bytes),
+                        self.state.payload.packets.eq(counters.packets),
+                    ]
                 with m.If(step == 3):
                     m.d.sync += self.state.valid.eq(1)
                     with m.If(known):
@@ -193,7 +236,8 @@ class State(wiring.Component):
             with m.State("ACCOUNT"):
                 m.d.sync += step.eq(step + 1)
                 with m.Switch(step):
-                    # Rows come two clocks after their address, answers of Replay and Lifetime four after the question.
+                    # Rows come two clocks after their address, answers of Replay and Lifetime four after
+                    # the question.
                     with m.Case(0):
                         m.d.comb += row.eq(Row.WINDOW)
                     with m.Case(1):
@@ -209,20 +253,25 @@ class State(wiring.Component):
                     with m.Case(6):
                         fresh = window_row(write_data)
                         m.d.comb += [
-                            write_row.eq(Row.WINDOW), fresh.window.eq(replay.next_window),
+                            write_row.eq(Row.WINDOW),
+                            fresh.window.eq(replay.next_window),
                             fresh.sequence.eq(Cat(replay.next_highest, upper)),
                             writes.eq(account.check & account.authentic & replay.fresh),
                         ]
                         m.d.sync += outcome.replayed.eq(account.check & ~replay.fresh)
                     with m.Case(8):
                         m.d.sync += [
-                            total_bytes.eq(lifetime.total), bytes_expired.eq(lifetime.expired), bytes_reached.eq(lifetime.reached),
+                            total_bytes.eq(lifetime.total),
+                            bytes_expired.eq(lifetime.expired),
+                            bytes_reached.eq(lifetime.reached),
                         ]
                     with m.Case(9):
                         counts, expired = Signal(), Signal()
                         m.d.comb += [
-                            counts.eq(account.count & ~outcome.replayed), expired.eq(bytes_expired | lifetime.expired),
-                            write_row.eq(Row.COUNTERS), write_data.eq(Cat(total_bytes, lifetime.total)),
+                            counts.eq(account.count & ~outcome.replayed),
+                            expired.eq(bytes_expired | lifetime.expired),
+                            write_row.eq(Row.COUNTERS),
+                            write_data.eq(Cat(total_bytes, lifetime.total)),
                             writes.eq(counts & ~expired),
                         ]
                         reached, left = bytes_reached | lifetime.reached, account.sequence[-4:].all()

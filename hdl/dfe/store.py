@@ -1,4 +1,5 @@
 """A lane's packet store: buffers that are written and read 16 bytes at a time, at any 32-bit word."""
+
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Signal
@@ -16,8 +17,8 @@ BANKS = STORE_BYTES // 4
 class PacketStore(wiring.Component):
     """Buffers of ``BUFFER_BYTES`` bytes.
 
-    A beat here is ``STORE_BYTES`` bytes. Word *w* of a buffer lies in bank *w* mod 4, so that the words of a beat are in different banks
-    wherever it begins.
+    A beat here is ``STORE_BYTES`` bytes. Word *w* of a buffer lies in bank *w* mod 4, so that the words of
+    a beat are in different banks wherever it begins.
 
     Parameters
     ----------
@@ -29,8 +30,8 @@ class PacketStore(wiring.Component):
     write_enable : In(4)
         Which words of the beat are written, bit 0 the first.
     write_buffer, write_address : In
-        The buffer, and the word address of the beat's first word. Words past the buffer's end are written to its
-        beginning.
+        The buffer, and the word address of the beat's first word. Words past the buffer's end are written
+        to its beginning.
     write_data : In(8 * STORE_BYTES)
         In wire order. A read that starts a clock later gives it.
     read_buffer, read_address : In
@@ -43,11 +44,17 @@ class PacketStore(wiring.Component):
         if buffers < 2:
             raise ValueError(f"buffers must be 2 or more, not {buffers!r}")
         self._buffers = buffers
-        super().__init__({
-            "write_enable": In(BANKS), "write_buffer": In(range(buffers)),
-            "write_address": In(range(BUFFER_WORDS)), "write_data": In(8 * STORE_BYTES),
-            "read_buffer": In(range(buffers)), "read_address": In(range(BUFFER_WORDS)), "read_data": Out(8 * STORE_BYTES),
-        })
+        super().__init__(
+            {
+                "write_enable": In(BANKS),
+                "write_buffer": In(range(buffers)),
+                "write_address": In(range(BUFFER_WORDS)),
+                "write_data": In(8 * STORE_BYTES),
+                "read_buffer": In(range(buffers)),
+                "read_address": In(range(BUFFER_WORDS)),
+                "read_data": Out(8 * STORE_BYTES),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -60,7 +67,9 @@ class PacketStore(wiring.Component):
 
         arrived = []
         for bank in range(BANKS):
-            m.submodules[f"bank_{bank}"] = memory = BlockMemory(width=32, depth=self._buffers * BUFFER_WORDS // BANKS)
+            m.submodules[f"bank_{bank}"] = memory = BlockMemory(
+                width=32, depth=self._buffers * BUFFER_WORDS // BANKS
+            )
             # Bank b holds word (b - shift) mod 4 of the beat; where b < shift it lies one row further on.
             word = Signal(shift_bits, name=f"word_{bank}")
             m.d.comb += word.eq(bank - write_shift)
@@ -75,11 +84,11 @@ class PacketStore(wiring.Component):
         for word in range(BANKS):
             bank = Signal(shift_bits, name=f"bank_of_{word}")
             m.d.comb += bank.eq(shifts[-1] + word)
-            m.d.sync += self.read_data[32 * word:32 * word + 32].eq(beat.word_select(bank, 32))
+            m.d.sync += self.read_data[32 * word : 32 * word + 32].eq(beat.word_select(bank, 32))
         return m
 
     def _row(self, address, bank: int):
         """The row of ``bank`` for a beat at ``address``."""
         shift_bits = (BANKS - 1).bit_length()
         row = address[shift_bits:]
-        return (row + (address[:shift_bits] > bank))[:len(row)]
+        return (row + (address[:shift_bits] > bank))[: len(row)]

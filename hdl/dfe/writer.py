@@ -1,4 +1,5 @@
 """The last step of dispatch: a packet goes from the DFE's queue to a buffer, ready for the crypto."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -43,17 +44,32 @@ class Plan(data.StructLayout):
     """
 
     def __init__(self, lanes: int):
-        super().__init__({
-            "lane": range(lanes), "keep": 1, "wipe": 1, "count_down": 1, "tagged": 1, "encrypt": 1, "split": 5, "shift": 5,
-            "end": 12, "pad": 4, "next_header": 8, "esp": range(BUFFER_WORDS), "iv_words": 3, "spi": 32, "sequence": 64,
-        })
+        super().__init__(
+            {
+                "lane": range(lanes),
+                "keep": 1,
+                "wipe": 1,
+                "count_down": 1,
+                "tagged": 1,
+                "encrypt": 1,
+                "split": 5,
+                "shift": 5,
+                "end": 12,
+                "pad": 4,
+                "next_header": 8,
+                "esp": range(BUFFER_WORDS),
+                "iv_words": 3,
+                "spi": 32,
+                "sequence": 64,
+            }
+        )
 
 
 class Writer(wiring.Component):
     """Takes a packet for each plan and writes it as the plan says.
 
-    A beat of the frame takes a clock; ESP header and IV take up to three more, a text that begins inside a beat
-    one, and the trailer as many as it has beats of its own.
+    A beat of the frame takes a clock; ESP header and IV take up to three more, a text that begins inside a
+    beat one, and the trailer as many as it has beats of its own.
 
     Parameters
     ----------
@@ -74,10 +90,13 @@ class Writer(wiring.Component):
         if beat_bytes not in BEAT_BYTES:
             raise ValueError(f"beat_bytes must be one of {BEAT_BYTES}, not {beat_bytes!r}")
         self._beat_bytes, self._lanes = beat_bytes, lanes
-        super().__init__({
-            "plan": In(stream.Signature(Plan(lanes))), "i": In(packets(beat_bytes)),
-            "fill": Out(stream.Signature(FillBeat(beat_bytes))).array(lanes),
-        })
+        super().__init__(
+            {
+                "plan": In(stream.Signature(Plan(lanes))),
+                "i": In(packets(beat_bytes)),
+                "fill": Out(stream.Signature(FillBeat(beat_bytes))).array(lanes),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -89,13 +108,14 @@ class Writer(wiring.Component):
         plan = Signal(Plan(self._lanes))
         running = Signal()
         at = Signal(range(BUFFER_WORDS))
-        # Of the beat at `at`: its first byte's distance from the trailer's first byte, and from the pad length.
+        # Of the beat at `at`: its first byte's distance from the trailer's first byte, and from the pad
+        # length.
         from_end, from_length = Signal(signed(14)), Signal(signed(14))
         moved, second_half, ended = Signal(), Signal(), Signal()
         header_at, header_left = Signal(range(BUFFER_WORDS)), Signal(range(7))
 
-        # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it, `out`
-        # is the result.
+        # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it,
+        # `out` is the result.
         op = Signal(FillBeat(beat_bytes))
         op_valid, go, step = Signal(), Signal(), Signal()
         header, here, mixed, more = Signal(), Signal(), Signal(), Signal()
@@ -105,7 +125,8 @@ class Writer(wiring.Component):
             here.eq(plan.encrypt & (at[low_bits:] == plan.split[low_bits:])),
             mixed.eq(here & (plan.split[:low_bits] != 0)),
             more.eq(plan.encrypt & (from_length < 2 - beat_bytes)),
-            op_valid.eq(running & (header | ended | plan.wipe | self.i.valid)), step.eq(op_valid & go),
+            op_valid.eq(running & (header | ended | plan.wipe | self.i.valid)),
+            step.eq(op_valid & go),
             self.plan.ready.eq(~running),
             self.i.ready.eq(running & ~header & ~ended & ~plan.wipe & go & (~mixed | second_half)),
         ]
@@ -117,52 +138,87 @@ class Writer(wiring.Component):
             written = Signal(range(7))
             m.d.comb += [
                 written.eq(2 + plan.iv_words - header_left),
-                op.address.eq(header_at), op.data.eq(fields.word_select(written[low_bits:], 8 * beat_bytes)),
+                op.address.eq(header_at),
+                op.data.eq(fields.word_select(written[low_bits:], 8 * beat_bytes)),
                 op.mask.eq(Mux(header_left >= words, ~0, (1 << header_left[:low_bits]) - 1)),
             ]
         with m.Else():
             m.d.comb += [
                 op.address.eq(at + Mux(moved | second_half | (here & ~mixed), plan.shift, 0)),
                 op.data.eq(self.i.payload.data),
-                op.last.eq(Mux(plan.wipe, at[low_bits:].all(), (ended | self.i.payload.last) & ~more & (~mixed | second_half))),
-                op.mask.eq(Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(words)),
+                op.last.eq(
+                    Mux(
+                        plan.wipe,
+                        at[low_bits:].all(),
+                        (ended | self.i.payload.last) & ~more & (~mixed | second_half),
+                    )
+                ),
+                op.mask.eq(
+                    Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(words)
+                ),
             ]
 
         with m.If(~running):
             m.d.sync += [
-                running.eq(self.plan.valid), plan.eq(offered), at.eq(0),
-                moved.eq(0), second_half.eq(0), ended.eq(0),
-                from_end.eq(-offered.end), from_length.eq(-offered.end - offered.pad),
-                header_at.eq(offered.esp), header_left.eq(Mux(offered.encrypt, 2 + offered.iv_words, 0)),
+                running.eq(self.plan.valid),
+                plan.eq(offered),
+                at.eq(0),
+                moved.eq(0),
+                second_half.eq(0),
+                ended.eq(0),
+                from_end.eq(-offered.end),
+                from_length.eq(-offered.end - offered.pad),
+                header_at.eq(offered.esp),
+                header_left.eq(Mux(offered.encrypt, 2 + offered.iv_words, 0)),
             ]
         with m.Elif(step & header):
             m.d.sync += [
-                header_at.eq(header_at + words), header_left.eq(Mux(header_left > words, header_left - words, 0)),
+                header_at.eq(header_at + words),
+                header_left.eq(Mux(header_left > words, header_left - words, 0)),
             ]
         with m.Elif(step & mixed & ~second_half):
             m.d.sync += second_half.eq(1)
         with m.Elif(step):
             m.d.sync += [
-                at.eq(at + words), from_end.eq(from_end + beat_bytes), from_length.eq(from_length + beat_bytes),
-                moved.eq(moved | here), second_half.eq(0), ended.eq(ended | self.i.payload.last), running.eq(~op.last),
+                at.eq(at + words),
+                from_end.eq(from_end + beat_bytes),
+                from_length.eq(from_length + beat_bytes),
+                moved.eq(moved | here),
+                second_half.eq(0),
+                ended.eq(ended | self.i.payload.last),
+                running.eq(~op.last),
             ]
 
         # Time to live, protocol and checksum are in one word, and with and without a tag in the same beat.
-        # Counting down takes 0x0100 from the first two bytes; the checksum grows by that, with the carry around
-        # its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
+        # Counting down takes 0x0100 from the first two bytes; the checksum grows by that, with the carry
+        # around its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
         first, second = TTL_WORD + 4, TTL_WORD + 5
         beat = self.i.payload.data
         word = Mux(plan.tagged, beat.word_select(second % words, 32), beat.word_select(first % words, 32))
-        middle = Signal(data.StructLayout({
-            "valid": 1, "beat": FillBeat(beat_bytes), "lane": range(self._lanes),
-            "count_down": 1, "tagged": 1, "ttl_word": 32, "carry": 1,
-            "trailer": beat_bytes, "value": data.ArrayLayout(8, beat_bytes),
-        }))
+        middle = Signal(
+            data.StructLayout(
+                {
+                    "valid": 1,
+                    "beat": FillBeat(beat_bytes),
+                    "lane": range(self._lanes),
+                    "count_down": 1,
+                    "tagged": 1,
+                    "ttl_word": 32,
+                    "carry": 1,
+                    "trailer": beat_bytes,
+                    "value": data.ArrayLayout(8, beat_bytes),
+                }
+            )
+        )
         with m.If(go):
             m.d.sync += [
-                middle.valid.eq(op_valid), middle.beat.eq(op), middle.lane.eq(plan.lane), middle.tagged.eq(plan.tagged),
+                middle.valid.eq(op_valid),
+                middle.beat.eq(op),
+                middle.lane.eq(plan.lane),
+                middle.tagged.eq(plan.tagged),
                 middle.count_down.eq(plan.count_down & ~header & (at == first // words * words)),
-                middle.ttl_word.eq(word), middle.carry.eq(swap_bytes(word[16:]) >= 0xFEFF),
+                middle.ttl_word.eq(word),
+                middle.carry.eq(swap_bytes(word[16:]) >= 0xFEFF),
             ]
             with m.If(plan.wipe):
                 m.d.sync += middle.beat.data.eq(0)

@@ -1,4 +1,7 @@
-"""What travels beside packets: one typed descriptor a packet, reports of what became of it, and writes to tables."""
+"""What travels beside packets: one typed descriptor a packet, reports of what became of it, and writes to
+tables.
+"""
+
 from enum import IntEnum
 
 from amaranth.lib import data
@@ -15,8 +18,6 @@ FROM_CFE = 15
 """Value of ``Report.dfe`` for what the CFE reports."""
 FROM_FORWARDING = 14
 """Value of ``Report.dfe`` for what the forwarding element reports."""
-
-
 
 
 class Policer(data.StructLayout):
@@ -42,8 +43,8 @@ class CfeControl(data.StructLayout):
     miss_drop : unsigned(1)
         An unknown SPI is dropped (``no_sa``) instead of punted.
     rule_miss : unsigned(2)
-        The :data:`Action` for a clear packet that no rule matches: BYPASS makes no sense here and acts as PUNT;
-        DISCARD drops (``policy``).
+        The :data:`Action` for a clear packet that no rule matches: BYPASS makes no sense here and acts as
+        PUNT; DISCARD drops (``policy``).
     depth_limit : unsigned(2)
         Recirculations allowed; a packet beyond is dropped (``nested``).
     miss_interval : unsigned(24)
@@ -52,7 +53,8 @@ class CfeControl(data.StructLayout):
     punts : array of Policer
         Limits of the classes of punts, by :data:`PuntClass`.
     station_filter : unsigned(2)
-        Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group addresses.
+        Ports (bit 0 network, 1 server) that take only frames for their own Ethernet address, and group
+        addresses.
     network_vlan, server_vlan : unsigned(13)
         The VLAN of each port: identifier (11:0), 0 for untagged frames alone; any of them and none (12).
     network_mac_low, server_mac_low : unsigned(32)
@@ -61,12 +63,26 @@ class CfeControl(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({
-            "balance": 2, "enable": MAX_DFES, "weights": data.ArrayLayout(4, MAX_DFES), "patience": 16, "miss_drop": 1,
-            "rule_miss": 2, "depth_limit": 2, "miss_interval": 24, "punts": data.ArrayLayout(Policer(), len(PuntClass)),
-            "station_filter": 2, "network_mac_low": 32, "network_mac_high": 16, "server_mac_low": 32,
-            "server_mac_high": 16, "network_vlan": 13, "server_vlan": 13,
-        })
+        super().__init__(
+            {
+                "balance": 2,
+                "enable": MAX_DFES,
+                "weights": data.ArrayLayout(4, MAX_DFES),
+                "patience": 16,
+                "miss_drop": 1,
+                "rule_miss": 2,
+                "depth_limit": 2,
+                "miss_interval": 24,
+                "punts": data.ArrayLayout(Policer(), len(PuntClass)),
+                "station_filter": 2,
+                "network_mac_low": 32,
+                "network_mac_high": 16,
+                "server_mac_low": 32,
+                "server_mac_high": 16,
+                "network_vlan": 13,
+                "server_vlan": 13,
+            }
+        )
 
 
 class Verdict(IntEnum):
@@ -84,8 +100,8 @@ class Verdict(IntEnum):
 
 
 class OutOf(data.StructLayout):
-    """The SA that a packet was decrypted by, the last one: ``dfe`` and ``sa`` say where it is, ``generation`` that no other one is meant
-    that came to be there since. ``valid``: there was one.
+    """The SA that a packet was decrypted by, the last one: ``dfe`` and ``sa`` say where it is,
+    ``generation`` that no other one is meant that came to be there since. ``valid``: there was one.
     """
 
     def __init__(self):
@@ -137,13 +153,36 @@ class PacketInfo(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({
-            "length": 12, "ingress": 2, "depth": 2, "injected": 1, "tagged": 1, "ipv4": 1,
-            "header_words": 4, "total_length": 16, "tos": 8, "ttl": 8, "dont_fragment": 1, "protocol": 8,
-            "source": 32, "destination": 32, "spi": 32, "sequence": 32,
-            "verdict": 3, "reason": 6, "dfe": 4, "sa": 16, "generation": 8, "ruled": 1, "rule": 6, "clear": 1,
-            "out_of": OutOf(), "route": layout.row("route", "hop"),
-        })
+        super().__init__(
+            {
+                "length": 12,
+                "ingress": 2,
+                "depth": 2,
+                "injected": 1,
+                "tagged": 1,
+                "ipv4": 1,
+                "header_words": 4,
+                "total_length": 16,
+                "tos": 8,
+                "ttl": 8,
+                "dont_fragment": 1,
+                "protocol": 8,
+                "source": 32,
+                "destination": 32,
+                "spi": 32,
+                "sequence": 32,
+                "verdict": 3,
+                "reason": 6,
+                "dfe": 4,
+                "sa": 16,
+                "generation": 8,
+                "ruled": 1,
+                "rule": 6,
+                "clear": 1,
+                "out_of": OutOf(),
+                "route": layout.row("route", "hop"),
+            }
+        )
 
 
 class Egress(data.StructLayout):
@@ -166,19 +205,32 @@ class Egress(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"port": 2, "depth": 2, "protected": 1, "bypassed": 1, "injected": 1, "out_of": OutOf()})
+        super().__init__(
+            {"port": 2, "depth": 2, "protected": 1, "bypassed": 1, "injected": 1, "out_of": OutOf()}
+        )
 
 
 class Report(data.StructLayout):
-    """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told (soft
-    lifetime).
+    """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told
+    (soft lifetime).
 
     ``dfe`` is the reporting DFE, :data:`FROM_CFE` or :data:`FROM_FORWARDING`. Unknown fields are 0.
     """
 
     def __init__(self):
-        super().__init__({"reason": 6, "dropped": 1, "ingress": 2, "dfe": 4, "sa": 16, "spi": 32, "sequence": 32,
-                          "source": 32, "destination": 32})
+        super().__init__(
+            {
+                "reason": 6,
+                "dropped": 1,
+                "ingress": 2,
+                "dfe": 4,
+                "sa": 16,
+                "spi": 32,
+                "sequence": 32,
+                "source": 32,
+                "destination": 32,
+            }
+        )
 
 
 class TableWrite(data.StructLayout):
@@ -189,7 +241,9 @@ class TableWrite(data.StructLayout):
     """
 
     def __init__(self):
-        super().__init__({"table": 3, "dfe": 4, "index": 16, "row": 4, "data": layout.ROW_BITS, "first": 1, "last": 1})
+        super().__init__(
+            {"table": 3, "dfe": 4, "index": 16, "row": 4, "data": layout.ROW_BITS, "first": 1, "last": 1}
+        )
 
 
 class StateRequest(data.StructLayout):
@@ -200,13 +254,15 @@ class StateRequest(data.StructLayout):
 
 
 class SaState(data.StructLayout):
-    """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and packets
-    so far. ``soft``, ``hard``: which of the 32 SAs around it, those whose index differs in the low five bits, have
-    reached a soft or passed a hard limit; bit n is that of the n-th.
+    """The state of an SA: sequence number and window as in the ``replay`` row of its entry, bytes and
+    packets so far. ``soft``, ``hard``: which of the 32 SAs around it, those whose index differs in the low
+    five bits, have reached a soft or passed a hard limit; bit n is that of the n-th.
     """
 
     def __init__(self):
-        super().__init__({"sequence": 64, "window": 64, "bytes": 64, "packets": 64, "soft": MARKS, "hard": MARKS})
+        super().__init__(
+            {"sequence": 64, "window": 64, "bytes": 64, "packets": 64, "soft": MARKS, "hard": MARKS}
+        )
 
 
 CE_HEADER_BYTES = 16
@@ -216,26 +272,57 @@ CE_HEADER_BYTES = 16
 
 
 class PuntHeader(data.StructLayout):
-    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian. ``rule`` is the rule that
-    decided, where ``ruled``; ``from_sa`` to ``from_generation`` are ``out_of`` of :class:`PacketInfo`.
+    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian.
+    ``rule`` is the rule that decided, where ``ruled``; ``from_sa`` to ``from_generation`` are ``out_of`` of
+    :class:`PacketInfo`.
 
-    On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at byte 18.
+    On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at
+    byte 18.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "reason": 8, "ingress": 8, "dfe": 8, "sa": 16, "depth": 8, "tagged": 1, "rule": 6, "ruled": 1,
-                          "time": 32, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1, "from_generation": 8})
+        super().__init__(
+            {
+                "version": 8,
+                "reason": 8,
+                "ingress": 8,
+                "dfe": 8,
+                "sa": 16,
+                "depth": 8,
+                "tagged": 1,
+                "rule": 6,
+                "ruled": 1,
+                "time": 32,
+                "from_sa": 16,
+                "from_dfe": 4,
+                "reserved": 3,
+                "from_valid": 1,
+                "from_generation": 8,
+            }
+        )
 
 
 class InjectHeader(data.StructLayout):
-    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1:
-    send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it answers. Two alignment
-    bytes follow, then the frame.
+    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``;
+    1: send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it
+    answers. Two alignment bytes follow, then the frame.
     """
 
     def __init__(self):
-        super().__init__({"version": 8, "mode": 8, "port": 8, "depth": 8, "from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1,
-                          "from_generation": 8, "unused": 64})
+        super().__init__(
+            {
+                "version": 8,
+                "mode": 8,
+                "port": 8,
+                "depth": 8,
+                "from_sa": 16,
+                "from_dfe": 4,
+                "reserved": 3,
+                "from_valid": 1,
+                "from_generation": 8,
+                "unused": 64,
+            }
+        )
 
 
 CE_VERSION = 1
@@ -246,14 +333,25 @@ def counters(*names: str) -> data.StructLayout:
     return data.StructLayout({name: 32 for name in names})
 
 
-CFE_COUNTERS = counters("network_in", "server_in", "inject_in", "recirculate_in", "clear", "hits", "misses", "punts")
+CFE_COUNTERS = counters(
+    "network_in", "server_in", "inject_in", "recirculate_in", "clear", "hits", "misses", "punts"
+)
 """Packets taken from each port; packets classified by rules, found in the CAM, not found in CAM or rules;
 punted by the CFE itself.
 """
-DFE_COUNTERS = counters("packets_in", "packets_out", "bytes_in", "bytes_out", "decrypted", "encrypted", "bypassed", "punts",
-                        "busy_cycles")
-"""Of one DFE. Bytes are those of frames without alignment. ``busy_cycles``: clocks in which at least one packet
-was inside.
+DFE_COUNTERS = counters(
+    "packets_in",
+    "packets_out",
+    "bytes_in",
+    "bytes_out",
+    "decrypted",
+    "encrypted",
+    "bypassed",
+    "punts",
+    "busy_cycles",
+)
+"""Of one DFE. Bytes are those of frames without alignment. ``busy_cycles``: clocks in which at least one
+packet was inside.
 """
 FORWARD_COUNTERS = counters("network_out", "server_out", "punt_out", "recirculated")
 """Packets that went into each egress queue and leave or will leave it."""

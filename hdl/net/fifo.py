@@ -1,4 +1,5 @@
 """The packet queue with commit and rollback: nothing of a packet is seen before all of it has arrived."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,11 +12,11 @@ from spigate.hdl.net.packet import packets
 class PacketFifo(wiring.Component):
     """A queue of whole packets.
 
-    A packet becomes visible at ``o`` in the moment its last beat is taken at ``i``. An aborted packet leaves no
-    trace. So packets at ``o`` never pause and never abort.
+    A packet becomes visible at ``o`` in the moment its last beat is taken at ``i``. An aborted packet
+    leaves no trace. So packets at ``o`` never pause and never abort.
 
-    What was read, aborted, or in the queue before a reset does not stay in the memory (``wipe``): clocks in which no
-    beat is taken overwrite it, a beat each, so ``depth`` of them at the most and two more.
+    What was read, aborted, or in the queue before a reset does not stay in the memory (``wipe``): clocks in
+    which no beat is taken overwrite it, a beat each, so ``depth`` of them at the most and two more.
 
     Parameters
     ----------
@@ -30,32 +31,42 @@ class PacketFifo(wiring.Component):
     trim : bool
         Bytes beyond a packet's end are zero at ``o``.
     wipe : bool
-        False: what was read stays until other packets overwrite it. For queues of what the wire has shown already.
+        False: what was read stays until other packets overwrite it. For queues of what the wire has shown
+        already.
 
     Members
     -------
     i, o : packet streams
     dropped : Out(stream of Reason)
-        One QUEUE_FULL for each packet that was dropped for want of room (``drop``), in the clock in which its last beat is taken.
-        Nothing is taken at ``i`` without ``dropped.ready``, so that ``i.ready`` comes out of nothing else.
+        One QUEUE_FULL for each packet that was dropped for want of room (``drop``), in the clock in which
+        its last beat is taken. Nothing is taken at ``i`` without ``dropped.ready``, so that ``i.ready``
+        comes out of nothing else.
     free : Out(range(depth + 1))
         Beats for which there is room, a packet in the making counted.
     """
 
-    def __init__(self, *, beat_bytes: int, depth: int, drop: bool = False, trim: bool = False, wipe: bool = True):
+    def __init__(
+        self, *, beat_bytes: int, depth: int, drop: bool = False, trim: bool = False, wipe: bool = True
+    ):
         if depth < 16 or depth & depth - 1:
             raise ValueError(f"depth must be a power of two, 16 or more, not {depth!r}")
         self._beat_bytes, self._depth, self._drop = beat_bytes, depth, drop
         self._trim, self._wipe = trim, wipe
-        super().__init__({
-            "i": In(packets(beat_bytes)), "o": Out(packets(beat_bytes)),
-            "dropped": Out(stream.Signature(6)), "free": Out(range(depth + 1)),
-        })
+        super().__init__(
+            {
+                "i": In(packets(beat_bytes)),
+                "o": Out(packets(beat_bytes)),
+                "dropped": Out(stream.Signature(6)),
+                "free": Out(range(depth + 1)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         depth = self._depth
-        stored = data.StructLayout({"data": 8 * self._beat_bytes, "last": 1, "count": range(self._beat_bytes + 1)})
+        stored = data.StructLayout(
+            {"data": 8 * self._beat_bytes, "last": 1, "count": range(self._beat_bytes + 1)}
+        )
         m.submodules.memory = memory = BlockMemory(width=stored.size, depth=depth)
 
         # One bit more than an address, so that full and empty differ.
@@ -67,8 +78,11 @@ class PacketFifo(wiring.Component):
         beat = self.i.payload
         lost = losing | ~room
         m.d.comb += [
-            used.eq((write - read)[:len(write)]), room.eq(write ^ read != depth), self.free.eq(depth - used),
-            take.eq(self.i.valid & self.i.ready), keep.eq(take & ~lost),
+            used.eq((write - read)[: len(write)]),
+            room.eq(write ^ read != depth),
+            self.free.eq(depth - used),
+            take.eq(self.i.valid & self.i.ready),
+            keep.eq(take & ~lost),
         ]
         # Of the words that hold no packet those from `clean` on may still have something of one.
         clean, wipe = Signal(range(2 * depth)), Signal()
@@ -77,11 +91,15 @@ class PacketFifo(wiring.Component):
             with m.If(wipe | keep & (clean == write)):
                 m.d.sync += clean.eq(clean + 1)
 
-        # A beat reaches the memory a clock after it was taken: zeros then come out of its register's own reset.
+        # A beat reaches the memory a clock after it was taken: zeros then come out of its register's own
+        # reset.
         entry = Signal(stored)
         m.d.sync += [
-            entry.data.eq(beat.data), entry.last.eq(beat.last), entry.count.eq(beat.count),
-            memory.write_address.eq(Mux(keep, write, clean) if self._wipe else write), memory.write_enable.eq(keep | wipe),
+            entry.data.eq(beat.data),
+            entry.last.eq(beat.last),
+            entry.count.eq(beat.count),
+            memory.write_address.eq(Mux(keep, write, clean) if self._wipe else write),
+            memory.write_enable.eq(keep | wipe),
         ]
         m.d.comb += memory.write_data.eq(entry)
         with m.If(~keep):
@@ -107,8 +125,9 @@ class PacketFifo(wiring.Component):
                 with m.Else():
                     m.d.sync += commit.eq(write + 1)
 
-        # Reads take two clocks: beats move through the memory's two stages, and stand still there while `o` waits.
-        # A packet of one beat is there when that has been written; where there are more, the first one has been by then.
+        # Reads take two clocks: beats move through the memory's two stages, and stand still there while `o`
+        # waits. A packet of one beat is there when that has been written; where there are more, the first
+        # one has been by then.
         first, single = Signal(init=1), Signal()
         with m.If(take):
             m.d.sync += first.eq(beat.last)
@@ -118,9 +137,12 @@ class PacketFifo(wiring.Component):
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),
             fetch.eq(moves & (read != commit) & ~single),
-            memory.read_address.eq(read[:-1]), memory.read_enable.eq(moves),
+            memory.read_address.eq(read[:-1]),
+            memory.read_enable.eq(moves),
             self.o.valid.eq(arriving[-1]),
-            self.o.payload.data.eq(head.data), self.o.payload.last.eq(head.last), self.o.payload.count.eq(head.count),
+            self.o.payload.data.eq(head.data),
+            self.o.payload.last.eq(head.last),
+            self.o.payload.count.eq(head.count),
         ]
         m.d.sync += read.eq(read + fetch)
         with m.If(moves):

@@ -4,6 +4,7 @@ A block RAM's own output register takes ECP5 paths that begin at a memory from 1
 synthesiser infers it; so reads take two clocks everywhere, and this module is the one place that knows how a
 family spells it.
 """
+
 from amaranth.hdl import C, Cat, ClockSignal, Instance, Module, Signal, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -49,10 +50,16 @@ class BlockMemory(wiring.Component):
         if width % granularity:
             raise ValueError(f"granularity {granularity!r} does not divide width {width!r}")
         self._width, self._depth, self._granularity = width, depth, granularity
-        super().__init__({
-            "write_address": In(range(depth)), "write_data": In(width), "write_enable": In(width // granularity),
-            "read_address": In(range(depth)), "read_enable": In(1, init=1), "read_data": Out(width),
-        })
+        super().__init__(
+            {
+                "write_address": In(range(depth)),
+                "write_data": In(width),
+                "write_enable": In(width // granularity),
+                "read_address": In(range(depth)),
+                "read_enable": In(1, init=1),
+                "read_data": Out(width),
+            }
+        )
 
     def elaborate(self, platform):
         if getattr(platform, "technology", None) == ECP5:
@@ -62,8 +69,11 @@ class BlockMemory(wiring.Component):
         write = store.write_port(granularity=self._granularity if self._granularity < self._width else None)
         read = store.read_port()
         m.d.comb += [
-            write.addr.eq(self.write_address), write.data.eq(self.write_data), write.en.eq(self.write_enable),
-            read.addr.eq(self.read_address), read.en.eq(self.read_enable),
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write_enable),
+            read.addr.eq(self.read_address),
+            read.en.eq(self.read_enable),
         ]
         with m.If(self.read_enable):
             m.d.sync += self.read_data.eq(read.data)
@@ -81,8 +91,11 @@ class BlockMemory(wiring.Component):
                 bits = slice(low, min(low + width, end))
                 read_data = Signal(width)
                 m.submodules[f"block_{low}"] = _dp16kd(
-                    width, ClockSignal(), write=(self.write_address, self.write_data[bits], enable),
-                    read=(self.read_address, read_data, self.read_enable))
+                    width,
+                    ClockSignal(),
+                    write=(self.write_address, self.write_data[bits], enable),
+                    read=(self.read_address, read_data, self.read_enable),
+                )
                 m.d.comb += self.read_data[bits].eq(read_data)
         return m
 
@@ -106,9 +119,24 @@ def _dp16kd(width, clock, *, write, read):
     for n, bit in enumerate(read_data):
         ports[f"o_DO{'AB'[n // 18] if width == 36 else 'B'}{n % 18}"] = bit
     for port in "AB":
-        ports |= {f"i_CLK{port}": clock, f"i_RST{port}": C(0), f"i_OCE{port}": read_enable,
-                  f"p_DATA_WIDTH_{port}": width, f"p_REGMODE_{port}": "OUTREG", f"p_CSDECODE_{port}": "0b000",
-                  f"p_WRITEMODE_{port}": "NORMAL"}
+        ports |= {
+            f"i_CLK{port}": clock,
+            f"i_RST{port}": C(0),
+            f"i_OCE{port}": read_enable,
+            f"p_DATA_WIDTH_{port}": width,
+            f"p_REGMODE_{port}": "OUTREG",
+            f"p_CSDECODE_{port}": "0b000",
+            f"p_WRITEMODE_{port}": "NORMAL",
+        }
         ports |= {f"i_CS{port}{n}": C(0) for n in range(3)}
-    return Instance("DP16KD", i_CEA=C(1), i_WEA=C(1) if width == 36 else write_enable, i_CEB=read_enable, i_WEB=C(0),
-                    p_GSR="DISABLED", p_RESETMODE="SYNC", p_ASYNC_RESET_RELEASE="SYNC", **ports)
+    return Instance(
+        "DP16KD",
+        i_CEA=C(1),
+        i_WEA=C(1) if width == 36 else write_enable,
+        i_CEB=read_enable,
+        i_WEB=C(0),
+        p_GSR="DISABLED",
+        p_RESETMODE="SYNC",
+        p_ASYNC_RESET_RELEASE="SYNC",
+        **ports,
+    )

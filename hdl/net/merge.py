@@ -1,4 +1,5 @@
 """Several streams into one, round robin, item by item or packet by packet."""
+
 from collections.abc import Callable
 
 from amaranth.hdl import Array, Module, Signal
@@ -7,7 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 
 def rotate_pick(m: Module, requests, previous, *, count: int) -> tuple[Signal, Signal]:
-    """Who of ``requests`` comes next after ``previous``: (its number, whether there is one). Combinational."""
+    """Who of ``requests`` comes next after ``previous``: (its number, whether there is one).
+    Combinational.
+    """
     choice, found = Signal(range(count)), Signal()
     m.d.comb += [found.eq(requests.any()), choice.eq(previous)]
     with m.Switch(previous):
@@ -62,7 +65,11 @@ class Merge(wiring.Component):
         for at, port in enumerate(self.i):
             mine = busy & (granted == at)
             # A stream's next packet is seen only once its present one is over.
-            m.d.comb += [offered[at].eq(port.valid), waiting[at].eq(port.valid & ~mine), port.ready.eq(mine & room)]
+            m.d.comb += [
+                offered[at].eq(port.valid),
+                waiting[at].eq(port.valid & ~mine),
+                port.ready.eq(mine & room),
+            ]
         with m.If(room):
             # The payload is loaded where there is none too, so that the last one does not stay.
             m.d.sync += [self.o.valid.eq(busy & offered.bit_select(granted, 1)), self.o.payload.eq(payload)]

@@ -1,4 +1,5 @@
 """Lets a rate pass: a token bucket."""
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -26,13 +27,21 @@ class Policer(wiring.Component):
         tokens = Signal.like(limit.burst, init=(1 << len(limit.burst)) - 1)
         timer, due, full, unlimited = Signal.like(limit.period), Signal(), Signal(), Signal()
         m.d.sync += [
-            timer.eq(timer + 1), due.eq(timer >= limit.period), full.eq(tokens >= limit.burst), unlimited.eq(limit.period == 0),
+            timer.eq(timer + 1),
+            due.eq(timer >= limit.period),
+            full.eq(tokens >= limit.burst),
+            unlimited.eq(limit.period == 0),
         ]
-        # `due` and `full` are a clock old: the timer runs from 2, and a bucket that is full for one clock more loses nothing.
+        # `due` and `full` are a clock old: the timer runs from 2, and a bucket that is full for one clock
+        # more loses nothing.
         with m.If(due):
             m.d.sync += [timer.eq(2), due.eq(0)]
         some, spends = Signal(), Signal()
-        m.d.comb += [some.eq(tokens != 0), spends.eq(self.spend & some & ~unlimited), self.open.eq(unlimited | some)]
+        m.d.comb += [
+            some.eq(tokens != 0),
+            spends.eq(self.spend & some & ~unlimited),
+            self.open.eq(unlimited | some),
+        ]
         with m.If(spends & ~due):
             m.d.sync += tokens.eq(tokens - 1)
         with m.Elif(due & ~full & ~spends):

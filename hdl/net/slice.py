@@ -1,11 +1,13 @@
 """What lies between blocks that may stand far from each other: registers that cut a stream's paths."""
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 
 class Slice(wiring.Component):
-    """Registers in a stream's way, so that no path goes through it in either direction: ``ready`` too comes out of one.
+    """Registers in a stream's way, so that no path goes through it in either direction: ``ready`` too comes
+    out of one.
 
     Parameters
     ----------
@@ -42,7 +44,8 @@ class Slice(wiring.Component):
             m.d.sync += spare.eq(self.i.payload)
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [
-                self.o.valid.eq(spare_valid | self.i.valid), self.o.payload.eq(Mux(spare_valid, spare, self.i.payload)),
+                self.o.valid.eq(spare_valid | self.i.valid),
+                self.o.payload.eq(Mux(spare_valid, spare, self.i.payload)),
                 spare_valid.eq(0),
             ]
         with m.Elif(~spare_valid):

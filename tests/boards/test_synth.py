@@ -10,14 +10,20 @@ from spigate.hdl.net.fifo import PacketFifo
 
 def report(path, fmax):
     cells = {"TRELLIS_COMB": 100, "TRELLIS_FF": 50, "DP16KD": 4, "MULT18X18D": 0}
-    path.write_text(json.dumps({"fmax": fmax, "utilization": {name: {"used": used} for name, used in cells.items()}}))
+    path.write_text(
+        json.dumps({"fmax": fmax, "utilization": {name: {"used": used} for name, used in cells.items()}})
+    )
     return path
 
 
 def test_measures_a_block_through_the_tools():
     told = []
-    results = synth.measure({"queue": lambda: PacketFifo(beat_bytes=8, depth=256)}, synth.Target("um5g-25k", 8, 120),
-                            {"queue": [1, 2]}, lambda job, text: told.append((job, text)))
+    results = synth.measure(
+        {"queue": lambda: PacketFifo(beat_bytes=8, depth=256)},
+        synth.Target("um5g-25k", 8, 120),
+        {"queue": [1, 2]},
+        lambda job, text: told.append((job, text)),
+    )
     assert [(result.block, result.seed) for result in results] == [("queue", 1), ("queue", 2)]
     for result in results:
         # 69 bits and more of 256 words are two block RAMs of 36 bits; the pointers are some dozens of LUTs.
@@ -31,16 +37,27 @@ def test_measures_a_block_through_the_tools():
 def test_tells_how_far_place_and_route_is(tmp_path):
     told = []
     text = synth.source(PacketFifo(beat_bytes=8, depth=64))
-    synth.route("queue", synth.netlist(text + f"// {tmp_path}"), synth.Target("um5g-25k", 8, 90), 3, told.append)
+    synth.route(
+        "queue", synth.netlist(text + f"// {tmp_path}"), synth.Target("um5g-25k", 8, 90), 3, told.append
+    )
     for start in ("placement, wires of length ", "better placement, step 1, ", "routing, "):
         assert any(line.startswith(start) for line in told), start
 
 
-@pytest.mark.parametrize("fmax, message", [
-    ({"$PACKER_clk": {"achieved": 150, "constraint": 12}}, "x: the clock was constrained to 12 MHz, not 100"),
-    ({"other": {"achieved": 150, "constraint": 100}}, "x: one clock 'clk' expected, nextpnr timed .*other"),
-    ({}, "x: one clock 'clk' expected"),
-])
+@pytest.mark.parametrize(
+    "fmax, message",
+    [
+        (
+            {"$PACKER_clk": {"achieved": 150, "constraint": 12}},
+            "x: the clock was constrained to 12 MHz, not 100",
+        ),
+        (
+            {"other": {"achieved": 150, "constraint": 100}},
+            "x: one clock 'clk' expected, nextpnr timed .*other",
+        ),
+        ({}, "x: one clock 'clk' expected"),
+    ],
+)
 def test_finds_a_constraint_that_was_not_applied(fmax, message, tmp_path):
     with pytest.raises(ToolFailed, match=message):
         synth.read_report(report(tmp_path / "r.json", fmax), "x", synth.Target(), 1, 1)

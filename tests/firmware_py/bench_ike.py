@@ -1,11 +1,14 @@
-"""Handshakes a second of a gateway beside strongSwan's charon: each answers the same initiator, with the same suites, in one run.
+"""Handshakes a second of a gateway beside strongSwan's charon: each answers the same initiator, with the
+same suites, in one run.
 
     python -m tests.firmware_py.bench_ike --json FILE --markdown FILE
 
-An initiator (the project's own endpoint) sets up an IKE SA with a child and deletes it again, one after the other, through a cable between
-two network namespaces. Told of each responder: how long it takes to answer IKE_SA_INIT and IKE_AUTH, as the initiator sees it, and the
-processor time of its process for a handshake and the deletion.
+An initiator (the project's own endpoint) sets up an IKE SA with a child and deletes it again, one after the
+other, through a cable between two network namespaces. Told of each responder: how long it takes to answer
+IKE_SA_INIT and IKE_AUTH, as the initiator sees it, and the processor time of its process for a handshake
+and the deletion.
 """
+
 import argparse
 import json
 import os
@@ -34,8 +37,12 @@ from tests.firmware_py.ike.hosts import OURS, THEIRS, Wire, inside, missing
 from tests.firmware_py.ike.network import SECRET, child, esp, ike
 from tests.firmware_py.ike.strongswan import STRONGSWAN, Charon, swanctl_conf
 
-SUITES = ("aes128gcm16-prfsha256-curve25519", "aes128gcm16-prfsha256-ecp256", "aes256gcm16-prfsha384-ecp384",
-          "aes256-sha256-modp2048")
+SUITES = (
+    "aes128gcm16-prfsha256-curve25519",
+    "aes128gcm16-prfsha256-ecp256",
+    "aes256gcm16-prfsha384-ecp384",
+    "aes256-sha256-modp2048",
+)
 CHILD = "aes128gcm16"
 WARM_UP, HANDSHAKES = 5, 300
 GATEWAY = """
@@ -85,9 +92,17 @@ class Initiator:
     """Begins handshakes from :data:`OURS`, and takes the time."""
 
     def __init__(self, namespace: str, suite: str):
-        peer = Peer(name="b", address=THEIRS, local_address=OURS, proposals=ike(suite), local_credential=SECRET, remote_credential=SECRET,
-                    local_identity=Identity.parse("a.example"), remote_identity="b.example",
-                    children=(child(proposals=esp(CHILD)),))
+        peer = Peer(
+            name="b",
+            address=THEIRS,
+            local_address=OURS,
+            proposals=ike(suite),
+            local_credential=SECRET,
+            remote_credential=SECRET,
+            local_identity=Identity.parse("a.example"),
+            remote_identity="b.example",
+            children=(child(proposals=esp(CHILD)),),
+        )
         self._endpoint = Endpoint(Pad([peer]))
         self._sockets = []
         with inside(namespace):
@@ -117,7 +132,7 @@ class Initiator:
             for each in select.select(self._sockets, [], [], 0.5)[0]:
                 data, (address, port) = each.recvfrom(65536)
                 now, local = time.monotonic(), each.getsockname()[1]
-                if Header.parse(data[4 * (local == 4500):]).exchange != ExchangeType.INFORMATIONAL:
+                if Header.parse(data[4 * (local == 4500) :]).exchange != ExchangeType.INFORMATIONAL:
                     self._waited += now - self._sent
                 self._endpoint.receive(now, data, Socket(OURS, local), Socket(ip_address(address), port))
 
@@ -127,7 +142,9 @@ class Initiator:
             match output:
                 case Datagram(source=source, destination=destination, data=data):
                     self._sent = time.monotonic()
-                    self._sockets[source.port == 4500].sendto(data, (str(destination.address), destination.port))
+                    self._sockets[source.port == 4500].sendto(
+                        data, (str(destination.address), destination.port)
+                    )
                 case Event():
                     assert output.kind not in (EventKind.IKE_FAILED, EventKind.CHILD_FAILED), output.text
                     done |= output.kind == kind
@@ -169,8 +186,11 @@ def compare(wire: Wire, folder: Path, suite: str, handshakes: int = HANDSHAKES) 
 
 def markdown(found: list[Comparison]) -> str:
     """The ratios: what does not depend on the machine as much."""
-    lines = [("suite", "handshakes a second, of strongSwan's", "by processor time"), ("---", "---:", "---:"),
-             *((each.suite, *(f"{ratio:.2f}" for ratio in each.ratios())) for each in found)]
+    lines = [
+        ("suite", "handshakes a second, of strongSwan's", "by processor time"),
+        ("---", "---:", "---:"),
+        *((each.suite, *(f"{ratio:.2f}" for ratio in each.ratios())) for each in found),
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -180,8 +200,15 @@ def show(console: Console, found: list[Comparison]) -> None:
         table.add_column(name, justify="left" if name == "suite" else "right", overflow="fold")
     for each in found:
         answers, cpu = each.ratios()
-        table.add_row(each.suite, f"{1 / each.ours.answers:.0f}", f"{1 / each.strongswan.answers:.0f}", f"{answers:.2f}",
-                      f"{1000 * each.ours.cpu:.1f}", f"{1000 * each.strongswan.cpu:.1f}", f"{cpu:.2f}")
+        table.add_row(
+            each.suite,
+            f"{1 / each.ours.answers:.0f}",
+            f"{1 / each.strongswan.answers:.0f}",
+            f"{answers:.2f}",
+            f"{1000 * each.ours.cpu:.1f}",
+            f"{1000 * each.strongswan.cpu:.1f}",
+            f"{cpu:.2f}",
+        )
     console.print(table)
 
 
@@ -189,7 +216,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table of ratios there")
-    parser.add_argument("--handshakes", type=int, default=HANDSHAKES, help=f"of each suite and each of the two ({HANDSHAKES})")
+    parser.add_argument(
+        "--handshakes", type=int, default=HANDSHAKES, help=f"of each suite and each of the two ({HANDSHAKES})"
+    )
     args = parser.parse_args()
     console = terminal.console()
     lack = missing(*STRONGSWAN)
@@ -203,7 +232,10 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 found.append(compare(wire, Path(folder), suite, args.handshakes))
     show(console, found)
-    for path, text in ((args.json, json.dumps([asdict(each) for each in found], indent=2) + "\n"), (args.markdown, markdown(found))):
+    for path, text in (
+        (args.json, json.dumps([asdict(each) for each in found], indent=2) + "\n"),
+        (args.markdown, markdown(found)),
+    ):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

@@ -1,4 +1,5 @@
 """Live peers, once a module; a user-mode Linux, once a process."""
+
 import pytest
 
 from tests.firmware_py.ike.hosts import KERNEL, Uml, Wire, need

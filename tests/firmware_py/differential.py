@@ -1,7 +1,10 @@
-"""Random policies, SAs and flows: every data plane beside what RFC 4301's text says (:mod:`tests.firmware_py.ipsec.rfc4301`).
+"""Random policies, SAs and flows: every data plane beside what RFC 4301's text says
+(:mod:`tests.firmware_py.ipsec.rfc4301`).
 
-``python -m tests.firmware_py.differential --count N`` does N packets in each data plane (``make fuzz``); with ``--seed`` it does one world again.
+``python -m tests.firmware_py.differential --count N`` does N packets in each data plane (``make fuzz``);
+with ``--seed`` it does one world again.
 """
+
 import argparse
 import asyncio
 import random
@@ -32,17 +35,54 @@ PEERS = {reqid: ip_address(f"192.0.2.{100 + reqid}") for reqid in (1, 2, 3, 4)}
 ROUTER = ip_address("192.0.2.254")
 SERVERS = [ip_address(f"10.2.0.{number}") for number in (10, 11, 12)]
 DEEPER = ip_address("10.2.0.20")
-MACS = {address: b"\2\0" + address.packed for address in (SELF, INSIDE, ROUTER, DEEPER, *PEERS.values(), *SERVERS)}
+MACS = {
+    address: b"\2\0" + address.packed for address in (SELF, INSIDE, ROUTER, DEEPER, *PEERS.values(), *SERVERS)
+}
 TOPOLOGY = Topology(
-    [Interface("outside", Port.NETWORK, MACS[SELF], (ip_interface(f"{SELF}/24"),)),
-     Interface("inside", Port.SERVER, MACS[INSIDE], (ip_interface(f"{INSIDE}/24"),))],
-    [*(Neighbour(address, Port.NETWORK, MACS[address]) for address in (ROUTER, *PEERS.values())),
-     *(Neighbour(address, Port.SERVER, MACS[address]) for address in (DEEPER, *SERVERS))],
-    [NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ROUTER), NetworkRoute(ip_network("10.4.0.0/16"), Port.SERVER, DEEPER)], complete=False)
-NETWORKS = [*map(ip_network, (
-    "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/24", "10.1.0.0/25", "10.1.0.10/32", "10.2.0.0/24", "10.2.0.0/24", "10.2.0.8/29",
-    "10.2.0.10/32", "10.3.0.0/24", "10.3.0.0/24", "10.4.0.0/16", "192.0.2.0/24", "192.0.2.2/32", "10.2.0.1/32"))]
-HOSTS = [*map(ip_address, ("10.1.0.10", "10.1.0.200", "10.1.7.7", "10.3.0.30", "10.4.1.1", "198.51.100.9")), *SERVERS, *PEERS.values(), SELF, INSIDE]
+    [
+        Interface("outside", Port.NETWORK, MACS[SELF], (ip_interface(f"{SELF}/24"),)),
+        Interface("inside", Port.SERVER, MACS[INSIDE], (ip_interface(f"{INSIDE}/24"),)),
+    ],
+    [
+        *(Neighbour(address, Port.NETWORK, MACS[address]) for address in (ROUTER, *PEERS.values())),
+        *(Neighbour(address, Port.SERVER, MACS[address]) for address in (DEEPER, *SERVERS)),
+    ],
+    [
+        NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ROUTER),
+        NetworkRoute(ip_network("10.4.0.0/16"), Port.SERVER, DEEPER),
+    ],
+    complete=False,
+)
+NETWORKS = [
+    *map(
+        ip_network,
+        (
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.0.0/24",
+            "10.1.0.0/25",
+            "10.1.0.10/32",
+            "10.2.0.0/24",
+            "10.2.0.0/24",
+            "10.2.0.8/29",
+            "10.2.0.10/32",
+            "10.3.0.0/24",
+            "10.3.0.0/24",
+            "10.4.0.0/16",
+            "192.0.2.0/24",
+            "192.0.2.2/32",
+            "10.2.0.1/32",
+        ),
+    )
+]
+HOSTS = [
+    *map(ip_address, ("10.1.0.10", "10.1.0.200", "10.1.7.7", "10.3.0.30", "10.4.1.1", "198.51.100.9")),
+    *SERVERS,
+    *PEERS.values(),
+    SELF,
+    INSIDE,
+]
 PORT_RANGES = [(0, 65535), (0, 65535), (53, 53), (0, 1023), (1024, 65535)]
 PORTS = [53, 80, 1000, 2000, 1023, 1024]
 UNSPECIFIED = ip_address("0.0.0.0")
@@ -54,7 +94,9 @@ PUNTS = 4
 
 @dataclass
 class Expected:
-    """What becomes of a packet: ``discard``, ``host``, ``bypass`` or ``protect`` by the SA ``spi`` (None: there is none)."""
+    """What becomes of a packet: ``discard``, ``host``, ``bypass`` or ``protect`` by the SA ``spi`` (None:
+    there is none).
+    """
 
     action: str
     packet: bytes
@@ -70,7 +112,9 @@ class Expected:
 
 @dataclass
 class World:
-    """Policies, SAs, and a way through them. ``local``, ``sides`` and ``default`` as in :class:`rfc4301.Gateway`."""
+    """Policies, SAs, and a way through them. ``local``, ``sides`` and ``default`` as in
+    :class:`rfc4301.Gateway`.
+    """
 
     seed: int
     default: str = "discard"
@@ -94,15 +138,28 @@ class World:
         draw = self.random
         action = draw.choices(list(PolicyAction), (8, 2, 1))[0]
         reqid = draw.choice(list(PEERS))
-        template = Template(source=UNSPECIFIED, destination=UNSPECIFIED, mode=Mode.TUNNEL, reqid=reqid, optional=draw.random() < 0.05)
+        template = Template(
+            source=UNSPECIFIED,
+            destination=UNSPECIFIED,
+            mode=Mode.TUNNEL,
+            reqid=reqid,
+            optional=draw.random() < 0.05,
+        )
         protocol = draw.choice((None, None, None, 17, 6))
         ports = [draw.choice(PORT_RANGES) if protocol else (0, 65535) for _ in range(2)]
         if self.policies and draw.random() < 0.15:
             selectors = draw.choice(self.policies).selectors
         else:
             selectors = Selectors(draw.choice(NETWORKS), draw.choice(NETWORKS), protocol, *ports)
-        return Policy(selectors=selectors, direction=draw.choices((PolicyDirection.OUT, PolicyDirection.IN, PolicyDirection.FORWARD), (4, 1, 3))[0],
-                      action=action, templates=(template,) if action == PolicyAction.PROTECT else (), priority=draw.randrange(3))
+        return Policy(
+            selectors=selectors,
+            direction=draw.choices(
+                (PolicyDirection.OUT, PolicyDirection.IN, PolicyDirection.FORWARD), (4, 1, 3)
+            )[0],
+            action=action,
+            templates=(template,) if action == PolicyAction.PROTECT else (),
+            priority=draw.randrange(3),
+        )
 
     def child(self, reqid: int) -> list[Sa]:
         """A new pair of SAs."""
@@ -110,12 +167,27 @@ class World:
         for direction in Direction:
             spi = next(self._spis)
             ends = (PEERS[reqid], SELF) if direction == Direction.INBOUND else (SELF, PEERS[reqid])
-            made.append(Sa(direction=direction, spi=spi, source=ends[0], destination=ends[1], mode=Mode.TUNNEL, cipher=Cipher.AES_GCM,
-                           key=spi.to_bytes(16), salt=bytes(4), icv_bytes=16, reqid=reqid, replay_window=64))
+            made.append(
+                Sa(
+                    direction=direction,
+                    spi=spi,
+                    source=ends[0],
+                    destination=ends[1],
+                    mode=Mode.TUNNEL,
+                    cipher=Cipher.AES_GCM,
+                    key=spi.to_bytes(16),
+                    salt=bytes(4),
+                    icv_bytes=16,
+                    reqid=reqid,
+                    replay_window=64,
+                )
+            )
         return made
 
     def change(self) -> tuple[str, object]:
-        """Something else from now on: ``add_sa``, ``remove_sa``, ``add_policy``, ``remove_policy`` and what."""
+        """Something else from now on: ``add_sa``, ``remove_sa``, ``add_policy``, ``remove_policy`` and
+        what.
+        """
         draw = self.random
         self._oracle = None
         kind = draw.choice(("add_sa", "remove_sa", "add_policy", "remove_policy"))
@@ -144,25 +216,49 @@ class World:
             ingress, flow, sa = self.new_flow()
             self._recent = [*self._recent[-40:], (ingress, flow, sa)]
         source, destination, protocol, ports = flow
-        payload = (ports[0].to_bytes(2) + ports[1].to_bytes(2) if ports else b"\x08\0\0\0") + draw.randbytes(20)
+        payload = (ports[0].to_bytes(2) + ports[1].to_bytes(2) if ports else b"\x08\0\0\0") + draw.randbytes(
+            20
+        )
         return ingress, ipv4_header(source, destination, protocol, len(payload)) + payload, sa
 
     def new_flow(self) -> tuple[str, tuple, Sa | None]:
         """Mostly what a policy is about, and where that one is asked; out of an SA that it names."""
         draw = self.random
         policy = draw.choice(self.policies) if self.policies and draw.random() < 0.8 else None
-        sources, destinations = ([host for host in HOSTS if policy is None or host in network]
-                                 for network in ((policy.selectors.source, policy.selectors.destination) if policy else (None, None)))
+        sources, destinations = (
+            [host for host in HOSTS if policy is None or host in network]
+            for network in (
+                (policy.selectors.source, policy.selectors.destination) if policy else (None, None)
+            )
+        )
         source = draw.choice(sources or HOSTS)
-        destination = draw.choice([host for host in destinations or HOSTS if host != source] or [host for host in HOSTS if host != source])
+        destination = draw.choice(
+            [host for host in destinations or HOSTS if host != source]
+            or [host for host in HOSTS if host != source]
+        )
         protocol = (policy and policy.selectors.protocol) or draw.choice((1, 6, 17, 17))
         named = {template.reqid for template in policy.templates} if policy else set()
         inbound = [sa for sa in self.sas if sa.direction == Direction.INBOUND]
         wanted = [sa for sa in inbound if sa.reqid in named] or inbound
         outward = policy is not None and policy.direction == PolicyDirection.OUT
         sa = draw.choice(wanted) if wanted and draw.random() < (0.2 if outward else 0.7) else None
-        ingress = "recirculate" if sa else "server" if self.tun or draw.random() < (0.8 if outward else 0.2) else "network"
-        return ingress, (source, destination, protocol, None if protocol == 1 else (draw.choice(PORTS), draw.choice(PORTS))), sa
+        ingress = (
+            "recirculate"
+            if sa
+            else "server"
+            if self.tun or draw.random() < (0.8 if outward else 0.2)
+            else "network"
+        )
+        return (
+            ingress,
+            (
+                source,
+                destination,
+                protocol,
+                None if protocol == 1 else (draw.choice(PORTS), draw.choice(PORTS)),
+            ),
+            sa,
+        )
 
     def sealed(self, sa: Sa, packet: bytes) -> bytes:
         """``packet`` as the peer of an inbound SA sends it."""
@@ -179,22 +275,46 @@ class World:
     def expected(self, ingress: str, packet: bytes, sa: Sa | None) -> Expected:
         """What the text says."""
         protocol = packet[9]
-        flow = (ip_address(packet[12:16]), ip_address(packet[16:20]), protocol,
-                None if protocol == 1 else (int.from_bytes(packet[20:22]), int.from_bytes(packet[22:24])))
+        flow = (
+            ip_address(packet[12:16]),
+            ip_address(packet[16:20]),
+            protocol,
+            None if protocol == 1 else (int.from_bytes(packet[20:22]), int.from_bytes(packet[22:24])),
+        )
         if self._oracle is None:
-            self._oracle = rfc4301.Gateway(self.policies, self.default, self.local, lambda address: "server" if self.tun else side(address))
+            self._oracle = rfc4301.Gateway(
+                self.policies,
+                self.default,
+                self.local,
+                lambda address: "server" if self.tun else side(address),
+            )
         oracle = self._oracle
         action, entry = oracle.decide(flow, ingress, [sa] if sa else [])
         if action == "protect":
             reqids = {policy.templates[0].reqid for policy in entry}
-            newest = next((one for one in reversed(self.sas) if one.direction == Direction.OUTBOUND and one.reqid in reqids), None)
+            newest = next(
+                (
+                    one
+                    for one in reversed(self.sas)
+                    if one.direction == Direction.OUTBOUND and one.reqid in reqids
+                ),
+                None,
+            )
             if newest is None:
                 return Expected("discard", packet)
             return Expected(action, packet, newest.spi, MACS[newest.destination], Port.NETWORK)
         if action == "bypass" and flow[0] in self.local and not self.tun:
-            return Expected("host", packet)  # whose own it may be: it knows where it sent it, and sends it there, or not
+            return Expected(
+                "host", packet
+            )  # whose own it may be: it knows where it sent it, and sends it there, or not
         if action == "bypass":
-            return Expected(action, packet, None, MACS[hop(flow[1])] if not self.tun else b"", Port.SERVER if side(flow[1]) == "server" else Port.NETWORK)
+            return Expected(
+                action,
+                packet,
+                None,
+                MACS[hop(flow[1])] if not self.tun else b"",
+                Port.SERVER if side(flow[1]) == "server" else Port.NETWORK,
+            )
         return Expected(action, packet)
 
 
@@ -215,7 +335,9 @@ def frame(port: Port, packet: bytes) -> bytes:
 
 
 def canonical(world: World, port: Port, one: bytes) -> tuple:
-    """What a frame that left is, whoever made it: port, next hop, the SA that it is protected by (None: none), the clear packet."""
+    """What a frame that left is, whoever made it: port, next hop, the SA that it is protected by (None:
+    none), the clear packet.
+    """
     if one[23] != 50:
         return port, one[:6], None, one[14:]
     return port, one[:6], int.from_bytes(one[34:38]), world.opened(one[14:])
@@ -223,8 +345,14 @@ def canonical(world: World, port: Port, one: bytes) -> tuple:
 
 def wanted(expected: list[Expected]) -> tuple[Counter, Counter]:
     """What must leave, as :func:`canonical`, and what the host must get, of several packets, in any order."""
-    return (Counter((each.port, each.next_hop, each.spi, each.counted) for each in expected if each.action in ("protect", "bypass")),
-            Counter(each.packet for each in expected if each.action == "host"))
+    return (
+        Counter(
+            (each.port, each.next_hop, each.spi, each.counted)
+            for each in expected
+            if each.action in ("protect", "bypass")
+        ),
+        Counter(each.packet for each in expected if each.action == "host"),
+    )
 
 
 class Wrong(AssertionError):
@@ -233,6 +361,7 @@ class Wrong(AssertionError):
 
 def check(world: World, expected: Expected, sent: dict[Port, list[bytes]], host: list[bytes]) -> None:
     """Raises :class:`Wrong` where what left and what the host got is not what was expected."""
+
     def must(holds: bool, what: str) -> None:
         if not holds:
             raise Wrong(f"seed {world.seed}: {what}: expected {expected}, sent {sent}, host {host}")
@@ -244,7 +373,7 @@ def check(world: World, expected: Expected, sent: dict[Port, list[bytes]], host:
         must(not frames and [one[14:] for one in host] == [expected.packet], "not for the host")
     else:
         must(len(frames) == 1 and not host, "not one packet")
-        (port, one), = frames
+        ((port, one),) = frames
         must(port == expected.port and one[:6] == expected.next_hop, "the wrong way")
         if expected.action == "bypass":
             must(one[14:] == expected.counted, "not as it was")
@@ -254,13 +383,22 @@ def check(world: World, expected: Expected, sent: dict[Port, list[bytes]], host:
 
 
 async def gateway(seed: int, *, capabilities=GATEWARE, packets: int = PACKETS) -> Counter:
-    """A world through a control element and the model of the gateware; with SOFTWARE, through the control element alone."""
+    """A world through a control element and the model of the gateware; with SOFTWARE, through the control
+    element alone.
+    """
     draw = random.Random(seed)
     world = World(seed, draw.choice(("bypass", "discard")))
     model = SoftGateway(capabilities=replace(capabilities, rules=draw.choice((4, 32))))
     port, got = SoftPort(model), []
-    control = ControlElement(tables=model, port=port, topology=TOPOLOGY, sas=list(world.sas), policies=list(world.policies), clock=lambda: 0.0,
-                             settings=Settings(default=PolicyAction(world.default), own_host=True, cfe=CfeSettings()))
+    control = ControlElement(
+        tables=model,
+        port=port,
+        topology=TOPOLOGY,
+        sas=list(world.sas),
+        policies=list(world.policies),
+        clock=lambda: 0.0,
+        settings=Settings(default=PolicyAction(world.default), own_host=True, cfe=CfeSettings()),
+    )
     control.on_host = lambda header, one: got.append(one)
     loop = Loop(model, control, port)
     await control.start()
@@ -277,8 +415,10 @@ async def gateway(seed: int, *, capabilities=GATEWARE, packets: int = PACKETS) -
         try:
             check(world, expected, loop.sent, got)
         except Exception as error:
-            raise Wrong(f"seed {seed}, {ingress} {sa}, rules {model._rules}, decided "
-                        f"{loop.drops} {control.consumed}: {error!r}") from error
+            raise Wrong(
+                f"seed {seed}, {ingress} {sa}, rules {model._rules}, decided "
+                f"{loop.drops} {control.consumed}: {error!r}"
+            ) from error
         if len(loop.punted) - punts > PUNTS or control.consumed["loop"]:
             raise Wrong(f"seed {seed}: {len(loop.punted) - punts} punts of one packet, {control.consumed}")
         counts[expected.action] += 1
@@ -296,34 +436,52 @@ async def plane(seed: int, packets: int = PACKETS) -> Counter:
     made.on_network = onward.extend
     for sa in world.sas:
         made.apply(InstallSa("peer", "child", sa))
-    outputs = {"add_sa": lambda sa: InstallSa("peer", "child", sa), "remove_sa": RemoveSa, "add_policy": AddPolicy, "remove_policy": RemovePolicy}
+    outputs = {
+        "add_sa": lambda sa: InstallSa("peer", "child", sa),
+        "remove_sa": RemoveSa,
+        "add_policy": AddPolicy,
+        "remove_policy": RemovePolicy,
+    }
     counts: Counter[str] = Counter()
     for _ in range(packets):
         if world.random.random() < 0.03:
             kind, what = world.change()
             made.apply(outputs[kind](what))
         ingress, packet, sa = world.arrival()
-        plain, out = (made.receive(world.sealed(sa, packet)), list(onward)) if sa else (None, made.send(packet))
+        plain, out = (
+            (made.receive(world.sealed(sa, packet)), list(onward)) if sa else (None, made.send(packet))
+        )
         onward.clear()
         expected = world.expected(ingress, packet, sa)
         if expected.action == "protect":
-            inside = world.opened(out[0]) if len(out) == 1 and out[0][9] == 50 and int.from_bytes(out[0][20:24]) == expected.spi else None
+            inside = (
+                world.opened(out[0])
+                if len(out) == 1 and out[0][9] == 50 and int.from_bytes(out[0][20:24]) == expected.spi
+                else None
+            )
             right = plain is None and inside == (expected.counted if sa else packet)
         elif expected.action == "bypass" or (expected.action == "host" and sa):
             right = (plain, out) == ((packet, []) if sa else (None, [packet]))
         else:
             right = (plain, out) == (None, [])
         if not right:
-            raise Wrong(f"seed {seed}, {ingress} {sa}: expected {expected}, to the host {plain}, to the network {out}, {made.drops}")
+            raise Wrong(
+                f"seed {seed}, {ingress} {sa}: expected {expected}, to the host {plain}, to the network {out}, {made.drops}"
+            )
         counts[expected.action] += 1
     return counts
 
 
-PLANES = {"gateware": lambda seed: gateway(seed), "software": lambda seed: gateway(seed, capabilities=SOFTWARE), "plane": plane}
+PLANES = {
+    "gateware": lambda seed: gateway(seed),
+    "software": lambda seed: gateway(seed, capabilities=SOFTWARE),
+    "plane": plane,
+}
 
 
 def run(name: str, count: int, seed: int) -> Counter:
     """``count`` packets or more in the data plane ``name``, world after world from ``seed`` on."""
+
     async def worlds() -> Counter:
         counts: Counter[str] = Counter()
         for number in range(-(-count // PACKETS)):

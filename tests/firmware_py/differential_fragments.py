@@ -1,5 +1,7 @@
-"""Random worlds (:mod:`tests.firmware_py.differential`) with packets in fragments, in any order: what leaves is what RFC 4301's text says of
-the whole packet (7: no fragment goes around what policy says of ports)."""
+"""Random worlds (:mod:`tests.firmware_py.differential`) with packets in fragments, in any order: what
+leaves is what RFC 4301's text says of the whole packet (7: no fragment goes around what policy says of
+ports)."""
+
 import random
 from collections import Counter
 from ipaddress import ip_address
@@ -20,14 +22,22 @@ PACKETS = 60
 
 
 async def pieces(seed: int, capabilities=GATEWARE) -> Counter:
-    """A world through a control element and the model of the gateware. Counts what was expected, and ``lost``: what should have passed
-    and did not, which nothing but an SA for some ports does (RFC 4301 7.2)."""
+    """A world through a control element and the model of the gateware. Counts what was expected, and
+    ``lost``: what should have passed and did not, which nothing but an SA for some ports does (RFC 4301
+    7.2)."""
     draw = random.Random(seed)
     world = World(seed, draw.choice(("bypass", "discard")))
     model = SoftGateway(capabilities=capabilities)
     port, got = SoftPort(model), []
-    control = ControlElement(tables=model, port=port, topology=TOPOLOGY, sas=list(world.sas), policies=list(world.policies), clock=lambda: 0.0,
-                             settings=Settings(default=PolicyAction(world.default), own_host=True))
+    control = ControlElement(
+        tables=model,
+        port=port,
+        topology=TOPOLOGY,
+        sas=list(world.sas),
+        policies=list(world.policies),
+        clock=lambda: 0.0,
+        settings=Settings(default=PolicyAction(world.default), own_host=True),
+    )
     control.on_host = lambda header, one: got.append(one)
     loop = Loop(model, control, port)
     await control.start()
@@ -38,7 +48,10 @@ async def pieces(seed: int, capabilities=GATEWARE) -> Counter:
             await getattr(control, kind)(what)
         ingress, packet, sa = world.arrival()
         payload = packet[20:] + draw.randbytes(96)
-        packet = ipv4_header(ip_address(packet[12:16]), ip_address(packet[16:20]), packet[9], len(payload)) + payload
+        packet = (
+            ipv4_header(ip_address(packet[12:16]), ip_address(packet[16:20]), packet[9], len(payload))
+            + payload
+        )
         parts = fragments(packet, draw.choice((60, 84, 100)), 1000 + number)
         draw.shuffle(parts)
         at = Port.SERVER if ingress == "server" else Port.NETWORK
@@ -48,15 +61,24 @@ async def pieces(seed: int, capabilities=GATEWARE) -> Counter:
         frames = [(side, one) for side, sent in loop.sent.items() for one in sent]
         protected = {one[23] == 50 for _, one in frames}
         right = {
-            "discard": not frames and not got, "host": not frames, "protect": protected <= {True} and not got,
+            "discard": not frames and not got,
+            "host": not frames,
+            "protect": protected <= {True} and not got,
             "bypass": protected <= {False} and not got and {side for side, _ in frames} <= {expected.port},
         }[expected.action]
         if not right:
-            raise Wrong(f"seed {seed}, {ingress} {sa}: expected {expected}, sent {frames}, host {got}, {loop.drops} {control.consumed}")
+            raise Wrong(
+                f"seed {seed}, {ingress} {sa}: expected {expected}, sent {frames}, host {got}, {loop.drops} {control.consumed}"
+            )
         counts[expected.action] += 1
         passes = expected.action in ("bypass", "protect")
-        if passes and packet[20:] not in together(world.opened(one[14:]) if one[23] == 50 else one[14:] for _, one in frames):
-            if sa is None or all(policy.selectors.destination_ports == policy.selectors.source_ports for policy in world.policies):
+        if passes and packet[20:] not in together(
+            world.opened(one[14:]) if one[23] == 50 else one[14:] for _, one in frames
+        ):
+            if sa is None or all(
+                policy.selectors.destination_ports == policy.selectors.source_ports
+                for policy in world.policies
+            ):
                 raise Wrong(f"seed {seed}, {ingress} {sa}: lost {expected}, {loop.drops} {control.consumed}")
             counts["lost"] += 1
         for sent in (*loop.sent.values(), got):
@@ -67,5 +89,8 @@ async def pieces(seed: int, capabilities=GATEWARE) -> Counter:
 def together(packets) -> list[bytes]:
     """What whole ``packets``, and those put together of the others, carry."""
     reassembly = Reassembly()
-    found = [reassembly.add(packet, Ip.parse(packet), 0.0) if Ip.parse(packet).fragment else packet for packet in packets]
+    found = [
+        reassembly.add(packet, Ip.parse(packet), 0.0) if Ip.parse(packet).fragment else packet
+        for packet in packets
+    ]
     return [packet[20:] for packet in found if packet]

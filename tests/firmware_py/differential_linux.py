@@ -1,7 +1,10 @@
-"""The data planes beside a Linux kernel (user-mode Linux) that has the same policies, SAs and frames: an oracle that is not ours.
+"""The data planes beside a Linux kernel (user-mode Linux) that has the same policies, SAs and frames: an
+oracle that is not ours.
 
-``python -m tests.firmware_py.differential_linux --count N`` does N cases (``make fuzz``); with ``--seed`` it does those of an earlier run again.
+``python -m tests.firmware_py.differential_linux --count N`` does N cases (``make fuzz``); with ``--seed``
+it does those of an earlier run again.
 """
+
 import asyncio
 import json
 import os
@@ -68,20 +71,33 @@ class Trial:
                 case "add_sa":
                     return [state_words(what)]
                 case "remove_sa":
-                    return [f"xfrm state delete src {what.source} dst {what.destination} proto esp spi {what.spi:#x}"]
+                    return [
+                        f"xfrm state delete src {what.source} dst {what.destination} proto esp spi {what.spi:#x}"
+                    ]
                 case "add_policy":
                     return policy_words(what, what.priority * 100_000 + next(ages))
                 case "remove_policy":
                     return policy_words(what, None)
 
-        first = [line for kind, known in (("add_sa", self.sas), ("add_policy", self.policies)) for what in known for line in words(kind, what)]
+        first = [
+            line
+            for kind, known in (("add_sa", self.sas), ("add_policy", self.policies))
+            for what in known
+            for line in words(kind, what)
+        ]
         steps = []
         for step in self.steps:
             if isinstance(step, Change):
                 steps.append(["ip", words(step.kind, step.what)])
             else:
                 steps += [["frame", DEVICES[step.port], each.hex()] for each in step.frames]
-        return {"devices": list(DEVICES.values()), "protocols": PROTOCOLS, "commands": [*commands(self.default), ("ip", first)], "steps": steps, "pause": pause}
+        return {
+            "devices": list(DEVICES.values()),
+            "protocols": PROTOCOLS,
+            "commands": [*commands(self.default), ("ip", first)],
+            "steps": steps,
+            "pause": pause,
+        }
 
     def linux(self, answers: list) -> list[Counter]:
         """What came of each case, of the router's answers."""
@@ -107,9 +123,15 @@ class Trial:
         return Counter(together(packets))
 
     def opened(self, packet: bytes) -> tuple[tuple[int, ...], bytes]:
-        """By SAs of which reqids a packet is protected, the outermost first (none: it is in the clear), and what is inside."""
+        """By SAs of which reqids a packet is protected, the outermost first (none: it is in the clear), and
+        what is inside.
+        """
         reqids: tuple[int, ...] = ()
-        while packet[9] == ESP and (sa := self.world.ever.get(int.from_bytes(packet[20:24]))) and sa.direction == Direction.OUTBOUND:
+        while (
+            packet[9] == ESP
+            and (sa := self.world.ever.get(int.from_bytes(packet[20:24])))
+            and sa.direction == Direction.OUTBOUND
+        ):
             assert packet[12:20] == sa.source.packed + sa.destination.packed
             packet, next_header = opened(sa, packet[20:])
             assert next_header == IN_IP
@@ -118,23 +140,40 @@ class Trial:
 
 
 def together(packets: list[tuple]) -> list[tuple]:
-    """Of each packet where it left, to which Ethernet address, protected by what, its addresses, protocol, payload, time to live and type of
-    service (not the host's, whose link knows neither): whole, or, in place of the payload, the pieces that are there."""
+    """Of each packet where it left, to which Ethernet address, protected by what, its addresses, protocol,
+    payload, time to live and type of service (not the host's, whose link knows neither): whole, or, in
+    place of the payload, the pieces that are there.
+    """
     found, pieces = [], {}
     for where, mac, reqids, packet in packets:
         at, length, field = 4 * (packet[0] & 15), int.from_bytes(packet[2:4]), int.from_bytes(packet[6:8])
         ends = str(ip_address(packet[12:16])), str(ip_address(packet[16:20]))
-        head = (where, mac.hex(), reqids, *ends, packet[9], *((packet[8], packet[1]) if mac else (None, None)))
+        head = (
+            where,
+            mac.hex(),
+            reqids,
+            *ends,
+            packet[9],
+            *((packet[8], packet[1]) if mac else (None, None)),
+        )
         if field & 0x3FFF:
-            pieces.setdefault((head, packet[4:6]), []).append(((field & 0x1FFF) * 8, bool(field & 0x2000), packet[at:length]))
+            pieces.setdefault((head, packet[4:6]), []).append(
+                ((field & 0x1FFF) * 8, bool(field & 0x2000), packet[at:length])
+            )
         else:
             found.append((*head, packet[at:length].hex()))
     for (head, _), parts in pieces.items():
         parts.sort()
         data = b"".join(part for _, _, part in parts)
         ends = [offset + len(part) for offset, _, part in parts]
-        whole = [0, *ends[:-1]] == [offset for offset, _, _ in parts] and [more for _, more, _ in parts].count(False) == 1 and not parts[-1][1]
-        found.append((*head, data.hex() if whole else tuple((offset, part.hex()) for offset, _, part in parts)))
+        whole = (
+            [0, *ends[:-1]] == [offset for offset, _, _ in parts]
+            and [more for _, more, _ in parts].count(False) == 1
+            and not parts[-1][1]
+        )
+        found.append(
+            (*head, data.hex() if whole else tuple((offset, part.hex()) for offset, _, part in parts))
+        )
     return found
 
 
@@ -145,8 +184,15 @@ async def gateway(trial: Trial, capabilities=GATEWARE) -> list[Counter]:
     """Control element and model of the gateware; with SOFTWARE, the control element alone."""
     model = SoftGateway(capabilities=replace(capabilities, rules=random.Random(trial.seed).choice((4, 32))))
     port, got = SoftPort(model), []
-    control = ControlElement(tables=model, port=port, topology=TOPOLOGY, sas=list(trial.sas), policies=list(trial.policies), clock=lambda: 0.0,
-                             settings=Settings(default=PolicyAction(trial.default), own_host=True))
+    control = ControlElement(
+        tables=model,
+        port=port,
+        topology=TOPOLOGY,
+        sas=list(trial.sas),
+        policies=list(trial.policies),
+        clock=lambda: 0.0,
+        settings=Settings(default=PolicyAction(trial.default), own_host=True),
+    )
     control.on_host = lambda header, one: got.append(("host", one[14:]))
     loop = Loop(model, control, port)
     await control.start()
@@ -157,7 +203,9 @@ async def gateway(trial: Trial, capabilities=GATEWARE) -> list[Counter]:
             continue
         for each in step.frames:
             await loop.feed(step.port, each)
-        found.append(trial.seen([*((DEVICES[where], one) for where, sent in loop.sent.items() for one in sent), *got]))
+        found.append(
+            trial.seen([*((DEVICES[where], one) for where, sent in loop.sent.items() for one in sent), *got])
+        )
         for each in (*loop.sent.values(), got):
             each.clear()
     return found
@@ -173,24 +221,46 @@ def ask(uml: Uml, folder: Path, trials: list[Trial], pause: float = PAUSE) -> li
 
 
 def meets_the_device(case: Case) -> bool:
-    """What is protected, once the kernel has put it together, and what servers send to the network; the rest the kernel does alone."""
+    """What is protected, once the kernel has put it together, and what servers send to the network; the
+    rest the kernel does alone.
+    """
     if case.port == Port.NETWORK:
         return bool(case.through) and "outer pieces" not in case.kind
     return case.flow[1] not in LOCAL and side(case.flow[1]) == "network"
 
 
 def plane(trial: Trial) -> list[Counter | None]:
-    """A host's TUN device, and the forwarding of the host's kernel around it, which does without Ethernet here. None: what does not get there."""
+    """A host's TUN device, and the forwarding of the host's kernel around it, which does without Ethernet
+    here. None: what does not get there.
+    """
     made, onward = Plane(Pad(), policies=list(trial.policies), clock=lambda: 0.0, local=lambda: LOCAL), []
     made.on_network = onward.extend
     for sa in trial.sas:
         made.apply(InstallSa("peer", "child", sa))
-    outputs = {"add_sa": lambda sa: InstallSa("peer", "child", sa), "remove_sa": RemoveSa, "add_policy": AddPolicy, "remove_policy": RemovePolicy}
+    outputs = {
+        "add_sa": lambda sa: InstallSa("peer", "child", sa),
+        "remove_sa": RemoveSa,
+        "add_policy": AddPolicy,
+        "remove_policy": RemovePolicy,
+    }
 
     def forwarded(packet: bytes) -> list[tuple[str, bytes]]:
-        source, destination, length = ip_address(packet[12:16]), ip_address(packet[16:20]), int.from_bytes(packet[2:4])
-        strange = any(address.is_loopback or address.is_unspecified or address.is_multicast for address in (source, destination))
-        if strange or destination in BROADCASTS or source in LOCAL or checksum(packet[:4 * (packet[0] & 15)]) or len(packet) < length:
+        source, destination, length = (
+            ip_address(packet[12:16]),
+            ip_address(packet[16:20]),
+            int.from_bytes(packet[2:4]),
+        )
+        strange = any(
+            address.is_loopback or address.is_unspecified or address.is_multicast
+            for address in (source, destination)
+        )
+        if (
+            strange
+            or destination in BROADCASTS
+            or source in LOCAL
+            or checksum(packet[: 4 * (packet[0] & 15)])
+            or len(packet) < length
+        ):
             return []
         packet = packet[:length]
         if destination in LOCAL:
@@ -219,34 +289,53 @@ def plane(trial: Trial) -> list[Counter | None]:
             left += forwarded(packet) if packet is not None else []
             left += [("network", one) for one in onward]
             onward.clear()
-        found.append(trial.seen([(where, one if where == "host" else bytes(12) + b"\x08\0" + one) for where, one in left]))
+        found.append(
+            trial.seen(
+                [(where, one if where == "host" else bytes(12) + b"\x08\0" + one) for where, one in left]
+            )
+        )
     return found
 
 
-OURS = {"gateware": lambda trial: asyncio.run(gateway(trial)), "software": lambda trial: asyncio.run(gateway(trial, SOFTWARE)), "plane": plane}
+OURS = {
+    "gateware": lambda trial: asyncio.run(gateway(trial)),
+    "software": lambda trial: asyncio.run(gateway(trial, SOFTWARE)),
+    "plane": plane,
+}
 
 
 # Side by side
 
 
 def reason(name: str, case: Case, linux: Counter, own: Counter) -> str | None:
-    """Why a difference is meant; None: it is not. All but the last three are about what Linux lets pass and the gateway does not."""
+    """Why a difference is meant; None: it is not. All but the last three are about what Linux lets pass and
+    the gateway does not.
+    """
     if not own and case.action == "discard" and any(sa.mode == Mode.TRANSPORT for sa in case.through):
-        return "transport mode that no policy asks for"  # Linux takes it for clear; RFC 4301 5.2 step 4: it must be what policy says
+        # Linux takes it for clear; RFC 4301 5.2 step 4: it must be what policy says
+        return "transport mode that no policy asks for"
     if "pieces" in case.kind and case.through and not case.later and pieces_of(own, linux):
         return "fragments of an SA for some ports"  # which it may not carry unless it is for all (RFC 4301 7)
     if name == "plane" and not own and len(case.through) > 1:
         return "an SA in another one"  # the device takes off one layer, as IKE makes them
     source, destination = case.flow[:2]
-    if not own and (any(address in network for address in (source, destination) for network in NOBODY) or destination == DIRECTED):
-        return "an address of nobody"  # RFC 1812 5.3.7, 4.2.2.11, 5.3.5; Linux takes 0/8 and 240/4 for addresses
+    if not own and (
+        any(address in network for address in (source, destination) for network in NOBODY)
+        or destination == DIRECTED
+    ):
+        return (
+            "an address of nobody"  # RFC 1812 5.3.7, 4.2.2.11, 5.3.5; Linux takes 0/8 and 240/4 for addresses
+        )
     if not linux and len(case.through) > 1 and OUTCOMES[case.action] == outcome(own):
-        # Linux wants one policy to name all SAs; RFC 4301 appendix E has an entry for each layer, and both were asked.
+        # Linux wants one policy to name all SAs; RFC 4301 appendix E has an entry for each layer, and both
+        # were asked.
         return "a layer of its own policy"
     if destination == DIRECTED and OUTCOMES[case.action] == outcome(own) == "protected":
-        return "a broadcast to a network"  # Linux takes it for itself; RFC 4301 4.4.1.1 has broadcasts in selectors
+        # Linux takes it for itself; RFC 4301 4.4.1.1 has broadcasts in selectors
+        return "a broadcast to a network"
     if not linux and destination.is_multicast and OUTCOMES[case.action] == outcome(own):
-        return "multicast"  # Linux wants multicast routes, which RFC 4301 says nothing of; the gateway goes by policy and route
+        # Linux wants multicast routes, which RFC 4301 says nothing of; the gateway goes by policy and route
+        return "multicast"
     return None
 
 
@@ -255,8 +344,14 @@ def pieces_of(own: Counter, whole: Counter) -> bool:
     if not own:
         return True
     (*head, pieces), *others = own
-    return not others and isinstance(pieces, tuple) and any(
-        [*each[:-1]] == head and all(each[-1][2 * at:].startswith(data) for at, data in pieces) for each in whole)
+    return (
+        not others
+        and isinstance(pieces, tuple)
+        and any(
+            [*each[:-1]] == head and all(each[-1][2 * at :].startswith(data) for at, data in pieces)
+            for each in whole
+        )
+    )
 
 
 def bare(counter: Counter) -> Counter:
@@ -289,24 +384,29 @@ def compare(trial: Trial, name: str, theirs: list[Counter], ours: list[Counter |
         linux, own = (bare(linux), bare(own)) if name == "plane" else (linux, own)
         why = f"same, {outcome(own)}" if linux == own else reason(name, case, linux, own)
         if why is None:
-            raise Wrong(f"{name}, seed {trial.seed}, default {trial.default}: {case}, text {case.action}: Linux {dict(linux)}, ours {dict(own)}")
+            raise Wrong(
+                f"{name}, seed {trial.seed}, default {trial.default}: {case}, text {case.action}: Linux {dict(linux)}, ours {dict(own)}"
+            )
         counts[f"{name}: {why}"] += 1
         counts[f"case {case.kind}: {outcome(own)}"] += 1
     return counts
 
 
-def beside(uml: Uml, folder: Path, count: int, seed: int, progress: Callable[[int], None] = lambda done: None) -> Counter:
+def beside(
+    uml: Uml, folder: Path, count: int, seed: int, progress: Callable[[int], None] = lambda done: None
+) -> Counter:
     """``count`` cases or more in each data plane, world after world from ``seed`` on.
 
     Raises
     ------
     Wrong
-        A data plane did something else than Linux, and not for a :func:`reason`. Linux is asked twice before, the second time slowly.
+        A data plane did something else than Linux, and not for a :func:`reason`. Linux is asked twice
+        before, the second time slowly.
     """
     counts: Counter[str] = Counter()
     seeds = range(seed, seed + -(-count // CASES))
     for first in range(0, len(seeds), BATCH):
-        trials = [Trial(each) for each in seeds[first:first + BATCH]]
+        trials = [Trial(each) for each in seeds[first : first + BATCH]]
         for trial, linux in zip(trials, ask(uml, folder, trials), strict=True):
             for name, do in OURS.items():
                 if name == "plane" and trial.default != "discard":
@@ -315,7 +415,7 @@ def beside(uml: Uml, folder: Path, count: int, seed: int, progress: Callable[[in
                 try:
                     counts += compare(trial, name, linux, ours)
                 except Wrong:
-                    linux, = ask(uml, folder, [trial], LONG_PAUSE)
+                    (linux,) = ask(uml, folder, [trial], LONG_PAUSE)
                     counts += compare(trial, name, linux, ours)
         progress((first + len(trials)) * CASES)
     return counts

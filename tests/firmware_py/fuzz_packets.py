@@ -1,8 +1,9 @@
-"""Mutated ESP, AH and IP packets, by the software path: nothing but packets sent, counted drops and counted ends, in
-bounded memory.
+"""Mutated ESP, AH and IP packets, by the software path: nothing but packets sent, counted drops and counted
+ends, in bounded memory.
 
     python -m tests.firmware_py.fuzz_packets --count 1000000 --seed 1
 """
+
 import asyncio
 import random
 from collections import Counter
@@ -15,7 +16,16 @@ from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.slow_path import MAX_EVENTS
 from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.ipsec.fragments import MAX_BYTES, fragments
-from spigate.firmware_py.ipsec.packet import ETHERTYPES, UDP, Ethernet, Ip, Refused, checksum, ipv4_header, ipv6_header
+from spigate.firmware_py.ipsec.packet import (
+    ETHERTYPES,
+    UDP,
+    Ethernet,
+    Ip,
+    Refused,
+    checksum,
+    ipv4_header,
+    ipv6_header,
+)
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, ESP, Auth, Cipher, Encapsulation, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
@@ -32,9 +42,16 @@ HERE = {4: ip_network("10.2.0.0/24"), 6: ip_network("2001:db8:2::/64")}
 PEER_MAC, SELF_MAC, INSIDE_MAC, SERVER_MAC = (bytes.fromhex(f"0200000000{n:02x}") for n in range(1, 5))
 # Outside, inside, protocol or cipher, what else
 KINDS = [
-    (4, 4, Cipher.AES_GCM, {}), (4, 6, Cipher.AES_CBC, {}), (6, 4, Cipher.CHACHA20_POLY1305, {}), (6, 6, Cipher.AES_CTR, {"esn": True}),
-    (4, 4, Cipher.NULL, {}), (4, 4, AH, {}), (6, 6, AH, {"esn": True}), (4, 6, AH, {}),
-    (4, 4, Cipher.AES_CCM, {"encapsulation": Encapsulation(4500, 4500)}), (6, 4, Cipher.AES_GMAC, {"encapsulation": Encapsulation(4500, 4500)}),
+    (4, 4, Cipher.AES_GCM, {}),
+    (4, 6, Cipher.AES_CBC, {}),
+    (6, 4, Cipher.CHACHA20_POLY1305, {}),
+    (6, 6, Cipher.AES_CTR, {"esn": True}),
+    (4, 4, Cipher.NULL, {}),
+    (4, 4, AH, {}),
+    (6, 6, AH, {"esn": True}),
+    (4, 6, AH, {}),
+    (4, 4, Cipher.AES_CCM, {"encapsulation": Encapsulation(4500, 4500)}),
+    (6, 4, Cipher.AES_GMAC, {"encapsulation": Encapsulation(4500, 4500)}),
 ]
 
 
@@ -46,11 +63,25 @@ def make_sa(number, kind, direction):
     if what != AH:
         form = CIPHERS[what]
         auth = Auth.NONE if form.icvs else Auth.HMAC_SHA1_96
-        material = {"cipher": what, "key": source.randbytes(form.keys[0]), "salt": source.randbytes(form.salt),
-                    "icv_bytes": form.icvs[-1] if form.icvs else 0, "auth": auth,
-                    "auth_key": bytes(AUTHS[auth].key) if auth != Auth.NONE else b""}
-    return Sa(direction=direction, spi=0x1000 + number, source=ends[direction], destination=ends[1 - direction], mode=Mode.TUNNEL,
-              reqid=number + 1, replay_window=4096, **material, **changes)
+        material = {
+            "cipher": what,
+            "key": source.randbytes(form.keys[0]),
+            "salt": source.randbytes(form.salt),
+            "icv_bytes": form.icvs[-1] if form.icvs else 0,
+            "auth": auth,
+            "auth_key": bytes(AUTHS[auth].key) if auth != Auth.NONE else b"",
+        }
+    return Sa(
+        direction=direction,
+        spi=0x1000 + number,
+        source=ends[direction],
+        destination=ends[1 - direction],
+        mode=Mode.TUNNEL,
+        reqid=number + 1,
+        replay_window=4096,
+        **material,
+        **changes,
+    )
 
 
 def make_policy(number, kind, direction):
@@ -59,8 +90,19 @@ def make_policy(number, kind, direction):
     ends, what_for = (PEER[outside], SELF[outside]), (there, HERE[inside])
     if direction == PolicyDirection.OUT:
         ends, what_for = ends[::-1], what_for[::-1]
-    template = Template(source=ends[0], destination=ends[1], mode=Mode.TUNNEL, protocol=AH if what == AH else ESP, reqid=number + 1)
-    return Policy(selectors=Selectors(*what_for), direction=direction, action=PolicyAction.PROTECT, templates=(template,))
+    template = Template(
+        source=ends[0],
+        destination=ends[1],
+        mode=Mode.TUNNEL,
+        protocol=AH if what == AH else ESP,
+        reqid=number + 1,
+    )
+    return Policy(
+        selectors=Selectors(*what_for),
+        direction=direction,
+        action=PolicyAction.PROTECT,
+        templates=(template,),
+    )
 
 
 class Target:
@@ -68,18 +110,50 @@ class Target:
 
     def __init__(self):
         topology = Topology(
-            [Interface("outside", Port.NETWORK, SELF_MAC, (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64"))),
-             Interface("inside", Port.SERVER, INSIDE_MAC, (ip_interface("10.2.0.1/24"), ip_interface("2001:db8:2::1/64")))],
+            [
+                Interface(
+                    "outside",
+                    Port.NETWORK,
+                    SELF_MAC,
+                    (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64")),
+                ),
+                Interface(
+                    "inside",
+                    Port.SERVER,
+                    INSIDE_MAC,
+                    (ip_interface("10.2.0.1/24"), ip_interface("2001:db8:2::1/64")),
+                ),
+            ],
             [Neighbour(PEER[version], Port.NETWORK, PEER_MAC) for version in (4, 6)]
-            + [Neighbour(ip_address(server), Port.SERVER, SERVER_MAC) for server in ("10.2.0.10", "2001:db8:2::10")],
-            [NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, PEER[4]), NetworkRoute(ip_network("2001:db8:1::/48"), Port.NETWORK, PEER[6])])
-        sas = [make_sa(number, kind, direction) for number, kind in enumerate(KINDS) for direction in Direction]
-        policies = [make_policy(number, kind, direction) for number, kind in enumerate(KINDS) for direction in PolicyDirection]
+            + [
+                Neighbour(ip_address(server), Port.SERVER, SERVER_MAC)
+                for server in ("10.2.0.10", "2001:db8:2::10")
+            ],
+            [
+                NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, PEER[4]),
+                NetworkRoute(ip_network("2001:db8:1::/48"), Port.NETWORK, PEER[6]),
+            ],
+        )
+        sas = [
+            make_sa(number, kind, direction) for number, kind in enumerate(KINDS) for direction in Direction
+        ]
+        policies = [
+            make_policy(number, kind, direction)
+            for number, kind in enumerate(KINDS)
+            for direction in PolicyDirection
+        ]
         self.gateway = SoftGateway(capabilities=SOFTWARE)
         port = SoftPort(self.gateway)
         self.now = 0.0
-        self.control = ControlElement(tables=self.gateway, port=port, topology=topology, sas=sas, policies=policies, clock=lambda: self.now,
-                                      settings=LINUX)
+        self.control = ControlElement(
+            tables=self.gateway,
+            port=port,
+            topology=topology,
+            sas=sas,
+            policies=policies,
+            clock=lambda: self.now,
+            settings=LINUX,
+        )
         self.loop = Loop(self.gateway, self.control, port)
         self.peers = [SoftSa(replace(sa, direction=Direction.OUTBOUND)) for sa in sas[::2]]
 
@@ -107,7 +181,7 @@ def mutate(source, data):
             case 2 if data:
                 data[at] = source.choice((0, 1, 43, 44, 50, 51, 60, 0xFF))
             case 3:
-                del data[source.randrange(len(data) + 1):]
+                del data[source.randrange(len(data) + 1) :]
             case 4:
                 data += source.randbytes(source.randrange(1, 20))
             case 5:
@@ -116,7 +190,9 @@ def mutate(source, data):
 
 
 def repaired(source, data):
-    """Where chance wills, lengths and header checksum made right again, so that what is behind them is looked at."""
+    """Where chance wills, lengths and header checksum made right again, so that what is behind them is
+    looked at.
+    """
     if len(data) < 20 or source.randrange(2):
         return data
     if data[0] >> 4 == 6 and len(data) >= 40:
@@ -132,12 +208,20 @@ def anything(source, peer, sealed):
     """Any payload and next header in the next packet of ``peer``, sealed rightly."""
     outside = peer.sa.source.version
     number = peer._window.sequence = peer._window.sequence + 1
-    return peer._protocol.wrap(sealed[:{4: 20, 6: 40}[outside]], {4: 9, 6: 6}[outside], number, peer._high(number),
-                               source.randbytes(source.randrange(80)), source.choice((4, 41, 59, source.randrange(256))))
+    return peer._protocol.wrap(
+        sealed[: {4: 20, 6: 40}[outside]],
+        {4: 9, 6: 6}[outside],
+        number,
+        peer._high(number),
+        source.randbytes(source.randrange(80)),
+        source.choice((4, 41, 59, source.randrange(256))),
+    )
 
 
 def one(source, target):
-    """Port, frames, and what may leave of the plain text: all of it, or nothing (None: it was not encrypted)."""
+    """Port, frames, and what may leave of the plain text: all of it, or nothing (None: it was not
+    encrypted).
+    """
     number = source.randrange(len(KINDS))
     marker = source.randbytes(16)
     plain = packet(source, number, marker=marker)
@@ -153,9 +237,13 @@ def one(source, target):
             sealed = anything(source, target.peers[number], sealed)
     except Refused:
         return Port.NETWORK, [plain], None
-    pieces = fragments(sealed, source.choice((300, 1280)), source.randrange(1, 1 << 16)) if kind == 2 else [sealed]
+    pieces = (
+        fragments(sealed, source.choice((300, 1280)), source.randrange(1, 1 << 16)) if kind == 2 else [sealed]
+    )
     if kind >= 2:
-        pieces = [repaired(source, mutate(source, piece)) if source.randrange(3) else piece for piece in pieces]
+        pieces = [
+            repaired(source, mutate(source, piece)) if source.randrange(3) else piece for piece in pieces
+        ]
     if kind == 7:
         pieces *= 2
     # What is only signed is readable anyway, also where damage makes it somebody else's.
@@ -183,7 +271,10 @@ def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
             port, pieces, secret = one(source, target)
             for piece in pieces:
                 macs = (SELF_MAC, PEER_MAC) if port == Port.NETWORK else (INSIDE_MAC, SERVER_MAC)
-                await loop.feed(port, Ethernet(*macs, ETHERTYPES[6 if piece[:1] and piece[0] >> 4 == 6 else 4]).pack() + piece)
+                await loop.feed(
+                    port,
+                    Ethernet(*macs, ETHERTYPES[6 if piece[:1] and piece[0] >> 4 == 6 else 4]).pack() + piece,
+                )
                 fed += 1
             for frames in loop.sent.values():
                 sent += len(frames)
@@ -197,7 +288,9 @@ def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
 
     asyncio.run(feed())
     _check_bounds(target)
-    assert fed + control.made.total() == sent + loop.drops.total() + control.consumed.total(), "a frame is not accounted for"
+    assert fed + control.made.total() == sent + loop.drops.total() + control.consumed.total(), (
+        "a frame is not accounted for"
+    )
     found = Counter({f"dropped {reason.name.lower()}": number for reason, number in loop.drops.items()})
     found.update({f"ended as {what}": number for what, number in control.consumed.items()})
     found.update({"fed": fed, "sent": sent})
@@ -206,13 +299,17 @@ def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
 
 def _whole_or_nothing(frames, marker, plain):
     """What leaves of an encrypted packet has all of its payload."""
-    payload = plain[Ip.parse(plain).header_bytes:]
-    assert all(payload in frame or len(plain) > 1500 for frame in frames if marker in frame), "part of a damaged packet left"
+    payload = plain[Ip.parse(plain).header_bytes :]
+    assert all(payload in frame or len(plain) > 1500 for frame in frames if marker in frame), (
+        "part of a damaged packet left"
+    )
 
 
 def _check_bounds(target):
     slow = target.control._slow
-    assert all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
+    assert (
+        all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
+    )
     assert len(target.control._returns) <= 4096
     slow.take_events()
     target.gateway._events.clear()

@@ -1,8 +1,9 @@
 """What the fuzzers have in common: a seed that is printed, a bound on memory, a command line.
 
-A fuzzer is a function of a count, a seed and ``progress``, which it calls with how many it has done, every few thousand; it returns what
-became of them. Whatever it raises is a finding.
+A fuzzer is a function of a count, a seed and ``progress``, which it calls with how many it has done, every
+few thousand; it returns what became of them. Whatever it raises is a finding.
 """
+
 import argparse
 import resource
 import secrets
@@ -39,7 +40,9 @@ def run(fuzz: Fuzzer, count: int, seed: int | None = None, *, report: bool = Fal
         nonlocal start, reported
         held = resident_mib()
         start = held if start is None else start
-        assert held - start < MAX_GROWTH_MIB, f"{held - start:.0f} MiB more than at the beginning, after {done}; seed {seed}"
+        assert held - start < MAX_GROWTH_MIB, (
+            f"{held - start:.0f} MiB more than at the beginning, after {done}; seed {seed}"
+        )
         if report and time.monotonic() - reported > REPORT_SECONDS:
             reported = time.monotonic()
             print(f"{done}: {reported - begun:.0f} s, {held:.0f} MiB", flush=True)
@@ -47,7 +50,9 @@ def run(fuzz: Fuzzer, count: int, seed: int | None = None, *, report: bool = Fal
     outcomes = fuzz(count, seed, progress)
     assert start is not None, "the fuzzer never said how far it was"
     held = resident_mib()
-    print(f"{count} in {time.monotonic() - begun:.0f} s, {held:.0f} MiB, {held - start:+.0f} MiB since the first report")
+    print(
+        f"{count} in {time.monotonic() - begun:.0f} s, {held:.0f} MiB, {held - start:+.0f} MiB since the first report"
+    )
     print("\n".join(f"{number:10} {what}" for what, number in sorted(outcomes.items())))
     return outcomes
 

@@ -1,10 +1,13 @@
-"""Runs inside a user-mode Linux: a router of its own, in a new network namespace, for each of the jobs in a file, and what came of each frame.
+"""Runs inside a user-mode Linux: a router of its own, in a new network namespace, for each of the jobs in a
+file, and what came of each frame.
 
 It imports nothing but the standard library, for it runs on that machine's own interpreter.
 
-A job has ``modules``; ``devices``: name, Ethernet address; ``commands``: for ``ip``, ``tc`` and ``sysctl``; ``protocols`` that the host hears;
-``pause``, in seconds, after each step; ``steps``: ``["frame", device, hex]`` or ``["ip", commands]``. The answer is, for each step, a list of ``[device or "host", hex]``.
+A job has ``modules``; ``devices``: name, Ethernet address; ``commands``: for ``ip``, ``tc`` and ``sysctl``;
+``protocols`` that the host hears; ``pause``, in seconds, after each step; ``steps``: ``["frame", device,
+hex]`` or ``["ip", commands]``. The answer is, for each step, a list of ``[device or "host", hex]``.
 """
+
 import ctypes
 import errno
 import fcntl
@@ -41,7 +44,13 @@ def batch(tool, lines):
             with open("/proc/sys/" + name.replace(".", "/"), "w") as file:
                 file.write(value)
         return
-    done = subprocess.run([tool, "-batch", "-"], input="\n".join(lines) + "\n", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [tool, "-batch", "-"],
+        input="\n".join(lines) + "\n",
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if done.returncode:
         raise SystemExit(f"{tool}: {done.stdout}, of {lines}")
 
@@ -71,7 +80,9 @@ class Router:
         return found
 
     def settled(self, pause):
-        """All that comes out, until nothing does after a pause: what is decrypted goes on in a thread of the kernel, which is let run."""
+        """All that comes out, until nothing does after a pause: what is decrypted goes on in a thread of
+        the kernel, which is let run.
+        """
         found, more = self.out(), True
         while more:
             if pause:

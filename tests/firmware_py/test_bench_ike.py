@@ -1,4 +1,5 @@
 """A small part of the benchmark of handshakes, and that it says what is missing."""
+
 import sys
 
 import pytest

@@ -1,4 +1,7 @@
-"""What Linux's captures demand (tests/data/captures/README.md), of the control element on a gateway in software."""
+"""What Linux's captures demand (tests/data/captures/README.md), of the control element on a gateway in
+software.
+"""
+
 import asyncio
 import hashlib
 import json
@@ -27,12 +30,27 @@ from tests.firmware_py.tables.registers import RegisterGateway
 from tests.firmware_py.tables.test_driver import registers
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
-SOFTWARE = ["esp-tunnel-cbc256-sha512", "esp-tunnel-chapoly", "esp-tunnel-ctr128-sha256", "esp-tunnel-gcm128-esn",
-            "esp-tunnel-gcm256-esn-wrap", "esp-tunnel-gmac128"]
+SOFTWARE = [
+    "esp-tunnel-cbc256-sha512",
+    "esp-tunnel-chapoly",
+    "esp-tunnel-ctr128-sha256",
+    "esp-tunnel-gcm128-esn",
+    "esp-tunnel-gcm256-esn-wrap",
+    "esp-tunnel-gmac128",
+]
 """What the gateware lacks, and the control element does itself."""
-SCENARIOS = ["esp-transport-cbc128-sha256", "esp-transport-gcm256", "esp-tunnel-cbc128-sha256", "esp-tunnel-cbc128-sha256-reorder",
-             "esp-tunnel-cbc256-sha1", "esp-tunnel-gcm128", "esp-tunnel-gcm128-corrupt", "esp-tunnel-gcm128-replay",
-             "esp-tunnel-null-sha256", "mixed-four-tunnels-and-clear"]
+SCENARIOS = [
+    "esp-transport-cbc128-sha256",
+    "esp-transport-gcm256",
+    "esp-tunnel-cbc128-sha256",
+    "esp-tunnel-cbc128-sha256-reorder",
+    "esp-tunnel-cbc256-sha1",
+    "esp-tunnel-gcm128",
+    "esp-tunnel-gcm128-corrupt",
+    "esp-tunnel-gcm128-replay",
+    "esp-tunnel-null-sha256",
+    "mixed-four-tunnels-and-clear",
+]
 """What it does all of. The others: tests/sim/test_software.py."""
 TUNNELS = [name for name in SCENARIOS if "transport" not in name]
 TRANSPORTS = [name for name in SCENARIOS if "transport" in name]
@@ -44,8 +62,14 @@ def run(name, settings=None, capabilities=GATEWARE):
     captured = capture.read(CAPTURES / name)
     gateway = SoftGateway(capabilities=capabilities)
     port = SoftPort(gateway)
-    control = ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                             policies=captured.policies, settings=settings or LINUX)
+    control = ControlElement(
+        tables=gateway,
+        port=port,
+        topology=captured.topology,
+        sas=captured.sas,
+        policies=captured.policies,
+        settings=settings or LINUX,
+    )
     loop = Loop(gateway, control, port)
 
     async def feed():
@@ -69,16 +93,24 @@ def linux_counts(name):
 
 
 def opened(captured, frames):
-    """What network-side frames carry, by scapy's ESP: IP packets without ESP, ID of the outer header aside."""
+    """What network-side frames carry, by scapy's ESP: IP packets without ESP, ID of the outer
+    header aside.
+    """
     encryption = {Cipher.NULL: "NULL", Cipher.AES_CBC: "AES-CBC", Cipher.AES_GCM: "AES-GCM"}
     hmacs = {Auth.NONE: "NULL", Auth.HMAC_SHA1_96: "HMAC-SHA1-96", Auth.HMAC_SHA256_128: "SHA2-256-128"}
     keys = {}
     for sa in captured.sas:
         if sa.direction == Direction.OUTBOUND:
             keys[sa.spi] = SecurityAssociation(
-                ESP, sa.spi, crypt_algo=encryption[sa.cipher], crypt_key=sa.key + sa.salt,
-                crypt_icv_size=sa.icv_bytes or None, auth_algo=hmacs[sa.auth], auth_key=sa.auth_key,
-                tunnel_header=IP() if sa.mode == Mode.TUNNEL else None)
+                ESP,
+                sa.spi,
+                crypt_algo=encryption[sa.cipher],
+                crypt_key=sa.key + sa.salt,
+                crypt_icv_size=sa.icv_bytes or None,
+                auth_algo=hmacs[sa.auth],
+                auth_key=sa.auth_key,
+                tunnel_header=IP() if sa.mode == Mode.TUNNEL else None,
+            )
     found = []
     for frame in frames:
         packet = IP(frame[14:])
@@ -107,7 +139,7 @@ def test_tunnels_send_on_the_network_side_what_linux_sent(name):
 def test_software_path_sends_on_the_network_side_what_linux_sent(name):
     """Opened by the software path itself, which must open what Linux sent."""
     captured, loop = run(name)
-    sa, = [sa for sa in captured.sas if sa.direction == Direction.OUTBOUND]
+    (sa,) = [sa for sa in captured.sas if sa.direction == Direction.OUTBOUND]
     sides = []
     for frames in (ipv4_frames(name, "network-out.pcap"), loop.sent[Port.NETWORK]):
         peer = SoftSa(replace(sa, direction=Direction.INBOUND))
@@ -123,7 +155,7 @@ def test_transport_hands_on_what_the_receiver_got(name):
     for frame in loop.sent[Port.SERVER]:
         packet = IP(frame[14:])
         if UDP in packet:
-            payload = bytes(packet[UDP].payload)[:packet[UDP].len - 8]
+            payload = bytes(packet[UDP].payload)[: packet[UDP].len - 8]
             delivered.append([packet.src, packet.sport, len(payload), hashlib.sha256(payload).hexdigest()])
     expected = json.loads((CAPTURES / name / "delivered-server.json").read_text())
     # Linux sends two packets before its receiver is there, to warm up.
@@ -147,8 +179,18 @@ def test_transport_encrypts_what_the_host_behind_it_sends(name):
     clear = opened(captured, sent)
     gateway = SoftGateway()
     port = SoftPort(gateway)
-    loop = Loop(gateway, ControlElement(tables=gateway, port=port, topology=captured.topology, sas=captured.sas,
-                                        policies=captured.policies, settings=LINUX), port)
+    loop = Loop(
+        gateway,
+        ControlElement(
+            tables=gateway,
+            port=port,
+            topology=captured.topology,
+            sas=captured.sas,
+            policies=captured.policies,
+            settings=LINUX,
+        ),
+        port,
+    )
 
     async def feed():
         for frame, packet in zip(sent, clear, strict=True):
@@ -180,9 +222,12 @@ def test_programs_each_sa_once_and_then_stays_out_of_the_way(name):
     captured, loop = run(name)
     used = 2 if "transport" not in name else 1
     assert loop.control.programmed["sa"] == (8 if name.startswith("mixed") else used)
-    assert loop.control.punted[Reason.UNKNOWN_SPI] == sum(sa.direction == Direction.INBOUND for sa in captured.sas)
-    assert loop.control.injected == {InjectMode.CLASSIFY: loop.control.punted[Reason.UNKNOWN_SPI]
-                                     + loop.control.punted[Reason.NO_RULE]}
+    assert loop.control.punted[Reason.UNKNOWN_SPI] == sum(
+        sa.direction == Direction.INBOUND for sa in captured.sas
+    )
+    assert loop.control.injected == {
+        InjectMode.CLASSIFY: loop.control.punted[Reason.UNKNOWN_SPI] + loop.control.punted[Reason.NO_RULE]
+    }
 
 
 def test_miss_drop_loses_the_first_packet_of_each_stream():
@@ -193,10 +238,13 @@ def test_miss_drop_loses_the_first_packet_of_each_stream():
     assert loop.drops == {Reason.NO_SA: 3}
 
 
-@pytest.mark.parametrize("name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256",
-                                  "mixed-four-tunnels-and-clear"])
+@pytest.mark.parametrize(
+    "name", ["esp-tunnel-gcm128-replay", "esp-transport-cbc128-sha256", "mixed-four-tunnels-and-clear"]
+)
 def test_software_path_does_the_same(name):
-    """With a gateway that lacks all algorithms the control element decrypts and encrypts everything itself."""
+    """With a gateway that lacks all algorithms the control element decrypts and encrypts
+    everything itself.
+    """
     _, loop = run(name, capabilities=replace(GATEWARE, ciphers=frozenset()))
     captured, hardware = run(name)
     assert loop.sent[Port.SERVER] == hardware.sent[Port.SERVER]
@@ -208,15 +256,23 @@ def test_software_path_does_the_same(name):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_registers_say_all_that_is_needed(name):
-    """A gateway that knows only the registers that are written does what the one with the tables themselves does."""
+    """A gateway that knows only the registers that are written does what the one with the tables themselves
+    does.
+    """
     captured, expected = run(name)
     gateway = RegisterGateway(registers(), {sa.auth_key for sa in captured.sas})
     port = SoftPort(gateway)
 
     async def feed():
         driver = await Driver.open(gateway)
-        control = ControlElement(tables=driver, port=port, topology=captured.topology, sas=captured.sas,
-                                 policies=captured.policies, settings=LINUX)
+        control = ControlElement(
+            tables=driver,
+            port=port,
+            topology=captured.topology,
+            sas=captured.sas,
+            policies=captured.policies,
+            settings=LINUX,
+        )
         await control.start()
         loop = Loop(gateway, control, port)
         for arrival in captured.frames:

@@ -13,8 +13,12 @@ from spigate.firmware_py.daemon import commands
 
 
 def call(*words):
-    return subprocess.run([sys.executable, "-m", "spigate.firmware_py.cli", *words], capture_output=True, text=True,
-                          env={**os.environ, "COLUMNS": "80"})
+    return subprocess.run(
+        [sys.executable, "-m", "spigate.firmware_py.cli", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
 
 
 def test_help_lists_every_command_with_its_line():
@@ -26,8 +30,10 @@ def test_help_lists_every_command_with_its_line():
 
 
 def test_help_imports_no_command():
-    program = ("import sys; from spigate.firmware_py import cli; cli.parser(); "
-               "print([name for name in sys.modules if name.startswith(('spigate.sim', 'spigate.hdl', 'amaranth', 'cocotb'))])")
+    program = (
+        "import sys; from spigate.firmware_py import cli; cli.parser(); "
+        "print([name for name in sys.modules if name.startswith(('spigate.sim', 'spigate.hdl', 'amaranth', 'cocotb'))])"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -41,16 +47,23 @@ def test_the_version_is_that_of_the_installed_package():
     assert (shown.returncode, shown.stdout) == (0, f"spigate {version('spigate')}\n")
 
 
-@pytest.mark.parametrize("words", [("--frob",), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "7")])
+@pytest.mark.parametrize(
+    "words", [("--frob",), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "7")]
+)
 def test_a_wrong_call_ends_with_2_and_says_why(words):
     shown = call(*words)
     assert shown.returncode == 2 and "error:" in shown.stderr and "Traceback" not in shown.stderr
 
 
-@pytest.mark.parametrize("words, said", [
-    (("rekey", ""), "argument NAME: expected a peer, or PEER/CHILD, not ''"), (("terminate", "/net"), "expected a peer, or PEER/CHILD, not '/net'"),
-    (("sas", "--socket", "x" * 200), "path too long; is spigate ce running"), (("ce", "--config", ".", "--check"), ".: expected a TOML file that can be read"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("rekey", ""), "argument NAME: expected a peer, or PEER/CHILD, not ''"),
+        (("terminate", "/net"), "expected a peer, or PEER/CHILD, not '/net'"),
+        (("sas", "--socket", "x" * 200), "path too long; is spigate ce running"),
+        (("ce", "--config", ".", "--check"), ".: expected a TOML file that can be read"),
+    ],
+)
 def test_what_was_expected_is_said(words, said):
     """It was ``invalid _name value``, ``None`` and ``[Errno 21]``."""
     shown = call(*words)
@@ -59,6 +72,7 @@ def test_what_was_expected_is_said(words, said):
 
 def test_a_module_that_is_missing_and_has_no_name_is_told_of_as_it_is(monkeypatch, capsys):
     """Whoever raises ModuleNotFoundError by hand names none: the command ended with a traceback."""
+
     def run(args):
         raise ModuleNotFoundError("half of it is missing")
 
@@ -68,14 +82,21 @@ def test_a_module_that_is_missing_and_has_no_name_is_told_of_as_it_is(monkeypatc
 
 def test_an_unknown_argument_is_answered_with_the_subcommands_usage():
     shown = call("sas", "--foo")
-    assert shown.returncode == 2 and shown.stderr.startswith("usage: spigate sas ") and "unrecognized arguments: --foo" in shown.stderr
+    assert (
+        shown.returncode == 2
+        and shown.stderr.startswith("usage: spigate sas ")
+        and "unrecognized arguments: --foo" in shown.stderr
+    )
 
 
-@pytest.mark.parametrize("words, said", [
-    (("bench", "--json", "/proc/x"), "/proc/x cannot be written: No such file or directory"),
-    (("demo", "--out", "/proc/version"), "/proc/version must be a folder"),
-    (("synth", "--json", "/proc"), "/proc must be a file, and is a folder"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("bench", "--json", "/proc/x"), "/proc/x cannot be written: No such file or directory"),
+        (("demo", "--out", "/proc/version"), "/proc/version must be a folder"),
+        (("synth", "--json", "/proc"), "/proc must be a file, and is a folder"),
+    ],
+)
 def test_what_cannot_be_written_is_said_at_once(words, said):
     """``bench`` and ``synth`` worked for up to an hour, and then lost what they had found."""
     shown = call(*words)
@@ -85,7 +106,11 @@ def test_what_cannot_be_written_is_said_at_once(words, said):
 @pytest.mark.parametrize("words", [("sas",), ("sas", "--json"), ("events",), ("events", "--follow")])
 def test_who_has_read_enough_is_no_error(tmp_path, words):
     """As ``grep -q`` in a loop: the command complained of a broken pipe, and failed."""
-    rows = {"rows": [{"peer": f"b{number}", "time": "", "kind": "", "child": "", "text": ""} for number in range(5000)]}
+    rows = {
+        "rows": [
+            {"peer": f"b{number}", "time": "", "kind": "", "child": "", "text": ""} for number in range(5000)
+        ]
+    }
 
     def answer():
         with listener.accept()[0] as one:
@@ -97,8 +122,11 @@ def test_who_has_read_enough_is_no_error(tmp_path, words):
         listener.listen()
         thread = threading.Thread(target=answer)
         thread.start()
-        with subprocess.Popen([sys.executable, "-m", "spigate.firmware_py.cli", *words, "--socket", str(tmp_path / "control")],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as shown:
+        with subprocess.Popen(
+            [sys.executable, "-m", "spigate.firmware_py.cli", *words, "--socket", str(tmp_path / "control")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as shown:
             shown.stdout.readline()
             shown.stdout.close()
             assert (shown.stderr.read(), shown.wait(timeout=30)) == (b"", 0)
@@ -113,9 +141,14 @@ def test_nobody_reads_at_all(tmp_path):
 def test_check_counts(tmp_path):
     (tmp_path / "psk").write_text("secret")
     (tmp_path / "psk").chmod(0o600)
-    (tmp_path / "x.toml").write_text('[peer.b]\nlocal_identity = "a"\nremote_identity = "b"\npsk_file = "psk"\n[[policy]]\n'
-                                     'local = "10.1.0.0/16"\nremote = "10.2.0.0/16"\n[[policy]]\nlocal = "10.3.0.0/16"\nremote = "10.2.0.0/16"\n')
-    assert call("ce", "--config", str(tmp_path / "x.toml"), "--check").stdout == f"{tmp_path / 'x.toml'}: 1 peer, 0 children, 2 policies\n"
+    (tmp_path / "x.toml").write_text(
+        '[peer.b]\nlocal_identity = "a"\nremote_identity = "b"\npsk_file = "psk"\n[[policy]]\n'
+        'local = "10.1.0.0/16"\nremote = "10.2.0.0/16"\n[[policy]]\nlocal = "10.3.0.0/16"\nremote = "10.2.0.0/16"\n'
+    )
+    assert (
+        call("ce", "--config", str(tmp_path / "x.toml"), "--check").stdout
+        == f"{tmp_path / 'x.toml'}: 1 peer, 0 children, 2 policies\n"
+    )
 
 
 def test_what_is_wrong_is_one_sentence(tmp_path):

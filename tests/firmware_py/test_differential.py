@@ -1,4 +1,7 @@
-"""Every data plane beside RFC 4301's text, on 100,000 packets of random worlds; ``make fuzz`` does a million in each."""
+"""Every data plane beside RFC 4301's text, on 100,000 packets of random worlds; ``make fuzz`` does a
+million in each.
+"""
+
 import asyncio
 import random
 from collections import Counter
@@ -11,7 +14,11 @@ from tests.firmware_py.differential_fragments import pieces
 from tests.firmware_py.differential_layers import layers
 from tests.firmware_py.ipsec import rfc4301
 
-SHARES = [(name, share) for name, count in (("gateware", 4), ("software", 3), ("plane", 3)) for share in range(count)]
+SHARES = [
+    (name, share)
+    for name, count in (("gateware", 4), ("software", 3), ("plane", 3))
+    for share in range(count)
+]
 COUNT = 10_000
 
 
@@ -46,4 +53,6 @@ def test_layers_modes_and_versions_are_what_the_text_says(capabilities):
     counts = sum((asyncio.run(layers(seed + world, capabilities)) for world in range(40)), Counter())
     for version in (4, 6):
         for action in ("protect", "bypass", "discard", "host"):
-            assert sum(count for (what, *_, of), count in counts.items() if (what, of) == (action, version)) > 20
+            assert (
+                sum(count for (what, *_, of), count in counts.items() if (what, of) == (action, version)) > 20
+            )

@@ -1,4 +1,7 @@
-"""Every data plane beside a Linux kernel with the same policies, SAs and frames; ``make fuzz`` does more of it."""
+"""Every data plane beside a Linux kernel with the same policies, SAs and frames; ``make fuzz`` does more of
+it.
+"""
+
 import pytest
 
 from spigate.firmware_py.ipsec.anti_replay import ReplayWindow
@@ -20,7 +23,10 @@ def test_every_data_plane_does_what_linux_does(uml, tmp_path):
         meant = sum(times for what, times in compared.items() if ": same, " not in what)
         assert meant < sum(compared.values()) / 10, compared
     assert all(found[f"{name}: same, nothing"] < 0.9 * COUNT for name in OURS)
-    assert all(sum(times for what, times in found.items() if what.startswith(f"{name}: ")) >= COUNT for name in ("gateware", "software"))
+    assert all(
+        sum(times for what, times in found.items() if what.startswith(f"{name}: ")) >= COUNT
+        for name in ("gateware", "software")
+    )
 
 
 def permits_all(spd, flow, through):
@@ -31,7 +37,9 @@ def takes_all(window, number):
     return True
 
 
-@pytest.mark.parametrize(("where", "method", "instead"), [(Spd, "admits", permits_all), (ReplayWindow, "fresh", takes_all)])
+@pytest.mark.parametrize(
+    ("where", "method", "instead"), [(Spd, "admits", permits_all), (ReplayWindow, "fresh", takes_all)]
+)
 def test_a_data_plane_that_permits_more_is_found(uml, tmp_path, monkeypatch, where, method, instead):
     monkeypatch.setattr(where, method, instead)
     with pytest.raises(Wrong, match="seed"):

@@ -1,4 +1,5 @@
 """Mutated packets by the software path; ``make fuzz`` takes a million of them."""
+
 from tests.firmware_py import fuzzing
 from tests.firmware_py.fuzz_packets import fuzz
 

@@ -1,4 +1,5 @@
 """What is to be written is looked at before a command works for minutes."""
+
 import pytest
 
 from spigate.firmware_py import outputs

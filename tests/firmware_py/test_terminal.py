@@ -5,12 +5,43 @@ from rich.cells import cell_len
 
 from spigate.firmware_py import terminal
 
-SA = {"peer": "right", "child": "net", "direction": "outbound", "protocol": "esp-in-udp", "mode": "tunnel", "spi": "6d3c28c9",
-      "source": "192.0.2.1", "destination": "192.0.2.2", "suite": "aes-gcm-256, 16-byte ICV", "esn": False, "sequence": 3, "packets": 3,
-      "bytes": 252, "seconds": 15, "where": "software"}
-SAS = [SA, {**SA, "peer": "a peer 東京", "source": "2001:db8::1111:2222:3333:4444", "packets": 1 << 40, "where": "DFE 0", "esn": None}]
-IKE = {"peer": "right", "state": "established", "role": "initiator", "identity": "C=CH, O=Example, CN=" + "gateway." * 12, "children": ["a", "b"],
-       "spis": "49e4b7c58ad4c760-b1cec64fc145f935", "seconds": 14}
+SA = {
+    "peer": "right",
+    "child": "net",
+    "direction": "outbound",
+    "protocol": "esp-in-udp",
+    "mode": "tunnel",
+    "spi": "6d3c28c9",
+    "source": "192.0.2.1",
+    "destination": "192.0.2.2",
+    "suite": "aes-gcm-256, 16-byte ICV",
+    "esn": False,
+    "sequence": 3,
+    "packets": 3,
+    "bytes": 252,
+    "seconds": 15,
+    "where": "software",
+}
+SAS = [
+    SA,
+    {
+        **SA,
+        "peer": "a peer 東京",
+        "source": "2001:db8::1111:2222:3333:4444",
+        "packets": 1 << 40,
+        "where": "DFE 0",
+        "esn": None,
+    },
+]
+IKE = {
+    "peer": "right",
+    "state": "established",
+    "role": "initiator",
+    "identity": "C=CH, O=Example, CN=" + "gateway." * 12,
+    "children": ["a", "b"],
+    "spis": "49e4b7c58ad4c760-b1cec64fc145f935",
+    "seconds": 14,
+}
 
 
 def test_a_row_is_one_line_where_there_is_no_terminal():
@@ -44,6 +75,10 @@ def test_a_value_that_is_longer_than_the_terminal_has_a_line_of_its_own():
 
 
 def test_what_is_no_terminal_has_no_width(tmp_path):
-    program = "from spigate.firmware_py import terminal; print(terminal.width(), terminal.console().width > 1000)"
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"COLUMNS": "80"})
+    program = (
+        "from spigate.firmware_py import terminal; print(terminal.width(), terminal.console().width > 1000)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"COLUMNS": "80"}
+    )
     assert shown.stdout == "None True\n"

@@ -1,4 +1,7 @@
-"""Secrets, certificates and key logs: whose they are, who else may touch them or what is on the way to them."""
+"""Secrets, certificates and key logs: whose they are, who else may touch them or what is on the way to
+them.
+"""
+
 import os
 import signal
 from pathlib import Path
@@ -44,7 +47,12 @@ def give_away(path: Path, monkeypatch) -> None:
 
         class Status:
             def __init__(self, status):
-                self.st_mode, self.st_uid, self.st_nlink, self.st_ino = status.st_mode, status.st_uid, status.st_nlink, status.st_ino
+                self.st_mode, self.st_uid, self.st_nlink, self.st_ino = (
+                    status.st_mode,
+                    status.st_uid,
+                    status.st_nlink,
+                    status.st_ino,
+                )
 
         def fstat(descriptor):
             status = Status(real(descriptor))
@@ -67,7 +75,12 @@ def test_modes_of_files(secret):
 
 
 def test_folders_on_the_way(secret):
-    for mode, why in ((0o777, "a folder that only its owner may write"), (0o775, "etc, mode 0775"), (0o1777, None), (0o755, None)):
+    for mode, why in (
+        (0o777, "a folder that only its owner may write"),
+        (0o775, "etc, mode 0775"),
+        (0o1777, None),
+        (0o755, None),
+    ):
         secret.parent.chmod(mode)
         if why is None:
             assert read(secret, secret=True) == b"x"
@@ -112,6 +125,7 @@ def test_what_is_no_regular_file_is_not_waited_for(secret, tmp_path):
 
 def test_a_key_log_goes_where_nobody_else_can_read_it(tmp_path, monkeypatch):
     """A folder that stood there was taken as it was, and so was another user's file in it."""
+
     def refuse(folder: Path, why: str) -> None:
         with pytest.raises(InputError, match=why):
             keylog.Folder(folder)

@@ -1,4 +1,5 @@
 """Block memory as its contract has it, of which one row is real."""
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -8,9 +9,9 @@ from tests.formal.proof import AnyConst, AnySeq
 
 
 class OneRow(wiring.Component):
-    """Stands for :class:`BlockMemory`. The row ``at``, which may be any, holds what was written to it last; all others read as
-    anything. So do reads in the clock of a write to the same word, of which the contract promises nothing. What holds with this
-    memory for any row holds with a real one for all of them.
+    """Stands for :class:`BlockMemory`. The row ``at``, which may be any, holds what was written to it last;
+    all others read as anything. So do reads in the clock of a write to the same word, of which the contract
+    promises nothing. What holds with this memory for any row holds with a real one for all of them.
 
     Members
     -------
@@ -28,12 +29,22 @@ class OneRow(wiring.Component):
         real = BlockMemory(width=width, depth=depth, granularity=granularity)
         real._MustUse__silence = True  # checks the parameters
         self._width, self._depth, self._granularity = width, depth, granularity or width
-        super().__init__({
-            "write_address": In(range(depth)), "write_data": In(width), "write_enable": In(width // self._granularity),
-            "read_address": In(range(depth)), "read_enable": In(1, init=1), "read_data": Out(width),
-        })
+        super().__init__(
+            {
+                "write_address": In(range(depth)),
+                "write_data": In(width),
+                "write_enable": In(width // self._granularity),
+                "read_address": In(range(depth)),
+                "read_enable": In(1, init=1),
+                "read_data": Out(width),
+            }
+        )
         self.at, self.row = Signal(range(depth), name="at"), Signal(width, name="row")
-        self.first_shown, self.shown, self.first = Signal(name="first_shown"), Signal(name="shown"), Signal(width, name="first")
+        self.first_shown, self.shown, self.first = (
+            Signal(name="first_shown"),
+            Signal(name="shown"),
+            Signal(width, name="first"),
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -47,7 +58,9 @@ class OneRow(wiring.Component):
         m.d.comb += sure.eq((self.read_address == self.at) & ~(writes & Cat(self.write_enable).any()))
         with m.If(self.read_enable):
             m.d.sync += [
-                self.first.eq(Mux(sure, self.row, AnySeq(self._width))), self.first_shown.eq(sure),
-                self.read_data.eq(self.first), self.shown.eq(self.first_shown),
+                self.first.eq(Mux(sure, self.row, AnySeq(self._width))),
+                self.first_shown.eq(sure),
+                self.read_data.eq(self.first),
+                self.shown.eq(self.first_shown),
             ]
         return m

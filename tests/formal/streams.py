@@ -1,16 +1,21 @@
-"""The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in simulation."""
+"""The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in
+simulation.
+"""
+
 from amaranth.hdl import Assert, Assume, Cat, Elaboratable, Module, Mux, Signal, Value
 
 from spigate.hdl.net.packet import Beat
 
 
-def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain: str = "comb",
-                whole: bool = True) -> None:
+def keeps_rules(
+    m: Module, stream, claim=Assert, *, name: str = "stream", domain: str = "comb", whole: bool = True
+) -> None:
     """States of ``stream``:
 
     - an item that is offered stays, unchanged, until it is taken (``amaranth.lib.stream``);
-    - a beat of a packet says ``abort`` only with ``last``; it has all its bytes but in the last one, which has one or
-      more (:class:`~spigate.hdl.net.packet.Beat`). So a packet ends where ``last`` says, and has no holes.
+    - a beat of a packet says ``abort`` only with ``last``; it has all its bytes but in the last one, which
+      has one or more (:class:`~spigate.hdl.net.packet.Beat`). So a packet ends where ``last`` says, and has
+      no holes.
 
     Parameters
     ----------
@@ -32,7 +37,8 @@ def keeps_rules(m: Module, stream, claim=Assert, *, name: str = "stream", domain
         beat = stream.payload
         whole = len(beat.data) // 8
         sound = (beat.last | ~beat.abort & (beat.count == whole)) & (
-            ~beat.last | beat.abort | (beat.count != 0) & (beat.count <= whole))
+            ~beat.last | beat.abort | (beat.count != 0) & (beat.count <= whole)
+        )
         m.d[domain] += claim(~stream.valid | sound, f"{name}: a beat has a hole")
 
 
@@ -42,8 +48,12 @@ def _meant(payload) -> Value:
         return Value.cast(payload)
     size = len(payload.data) // 8
     there = [~payload.last | ~payload.abort & (at < payload.count) for at in range(size)]
-    return Cat(payload.last, payload.abort, Mux(payload.abort, 0, payload.count),
-               (Mux(valid, payload.data.word_select(at, 8), 0) for at, valid in enumerate(there)))
+    return Cat(
+        payload.last,
+        payload.abort,
+        Mux(payload.abort, 0, payload.count),
+        (Mux(valid, payload.data.word_select(at, 8), 0) for at, valid in enumerate(there)),
+    )
 
 
 def streams_of(component) -> list[tuple[str, bool, object]]:
@@ -64,13 +74,17 @@ def streams_of(component) -> list[tuple[str, bool, object]]:
 
 
 def all_keep_rules(m: Module, component) -> None:
-    """States the rules of all streams of ``component``: asserts them of what it sends, and assumes them of what it is sent."""
+    """States the rules of all streams of ``component``: asserts them of what it sends, and assumes them of
+    what it is sent.
+    """
     for name, sends, stream in streams_of(component):
         keeps_rules(m, stream, Assert if sends else Assume, name=name)
 
 
 class Watched(Elaboratable):
-    """``component`` in a simulator that fails where it breaks the rules of a stream that it sends. What it is sent is the test's."""
+    """``component`` in a simulator that fails where it breaks the rules of a stream that it sends. What it
+    is sent is the test's.
+    """
 
     def __init__(self, component):
         self._component = component

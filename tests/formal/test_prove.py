@@ -11,7 +11,13 @@ from tests.formal.proof import ROOT, Mutation
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "tests.formal", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "tests.formal", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_claim_that_holds_and_a_mutation_that_breaks_it(tmp_path):
@@ -33,7 +39,6 @@ def test_a_deep_mutation_that_changes_nothing_is_not_caught(tmp_path, name):
     assert solve.search(tmp_path).holds is True
 
 
-
 def test_a_mutation_ends_and_the_block_is_itself_again():
     before = vars(slices.Slice)["elaborate"]
     proof = PROOFS["slice"]
@@ -44,8 +49,10 @@ def test_a_mutation_ends_and_the_block_is_itself_again():
 
 
 def test_a_mutation_follows_the_code():
-    with pytest.raises(ValueError, match="spigate.hdl.net.slice has 'no such line' 0 times, not once"), \
-            Mutation("", "spigate.hdl.net.slice", "no such line", "").applied():
+    with (
+        pytest.raises(ValueError, match="spigate.hdl.net.slice has 'no such line' 0 times, not once"),
+        Mutation("", "spigate.hdl.net.slice", "no such line", "").applied(),
+    ):
         pass
 
 

@@ -1,4 +1,5 @@
 """cocotbext-axi's own sources, sinks and masters on the exported Verilog."""
+
 import itertools
 import random
 
@@ -28,9 +29,14 @@ class Bench:
     """The core with a foreign model on each port."""
 
     def __init__(self, dut):
-        self.sources = {name: AxiStreamSource(AxiStreamBus.from_prefix(dut, f"s_axis_{name}"), dut.clk, dut.rst) for name in PORTS}
-        self.sinks = {name: AxiStreamSink(AxiStreamBus.from_prefix(dut, f"m_axis_{name}"), dut.clk, dut.rst)
-                      for name in PORTS.values()}
+        self.sources = {
+            name: AxiStreamSource(AxiStreamBus.from_prefix(dut, f"s_axis_{name}"), dut.clk, dut.rst)
+            for name in PORTS
+        }
+        self.sinks = {
+            name: AxiStreamSink(AxiStreamBus.from_prefix(dut, f"m_axis_{name}"), dut.clk, dut.rst)
+            for name in PORTS.values()
+        }
         self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
 
     @classmethod
@@ -47,8 +53,15 @@ class Bench:
         if parameters()["pauses"]:
             rng = random.Random(1)
             writes, reads = bench.axil.write_if, bench.axil.read_if
-            for model in (*bench.sources.values(), *bench.sinks.values(), writes.aw_channel, writes.w_channel, writes.b_channel,
-                          reads.ar_channel, reads.r_channel):
+            for model in (
+                *bench.sources.values(),
+                *bench.sinks.values(),
+                writes.aw_channel,
+                writes.w_channel,
+                writes.b_channel,
+                reads.ar_channel,
+                reads.r_channel,
+            ):
                 model.set_pause_generator(itertools.cycle([rng.random() < 0.5 for _ in range(97)]))
         return bench
 
@@ -79,8 +92,11 @@ async def damaged_frames_vanish_and_are_counted(dut):
     source = bench.sources["network"]
     holes = [1] * 70
     holes[5] = 0
-    for frame in (AxiStreamFrame(good, tuser=1), AxiStreamFrame(good, tkeep=holes, tuser=0),
-                  AxiStreamFrame(good, tkeep=[0] * 70, tuser=0)):
+    for frame in (
+        AxiStreamFrame(good, tuser=1),
+        AxiStreamFrame(good, tkeep=holes, tuser=0),
+        AxiStreamFrame(good, tkeep=[0] * 70, tuser=0),
+    ):
         await source.send(frame)
         await source.send(AxiStreamFrame(good, tuser=0))
     for _ in range(3):
@@ -96,14 +112,22 @@ async def registers_answer_in_any_order(dut):
     bench = await Bench.start(dut)
     axil = bench.axil
     assert await bench.get("id") == int.from_bytes(b"SPIG", "big")
-    assert REGISTERS["geometry"].unpack(await bench.get("geometry"))["beat_bytes"] == len(dut.s_axis_network_tkeep)
+    assert REGISTERS["geometry"].unpack(await bench.get("geometry"))["beat_bytes"] == len(
+        dut.s_axis_network_tkeep
+    )
 
     # Many at once: the master keeps its channels full.
     rng = random.Random(2)
     settings = [name for name in REGISTERS if name.startswith("cfe.")]
-    values = {name: REGISTERS[name].pack({part: rng.getrandbits(field.width) for part, field in REGISTERS[name].fields.items()})
-              for name in settings}
-    writes = [cocotb.start_soon(axil.write_dword(REGISTERS[name].address, value)) for name, value in values.items()]
+    values = {
+        name: REGISTERS[name].pack(
+            {part: rng.getrandbits(field.width) for part, field in REGISTERS[name].fields.items()}
+        )
+        for name in settings
+    }
+    writes = [
+        cocotb.start_soon(axil.write_dword(REGISTERS[name].address, value)) for name, value in values.items()
+    ]
     for write in writes:
         await write
     reads = {name: cocotb.start_soon(bench.get(name)) for name in values}
@@ -122,8 +146,8 @@ async def registers_answer_in_any_order(dut):
 @cocotb.test()
 async def errors_are_answered_and_named(dut):
     bench = await Bench.start(dut)
-    assert (await bench.axil.read(0xfff0, 4)).resp == AxiResp.SLVERR
-    assert (await bench.axil.write(0xfff0, b"abcd")).resp == AxiResp.SLVERR
+    assert (await bench.axil.read(0xFFF0, 4)).resp == AxiResp.SLVERR
+    assert (await bench.axil.write(0xFFF0, b"abcd")).resp == AxiResp.SLVERR
     assert (await bench.axil.write(REGISTERS["cfe.patience"].address, b"ab")).resp == AxiResp.SLVERR
     assert await bench.get("cfe.patience") == 65535
     errors = await bench.get("errors")

@@ -1,4 +1,7 @@
-"""Sources and sinks for stream tests in Amaranth's simulator: packets or payloads, with pauses on either side."""
+"""Sources and sinks for stream tests in Amaranth's simulator: packets or payloads, with pauses on either
+side.
+"""
+
 import random
 from collections.abc import Callable, Iterable
 
@@ -22,10 +25,14 @@ def sometimes(seed: int, share: float = 0.5) -> Pause:
     return lambda: source.random() < share
 
 
-PAUSES = {"none": lambda: (never, never), "source": lambda: (sometimes(1, 0.7), never),
-          "sink": lambda: (never, sometimes(2, 0.7)), "both": lambda: (sometimes(3), sometimes(4))}
-"""Pairs of pauses (source, sink) by name, for ``pytest.mark.parametrize("pauses", PAUSES)``; call the value for
-fresh ones.
+PAUSES = {
+    "none": lambda: (never, never),
+    "source": lambda: (sometimes(1, 0.7), never),
+    "sink": lambda: (never, sometimes(2, 0.7)),
+    "both": lambda: (sometimes(3), sometimes(4)),
+}
+"""Pairs of pauses (source, sink) by name, for ``pytest.mark.parametrize("pauses", PAUSES)``; call the value
+for fresh ones.
 """
 
 
@@ -37,10 +44,16 @@ def beats(packet: bytes, beat_bytes: int, abort: bool = False) -> list[dict]:
         raise ValueError("A packet has at least one byte")
     values = []
     for at in range(0, len(packet), beat_bytes):
-        chunk = packet[at:at + beat_bytes]
+        chunk = packet[at : at + beat_bytes]
         last = at + beat_bytes >= len(packet)
-        values.append({"data": int.from_bytes(chunk.ljust(beat_bytes, b"\xa5"), "little"), "last": last,
-                       "abort": last and abort, "count": len(chunk)})
+        values.append(
+            {
+                "data": int.from_bytes(chunk.ljust(beat_bytes, b"\xa5"), "little"),
+                "last": last,
+                "abort": last and abort,
+                "count": len(chunk),
+            }
+        )
     return values
 
 
@@ -69,7 +82,13 @@ async def take(ctx, stream, pause: Pause = never):
     return payload
 
 
-async def put_packets(ctx, stream, packets: Iterable[bytes], pause: Pause = never, abort: Callable[[int], bool] = lambda at: False) -> None:
+async def put_packets(
+    ctx,
+    stream,
+    packets: Iterable[bytes],
+    pause: Pause = never,
+    abort: Callable[[int], bool] = lambda at: False,
+) -> None:
     """Sends ``packets``; the n-th is aborted at its end where ``abort(n)``."""
     beat_bytes = len(stream.payload.data) // 8
     for at, packet in enumerate(packets):
@@ -77,7 +96,9 @@ async def put_packets(ctx, stream, packets: Iterable[bytes], pause: Pause = neve
 
 
 async def take_packet(ctx, stream, pause: Pause = never, *, trimmed: bool = False) -> bytes | None:
-    """The next packet of ``stream``; None where it was aborted. ``trimmed``: what lies beyond its end must be zero."""
+    """The next packet of ``stream``; None where it was aborted. ``trimmed``: what lies beyond its end must
+    be zero.
+    """
     beat_bytes = len(stream.payload.data) // 8
     packet = bytearray()
     while True:
@@ -107,6 +128,7 @@ def simulate(component, *testbenches, background: Iterable = (), clocks: int = 1
         async def run(ctx):
             await testbench(ctx)
             done.append(testbench)
+
         return run
 
     for testbench in testbenches:
@@ -117,11 +139,15 @@ def simulate(component, *testbenches, background: Iterable = (), clocks: int = 1
         simulator.run_until((chunk + 1000) * PERIOD)
         if len(done) == len(testbenches):
             return
-    raise TimeoutError(f"{len(testbenches) - len(done)} of {len(testbenches)} testbenches still run after {clocks} clocks")
+    raise TimeoutError(
+        f"{len(testbenches) - len(done)} of {len(testbenches)} testbenches still run after {clocks} clocks"
+    )
 
 
 def passes_on(dut, pauses: str, items) -> None:
-    """Items that go in at ``dut.i`` come out at ``dut.o`` as they are and in their order, with the pauses of that name."""
+    """Items that go in at ``dut.i`` come out at ``dut.o`` as they are and in their order, with the pauses
+    of that name.
+    """
     source_pause, sink_pause = PAUSES[pauses]()
 
     async def feed(ctx):

@@ -15,14 +15,21 @@ from tests.hdl.standin import StandIn
 def test_foreign_models_drive_the_exported_verilog(beat_bytes, simulator, tmp_path):
     path = export(StandIn(beat_bytes=beat_bytes), tmp_path / "spigate.v")
     for pauses in (False, True):
-        assert simulate_cocotb(path, "tests.hdl.bench_export", simulator=simulator, parameters={"pauses": pauses}) == 5
+        assert (
+            simulate_cocotb(
+                path, "tests.hdl.bench_export", simulator=simulator, parameters={"pauses": pauses}
+            )
+            == 5
+        )
 
 
 def ports(text):
     """Names of the ports of module ``spigate``, by direction."""
     body = re.search(r"^module spigate\(.*?^endmodule", text, re.DOTALL | re.MULTILINE).group()
     found = {"input": set(), "output": set()}
-    for direction, name in re.findall(r"^  (input|output)(?: reg)? (?:\[\d+:0\] )?(\w+);", body, re.MULTILINE):
+    for direction, name in re.findall(
+        r"^  (input|output)(?: reg)? (?:\[\d+:0\] )?(\w+);", body, re.MULTILINE
+    ):
         found[direction].add(name)
     return found
 
@@ -36,15 +43,35 @@ def test_ports_have_the_names_that_users_know(tmp_path):
     for name in ("network", "server", "punt"):
         outputs |= {f"m_axis_{name}_{signal}" for signal in ("tdata", "tkeep", "tvalid", "tlast")}
         inputs |= {f"m_axis_{name}_tready"}
-    inputs |= {f"s_axil_{name}" for name in ("awaddr", "awprot", "awvalid", "wdata", "wstrb", "wvalid", "bready", "araddr",
-                                             "arprot", "arvalid", "rready")}
-    outputs |= {f"s_axil_{name}" for name in ("awready", "wready", "bresp", "bvalid", "arready", "rdata", "rresp", "rvalid")}
+    inputs |= {
+        f"s_axil_{name}"
+        for name in (
+            "awaddr",
+            "awprot",
+            "awvalid",
+            "wdata",
+            "wstrb",
+            "wvalid",
+            "bready",
+            "araddr",
+            "arprot",
+            "arvalid",
+            "rready",
+        )
+    }
+    outputs |= {
+        f"s_axil_{name}"
+        for name in ("awready", "wready", "bresp", "bvalid", "arready", "rdata", "rresp", "rvalid")
+    }
     assert found == {"input": inputs, "output": outputs}
 
 
 def test_is_plain_verilog(tmp_path):
     path = export(StandIn(), tmp_path / "deep" / "spigate.v")
-    subprocess.run([need("iverilog", "iverilog", "This test"), "-g2001", "-tnull", "-s", "spigate", str(path)], check=True)
+    subprocess.run(
+        [need("iverilog", "iverilog", "This test"), "-g2001", "-tnull", "-s", "spigate", str(path)],
+        check=True,
+    )
     assert "DP16KD" not in path.read_text()
     assert "DP16KD" in export(StandIn(), tmp_path / "spigate.v", technology="ecp5").read_text()
 
@@ -53,23 +80,58 @@ def test_is_plain_verilog(tmp_path):
 def test_options_make_the_gateway():
     parser = argparse.ArgumentParser()
     add_gateway_arguments(parser)
-    gateway = gateway_from(parser.parse_args("--dfes 3 --lanes 2 --beat-bytes 8 --cam-entries 2048 --sa-entries 512".split()))
-    assert (gateway.dfes, gateway.lanes, gateway.beat_bytes, gateway.cam_entries, gateway.sa_entries) == (3, 2, 8, 2048, 512)
+    gateway = gateway_from(
+        parser.parse_args("--dfes 3 --lanes 2 --beat-bytes 8 --cam-entries 2048 --sa-entries 512".split())
+    )
+    assert (gateway.dfes, gateway.lanes, gateway.beat_bytes, gateway.cam_entries, gateway.sa_entries) == (
+        3,
+        2,
+        8,
+        2048,
+        512,
+    )
     with pytest.raises(ValueError, match="dfes must be 1 to 8, not 9"):
         gateway_from(parser.parse_args(["--dfes", "9"]))
 
 
-@pytest.mark.parametrize("option, value, said", [
-    ("cam-entries", 1000, "cam_entries must be 1024, 2048, 4096 or 8192, not 1000"), ("rules", 33, "rules must be 32, 36, 40"),
-    ("rules", 68, "60 or 64, not 68"), ("routes", 257, "routes must be 2 to 256, not 257"), ("sa-entries", 100, "sa_entries must be 256, 512"),
-    ("sources", 0, "sources must be 1 to 4095, not 0"), ("clock-khz", 0, "clock_khz must be 1 to 16777215, not 0"),
-    ("clock-khz", 1 << 24, "clock_khz must be"), ("lanes", 5, "lanes must be 1 to 4, not 5"),
-])
+@pytest.mark.parametrize(
+    "option, value, said",
+    [
+        ("cam-entries", 1000, "cam_entries must be 1024, 2048, 4096 or 8192, not 1000"),
+        ("rules", 33, "rules must be 32, 36, 40"),
+        ("rules", 68, "60 or 64, not 68"),
+        ("routes", 257, "routes must be 2 to 256, not 257"),
+        ("sa-entries", 100, "sa_entries must be 256, 512"),
+        ("sources", 0, "sources must be 1 to 4095, not 0"),
+        ("clock-khz", 0, "clock_khz must be 1 to 16777215, not 0"),
+        ("clock-khz", 1 << 24, "clock_khz must be"),
+        ("lanes", 5, "lanes must be 1 to 4, not 5"),
+    ],
+)
 def test_what_is_out_of_range_is_said_at_once(option, value, said, tmp_path):
-    """Before, it was said by some block in the midst of the conversion, under a heap of Amaranth's warnings, or not at all."""
-    shown = subprocess.run([sys.executable, "-m", "spigate.firmware_py.cli", "export", f"--{option}", str(value), "-o", str(tmp_path / "x.v")],
-                           capture_output=True, text=True)
-    assert shown.returncode == 2 and shown.stderr.startswith("spigate export: ") and shown.stderr.count("\n") == 1 and said in shown.stderr
+    """Before, it was said by some block in the midst of the conversion, under a heap of Amaranth's
+    warnings, or not at all.
+    """
+    shown = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "spigate.firmware_py.cli",
+            "export",
+            f"--{option}",
+            str(value),
+            "-o",
+            str(tmp_path / "x.v"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        shown.returncode == 2
+        and shown.stderr.startswith("spigate export: ")
+        and shown.stderr.count("\n") == 1
+        and said in shown.stderr
+    )
 
 
 def test_a_folder_is_no_file(tmp_path):

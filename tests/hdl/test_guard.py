@@ -28,15 +28,17 @@ class Taken(wiring.Component):
         m.d.comb += self.stopped.eq(guard.stopped)
         for inner, egress, outer in zip(guard.o, guard.o_egress, self.o, strict=True):
             m.d.comb += [
-                outer.payload.eq(inner.payload), outer.valid.eq(inner.valid & egress.valid), inner.ready.eq(outer.ready & egress.valid),
+                outer.payload.eq(inner.payload),
+                outer.valid.eq(inner.valid & egress.valid),
+                inner.ready.eq(outer.ready & egress.valid),
                 egress.ready.eq(inner.valid & inner.ready & inner.payload.last),
             ]
         return m
 
 
 def run(egress, *, beat_bytes=8, pauses="none", abort=lambda at: False, deaf=False, clocks=600):
-    """Source n sends a packet for each of ``egress[n]``: the packets, what came out of each source, the reports, and how often the guard
-    struck. ``deaf``: nobody takes reports."""
+    """Source n sends a packet for each of ``egress[n]``: the packets, what came out of each source, the
+    reports, and how often the guard struck. ``deaf``: nobody takes reports."""
     block = Taken(beat_bytes=beat_bytes, sources=len(egress))
     rng = random.Random(beat_bytes)
     frames = [[rng.randbytes(rng.randrange(1, 4 * beat_bytes)) for _ in items] for items in egress]
@@ -78,14 +80,20 @@ def run(egress, *, beat_bytes=8, pauses="none", abort=lambda at: False, deaf=Fal
 def test_only_what_has_a_reason_leaves_at_the_network_port(beat_bytes, pauses):
     """All combinations of reasons, each beside the others."""
     to = {"port": Port.NETWORK, "out_of": {"sa": 0x1234, "dfe": 5, "valid": 1, "generation": 7}}
-    frames, out, reports, strikes = run([[to | why] * 3 for why in REASONS], beat_bytes=beat_bytes, pauses=pauses)
+    frames, out, reports, strikes = run(
+        [[to | why] * 3 for why in REASONS], beat_bytes=beat_bytes, pauses=pauses
+    )
     assert out == [sent if any(why.values()) else [] for sent, why in zip(frames, REASONS, strict=True)]
-    assert [(report.reason, report.dropped, report.dfe, report.sa) for report in reports] == [(Reason.GUARD, 1, 5, 0x1234)] * 3
+    assert [(report.reason, report.dropped, report.dfe, report.sa) for report in reports] == [
+        (Reason.GUARD, 1, 5, 0x1234)
+    ] * 3
     assert strikes == 3
 
 
 def test_other_ports_are_free():
-    frames, out, reports, strikes = run([[{"port": port}] * 2 for port in (Port.SERVER, Port.CE, Port.RECIRCULATE)])
+    frames, out, reports, strikes = run(
+        [[{"port": port}] * 2 for port in (Port.SERVER, Port.CE, Port.RECIRCULATE)]
+    )
     assert out == frames and not reports and not strikes
 
 
@@ -99,12 +107,18 @@ def test_packets_of_one_source_are_judged_one_by_one():
 def test_each_is_told_where_several_end_at_once():
     to = [{"port": Port.NETWORK, "out_of": {"sa": at, "dfe": at, "valid": 1}} for at in range(4)]
     _, out, reports, strikes = run([[each] for each in to])
-    assert not any(out) and sorted((report.dfe, report.sa) for report in reports) == [(at, at) for at in range(4)] and strikes == 4
+    assert (
+        not any(out)
+        and sorted((report.dfe, report.sa) for report in reports) == [(at, at) for at in range(4)]
+        and strikes == 4
+    )
 
 
 def test_who_is_stopped_holds_up_nobody_else():
     """Nobody takes reports: the second packet that is stopped waits, other sources do not."""
-    frames, out, reports, _ = run([[{"port": Port.NETWORK}] * 5, [{"port": Port.NETWORK, "bypassed": 1}] * 5], deaf=True)
+    frames, out, reports, _ = run(
+        [[{"port": Port.NETWORK}] * 5, [{"port": Port.NETWORK, "bypassed": 1}] * 5], deaf=True
+    )
     assert out == [[], frames[1]] and not reports
 
 

@@ -1,4 +1,5 @@
 """docs/integration.md beside the core: its instance has every port, its headers are the gateware's."""
+
 import re
 import subprocess
 from pathlib import Path
@@ -20,8 +21,14 @@ INSTANCE = re.search(r"```verilog\n(.*?)```", PAGE, re.DOTALL)[1]
 def ports(beat_bytes: int) -> dict[str, tuple[str, int]]:
     """Direction and width of the core's ports, by name."""
     members = Core(Gateway(beat_bytes=beat_bytes, dfes=1)).signature.members
-    return {"clk": ("input", 1), "rst": ("input", 1),
-            **{name: ("input" if member.flow == In else "output", Shape.cast(member.shape).width) for name, member in members.items()}}
+    return {
+        "clk": ("input", 1),
+        "rst": ("input", 1),
+        **{
+            name: ("input" if member.flow == In else "output", Shape.cast(member.shape).width)
+            for name, member in members.items()
+        },
+    }
 
 
 def test_the_instance_connects_every_port_once():
@@ -34,20 +41,38 @@ def test_the_instance_elaborates(beat_bytes, tmp_path):
     iverilog = need("iverilog", "iverilog", "This test")
     found = ports(beat_bytes)
     nets = dict(re.findall(r"\.(\w+)\((\w+)\)", INSTANCE))
-    stub = "module spigate(" + ", ".join(f"{way} [{width - 1}:0] {name}" for name, (way, width) in found.items()) + "); endmodule\n"
+    stub = (
+        "module spigate("
+        + ", ".join(f"{way} [{width - 1}:0] {name}" for name, (way, width) in found.items())
+        + "); endmodule\n"
+    )
     wires = "".join(f"wire [{found[port][1] - 1}:0] {net};\n" for port, net in nets.items())
     (tmp_path / "top.v").write_text(f"{stub}module top;\n{wires}{INSTANCE}endmodule\n")
-    done = subprocess.run([iverilog, "-Wall", "-Wno-timescale", "-s", "top", "-o", tmp_path / "top", tmp_path / "top.v"], capture_output=True, text=True)
+    done = subprocess.run(
+        [iverilog, "-Wall", "-Wno-timescale", "-s", "top", "-o", tmp_path / "top", tmp_path / "top.v"],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("column", "layout"), [(1, PuntHeader()), (2, InjectHeader())])
 def test_the_headers_are_those_of_the_gateware(column, layout):
     """The byte at which the page puts each field."""
-    table = PAGE[PAGE.index("| byte | punt | inject |"):]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n\n")[0].splitlines()[2:]]
-    placed = {name: int(re.match(r"\d+", row[0])[0]) for row in rows for name in re.findall(r"`(\w+)`", row[column]) if name in dict(layout)}
-    expected = {name: field.offset // 8 for name, field in layout if name not in ("version", "reserved", "unused")}
+    table = PAGE[PAGE.index("| byte | punt | inject |") :]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.split("\n\n")[0].splitlines()[2:]
+    ]
+    placed = {
+        name: int(re.match(r"\d+", row[0])[0])
+        for row in rows
+        for name in re.findall(r"`(\w+)`", row[column])
+        if name in dict(layout)
+    }
+    expected = {
+        name: field.offset // 8 for name, field in layout if name not in ("version", "reserved", "unused")
+    }
     assert placed == expected
 
 

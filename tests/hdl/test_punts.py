@@ -1,4 +1,5 @@
 """Punts of all classes against one another, with a control element that is slow, or gone."""
+
 import random
 from collections import Counter, defaultdict
 
@@ -11,8 +12,13 @@ from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.hdl.punts import ROOM, PuntQueues
 from tests.hdl.streams import PAUSES, never, put_packets, simulate, sometimes, take, take_packet
 
-REASON = {PuntClass.IKE: Reason.IKE, PuntClass.LINK: Reason.NOT_IP, PuntClass.EXCEPTION: Reason.SA_ABSENT,
-          PuntClass.SPI: Reason.UNKNOWN_SPI, PuntClass.REST: Reason.NO_RULE}
+REASON = {
+    PuntClass.IKE: Reason.IKE,
+    PuntClass.LINK: Reason.NOT_IP,
+    PuntClass.EXCEPTION: Reason.SA_ABSENT,
+    PuntClass.SPI: Reason.UNKNOWN_SPI,
+    PuntClass.REST: Reason.NO_RULE,
+}
 UNLIMITED = [{"period": 0, "burst": 0}] * len(PuntClass)
 
 
@@ -28,7 +34,17 @@ def number(packet):
     return int.from_bytes(packet[18:22])
 
 
-def run(packets, *, beat_bytes=16, depth=128, limits=UNLIMITED, pauses=(never, never), reads=True, abort=lambda at: False, script=None):
+def run(
+    packets,
+    *,
+    beat_bytes=16,
+    depth=128,
+    limits=UNLIMITED,
+    pauses=(never, never),
+    reads=True,
+    abort=lambda at: False,
+    script=None,
+):
     """What came out, and what was dropped, by class."""
     queues, came, dropped, kept = PuntQueues(beat_bytes=beat_bytes, depth=depth), [], Counter(), 0
     source_pause, sink_pause = pauses
@@ -56,7 +72,9 @@ def run(packets, *, beat_bytes=16, depth=128, limits=UNLIMITED, pauses=(never, n
 
     async def stable(ctx):
         offered = None
-        async for _, _, valid, ready, payload in ctx.tick().sample(queues.o.valid, queues.o.ready, queues.o.payload.as_value()):
+        async for _, _, valid, ready, payload in ctx.tick().sample(
+            queues.o.valid, queues.o.ready, queues.o.payload.as_value()
+        ):
             assert offered is None or valid and payload == offered
             offered = payload if valid and not ready else None
 
@@ -72,7 +90,9 @@ def run(packets, *, beat_bytes=16, depth=128, limits=UNLIMITED, pauses=(never, n
 
 
 def test_every_reason_of_a_punt_has_a_class():
-    assert {class_of(reason) for reason in Reason if Reason.UNKNOWN_SPI <= reason < Reason.SOFT_LIFETIME} == set(PuntClass)
+    assert {
+        class_of(reason) for reason in Reason if Reason.UNKNOWN_SPI <= reason < Reason.SOFT_LIFETIME
+    } == set(PuntClass)
     assert all(Reason.UNKNOWN_SPI <= reason < Reason.SOFT_LIFETIME for reason in CLASSES)
 
 
@@ -85,21 +105,31 @@ def test_whole_packets_in_the_order_of_their_class(beat_bytes, pauses):
     assert not dropped and Counter(came) == Counter(packets)
     for ike in (True, False):
         assert [each for each in came if (kind(each) == PuntClass.IKE) == ike] == [
-            each for each in packets if (kind(each) == PuntClass.IKE) == ike]
+            each for each in packets if (kind(each) == PuntClass.IKE) == ike
+        ]
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("flood", [each for each in PuntClass if each != PuntClass.IKE])
 def test_no_flood_takes_ikes_room(beat_bytes, flood):
-    """A reader at a twentieth of the pace: of ten times what it can take, all of IKE comes up, whatever else there is."""
+    """A reader at a twentieth of the pace: of ten times what it can take, all of IKE comes up, whatever
+    else there is.
+    """
     packets = [punt(REASON[PuntClass.IKE if at % 25 == 24 else flood], at) for at in range(400)]
     came, dropped = run(packets, beat_bytes=beat_bytes, pauses=(never, sometimes(1, 0.9)))
     assert [number(each) for each in came if kind(each) == PuntClass.IKE] == list(range(24, 400, 25))
     assert set(dropped) == {flood} and dropped[flood] > 200
 
 
-@pytest.mark.parametrize("first, second", [(PuntClass.REST, PuntClass.SPI), (PuntClass.SPI, PuntClass.EXCEPTION),
-                                           (PuntClass.EXCEPTION, PuntClass.LINK), (PuntClass.REST, PuntClass.LINK)])
+@pytest.mark.parametrize(
+    "first, second",
+    [
+        (PuntClass.REST, PuntClass.SPI),
+        (PuntClass.SPI, PuntClass.EXCEPTION),
+        (PuntClass.EXCEPTION, PuntClass.LINK),
+        (PuntClass.REST, PuntClass.LINK),
+    ],
+)
 def test_a_reader_that_is_gone_leaves_room_for_the_next_class(first, second):
     """One class fills its part, then another one still finds room."""
     packets = [punt(REASON[first], at) for at in range(40)] + [punt(REASON[second], at) for at in range(40)]
@@ -115,7 +145,11 @@ def test_a_reader_that_is_gone_leaves_room_for_the_next_class(first, second):
 def test_each_class_has_its_rate(limited):
     """Ten tokens of the last bucket full, then one in 400 clocks; others have no limit."""
     limits = [{"period": 400 * (each == limited), "burst": 10} for each in PuntClass]
-    packets = [punt(REASON[each], at) for at in range(200) for each in (limited, PuntClass((limited + 1) % len(PuntClass)))]
+    packets = [
+        punt(REASON[each], at)
+        for at in range(200)
+        for each in (limited, PuntClass((limited + 1) % len(PuntClass)))
+    ]
     came, dropped = run(packets, depth=2048, limits=limits)
     clocks = len(packets) * 6
     expected = 63 + clocks // 400

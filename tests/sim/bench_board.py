@@ -1,4 +1,7 @@
-"""Runs in the simulator, for tests/sim/test_board.py: frames and bursts through the stand-in gateway of loopback.v."""
+"""Runs in the simulator, for tests/sim/test_board.py: frames and bursts through the stand-in gateway of
+loopback.v.
+"""
+
 import random
 
 import cocotb
@@ -100,8 +103,8 @@ async def a_refused_access_is_named(dut):
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def the_punt_port_carries_headers(dut):
     board = await started(dut)
-    # The stand-in sends what was injected straight back; an inject header reads as a punt for reason 1 from the
-    # server port.
+    # The stand-in sends what was injected straight back; an inject header reads as a punt for reason 1 from
+    # the server port.
     await board.port.inject(InjectMode.DIRECT, Port.SERVER, 0, b"frame")
     header, frame = await board.port.receive()
     assert (header.reason, header.ingress, frame) == (1, Port.SERVER, b"frame")

@@ -1,4 +1,7 @@
-"""Runs in the simulator, for tests/sim/test_robustness.py: a DFE whose engine breaks down while packets run."""
+"""Runs in the simulator, for tests/sim/test_robustness.py: a DFE whose engine breaks down while packets
+run.
+"""
+
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -14,7 +17,17 @@ from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
 from spigate.hdl.dfe.fill import QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, IP_BYTES, OURS, PEER, PROTECTED, Tunnels, behind, unencrypted
+from spigate.sim.bench_traffic import (
+    ETHERNET,
+    FIRST_SPI,
+    IP_BYTES,
+    OURS,
+    PEER,
+    PROTECTED,
+    Tunnels,
+    behind,
+    unencrypted,
+)
 from spigate.sim.board import Board
 from spigate.sim.stand_in import BREAKS
 
@@ -40,10 +53,23 @@ async def engine_breaks(dut):
     # Each to one host, so that its packets go straight there: those that go round may come in another order.
     sas = [replace(sa, reqid=flow + 1) for flow, sa in enumerate(tunnels.sas)]
     breaking = replace(sas[0], spi=FIRST_SPI + FLOWS, salt=BREAKS)
-    policies = [Policy(selectors=Selectors(PROTECTED, ip_network(behind(flow))), direction=PolicyDirection.FORWARD, action=PolicyAction.PROTECT,
-                       templates=(Template(source=PEER, destination=OURS, mode=Mode.TUNNEL, reqid=flow + 1),)) for flow in range(FLOWS)]
-    control = ControlElement(tables=driver, port=board.port, topology=topology(), sas=[*sas, breaking], policies=policies,
-                             settings=Settings(cfe=CfeSettings(patience=PATIENCE, rates=UNLIMITED)))
+    policies = [
+        Policy(
+            selectors=Selectors(PROTECTED, ip_network(behind(flow))),
+            direction=PolicyDirection.FORWARD,
+            action=PolicyAction.PROTECT,
+            templates=(Template(source=PEER, destination=OURS, mode=Mode.TUNNEL, reqid=flow + 1),),
+        )
+        for flow in range(FLOWS)
+    ]
+    control = ControlElement(
+        tables=driver,
+        port=board.port,
+        topology=topology(),
+        sas=[*sas, breaking],
+        policies=policies,
+        settings=Settings(cfe=CfeSettings(patience=PATIENCE, rates=UNLIMITED)),
+    )
     await control.start()
     answering = cocotb.start_soon(control.run())
     came = []
@@ -66,22 +92,34 @@ async def engine_breaks(dut):
     answering.cancel()
     board.check()
 
-    # The others lose nothing, in their order; the one whose DFE died loses what was in it or before it, and goes on elsewhere. What came up
-    # until it did may be overtaken by what comes straight there.
-    arrived = {flow: [arrival.frame[len(ETHERNET) + IP_BYTES:] for arrival in came
-                      if ip_address(arrival.frame[len(ETHERNET) + 16:len(ETHERNET) + IP_BYTES]) == behind(flow)] for flow in range(FLOWS)}
+    # The others lose nothing, in their order; the one whose DFE died loses what was in it or before it, and
+    # goes on elsewhere. What came up until it did may be overtaken by what comes straight there.
+    arrived = {
+        flow: [
+            arrival.frame[len(ETHERNET) + IP_BYTES :]
+            for arrival in came
+            if ip_address(arrival.frame[len(ETHERNET) + 16 : len(ETHERNET) + IP_BYTES]) == behind(flow)
+        ]
+        for flow in range(FLOWS)
+    }
     expected = {flow: [packet[IP_BYTES:] for packet in sent[flow::FLOWS]] for flow in range(FLOWS)}
     counters = await driver.counters()
-    inside = counters.dfes[dead]["packets_in"] - counters.dfes[dead]["packets_out"] - counters.dfes[dead]["punts"]
+    inside = (
+        counters.dfes[dead]["packets_in"] - counters.dfes[dead]["packets_out"] - counters.dfes[dead]["punts"]
+    )
     dropped = Counter(counters.drops)
     for flow in set(range(FLOWS)) - set(moved):
         assert arrived[flow] == expected[flow]
     flow = moved[0]
     assert control.placed(sas[flow]).dfe != dead and not await driver.healthy() >> dead & 1
     order = [expected[flow].index(packet) for packet in arrived[flow]]
-    overtaken = [number for at, number in enumerate(order) if number < max(order[:at + 1])]
-    assert len(set(order)) == len(order) and overtaken == sorted(overtaken) and len(overtaken) <= control.punted[Reason.DFE_DOWN]
-    assert arrived[flow][-ROUNDS // 2:] == expected[flow][-ROUNDS // 2:]
+    overtaken = [number for at, number in enumerate(order) if number < max(order[: at + 1])]
+    assert (
+        len(set(order)) == len(order)
+        and overtaken == sorted(overtaken)
+        and len(overtaken) <= control.punted[Reason.DFE_DOWN]
+    )
+    assert arrived[flow][-ROUNDS // 2 :] == expected[flow][-ROUNDS // 2 :]
     assert control.punted[Reason.DFE_DOWN]
     assert 0 < inside <= BUFFERS + 1 + QUEUE_PACKETS
     assert dropped.total() == dropped[Reason.QUEUE_FULL], "nothing was dropped for another reason"

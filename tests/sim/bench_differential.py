@@ -1,4 +1,7 @@
-"""Runs in the simulator, for tests/sim/test_differential.py: random worlds through the gateware and its control element."""
+"""Runs in the simulator, for tests/sim/test_differential.py: random worlds through the gateware and its
+control element.
+"""
+
 import random
 from collections import Counter
 
@@ -34,10 +37,19 @@ async def differential(dut):
 
 
 def control_element(board: Board, driver: Driver, made: World | Trial, host: list[bytes]) -> ControlElement:
-    control = ControlElement(tables=driver, port=board.port, topology=TOPOLOGY, sas=list(made.sas), policies=list(made.policies),
-                             clock=lambda: 0.0, settings=Settings(
-                                 default=PolicyAction(made.default), own_host=True,
-                                 cfe=CfeSettings(miss_interval=0, rates=UNLIMITED)))  # what limits drop no text foresees
+    control = ControlElement(
+        tables=driver,
+        port=board.port,
+        topology=TOPOLOGY,
+        sas=list(made.sas),
+        policies=list(made.policies),
+        clock=lambda: 0.0,
+        settings=Settings(
+            default=PolicyAction(made.default),
+            own_host=True,
+            cfe=CfeSettings(miss_interval=0, rates=UNLIMITED),
+        ),
+    )  # what limits drop no text foresees
     control.on_host = lambda header, one: host.append(one[14:])
     return control
 
@@ -59,7 +71,11 @@ async def world(board: Board, driver: Driver, seed: int, packets: int) -> None:
             port = Port.SERVER if ingress == "server" else Port.NETWORK
             await session.feed(port, frame(port, made.sealed(sa, packet) if sa else packet))
         await session.settle()
-        left = Counter(canonical(made, port, arrival.frame) for port in (Port.NETWORK, Port.SERVER) for arrival in session.sent[port])
+        left = Counter(
+            canonical(made, port, arrival.frame)
+            for port in (Port.NETWORK, Port.SERVER)
+            for arrival in session.sent[port]
+        )
         assert (left, Counter(host)) == wanted(expected), f"seed {seed}"
         for each in (*session.sent.values(), host):
             each.clear()
@@ -84,8 +100,15 @@ async def linux(board: Board, driver: Driver, seed: int, cases: int) -> None:
             fed.append(next(expected))
         if len(fed) == BATCH or (fed and not isinstance(step, Case)):
             await session.settle()
-            left = trial.seen([*((DEVICES[port], arrival.frame) for port in DEVICES for arrival in session.sent[port]), *(("host", one) for one in host)])
-            assert left == sum(fed, Counter()), f"seed {seed}: {left - sum(fed, Counter())} and not {sum(fed, Counter()) - left}"
+            left = trial.seen(
+                [
+                    *((DEVICES[port], arrival.frame) for port in DEVICES for arrival in session.sent[port]),
+                    *(("host", one) for one in host),
+                ]
+            )
+            assert left == sum(fed, Counter()), (
+                f"seed {seed}: {left - sum(fed, Counter())} and not {sum(fed, Counter()) - left}"
+            )
             for each in (*session.sent.values(), host, fed):
                 each.clear()
         if isinstance(step, Change):

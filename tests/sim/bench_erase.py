@@ -1,4 +1,5 @@
 """Runs in the simulator, for tests/sim/test_erase.py."""
+
 import json
 import random
 from dataclasses import replace
@@ -32,7 +33,11 @@ class Erased:
         self.board = Board(dut)
         await self.board.start()
         self.out = {"network": [], "server": [], "punt": []}
-        for name, sink in (("network", self.board.network_out), ("server", self.board.server_out), ("punt", self.board.punt)):
+        for name, sink in (
+            ("network", self.board.network_out),
+            ("server", self.board.server_out),
+            ("punt", self.board.punt),
+        ):
             sink.on_arrival = lambda arrival, name=name: self.out[name].append(arrival.frame)
         await self.open()
         return self
@@ -60,7 +65,9 @@ class Erased:
                 return
             await self.board.clocks(100)
         counters = await self.driver.counters()
-        raise AssertionError(f"{len(self.out[port])} of {count} frames came at the {port} port, dropped: {counters.drops}")
+        raise AssertionError(
+            f"{len(self.out[port])} of {count} frames came at the {port} port, dropped: {counters.drops}"
+        )
 
 
 def packet(flow, number, rng):
@@ -80,10 +87,18 @@ async def reset_erases(dut):
     async def write():
         await tunnels.write(erased.driver)
         await erased.driver.write_route(2, Route(Port.SERVER))
-        await erased.driver.add_rule(Rule(Selectors(ip_network("10.9.0.0/16"), ip_network("0.0.0.0/0")), frozenset({Port.NETWORK}),
-                                          Action.BYPASS, route=2))
+        await erased.driver.add_rule(
+            Rule(
+                Selectors(ip_network("10.9.0.0/16"), ip_network("0.0.0.0/0")),
+                frozenset({Port.NETWORK}),
+                Action.BYPASS,
+                route=2,
+            )
+        )
         for dfe in range(erased.driver.capabilities.dfes):  # any of them may get what is bypassed
-            await erased.driver.write_source(dfe, 0, Source(ip_network("10.9.0.0/16"), frozenset({Port.NETWORK})))
+            await erased.driver.write_source(
+                dfe, 0, Source(ip_network("10.9.0.0/16"), frozenset({Port.NETWORK}))
+            )
 
     await write()
     await board.network.send(tunnels.frame(0, packet(0, 0, rng)))
@@ -103,7 +118,11 @@ async def reset_erases(dut):
         await erased.came("punt", 2 + 2 * again)
         assert len(erased.out["server"]) == 2
         assert await erased.driver.read_state(0, 0) == SaState() and await erased.driver.attention() == []
-        cocotb.log.info("erased %s clocks after the reset, wiped %s clocks later", board.cycle - begun, await erased.wiped(BUSY_CLOCKS))
+        cocotb.log.info(
+            "erased %s clocks after the reset, wiped %s clocks later",
+            board.cycle - begun,
+            await erased.wiped(BUSY_CLOCKS),
+        )
     await write()
     await board.network.send(tunnels.frame(2, packet(0, 2, rng)))
     await board.network.send(clear)
@@ -140,11 +159,21 @@ async def limits_are_told_among_junk(dut):
 
 @cocotb.test()
 async def erasing_harms_nobody(dut):
-    """While SAs come and go, packets of another one pass, all and in order, and what was erased is wiped in time."""
+    """While SAs come and go, packets of another one pass, all and in order, and what was erased is wiped in
+    time.
+    """
     erased = await Erased().start(dut)
     board, driver, rng = erased.board, erased.driver, random.Random(parameters()["seed"])
-    lasting = [Tunnels(suite, direction, count=erased.dfes, dfes=erased.dfes, first=at * erased.dfes) for at, (suite, direction) in enumerate(
-        [("gcm128", Direction.INBOUND), ("gcm128", Direction.OUTBOUND), ("cbc128-sha256", Direction.INBOUND)])]
+    lasting = [
+        Tunnels(suite, direction, count=erased.dfes, dfes=erased.dfes, first=at * erased.dfes)
+        for at, (suite, direction) in enumerate(
+            [
+                ("gcm128", Direction.INBOUND),
+                ("gcm128", Direction.OUTBOUND),
+                ("cbc128-sha256", Direction.INBOUND),
+            ]
+        )
+    ]
     for tunnels in lasting:
         await tunnels.write(driver)
     for port in (board.network, board.server):
@@ -159,14 +188,26 @@ async def erasing_harms_nobody(dut):
                 plain = packet(flow, number, rng)
                 sent[id(tunnels)].append(plain)
                 await port.send(tunnels.frame(number, plain))
-                while board.network.sent + board.server.sent - sum(map(len, erased.out.values())) > 4 * erased.dfes:
+                while (
+                    board.network.sent + board.server.sent - sum(map(len, erased.out.values()))
+                    > 4 * erased.dfes
+                ):
                     await board.clocks(50)
             number += 1
 
-    tasks = [cocotb.start_soon(traffic(board.network, lasting[::2])), cocotb.start_soon(traffic(board.server, lasting[1:2]))]
+    tasks = [
+        cocotb.start_soon(traffic(board.network, lasting[::2])),
+        cocotb.start_soon(traffic(board.server, lasting[1:2])),
+    ]
     longest = 0
     for turn in range(parameters()["turns"]):
-        passing = Tunnels(list(SUITES)[turn % 4], Direction.INBOUND, count=erased.dfes, dfes=erased.dfes, first=len(lasting) * erased.dfes)
+        passing = Tunnels(
+            list(SUITES)[turn % 4],
+            Direction.INBOUND,
+            count=erased.dfes,
+            dfes=erased.dfes,
+            first=len(lasting) * erased.dfes,
+        )
         await passing.write(driver)
         await passing.erase(driver)
         clocks = await erased.wiped(BUSY_CLOCKS)
@@ -178,7 +219,10 @@ async def erasing_harms_nobody(dut):
     await erased.came("server", len(sent[id(lasting[0])]) + len(sent[id(lasting[2])]))
     await erased.came("network", len(sent[id(lasting[1])]))
     cocotb.log.info("wiped within %s clocks of traffic, %s packets", longest, sum(map(len, sent.values())))
-    got = {"server": [frame[14:] for frame in erased.out["server"]], "network": [lasting[1].opened(frame) for frame in erased.out["network"]]}
+    got = {
+        "server": [frame[14:] for frame in erased.out["server"]],
+        "network": [lasting[1].opened(frame) for frame in erased.out["network"]],
+    }
     for at, tunnels in enumerate(lasting):
         for flow in range(erased.dfes):
             due = [plain for number, plain in enumerate(sent[id(tunnels)]) if number % erased.dfes == flow]
@@ -191,19 +235,34 @@ async def erasing_harms_nobody(dut):
 
 @cocotb.test()
 async def leaves_what_it_leaves(dut):
-    """For Icarus: all that the gateway holds after SAs with secret keys carried secret packets and were erased."""
+    """For Icarus: all that the gateway holds after SAs with secret keys carried secret packets and were
+    erased.
+    """
     secret = random.Random(parameters()["secret"])
     for suite in SUITES.values():
-        suite |= {name: secret.randbytes(len(suite[name])) for name in ("key", "auth_key", "salt") if name in suite}
+        suite |= {
+            name: secret.randbytes(len(suite[name])) for name in ("key", "auth_key", "salt") if name in suite
+        }
     erased = await Erased().start(dut)
     board, driver = erased.board, erased.driver
-    tunnels = [Tunnels(suite, direction, count=erased.dfes, dfes=erased.dfes, first=at * erased.dfes) for at, (suite, direction) in enumerate(
-        [("gcm128", Direction.INBOUND), ("cbc256-sha256", Direction.OUTBOUND), ("cbc128-sha1", Direction.INBOUND), ("gcm256", Direction.OUTBOUND)])]
+    tunnels = [
+        Tunnels(suite, direction, count=erased.dfes, dfes=erased.dfes, first=at * erased.dfes)
+        for at, (suite, direction) in enumerate(
+            [
+                ("gcm128", Direction.INBOUND),
+                ("cbc256-sha256", Direction.OUTBOUND),
+                ("cbc128-sha1", Direction.INBOUND),
+                ("gcm256", Direction.OUTBOUND),
+            ]
+        )
+    ]
     for each in tunnels:
         await each.write(driver)
     for number in range(len(SIZES)):
         for at, each in enumerate(tunnels):
-            await (board.server if at % 2 else board.network).send(each.frame(number, packet(at * erased.dfes, number, secret)))
+            await (board.server if at % 2 else board.network).send(
+                each.frame(number, packet(at * erased.dfes, number, secret))
+            )
         # A DFE's queue drops what it has no room for.
         await erased.came("server", 2 * (number + 1))
         await erased.came("network", 2 * (number + 1))
@@ -216,4 +275,6 @@ async def leaves_what_it_leaves(dut):
         await port.send(bytes(60))
     await erased.came("punt", 2)
     await board.clocks(1000)
-    Path(parameters()["result"]).write_text(json.dumps({"before": before, "after": state(dut.gateway), "clocks": clocks}))
+    Path(parameters()["result"]).write_text(
+        json.dumps({"before": before, "after": state(dut.gateway), "clocks": clocks})
+    )

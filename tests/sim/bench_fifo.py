@@ -1,4 +1,5 @@
 """Runs in the simulator, for tests/sim/test_build.py: a packet goes through a queue."""
+
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge

@@ -1,4 +1,5 @@
 """Runs in the simulator, for tests/sim/test_guard.py."""
+
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -17,12 +18,16 @@ FLOW = 77
 
 
 async def wrong_tables(dut):
-    """A gateway whose tables send what an SA decrypts, and what a rule bypasses without saying that it may leave, to the network port."""
+    """A gateway whose tables send what an SA decrypts, and what a rule bypasses without saying that it may
+    leave, to the network port.
+    """
     watched = await Watched(dut).start()
     driver, tunnels = watched.driver, watched.inbound[0]
     await driver.write_route(OUTSIDE, Route(Port.NETWORK))
     await driver.add_cam(CamEntry(CamKey(OURS, tunnels.sas[0].spi), 0, 0, OUTSIDE))
-    rule = Rule(Selectors(PROTECTED, ip_network(behind(FLOW))), frozenset({Port.SERVER}), Action.BYPASS, route=OUTSIDE)
+    rule = Rule(
+        Selectors(PROTECTED, ip_network(behind(FLOW))), frozenset({Port.SERVER}), Action.BYPASS, route=OUTSIDE
+    )
     await driver.add_rule(rule)
     for dfe in range(driver.capabilities.dfes):
         await driver.write_source(dfe, 0, Source(PROTECTED, frozenset({Port.SERVER})))
@@ -60,7 +65,9 @@ async def guard_unexpected(dut):
 
 @cocotb.test(timeout_time=200, timeout_unit="ms")
 async def race(dut):
-    """The place of an outbound SA is given to another one while packets that were classified for it are still on their way to the DFE."""
+    """The place of an outbound SA is given to another one while packets that were classified for it are
+    still on their way to the DFE.
+    """
     watched = await Watched(dut).start()
     board, driver = watched.board, watched.driver
     index = len(watched.inbound[0].sas)
@@ -70,7 +77,9 @@ async def race(dut):
     for turn in range(8):
         generation = turn + 1
         rule = replace(old._rule(0), generation=generation)
-        await driver.write_sa(0, index, replace(old.sas[0], sequence=1000 * generation), None, generation=generation)
+        await driver.write_sa(
+            0, index, replace(old.sas[0], sequence=1000 * generation), None, generation=generation
+        )
         if turn == 0:
             await driver.replace_rule(old._rule(0), rule)
         else:
@@ -90,8 +99,11 @@ async def race(dut):
                 break
         out, up = watched.seen["network"], [unpack_punt(frame) for frame in watched.seen["punt"]]
         # Each packet went out under its own SA, or came up; none under the one that is in its place now.
-        assert [old.opened(frame) for frame in out] + [frame[len(ETHERNET):] for _, frame in up] == sent
-        assert all((header.reason, header.dfe, header.sa, header.rule) == (Reason.SA_ABSENT, 0, index, 0) for header, _ in up)
+        assert [old.opened(frame) for frame in out] + [frame[len(ETHERNET) :] for _, frame in up] == sent
+        assert all(
+            (header.reason, header.dfe, header.sa, header.rule) == (Reason.SA_ABSENT, 0, index, 0)
+            for header, _ in up
+        )
         encrypted, punted = encrypted + len(out), punted + len(up)
     assert encrypted > 10 and punted > 10
 

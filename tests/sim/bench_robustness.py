@@ -1,4 +1,5 @@
 """Runs in the simulator, for tests/sim/test_robustness.py."""
+
 import random
 
 import cocotb
@@ -38,14 +39,25 @@ class Watched:
         await board.start()
         self.driver = await Driver.open(board.bus)
         dfes = self.driver.capabilities.dfes
-        await self.driver.configure(CfeSettings(enable=(1 << dfes) - 1, rates=UNLIMITED, network_vlan=ANY_VLAN, server_vlan=ANY_VLAN))
-        self.inbound = [Tunnels(suite, Direction.INBOUND, count=dfes, dfes=dfes, first=at * dfes) for at, suite in enumerate(suites)]
-        self.outbound = [Tunnels(suite, Direction.OUTBOUND, count=dfes, dfes=dfes, first=(at + len(suites)) * dfes)
-                         for at, suite in enumerate(suites if outbound else ())]
+        await self.driver.configure(
+            CfeSettings(enable=(1 << dfes) - 1, rates=UNLIMITED, network_vlan=ANY_VLAN, server_vlan=ANY_VLAN)
+        )
+        self.inbound = [
+            Tunnels(suite, Direction.INBOUND, count=dfes, dfes=dfes, first=at * dfes)
+            for at, suite in enumerate(suites)
+        ]
+        self.outbound = [
+            Tunnels(suite, Direction.OUTBOUND, count=dfes, dfes=dfes, first=(at + len(suites)) * dfes)
+            for at, suite in enumerate(suites if outbound else ())
+        ]
         for tunnels in (*self.inbound, *self.outbound):
             await tunnels.write(self.driver)
         self.seen = {}
-        for name, sink in (("network", board.network_out), ("server", board.server_out), ("punt", board.punt)):
+        for name, sink in (
+            ("network", board.network_out),
+            ("server", board.server_out),
+            ("punt", board.punt),
+        ):
             self.seen[name] = []
             sink.on_arrival = lambda arrival, name=name: self.seen[name].append(arrival.frame)
         return self
@@ -64,7 +76,9 @@ class Watched:
                 break
             assert now < into, f"{into} frames in, but {now} out, punted and dropped"
             quiet = 0 if now != before else quiet + 500
-            assert quiet < HUNG, f"{into - now} of {into} frames are inside, and nothing has become of them in {HUNG} clocks"
+            assert quiet < HUNG, (
+                f"{into - now} of {into} frames are inside, and nothing has become of them in {HUNG} clocks"
+            )
             before = now
             await board.clocks(500)
         await board.clocks(200)
@@ -84,14 +98,14 @@ def mutated(generator, frame):
             at = min(generator.randrange(12, 60), len(frame) - 1)
             frame[at] = generator.choice((0, 1, 0x45, 0x4F, 0x32, 0x11, 0x7F, 0xFF, generator.randrange(256)))
         elif what == 2:
-            del frame[generator.randrange(1, len(frame) + 1):]
+            del frame[generator.randrange(1, len(frame) + 1) :]
         elif what == 3:
             frame += generator.randbytes(generator.randrange(1, 80))
         elif what == 4:
             frame[12:12] = b"\x81\x00" + generator.randbytes(2)
         else:
             at = generator.randrange(len(frame))
-            frame[at:at + 8] = generator.randbytes(8)
+            frame[at : at + 8] = generator.randbytes(8)
         if not frame:
             frame = bytearray(b"\0")
     return bytes(frame)
@@ -118,7 +132,9 @@ async def mutated_frames(dut):
         elif kind < 8:
             frame = mutated(generator, ETHERNET + (out.clear(size, number) if out else clear(size, number)))
         elif kind < 9:
-            frame = generator.randbytes(generator.choice((1, 2, 13, 14, 15, 33, 34, 60, 300, 1918, 1919, 1950, 4096)))
+            frame = generator.randbytes(
+                generator.choice((1, 2, 13, 14, 15, 33, 34, 60, 300, 1918, 1919, 1950, 4096))
+            )
         elif out and generator.randrange(2):
             frame, source = out.frame(number, out.clear(size, number)), board.server
         else:
@@ -129,10 +145,14 @@ async def mutated_frames(dut):
     await watched.settled()
     assert watched.seen["server"], "Not one sound packet came through"
     for name, frames in watched.seen.items():
-        assert not any(MARK in frame for frame in frames), f"Plain text of a packet that failed came out at {name}"
+        assert not any(MARK in frame for frame in frames), (
+            f"Plain text of a packet that failed came out at {name}"
+        )
     # The gateway is unharmed: each SA works.
-    for tunnels, source, name in (*((each, board.network, "server") for each in watched.inbound),
-                                  *((each, board.server, "network") for each in watched.outbound)):
+    for tunnels, source, name in (
+        *((each, board.network, "server") for each in watched.inbound),
+        *((each, board.server, "network") for each in watched.outbound),
+    ):
         for number in range(len(tunnels.sas)):
             before, plain = len(watched.seen[name]), tunnels.clear(100, number)
             await source.send(tunnels.frame(number, plain))
@@ -166,7 +186,9 @@ async def no_control_element(dut):
 async def port_stands_still(dut):
     watched = await Watched(dut).start()
     board = watched.board
-    other = Tunnels("gcm128", Direction.OUTBOUND, first=len(watched.inbound[0].sas), dfes=watched.driver.capabilities.dfes)
+    other = Tunnels(
+        "gcm128", Direction.OUTBOUND, first=len(watched.inbound[0].sas), dfes=watched.driver.capabilities.dfes
+    )
     await other.write(watched.driver)
     board.server_out.pause(256)
     sent = []

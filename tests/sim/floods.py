@@ -1,7 +1,10 @@
-"""``python -m tests.sim.floods``: junk of every kind at line rate, at each port, with a slow host, and what it costs others.
+"""``python -m tests.sim.floods``: junk of every kind at line rate, at each port, with a slow host, and what
+it costs others.
 
-IKE to an own address must come up whole; packets of another DFE must take as long as they do when nothing else comes, and a fifth more.
+IKE to an own address must come up whole; packets of another DFE must take as long as they do when nothing
+else comes, and a fifth more.
 """
+
 import argparse
 import json
 import tempfile
@@ -11,7 +14,14 @@ from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_floods"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=2)
-WHOLE = {"ports": ["network", "server"], "probes": 30, "lead": 4000, "settle": 30_000, "patience": 20_000, "line": 10}
+WHOLE = {
+    "ports": ["network", "server"],
+    "probes": 30,
+    "lead": 4000,
+    "settle": 30_000,
+    "patience": 20_000,
+    "line": 10,
+}
 """``line``: bits a clock of each port's line, 1 Gbit/s at 100 MHz; 0: as fast as the gateway takes frames."""
 LATER = 1.2
 """How much longer than when idle."""
@@ -39,7 +49,9 @@ def faults(found: dict) -> list[str]:
             if sent != came:
                 wrong.append(f"{name} at the {port} port: of {sent} IKE packets {came} came up")
             if result["latency"] is not None and result["latency"] > LATER * idle["latency"]:
-                wrong.append(f"{name} at the {port} port: the others' packets take {result['latency']} clocks instead of {idle['latency']}")
+                wrong.append(
+                    f"{name} at the {port} port: the others' packets take {result['latency']} clocks instead of {idle['latency']}"
+                )
             if result["healthy"] != idle["healthy"]:
                 wrong.append(f"{name} at the {port} port: DFEs {result['healthy']:b} are healthy")
     if found["events"]["soft lifetimes"] != 1 or found["events"]["stalls"]:
@@ -49,11 +61,17 @@ def faults(found: dict) -> list[str]:
 
 def table(found: dict) -> str:
     """As Markdown."""
-    lines = ["| junk | port | frames of it | IKE sent | came up | clocks through another DFE, from the other port |", "| --- | --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| junk | port | frames of it | IKE sent | came up | clocks through another DFE, from the other port |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
     for name, ports in found.items():
         if name not in ("events", "drops"):
-            lines += [f"| {name} | {port} | {result['junk']} | {result['ike'][0]} | {result['ike'][1]} | "
-                      f"{result['latency'] or ''} |" for port, result in ports.items()]
+            lines += [
+                f"| {name} | {port} | {result['junk']} | {result['ike'][0]} | {result['ike'][1]} | "
+                f"{result['latency'] or ''} |"
+                for port, result in ports.items()
+            ]
     return "\n".join(lines)
 
 

@@ -1,4 +1,7 @@
-"""A running ``spigate simulate``, with a host at each of its ports: network namespaces, and raw sockets in them."""
+"""A running ``spigate simulate``, with a host at each of its ports: network namespaces, and raw sockets in
+them.
+"""
+
 import os
 import re
 import signal
@@ -85,12 +88,28 @@ class Simulation:
         self.url = f"unix:{self.path}"
         self.network, self.server = (Host(f"{namespace}-{port[0]}", f"tap-{port[0]}") for port in PORTS)
         ip("netns", "add", namespace)
-        self.command = ["ip", "netns", "exec", namespace, sys.executable, *program, "simulate",
-                        "--socket", str(self.path), "--network", self.network.device, "--server", self.server.device, *words]
+        self.command = [
+            "ip",
+            "netns",
+            "exec",
+            namespace,
+            sys.executable,
+            *program,
+            "simulate",
+            "--socket",
+            str(self.path),
+            "--network",
+            self.network.device,
+            "--server",
+            self.server.device,
+            *words,
+        ]
 
     def start(self) -> None:
         """Returns when it is ready."""
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         line = self.process.stdout.readline()
         assert _READY.match(line), line + self.process.stderr.read()
         for host in (self.network, self.server):

@@ -14,16 +14,26 @@ BEAT = 0x1122 | 1 << 64 | 2 << 66
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_runs_tests_against_a_component_and_builds_it_once(simulator, monkeypatch):
     values = {"payload": BEAT, "expected": BEAT}
-    assert simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator, parameters=values) == 1
+    assert (
+        simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator, parameters=values)
+        == 1
+    )
     monkeypatch.setattr(build, "_call", lambda *_: pytest.fail("built again"))
-    assert simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator, parameters=values) == 1
+    assert (
+        simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator, parameters=values)
+        == 1
+    )
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_a_failed_test_raises_with_the_log(simulator):
     with pytest.raises(SimulationFailed, match=r"1 of 1 tests failed[\s\S]*assert") as caught:
-        simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator,
-                        parameters={"payload": BEAT, "expected": 0})
+        simulate_cocotb(
+            PacketFifo(beat_bytes=8, depth=16),
+            BENCH,
+            simulator=simulator,
+            parameters={"payload": BEAT, "expected": 0},
+        )
     assert "passes_a_beat" in caught.value.log.read_text()
     shutil.rmtree(caught.value.log.parent)
 
@@ -37,8 +47,13 @@ def test_no_test_at_all_raises(simulator):
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_writes_a_waveform(simulator, tmp_path):
-    simulate_cocotb(PacketFifo(beat_bytes=8, depth=16), BENCH, simulator=simulator, waveform=tmp_path / "fifo.wave",
-                    parameters={"payload": BEAT, "expected": BEAT})
+    simulate_cocotb(
+        PacketFifo(beat_bytes=8, depth=16),
+        BENCH,
+        simulator=simulator,
+        waveform=tmp_path / "fifo.wave",
+        parameters={"payload": BEAT, "expected": BEAT},
+    )
     assert (tmp_path / "fifo.wave").stat().st_size > 1000
 
 

@@ -1,4 +1,7 @@
-"""Small inputs on which something went wrong once: tests/data/cases. ``expected.json`` says what becomes of each packet, in order."""
+"""Small inputs on which something went wrong once: tests/data/cases. ``expected.json`` says what becomes of
+each packet, in order.
+"""
+
 import hmac
 import json
 from collections import Counter
@@ -22,12 +25,17 @@ SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 def expected(name):
     """IP packets that leave in the clear, and drops by reason."""
     what = json.loads((CASES / name / "expected.json").read_text())["expect"]
-    return [bytes.fromhex(value) for kind, value in what if kind == "plain"], Counter(value for kind, value in what if kind == "drop")
+    return [bytes.fromhex(value) for kind, value in what if kind == "plain"], Counter(
+        value for kind, value in what if kind == "drop"
+    )
 
 
 def left(out):
     """IP packets that left at the server port."""
-    return [item.frame[14:] for item in pcap.read(next(out / name for port, name in FILES.items() if name.startswith("server")))]
+    return [
+        item.frame[14:]
+        for item in pcap.read(next(out / name for port, name in FILES.items() if name.startswith("server")))
+    ]
 
 
 def drops(report):
@@ -47,7 +55,9 @@ def test_a_window_larger_than_a_decryptors(capabilities, tmp_path):
     given = capture.read(CASES / "qos-reorder-window1024")
     report = software.play(given, LINUX, tmp_path, capabilities=capabilities)
     assert len(left(tmp_path)) == len(given.frames) == 400 and not drops(report)
-    assert report["software"] == {"decrypted": 400} and "sa" not in report["programmed"], "as long as decryptors have 64"
+    assert report["software"] == {"decrypted": 400} and "sa" not in report["programmed"], (
+        "as long as decryptors have 64"
+    )
 
 
 def test_jumbo_frames_by_the_software_path(tmp_path):
@@ -72,7 +82,9 @@ def test_congestion_marks_of_a_tunnels_end_in_the_gateware(tmp_path):
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_no_checksum_in_udp_over_ipv6(accepted, tmp_path):
-    """RFC 6935, 6936. The vector's SPI, 123, is reserved, so it gets another one here, and an ICV that is right again (RFC 4868)."""
+    """RFC 6935, 6936. The vector's SPI, 123, is reserved, so it gets another one here, and an ICV that is
+    right again (RFC 4868).
+    """
     given = capture.read(_with_spi(CASES / "udp6-zero-checksum", tmp_path / "case", 123, 0x1000))
     sas = [replace(sa, encapsulation=replace(sa.encapsulation, zero_checksum=accepted)) for sa in given.sas]
     report = software.play(replace(given, sas=sas), LINUX, tmp_path)
@@ -89,7 +101,7 @@ def _with_spi(case, folder, old, new):
     frames = []
     for item in pcap.read(folder / "network-in.pcap"):
         at = item.frame.index(old.to_bytes(4), 14 + 40 + 8)
-        covered = new.to_bytes(4) + item.frame[at + 4:-16]
+        covered = new.to_bytes(4) + item.frame[at + 4 : -16]
         icv = hmac.digest(b"\x5a" * 32, covered, "sha256")[:16]
         frames.append(pcap.Captured(item.time, item.frame[:at] + covered + icv))
     pcap.write(folder / "network-in.pcap", frames)

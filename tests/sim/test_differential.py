@@ -1,4 +1,7 @@
-"""Random policies and flows through the gateware, beside RFC 4301's text: a share of what tests/firmware_py/test_differential.py does."""
+"""Random policies and flows through the gateware, beside RFC 4301's text: a share of what
+tests/firmware_py/test_differential.py does.
+"""
+
 import random
 
 import pytest
@@ -20,4 +23,6 @@ def test_the_gateware_does_to_frames_what_linux_does():
     """By way of the model, which tests/firmware_py/test_differential_linux.py has beside a Linux kernel."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
-    MODEL.model().run("tests.sim.bench_differential", parameters={"seed": seed, "linux": 1, "worlds": 4, "packets": 120})
+    MODEL.model().run(
+        "tests.sim.bench_differential", parameters={"seed": seed, "linux": 1, "worlds": 4, "packets": 120}
+    )

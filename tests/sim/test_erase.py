@@ -1,4 +1,5 @@
 """What is erased is gone: in the whole gateway, after a reset and under traffic, and to the last register."""
+
 import json
 
 import pytest
@@ -6,10 +7,23 @@ import pytest
 from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_erase"
-MODELS = {"small": Configuration(beat_bytes=8, dfes=1, lanes=1), "large": Configuration(beat_bytes=16, dfes=2, lanes=2)}
-ON_THE_WIRE = ("ingress_network", "network_queue", "network_remove", "network_merge", "axis_network", "to_network", "from_network")
+MODELS = {
+    "small": Configuration(beat_bytes=8, dfes=1, lanes=1),
+    "large": Configuration(beat_bytes=16, dfes=2, lanes=2),
+}
+ON_THE_WIRE = (
+    "ingress_network",
+    "network_queue",
+    "network_remove",
+    "network_merge",
+    "axis_network",
+    "to_network",
+    "from_network",
+)
 """Parts that hold what could be seen at the network port."""
-both = pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.xdist_group(f"erase-{size}")) for size in MODELS])
+both = pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.xdist_group(f"erase-{size}")) for size in MODELS]
+)
 
 
 @both
@@ -25,7 +39,9 @@ def test_limits_are_told_among_junk(size):
 @both
 @pytest.mark.parametrize("pause", [0, 200])
 def test_erasing_harms_nobody(size, pause):
-    MODELS[size].model().run(BENCH, testcase="erasing_harms_nobody", parameters={"seed": 1, "pause": pause, "turns": 8})
+    MODELS[size].model().run(
+        BENCH, testcase="erasing_harms_nobody", parameters={"seed": 1, "pause": pause, "turns": 8}
+    )
 
 
 def test_nothing_stays_of_an_sa_that_was_erased(tmp_path):
@@ -33,8 +49,9 @@ def test_nothing_stays_of_an_sa_that_was_erased(tmp_path):
     results = []
     for secret in (1, 2):
         file = tmp_path / f"{secret}.json"
-        MODELS["small"].model(simulator="icarus").run(BENCH, testcase="leaves_what_it_leaves",
-                                                      parameters={"secret": secret, "result": str(file)})
+        MODELS["small"].model(simulator="icarus").run(
+            BENCH, testcase="leaves_what_it_leaves", parameters={"secret": secret, "result": str(file)}
+        )
         results.append(json.loads(file.read_text()))
     one, other = results
     assert one["clocks"] == other["clocks"]

@@ -1,4 +1,5 @@
 """A short part of tests/sim/floods.py."""
+
 import pytest
 
 from spigate.sim.design import Configuration
@@ -17,10 +18,21 @@ def test_floods_cost_ike_nothing():
 @pytest.mark.xdist_group("replay-small")
 def test_floods_of_punts_cost_an_sa_nothing():
     """At line rate: packets of an SA take as long as ever."""
-    assert not faults(measure(SMALL, **SHORT, ports=["network", "server"], kinds=["unknown SPI", "no rule", "IPv6", "not IP", "fragments", "NAT-T"]))
+    assert not faults(
+        measure(
+            SMALL,
+            **SHORT,
+            ports=["network", "server"],
+            kinds=["unknown SPI", "no rule", "IPv6", "not IP", "fragments", "NAT-T"],
+        )
+    )
 
 
 @pytest.mark.xdist_group("erase-large")
 def test_floods_cost_other_dfes_nothing():
-    """At line rate: what one DFE has to decrypt in vain is neither the other one's matter nor the server port's."""
-    assert not faults(measure(LARGE, **SHORT, ports=["network"], kinds=["forged, of an SA", "forged and long"]))
+    """At line rate: what one DFE has to decrypt in vain is neither the other one's matter nor the server
+    port's.
+    """
+    assert not faults(
+        measure(LARGE, **SHORT, ports=["network"], kinds=["forged, of an SA", "forged and long"])
+    )

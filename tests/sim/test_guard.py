@@ -1,4 +1,7 @@
-"""Provenance, through the whole gateway: the guard at the network port, and SAs that follow each other in one place."""
+"""Provenance, through the whole gateway: the guard at the network port, and SAs that follow each other in
+one place.
+"""
+
 import pytest
 
 from spigate.sim.build import SimulationFailed

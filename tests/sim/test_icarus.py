@@ -1,4 +1,5 @@
 """What is rewritten for Icarus says the same, undefined bits included, as Icarus itself finds."""
+
 import subprocess
 
 from spigate.sim import icarus
@@ -69,15 +70,25 @@ endmodule
 def test_says_the_same(tmp_path):
     rewritten = icarus.faster(MODULE)
     assert " ^ " not in rewritten and rewritten.count("always") == 4, rewritten
-    texts = {"plain.v": MODULE.replace("NAME", "plain"), "rewritten.v": rewritten.replace("NAME", "rewritten"), "bench.v": BENCH}
+    texts = {
+        "plain.v": MODULE.replace("NAME", "plain"),
+        "rewritten.v": rewritten.replace("NAME", "rewritten"),
+        "bench.v": BENCH,
+    }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    subprocess.run([need("iverilog", "iverilog", "This test"), "-g2012", "-o", "bench", "-s", "bench", *texts], cwd=tmp_path, check=True)
+    subprocess.run(
+        [need("iverilog", "iverilog", "This test"), "-g2012", "-o", "bench", "-s", "bench", *texts],
+        cwd=tmp_path,
+        check=True,
+    )
     done = subprocess.run(["vvp", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert done.stdout.startswith("0 wrong"), done.stdout
 
 
 def test_leaves_alone_what_it_does_not_understand():
     text = MODULE.replace("a ^ b", "a ^ b ^ c").replace("sum[39:0];", "(sum[39:0]);")
-    assert "assign \\$1  = a ^ b ^ c;" in icarus.faster(text) and "assign s = constant ^ (sum[39:0]);" in icarus.faster(text)
+    assert "assign \\$1  = a ^ b ^ c;" in icarus.faster(
+        text
+    ) and "assign s = constant ^ (sum[39:0]);" in icarus.faster(text)
     assert icarus.faster("module m; endmodule\n") == "module m; endmodule\n"

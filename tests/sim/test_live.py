@@ -1,4 +1,5 @@
 """``spigate simulate``: a process, driven by hosts at its TAP devices and a control element at its socket."""
+
 import asyncio
 import json
 import os
@@ -21,7 +22,15 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import Action, CfeSettings, Route, Rule, Source
 from spigate.firmware_py.tables.punt import InjectHeader, InjectMode, PuntHeader, pack_inject, pack_punt
 from spigate.firmware_py.tables.punt_queues import ROOM
-from spigate.firmware_py.tables.remote import GREETING, Kind, Message, Messages, RemoteGateway, pack_words, unpack_words
+from spigate.firmware_py.tables.remote import (
+    GREETING,
+    Kind,
+    Message,
+    Messages,
+    RemoteGateway,
+    pack_words,
+    unpack_words,
+)
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
 from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
@@ -62,6 +71,7 @@ def fresh(built, tmp_path):
 
 def controlled(simulated, work):
     """What ``work`` returns, a coroutine function that takes a RemoteGateway and the Driver on it."""
+
     async def run():
         gateway = await RemoteGateway.open(simulated.url)
         try:
@@ -112,7 +122,11 @@ def test_it_is_the_configuration_and_can_be_cleared(shared):
         return driver.capabilities
 
     found = controlled(shared, work)
-    assert (found.beat_bytes, found.dfes, found.lanes) == (CONFIGURATION.beat_bytes, CONFIGURATION.dfes, CONFIGURATION.lanes)
+    assert (found.beat_bytes, found.dfes, found.lanes) == (
+        CONFIGURATION.beat_bytes,
+        CONFIGURATION.dfes,
+        CONFIGURATION.lanes,
+    )
 
 
 def test_a_clear_packet_gets_through_and_tables_stay_when_the_control_element_goes(fresh):
@@ -162,7 +176,10 @@ def test_misses_come_up_and_frames_go_down(shared):
     async def work(gateway, driver):
         await driver.clear()
         await driver.configure(CfeSettings(enable=1))
-        for ingress, host, other in ((Port.NETWORK, shared.network, shared.server), (Port.SERVER, shared.server, shared.network)):
+        for ingress, host, other in (
+            (Port.NETWORK, shared.network, shared.server),
+            (Port.SERVER, shared.server, shared.network),
+        ):
             host.send(frame)
             header, punted = await asyncio.wait_for(gateway.receive(), 10)
             assert (header.reason, header.ingress, punted) == (Reason.NO_RULE, ingress, frame)
@@ -188,19 +205,35 @@ def test_what_the_gateway_refuses_is_told_and_goes_on(shared):
 
     controlled(shared, work)
     with greeted(shared) as connection:
-        for message in (Message(Kind.READ, pack_words([0])), Message(Kind.READ, pack_words([1 << 31])), Message(Kind.WRITE, b"", 8),
-                        Message(Kind.READ, pack_words([1]), 2)):
+        for message in (
+            Message(Kind.READ, pack_words([0])),
+            Message(Kind.READ, pack_words([1 << 31])),
+            Message(Kind.WRITE, b"", 8),
+            Message(Kind.READ, pack_words([1]), 2),
+        ):
             connection.sendall(message.pack())
             answer = receive(connection, message.kind)
             assert answer.refused and b"must be" in answer.body
         # What cannot be injected has no answer; what comes behind it has.
-        connection.sendall(Message(Kind.INJECT).pack() + Message(Kind.INJECT, bytes(5000)).pack() + Message(Kind.INJECT, b"x").pack()
-                           + Message(Kind.READ, pack_words([1])).pack())
+        connection.sendall(
+            Message(Kind.INJECT).pack()
+            + Message(Kind.INJECT, bytes(5000)).pack()
+            + Message(Kind.INJECT, b"x").pack()
+            + Message(Kind.READ, pack_words([1])).pack()
+        )
         assert unpack_words(receive(connection, Kind.READ).body) == [int.from_bytes(b"SPIG")]
 
 
-@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", Message(Kind.PUNT, bytes(30)).pack(), Message(Kind.READ, bytes(3)).pack(),
-                                  Message(Kind.WRITE, bytes(7)).pack(), Message(Kind.WRITE, bytes(4), refused=True).pack()])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        Message(Kind.PUNT, bytes(30)).pack(),
+        Message(Kind.READ, bytes(3)).pack(),
+        Message(Kind.WRITE, bytes(7)).pack(),
+        Message(Kind.WRITE, bytes(4), refused=True).pack(),
+    ],
+)
 def test_who_sends_garbage_is_hung_up_on(shared, data):
     with greeted(shared) as connection:
         connection.sendall(data)
@@ -222,8 +255,11 @@ def test_there_is_one_control_element_at_a_time(shared):
 def test_a_control_element_that_goes_in_the_middle_of_its_bursts_harms_nobody(shared):
     for _ in range(5):
         with greeted(shared) as connection:
-            connection.sendall(Message(Kind.READ, pack_words([64])).pack() + Message(Kind.WRITE, pack_words([0] * 52), TABLE_DATA).pack() * 40
-                               + Message(Kind.READ, pack_words([9])).pack()[:-2])
+            connection.sendall(
+                Message(Kind.READ, pack_words([64])).pack()
+                + Message(Kind.WRITE, pack_words([0] * 52), TABLE_DATA).pack() * 40
+                + Message(Kind.READ, pack_words([9])).pack()[:-2]
+            )
     with greeted(shared) as connection:
         connection.sendall(Message(Kind.READ, pack_words([1])).pack())
         assert unpack_words(receive(connection, Kind.READ).body) == [int.from_bytes(b"SPIG")]
@@ -232,7 +268,9 @@ def test_a_control_element_that_goes_in_the_middle_of_its_bursts_harms_nobody(sh
 def test_bursts_that_come_together_are_answered_in_order(shared):
     addresses = [4 * (at % 3) for at in range(3 * MAX_REQUESTS)]
     with greeted(shared) as connection:
-        connection.sendall(b"".join(Message(Kind.READ, pack_words([1]), address).pack() for address in addresses))
+        connection.sendall(
+            b"".join(Message(Kind.READ, pack_words([1]), address).pack() for address in addresses)
+        )
         messages, found = Messages(), []
         while len(found) < len(addresses):
             found += messages.feed(connection.recv(1 << 16))
@@ -285,13 +323,18 @@ def test_frames_without_a_control_element_or_a_device_that_is_up_are_lost(fresh)
 
 
 def processes(namespace):
-    return subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        ["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def test_an_idle_gateway_sleeps(shared):
     def seconds():
         """Of user and of system, of the command and its simulator."""
-        ticks = (Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13] for process in processes(shared.namespace))
+        ticks = (
+            Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+            for process in processes(shared.namespace)
+        )
         return sum(map(int, chain.from_iterable(ticks))) / os.sysconf("SC_CLK_TCK")
 
     time.sleep(0.5)
@@ -304,7 +347,11 @@ def test_a_device_that_is_taken_away_ends_it(fresh):
     ip("-n", fresh.server.namespace, "link", "del", fresh.server.device)
     code = fresh.process.wait(10)
     _, errors = fresh.process.communicate()
-    assert code == 1 and errors.startswith("spigate simulate: the TAP device at port server is gone") and errors.count("\n") == 1
+    assert (
+        code == 1
+        and errors.startswith("spigate simulate: the TAP device at port server is gone")
+        and errors.count("\n") == 1
+    )
     assert not fresh.path.exists()
 
 
@@ -323,13 +370,22 @@ for words in json.loads(sys.argv[1]):
 
 def called(namespace, *calls, prefix=()):
     """Exit code and errors of each call of the command."""
-    done = subprocess.run(["ip", "netns", "exec", namespace, *prefix, sys.executable, "-c", CALLS, json.dumps(calls)],
-                          stdout=subprocess.PIPE, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, *prefix, sys.executable, "-c", CALLS, json.dumps(calls)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=20,
+        check=True,
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_what_is_wrong_is_one_sentence(shared, tmp_path):
-    other, absent, file = ("--network", "other-n", "--server", "other-s"), tmp_path / "absent", tmp_path / "file"
+    other, absent, file = (
+        ("--network", "other-n", "--server", "other-s"),
+        tmp_path / "absent",
+        tmp_path / "file",
+    )
     file.write_text("")
     cases = {
         "a gateway is running there already": (*other, "--socket", str(shared.path)),
@@ -337,7 +393,14 @@ def test_what_is_wrong_is_one_sentence(shared, tmp_path):
         "path too long": (*other, "--socket", str(tmp_path / ("x" * 200))),
         "in use": (*other, "--socket", str(file)),
         "dfes": (*other, "--socket", str(absent), "--dfes", "9"),
-        "TAP device same: Device or resource busy": ("--network", "same", "--server", "same", "--socket", str(absent)),
+        "TAP device same: Device or resource busy": (
+            "--network",
+            "same",
+            "--server",
+            "same",
+            "--socket",
+            str(absent),
+        ),
     }
     *shown, usage = called(shared.namespace, *cases.values(), ("--network", "sixteen-letters-"))
     for text, (code, errors) in zip(cases, shown, strict=True):
@@ -363,12 +426,19 @@ sys.exit(cli.main())
 def test_a_gateway_that_breaks_a_port_s_rules_ends_it(tmp_path):
     need()
     gateway = tmp_path / "spigate.v"
-    gateway.write_text((Path(__file__).parent / "loopback.v").read_text().replace("m_tkeep <= s_tkeep;", "m_tkeep <= s_tkeep & 8'hfd;"))
+    gateway.write_text(
+        (Path(__file__).parent / "loopback.v")
+        .read_text()
+        .replace("m_tkeep <= s_tkeep;", "m_tkeep <= s_tkeep & 8'hfd;")
+    )
     model(gateway, beat_bytes=8, simulator="icarus")
     with simulation(tmp_path, program=("-c", UNSOUND.format(path=str(gateway)))) as broken:
         broken.network.send(bytes(60))
         assert broken.process.wait(10) == 1
-        assert broken.process.stderr.read() == "spigate simulate: At its port server the gateway left a hole in tkeep\n"
+        assert (
+            broken.process.stderr.read()
+            == "spigate simulate: At its port server the gateway left a hole in tkeep\n"
+        )
 
 
 def test_a_socket_that_a_killed_one_left_is_no_hindrance(built, tmp_path):
@@ -386,6 +456,7 @@ def test_a_socket_that_a_killed_one_left_is_no_hindrance(built, tmp_path):
 
 # The conversation alone
 
+
 def test_a_client_takes_few_requests_at_a_time_and_none_without_room_for_its_answer():
     client, request = Client(), Message(Kind.READ, pack_words([1]))
     client.feed(request.pack() * (MAX_REQUESTS - 1))
@@ -399,10 +470,14 @@ def test_a_client_takes_few_requests_at_a_time_and_none_without_room_for_its_ans
 
 
 def test_a_client_that_does_not_read_hears_ike_nevertheless():
-    """What finds its class full is dropped, nothing for another class's sake; what comes up is told by turns."""
+    """What finds its class full is dropped, nothing for another class's sake; what comes up is told by
+    turns.
+    """
     client = Client()
     client.sent(len(GREETING))
-    junk, ike = (pack_punt(PuntHeader(reason, Port.NETWORK), bytes(1000)) for reason in (Reason.NO_RULE, Reason.IKE))
+    junk, ike = (
+        pack_punt(PuntHeader(reason, Port.NETWORK), bytes(1000)) for reason in (Reason.NO_RULE, Reason.IKE)
+    )
     told = [client.punt(junk) for _ in range(1000)]
     assert 500 < sum(told) < 700 and told == sorted(told, reverse=True)
     assert all(client.punt(ike) for _ in range(50)) and len(client.output) < PUNT_OUTPUT + 2000

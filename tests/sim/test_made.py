@@ -1,4 +1,5 @@
 """What the whole gateway makes itself: errors to who sent something, and headers."""
+
 import pytest
 
 from spigate.sim.design import Configuration

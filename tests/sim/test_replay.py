@@ -1,4 +1,5 @@
 """Linux's captures through the whole gateway, cold, against what Linux made of them."""
+
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,15 @@ from spigate.sim.verify import Differs, verify
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SCENARIOS = [
-    "esp-tunnel-gcm128", "esp-tunnel-cbc128-sha256", "esp-tunnel-cbc256-sha1", "esp-tunnel-null-sha256",
-    "esp-transport-gcm256", "esp-transport-cbc128-sha256", "esp-tunnel-gcm128-replay",
-    "esp-tunnel-cbc128-sha256-reorder", "esp-tunnel-gcm128-corrupt",
+    "esp-tunnel-gcm128",
+    "esp-tunnel-cbc128-sha256",
+    "esp-tunnel-cbc256-sha1",
+    "esp-tunnel-null-sha256",
+    "esp-transport-gcm256",
+    "esp-transport-cbc128-sha256",
+    "esp-tunnel-gcm128-replay",
+    "esp-tunnel-cbc128-sha256-reorder",
+    "esp-tunnel-gcm128-corrupt",
 ]
 SMALL, LARGE = Configuration(beat_bytes=8, dfes=1, lanes=1), Configuration(beat_bytes=16, dfes=3, lanes=2)
 
@@ -32,7 +39,9 @@ def test_three_dfes_of_two_lanes(name, tmp_path):
 
 
 @pytest.mark.xdist_group("replay-small")
-@pytest.mark.parametrize("name", ["esp-tunnel-gcm128", "esp-tunnel-cbc128-sha256", "esp-tunnel-gcm128-corrupt"])
+@pytest.mark.parametrize(
+    "name", ["esp-tunnel-gcm128", "esp-tunnel-cbc128-sha256", "esp-tunnel-gcm128-corrupt"]
+)
 def test_icarus(name, tmp_path):
     replay(CAPTURES / name, tmp_path, configuration=SMALL, simulator="icarus")
     verify(CAPTURES / name, tmp_path)

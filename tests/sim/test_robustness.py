@@ -1,5 +1,6 @@
-"""The whole gateway on frames that no one should send, with a control element that is gone, and with a port that
-stands still."""
+"""The whole gateway on frames that no one should send, with a control element that is gone, and with a port
+that stands still."""
+
 import os
 import random
 
@@ -10,7 +11,10 @@ from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_robustness"
 FRAMES = {"small": 10_000, "large": 3000}
-MODELS = {"small": Configuration(beat_bytes=8, dfes=1, lanes=1), "large": Configuration(beat_bytes=16, dfes=3, lanes=2)}
+MODELS = {
+    "small": Configuration(beat_bytes=8, dfes=1, lanes=1),
+    "large": Configuration(beat_bytes=16, dfes=3, lanes=2),
+}
 TRAFFIC = {"small": {"suites": ["gcm128"]}, "large": {"suites": list(SUITES)[:4], "outbound": True}}
 
 
@@ -21,12 +25,16 @@ def seed() -> int:
     return value
 
 
-both = pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.xdist_group(f"replay-{size}")) for size in MODELS])
+both = pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.xdist_group(f"replay-{size}")) for size in MODELS]
+)
 
 
 @both
 def test_random_and_mutated_frames_are_accounted_for(size):
-    MODELS[size].model().run(BENCH, testcase="mutated_frames", parameters={"frames": FRAMES[size], "seed": seed(), **TRAFFIC[size]})
+    MODELS[size].model().run(
+        BENCH, testcase="mutated_frames", parameters={"frames": FRAMES[size], "seed": seed(), **TRAFFIC[size]}
+    )
 
 
 @both

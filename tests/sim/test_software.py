@@ -1,4 +1,7 @@
-"""Linux's captures, all of them, by the software path alone, and with a gateway that does what the gateware can."""
+"""Linux's captures, all of them, by the software path alone, and with a gateway that does what the gateware
+can.
+"""
+
 from pathlib import Path
 
 import pytest
@@ -32,5 +35,8 @@ def test_with_decryptors(name, tmp_path):
 
 
 def test_the_decryptors_leave_nothing_that_they_can_do(tmp_path):
-    reports = [software.play(capture.read(CAPTURES / name), LINUX, tmp_path, capabilities=GATEWARE) for name in SCENARIOS]
+    reports = [
+        software.play(capture.read(CAPTURES / name), LINUX, tmp_path, capabilities=GATEWARE)
+        for name in SCENARIOS
+    ]
     assert sum(not report["software"] for report in reports) == DONE_BY_DFES

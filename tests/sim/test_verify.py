@@ -1,4 +1,7 @@
-"""The check of replays can fail: Linux's own output passes it, and does no more when a bit of it is changed."""
+"""The check of replays can fail: Linux's own output passes it, and does no more when a bit of it is
+changed.
+"""
+
 import json
 import shutil
 from pathlib import Path
@@ -9,9 +12,19 @@ from spigate.firmware_py.captures import pcap
 from spigate.sim.verify import Differs, verify
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
-NAMES = ["esp-tunnel-gcm128-replay", "esp-tunnel-cbc128-sha256", "ah-tunnel-sha1", "esp-tunnel-6in4-gcm128",
-         "esp-tunnel-4in6-cbc128-sha256", "esp-natt-tunnel-gcm128", "esp-tunnel-chapoly", "esp-tunnel-gmac128",
-         "esp-tunnel-gcm256-esn-wrap", "esp-tunnel-ctr128-sha256", "esp-nested-tunnels"]
+NAMES = [
+    "esp-tunnel-gcm128-replay",
+    "esp-tunnel-cbc128-sha256",
+    "ah-tunnel-sha1",
+    "esp-tunnel-6in4-gcm128",
+    "esp-tunnel-4in6-cbc128-sha256",
+    "esp-natt-tunnel-gcm128",
+    "esp-tunnel-chapoly",
+    "esp-tunnel-gmac128",
+    "esp-tunnel-gcm256-esn-wrap",
+    "esp-tunnel-ctr128-sha256",
+    "esp-nested-tunnels",
+]
 IP = (b"\x08\x00", b"\x86\xdd")
 DROPS = {"esp-tunnel-gcm128-replay": 20}
 
@@ -43,7 +56,7 @@ def test_a_changed_bit_is_found(linux, name):
         at = next(at for at, item in enumerate(frames) if item.frame[12:14] in IP and len(item.frame) > 90)
         frame = bytearray(frames[at].frame)
         frame[80] ^= 1
-        return [*frames[:at], pcap.Captured(frames[at].time, bytes(frame)), *frames[at + 1:]]
+        return [*frames[:at], pcap.Captured(frames[at].time, bytes(frame)), *frames[at + 1 :]]
 
     change(out / name, flip)
     with pytest.raises(Exception) as caught:  # noqa: B017 (cryptography's InvalidTag, or Differs)
@@ -56,11 +69,20 @@ def test_a_missing_packet_and_a_swapped_pair_are_found(linux, name):
     folder, out = linux
     at = [at for at, item in enumerate(pcap.read(out / name)) if item.frame[12:14] in IP][3:5]
     whole = (out / name).read_bytes()
-    change(out / name, lambda frames: frames[:at[0]] + frames[at[0] + 1:])
+    change(out / name, lambda frames: frames[: at[0]] + frames[at[0] + 1 :])
     with pytest.raises(Differs, match="missing"):
         verify(folder, out)
     (out / name).write_bytes(whole)
-    change(out / name, lambda frames: [*frames[:at[0]], frames[at[1]], *frames[at[0] + 1:at[1]], frames[at[0]], *frames[at[1] + 1:]])
+    change(
+        out / name,
+        lambda frames: [
+            *frames[: at[0]],
+            frames[at[1]],
+            *frames[at[0] + 1 : at[1]],
+            frames[at[0]],
+            *frames[at[1] + 1 :],
+        ],
+    )
     with pytest.raises(Differs, match="order"):
         verify(folder, out)
 

@@ -1,4 +1,5 @@
 """AUTH (RFC 7296 2.15, RFC 4754, RFC 7427, RFC 8420): what is signed, with what, and whether it is right."""
+
 import hmac
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
@@ -16,20 +17,31 @@ from spigate.firmware_py.ike.wire.payloads import Auth, Identification, Notify
 from spigate.firmware_py.ike.wire.registry import AuthMethod, HashAlgorithm, NotifyType, Prf, label
 
 SUPPORTED_HASHES: tuple[HashAlgorithm, ...] = (
-    HashAlgorithm.SHA2_256, HashAlgorithm.SHA2_384, HashAlgorithm.SHA2_512, HashAlgorithm.IDENTITY)
+    HashAlgorithm.SHA2_256,
+    HashAlgorithm.SHA2_384,
+    HashAlgorithm.SHA2_512,
+    HashAlgorithm.IDENTITY,
+)
 _H = TypeVar("_H", HashAlgorithm, None)
 KEY_PAD = b"Key Pad for IKEv2"
 MIN_RSA_BITS = 2048
-_HASHES = {HashAlgorithm.SHA2_256: hashes.SHA256(), HashAlgorithm.SHA2_384: hashes.SHA384(),
-           HashAlgorithm.SHA2_512: hashes.SHA512()}
-_CURVES = {"secp256r1": (AuthMethod.ECDSA_256, HashAlgorithm.SHA2_256, 32),
-           "secp384r1": (AuthMethod.ECDSA_384, HashAlgorithm.SHA2_384, 48),
-           "secp521r1": (AuthMethod.ECDSA_521, HashAlgorithm.SHA2_512, 66)}
+_HASHES = {
+    HashAlgorithm.SHA2_256: hashes.SHA256(),
+    HashAlgorithm.SHA2_384: hashes.SHA384(),
+    HashAlgorithm.SHA2_512: hashes.SHA512(),
+}
+_CURVES = {
+    "secp256r1": (AuthMethod.ECDSA_256, HashAlgorithm.SHA2_256, 32),
+    "secp384r1": (AuthMethod.ECDSA_384, HashAlgorithm.SHA2_384, 48),
+    "secp521r1": (AuthMethod.ECDSA_521, HashAlgorithm.SHA2_512, 66),
+}
 """Without RFC 7427 a curve has its one method and hash, and r and s have its length (RFC 4754)."""
 
 # AlgorithmIdentifiers, RFC 7427 appendix A and RFC 8420
 _RSA = {HashAlgorithm.SHA2_256: 0x0B, HashAlgorithm.SHA2_384: 0x0C, HashAlgorithm.SHA2_512: 0x0D}
-PKCS1 = {hash_: bytes.fromhex("300d06092a864886f70d0101") + bytes([last]) + b"\5\0" for hash_, last in _RSA.items()}
+PKCS1 = {
+    hash_: bytes.fromhex("300d06092a864886f70d0101") + bytes([last]) + b"\5\0" for hash_, last in _RSA.items()
+}
 ECDSA = {hash_: bytes.fromhex("300a06082a8648ce3d0403") + bytes([hash_]) for hash_ in _HASHES}
 ED25519 = bytes.fromhex("300506032b6570")
 
@@ -43,18 +55,31 @@ def _pss(hash_: HashAlgorithm, null: bytes = b"\5\0", trailer: bytes = b"") -> b
     digest = _tagged(0x30, bytes.fromhex("06096086480165030402") + bytes([hash_ - 1]), null)
     mask = _tagged(0x30, bytes.fromhex("06092a864886f70d010108"), digest)
     salt = _tagged(2, bytes([_HASHES[hash_].digest_size]))
-    return _tagged(0x30, bytes.fromhex("06092a864886f70d01010a"), _tagged(
-        0x30, _tagged(0xA0, digest), _tagged(0xA1, mask), _tagged(0xA2, salt), trailer))
+    return _tagged(
+        0x30,
+        bytes.fromhex("06092a864886f70d01010a"),
+        _tagged(0x30, _tagged(0xA0, digest), _tagged(0xA1, mask), _tagged(0xA2, salt), trailer),
+    )
 
 
 PSS = {hash_: _pss(hash_) for hash_ in _HASHES}
-_PSS_FORMS = {_pss(hash_, null, trailer): hash_ for hash_ in _HASHES for null in (b"\5\0", b"")
-              for trailer in (b"", bytes.fromhex("a303020101"))}
+_PSS_FORMS = {
+    _pss(hash_, null, trailer): hash_
+    for hash_ in _HASHES
+    for null in (b"\5\0", b"")
+    for trailer in (b"", bytes.fromhex("a303020101"))
+}
 """All that peers write: parameters of the hash absent or NULL, the trailer field absent or the default."""
 
 
-def signed_octets(real_message: bytes, peer_nonce: bytes, prf: Prf, sk_p: bytes, identity: Identification,
-                  int_auth: bytes = b"") -> bytes:
+def signed_octets(
+    real_message: bytes,
+    peer_nonce: bytes,
+    prf: Prf,
+    sk_p: bytes,
+    identity: Identification,
+    int_auth: bytes = b"",
+) -> bytes:
     """InitiatorSignedOctets or ResponderSignedOctets.
 
     Parameters
@@ -74,8 +99,8 @@ def signed_octets(real_message: bytes, peer_nonce: bytes, prf: Prf, sk_p: bytes,
 
 
 def int_auth_step(prf: Prf, sk_p: bytes, previous: bytes, octets: bytes) -> bytes:
-    """IntAuth_iN or IntAuth_rN (RFC 9242 3.3.1): of the one before (empty for the first) and ``int_auth_octets`` of
-    the message; ``sk_p`` of the keys that protected it.
+    """IntAuth_iN or IntAuth_rN (RFC 9242 3.3.1): of the one before (empty for the first) and
+    ``int_auth_octets`` of the message; ``sk_p`` of the keys that protected it.
     """
     return keys.prf(prf, sk_p, previous + octets)
 
@@ -91,12 +116,14 @@ def hashes_notify(hashes: Collection[HashAlgorithm] = SUPPORTED_HASHES) -> Notif
 
 
 def hashes_of(notify: Notify | None) -> frozenset[int] | None:
-    """What the peer's SIGNATURE_HASH_ALGORITHMS says; None: the peer does not do RFC 7427. Raises InvalidSyntax."""
+    """What the peer's SIGNATURE_HASH_ALGORITHMS says; None: the peer does not do RFC 7427. Raises
+    InvalidSyntax.
+    """
     if notify is None:
         return None
     if len(notify.data) % 2:
         raise InvalidSyntax(f"SIGNATURE_HASH_ALGORITHMS of {len(notify.data)} bytes")
-    return frozenset(int.from_bytes(notify.data[at:at + 2]) for at in range(0, len(notify.data), 2))
+    return frozenset(int.from_bytes(notify.data[at : at + 2]) for at in range(0, len(notify.data), 2))
 
 
 def psk_auth(secret: bytes, prf: Prf, octets: bytes) -> Auth:
@@ -124,11 +151,14 @@ def _salt(hash_: hashes.HashAlgorithm) -> padding.PSS:
     return padding.PSS(padding.MGF1(hash_), hash_.digest_size)
 
 
-def sign(key: PrivateKeyTypes, octets: bytes, peer_hashes: Collection[int] | None, *, pss: bool = True) -> Auth:
-    """AUTH with a signature: method 14 where the peer does RFC 7427 and has a hash for the key, else 1, 9, 10 or 11.
+def sign(
+    key: PrivateKeyTypes, octets: bytes, peer_hashes: Collection[int] | None, *, pss: bool = True
+) -> Auth:
+    """AUTH with a signature: method 14 where the peer does RFC 7427 and has a hash for the key, else 1, 9,
+    10 or 11.
 
-    RSA signs with PSS (RFC 8247 3.2) or, without ``pss``, with PKCS #1 v1.5; under method 1 with SHA-1, which is all
-    that peers without RFC 7427 are sure to know.
+    RSA signs with PSS (RFC 8247 3.2) or, without ``pss``, with PKCS #1 v1.5; under method 1 with SHA-1,
+    which is all that peers without RFC 7427 are sure to know.
 
     Raises
     ------
@@ -156,9 +186,11 @@ def sign(key: PrivateKeyTypes, octets: bytes, peer_hashes: Collection[int] | Non
     raise UnsupportedError(f"IKE does not sign with {type(key).__name__}")
 
 
-def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, peer_hashes: Collection[int] | None = None) -> None:
-    """Whether AUTH is the signature of ``octets`` under ``key``, of a peer whose SIGNATURE_HASH_ALGORITHMS says
-    ``peer_hashes``. Who does RFC 7427 has no need of SHA-1, and is refused with it (RFC 8247 3.2).
+def verify_signature(
+    auth: Auth, key: PublicKeyTypes, octets: bytes, peer_hashes: Collection[int] | None = None
+) -> None:
+    """Whether AUTH is the signature of ``octets`` under ``key``, of a peer whose SIGNATURE_HASH_ALGORITHMS
+    says ``peer_hashes``. Who does RFC 7427 has no need of SHA-1, and is refused with it (RFC 8247 3.2).
 
     Raises
     ------
@@ -167,7 +199,9 @@ def verify_signature(auth: Auth, key: PublicKeyTypes, octets: bytes, peer_hashes
     """
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            _verify_rsa(auth, key, octets, (*_HASHES.values(), *([hashes.SHA1()] if peer_hashes is None else [])))
+            _verify_rsa(
+                auth, key, octets, (*_HASHES.values(), *([hashes.SHA1()] if peer_hashes is None else []))
+            )
         elif isinstance(key, ec.EllipticCurvePublicKey):
             _verify_ecdsa(auth, key, octets)
         elif isinstance(key, ed25519.Ed25519PublicKey):
@@ -185,13 +219,19 @@ def _of_algorithm(auth: Auth, algorithms: Mapping[bytes, _H]) -> tuple[_H, bytes
     end = 1 + auth.data[0] if auth.data else 0
     algorithm = auth.data[1:end]
     if algorithm not in algorithms:
-        raise AuthenticationFailed(f"signature algorithm {algorithm.hex()} is too weak or not of the peer's key")
+        raise AuthenticationFailed(
+            f"signature algorithm {algorithm.hex()} is too weak or not of the peer's key"
+        )
     return algorithms[algorithm], auth.data[end:]
 
 
-def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Iterable[hashes.HashAlgorithm]) -> None:
+def _verify_rsa(
+    auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Iterable[hashes.HashAlgorithm]
+) -> None:
     if key.key_size < MIN_RSA_BITS:
-        raise AuthenticationFailed(f"RSA key of {key.key_size} bits, where at least {MIN_RSA_BITS} are expected")
+        raise AuthenticationFailed(
+            f"RSA key of {key.key_size} bits, where at least {MIN_RSA_BITS} are expected"
+        )
     if auth.method == AuthMethod.RSA:
         for each in for_pkcs1:  # the signature says which, inside
             try:
@@ -201,7 +241,7 @@ def _verify_rsa(auth: Auth, key: rsa.RSAPublicKey, octets: bytes, for_pkcs1: Ite
         raise InvalidSignature
     forms = {**_PSS_FORMS, **{algorithm: hash_ for hash_, algorithm in PKCS1.items()}}
     hash_, signature = _of_algorithm(auth, forms)
-    is_pss = auth.data[1:1 + auth.data[0]] in _PSS_FORMS
+    is_pss = auth.data[1 : 1 + auth.data[0]] in _PSS_FORMS
     key.verify(signature, octets, _salt(_HASHES[hash_]) if is_pss else padding.PKCS1v15(), _HASHES[hash_])
 
 

@@ -1,9 +1,13 @@
-"""Key exchange methods: MODP (RFC 3526), ECP (RFC 5903), Curve25519 (RFC 8031), ML-KEM (its IKEv2 draft; FIPS 203).
+"""Key exchange methods: MODP (RFC 3526), ECP (RFC 5903), Curve25519 (RFC 8031), ML-KEM (its IKEv2 draft;
+FIPS 203).
 
-One interface for Diffie-Hellman and KEM: the initiator's :func:`start` gives a public value to send and a state that
-:meth:`Initiating.finish` turns into the secret; the responder's :func:`respond` does all at once. Every value of a
+One interface for Diffie-Hellman and KEM: the initiator's :func:`start` gives a public value to send and a
+state that
+:meth:`Initiating.finish` turns into the secret; the responder's :func:`respond` does all at once. Every
+value of a
 peer's is checked as RFC 6989, RFC 8031 and FIPS 203 7.2 want it.
 """
+
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -56,10 +60,12 @@ class _Scheme:
 
 _KEMS = {
     Ke.ML_KEM_512: _Scheme(own_mlkem.PrivateKey.generate, own_mlkem.PublicKey.from_public_bytes, 800, 768),
-    Ke.ML_KEM_768: _Scheme(mlkem.MLKEM768PrivateKey.generate, mlkem.MLKEM768PublicKey.from_public_bytes,
-                           1184, 1088),
-    Ke.ML_KEM_1024: _Scheme(mlkem.MLKEM1024PrivateKey.generate, mlkem.MLKEM1024PublicKey.from_public_bytes,
-                            1568, 1568),
+    Ke.ML_KEM_768: _Scheme(
+        mlkem.MLKEM768PrivateKey.generate, mlkem.MLKEM768PublicKey.from_public_bytes, 1184, 1088
+    ),
+    Ke.ML_KEM_1024: _Scheme(
+        mlkem.MLKEM1024PrivateKey.generate, mlkem.MLKEM1024PublicKey.from_public_bytes, 1568, 1568
+    ),
 }
 
 
@@ -91,7 +97,9 @@ class Responded:
 
 def _need_length(group: Ke, value: bytes, length: int) -> None:
     if len(value) != length:
-        raise InvalidSyntax(f"public value of {len(value)} bytes for {group.name}, where {length} are expected")
+        raise InvalidSyntax(
+            f"public value of {len(value)} bytes for {group.name}, where {length} are expected"
+        )
 
 
 def _pi(bits: int) -> int:
@@ -193,14 +201,18 @@ def _encapsulate(group: Ke, peer_public: bytes) -> Responded:
 
 
 _METHODS: dict[Ke, Callable[[Ke], Initiating]] = {
-    **dict.fromkeys(_MODP, _Modp), **dict.fromkeys(_CURVES, _Ecp), Ke.CURVE25519: _Curve25519,
+    **dict.fromkeys(_MODP, _Modp),
+    **dict.fromkeys(_CURVES, _Ecp),
+    Ke.CURVE25519: _Curve25519,
     **dict.fromkeys(_KEMS, _Kem),
 }
 
 
 @cache
 def supported() -> frozenset[Ke]:
-    """The methods that can be done; ML-KEM-768 and -1024 only where the OpenSSL of `cryptography` has them."""
+    """The methods that can be done; ML-KEM-768 and -1024 only where the OpenSSL of `cryptography`
+    has them.
+    """
     try:
         _Kem(Ke.ML_KEM_768)
     except UnsupportedAlgorithm:

@@ -1,4 +1,5 @@
 """Keys: prf, prf+, SKEYSEED, SK_*, KEYMAT (RFC 7296 2.13 to 2.18, RFC 9370 2.2). Secrets never in reprs."""
+
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,8 +8,12 @@ from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.wire.registry import Prf
 from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth
 
-_HASHES = {Prf.HMAC_SHA1: ("sha1", 20), Prf.HMAC_SHA2_256: ("sha256", 32), Prf.HMAC_SHA2_384: ("sha384", 48),
-           Prf.HMAC_SHA2_512: ("sha512", 64)}
+_HASHES = {
+    Prf.HMAC_SHA1: ("sha1", 20),
+    Prf.HMAC_SHA2_256: ("sha256", 32),
+    Prf.HMAC_SHA2_384: ("sha384", 48),
+    Prf.HMAC_SHA2_512: ("sha512", 64),
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,9 @@ class IkeKeys:
 
 @dataclass(frozen=True)
 class TrafficKeys:
-    """Of one direction of a child SA; what :class:`spigate.firmware_py.ipsec.sa.Sa` calls key, salt and auth_key."""
+    """Of one direction of a child SA; what :class:`spigate.firmware_py.ipsec.sa.Sa` calls key, salt and
+    auth_key.
+    """
 
     key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
@@ -74,21 +81,23 @@ def _mixed(secrets: Sequence[bytes], ni: bytes, nr: bytes) -> bytes:
 
 
 def skeyseed_rekey(algorithm: Prf, sk_d: bytes, secrets: Sequence[bytes], ni: bytes, nr: bytes) -> bytes:
-    """Of a rekeyed IKE SA (2.18, RFC 9370 2.2.4): prf(SK_d(old), secret 0 | Ni | Nr | secret 1 | ...), with the old
-    IKE SA's prf and SK_d. ``secrets``: of KE, then of each additional key exchange.
+    """Of a rekeyed IKE SA (2.18, RFC 9370 2.2.4): prf(SK_d(old), secret 0 | Ni | Nr | secret 1 | ...), with
+    the old IKE SA's prf and SK_d. ``secrets``: of KE, then of each additional key exchange.
     """
     return prf(algorithm, sk_d, _mixed(secrets, ni, nr))
 
 
 def skeyseed_update(algorithm: Prf, sk_d: bytes, secret: bytes, ni: bytes, nr: bytes) -> bytes:
-    """After an IKE_INTERMEDIATE with an additional key exchange (RFC 9370 2.2.2): prf(SK_d, SK(n) | Ni | Nr)."""
+    """After an IKE_INTERMEDIATE with an additional key exchange (RFC 9370 2.2.2): prf(SK_d, SK(n) | Ni |
+    Nr).
+    """
     return prf(algorithm, sk_d, _mixed((secret,), ni, nr))
 
 
 def _cut(stream: bytes, lengths: Sequence[int]) -> list[bytes]:
     parts, offset = [], 0
     for length in lengths:
-        parts.append(stream[offset:offset + length])
+        parts.append(stream[offset : offset + length])
         offset += length
     return parts
 
@@ -105,10 +114,11 @@ def ike_keys(suite: Suite, seed: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_
     return IkeKeys(*_cut(prf_plus(suite.prf, seed, ni + nr + spi_i + spi_r, sum(lengths)), lengths))
 
 
-def child_keys(algorithm: Prf, sk_d: bytes, suite: Suite, ni: bytes, nr: bytes,
-               secrets: Sequence[bytes] = ()) -> ChildKeys:
-    """KEYMAT = prf+(SK_d, secret 0 | Ni | Nr | secret 1 | ...), cut for ``suite`` (2.17, RFC 9370 2.2.4). ``algorithm``
-    is the IKE SA's prf; ``secrets`` is empty where the child had no key exchange of its own.
+def child_keys(
+    algorithm: Prf, sk_d: bytes, suite: Suite, ni: bytes, nr: bytes, secrets: Sequence[bytes] = ()
+) -> ChildKeys:
+    """KEYMAT = prf+(SK_d, secret 0 | Ni | Nr | secret 1 | ...), cut for ``suite`` (2.17, RFC 9370 2.2.4).
+    ``algorithm`` is the IKE SA's prf; ``secrets`` is empty where the child had no key exchange of its own.
     """
     lengths = 2 * (suite.key_bits // 8, CIPHERS[suite.cipher].salt, _auth_key_bytes(suite))
     parts = _cut(prf_plus(algorithm, sk_d, _mixed(secrets, ni, nr), sum(lengths)), lengths)

@@ -1,8 +1,9 @@
 """ML-KEM-512 (FIPS 203), which ``cryptography`` does not have; the other sizes come from there.
 
-The classes have the interface of ``cryptography``'s. Plain Python is not constant in time: that is bearable for IKE,
-which uses a key for one decapsulation and forgets it, and for nothing that keeps one.
+The classes have the interface of ``cryptography``'s. Plain Python is not constant in time: that is bearable
+for IKE, which uses a key for one decapsulation and forgets it, and for nothing that keeps one.
 """
+
 import hashlib
 import hmac
 import os
@@ -88,11 +89,12 @@ def _encode(poly: Poly, bits: int) -> bytes:
 
 def _decode(data: bytes, bits: int) -> list[Poly]:
     """Algorithm 6, for as many polynomials as there are."""
+
     def one(part: bytes) -> Poly:
         number = int.from_bytes(part, "little")
         return [number >> bits * each & (1 << bits) - 1 for each in range(N)]
 
-    return [one(data[at:at + 32 * bits]) for at in range(0, len(data), 32 * bits)]
+    return [one(data[at : at + 32 * bits]) for at in range(0, len(data), 32 * bits)]
 
 
 def _compress(poly: Poly, bits: int) -> Poly:
@@ -109,7 +111,7 @@ def _uniform(seed: bytes) -> Poly:
     found: list[int] = []
     while len(found) < N:
         stream = hashlib.shake_128(seed).digest(length)
-        pairs = (int.from_bytes(stream[at:at + 3], "little") for at in range(0, length, 3))
+        pairs = (int.from_bytes(stream[at : at + 3], "little") for at in range(0, length, 3))
         found = [value for pair in pairs for value in (pair & 0xFFF, pair >> 12) if value < Q]
         length *= 2
     return found[:N]
@@ -119,8 +121,11 @@ def _noise(seed: bytes, number: int, eta: int) -> Poly:
     """Algorithm 8, of PRF_eta."""
     stream = int.from_bytes(hashlib.shake_256(seed + bytes([number])).digest(64 * eta), "little")
     mask = (1 << eta) - 1
-    return [((stream >> 2 * eta * each & mask).bit_count() - (stream >> 2 * eta * each + eta & mask).bit_count()) % Q
-            for each in range(N)]
+    return [
+        ((stream >> 2 * eta * each & mask).bit_count() - (stream >> 2 * eta * each + eta & mask).bit_count())
+        % Q
+        for each in range(N)
+    ]
 
 
 def _matrix(rho: bytes, k: int) -> tuple[tuple[Poly, ...], ...]:
@@ -141,7 +146,9 @@ class PublicKey:
 
     @classmethod
     def from_public_bytes(cls, data: bytes, parameters: Parameters = ML_KEM_512) -> Self:
-        """Raises ValueError where FIPS 203 7.2 wants the key to be refused: wrong length, a coefficient beyond q."""
+        """Raises ValueError where FIPS 203 7.2 wants the key to be refused: wrong length, a coefficient
+        beyond q.
+        """
         right = len(data) == 384 * parameters.k + 32
         if not right or any(value >= Q for poly in _decode(data[:-32], 12) for value in poly):
             raise ValueError("no encapsulation key")
@@ -151,7 +158,9 @@ class PublicKey:
         return self.raw
 
     def encapsulate(self, message: bytes | None = None) -> tuple[bytes, bytes]:
-        """A shared secret and its ciphertext (algorithm 20). ``message``: 32 random bytes, given for vectors only."""
+        """A shared secret and its ciphertext (algorithm 20). ``message``: 32 random bytes, given for
+        vectors only.
+        """
         message = os.urandom(32) if message is None else message
         secret, coins = _g(message + hashlib.sha3_256(self.raw).digest())
         return secret, self.encrypt(message, coins)
@@ -161,10 +170,14 @@ class PublicKey:
         p = self.parameters
         t, rho = _decode(self.raw[:-32], 12), self.raw[-32:]
         y = [_ntt(_noise(coins, each, p.eta1)) for each in range(p.k)]
-        u = [_add(_inverse_ntt(_dot(column, y)), _noise(coins, p.k + number, 2))
-             for number, column in enumerate(zip(*_matrix(rho, p.k), strict=True))]
+        u = [
+            _add(_inverse_ntt(_dot(column, y)), _noise(coins, p.k + number, 2))
+            for number, column in enumerate(zip(*_matrix(rho, p.k), strict=True))
+        ]
         v = _add(_inverse_ntt(_dot(t, y)), _noise(coins, 2 * p.k, 2), _decompress(_decode(message, 1)[0], 1))
-        return b"".join(_encode(_compress(each, p.du), p.du) for each in u) + _encode(_compress(v, p.dv), p.dv)
+        return b"".join(_encode(_compress(each, p.du), p.du) for each in u) + _encode(
+            _compress(v, p.dv), p.dv
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The protected message: SK (RFC 7296 3.14, RFC 5282) and SKF (RFC 7383), sealed and opened.
 
-Cipher and ICV are those of ESP: what ESP authenticates as its header is here everything from the IKE header to the
-payload's own header.
+Cipher and ICV are those of ESP: what ESP authenticates as its header is here everything from the IKE header
+to the payload's own header.
 """
+
 import os
 from dataclasses import dataclass, field
 
@@ -21,14 +22,18 @@ _HEADERS: dict[int, int] = {PayloadType.SK: GENERIC_HEADER, PayloadType.SKF: _SK
 
 @dataclass(frozen=True)
 class Limits:
-    """What reassembly may hold at once, per :class:`Protection`: one message, of so many fragments and bytes."""
+    """What reassembly may hold at once, per :class:`Protection`: one message, of so many fragments and
+    bytes.
+    """
 
     fragments: int = 64
     bytes: int = 0xFFFF
 
 
 OF_STRANGERS = Limits(bytes=16 << 10)
-"""Of who has not shown who it is: anybody makes keys, and leaves its IKE_AUTH half sent. A chain of certificates is half as long."""
+"""Of who has not shown who it is: anybody makes keys, and leaves its IKE_AUTH half sent. A chain of
+certificates is half as long.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class _Partial:
 
     def belongs(self, header: Header) -> bool:
         return (self.header.message_id, self.header.response, self.header.exchange) == (
-            header.message_id, header.response, header.exchange)
+            header.message_id,
+            header.response,
+            header.exchange,
+        )
 
 
 class Protection:
@@ -74,8 +82,8 @@ class Protection:
     limits : Limits
         May be replaced by others at any time.
 
-    After RFC 9370's key update make a new one; the old one still opens what was sent before. An explicit IV never
-    comes twice from one instance, so never make two that send with the same keys.
+    After RFC 9370's key update make a new one; the old one still opens what was sent before. An explicit IV
+    never comes twice from one instance, so never make two that send with the same keys.
     """
 
     def __init__(self, suite: Suite, keys: IkeKeys, *, initiator: bool, limits: Limits = Limits()):  # noqa: B008
@@ -106,7 +114,9 @@ class Protection:
 
     def _seal(self, message: Message, kind: PayloadType, own_header: bytes, first: int, text: bytes) -> bytes:
         length = GENERIC_HEADER + len(own_header) + self._sealed_bytes(len(text))
-        covered = (message.header(kind).pack(HEADER + length) + bytes([first, 0]) + length.to_bytes(2) + own_header)
+        covered = (
+            message.header(kind).pack(HEADER + length) + bytes([first, 0]) + length.to_bytes(2) + own_header
+        )
         padding = -(len(text) + 1) % self._block
         iv = self._iv()
         return covered + iv + self._sender.seal(covered, b"", iv, text + bytes(padding) + bytes([padding]))
@@ -114,19 +124,29 @@ class Protection:
     def seal(self, message: Message, fragment_bytes: int | None = None) -> list[bytes]:
         """Datagrams of a message whose payloads are the ones to hide.
 
-        ``fragment_bytes``: largest datagram (IKE header to ICV); a longer message leaves as SKF fragments. None: never
-        in fragments. The result is what to send and to send again: never seal a message twice.
+        ``fragment_bytes``: largest datagram (IKE header to ICV); a longer message leaves as SKF fragments.
+        None: never in fragments. The result is what to send and to send again: never seal a message twice.
         """
         first, text = pack_chain(message.payloads)
-        if fragment_bytes is None or HEADER + GENERIC_HEADER + self._sealed_bytes(len(text)) <= fragment_bytes:
+        if (
+            fragment_bytes is None
+            or HEADER + GENERIC_HEADER + self._sealed_bytes(len(text)) <= fragment_bytes
+        ):
             return [self._seal(message, PayloadType.SK, b"", first, text)]
         room = self._room(fragment_bytes - HEADER - _SKF_HEADER)
         if room <= 0:
             raise ValueError(f"fragment_bytes must leave room for at least a byte, not {fragment_bytes!r}")
         total = -(-len(text) // room)
-        return [self._seal(message, PayloadType.SKF, number.to_bytes(2) + total.to_bytes(2),
-                           first if number == 1 else 0, text[(number - 1) * room:number * room])
-                for number in range(1, total + 1)]
+        return [
+            self._seal(
+                message,
+                PayloadType.SKF,
+                number.to_bytes(2) + total.to_bytes(2),
+                first if number == 1 else 0,
+                text[(number - 1) * room : number * room],
+            )
+            for number in range(1, total + 1)
+        ]
 
     def _verify(self, datagram: bytes) -> tuple[Header, int, int, bytes]:
         """Header, fragment number and total (0 of 0: whole), and the text inside."""
@@ -152,11 +172,12 @@ class Protection:
             raise NotAuthentic("ICV is wrong")
         if text[-1] >= len(text):
             raise InvalidSyntax(f"{text[-1]} bytes of padding in {len(text)} bytes of text")
-        return header, number, total, text[:len(text) - 1 - text[-1]]
+        return header, number, total, text[: len(text) - 1 - text[-1]]
 
     def authentic(self, datagram: bytes) -> int:
-        """Number of the authentic fragment in ``datagram``, 1 for a whole message; nothing is kept. For requests that
-        come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises NotAuthentic.
+        """Number of the authentic fragment in ``datagram``, 1 for a whole message; nothing is kept. For
+        requests that come again: only fragment 1 makes one send the response again (RFC 7383 2.6.1). Raises
+        NotAuthentic.
         """
         try:
             return self._verify(datagram)[1] or 1
@@ -164,7 +185,8 @@ class Protection:
             raise NotAuthentic(str(error)) from None
 
     def open(self, datagram: bytes) -> Message | None:
-        """The message inside, with ``covered`` set; None: a fragment, kept, of a message that is not complete.
+        """The message inside, with ``covered`` set; None: a fragment, kept, of a message that is not
+        complete.
 
         Raises
         ------
@@ -206,8 +228,8 @@ class Protection:
 
 
 def _covered(head: bytes, text: bytes) -> bytes:
-    """A | P of RFC 9242 3.3.2: lengths as if there were neither IV, padding nor ICV, nor fragments. ``head``: IKE
-    header without its length, then the first two bytes of SK.
+    """A | P of RFC 9242 3.3.2: lengths as if there were neither IV, padding nor ICV, nor fragments.
+    ``head``: IKE header without its length, then the first two bytes of SK.
     """
     length = GENERIC_HEADER + len(text)
     return head[:24] + (HEADER + length).to_bytes(4) + head[24:] + length.to_bytes(2) + text

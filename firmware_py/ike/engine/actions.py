@@ -1,8 +1,11 @@
-"""What an endpoint wants done, in order: datagrams to send, SAs and policies to set, things to tell the operator.
+"""What an endpoint wants done, in order: datagrams to send, SAs and policies to set, things to tell the
+operator.
 
-Everything that :class:`~spigate.firmware_py.ike.engine.endpoint.Endpoint` wants of the world around is one of these; whoever
-drives it does them in the order in which they come. An inbound SA comes before the datagram that lets the peer use it.
+Everything that :class:`~spigate.firmware_py.ike.engine.endpoint.Endpoint` wants of the world around is one
+of these; whoever drives it does them in the order in which they come. An inbound SA comes before the
+datagram that lets the peer use it.
 """
+
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -52,8 +55,9 @@ class RemoveSa:
 
 @dataclass(frozen=True)
 class MoveSa:
-    """``old`` has new addresses or UDP ports outside, those of ``new``. Everything else stays as it stands: sequence
-    number, window and counters go on (an outbound SA that started again would use a number twice)."""
+    """``old`` has new addresses or UDP ports outside, those of ``new``. Everything else stays as it stands:
+    sequence number, window and counters go on (an outbound SA that started again would use a number
+    twice)."""
 
     old: Sa
     new: Sa
@@ -119,13 +123,13 @@ class Event:
 
     def __post_init__(self) -> None:
         if len(self.text) > MAX_TEXT:
-            object.__setattr__(self, "text", self.text[:MAX_TEXT - 4] + " ...")
+            object.__setattr__(self, "text", self.text[: MAX_TEXT - 4] + " ...")
 
 
 @dataclass(frozen=True)
 class KeyLog:
-    """A line of Wireshark's ``ikev2_decryption_table`` for an IKE SA: secret, and only where ``Settings.key_log`` asks
-    for it."""
+    """A line of Wireshark's ``ikev2_decryption_table`` for an IKE SA: secret, and only where
+    ``Settings.key_log`` asks for it."""
 
     line: str = field(repr=False)
 

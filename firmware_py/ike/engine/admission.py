@@ -1,4 +1,7 @@
-"""Who may begin: cookies (RFC 7296 2.6), and how many handshakes may be half open, in all and from one address."""
+"""Who may begin: cookies (RFC 7296 2.6), and how many handshakes may be half open, in all and from one
+address.
+"""
+
 import hashlib
 import hmac
 from collections import Counter, deque
@@ -15,12 +18,13 @@ class Limits:
     """Members
     -------
     cookie_threshold : int
-        From so many handshakes on that are half open or failed lately, an initiator must return a cookie first.
+        From so many handshakes on that are half open or failed lately, an initiator must return a cookie
+        first.
     half_open : int
         So many half-open IKE SAs are kept at most; one more takes the place of the oldest.
     per_source : int
-        So many of one address (IPv6: one /64); what comes then from there is dropped. From half of that on, a cookie is
-        asked for there.
+        So many of one address (IPv6: one /64); what comes then from there is dropped. From half of that on,
+        a cookie is asked for there.
     lingering : int
         So many closed IKE SAs still answer their last request, and ``per_source`` of one address.
     half_open_seconds : float
@@ -78,7 +82,8 @@ class Cookies:
 
 
 class HalfOpen:
-    """Counts handshakes that an initiator began and has not finished, and those that failed a short while ago.
+    """Counts handshakes that an initiator began and has not finished, and those that failed a short while
+    ago.
 
     Load is both: who lets its handshakes fail costs as much as who leaves them open.
     """
@@ -99,10 +104,14 @@ class HalfOpen:
         return self._total + len(self._failures)
 
     def asks(self, now: float, address: Address) -> bool:
-        """Whether a cookie is asked for: under load of all, or where half of what one address may have is taken, since
-        anybody may have begun it in that address's name."""
+        """Whether a cookie is asked for: under load of all, or where half of what one address may have is
+        taken, since anybody may have begun it in that address's name."""
         source = _source(address)
-        of_source = self._sources[source] + self._failed[source] if source in self._sources or source in self._failed else 0
+        of_source = (
+            self._sources[source] + self._failed[source]
+            if source in self._sources or source in self._failed
+            else 0
+        )
         return self.load(now) >= self._limits.cookie_threshold or of_source > self._limits.per_source // 2
 
     @property
@@ -132,13 +141,15 @@ class HalfOpen:
 
     def _forget(self, now: float) -> None:
         long_ago = now - self._limits.half_open_seconds
-        while self._failures and (self._failures[0][0] <= long_ago or len(self._failures) > self._limits.half_open):
+        while self._failures and (
+            self._failures[0][0] <= long_ago or len(self._failures) > self._limits.half_open
+        ):
             _less(self._failed, self._failures.popleft()[1])
 
 
 class Lingering:
-    """IKE SAs that are closed and still answer their last request: so many in all, and of one address. One more takes the
-    place of the oldest; all that this costs is an answer that was lost on its way."""
+    """IKE SAs that are closed and still answer their last request: so many in all, and of one address. One
+    more takes the place of the oldest; all that this costs is an answer that was lost on its way."""
 
     def __init__(self, limits: Limits):
         self._limits = limits

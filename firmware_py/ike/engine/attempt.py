@@ -1,8 +1,10 @@
 """A handshake that this side begins, until somebody is shown to be the peer.
 
-Whoever answers IKE_SA_INIT may be anybody (RFC 7296 2.4). Each answer makes a *candidate*, an IKE SA on which the handshake goes on;
-the IKE SA that began, its *root*, waits for others, and for its deadline. The candidate that is authenticated takes the root's place.
+Whoever answers IKE_SA_INIT may be anybody (RFC 7296 2.4). Each answer makes a *candidate*, an IKE SA on
+which the handshake goes on; the IKE SA that began, its *root*, waits for others, and for its deadline. The
+candidate that is authenticated takes the root's place.
 """
+
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,8 +50,16 @@ class Attempt(Dialogue):
     created: float
     on_gone: "Callable[[float, IkeSa], None]"
 
-    def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path,
-                 root: "IkeSa | None"):
+    def __init__(
+        self,
+        context: Context,
+        *,
+        initiator: bool,
+        spi_i: bytes,
+        spi_r: bytes,
+        path: Path,
+        root: "IkeSa | None",
+    ):
         super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path)
         self.root = root
         self.candidates: list[IkeSa] = []
@@ -75,15 +85,25 @@ class Attempt(Dialogue):
         if pending >= MAX_CANDIDATES or self._candidates_made >= MAX_CANDIDATES_MADE:
             return None
         self._candidates_made += 1
-        made = type(self.ike)(self.context, initiator=True, spi_i=self.spi_i, spi_r=spi_r,
-                              path=replace(self.path), peer=self.peer, now=now, root=self.ike)
+        made = type(self.ike)(
+            self.context,
+            initiator=True,
+            spi_i=self.spi_i,
+            spi_r=spi_r,
+            path=replace(self.path),
+            peer=self.peer,
+            now=now,
+            root=self.ike,
+        )
         made.begins_with(1)
         self.candidates.append(made)
         return made
 
     def go_on_with(self, exchange: Exchange, now: float) -> None:
-        """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the others are lost, or
-        after a while. An IKE_SA_INIT that came twice may have two answers of the peer's, of which one is enough."""
+        """A candidate goes on with ``exchange``: at once, where no other one is at it; otherwise when the
+        others are lost, or after a while. An IKE_SA_INIT that came twice may have two answers of the
+        peer's, of which one is enough.
+        """
         assert self.root is not None
         self._first = exchange
         if any(each is not self and each.state == State.CONNECTING for each in self.root.candidates):
@@ -97,18 +117,21 @@ class Attempt(Dialogue):
             self.submit_first(exchange, now)
 
     def addressed(self, header: Header) -> "list[IkeSa]":
-        """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a peer's may be
-        several's."""
+        """What a datagram with this side's SPI in its ``header`` is for: SPIs that nobody has shown to be a
+        peer's may be several's."""
         if header.spi_i != self.spi_i:
             return []
         if header.exchange == ExchangeType.IKE_SA_INIT:
             return [self.ike] if header.response and self.protection is None else []
-        return [each for each in (self.ike, *self.candidates)
-                if each.protection is not None and each.spi_r == header.spi_r]
+        return [
+            each
+            for each in (self.ike, *self.candidates)
+            if each.protection is not None and each.spi_r == header.spi_r
+        ]
 
     def lost(self, now: float, why: str) -> None:
-        """A candidate was not the peer, or not as it must be: that proves nothing, so that others are waited for, and asked
-        for a few times more."""
+        """A candidate was not the peer, or not as it must be: that proves nothing, so that others are
+        waited for, and asked for a few times more."""
         self._why = why
         self.unproved(now, EventKind.REFUSED, f"an answer that proves nothing: {why}")
         left = [each for each in self.candidates if each.state == State.CONNECTING]

@@ -1,4 +1,7 @@
-"""One boundary around each datagram, timer and command: what nobody expected ends one IKE SA, and nothing else."""
+"""One boundary around each datagram, timer and command: what nobody expected ends one IKE SA, and nothing
+else.
+"""
+
 from collections.abc import Callable
 from pathlib import PurePath
 from traceback import walk_tb
@@ -19,8 +22,8 @@ class Boundary:
     """Parameters
     ----------
     tell : callable
-        Called with the IKE SA, or None, and what went wrong where: types and lines of code, nothing of a peer's and
-        nothing secret.
+        Called with the IKE SA, or None, and what went wrong where: types and lines of code, nothing of a
+        peer's and nothing secret.
 
     Members
     -------
@@ -35,7 +38,9 @@ class Boundary:
         self.now = 0.0
         self.born: list[IkeSa] = []
 
-    def run(self, now: float, call: Callable[[], _T], owner: Owner = lambda: None, *, command: bool = False) -> _T | None:
+    def run(
+        self, now: float, call: Callable[[], _T], owner: Owner = lambda: None, *, command: bool = False
+    ) -> _T | None:
         """``call()``; where it raises, the IKE SA of ``owner`` ends. None: it raised.
 
         Raises
@@ -68,6 +73,10 @@ class Boundary:
 
 
 def where(error: BaseException) -> str:
-    """The type of ``error`` and the innermost places, without its message: that may quote what a peer sent, or a key."""
-    places = [f"{PurePath(frame.f_code.co_filename).name}:{line}" for frame, line in walk_tb(error.__traceback__)]
+    """The type of ``error`` and the innermost places, without its message: that may quote what a peer sent,
+    or a key.
+    """
+    places = [
+        f"{PurePath(frame.f_code.co_filename).name}:{line}" for frame, line in walk_tb(error.__traceback__)
+    ]
     return f"{type(error).__name__} at {', from '.join(reversed(places[-FRAMES:]))}"

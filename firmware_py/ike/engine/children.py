@@ -1,4 +1,7 @@
-"""One child SA: its pair of :class:`~spigate.firmware_py.ipsec.sa.Sa`, the policies that lead to it, and its life."""
+"""One child SA: its pair of :class:`~spigate.firmware_py.ipsec.sa.Sa`, the policies that lead to it, and
+its life.
+"""
+
 from collections.abc import Callable, Iterator
 from dataclasses import InitVar, dataclass, field, replace
 from enum import Enum, auto
@@ -51,7 +54,9 @@ class Agreement:
 
 
 class ChildState(Enum):
-    """INSTALLED also while it is being rekeyed; REPLACED: it has a successor, and its end is a matter of time."""
+    """INSTALLED also while it is being rekeyed; REPLACED: it has a successor, and its end is a matter of
+    time.
+    """
 
     INSTALLED = auto()
     REPLACED = auto()
@@ -107,8 +112,12 @@ class ChildSa:
         soft = self._soft()
         self._soft_seconds = soft.seconds
         soft = replace(soft, seconds=None)
-        self.inbound = self._sa(Direction.INBOUND, self.agreement.spi_in, receiving, remote, local, path, soft)
-        self.outbound = self._sa(Direction.OUTBOUND, self.agreement.spi_out, sending, local, remote, path, soft)
+        self.inbound = self._sa(
+            Direction.INBOUND, self.agreement.spi_in, receiving, remote, local, path, soft
+        )
+        self.outbound = self._sa(
+            Direction.OUTBOUND, self.agreement.spi_out, sending, local, remote, path, soft
+        )
         self.policies = tuple(_policies(self.agreement, self.reqid))
         self._outbound_in_use = False
         self._soft_over = False
@@ -129,14 +138,38 @@ class ChildSa:
         limits = {name: getattr(self.config.soft, name) for name in ("bytes", "packets", "seconds")}
         return Lifetime(**{name: limit and max(1, int(limit * shorter)) for name, limit in limits.items()})
 
-    def _sa(self, direction: Direction, spi: int, keys: TrafficKeys, source: Address, destination: Address,
-            path: Path, soft: Lifetime) -> Sa:
+    def _sa(
+        self,
+        direction: Direction,
+        spi: int,
+        keys: TrafficKeys,
+        source: Address,
+        destination: Address,
+        path: Path,
+        soft: Lifetime,
+    ) -> Sa:
         suite, config = self.agreement.suite, self.config
-        return Sa(direction=direction, spi=spi, source=source, destination=destination, mode=self.agreement.mode,
-                  protocol=ip_protocol(suite.protocol), cipher=suite.cipher, key=keys.key, salt=keys.salt,
-                  icv_bytes=suite.icv_bytes, auth=suite.auth, auth_key=keys.auth_key, esn=suite.esn,
-                  replay_window=config.replay_window, soft=soft, hard=config.hard, mtu=config.mtu, reqid=self.reqid,
-                  encapsulation=self._encapsulation(direction, path))
+        return Sa(
+            direction=direction,
+            spi=spi,
+            source=source,
+            destination=destination,
+            mode=self.agreement.mode,
+            protocol=ip_protocol(suite.protocol),
+            cipher=suite.cipher,
+            key=keys.key,
+            salt=keys.salt,
+            icv_bytes=suite.icv_bytes,
+            auth=suite.auth,
+            auth_key=keys.auth_key,
+            esn=suite.esn,
+            replay_window=config.replay_window,
+            soft=soft,
+            hard=config.hard,
+            mtu=config.mtu,
+            reqid=self.reqid,
+            encapsulation=self._encapsulation(direction, path),
+        )
 
     def _encapsulation(self, direction: Direction, path: Path) -> Encapsulation | None:
         outbound = path.encapsulation()
@@ -179,8 +212,8 @@ class ChildSa:
             self.ike.context.emit(InstallSa(self.ike.entry.name, self.config.name, self.outbound))
 
     def replace_by(self, successor: "ChildSa", now: float) -> None:
-        """``successor`` is to take its place when it goes, by the peer's deletion or this side's; if both forget, after a
-        while."""
+        """``successor`` is to take its place when it goes, by the peer's deletion or this side's; if both
+        forget, after a while."""
         self.successor, successor.replaces = successor, self
         self.state = ChildState.REPLACED
         self._at(now + REPLACED_SECONDS, self._never_deleted)
@@ -190,7 +223,9 @@ class ChildSa:
             self.ike.delete_child(self, now, "replaced, and never deleted")
 
     def _successor_is_gone(self, now: float) -> None:
-        """What replaced it was deleted, and it was not: it is in use as before, and replaced again if it is time."""
+        """What replaced it was deleted, and it was not: it is in use as before, and replaced again if it is
+        time.
+        """
         self.successor = None
         if self.state == ChildState.REPLACED:
             self.state = ChildState.INSTALLED
@@ -198,8 +233,8 @@ class ChildSa:
                 self._at(now + AGAIN_SECONDS, self._soft_is_over)
 
     def rekeying_is_over(self, exchange: "CreateChild", now: float) -> None:
-        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it did not replace it,
-        the peer's did."""
+        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it
+        did not replace it, the peer's did."""
         if self.rekeying is not exchange:
             return
         self.rekeying = None
@@ -213,14 +248,19 @@ class ChildSa:
             old = getattr(self, name)
             ends = (path.local.address, path.remote.address)
             source, destination = ends if direction == Direction.OUTBOUND else reversed(ends)
-            new = replace(old, source=source, destination=destination, encapsulation=self._encapsulation(direction, path))
+            new = replace(
+                old,
+                source=source,
+                destination=destination,
+                encapsulation=self._encapsulation(direction, path),
+            )
             setattr(self, name, new)
             if new != old and (direction == Direction.INBOUND or self._outbound_in_use):
                 self.ike.context.emit(MoveSa(old, new))
 
     def remove(self, now: float, why: str, *, at_once: bool = False) -> None:
-        """Ends it, here and now, except that where a successor takes over, and not ``at_once``, the inbound one lingers:
-        the peer may have sent on it until a moment ago."""
+        """Ends it, here and now, except that where a successor takes over, and not ``at_once``, the inbound
+        one lingers: the peer may have sent on it until a moment ago."""
         if self.state == ChildState.GONE:
             return
         self.state = ChildState.GONE
@@ -249,7 +289,9 @@ class ChildSa:
         if former is not None:
             former._successor_is_gone(now)
         if successor is not None:
-            ike.event(EventKind.CHILD_REKEYED, f"{self.inbound.spi:08x} gave way to {successor}", self.config.name)
+            ike.event(
+                EventKind.CHILD_REKEYED, f"{self.inbound.spi:08x} gave way to {successor}", self.config.name
+            )
         else:
             ike.event(EventKind.CHILD_DOWN, f"{self}: {why}", self.config.name)
 
@@ -258,24 +300,44 @@ class ChildSa:
         self.held.release()
 
     def is_of(self, sa: Sa) -> bool:
-        """Whether ``sa``, as the data plane knows it, is one of its two. Two peers may choose one SPI for what they
-        receive on; keys are nobody else's."""
+        """Whether ``sa``, as the data plane knows it, is one of its two. Two peers may choose one SPI for
+        what they receive on; keys are nobody else's."""
         own = self.inbound if sa.direction == Direction.INBOUND else self.outbound
-        return (own.spi, own.protocol, own.key, own.salt, own.auth_key) == (sa.spi, sa.protocol, sa.key, sa.salt, sa.auth_key)
+        return (own.spi, own.protocol, own.key, own.salt, own.auth_key) == (
+            sa.spi,
+            sa.protocol,
+            sa.key,
+            sa.salt,
+            sa.auth_key,
+        )
 
     def __str__(self) -> str:
-        return (f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, {self.outbound.suite}"
-                f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}")
+        return (
+            f"{self.config.label}, {self.inbound.spi:08x} in, {self.outbound.spi:08x} out, "
+            f"{self.outbound.suite}"
+            f"{', ESN' * self.outbound.esn}, {selectors.pairs_text(self.agreement.traffic)}"
+        )
 
 
 def _policies(agreement: Agreement, reqid: int) -> Iterator[Policy]:
     """What leads to the child. Its addresses may change, so that the templates name it by ``reqid`` alone."""
-    inward = [PolicyDirection.IN] if agreement.mode == Mode.TRANSPORT else [PolicyDirection.IN, PolicyDirection.FORWARD]
+    inward = (
+        [PolicyDirection.IN]
+        if agreement.mode == Mode.TRANSPORT
+        else [PolicyDirection.IN, PolicyDirection.FORWARD]
+    )
     backwards = selectors.reverse(agreement.traffic)
     ways = [(PolicyDirection.OUT, agreement.traffic), *((direction, backwards) for direction in inward)]
     for direction, traffic in ways:
         for each in traffic:
             anywhere = UNSPECIFIED[each.source.version]
-            template = Template(source=anywhere, destination=anywhere, mode=agreement.mode,
-                                protocol=ip_protocol(agreement.suite.protocol), reqid=reqid)
-            yield Policy(selectors=each, direction=direction, action=PolicyAction.PROTECT, templates=(template,))
+            template = Template(
+                source=anywhere,
+                destination=anywhere,
+                mode=agreement.mode,
+                protocol=ip_protocol(agreement.suite.protocol),
+                reqid=reqid,
+            )
+            yield Policy(
+                selectors=each, direction=direction, action=PolicyAction.PROTECT, templates=(template,)
+            )

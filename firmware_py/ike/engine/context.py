@@ -1,4 +1,7 @@
-"""What all IKE SAs of one endpoint share: randomness, timers, outputs, numbers that are free, and each other."""
+"""What all IKE SAs of one endpoint share: randomness, timers, outputs, numbers that are free, and each
+other.
+"""
+
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -33,8 +36,8 @@ class Settings:
     handshake_seconds : float
         A handshake that this side begins has so long in all.
     ike_sas_per_identity, children_per_identity : int
-        So many IKE SAs may one identity have, and child SAs on all of them together. An IKE SA more takes the place of
-        the one that was not heard for longest; a child SA more is refused.
+        So many IKE SAs may one identity have, and child SAs on all of them together. An IKE SA more takes
+        the place of the one that was not heard for longest; a child SA more is refused.
     port : int
         From where handshakes begin.
     key_log : bool
@@ -76,8 +79,14 @@ class Context:
         IKE SAs that are closed and still answer their last request.
     """
 
-    def __init__(self, pad: Pad, settings: Settings, *, random: Callable[[int], bytes] = os.urandom,
-                 utc: Callable[[], datetime] = lambda: datetime.now(UTC)):
+    def __init__(
+        self,
+        pad: Pad,
+        settings: Settings,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
         self.pad = pad
         self.settings = settings
         self.random = random
@@ -108,12 +117,19 @@ class Context:
     def census(self) -> dict[str, int]:
         """What is reserved, kept and waited for, by kind: nothing of it is left when everything has ended."""
         ikes = list(self.ikes.values())
-        return {"ike_sas": len(ikes), "lingering": len(self.lingering), "candidates": sum(len(ike.candidates) for ike in ikes),
-                "child_sas": sum(len(ike.children) for ike in ikes), "spis": len(self.reserved), "holdings": len(self.held),
-                "exchanges": sum((ike.active is not None) + ike.queued for ike in ikes),
-                "follow_ups": sum(ike.pending is not None for ike in ikes),
-                "transcripts": sum(ike.handshake is not None for ike in ikes),
-                "policies": len(self._policies), "timers": len(self.timers)}
+        return {
+            "ike_sas": len(ikes),
+            "lingering": len(self.lingering),
+            "candidates": sum(len(ike.candidates) for ike in ikes),
+            "child_sas": sum(len(ike.children) for ike in ikes),
+            "spis": len(self.reserved),
+            "holdings": len(self.held),
+            "exchanges": sum((ike.active is not None) + ike.queued for ike in ikes),
+            "follow_ups": sum(ike.pending is not None for ike in ikes),
+            "transcripts": sum(ike.handshake is not None for ike in ikes),
+            "policies": len(self._policies),
+            "timers": len(self.timers),
+        }
 
     def fraction(self) -> float:
         """From 0 to below 1, at random."""

@@ -1,4 +1,7 @@
-"""CREATE_CHILD_SA (RFC 7296 1.3): new child SAs and new ones for old, with the collision rules of 2.8.1 and 2.25.1."""
+"""CREATE_CHILD_SA (RFC 7296 1.3): new child SAs and new ones for old, with the collision rules of 2.8.1 and
+2.25.1.
+"""
+
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,14 @@ from spigate.firmware_py.ike.engine.children import Agreement, ChildSa, ChildSta
 from spigate.firmware_py.ike.engine.exchange import Reply, refusal
 from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.engine.informational import DeleteChild, DeleteSpi
-from spigate.firmware_py.ike.engine.keyed_exchange import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
+from spigate.firmware_py.ike.engine.keyed_exchange import (
+    NONCE_BYTES,
+    TRIES,
+    Creating,
+    FollowUp,
+    complete_or_follow,
+    respond,
+)
 from spigate.firmware_py.ike.engine.state import State
 from spigate.firmware_py.ike.peers.pad import ChildConfig
 from spigate.firmware_py.ike.wire.errors import NoProposalChosen, PeerError, TsUnacceptable
@@ -24,7 +34,9 @@ if TYPE_CHECKING:
 
 
 PAIRS_PER_CHILD = 16
-"""So many pairs of networks the child SAs of one identity have at most, on average: each is a policy, and they are looked through."""
+"""So many pairs of networks the child SAs of one identity have at most, on average: each is a policy, and
+they are looked through.
+"""
 
 
 class CreateChild(Creating):
@@ -39,8 +51,15 @@ class CreateChild(Creating):
         The packet that is waiting for it.
     """
 
-    def __init__(self, config: ChildConfig, *, replaces: ChildSa | None = None, packet: Selectors | None = None,
-                 group: int | None = None, tries: int = TRIES):
+    def __init__(
+        self,
+        config: ChildConfig,
+        *,
+        replaces: ChildSa | None = None,
+        packet: Selectors | None = None,
+        group: int | None = None,
+        tries: int = TRIES,
+    ):
         super().__init__(group=group, tries=tries)
         self.config = config
         self.replaces = replaces
@@ -64,8 +83,12 @@ class CreateChild(Creating):
                 return None
             old.rekeying = self
             self.held.at_release(lambda: old.rekeying_is_over(self, ike.context.boundary.now))
-            rekeys = [Notify(NotifyType.REKEY_SA, protocol=old.config.protocol, spi=old.inbound.spi.to_bytes(4))]
-        self._offer = negotiation.Offer(ike, self.config, self.held, key_exchange=True, group=self.group, packet=self.packet)
+            rekeys = [
+                Notify(NotifyType.REKEY_SA, protocol=old.config.protocol, spi=old.inbound.spi.to_bytes(4))
+            ]
+        self._offer = negotiation.Offer(
+            ike, self.config, self.held, key_exchange=True, group=self.group, packet=self.packet
+        )
         self.initiating = self._offer.initiating
         return [*rekeys, *self._offer.payloads(*self.keys_of_request(ike))]
 
@@ -75,7 +98,9 @@ class CreateChild(Creating):
 
     def finish(self, ike: "IkeSa", now: float, secrets: list[bytes]) -> None:
         old, agreement = self.replaces, self._agreement
-        if ike.state == State.DELETING:  # for the peer it goes with the IKE SA; a late answer gives that no other end
+        if (
+            ike.state == State.DELETING
+        ):  # for the peer it goes with the IKE SA; a late answer gives that no other end
             return
         if (agreement.suite.protocol, agreement.spi_out.to_bytes(4)) in ike.stillborn:
             return
@@ -97,7 +122,9 @@ class CreateChild(Creating):
             ike.submit_first(DeleteChild(child, "made redundant by the peer's"), now)
             return
         child.install(now, outbound=True)
-        if ike.pending is not None and ike.pending.replaces is old:  # whose key exchanges are through first is what both have
+        if (
+            ike.pending is not None and ike.pending.replaces is old
+        ):  # whose key exchanges are through first is what both have
             ike.drop_pending()
         if old.state != ChildState.GONE:
             old.replace_by(child, now)
@@ -123,24 +150,44 @@ class CreateChild(Creating):
 
 
 def reqid_of(ike: "IkeSa", agreement: Agreement) -> int:
-    """What ties a new child SA to its policies: what the one that the same peer has for the same traffic is tied with. So both are
-    behind one policy, and the newest sends: a peer that was killed and begins anew is reached, whatever it says of it."""
+    """What ties a new child SA to its policies: what the one that the same peer has for the same traffic is
+    tied with. So both are behind one policy, and the newest sends: a peer that was killed and begins anew
+    is reached, whatever it says of it.
+    """
     if agreement.config.reqid:
         return agreement.config.reqid
 
     def same(other: Agreement) -> bool:
-        return (other.config.name == agreement.config.name and other.mode == agreement.mode
-                and other.suite.protocol == agreement.suite.protocol and set(other.traffic) == set(agreement.traffic))
+        return (
+            other.config.name == agreement.config.name
+            and other.mode == agreement.mode
+            and other.suite.protocol == agreement.suite.protocol
+            and set(other.traffic) == set(agreement.traffic)
+        )
 
-    known = (child.reqid for other in ike.context.with_peer(ike.entry) if other.identity == ike.identity
-             for child in other.children.values() if same(child.agreement))
+    known = (
+        child.reqid
+        for other in ike.context.with_peer(ike.entry)
+        if other.identity == ike.identity
+        for child in other.children.values()
+        if same(child.agreement)
+    )
     return next(known, 0) or ike.context.reqid()
 
 
-def make_child(ike: "IkeSa", agreement: Agreement, ni: bytes, nr: bytes, secrets: list[bytes],
-               held: Holdings, *, initiator: bool, reqid: int) -> ChildSa:
-    """A child SA with keys from the nonces, and from key exchanges of its own where it had some. It takes its SPI out of
-    what is ``held`` when it is installed."""
+def make_child(
+    ike: "IkeSa",
+    agreement: Agreement,
+    ni: bytes,
+    nr: bytes,
+    secrets: list[bytes],
+    held: Holdings,
+    *,
+    initiator: bool,
+    reqid: int,
+) -> ChildSa:
+    """A child SA with keys from the nonces, and from key exchanges of its own where it had some. It takes
+    its SPI out of what is ``held`` when it is installed."""
     material = keys.child_keys(ike.suite.prf, ike.keys.d, agreement.suite, ni, nr, secrets)
     return ChildSa(ike, agreement, material, initiator, reqid, held)
 
@@ -155,7 +202,9 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if rekeyed is None:
         return _answer_child(ike, now, message, None)
     old = find(ike, rekeyed.protocol, rekeyed.spi)
-    if old is None and isinstance(ike.active, Creating | FollowUp):  # the peer may be ahead, and mean what that makes
+    if old is None and isinstance(
+        ike.active, Creating | FollowUp
+    ):  # the peer may be ahead, and mean what that makes
         return refusal(NotifyType.TEMPORARY_FAILURE)
     if old is None:
         return Reply((Notify(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekeyed.protocol, spi=rekeyed.spi),))
@@ -165,18 +214,30 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
 
 
 def is_full(ike: "IkeSa") -> bool:
-    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs, or all the pairs of networks in them."""
+    """Whether the peer's identity has all the child SAs that it may have, on all its IKE SAs, or all the
+    pairs of networks in them.
+    """
     most = ike.context.settings.children_per_identity
-    pairs = [len(child.agreement.traffic) for each in ike.context.ikes.values()
-             if each.peer is ike.peer and each.identity == ike.identity for child in each.children.values()]
+    pairs = [
+        len(child.agreement.traffic)
+        for each in ike.context.ikes.values()
+        if each.peer is ike.peer and each.identity == ike.identity
+        for child in each.children.values()
+    ]
     return len(pairs) >= most or sum(pairs) >= PAIRS_PER_CHILD * most
 
 
 def find(ike: "IkeSa", protocol: int, spi: bytes) -> ChildSa | None:
     """The child SA that a peer names by the SPI that it receives on."""
     number = int.from_bytes(spi)
-    return next((child for child in ike.children.values()
-                 if child.outbound.spi == number and child.config.protocol == protocol), None)
+    return next(
+        (
+            child
+            for child in ike.children.values()
+            if child.outbound.spi == number and child.config.protocol == protocol
+        ),
+        None,
+    )
 
 
 def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | None) -> Reply:
@@ -203,4 +264,6 @@ def _answer_child(ike: "IkeSa", now: float, message: Message, old: ChildSa | Non
             elif old.state != ChildState.GONE:
                 old.replace_by(child, then)
 
-        return complete_or_follow(ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held, old)
+        return complete_or_follow(
+            ike, now, agreement.suite, secrets, complete, answered.payloads(Nonce(nr), *public), held, old
+        )

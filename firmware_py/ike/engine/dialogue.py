@@ -1,4 +1,7 @@
-"""Two sides of one IKE SA in dialogue (RFC 7296 2.1 to 2.3): one request at a time each, sealed, repeated, answered once."""
+"""Two sides of one IKE SA in dialogue (RFC 7296 2.1 to 2.3): one request at a time each, sealed, repeated,
+answered once.
+"""
+
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -52,10 +55,11 @@ class Dialogue(ABC):
     active : Exchange or None
         The exchange whose response is waited for.
     stillborn : set of (int, bytes)
-        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make, some at most.
+        Protocol and SPI of child SAs that the peer deleted and that the active exchange may yet make, some
+        at most.
 
-    An exchange has its :class:`~spigate.firmware_py.ike.engine.holdings.Holdings` from when its turn comes until it is over: its
-    response was dealt with, or it is abandoned. There is no third way out.
+    An exchange has its :class:`~spigate.firmware_py.ike.engine.holdings.Holdings` from when its turn comes
+    until it is over: its response was dealt with, or it is abandoned. There is no third way out.
     """
 
     def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path):
@@ -120,7 +124,11 @@ class Dialogue(ABC):
         self._forget_fragments()
         self._former = self.protection
         self.protection = Protection(suite, keys, initiator=self.initiator, limits=OF_STRANGERS)
-        line = decryption_table.line(suite, keys, self.spi_i, self.spi_r) if self.context.settings.key_log else None
+        line = (
+            decryption_table.line(suite, keys, self.spi_i, self.spi_r)
+            if self.context.settings.key_log
+            else None
+        )
         if line is not None:
             self.context.emit(KeyLog(line))
 
@@ -135,7 +143,9 @@ class Dialogue(ABC):
         self._requests = RequestWindow(retransmission)
 
     def fall_silent(self, now: float) -> None:
-        """Nothing more is sent, but the last response where it is asked for again. Exchanges are abandoned."""
+        """Nothing more is sent, but the last response where it is asked for again. Exchanges are
+        abandoned.
+        """
         self.closed = True
         self._forget_fragments()
         self._stop_repeating()
@@ -192,8 +202,15 @@ class Dialogue(ABC):
                 continue
             self.active = exchange
             self.stillborn.clear()
-            message = Message(self.spi_i, self.spi_r, exchange.exchange_type, self.initiator, False,
-                              self._requests.next_id, tuple(payloads))
+            message = Message(
+                self.spi_i,
+                self.spi_r,
+                exchange.exchange_type,
+                self.initiator,
+                False,
+                self._requests.next_id,
+                tuple(payloads),
+            )
             datagrams = self._seal(message)
             self._transmit(self._requests.send(now, datagrams), self.path.local, self.path.remote)
             self._repeat_when_due()
@@ -238,7 +255,9 @@ class Dialogue(ABC):
         else:
             self._receive_request(now, header, data, local, remote)
 
-    def _receive_request(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+    def _receive_request(
+        self, now: float, header: Header, data: bytes, local: Socket, remote: Socket
+    ) -> None:
         arrival = self._responses.arrival(header.message_id)
         if arrival == Arrival.REPEATED and self._asks_again(data):
             self._transmit(self._responses.response, local, remote)
@@ -255,8 +274,9 @@ class Dialogue(ABC):
         except PeerError as error:
             self.heard_from(now, local, remote)
             reply = self.refuse(now, error)
-        answer = Message(self.spi_i, self.spi_r, header.exchange, self.initiator, True, header.message_id,
-                         reply.payloads)
+        answer = Message(
+            self.spi_i, self.spi_r, header.exchange, self.initiator, True, header.message_id, reply.payloads
+        )
         datagrams = self._responses.answer(self._seal(answer))
         self._transmit(datagrams, local, remote)
         if reply.then is not None:
@@ -268,8 +288,8 @@ class Dialogue(ABC):
         self._transmit(self._responses.answer((response,)), local, remote)
 
     def repeat_init(self, local: Socket, remote: Socket) -> None:
-        """The IKE_SA_INIT came again: who did not get the answer asks a few times; an address that somebody else writes there is not
-        sent more than that."""
+        """The IKE_SA_INIT came again: who did not get the answer asks a few times; an address that somebody
+        else writes there is not sent more than that."""
         if self._responses.expected == 1 and self._inits_repeated < MAX_INITS_REPEATED:
             self._inits_repeated += 1
             self._transmit(self._responses.response, local, remote)
@@ -284,11 +304,17 @@ class Dialogue(ABC):
                     continue
         return False
 
-    def _receive_response(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
+    def _receive_response(
+        self, now: float, header: Header, data: bytes, local: Socket, remote: Socket
+    ) -> None:
         exchange = self.active
         if exchange is None or not self._requests.expects(header.message_id):
             return
-        if header.exchange != exchange.exchange_type or self.protection is None and remote != self.path.remote:
+        if (
+            header.exchange != exchange.exchange_type
+            or self.protection is None
+            and remote != self.path.remote
+        ):
             return
         if self.protection is None:
             self._receive_clear(now, exchange, data)

@@ -1,11 +1,13 @@
 """An IKEv2 endpoint, sans-I/O: datagrams and a clock in; datagrams, SAs, policies and events out.
 
-Whoever drives it calls :meth:`Endpoint.receive` for what comes on UDP ports 500 and 4500, :meth:`Endpoint.tick` when
+Whoever drives it calls :meth:`Endpoint.receive` for what comes on UDP ports 500 and 4500,
+:meth:`Endpoint.tick` when
 :attr:`Endpoint.next_timer` is due, and does after each call what :meth:`Endpoint.take` says, in order.
 
-Each datagram, timer and command stands by itself (:mod:`~spigate.firmware_py.ike.engine.boundary`): none raises, but for
-InputError where an operator asks for what cannot be.
+Each datagram, timer and command stands by itself (:mod:`~spigate.firmware_py.ike.engine.boundary`): none
+raises, but for InputError where an operator asks for what cannot be.
 """
+
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +16,16 @@ from functools import partial
 from typing import TypeVar
 
 from spigate.firmware_py.ike.engine import responder
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Event, EventKind, InstallSa, MoveSa, Output, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    NAT_PORT,
+    Datagram,
+    Event,
+    EventKind,
+    InstallSa,
+    MoveSa,
+    Output,
+    Socket,
+)
 from spigate.firmware_py.ike.engine.admission import Cookies, HalfOpen
 from spigate.firmware_py.ike.engine.context import Context, Settings
 from spigate.firmware_py.ike.engine.create_child import CreateChild
@@ -32,7 +43,8 @@ from spigate.firmware_py.ipsec.sa import Sa, Selectors
 
 VERSION = 0x20
 MAX_INIT = 8192
-"""Longest IKE_SA_INIT of a stranger's: with every algorithm and the largest key exchange it is half of that."""
+"""Longest IKE_SA_INIT of a stranger's: with every algorithm and the largest key exchange it is half of that.
+"""
 MAX_WAITING = 256
 """So many child SAs of one peer may wait to be made."""
 _T = TypeVar("_T")
@@ -47,11 +59,18 @@ class Endpoint:
     random : callable
         So many bytes, unpredictable: SPIs, nonces, cookies, jitter. Key exchanges have their own source.
     utc : callable
-        Date and time, for certificates. Everything else goes by ``now``: seconds that only grow, of any origin.
+        Date and time, for certificates. Everything else goes by ``now``: seconds that only grow, of any
+        origin.
     """
 
-    def __init__(self, pad: Pad, settings: Settings | None = None, *, random: Callable[[int], bytes] = os.urandom,
-                 utc: Callable[[], datetime] = lambda: datetime.now(UTC)):
+    def __init__(
+        self,
+        pad: Pad,
+        settings: Settings | None = None,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
         self._context = Context(pad, settings or Settings(), random=random, utc=utc)
         limits = self._context.settings.limits
         self._cookies = Cookies(limits.cookie_seconds, random)
@@ -83,8 +102,12 @@ class Endpoint:
 
     def census(self) -> dict[str, int]:
         """What is reserved, kept and waited for, by kind."""
-        return {**self._context.census(), "half_open": len(self._half_open), "inits": len(self._inits),
-                "plans": len(self._plans)}
+        return {
+            **self._context.census(),
+            "half_open": len(self._half_open),
+            "inits": len(self._inits),
+            "plans": len(self._plans),
+        }
 
     @property
     def half_open(self) -> int:
@@ -124,7 +147,12 @@ class Endpoint:
         except PeerError:
             return
         if header.exchange == ExchangeType.IKE_SA_INIT and not header.response:
-            if header.initiator and header.spi_r == NO_SPI and header.spi_i != NO_SPI and header.message_id == 0:
+            if (
+                header.initiator
+                and header.spi_r == NO_SPI
+                and header.spi_i != NO_SPI
+                and header.message_id == 0
+            ):
                 self._begun(now, data, local, remote)
             return
         found = self._context.ikes.get(header.spi_r if header.initiator else header.spi_i)
@@ -132,10 +160,19 @@ class Endpoint:
             self._within(now, partial(ike.receive, now, header, data, local, remote), ike)
 
     def _refuse_version(self, data: bytes, local: Socket, remote: Socket) -> None:
-        """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is dropped."""
+        """A request of a later IKE is told that 2 is the highest (RFC 7296 2.5); of an earlier one it is
+        dropped.
+        """
         if data[17] > VERSION | 0x0F and not data[19] & 0x20 and self._context.pad.candidates(remote.address):
-            answer = Message(data[:8], data[8:16], data[18], False, True, int.from_bytes(data[20:24]),
-                             (Notify(NotifyType.INVALID_MAJOR_VERSION),)).pack()
+            answer = Message(
+                data[:8],
+                data[8:16],
+                data[18],
+                False,
+                True,
+                int.from_bytes(data[20:24]),
+                (Notify(NotifyType.INVALID_MAJOR_VERSION),),
+            ).pack()
             if len(answer) <= len(data):  # who says more with less has somebody else's address
                 self._send(answer, local, remote)
 
@@ -149,8 +186,8 @@ class Endpoint:
     # Handshakes that peers begin
 
     def _begun(self, now: float, data: bytes, local: Socket, remote: Socket) -> None:
-        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept; then, as long as its IKE SA stands, what it
-        was: it may come twice, and the second time late."""
+        """IKE_SA_INIT from ``remote``. Until it is answered, nothing of it is kept; then, as long as its
+        IKE SA stands, what it was: it may come twice, and the second time late."""
         if data[:8] in self._context.ikes:
             return  # an SPI of this side's: its own message came back
         key, digest = (data[:8], remote), hashlib.sha256(data).digest()
@@ -158,8 +195,11 @@ class Endpoint:
         if known is not None and known[0] == digest:
             known[1].repeat_init(local, remote)
             return
-        candidates = [peer for peer in self._context.pad.candidates(remote.address)
-                      if peer.local_address in (None, local.address)]
+        candidates = [
+            peer
+            for peer in self._context.pad.candidates(remote.address)
+            if peer.local_address in (None, local.address)
+        ]
         if not candidates:
             self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
@@ -173,8 +213,15 @@ class Endpoint:
             ike = responder.begin(self._context, now, message, data, Path(local, remote), candidates)
         except PeerError as error:
             if error.notify not in (None, NotifyType.INVALID_SYNTAX):
-                refusal = Message(data[:8], NO_SPI, ExchangeType.IKE_SA_INIT, False, True, 0,
-                                  (Notify(error.notify, error.data),))
+                refusal = Message(
+                    data[:8],
+                    NO_SPI,
+                    ExchangeType.IKE_SA_INIT,
+                    False,
+                    True,
+                    0,
+                    (Notify(error.notify, error.data),),
+                )
                 self._send(refusal.pack(), local, remote)
             if error.notify != NotifyType.INVALID_KE_PAYLOAD:
                 self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT: {error}")
@@ -182,23 +229,33 @@ class Endpoint:
         self._keep(now, ike, key, digest)
 
     def _admitted(self, now: float, message: Message, size: int, local: Socket, remote: Socket) -> bool:
-        """Whether there is room for one more handshake, and under load, whether its beginner has the address that it
-        says it has. The others are asked for a cookie, or dropped."""
+        """Whether there is room for one more handshake, and under load, whether its beginner has the
+        address that it says it has. The others are asked for a cookie, or dropped."""
         for kind in (SecurityAssociation, KeyExchange, Nonce):  # what has them is longer than a cookie
             message.one(kind)
         half_open = self._half_open
         loaded = half_open.load(now) >= self._context.settings.limits.cookie_threshold
         if loaded != self._loaded:
             self._loaded = loaded
-            text = f"{len(half_open)} handshakes are half open and {half_open.load(now) - len(half_open)} failed lately; cookies " \
-                   f"are {'asked for' if loaded else 'not asked for any more'}"
+            text = (
+                f"{len(half_open)} handshakes are half open and {half_open.load(now) - len(half_open)} "
+                f"failed lately; cookies "
+                f"are {'asked for' if loaded else 'not asked for any more'}"
+            )
             self._of_stranger(now, EventKind.UNDER_LOAD, remote, text)
         if half_open.asks(now, remote.address):
             nonce, cookie = message.one(Nonce).data, message.notify(NotifyType.COOKIE)
             asked = nonce, remote.address, message.spi_i
             if cookie is None or not self._cookies.valid(now, cookie.data, *asked):
-                answer = Message(message.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, False, True, 0,
-                                 (Notify(NotifyType.COOKIE, self._cookies.make(now, *asked)),)).pack()
+                answer = Message(
+                    message.spi_i,
+                    NO_SPI,
+                    ExchangeType.IKE_SA_INIT,
+                    False,
+                    True,
+                    0,
+                    (Notify(NotifyType.COOKIE, self._cookies.make(now, *asked)),),
+                ).pack()
                 if len(answer) <= size:  # else whose address it has gets more than was sent in its name
                     self._send(answer, local, remote)
                 return False
@@ -213,7 +270,9 @@ class Endpoint:
         self._inits[key] = digest, ike
         self._open[ike] = None
         self._half_open.add(address)
-        ike.deadline(now, self._context.settings.limits.half_open_seconds, "the peer did not finish the handshake")
+        ike.deadline(
+            now, self._context.settings.limits.half_open_seconds, "the peer did not finish the handshake"
+        )
 
         def settled(then: float) -> None:
             self._half_open.remove(address)
@@ -236,8 +295,11 @@ class Endpoint:
             if peer.initiate:
                 self._restart(now, peer)
 
-    def initiate(self, now: float, peer: str, child: str | None = None, packet: Selectors | None = None) -> None:
-        """Sets up an IKE SA with ``peer``, or on the one that stands, ``child``; None: all that are configured so.
+    def initiate(
+        self, now: float, peer: str, child: str | None = None, packet: Selectors | None = None
+    ) -> None:
+        """Sets up an IKE SA with ``peer``, or on the one that stands, ``child``; None: all that are
+        configured so.
 
         ``packet``: the addresses, protocol and ports of the packet that is waiting for it.
 
@@ -250,8 +312,11 @@ class Endpoint:
 
     def _initiate(self, now: float, peer: str, child: str | None, packet: Selectors | None) -> None:
         entry = self._context.pad[peer]
-        wanted = [Wanted(each, packet) for each in entry.parts_of(child, packet)] if child is not None else [
-            Wanted(each) for each in entry.parts if each.initiate]
+        wanted = (
+            [Wanted(each, packet) for each in entry.parts_of(child, packet)]
+            if child is not None
+            else [Wanted(each) for each in entry.parts if each.initiate]
+        )
         self._stopped.discard(peer)
         standing = [ike for ike in self._context.with_peer(entry) if ike.state == State.ESTABLISHED]
         begun = [ike for ike in self._plans if ike.peer is entry and ike.state == State.CONNECTING]
@@ -262,14 +327,21 @@ class Endpoint:
                     self._within(now, partial(self._create, now, standing[-1], each), standing[-1])
         elif begun:
             plan = self._plans[begun[-1]]
-            plan.wanted += [each for each in wanted if each not in plan.wanted][:MAX_WAITING - len(plan.wanted)]
+            plan.wanted += [each for each in wanted if each not in plan.wanted][
+                : MAX_WAITING - len(plan.wanted)
+            ]
         else:
             self._connect(now, entry, wanted)
 
     def _create(self, now: float, ike: IkeSa, wanted: Wanted) -> None:
         """Makes a child SA, unless the very same one is on its way, or too many are."""
+
         def same(each: object) -> bool:
-            return isinstance(each, CreateChild) and each.replaces is None and Wanted(each.config, each.packet) == wanted
+            return (
+                isinstance(each, CreateChild)
+                and each.replaces is None
+                and Wanted(each.config, each.packet) == wanted
+            )
 
         if ike.queued < MAX_WAITING and not ike.plans(same):
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
@@ -278,8 +350,15 @@ class Endpoint:
         local, remote = peer.ends()
         port = self._context.settings.port
         plan = Plan(wanted, initial_contact=not any(self._context.with_peer(peer)))
-        ike = IkeSa(self._context, initiator=True, spi_i=self._context.ike_spi(), spi_r=NO_SPI,
-                    path=Path(Socket(local, port), Socket(remote, port)), peer=peer, now=now)
+        ike = IkeSa(
+            self._context,
+            initiator=True,
+            spi_i=self._context.ike_spi(),
+            spi_r=NO_SPI,
+            path=Path(Socket(local, port), Socket(remote, port)),
+            peer=peer,
+            now=now,
+        )
         self._plans[ike] = plan
 
         def settled(then: float) -> None:
@@ -305,10 +384,14 @@ class Endpoint:
         """Once at a time, whatever ended."""
         waiting = self._retries.get(peer.name)
         if waiting is None or not waiting.active:
-            self._retries[peer.name] = self._context.timers.at(now + peer.retry_seconds, lambda then: self._restart(then, peer))
+            self._retries[peer.name] = self._context.timers.at(
+                now + peer.retry_seconds, lambda then: self._restart(then, peer)
+            )
 
     def terminate(self, now: float, peer: str, child: str | None = None) -> None:
-        """Ends all IKE SAs with ``peer``, and begins none again; or only its child SAs ``child``. Raises InputError."""
+        """Ends all IKE SAs with ``peer``, and begins none again; or only its child SAs ``child``. Raises
+        InputError.
+        """
         entry = self._context.pad[peer]
         if child is not None:
             entry.child(child)
@@ -332,7 +415,9 @@ class Endpoint:
             self.terminate(now, peer.name)
 
     def rekey(self, now: float, peer: str, child: str | None = None) -> bool:
-        """Replaces the IKE SAs with ``peer``, or its child SAs ``child``; False where there are none. Raises InputError."""
+        """Replaces the IKE SAs with ``peer``, or its child SAs ``child``; False where there are none.
+        Raises InputError.
+        """
         entry = self._context.pad[peer]
         if child is not None:
             entry.child(child)
@@ -345,36 +430,44 @@ class Endpoint:
                 ike.rekey_child(each, now)
 
         ikes = list(self._context.with_peer(entry))
-        found = any(ike.state == State.ESTABLISHED if child is None else any(each.config.name == child for each in ike.children.values())
-                    for ike in ikes)
+        found = any(
+            ike.state == State.ESTABLISHED
+            if child is None
+            else any(each.config.name == child for each in ike.children.values())
+            for ike in ikes
+        )
         for ike in ikes:
             self._within(now, partial(renew, ike), ike)
         return found
 
     def expired(self, now: float, sa: Sa, *, hard: bool) -> None:
-        """The data plane says that ``sa``, in or out, used up its bytes, packets or sequence numbers: the soft limit, so
-        that it is replaced, or the ``hard`` one, so that it ends."""
+        """The data plane says that ``sa``, in or out, used up its bytes, packets or sequence numbers: the
+        soft limit, so that it is replaced, or the ``hard`` one, so that it ends."""
         for ike in self.ikes:
             for child in [child for child in ike.children.values() if child.is_of(sa)]:
-                end = partial(child.end, now, "it is used up") if hard else partial(ike.rekey_child, child, now)
+                end = (
+                    partial(child.end, now, "it is used up") if hard else partial(ike.rekey_child, child, now)
+                )
                 self._within(now, end, ike)
 
     def alive(self, now: float, spi: int) -> None:
-        """The data plane says that an authentic packet came on the inbound SA with ``spi``: its peer lives."""
+        """The data plane says that an authentic packet came on the inbound SA with ``spi``: its
+        peer lives.
+        """
         for ike in self.ikes:
             if spi in ike.children:
                 ike.heard = now
 
     def moved(self, now: float, spi: int, local: Socket, remote: Socket) -> None:
-        """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from elsewhere than its
-        peer was."""
+        """The data plane says that an authentic packet came in UDP on the inbound SA with ``spi``, from
+        elsewhere than its peer was."""
         for ike in self.ikes:
             if spi in ike.children:
                 self._within(now, partial(ike.follow, now, local, remote), ike)
 
     def undone(self, now: float, output: Output, error: Exception) -> None:
-        """What :meth:`take` wanted could not be done: where an SA was to be installed, or moved, its child SA ends, and the peer is
-        told. Nothing is left half there."""
+        """What :meth:`take` wanted could not be done: where an SA was to be installed, or moved, its child
+        SA ends, and the peer is told. Nothing is left half there."""
         self._context.boundary.tell(None, error)
         if isinstance(output, InstallSa | MoveSa):
             sa = output.sa if isinstance(output, InstallSa) else output.new
@@ -383,5 +476,7 @@ class Endpoint:
                     self._within(now, partial(child.end, now, "the data plane could not take it"), ike)
 
     def expects(self, spi: int) -> bool:
-        """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may still be on its way."""
+        """Whether a peer may send on ``spi`` although there is no SA: its answer, which makes one, may
+        still be on its way.
+        """
         return self._context.expects(spi)

@@ -1,4 +1,5 @@
 """What every exchange has (RFC 7296 1.2 to 1.4): a request and what becomes of its response."""
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ Sent = Callable[[Message, tuple[bytes, ...]], None]
 
 
 class Exchange(ABC):
-    """One exchange that this side begins on an IKE SA, ``ike``: made, queued, asked for its request when its turn
-    comes, and given the response.
+    """One exchange that this side begins on an IKE SA, ``ike``: made, queued, asked for its request when
+    its turn comes, and given the response.
 
-    What it reserves is in ``held``, which it has from its request on, and which is released when it is over, whichever
-    way; what is to outlive it is taken out before, by a child SA or by the exchange that follows.
+    What it reserves is in ``held``, which it has from its request on, and which is released when it is
+    over, whichever way; what is to outlive it is taken out before, by a child SA or by the exchange that
+    follows.
     """
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL

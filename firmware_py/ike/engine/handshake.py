@@ -1,4 +1,7 @@
-"""What both sides of the first exchanges do alike: gather what AUTH covers, prove who one is, check who the peer is."""
+"""What both sides of the first exchanges do alike: gather what AUTH covers, prove who one is, check who the
+peer is.
+"""
+
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,13 +51,15 @@ class Transcript:
 
     def add_request(self, ike: "IkeSa", message: Message) -> None:
         """An IKE_INTERMEDIATE request, before its keys are replaced."""
-        self.of_initiator = authentication.int_auth_step(ike.suite.prf, ike.keys.pi, self.of_initiator,
-                                                         int_auth_octets(message))
+        self.of_initiator = authentication.int_auth_step(
+            ike.suite.prf, ike.keys.pi, self.of_initiator, int_auth_octets(message)
+        )
 
     def add_response(self, ike: "IkeSa", message: Message) -> None:
         """The response to it, before its keys are replaced."""
-        self.of_responder = authentication.int_auth_step(ike.suite.prf, ike.keys.pr, self.of_responder,
-                                                         int_auth_octets(message))
+        self.of_responder = authentication.int_auth_step(
+            ike.suite.prf, ike.keys.pr, self.of_responder, int_auth_octets(message)
+        )
         self.intermediates += 1
 
     def octets(self, ike: "IkeSa", identity: Identification, *, of_initiator: bool) -> bytes:
@@ -62,15 +67,18 @@ class Transcript:
         covered = b""
         if self.intermediates:
             covered = authentication.int_auth(self.of_initiator, self.of_responder, 1 + self.intermediates)
-        message, nonce, sk_p = ((self.request, self.nr, ike.keys.pi) if of_initiator
-                                else (self.response, self.ni, ike.keys.pr))
+        message, nonce, sk_p = (
+            (self.request, self.nr, ike.keys.pi) if of_initiator else (self.response, self.ni, ike.keys.pr)
+        )
         return authentication.signed_octets(message, nonce, ike.suite.prf, sk_p, identity, covered)
 
 
 def update_keys(ike: "IkeSa", transcript: Transcript, secret: bytes) -> None:
     """Mixes the secret of an additional key exchange into the IKE SA's keys (RFC 9370 2.2.2)."""
     seed = keys.skeyseed_update(ike.suite.prf, ike.keys.d, secret, transcript.ni, transcript.nr)
-    ike.use_keys(ike.suite, keys.ike_keys(ike.suite, seed, transcript.ni, transcript.nr, ike.spi_i, ike.spi_r))
+    ike.use_keys(
+        ike.suite, keys.ike_keys(ike.suite, seed, transcript.ni, transcript.nr, ike.spi_i, ike.spi_r)
+    )
 
 
 def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tuple[list[Cert], Auth]:
@@ -93,7 +101,9 @@ def prove(ike: "IkeSa", transcript: Transcript, identity: Identification) -> tup
 
 
 def verify(ike: "IkeSa", transcript: Transcript, message: Message, identity: Identification) -> Identity:
-    """Who the peer is, by the AUTH of its IKE_AUTH ``message``. Raises AuthenticationFailed, InvalidSyntax."""
+    """Who the peer is, by the AUTH of its IKE_AUTH ``message``. Raises AuthenticationFailed,
+    InvalidSyntax.
+    """
     who, auth = Identity.of(identity), message.optional(Auth)
     if not who.matches(ike.entry.remote_identity):
         raise AuthenticationFailed(f"the peer is {who}, where {ike.entry.remote_identity} is expected")
@@ -124,8 +134,8 @@ def capabilities() -> list[Payload]:
 
 
 def drop_stale(ike: "IkeSa", now: float) -> None:
-    """INITIAL_CONTACT: the peer has no other IKE SA with this side. Those are closed that stood before it began this
-    one; others may be newer than its word."""
+    """INITIAL_CONTACT: the peer has no other IKE SA with this side. Those are closed that stood before it
+    began this one; others may be newer than its word."""
     for other in ike.context.with_peer(ike.entry):
         stands = other.state == State.ESTABLISHED
         if other is not ike and stands and other.identity == ike.identity and other.established < ike.created:
@@ -133,10 +143,15 @@ def drop_stale(ike: "IkeSa", now: float) -> None:
 
 
 def bound_ike_sas(ike: "IkeSa", now: float) -> None:
-    """One more IKE SA for an identity: where it has as many as it may have, the one that was not heard for longest makes
-    room. So a peer that comes back without INITIAL_CONTACT is never locked out, and never has more than that."""
-    others = [other for other in ike.context.with_peer(ike.entry)
-              if other is not ike and other.state == State.ESTABLISHED and other.identity == ike.identity]
+    """One more IKE SA for an identity: where it has as many as it may have, the one that was not heard for
+    longest makes room. So a peer that comes back without INITIAL_CONTACT is never locked out, and never has
+    more than that.
+    """
+    others = [
+        other
+        for other in ike.context.with_peer(ike.entry)
+        if other is not ike and other.state == State.ESTABLISHED and other.identity == ike.identity
+    ]
     others.sort(key=lambda other: other.heard)
-    for other in others[:max(0, len(others) + 1 - ike.context.settings.ike_sas_per_identity)]:
+    for other in others[: max(0, len(others) + 1 - ike.context.settings.ike_sas_per_identity)]:
         other.dismiss(now, "its identity has too many IKE SAs")

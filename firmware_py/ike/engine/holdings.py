@@ -1,8 +1,9 @@
 """What an exchange holds of what all share, and gives back by construction.
 
-Nothing is reserved but through a :class:`Holdings`, and each has one owner at a time: an exchange while it goes on, a
-child SA as long as it receives. Whoever owns one releases it on the one way on which it ends.
+Nothing is reserved but through a :class:`Holdings`, and each has one owner at a time: an exchange while it
+goes on, a child SA as long as it receives. Whoever owns one releases it on the one way on which it ends.
 """
+
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 

@@ -1,4 +1,5 @@
 """One IKE SA: what it answers, and its life and end."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,7 +31,9 @@ FOLLOW_SECONDS = 1.0
 """A peer moves no more often than this."""
 MAX_ANCESTORS = 4
 DELETING_SECONDS = 180.0
-"""So long a peer has to confirm a deletion: longer than it is repeated, unless something else has to be answered first."""
+"""So long a peer has to confirm a deletion: longer than it is repeated, unless something else has to be
+answered first.
+"""
 
 
 class IkeSa(Attempt):
@@ -71,8 +74,18 @@ class IkeSa(Attempt):
         When it was made, when it was authenticated, and when the peer's last authentic message came.
     """
 
-    def __init__(self, context: Context, *, initiator: bool, spi_i: bytes, spi_r: bytes, path: Path,
-                 peer: Peer | None, now: float, root: "IkeSa | None" = None):
+    def __init__(
+        self,
+        context: Context,
+        *,
+        initiator: bool,
+        spi_i: bytes,
+        spi_r: bytes,
+        path: Path,
+        peer: Peer | None,
+        now: float,
+        root: "IkeSa | None" = None,
+    ):
         super().__init__(context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=path, root=root)
         self.peer: Peer | None = None
         self.state = State.CONNECTING
@@ -110,7 +123,9 @@ class IkeSa(Attempt):
 
     @property
     def alive(self) -> bool:
-        """It is made, or being made, and nobody wants it gone; nor is it undecided whether it replaces another."""
+        """It is made, or being made, and nobody wants it gone; nor is it undecided whether it replaces
+        another.
+        """
         return self.state in (State.CONNECTING, State.ESTABLISHED) and self.predecessor is None
 
     @property
@@ -133,14 +148,19 @@ class IkeSa(Attempt):
     def submit_later(self, exchange: Exchange, now: float, seconds: float) -> None:
         """Begins ``exchange`` after a while, on what this IKE SA has become by then, unless that is gone."""
         self._later = [timer for timer in self._later if timer.active]
-        self._later.append(self.context.timers.at(now + seconds, lambda then: self.last_heir.submit(exchange, then),
-                                                  lambda: self.last_heir))
+        self._later.append(
+            self.context.timers.at(
+                now + seconds, lambda then: self.last_heir.submit(exchange, then), lambda: self.last_heir
+            )
+        )
 
     def keep_pending(self, pending: keyed_exchange.FollowUps, now: float, seconds: float) -> None:
         """What a peer began, in place of what it began before; dropped if it does not go on in time."""
         self.drop_pending()
         self.pending = pending
-        self._pending_timer = self.context.timers.at(now + seconds, lambda then: self.drop_pending(), lambda: self)
+        self._pending_timer = self.context.timers.at(
+            now + seconds, lambda then: self.drop_pending(), lambda: self
+        )
 
     def drop_pending(self) -> None:
         """The peer goes on with it, or never will."""
@@ -162,7 +182,9 @@ class IkeSa(Attempt):
             return self.handshake.answer(self, now, message)
         if self.state == State.CONNECTING:
             raise NotAuthentic("a request before the handshake ended")
-        if self.predecessor is not None and _about_children(message):  # the peer knows already which one survives
+        if self.predecessor is not None and _about_children(
+            message
+        ):  # the peer knows already which one survives
             self.predecessor.hand_over(self, now)
         match message.exchange:
             case ExchangeType.CREATE_CHILD_SA:
@@ -176,8 +198,8 @@ class IkeSa(Attempt):
         raise InvalidSyntax(f"exchange {message.exchange} has no place here")
 
     def refuse(self, now: float, error: PeerError) -> Reply:
-        """The answer to a request that was wrong. What cannot be read ends the IKE SA (RFC 7296 2.21.3), and so does
-        whatever goes wrong before it is established."""
+        """The answer to a request that was wrong. What cannot be read ends the IKE SA (RFC 7296 2.21.3),
+        and so does whatever goes wrong before it is established."""
         payloads = (Notify(error.notify, error.data),) if error.notify is not None else ()
         if self.state == State.CONNECTING:
             kind, fatal = EventKind.IKE_FAILED, True
@@ -197,14 +219,15 @@ class IkeSa(Attempt):
             self.delete(now, str(error))
 
     def receive(self, now: float, header: Header, data: bytes, local: Socket, remote: Socket) -> None:
-        """A datagram whose SPIs are those of this IKE SA. From where the peer may not be, it is neither looked at nor answered:
-        anybody can send a copy of what was said from an address of somebody else's."""
+        """A datagram whose SPIs are those of this IKE SA. From where the peer may not be, it is neither
+        looked at nor answered: anybody can send a copy of what was said from an address of somebody
+        else's."""
         if self._may_be_at(remote):
             super().receive(now, header, data, local, remote)
 
     def _may_be_at(self, remote: Socket) -> bool:
-        """Who began and has not shown who it is, nowhere but where its IKE_SA_INIT came from, whatever the port: there it has heard
-        the answer. Any other address may be somebody else's."""
+        """Who began and has not shown who it is, nowhere but where its IKE_SA_INIT came from, whatever the
+        port: there it has heard the answer. Any other address may be somebody else's."""
         if self.initiator or self.identity is not None:
             return self.entry.may_come_from(remote.address)
         return remote.address == self.path.remote.address
@@ -218,11 +241,17 @@ class IkeSa(Attempt):
             self.follow(now, local, remote)
 
     def follow(self, now: float, local: Socket, remote: Socket) -> None:
-        """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it is now. A host that
-        is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296 2.23). Who only changes addresses of
-        what passes, without keys, can move a peer too: so that happens no more often than FOLLOW_SECONDS."""
-        if (self.path.remote_nat and not self.path.local_nat and remote != self.path.remote and self._may_be_at(remote)
-                and now >= self._stays_until):
+        """Something authentic came along ``local`` and ``remote``: a peer behind a NAT is sent to where it
+        is now. A host that is behind one itself stays: anybody can send it a copy from elsewhere (RFC 7296
+        2.23). Who only changes addresses of what passes, without keys, can move a peer too: so that happens
+        no more often than FOLLOW_SECONDS."""
+        if (
+            self.path.remote_nat
+            and not self.path.local_nat
+            and remote != self.path.remote
+            and self._may_be_at(remote)
+            and now >= self._stays_until
+        ):
             self._stays_until = now + FOLLOW_SECONDS
             self.unproved(now, EventKind.PEER_MOVED, f"the peer moved from {self.path.remote} to {remote}")
             self.path = replace(self.path, local=local, remote=remote)
@@ -258,7 +287,8 @@ class IkeSa(Attempt):
     def rekey_child(self, child: "ChildSa", now: float) -> None:
         """Replaces a child SA, if that is not under way. Only once, however often it is asked for."""
         if not child.rekeying and not self.plans(
-                lambda each: isinstance(each, create_child.CreateChild) and each.replaces is child):
+            lambda each: isinstance(each, create_child.CreateChild) and each.replaces is child
+        ):
             self.submit(create_child.CreateChild(child.config, replaces=child), now)
 
     def delete_child(self, child: "ChildSa", now: float, why: str) -> None:
@@ -270,17 +300,28 @@ class IkeSa(Attempt):
         """Tells the peer that a child SA ended."""
         self.submit(informational.DeleteSpi(child.config.protocol, child.inbound.spi), now)
 
-    def spawn(self, now: float, *, initiator: bool, spi_i: bytes, spi_r: bytes, suite: Suite, keys: IkeKeys) -> "IkeSa":
+    def spawn(
+        self, now: float, *, initiator: bool, spi_i: bytes, spi_r: bytes, suite: Suite, keys: IkeKeys
+    ) -> "IkeSa":
         """An IKE SA that may replace this one: the same two sides, other SPIs and keys."""
-        heir = IkeSa(self.context, initiator=initiator, spi_i=spi_i, spi_r=spi_r, path=replace(self.path),
-                     peer=self.peer, now=now)
+        heir = IkeSa(
+            self.context,
+            initiator=initiator,
+            spi_i=spi_i,
+            spi_r=spi_r,
+            path=replace(self.path),
+            peer=self.peer,
+            now=now,
+        )
         heir.fragmentation, heir.identity, heir.on_gone = self.fragmentation, self.identity, self.on_gone
         heir.use_keys(suite, keys)
         heir.establish(now)
         return heir
 
     def hand_over(self, heir: "IkeSa", now: float) -> None:
-        """``heir`` takes the children and all that is still to be done; where this IKE SA is being ended, it is ended too."""
+        """``heir`` takes the children and all that is still to be done; where this IKE SA is being ended,
+        it is ended too.
+        """
         if self.state == State.DELETING and self.heir is None:
             self.heir, heir.predecessor = heir, None
             heir.delete(now, "what it replaces was ended")
@@ -299,7 +340,9 @@ class IkeSa(Attempt):
             heir.submit(exchange, now)
 
     def _inherit(self, ancestor: "IkeSa", now: float) -> None:
-        """Knows all that it replaced, and keeps the last few of them; the peer should have deleted the others."""
+        """Knows all that it replaced, and keeps the last few of them; the peer should have deleted the
+        others.
+        """
         self._later, ancestor._later = ancestor._later, []
         known = [each for each in (*ancestor.ancestors, ancestor) if each.state != State.GONE]
         ancestor.ancestors = []
@@ -316,8 +359,8 @@ class IkeSa(Attempt):
         return last
 
     def rekeying_is_over(self, exchange: "rekey_ike.RekeyIke", now: float) -> None:
-        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it did not replace it,
-        the peer's did."""
+        """An exchange that was to replace it ended, whichever way, and no other one took its place. If it
+        did not replace it, the peer's did."""
         if self.rekeying is not exchange:
             return
         self.rekeying = None
@@ -326,6 +369,7 @@ class IkeSa(Attempt):
 
     def deadline(self, now: float, seconds: float, why: str) -> None:
         """Its handshake must have ended by then."""
+
         def late(then: float) -> None:
             if self.state == State.CONNECTING:
                 self.close(then, EventKind.IKE_FAILED, why)
@@ -333,7 +377,10 @@ class IkeSa(Attempt):
         self._at(now + seconds, late)
 
     def expire(self, now: float, seconds: float) -> None:
-        """Goes without a word after a while, if it is not alive then, and the peer did not delete it before."""
+        """Goes without a word after a while, if it is not alive then, and the peer did not delete it
+        before.
+        """
+
         def gone(then: float) -> None:
             if not self.alive:
                 self.close(then, EventKind.IKE_DOWN, "redundant, and never deleted")
@@ -371,9 +418,14 @@ class IkeSa(Attempt):
         self.close(now, EventKind.IKE_DOWN, why)
 
     def fail(self, now: float) -> None:
-        """Something went wrong that nobody expected: it ends here and now. What has no peer yet goes on: all that
-        happened is a datagram."""
-        if self.state == State.CONNECTING and self.initiator and self.root is None and self.active is not None:
+        """Something went wrong that nobody expected: it ends here and now. What has no peer yet goes on:
+        all that happened is a datagram."""
+        if (
+            self.state == State.CONNECTING
+            and self.initiator
+            and self.root is None
+            and self.active is not None
+        ):
             return
         kind = EventKind.IKE_FAILED if self.state == State.CONNECTING else EventKind.IKE_DOWN
         self.close(now, kind, "internal error")
@@ -429,7 +481,9 @@ class IkeSa(Attempt):
     def _linger(self, now: float) -> None:
         context = self.context
         context.lingering.add(self, self.path.remote.address, self._forget)
-        self._timers.append(context.timers.at(now + context.settings.closed_seconds, lambda then: self._forget()))
+        self._timers.append(
+            context.timers.at(now + context.settings.closed_seconds, lambda then: self._forget())
+        )
 
     def _settle(self, now: float) -> None:
         settled, self.on_settled = self.on_settled, lambda now: None
@@ -447,6 +501,7 @@ class IkeSa(Attempt):
 
     def _ask_if_alive_after(self, since: float, silence: float) -> None:
         """Dead peer detection (RFC 7296 2.4), as soon as the peer is silent for so long."""
+
         def ask(now: float) -> None:
             if self.heard + silence > now:
                 self._ask_if_alive_after(self.heard, silence)
@@ -467,4 +522,5 @@ class IkeSa(Attempt):
 
 def _about_children(message: Message) -> bool:
     return message.exchange == ExchangeType.CREATE_CHILD_SA or any(
-        each.protocol != ProtocolId.IKE for each in message.all(Delete))
+        each.protocol != ProtocolId.IKE for each in message.all(Delete)
+    )

@@ -1,4 +1,5 @@
 """INFORMATIONAL (RFC 7296 1.4): deletion of child and IKE SAs, and the question whether the peer lives."""
+
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -79,9 +80,17 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     if any(each.protocol == ProtocolId.IKE for each in deletes):
         return Reply((), lambda answer, datagrams: _deleted(ike, now))
     if message.notify(NotifyType.AUTHENTICATION_FAILED) is not None:
-        return Reply((), lambda answer, datagrams: ike.close(
-            now, EventKind.IKE_FAILED, "the peer says that authentication failed", linger=True))
-    theirs = {(child.config.protocol, child.outbound.spi.to_bytes(4)): child for child in ike.children.values()} if deletes else {}
+        return Reply(
+            (),
+            lambda answer, datagrams: ike.close(
+                now, EventKind.IKE_FAILED, "the peer says that authentication failed", linger=True
+            ),
+        )
+    theirs = (
+        {(child.config.protocol, child.outbound.spi.to_bytes(4)): child for child in ike.children.values()}
+        if deletes
+        else {}
+    )
     confirmed: dict[ProtocolId, list[bytes]] = {}
     for delete in deletes:
         for spi in delete.spis:
@@ -97,7 +106,9 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
 
 
 def _deleted(ike: "IkeSa", now: float) -> None:
-    """The peer ended the IKE SA: if its own rekeying of it is through, that one's successor has the children."""
+    """The peer ended the IKE SA: if its own rekeying of it is through, that one's successor has the
+    children.
+    """
     if ike.rival is not None:
         ike.hand_over(ike.rival[0], now)
     ike.close(now, EventKind.IKE_DOWN, "the peer deleted it", linger=True)

@@ -1,4 +1,5 @@
 """The first exchanges, from the side that begins (RFC 7296 1.2, RFC 9242, RFC 9370)."""
+
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,14 @@ from spigate.firmware_py.ike.engine.actions import EventKind
 from spigate.firmware_py.ike.engine.attempt import TRIES_IN_VAIN
 from spigate.firmware_py.ike.engine.create_child import CreateChild, make_child, reqid_of
 from spigate.firmware_py.ike.engine.exchange import Exchange, error_in, says
-from spigate.firmware_py.ike.engine.handshake import Transcript, bound_ike_sas, capabilities, prove, update_keys, verify
+from spigate.firmware_py.ike.engine.handshake import (
+    Transcript,
+    bound_ike_sas,
+    capabilities,
+    prove,
+    update_keys,
+    verify,
+)
 from spigate.firmware_py.ike.engine.informational import DeleteSpi
 from spigate.firmware_py.ike.engine.keyed_exchange import NONCE_BYTES
 from spigate.firmware_py.ike.peers.certificates import Authorities
@@ -19,7 +27,15 @@ from spigate.firmware_py.ike.peers.identities import Identity
 from spigate.firmware_py.ike.peers.pad import ChildConfig
 from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyntax, PeerError
 from spigate.firmware_py.ike.wire.message import Message
-from spigate.firmware_py.ike.wire.payloads import IdI, IdR, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
+from spigate.firmware_py.ike.wire.payloads import (
+    IdI,
+    IdR,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+)
 from spigate.firmware_py.ike.wire.registry import ADDITIONAL_KEY_EXCHANGES, ExchangeType, NotifyType
 from spigate.firmware_py.ike.wire.structures import Proposal
 from spigate.firmware_py.ipsec.sa import Selectors
@@ -58,8 +74,9 @@ class Plan:
 class Init(Exchange):
     """IKE_SA_INIT, with what earlier tries of it taught.
 
-    Nothing that comes back proves anything (RFC 7296 2.4, 2.21.1). Each answer that may be the peer's makes a candidate,
-    on which the handshake goes on; this exchange stays, and ends when one of them is authenticated, or in time.
+    Nothing that comes back proves anything (RFC 7296 2.4, 2.21.1). Each answer that may be the peer's makes
+    a candidate, on which the handshake goes on; this exchange stays, and ends when one of them is
+    authenticated, or in time.
     """
 
     exchange_type: ClassVar[ExchangeType] = ExchangeType.IKE_SA_INIT
@@ -84,12 +101,21 @@ class Init(Exchange):
         else:
             self._initiating = key_exchange.start(group)
         cookie = [Notify(NotifyType.COOKIE, self.cookie)] if self.cookie is not None else []
-        intermediate = [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if _has_additional(self._offered) else []
+        intermediate = (
+            [Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if _has_additional(self._offered) else []
+        )
         force = ike.entry.force_encapsulation
         detection = nat.detection(ike.spi_i, ike.spi_r, ike.path, force, ike.context.random)
         public = KeyExchange(self._initiating.group, self._initiating.public)
-        return [*cookie, SecurityAssociation(self._offered), public, Nonce(self.nonce), *detection,
-                *capabilities(), *intermediate]
+        return [
+            *cookie,
+            SecurityAssociation(self._offered),
+            public,
+            Nonce(self.nonce),
+            *detection,
+            *capabilities(),
+            *intermediate,
+        ]
 
     def sent(self, ike: "IkeSa", message: Message, datagrams: tuple[bytes, ...]) -> None:
         self._request = datagrams[0]
@@ -115,8 +141,12 @@ class Init(Exchange):
                 self._again(ike, now, replace(self, group=group))
             else:
                 offered = error.notify_type == NotifyType.NO_PROPOSAL_CHOSEN
-                self._in_vain(ike, now, f"an answer that proves nothing says {says(error)}"
-                              + (f"; offered was {proposals.texts(self._offered)}" if offered else ""))
+                self._in_vain(
+                    ike,
+                    now,
+                    f"an answer that proves nothing says {says(error)}"
+                    + (f"; offered was {proposals.texts(self._offered)}" if offered else ""),
+                )
         else:
             self._agreed(ike, now, message)
 
@@ -222,7 +252,9 @@ class IkeAuth(Exchange):
         child: list[Payload] = []
         if wanted:
             self._first = wanted[0]
-            self._offer = negotiation.Offer(ike, self._first.config, self.held, key_exchange=False, packet=self._first.packet)
+            self._offer = negotiation.Offer(
+                ike, self._first.config, self.held, key_exchange=False, packet=self._first.packet
+            )
             child = self._offer.payloads()
         return [own, *certs, *first, *asked, *_expected(peer.remote_identity), auth, *child]
 
@@ -245,8 +277,15 @@ class IkeAuth(Exchange):
         for wanted in [each for each in self._plan.wanted if each is not self._first]:
             ike.submit(CreateChild(wanted.config, packet=wanted.packet), now)
 
-    def _first_child(self, ike: "IkeSa", now: float, wanted: Wanted, offer: negotiation.Offer,
-                     message: Message, error: Notify | None) -> None:
+    def _first_child(
+        self,
+        ike: "IkeSa",
+        now: float,
+        wanted: Wanted,
+        offer: negotiation.Offer,
+        message: Message,
+        error: Notify | None,
+    ) -> None:
         config = offer.config
         if error is not None:
             single = offer.single_pair(error, wanted.packet)
@@ -261,8 +300,16 @@ class IkeAuth(Exchange):
             ike.submit_first(DeleteSpi(config.protocol, offer.spi), now)
             ike.event(EventKind.CHILD_FAILED, f"{config.label}: {wrong}", config.name)
             return
-        child = make_child(ike, agreement, self._transcript.ni, self._transcript.nr, [], self.held, initiator=True,
-                           reqid=reqid_of(ike, agreement))
+        child = make_child(
+            ike,
+            agreement,
+            self._transcript.ni,
+            self._transcript.nr,
+            [],
+            self.held,
+            initiator=True,
+            reqid=reqid_of(ike, agreement),
+        )
         child.install(now, outbound=True)
         ike.event(EventKind.CHILD_UP, str(child), config.name)
         for rest in offer.rest(ike):

@@ -2,6 +2,7 @@
 
 Additional key exchanges (RFC 9370 2.2.4) follow in IKE_FOLLOWUP_KE, one method each, before anything is made.
 """
+
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,11 @@ class Creating(Exchange):
     def keys_of_request(self, ike: "IkeSa") -> list[Payload]:
         """Nonce, and KE where there is one."""
         self.ni = ike.context.random(NONCE_BYTES)
-        public = [KeyExchange(self.initiating.group, self.initiating.public)] if self.initiating is not None else []
+        public = (
+            [KeyExchange(self.initiating.group, self.initiating.public)]
+            if self.initiating is not None
+            else []
+        )
         return [Nonce(self.ni), *public]
 
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
@@ -98,7 +103,9 @@ class Creating(Exchange):
         else:
             self.finish(ike, now, secrets)
 
-    def _follow(self, ike: "IkeSa", now: float, before: Exchange, suite: Suite, secrets: list[bytes], link: bytes) -> None:
+    def _follow(
+        self, ike: "IkeSa", now: float, before: Exchange, suite: Suite, secrets: list[bytes], link: bytes
+    ) -> None:
         follow_up = FollowUp(self, suite, secrets, link)
         before.pass_on(follow_up)
         self._held = follow_up.held
@@ -147,8 +154,10 @@ class FollowUp(Exchange):
         self._initiating = key_exchange.start(suite.additional[done][1])
 
     def request(self, ike: "IkeSa", now: float) -> Iterable[Payload]:
-        return (KeyExchange(self._initiating.group, self._initiating.public),
-                Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, self._link))
+        return (
+            KeyExchange(self._initiating.group, self._initiating.public),
+            Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, self._link),
+        )
 
     def response(self, ike: "IkeSa", now: float, message: Message) -> None:
         error = error_in(message)
@@ -181,7 +190,8 @@ class FollowUps:
     secrets : list of bytes
         So far.
     complete : callable
-        Makes the SA with these secrets, out of what was held; returns what is to be done when the answer is on its way.
+        Makes the SA with these secrets, out of what was held; returns what is to be done when the answer is
+        on its way.
     held : Holdings
         Until it is complete.
     replaces : ChildSa or None
@@ -197,17 +207,28 @@ class FollowUps:
 
 
 def respond(suite: Suite, message: Message) -> tuple[list[bytes], list[Payload]]:
-    """The responder's half of the key exchange of ``message``, if there is one: its secret and its KE payload."""
+    """The responder's half of the key exchange of ``message``, if there is one: its secret and its KE
+    payload.
+    """
     if suite.group == Ke.NONE:
         return [], []
     done = key_exchange.respond(suite.group, message.one(KeyExchange).data)
     return [done.secret], [KeyExchange(done.group, done.public)]
 
 
-def complete_or_follow(ike: "IkeSa", now: float, suite: Suite, secrets: list[bytes],
-                       complete: Callable[[list[bytes], Holdings], Sent | None], payloads: Sequence[Payload],
-                       held: Holdings, replaces: "ChildSa | None" = None) -> Reply:
-    """Makes the SA out of what is ``held``, or keeps what is needed until its additional key exchanges are through."""
+def complete_or_follow(
+    ike: "IkeSa",
+    now: float,
+    suite: Suite,
+    secrets: list[bytes],
+    complete: Callable[[list[bytes], Holdings], Sent | None],
+    payloads: Sequence[Payload],
+    held: Holdings,
+    replaces: "ChildSa | None" = None,
+) -> Reply:
+    """Makes the SA out of what is ``held``, or keeps what is needed until its additional key exchanges are
+    through.
+    """
     if not suite.additional:
         return Reply(tuple(payloads), complete(secrets, held))
     methods = tuple(method for _, method in suite.additional)

@@ -1,4 +1,5 @@
 """Message IDs and retransmission (RFC 7296 2.1 to 2.3): a window of one request in each direction."""
+
 from enum import Enum, auto
 
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
@@ -52,7 +53,9 @@ class RequestWindow:
         self._datagrams, self.deadline = (), None
 
     def shorten(self, tries: int) -> None:
-        """Repeats at most ``tries`` times more, because an answer that proves nothing said that it is in vain."""
+        """Repeats at most ``tries`` times more, because an answer that proves nothing said that it is in
+        vain.
+        """
         self._left = min(self._left, tries)
 
     def resume(self, now: float) -> None:

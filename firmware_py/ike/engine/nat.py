@@ -1,4 +1,5 @@
 """NAT traversal (RFC 7296 2.23): detection, the move to port 4500, and the path that an IKE SA takes."""
+
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,14 +56,18 @@ def _hash(spi_i: bytes, spi_r: bytes, socket: Socket) -> bytes:
     return hashlib.sha1(spi_i + spi_r + socket.address.packed + socket.port.to_bytes(2)).digest()
 
 
-def detection(spi_i: bytes, spi_r: bytes, path: Path, force: bool, random: Callable[[int], bytes]) -> tuple[Notify, ...]:
+def detection(
+    spi_i: bytes, spi_r: bytes, path: Path, force: bool, random: Callable[[int], bytes]
+) -> tuple[Notify, ...]:
     """The notifies of IKE_SA_INIT that let the peer see a NAT.
 
     ``force`` claims a source that is not the true one, so that ESP is put into UDP although no NAT is there.
     """
     source = random(20) if force else _hash(spi_i, spi_r, path.local)
-    return (Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
-            Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, _hash(spi_i, spi_r, path.remote)))
+    return (
+        Notify(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+        Notify(NotifyType.NAT_DETECTION_DESTINATION_IP, _hash(spi_i, spi_r, path.remote)),
+    )
 
 
 def detect(message: Message, path: Path, force: bool) -> None:
@@ -70,7 +75,9 @@ def detect(message: Message, path: Path, force: bool) -> None:
 
     Its notifies were made with the SPIs of its own header. With ``force`` this end claims to be behind one.
     """
-    sources = [each.data for each in message.all(Notify) if each.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    sources = [
+        each.data for each in message.all(Notify) if each.notify_type == NotifyType.NAT_DETECTION_SOURCE_IP
+    ]
     target = message.notify(NotifyType.NAT_DETECTION_DESTINATION_IP)
     path.supported = bool(sources) and target is not None
     if sources and target is not None:

@@ -1,4 +1,7 @@
-"""What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9, 1.3.1)."""
+"""What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9,
+1.3.1).
+"""
+
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -13,7 +16,13 @@ from spigate.firmware_py.ike.engine.holdings import FIRST_SPI, Holdings
 from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.peers.pad import ChildConfig
 from spigate.firmware_py.ike.wire import selectors
-from spigate.firmware_py.ike.wire.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, PeerError, TsUnacceptable
+from spigate.firmware_py.ike.wire.errors import (
+    InvalidKePayload,
+    InvalidSyntax,
+    NoProposalChosen,
+    PeerError,
+    TsUnacceptable,
+)
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import (
     KeyExchange,
@@ -39,7 +48,9 @@ _Side = TypeVar("_Side", bound=TrafficSelectors)
 
 def first_group(offered: tuple[Proposal, ...]) -> int:
     """The method whose public value goes along with an offer."""
-    return next((each.transform_id for proposal in offered for each in proposal.of(TransformType.KE)), Ke.NONE)
+    return next(
+        (each.transform_id for proposal in offered for each in proposal.of(TransformType.KE)), Ke.NONE
+    )
 
 
 def groups(offered: tuple[Proposal, ...]) -> set[int]:
@@ -64,8 +75,16 @@ class Offer:
         Of the exchange: the SPI goes there.
     """
 
-    def __init__(self, ike: "IkeSa", config: ChildConfig, held: Holdings, *, key_exchange: bool, group: int | None = None,
-                 packet: Selectors | None = None):
+    def __init__(
+        self,
+        ike: "IkeSa",
+        config: ChildConfig,
+        held: Holdings,
+        *,
+        key_exchange: bool,
+        group: int | None = None,
+        packet: Selectors | None = None,
+    ):
         self.config = config
         self.spi = held.child_spi()
         self.proposals = proposals.offer(config.proposals, self.spi.to_bytes(4), key_exchange=key_exchange)
@@ -87,14 +106,22 @@ class Offer:
         PeerError
             The answer is not within the offer. The peer may believe that there is a child SA now.
         """
-        suite = proposals.check(message.one(SecurityAssociation).proposals, self.proposals,
-                                esn_required=ike.context.settings.esn_required)
+        suite = proposals.check(
+            message.one(SecurityAssociation).proposals,
+            self.proposals,
+            esn_required=ike.context.settings.esn_required,
+        )
         transport = message.notify(NotifyType.USE_TRANSPORT_MODE) is not None
         if transport != (self.config.mode == Mode.TRANSPORT):
-            raise NoProposalChosen("the peer wants tunnel mode" if not transport else "the peer wants transport mode")
+            raise NoProposalChosen(
+                "the peer wants tunnel mode" if not transport else "the peer wants transport mode"
+            )
         tsi, tsr = message.one(TsI), message.one(TsR)
         if transport and ike.path.nat:
-            tsi, tsr = selectors.readdress(tsi, ike.path.local.address), selectors.readdress(tsr, ike.path.remote.address)
+            tsi, tsr = (
+                selectors.readdress(tsi, ike.path.local.address),
+                selectors.readdress(tsr, ike.path.remote.address),
+            )
         selectors.check(tsi, tsr, self._traffic)
         traffic = selectors.to_selectors(tsi, tsr)
         if message.notify(NotifyType.ADDITIONAL_TS_POSSIBLE) is not None:
@@ -102,15 +129,16 @@ class Offer:
         return Agreement(self.config, suite, self.config.mode, traffic, self.spi, peer_spi(suite))
 
     def rest(self, ike: "IkeSa") -> list[ChildConfig]:
-        """What is still to be asked for after the answer: the peer narrowed the offer, and says that it would take more of it
-        in other child SAs (ADDITIONAL_TS_POSSIBLE, RFC 7296 2.9)."""
+        """What is still to be asked for after the answer: the peer narrowed the offer, and says that it
+        would take more of it in other child SAs (ADDITIONAL_TS_POSSIBLE, RFC 7296 2.9)."""
         made = sum(child.config.name == self.config.name for child in ike.children.values())
         parts = selectors.products(self._rest) if self._rest else []
-        return [replace(self.config, traffic=part, reqid=0) for part in parts[:max(0, MOST_PARTS - made)]]
+        return [replace(self.config, traffic=part, reqid=0) for part in parts[: max(0, MOST_PARTS - made)]]
 
     def single_pair(self, error: Notify, packet: Selectors | None) -> ChildConfig | None:
-        """What is to be asked for instead where the peer says SINGLE_PAIR_REQUIRED (RFC 7296 2.9): the two hosts of ``packet``,
-        or without one the first two. None: it says something else, or this was a single pair already."""
+        """What is to be asked for instead where the peer says SINGLE_PAIR_REQUIRED (RFC 7296 2.9): the two
+        hosts of ``packet``, or without one the first two. None: it says something else, or this was a
+        single pair already."""
         if error.notify_type != NotifyType.SINGLE_PAIR_REQUIRED or not self.config.traffic:
             return None
         single = selectors.single(self.config.traffic, packet)
@@ -120,7 +148,8 @@ class Offer:
         """The peer's refusal for the log, with what was offered where that is what is wrong."""
         texts: dict[int, Callable[[], str]] = {
             NotifyType.NO_PROPOSAL_CHOSEN: lambda: proposals.texts(self.proposals),
-            NotifyType.TS_UNACCEPTABLE: lambda: selectors.text(*self._traffic)}
+            NotifyType.TS_UNACCEPTABLE: lambda: selectors.text(*self._traffic),
+        }
         offered = texts.get(error.notify_type)
         said = f"{self.config.label}: the peer says {says(error)}"
         return f"{said}; offered was {offered()}" if offered is not None else said
@@ -141,8 +170,8 @@ def traffic_of(config: ChildConfig, path: Path) -> tuple[Selectors, ...]:
 
 @dataclass(frozen=True)
 class Answer:
-    """A responder's answer: what is agreed on, the traffic selectors that say it to the peer, and whether another child SA may
-    have ``more`` of the offer."""
+    """A responder's answer: what is agreed on, the traffic selectors that say it to the peer, and whether
+    another child SA may have ``more`` of the offer."""
 
     agreement: Agreement
     tsi: TsI
@@ -157,8 +186,9 @@ class Answer:
         return [*transport, *more, sa, *keys, self.tsi, self.tsr]
 
 
-def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], held: Holdings, *,
-           key_exchange: bool) -> Answer:
+def answer(
+    ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], held: Holdings, *, key_exchange: bool
+) -> Answer:
     """Answers a peer's offer.
 
     Parameters
@@ -174,11 +204,15 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], hel
     """
     offered = message.one(SecurityAssociation).proposals
     wanted = Mode.TRANSPORT if message.notify(NotifyType.USE_TRANSPORT_MODE) is not None else Mode.TUNNEL
-    allowed = [config for config in configs if config.mode in (wanted, Mode.TUNNEL)]  # transport is a wish, tunnel not
+    allowed = [
+        config for config in configs if config.mode in (wanted, Mode.TUNNEL)
+    ]  # transport is a wish, tunnel not
     error: PeerError = TsUnacceptable("no child is configured for this traffic")
     if not allowed and configs:
         error = NoProposalChosen("the peer wants tunnel mode, and transport mode is configured")
-    for config in sorted(allowed, key=lambda each: (each.mode != wanted, not _takes_first(ike, message, each))):
+    for config in sorted(
+        allowed, key=lambda each: (each.mode != wanted, not _takes_first(ike, message, each))
+    ):
         try:
             return _agree(ike, message, offered, config, held, key_exchange, configs)
         except (NoProposalChosen, TsUnacceptable) as refused:
@@ -188,8 +222,12 @@ def answer(ike: "IkeSa", message: Message, configs: tuple[ChildConfig, ...], hel
 
 
 def _takes_first(ike: "IkeSa", message: Message, config: ChildConfig) -> bool:
-    """Whether ``config`` is about the first of the peer's selectors, which may be those of a packet that waits (2.9)."""
-    first_i, first_r = (replace(each, selectors=each.selectors[:1]) for each in (message.one(TsI), message.one(TsR)))
+    """Whether ``config`` is about the first of the peer's selectors, which may be those of a packet that
+    waits (2.9).
+    """
+    first_i, first_r = (
+        replace(each, selectors=each.selectors[:1]) for each in (message.one(TsI), message.one(TsR))
+    )
     try:
         selectors.narrow(first_i, first_r, selectors.reverse(traffic_of(config, ike.path)))
     except TsUnacceptable:
@@ -197,8 +235,15 @@ def _takes_first(ike: "IkeSa", message: Message, config: ChildConfig) -> bool:
     return True
 
 
-def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config: ChildConfig, held: Holdings,
-           key_exchange: bool, configs: tuple[ChildConfig, ...]) -> Answer:
+def _agree(
+    ike: "IkeSa",
+    message: Message,
+    offered: tuple[Proposal, ...],
+    config: ChildConfig,
+    held: Holdings,
+    key_exchange: bool,
+    configs: tuple[ChildConfig, ...],
+) -> Answer:
     path, tsi, tsr = ike.path, message.one(TsI), message.one(TsR)
     moved = config.mode == Mode.TRANSPORT and path.nat
     if moved:
@@ -206,13 +251,24 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
     if config.protocol == ProtocolId.AH and path.nat:
         raise NoProposalChosen("AH does not pass a NAT")
     offer, (tsi, tsr) = (tsi, tsr), selectors.narrow(tsi, tsr, selectors.reverse(traffic_of(config, path)))
-    traffic = selectors.reverse(selectors.to_selectors(tsi, tsr))  # first, because it refuses what has too many pairs
-    ours = [pair for each in configs if each.mode == config.mode for pair in selectors.reverse(traffic_of(each, path))]
+    traffic = selectors.reverse(
+        selectors.to_selectors(tsi, tsr)
+    )  # first, because it refuses what has too many pairs
+    ours = [
+        pair
+        for each in configs
+        if each.mode == config.mode
+        for pair in selectors.reverse(traffic_of(each, path))
+    ]
     more = selectors.leaves(*offer, (tsi, tsr), ours)
     public = message.optional(KeyExchange)
-    suite = proposals.choose(offered, config.proposals, key_exchange=key_exchange,
-                             group=public.group if public is not None else None,
-                             esn_required=ike.context.settings.esn_required)
+    suite = proposals.choose(
+        offered,
+        config.proposals,
+        key_exchange=key_exchange,
+        group=public.group if public is not None else None,
+        esn_required=ike.context.settings.esn_required,
+    )
     if suite.group != Ke.NONE and (public is None or public.group != suite.group):
         raise InvalidKePayload(suite.group)
     spi_out = peer_spi(suite)
@@ -225,6 +281,8 @@ def _agree(ike: "IkeSa", message: Message, offered: tuple[Proposal, ...], config
 
 def _back(payload: _Side, offered: _Side) -> _Side:
     """Transport mode through a NAT, for the answer: the address that the peer offered (RFC 7296 2.23.1)."""
-    hosts = (each for each in offered.selectors if isinstance(each, TrafficSelector) and each.start == each.end)
+    hosts = (
+        each for each in offered.selectors if isinstance(each, TrafficSelector) and each.start == each.end
+    )
     first = next(hosts, None)
     return payload if first is None else selectors.readdress(payload, first.start)

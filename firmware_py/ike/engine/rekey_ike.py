@@ -1,4 +1,5 @@
 """Rekeying of the IKE SA itself (RFC 7296 1.3.2, 2.18), with the collision rules of 2.8.2 and 2.25.2."""
+
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ from spigate.firmware_py.ike.engine.create_child import CreateChild
 from spigate.firmware_py.ike.engine.exchange import Reply, Sent, refusal, says
 from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.engine.informational import DeleteChild
-from spigate.firmware_py.ike.engine.keyed_exchange import NONCE_BYTES, TRIES, Creating, FollowUp, complete_or_follow, respond
+from spigate.firmware_py.ike.engine.keyed_exchange import (
+    NONCE_BYTES,
+    TRIES,
+    Creating,
+    FollowUp,
+    complete_or_follow,
+    respond,
+)
 from spigate.firmware_py.ike.engine.state import State
 from spigate.firmware_py.ike.wire.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, PeerError
 from spigate.firmware_py.ike.wire.message import Message
@@ -23,8 +31,8 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa
 
 REDUNDANT_SECONDS = 180.0
-"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain: longer than any peer repeats
-the request that was answered with it."""
+"""So long an IKE SA waits for its deletion by the peer that replaced it, or made it in vain: longer than
+any peer repeats the request that was answered with it."""
 
 
 class RekeyIke(Creating):
@@ -84,23 +92,44 @@ class RekeyIke(Creating):
         raise error
 
 
-def _heir(ike: "IkeSa", now: float, suite: Suite, ni: bytes, nr: bytes, secrets: list[bytes], *, initiator: bool,
-          spi: bytes) -> "IkeSa":
+def _heir(
+    ike: "IkeSa",
+    now: float,
+    suite: Suite,
+    ni: bytes,
+    nr: bytes,
+    secrets: list[bytes],
+    *,
+    initiator: bool,
+    spi: bytes,
+) -> "IkeSa":
     """The new IKE SA, on which this side has ``spi``."""
     spi_i, spi_r = (spi, suite.peer_spi) if initiator else (suite.peer_spi, spi)
     seed = keys.skeyseed_rekey(ike.suite.prf, ike.keys.d, secrets, ni, nr)
-    return ike.spawn(now, initiator=initiator, spi_i=spi_i, spi_r=spi_r, suite=suite,
-                     keys=keys.ike_keys(suite, seed, ni, nr, spi_i, spi_r))
+    return ike.spawn(
+        now,
+        initiator=initiator,
+        spi_i=spi_i,
+        spi_r=spi_r,
+        suite=suite,
+        keys=keys.ike_keys(suite, seed, ni, nr, spi_i, spi_r),
+    )
 
 
 def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
     """A peer's CREATE_CHILD_SA that replaces the IKE SA."""
-    busy = isinstance(ike.active, CreateChild | DeleteChild) or isinstance(ike.active, FollowUp) and not ike.rekeying
+    busy = (
+        isinstance(ike.active, CreateChild | DeleteChild)
+        or isinstance(ike.active, FollowUp)
+        and not ike.rekeying
+    )
     if not ike.alive or busy or ike.rival is not None:
         return refusal(NotifyType.TEMPORARY_FAILURE)
     public = message.one(KeyExchange)
     try:
-        suite = proposals.choose(message.one(SecurityAssociation).proposals, ike.entry.proposals, group=public.group)
+        suite = proposals.choose(
+            message.one(SecurityAssociation).proposals, ike.entry.proposals, group=public.group
+        )
     except NoProposalChosen as error:
         ike.event(EventKind.REFUSED, f"the peer would rekey the IKE SA: {error}")
         return refusal(NotifyType.NO_PROPOSAL_CHOSEN)
@@ -125,4 +154,6 @@ def answer(ike: "IkeSa", now: float, message: Message) -> Reply:
         return lambda answer, datagrams: ike.hand_over(heir, then)
 
     with Holdings(ike.context) as held:
-        return complete_or_follow(ike, now, suite, secrets, complete, [suite.answer(spi), Nonce(nr), *payload], held)
+        return complete_or_follow(
+            ike, now, suite, secrets, complete, [suite.answer(spi), Nonce(nr), *payload], held
+        )

@@ -1,4 +1,5 @@
 """The first exchanges, from the side that answers (RFC 7296 1.2, RFC 9242, RFC 9370)."""
+
 from collections.abc import Sequence
 
 from spigate.firmware_py.ike.crypto import authentication, key_exchange, keys, proposals
@@ -7,7 +8,15 @@ from spigate.firmware_py.ike.engine.actions import EventKind
 from spigate.firmware_py.ike.engine.context import Context
 from spigate.firmware_py.ike.engine.create_child import is_full, make_child, reqid_of
 from spigate.firmware_py.ike.engine.exchange import Reply
-from spigate.firmware_py.ike.engine.handshake import Transcript, bound_ike_sas, capabilities, drop_stale, prove, update_keys, verify
+from spigate.firmware_py.ike.engine.handshake import (
+    Transcript,
+    bound_ike_sas,
+    capabilities,
+    drop_stale,
+    prove,
+    update_keys,
+    verify,
+)
 from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.engine.ike_sa import IkeSa
 from spigate.firmware_py.ike.engine.keyed_exchange import NONCE_BYTES
@@ -15,14 +24,28 @@ from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.peers.certificates import Authorities
 from spigate.firmware_py.ike.peers.identities import Identity
 from spigate.firmware_py.ike.peers.pad import Peer
-from spigate.firmware_py.ike.wire.errors import InvalidKePayload, InvalidSyntax, NoProposalChosen, TsUnacceptable
+from spigate.firmware_py.ike.wire.errors import (
+    InvalidKePayload,
+    InvalidSyntax,
+    NoProposalChosen,
+    TsUnacceptable,
+)
 from spigate.firmware_py.ike.wire.message import Message
-from spigate.firmware_py.ike.wire.payloads import IdI, IdR, KeyExchange, Nonce, Notify, Payload, SecurityAssociation
+from spigate.firmware_py.ike.wire.payloads import (
+    IdI,
+    IdR,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+)
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 
 
-def begin(context: Context, now: float, message: Message, datagram: bytes, path: Path,
-          candidates: Sequence[Peer]) -> IkeSa:
+def begin(
+    context: Context, now: float, message: Message, datagram: bytes, path: Path, candidates: Sequence[Peer]
+) -> IkeSa:
     """Answers the first IKE_SA_INIT of somebody who may be one of ``candidates``.
 
     Raises
@@ -43,15 +66,25 @@ def begin(context: Context, now: float, message: Message, datagram: bytes, path:
     force = any(peer.force_encapsulation for peer in candidates)
     nat.detect(message, path, force)
 
-    ike = IkeSa(context, initiator=False, spi_i=message.spi_i, spi_r=context.ike_spi(), path=path, peer=None, now=now)
+    ike = IkeSa(
+        context, initiator=False, spi_i=message.spi_i, spi_r=context.ike_spi(), path=path, peer=None, now=now
+    )
     ike.fragmentation = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None
     nr = context.random(NONCE_BYTES)
     detection = nat.detection(ike.spi_i, ike.spi_r, path, force, context.random) if path.supported else ()
-    trusted = [peer.remote_credential for peer in candidates if isinstance(peer.remote_credential, Authorities)]
-    payloads = [suite.answer(), KeyExchange(done.group, done.public), Nonce(nr), *detection,
-                *(each.request() for each in trusted[:1]), *capabilities(),
-                Notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED),
-                *([Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if intermediate is not None else [])]
+    trusted = [
+        peer.remote_credential for peer in candidates if isinstance(peer.remote_credential, Authorities)
+    ]
+    payloads = [
+        suite.answer(),
+        KeyExchange(done.group, done.public),
+        Nonce(nr),
+        *detection,
+        *(each.request() for each in trusted[:1]),
+        *capabilities(),
+        Notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED),
+        *([Notify(NotifyType.INTERMEDIATE_EXCHANGE_SUPPORTED)] if intermediate is not None else []),
+    ]
     response = Message(ike.spi_i, ike.spi_r, ExchangeType.IKE_SA_INIT, False, True, 0, tuple(payloads)).pack()
     transcript = Transcript(datagram, response, nonce, nr, hashes)
     seed = keys.skeyseed(suite.prf, done.secret, nonce, nr)
@@ -122,8 +155,16 @@ class Responder:
                 ike.event(EventKind.CHILD_FAILED, f"the peer's offer: {error}")
                 return [Notify(error.notify)]
             config = answer.agreement.config
-            child = make_child(ike, answer.agreement, self._transcript.ni, self._transcript.nr, [], held, initiator=False,
-                               reqid=reqid_of(ike, answer.agreement))
+            child = make_child(
+                ike,
+                answer.agreement,
+                self._transcript.ni,
+                self._transcript.nr,
+                [],
+                held,
+                initiator=False,
+                reqid=reqid_of(ike, answer.agreement),
+            )
             child.install(now, outbound=True)
             ike.event(EventKind.CHILD_UP, str(child), config.name)
             return answer.payloads()

@@ -1,10 +1,11 @@
 """The states of an IKE SA."""
+
 from enum import Enum, auto
 
 
 class State(Enum):
-    """CONNECTING: until both sides are shown to be who they say. REKEYED: another has taken its children, and it waits
-    for its deletion. DELETING: this side asked for that."""
+    """CONNECTING: until both sides are shown to be who they say. REKEYED: another has taken its children,
+    and it waits for its deletion. DELETING: this side asked for that."""
 
     CONNECTING = auto()
     ESTABLISHED = auto()

@@ -1,4 +1,7 @@
-"""What anybody can make happen is told of so often and no more, so that nobody can fill the operator's log."""
+"""What anybody can make happen is told of so often and no more, so that nobody can fill the
+operator's log.
+"""
+
 from collections import Counter, deque
 
 from spigate.firmware_py.ike.engine.actions import Event, EventKind, Output
@@ -12,8 +15,8 @@ PER_PERIOD = 20
 class Strangers:
     """Tells of what those do who have not shown who they are.
 
-    What is more than :data:`PER_PERIOD` in one period is counted, and told of at the period's end: one event a kind, whose
-    ``count`` says how many it stands for.
+    What is more than :data:`PER_PERIOD` in one period is counted, and told of at the period's end: one
+    event a kind, whose ``count`` says how many it stands for.
 
     Parameters
     ----------

@@ -1,4 +1,5 @@
 """Timers without a clock: what is due when, run by whoever knows the time."""
+
 import heapq
 from collections.abc import Callable
 from functools import partial

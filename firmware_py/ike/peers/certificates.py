@@ -1,9 +1,11 @@
-"""Certificates: files, chains and their check (RFC 5280 6.1 as far as RFC 4945 wants it), CERT and CERTREQ payloads.
+"""Certificates: files, chains and their check (RFC 5280 6.1 as far as RFC 4945 wants it), CERT and CERTREQ
+payloads.
 
-``cryptography``'s own verifier is made for the Web: it refuses Ed25519. So the path is checked here, with its parser
-and its signatures. All paths to an anchor are tried until one is good. What is critical and not understood is refused,
-policy constraints among it. Revocation is not looked at.
+``cryptography``'s own verifier is made for the Web: it refuses Ed25519. So the path is checked here, with
+its parser and its signatures. All paths to an anchor are tried until one is good. What is critical and not
+understood is refused, policy constraints among it. Revocation is not looked at.
 """
+
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,17 +31,38 @@ from spigate.firmware_py.ike.wire.registry import CertEncoding
 MAX_CERTIFICATES = 16
 """CERT payloads that are looked at."""
 MAX_SIGNATURES, MAX_STEPS = 64, 512
-"""Signatures of certificates that are checked, and steps of the search for a path: a stranger may have made the certificates."""
+"""Signatures of certificates that are checked, and steps of the search for a path: a stranger may have made
+the certificates.
+"""
 MAX_RSA_BITS = 8192
 """Of a key whose signatures are checked."""
-_PROCESSED = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE,
-                        ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.CERTIFICATE_POLICIES,
-                        ExtensionOID.NAME_CONSTRAINTS})
-_PURPOSES = frozenset({ExtendedKeyUsageOID.IPSEC_IKE, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
-                       ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH,
-                       x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2")})  # iKEIntermediate, which some clients insist on
-_UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
-               UnsupportedAlgorithm)
+_PROCESSED = frozenset(
+    {
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.NAME_CONSTRAINTS,
+    }
+)
+_PURPOSES = frozenset(
+    {
+        ExtendedKeyUsageOID.IPSEC_IKE,
+        ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+        x509.ObjectIdentifier("1.3.6.1.5.5.8.2.2"),
+    }
+)  # iKEIntermediate, which some clients insist on
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 """What the parser raises, much of it only when a field is looked at."""
 _X = TypeVar("_X", bound=x509.ExtensionType)
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -102,11 +125,17 @@ def _check_any(certificate: x509.Certificate, now: datetime) -> None:
     _refuse(begin <= now, certificate, f"is valid only from {begin}")
     _refuse(now <= end, certificate, f"was valid until {end}")
     for extension in certificate.extensions:
-        _refuse(not extension.critical or extension.oid in _PROCESSED, certificate,
-                f"has the critical extension {extension.oid.dotted_string}, which is not supported")
+        _refuse(
+            not extension.critical or extension.oid in _PROCESSED,
+            certificate,
+            f"has the critical extension {extension.oid.dotted_string}, which is not supported",
+        )
     key = certificate.public_key()
-    _refuse(not isinstance(key, rsa.RSAPublicKey) or key.key_size >= MIN_RSA_BITS, certificate,
-            f"has an RSA key of less than {MIN_RSA_BITS} bits")
+    _refuse(
+        not isinstance(key, rsa.RSAPublicKey) or key.key_size >= MIN_RSA_BITS,
+        certificate,
+        f"has an RSA key of less than {MIN_RSA_BITS} bits",
+    )
 
 
 def _check_authority(certificate: x509.Certificate, below: int) -> None:
@@ -121,11 +150,19 @@ def _check_authority(certificate: x509.Certificate, below: int) -> None:
 
 
 def _check_end(certificate: x509.Certificate) -> None:
-    """RFC 4945 5.1.3.2 and 5.1.3.12; besides IKE's own purposes those of TLS are taken, as other daemons do."""
+    """RFC 4945 5.1.3.2 and 5.1.3.12; besides IKE's own purposes those of TLS are taken, as other daemons
+    do.
+    """
     usage = _extension(certificate, x509.KeyUsage)
-    _refuse(usage is None or usage.digital_signature or usage.content_commitment, certificate, "is not for signing")
+    _refuse(
+        usage is None or usage.digital_signature or usage.content_commitment,
+        certificate,
+        "is not for signing",
+    )
     purposes = _extension(certificate, x509.ExtendedKeyUsage)
-    _refuse(purposes is None or not _PURPOSES.isdisjoint(purposes), certificate, "is for other purposes than IKE")
+    _refuse(
+        purposes is None or not _PURPOSES.isdisjoint(purposes), certificate, "is for other purposes than IKE"
+    )
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -164,10 +201,11 @@ class Authorities:
         return CertReq(CertEncoding.X509_SIGNATURE, b"".join(dict.fromkeys(map(_spki_hash, self._anchors))))
 
     def verify(self, certs: Sequence[Cert], identity: Identity, now: datetime) -> x509.Certificate:
-        """The end entity's certificate (the first of ``certs``), found good for ``identity`` at ``now`` (aware, UTC).
+        """The end entity's certificate (the first of ``certs``), found good for ``identity`` at ``now``
+        (aware, UTC).
 
-        Checked: signatures up to an anchor, validity of each, basic constraints and path length, key usage, extended
-        key usage, name constraints, critical extensions, name in subject or subjectAltName.
+        Checked: signatures up to an anchor, validity of each, basic constraints and path length, key usage,
+        extended key usage, name constraints, critical extensions, name in subject or subjectAltName.
 
         Raises
         ------
@@ -175,13 +213,18 @@ class Authorities:
             Says why; of several paths that are not good, why the first is not.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a stranger made them, and would write to standard error, as much as it likes
+            warnings.simplefilter(
+                "ignore"
+            )  # a stranger made them, and would write to standard error, as much as it likes
             return self._verify(certs, identity, now)
 
     def _verify(self, certs: Sequence[Cert], identity: Identity, now: datetime) -> x509.Certificate:
         try:
-            parsed = [x509.load_der_x509_certificate(each.data) for each in certs[:MAX_CERTIFICATES]
-                      if each.encoding == CertEncoding.X509_SIGNATURE]
+            parsed = [
+                x509.load_der_x509_certificate(each.data)
+                for each in certs[:MAX_CERTIFICATES]
+                if each.encoding == CertEncoding.X509_SIGNATURE
+            ]
             if not parsed:
                 raise AuthenticationFailed("no X.509 certificate from the peer")
             end = parsed[0]
@@ -219,11 +262,17 @@ class Authorities:
 
 
 class _Search:
-    """Paths from an end entity to one of ``anchors`` by way of ``others``, those that are valid ``now`` first. A certificate of
-    the peer's stands in a path once; signatures and steps are bounded.
+    """Paths from an end entity to one of ``anchors`` by way of ``others``, those that are valid ``now``
+    first. A certificate of the peer's stands in a path once; signatures and steps are bounded.
     """
 
-    def __init__(self, anchors: Iterable[x509.Certificate], others: Iterable[x509.Certificate], max_depth: int, now: datetime):
+    def __init__(
+        self,
+        anchors: Iterable[x509.Certificate],
+        others: Iterable[x509.Certificate],
+        max_depth: int,
+        now: datetime,
+    ):
         def late(each: x509.Certificate) -> bool:
             return not each.not_valid_before_utc <= now <= each.not_valid_after_utc
 
@@ -241,7 +290,11 @@ class _Search:
         for path in self._from([end]):
             found = True
             yield path
-        _refuse(found or not self._too_deep, end, f"has more than {self._max_depth} authorities between it and one that is trusted")
+        _refuse(
+            found or not self._too_deep,
+            end,
+            f"has more than {self._max_depth} authorities between it and one that is trusted",
+        )
         _refuse(found, self._longest[-1], "is of an issuer that is not trusted")
 
     def _from(self, path: list[x509.Certificate]) -> Iterator[list[x509.Certificate]]:
@@ -269,12 +322,14 @@ class _Search:
         return self._known[pair]
 
 
-def is_asked_for(certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]) -> bool:
-    """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can know: it named
-    one of them, or sent no request.
+def is_asked_for(
+    certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]
+) -> bool:
+    """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can
+    know: it named one of them, or sent no request.
     """
     requests = [each for each in requests if each.encoding == CertEncoding.X509_SIGNATURE]
-    hashes_ = {each.data[at:at + 20] for each in requests for at in range(0, len(each.data), 20)}
+    hashes_ = {each.data[at : at + 20] for each in requests for at in range(0, len(each.data), 20)}
     return not hashes_ or any(_spki_hash(each) in hashes_ for each in (certificate, *chain))
 
 

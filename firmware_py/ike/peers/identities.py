@@ -1,4 +1,7 @@
-"""Who a peer says it is: identities of IDi and IDr (RFC 7296 3.5), from and to text, matched with what is expected."""
+"""Who a peer says it is: identities of IDi and IDr (RFC 7296 3.5), from and to text, matched with what is
+expected.
+"""
+
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,15 +25,32 @@ MAX_ARC = 19
 _ADDRESS_BYTES: dict[int, int] = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _WORD = re.compile(rb"[!-~]{1,255}")
 _MAIL = re.compile(rb"[!-~]{1,255}@[!-~]{1,255}")
-_ATTRIBUTES = {"CN": NameOID.COMMON_NAME, "C": NameOID.COUNTRY_NAME, "L": NameOID.LOCALITY_NAME,
-               "ST": NameOID.STATE_OR_PROVINCE_NAME, "O": NameOID.ORGANIZATION_NAME,
-               "OU": NameOID.ORGANIZATIONAL_UNIT_NAME, "E": NameOID.EMAIL_ADDRESS, "DC": NameOID.DOMAIN_COMPONENT,
-               "UID": NameOID.USER_ID, "STREET": NameOID.STREET_ADDRESS, "SN": NameOID.SURNAME,
-               "SERIALNUMBER": NameOID.SERIAL_NUMBER}
+_ATTRIBUTES = {
+    "CN": NameOID.COMMON_NAME,
+    "C": NameOID.COUNTRY_NAME,
+    "L": NameOID.LOCALITY_NAME,
+    "ST": NameOID.STATE_OR_PROVINCE_NAME,
+    "O": NameOID.ORGANIZATION_NAME,
+    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
+    "E": NameOID.EMAIL_ADDRESS,
+    "DC": NameOID.DOMAIN_COMPONENT,
+    "UID": NameOID.USER_ID,
+    "STREET": NameOID.STREET_ADDRESS,
+    "SN": NameOID.SURNAME,
+    "SERIALNUMBER": NameOID.SERIAL_NUMBER,
+}
 _OTHER_NAMES = {"EMAIL": "E", "EMAILADDRESS": "E", "S": "ST"}
 _SHORT = {oid.dotted_string: name for name, oid in _ATTRIBUTES.items()}
-_STRINGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii", 0x14: "latin-1", 0x1E: "utf-16-be", 0x1C: "utf-32-be",
-            0x12: "ascii", 0x1A: "ascii"}
+_STRINGS = {
+    0x0C: "utf-8",
+    0x13: "ascii",
+    0x16: "ascii",
+    0x14: "latin-1",
+    0x1E: "utf-16-be",
+    0x1C: "utf-32-be",
+    0x12: "ascii",
+    0x1A: "ascii",
+}
 
 Rdn = frozenset[tuple[str, str]]
 """A relative distinguished name: pairs of OID and value."""
@@ -45,12 +65,12 @@ def _der(data: bytes, tag: int | None = None) -> Iterator[tuple[int, bytes]]:
         found, length, start = data[offset], data[offset + 1], offset + 2
         if length & 0x80:
             size = length & 0x7F
-            length, start = int.from_bytes(data[start:start + size]), start + size
+            length, start = int.from_bytes(data[start : start + size]), start + size
             if not 1 <= size <= 2:
                 raise InvalidSyntax("distinguished name with a length that is too long")
         if start + length > len(data) or tag not in (None, found):
             raise InvalidSyntax("distinguished name is not DER")
-        yield found, data[start:start + length]
+        yield found, data[start : start + length]
         offset = start + length
 
 
@@ -74,7 +94,9 @@ def _oid(data: bytes) -> str:
 def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
     """The parts of a Name in DER, in its order. Raises InvalidSyntax."""
     if len(data) > MAX_IDENTITY:
-        raise InvalidSyntax(f"distinguished name of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at")
+        raise InvalidSyntax(
+            f"distinguished name of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at"
+        )
     outer = list(_der(data, 0x30))
     if len(outer) != 1:
         raise InvalidSyntax("distinguished name is not one sequence")
@@ -96,11 +118,15 @@ def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
 
 def folded(parts: tuple[Rdn, ...]) -> tuple[Rdn, ...]:
     """Without regard to case and to how much white space there is (RFC 5280 7.1)."""
-    return tuple(frozenset((oid, " ".join(value.split()).casefold()) for oid, value in part) for part in parts)
+    return tuple(
+        frozenset((oid, " ".join(value.split()).casefold()) for oid, value in part) for part in parts
+    )
 
 
 def _parts(text: str) -> list[list[tuple[x509.ObjectIdentifier, str]]]:
-    """The attributes of a name in words, in their order; a backslash takes away the meaning of what follows."""
+    """The attributes of a name in words, in their order; a backslash takes away the meaning of what
+    follows.
+    """
     parts: list[list[tuple[x509.ObjectIdentifier, str]]] = []
     for part in re.split(r"(?<!\\),", text):
         parts.append([])
@@ -109,8 +135,10 @@ def _parts(text: str) -> list[list[tuple[x509.ObjectIdentifier, str]]]:
             oid = _ATTRIBUTES.get(_OTHER_NAMES.get(name.strip().upper(), name.strip().upper()))
             value = re.sub(r"\\(.)", r"\1", value.strip())
             if oid is None or not value:
-                raise InputError(f"identity {text!r}: expected attributes such as CN=gw, not {attribute.strip()!r}; "
-                                 f"known ones are {', '.join(_ATTRIBUTES)}")
+                raise InputError(
+                    f"identity {text!r}: expected attributes such as CN=gw, not {attribute.strip()!r}; "
+                    f"known ones are {', '.join(_ATTRIBUTES)}"
+                )
             parts[-1].append((oid, value))
     return parts
 
@@ -118,25 +146,35 @@ def _parts(text: str) -> list[list[tuple[x509.ObjectIdentifier, str]]]:
 def _name(text: str) -> bytes:
     """DER of a name in words, in their order."""
     try:
-        return x509.Name([x509.RelativeDistinguishedName([x509.NameAttribute(*attribute) for attribute in part])
-                          for part in _parts(text)]).public_bytes()
+        return x509.Name(
+            [
+                x509.RelativeDistinguishedName([x509.NameAttribute(*attribute) for attribute in part])
+                for part in _parts(text)
+            ]
+        ).public_bytes()
     except ValueError as error:
-        raise InputError(f"identity {text!r}: expected a name such as C=CH, O=Example, CN=gw; {error}") from None
+        raise InputError(
+            f"identity {text!r}: expected a name such as C=CH, O=Example, CN=gw; {error}"
+        ) from None
 
 
 def _same_name(name: tuple[Rdn, ...], pattern: tuple[Rdn, ...]) -> bool:
     """``pattern`` may have ``*`` as a value, and be in either order."""
+
     def fits(part: Rdn, expected: Rdn) -> bool:
         return len(part) == len(expected) and all(
-            any(oid == other and wanted in (value, "*") for other, value in part) for oid, wanted in expected)
+            any(oid == other and wanted in (value, "*") for other, value in part) for oid, wanted in expected
+        )
 
     return len(name) == len(pattern) and any(
-        all(map(fits, name, order)) for order in (pattern, pattern[::-1]))
+        all(map(fits, name, order)) for order in (pattern, pattern[::-1])
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """An identity. Two are equal that name the same one, however it is written: what one identity may have is counted by it.
+    """An identity. Two are equal that name the same one, however it is written: what one identity may have
+    is counted by it.
 
     Members
     -------
@@ -151,7 +189,9 @@ class Identity:
 
     @cached_property
     def _named(self) -> tuple[int, object]:
-        """What makes it differ from others: host names and mail addresses are compared without regard to case, DNs as in RFC 5280 7.1."""
+        """What makes it differ from others: host names and mail addresses are compared without regard to
+        case, DNs as in RFC 5280 7.1.
+        """
         if self.id_type in (IdType.FQDN, IdType.RFC822_ADDR):
             return self.id_type, self.data.lower()
         if self.id_type == IdType.DER_ASN1_DN:
@@ -171,9 +211,9 @@ class Identity:
     def parse(cls, text: str) -> Self:
         """An identity in words.
 
-        ``192.0.2.1``, ``2001:db8::1``, ``gw.example`` or ``@gw.example`` (FQDN), ``user@example`` (RFC822_ADDR),
-        ``C=CH, O=Example, CN=gw`` (DN, in the certificate's order), ``keyid:branch-7`` or ``@#00ff`` (KEY_ID, as text
-        or in hex). Raises InputError.
+        ``192.0.2.1``, ``2001:db8::1``, ``gw.example`` or ``@gw.example`` (FQDN), ``user@example``
+        (RFC822_ADDR), ``C=CH, O=Example, CN=gw`` (DN, in the certificate's order), ``keyid:branch-7`` or
+        ``@#00ff`` (KEY_ID, as text or in hex). Raises InputError.
         """
         if len(text.encode()) > MAX_IDENTITY:
             raise InputError(f"identity of {len(text)} characters: expected at most {MAX_IDENTITY} bytes")
@@ -196,8 +236,10 @@ class Identity:
         if "@" in text[1:]:
             kind, data = IdType.RFC822_ADDR, text.encode()
         if not (_MAIL if kind == IdType.RFC822_ADDR else _WORD).fullmatch(data):
-            raise InputError(f"identity {text!r}: expected an address, a host name, a mail address, "
-                             "a distinguished name or keyid:TEXT")
+            raise InputError(
+                f"identity {text!r}: expected an address, a host name, a mail address, "
+                "a distinguished name or keyid:TEXT"
+            )
         return cls(kind, data)
 
     @classmethod
@@ -242,9 +284,9 @@ class Identity:
     def matches(self, pattern: str) -> bool:
         """Whether it is the identity that ``pattern`` says, or one of those that it says.
 
-        Patterns are what :meth:`parse` reads, ``%any``, ``*.example``, ``*@example``, ``O=Example, CN=*`` (a value
-        each) and networks (``192.0.2.0/24``). Host names and mail addresses without regard to case, DNs in either
-        order. Raises InputError.
+        Patterns are what :meth:`parse` reads, ``%any``, ``*.example``, ``*@example``, ``O=Example, CN=*``
+        (a value each) and networks (``192.0.2.0/24``). Host names and mail addresses without regard to
+        case, DNs in either order. Raises InputError.
         """
         if pattern == "%any":
             return True
@@ -256,16 +298,21 @@ class Identity:
         if pattern.startswith(("*.", "*@")):
             kind = IdType.FQDN if pattern[1] == "." else IdType.RFC822_ADDR
             suffix = pattern[1:].lower().encode()
-            return self.id_type == kind and self.data.lower().endswith(suffix) and len(self.data) > len(suffix)
+            return (
+                self.id_type == kind and self.data.lower().endswith(suffix) and len(self.data) > len(suffix)
+            )
         if "/" in pattern and "=" not in pattern and not pattern.startswith(("keyid:", "@")):
             return False  # a network, and this is no address
         if self.id_type == IdType.DER_ASN1_DN and "=" in pattern and not pattern.startswith(("keyid:", "@")):
-            expected = tuple(frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern))
+            expected = tuple(
+                frozenset((oid.dotted_string, value) for oid, value in part) for part in _parts(pattern)
+            )
             return _same_name(folded(distinguished_name(self.data)), folded(expected))
         return self == Identity.parse(pattern)
 
     def in_certificate(self, certificate: x509.Certificate) -> bool:
-        """Whether a certificate speaks for it: its subject DN, or a subjectAltName of the same type (RFC 4945 3.1).
+        """Whether a certificate speaks for it: its subject DN, or a subjectAltName of the same type (RFC
+        4945 3.1).
 
         Never for a KEY_ID. Raises InvalidSyntax where the certificate's subject cannot be read.
         """
@@ -290,8 +337,10 @@ class Identity:
         if self.id_type in _ADDRESS_BYTES:
             return str(ip_address(self.data))
         if self.id_type == IdType.DER_ASN1_DN:
-            return ", ".join("+".join(f"{_SHORT.get(oid, oid)}={_escaped(value)}" for oid, value in sorted(part))
-                             for part in distinguished_name(self.data))
+            return ", ".join(
+                "+".join(f"{_SHORT.get(oid, oid)}={_escaped(value)}" for oid, value in sorted(part))
+                for part in distinguished_name(self.data)
+            )
         if self.id_type == IdType.KEY_ID:
             return f"keyid:{self.data.decode()}" if _WORD.fullmatch(self.data) else f"@#{self.data.hex()}"
         return self.data.decode("latin-1")
@@ -299,4 +348,6 @@ class Identity:
 
 def _escaped(value: str) -> str:
     value = re.sub(r'([,+"\\<>;=])', r"\\\1", value)
-    return "".join(each if each.isprintable() else "".join(f"\\{byte:02x}" for byte in each.encode()) for each in value)
+    return "".join(
+        each if each.isprintable() else "".join(f"\\{byte:02x}" for byte in each.encode()) for each in value
+    )

@@ -1,4 +1,7 @@
-"""The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which traffic."""
+"""The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which
+traffic.
+"""
+
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -31,10 +34,15 @@ def _check(holds: bool, name: str, expected: str, value: object) -> None:
 
 
 def is_host(address: Address) -> bool:
-    """Whether a datagram can be sent from or to it: it is no group's, nobody's or everybody's, nor one that says nothing without
-    a device."""
-    return not (address.is_unspecified or address.is_multicast or int(address) == 0xFFFF_FFFF
-                or address.version == 6 and (address.is_link_local or address.scope_id is not None))
+    """Whether a datagram can be sent from or to it: it is no group's, nobody's or everybody's, nor one that
+    says nothing without a device."""
+    return not (
+        address.is_unspecified
+        or address.is_multicast
+        or int(address) == 0xFFFF_FFFF
+        or address.version == 6
+        and (address.is_link_local or address.scope_id is not None)
+    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ class PreSharedKey:
 
 @dataclass(frozen=True)
 class AccessToken:
-    """A secret that both sides know and that somebody replaces from time to time: asked for anew in each handshake.
+    """A secret that both sides know and that somebody replaces from time to time: asked for anew in each
+    handshake.
 
     Parameters
     ----------
@@ -78,7 +87,12 @@ class KeyPair:
 
     def __post_init__(self) -> None:
         _check(bool(self.chain), "chain", "at least 1 certificate", self.chain)
-        _check(self.key.public_key() == self.chain[0].public_key(), "key", "that of the first certificate", "another")
+        _check(
+            self.key.public_key() == self.chain[0].public_key(),
+            "key",
+            "that of the first certificate",
+            "another",
+        )
 
 
 @lru_cache(1024)
@@ -94,13 +108,14 @@ class ChildConfig:
     ----------
     name : str
     traffic : tuple of Selectors
-        Source: this side. Empty: all between the two addresses of the IKE SA. What is not all pairs of some sources and some
-        destinations is made as several child SAs.
+        Source: this side. Empty: all between the two addresses of the IKE SA. What is not all pairs of some
+        sources and some destinations is made as several child SAs.
     protocol : ProtocolId
         ESP or AH.
     mode : Mode
     proposals : tuple of Proposal
-        In order of preference; empty: the module's default. One with a KE transform gives perfect forward secrecy.
+        In order of preference; empty: the module's default. One with a KE transform gives perfect forward
+        secrecy.
     hard, soft : Lifetime
         When the SA ends and when it is replaced.
     jitter : float
@@ -129,27 +144,53 @@ class ChildConfig:
     def __post_init__(self) -> None:
         name = f"child {self.name!r}"
         _check(bool(self.name), "child name", "a word", self.name)
-        _check(self.protocol in (ProtocolId.ESP, ProtocolId.AH), f"{name} protocol", "ESP or AH", self.protocol)
+        _check(
+            self.protocol in (ProtocolId.ESP, ProtocolId.AH), f"{name} protocol", "ESP or AH", self.protocol
+        )
         _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
         for limit in ("bytes", "packets", "seconds"):
             soft, hard = getattr(self.soft, limit), getattr(self.hard, limit)
-            _check(soft is None or hard is None or soft <= hard, f"{name} soft {limit}", f"at most {hard!r}", soft)
+            _check(
+                soft is None or hard is None or soft <= hard,
+                f"{name} soft {limit}",
+                f"at most {hard!r}",
+                soft,
+            )
         for proposal in self.proposals:
-            _check(proposal.protocol == self.protocol, f"{name} proposals", f"for {self.protocol.name}", proposal)
+            _check(
+                proposal.protocol == self.protocol, f"{name} proposals", f"for {self.protocol.name}", proposal
+            )
         for pair in self.traffic:
-            seen = selectors.sees_ports(pair.protocol) or pair.source_ports == pair.destination_ports == ANY_PORTS
-            _check(seen, f"{name} traffic", "of protocol 6 (TCP) or 17 (UDP) where it has ports", pair.protocol)
+            seen = (
+                selectors.sees_ports(pair.protocol)
+                or pair.source_ports == pair.destination_ports == ANY_PORTS
+            )
+            _check(
+                seen, f"{name} traffic", "of protocol 6 (TCP) or 17 (UDP) where it has ports", pair.protocol
+            )
         groups = _groups(self.traffic)
-        _check(len(groups) == 1 or not self.reqid, f"{name} reqid", "0, because traffic takes several child SAs", self.reqid)
+        _check(
+            len(groups) == 1 or not self.reqid,
+            f"{name} reqid",
+            "0, because traffic takes several child SAs",
+            self.reqid,
+        )
         for group in groups:
-            _check(len(group) <= MAX_PAIRS, f"{name} traffic", f"at most {MAX_PAIRS} pairs for one child SA", len(group))
+            _check(
+                len(group) <= MAX_PAIRS,
+                f"{name} traffic",
+                f"at most {MAX_PAIRS} pairs for one child SA",
+                len(group),
+            )
         if not self.proposals:
             default = proposals.ESP_DEFAULT if self.protocol == ProtocolId.ESP else proposals.AH_DEFAULT
             object.__setattr__(self, "proposals", default)
 
     @property
     def parts(self) -> tuple["ChildConfig", ...]:
-        """What one child SA each can have: it is all pairs of some sources and some destinations (RFC 7296 2.9)."""
+        """What one child SA each can have: it is all pairs of some sources and some destinations (RFC 7296
+        2.9).
+        """
         groups = _groups(self.traffic)
         return (self,) if len(groups) == 1 else tuple(replace(self, traffic=group) for group in groups)
 
@@ -226,27 +267,59 @@ class Peer:
     def __post_init__(self) -> None:
         name = f"peer {self.name!r}"
         _check(bool(self.name), "peer name", "a word", self.name)
-        _check((self.address is None) == (self.local_address is None), f"{name} local_address",
-               "given exactly where address is", self.local_address)
+        _check(
+            (self.address is None) == (self.local_address is None),
+            f"{name} local_address",
+            "given exactly where address is",
+            self.local_address,
+        )
         for key, each in (("address", self.address), ("local_address", self.local_address)):
             _check(each is None or is_host(each), f"{name} {key}", "an address of a host", str(each))
         if self.address is not None and self.local_address is not None:
-            _check(self.address.version == self.local_address.version and self.address != self.local_address, f"{name} local_address",
-                   f"an IPv{self.address.version} address, as address is one, and another one", str(self.local_address))
-        _check(not self.initiate or self.address is not None, f"{name} initiate", "false where there is no address",
-               self.initiate)
+            _check(
+                self.address.version == self.local_address.version and self.address != self.local_address,
+                f"{name} local_address",
+                f"an IPv{self.address.version} address, as address is one, and another one",
+                str(self.local_address),
+            )
+        _check(
+            not self.initiate or self.address is not None,
+            f"{name} initiate",
+            "false where there is no address",
+            self.initiate,
+        )
         _check(0 <= self.jitter < 1, f"{name} jitter", "0 to below 1", self.jitter)
-        _check(576 <= self.fragment_bytes <= 0xFFFF, f"{name} fragment_bytes", "576 to 65535", self.fragment_bytes)
+        _check(
+            576 <= self.fragment_bytes <= 0xFFFF,
+            f"{name} fragment_bytes",
+            "576 to 65535",
+            self.fragment_bytes,
+        )
         for limit in ("rekey_seconds", "lifetime_seconds", "dpd_seconds", "keepalive_seconds"):
             value = getattr(self, limit)
             _check(value is None or value > 0, f"{name} {limit}", "more than 0, or None", value)
         for child in self.children:
-            _check(child.protocol == ProtocolId.ESP or not self.force_encapsulation, f"{name} force_encapsulation",
-                   "false, because AH does not go in UDP", self.force_encapsulation)
-            between = child.mode == Mode.TUNNEL or self.address is None or self.local_address is None or (
-                {(each.source, each.destination) for each in child.traffic}
-                <= {(ip_network(self.local_address), ip_network(self.address))})
-            _check(between, f"{name} child {child.name!r} traffic", "between address and local_address in transport mode", child.traffic)
+            _check(
+                child.protocol == ProtocolId.ESP or not self.force_encapsulation,
+                f"{name} force_encapsulation",
+                "false, because AH does not go in UDP",
+                self.force_encapsulation,
+            )
+            between = (
+                child.mode == Mode.TUNNEL
+                or self.address is None
+                or self.local_address is None
+                or (
+                    {(each.source, each.destination) for each in child.traffic}
+                    <= {(ip_network(self.local_address), ip_network(self.address))}
+                )
+            )
+            _check(
+                between,
+                f"{name} child {child.name!r} traffic",
+                "between address and local_address in transport mode",
+                child.traffic,
+            )
         names = [child.name for child in self.children]
         _check(len(set(names)) == len(names), f"{name} children", "of different names", names)
         for proposal in self.proposals:
@@ -272,8 +345,10 @@ class Peer:
         for child in self.children:
             if child.name == name:
                 return child
-        raise InputError(f"peer {self.name!r} has no child {name!r}; it has "
-                         f"{', '.join(each.name for each in self.children) or 'none'}")
+        raise InputError(
+            f"peer {self.name!r} has no child {name!r}; it has "
+            f"{', '.join(each.name for each in self.children) or 'none'}"
+        )
 
     @property
     def parts(self) -> tuple[ChildConfig, ...]:
@@ -281,9 +356,15 @@ class Peer:
         return tuple(part for child in self.children for part in child.parts)
 
     def parts_of(self, name: str, packet: Selectors | None = None) -> tuple[ChildConfig, ...]:
-        """The parts of its child of that name; the first that takes ``packet``, where there is such a one. Raises InputError."""
+        """The parts of its child of that name; the first that takes ``packet``, where there is such a one.
+        Raises InputError.
+        """
         parts = self.child(name).parts
-        fitting = [part for part in parts if packet is not None and any(pair.overlaps(packet) for pair in part.traffic)]
+        fitting = [
+            part
+            for part in parts
+            if packet is not None and any(pair.overlaps(packet) for pair in part.traffic)
+        ]
         return tuple(fitting[:1]) or parts
 
     def accepts(self, suite: Suite) -> bool:
@@ -311,8 +392,12 @@ class Pad:
             _check(peer.name not in self._peers, "peer name", "used once", peer.name)
             self._peers[peer.name] = peer
             for child in peer.children:
-                _check(not child.reqid or child.reqid not in reqids, f"child {child.name!r} reqid", "used once",
-                       child.reqid)
+                _check(
+                    not child.reqid or child.reqid not in reqids,
+                    f"child {child.name!r} reqid",
+                    "used once",
+                    child.reqid,
+                )
                 reqids.add(child.reqid)
 
     def __iter__(self) -> Iterator[Peer]:
@@ -337,9 +422,15 @@ class Pad:
             No entry allows this identity from this address with the IKE SA's ``suite``.
         """
         for peer in self.candidates(address):
-            if remote.matches(peer.remote_identity) and local in (None, peer.local_identity) and peer.accepts(suite):
+            if (
+                remote.matches(peer.remote_identity)
+                and local in (None, peer.local_identity)
+                and peer.accepts(suite)
+            ):
                 return peer
-        raise AuthenticationFailed(f"no peer {remote}{f' for {local}' if local else ''} may come from {address}")
+        raise AuthenticationFailed(
+            f"no peer {remote}{f' for {local}' if local else ''} may come from {address}"
+        )
 
 
 def ip_protocol(protocol: ProtocolId) -> int:

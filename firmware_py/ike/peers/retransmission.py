@@ -1,4 +1,5 @@
 """How a peer is waited for (RFC 7296 2.4)."""
+
 from dataclasses import dataclass
 
 from spigate.firmware_py.errors import InputError
@@ -29,4 +30,4 @@ class Retransmission:
 
     def wait(self, repetition: int) -> float:
         """Seconds to wait after having sent for the ``repetition``-th time again."""
-        return self.timeout * self.factor ** repetition
+        return self.timeout * self.factor**repetition

@@ -2,6 +2,7 @@
 
 Nothing else leaves the modules below the state machine, whatever bytes they are given.
 """
+
 from spigate.firmware_py.errors import SpigateError
 from spigate.firmware_py.ike.wire.registry import NotifyType
 

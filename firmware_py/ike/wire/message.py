@@ -1,4 +1,5 @@
 """IKE messages (RFC 7296 3.1): header and payloads, to bytes and back."""
+
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -54,15 +55,29 @@ class Header:
         if data[17] & 0xF0 != _VERSION:
             raise InvalidMajorVersion(f"IKE version {data[17] >> 4}")
         if int.from_bytes(data[24:28], "big") != len(data):
-            raise InvalidSyntax(f"length {int.from_bytes(data[24:28], 'big')} in a message of {len(data)} bytes")
-        return cls(bytes(data[:8]), bytes(data[8:16]), data[16], named(ExchangeType, data[18]),
-                   bool(data[19] & _INITIATOR), bool(data[19] & _RESPONSE), int.from_bytes(data[20:24], "big"))
+            raise InvalidSyntax(
+                f"length {int.from_bytes(data[24:28], 'big')} in a message of {len(data)} bytes"
+            )
+        return cls(
+            bytes(data[:8]),
+            bytes(data[8:16]),
+            data[16],
+            named(ExchangeType, data[18]),
+            bool(data[19] & _INITIATOR),
+            bool(data[19] & _RESPONSE),
+            int.from_bytes(data[20:24], "big"),
+        )
 
     def pack(self, length: int) -> bytes:
         """For a message of ``length`` bytes, this header among them."""
         flags = (_INITIATOR if self.initiator else 0) | (_RESPONSE if self.response else 0)
-        return (self.spi_i + self.spi_r + bytes([self.first_payload, _VERSION, self.exchange, flags])
-                + self.message_id.to_bytes(4) + length.to_bytes(4))
+        return (
+            self.spi_i
+            + self.spi_r
+            + bytes([self.first_payload, _VERSION, self.exchange, flags])
+            + self.message_id.to_bytes(4)
+            + length.to_bytes(4)
+        )
 
 
 @dataclass(frozen=True)
@@ -102,12 +117,27 @@ class Message:
     @classmethod
     def of(cls, header: Header, payloads: tuple[Payload, ...], covered: bytes = b"") -> Self:
         """The message of a header and its payloads."""
-        return cls(header.spi_i, header.spi_r, header.exchange, header.initiator, header.response, header.message_id,
-                   payloads, covered)
+        return cls(
+            header.spi_i,
+            header.spi_r,
+            header.exchange,
+            header.initiator,
+            header.response,
+            header.message_id,
+            payloads,
+            covered,
+        )
 
     def header(self, first_payload: int) -> Header:
-        return Header(self.spi_i, self.spi_r, first_payload, self.exchange, self.initiator, self.response,
-                      self.message_id)
+        return Header(
+            self.spi_i,
+            self.spi_r,
+            first_payload,
+            self.exchange,
+            self.initiator,
+            self.response,
+            self.message_id,
+        )
 
     def pack(self) -> bytes:
         """The datagram."""

@@ -1,16 +1,26 @@
 """Payloads of IKEv2 (RFC 7296 3.2 to 3.16, RFC 7383 2.5): one frozen dataclass each, to bytes and back.
 
-``X.parse_body(body)`` reads what follows the generic payload header, ``x.body()`` makes it; ``parse_chain`` and
-``pack_chain`` do whole chains. Reserved bits are zero in what is made and ignored in what is read.
-Work and memory are linear in the bytes given.
+``X.parse_body(body)`` reads what follows the generic payload header, ``x.body()`` makes it; ``parse_chain``
+and ``pack_chain`` do whole chains. Reserved bits are zero in what is made and ignored in what is read. Work
+and memory are linear in the bytes given.
 """
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from spigate.firmware_py.ike.wire.errors import UnsupportedCriticalPayload
-from spigate.firmware_py.ike.wire.registry import AuthMethod, CertEncoding, IdType, Ke, NotifyType, PayloadType, ProtocolId, named
+from spigate.firmware_py.ike.wire.registry import (
+    AuthMethod,
+    CertEncoding,
+    IdType,
+    Ke,
+    NotifyType,
+    PayloadType,
+    ProtocolId,
+    named,
+)
 from spigate.firmware_py.ike.wire.structures import (
     MAX_PROPOSALS,
     MAX_TRANSFORMS,
@@ -28,7 +38,8 @@ from spigate.firmware_py.ike.wire.structures import Transform as Transform
 CRITICAL = 0x80
 GENERIC_HEADER = 4
 MAX_PAYLOADS = 128
-"""In one message. A handshake with a chain of certificates and all notifies that are known has about forty."""
+"""In one message. A handshake with a chain of certificates and all notifies that are known has about forty.
+"""
 MAX_DELETED = 1024
 """SPIs in one D payload: four times the child SAs that one IKE SA may have."""
 _SPI_BYTES: dict[int, int] = {ProtocolId.IKE: 0, ProtocolId.AH: 4, ProtocolId.ESP: 4}
@@ -61,7 +72,10 @@ class SecurityAssociation(Payload):
     def parse_body(cls, body: bytes) -> Self:
         parts = substructures(body, 0, 2, "proposal", MAX_PROPOSALS)
         need(bool(parts), "SA payload without a proposal")
-        need(sum(part[7] for part in parts) <= MAX_TRANSFORMS, f"SA payload with more than {MAX_TRANSFORMS} transforms")
+        need(
+            sum(part[7] for part in parts) <= MAX_TRANSFORMS,
+            f"SA payload with more than {MAX_TRANSFORMS} transforms",
+        )
         return cls(tuple(map(Proposal.parse, parts)))
 
     def body(self) -> bytes:
@@ -88,7 +102,9 @@ class KeyExchange(Payload):
 
 @dataclass(frozen=True)
 class Identification(Payload):
-    """IDi and IDr. ``data`` is judged by :mod:`identities`, not here. ``reserved`` is signed as it came (2.15)."""
+    """IDi and IDr. ``data`` is judged by :mod:`identities`, not here. ``reserved`` is signed as it came
+    (2.15).
+    """
 
     id_type: IdType | int
     data: bytes
@@ -188,7 +204,9 @@ class Notify(Payload):
     def parse_body(cls, body: bytes) -> Self:
         need(len(body) >= 4 and 4 + body[1] <= len(body), "N payload cut short")
         end = 4 + body[1]
-        return cls(named(NotifyType, number_at(body, 2, 2)), body[end:], named(ProtocolId, body[0]), body[4:end])
+        return cls(
+            named(NotifyType, number_at(body, 2, 2)), body[end:], named(ProtocolId, body[0]), body[4:end]
+        )
 
     def body(self) -> bytes:
         return bytes([self.protocol, len(self.spi)]) + self.notify_type.to_bytes(2) + self.spi + self.data
@@ -206,10 +224,12 @@ class Delete(Payload):
     def parse_body(cls, body: bytes) -> Self:
         need(len(body) >= 4, "D payload cut short")
         size, count = body[1], number_at(body, 2, 2)
-        need(size == _SPI_BYTES.get(body[0]) and (size > 0 or not count) and count <= MAX_DELETED,
-             f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes")
+        need(
+            size == _SPI_BYTES.get(body[0]) and (size > 0 or not count) and count <= MAX_DELETED,
+            f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes",
+        )
         need(len(body) == 4 + size * count, f"D payload of {len(body)} bytes for {count} SPIs")
-        return cls(ProtocolId(body[0]), tuple(body[at:at + size] for at in range(4, len(body), size or 1)))
+        return cls(ProtocolId(body[0]), tuple(body[at : at + size] for at in range(4, len(body), size or 1)))
 
     def body(self) -> bytes:
         size = 0 if self.protocol == ProtocolId.IKE else 4
@@ -228,7 +248,10 @@ class TrafficSelectors(Payload):
         selectors: list[TrafficSelector | UnknownSelector] = []
         offset = 4
         while offset < len(body):
-            need(offset + 4 <= len(body) and len(selectors) < body[0], f"{body[0]} traffic selectors announced, and there are more")
+            need(
+                offset + 4 <= len(body) and len(selectors) < body[0],
+                f"{body[0]} traffic selectors announced, and there are more",
+            )
             end = offset + number_at(body, offset + 2, 2)
             need(offset + 4 <= end <= len(body), "length of a traffic selector is wrong")
             selectors.append(parse_selector(body[offset:end]))
@@ -293,7 +316,9 @@ class Sk(_Opaque):
 
 @dataclass(frozen=True)
 class Skf(Payload):
-    """SKF: fragment ``number`` of ``total``; ``first`` is the type of the first payload inside, in fragment 1 only."""
+    """SKF: fragment ``number`` of ``total``; ``first`` is the type of the first payload inside, in fragment
+    1 only.
+    """
 
     payload_type = PayloadType.SKF
     number: int
@@ -320,9 +345,28 @@ class Unknown(_Opaque):
     critical: bool = field(default=False, kw_only=True)
 
 
-PAYLOADS: dict[int, type[Payload]] = {each.payload_type: each for each in (
-    SecurityAssociation, KeyExchange, IdI, IdR, Cert, CertReq, Auth, Nonce, Notify, Delete, Vendor, TsI, TsR, Sk,
-    Configuration, Eap, Skf)}
+PAYLOADS: dict[int, type[Payload]] = {
+    each.payload_type: each
+    for each in (
+        SecurityAssociation,
+        KeyExchange,
+        IdI,
+        IdR,
+        Cert,
+        CertReq,
+        Auth,
+        Nonce,
+        Notify,
+        Delete,
+        Vendor,
+        TsI,
+        TsR,
+        Sk,
+        Configuration,
+        Eap,
+        Skf,
+    )
+}
 
 
 def parse_chain(first: int, data: bytes) -> tuple[Payload, ...]:
@@ -340,10 +384,14 @@ def parse_chain(first: int, data: bytes) -> tuple[Payload, ...]:
     while kind != PayloadType.NONE:
         need(len(payloads) < MAX_PAYLOADS, f"more than {MAX_PAYLOADS} payloads")
         need(offset + GENERIC_HEADER <= len(data), f"payload {kind} cut short")
-        following, critical, length = data[offset], data[offset + 1] & CRITICAL, number_at(data, offset + 2, 2)
+        following, critical, length = (
+            data[offset],
+            data[offset + 1] & CRITICAL,
+            number_at(data, offset + 2, 2),
+        )
         end = offset + length
         need(GENERIC_HEADER <= length and end <= len(data), f"length {length} of payload {kind} is wrong")
-        body = data[offset + GENERIC_HEADER:end]
+        body = data[offset + GENERIC_HEADER : end]
         known = PAYLOADS.get(kind)
         if known is not None:
             payload = known.parse_body(body)

@@ -1,8 +1,9 @@
 """The numbers of IANA's "Internet Key Exchange Version 2 (IKEv2) Parameters" that spigate speaks or names.
 
-What a peer sends may be any number: :func:`named` gives the member where there is one and the plain number otherwise,
-and because members are integers, both compare and pack alike.
+What a peer sends may be any number: :func:`named` gives the member where there is one and the plain number
+otherwise, and because members are integers, both compare and pack alike.
 """
+
 from enum import IntEnum
 from typing import TypeVar
 
@@ -130,7 +131,9 @@ class Integ(IntEnum):
 
 
 class Ke(IntEnum):
-    """Transform types 4 and 6 to 12, and the method of the KE payload (RFC 7296, 5903, 8031, ML-KEM's draft)."""
+    """Transform types 4 and 6 to 12, and the method of the KE payload (RFC 7296, 5903, 8031, ML-KEM's
+    draft).
+    """
 
     NONE = 0
     MODP_768 = 1
@@ -159,8 +162,12 @@ class Esn(IntEnum):
 
 
 TRANSFORM_IDS: dict[int, type[IntEnum]] = {
-    TransformType.ENCR: Encr, TransformType.PRF: Prf, TransformType.INTEG: Integ, TransformType.KE: Ke,
-    TransformType.ESN: Esn, **dict.fromkeys(ADDITIONAL_KEY_EXCHANGES, Ke),
+    TransformType.ENCR: Encr,
+    TransformType.PRF: Prf,
+    TransformType.INTEG: Integ,
+    TransformType.KE: Ke,
+    TransformType.ESN: Esn,
+    **dict.fromkeys(ADDITIONAL_KEY_EXCHANGES, Ke),
 }
 
 KEY_LENGTH = 14
@@ -232,7 +239,9 @@ class NotifyType(IntEnum):
 
 
 FIRST_STATUS = 16384
-"""Notify types from here on are status; an unknown one is ignored, an unknown error ends the request it answers."""
+"""Notify types from here on are status; an unknown one is ignored, an unknown error ends the request it
+answers.
+"""
 
 
 class IdType(IntEnum):

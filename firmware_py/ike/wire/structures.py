@@ -1,10 +1,21 @@
-"""What payloads are made of: transforms and proposals (RFC 7296 3.3), traffic selectors (3.13.1), to bytes and back."""
+"""What payloads are made of: transforms and proposals (RFC 7296 3.3), traffic selectors (3.13.1), to bytes
+and back.
+"""
+
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Self
 
 from spigate.firmware_py.ike.wire.errors import InvalidSyntax
-from spigate.firmware_py.ike.wire.registry import KEY_LENGTH, TRANSFORM_IDS, ProtocolId, TransformType, TsType, label, named
+from spigate.firmware_py.ike.wire.registry import (
+    KEY_LENGTH,
+    TRANSFORM_IDS,
+    ProtocolId,
+    TransformType,
+    TsType,
+    label,
+    named,
+)
 from spigate.firmware_py.ipsec.sa import Address
 
 OPAQUE_PORTS = (0xFFFF, 0)
@@ -26,7 +37,7 @@ def need(holds: bool, what: str) -> None:
 
 def number_at(data: bytes, offset: int, size: int) -> int:
     """The big-endian number of ``size`` bytes at ``offset``."""
-    return int.from_bytes(data[offset:offset + size], "big")
+    return int.from_bytes(data[offset : offset + size], "big")
 
 
 @dataclass(frozen=True)
@@ -52,14 +63,20 @@ class Transform:
     def __str__(self) -> str:
         registry = TRANSFORM_IDS.get(self.transform_type)
         name = label(registry, self.transform_id) if registry else str(self.transform_id)
-        return f"{label(TransformType, self.transform_type)} {name}{f'-{self.key_bits}' if self.key_bits else ''}"
+        key = f"-{self.key_bits}" if self.key_bits else ""
+        return f"{label(TransformType, self.transform_type)} {name}{key}"
 
     def pack(self, last: bool) -> bytes:
         """Its bytes; ``last``: of those it stands among."""
         key = b"" if self.key_bits is None else (0x8000 | KEY_LENGTH).to_bytes(2) + self.key_bits.to_bytes(2)
         attributes = key + self.foreign
-        return (bytes([0 if last else 3, 0]) + (8 + len(attributes)).to_bytes(2)
-                + bytes([self.transform_type, 0]) + self.transform_id.to_bytes(2) + attributes)
+        return (
+            bytes([0 if last else 3, 0])
+            + (8 + len(attributes)).to_bytes(2)
+            + bytes([self.transform_type, 0])
+            + self.transform_id.to_bytes(2)
+            + attributes
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -102,8 +119,13 @@ class Proposal:
         """Its bytes; ``last``: of those it stands among."""
         count = len(self.transforms)
         transforms = b"".join(each.pack(index == count - 1) for index, each in enumerate(self.transforms))
-        return (bytes([0 if last else 2, 0]) + (8 + len(self.spi) + len(transforms)).to_bytes(2)
-                + bytes([self.number, self.protocol, len(self.spi), count]) + self.spi + transforms)
+        return (
+            bytes([0 if last else 2, 0])
+            + (8 + len(self.spi) + len(transforms)).to_bytes(2)
+            + bytes([self.number, self.protocol, len(self.spi), count])
+            + self.spi
+            + transforms
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -116,8 +138,8 @@ class Proposal:
 
 
 def substructures(data: bytes, offset: int, more: int, what: str, most: int) -> list[bytes]:
-    """Splits a run of proposals (``more`` is 2) or transforms (3), ``most`` at most. The one without ``more`` must be
-    the last."""
+    """Splits a run of proposals (``more`` is 2) or transforms (3), ``most`` at most. The one without
+    ``more`` must be the last."""
     parts: list[bytes] = []
     while offset < len(data):
         need(len(parts) < most, f"more than {most} {what}s")
@@ -152,8 +174,13 @@ class TrafficSelector:
     def pack(self) -> bytes:
         kind = TsType.IPV4_ADDR_RANGE if self.start.version == 4 else TsType.IPV6_ADDR_RANGE
         addresses = self.start.packed + self.end.packed
-        return (bytes([kind, self.protocol]) + (8 + len(addresses)).to_bytes(2)
-                + self.ports[0].to_bytes(2) + self.ports[1].to_bytes(2) + addresses)
+        return (
+            bytes([kind, self.protocol])
+            + (8 + len(addresses)).to_bytes(2)
+            + self.ports[0].to_bytes(2)
+            + self.ports[1].to_bytes(2)
+            + addresses
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +205,9 @@ def parse_selector(part: bytes) -> TrafficSelector | UnknownSelector:
         return UnknownSelector(part[0], part[1], part[4:])
     need(len(part) == 8 + 2 * size, f"traffic selector of type {part[0]} with {len(part)} bytes")
     ports = number_at(part, 4, 2), number_at(part, 6, 2)
-    start, end = ip_address(part[8:8 + size]), ip_address(part[8 + size:])
-    need(ports[0] <= ports[1] or ports == OPAQUE_PORTS, f"traffic selector with ports {ports[0]} to {ports[1]}")
+    start, end = ip_address(part[8 : 8 + size]), ip_address(part[8 + size :])
+    need(
+        ports[0] <= ports[1] or ports == OPAQUE_PORTS, f"traffic selector with ports {ports[0]} to {ports[1]}"
+    )
     need(int(start) <= int(end), f"traffic selector with addresses {start} to {end}")
     return TrafficSelector(start, end, part[1], ports)

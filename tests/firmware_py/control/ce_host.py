@@ -1,4 +1,5 @@
 """A control element and its host: what it hands out is remembered, and can be handled once more."""
+
 from dataclasses import replace
 
 from spigate.firmware_py.control.topology import Topology
@@ -31,7 +32,14 @@ def elsewhere(number):
 class Host(Bench):
     """A bench that remembers what the control element hands out."""
 
-    def __init__(self, sas=(INBOUND, OUTBOUND), policies=POLICIES, capabilities=GATEWARE, network=both.TOPOLOGY, **settings):
+    def __init__(
+        self,
+        sas=(INBOUND, OUTBOUND),
+        policies=POLICIES,
+        capabilities=GATEWARE,
+        network=both.TOPOLOGY,
+        **settings,
+    ):
         super().__init__(sas, policies, capabilities, network, **settings)
         self.unresolved, self.got, self.moved = [], [], []
         self.control.on_unresolved = lambda *what: self.unresolved.append(what)
@@ -45,7 +53,9 @@ class Host(Bench):
         before = [len(self.loop.sent[side]) for side in (Port.NETWORK, Port.SERVER)]
         for *_, header, one in waited:
             self.do(self.again(header, one))
-        return tuple(self.loop.sent[side][at:] for side, at in zip((Port.NETWORK, Port.SERVER), before, strict=True))
+        return tuple(
+            self.loop.sent[side][at:] for side, at in zip((Port.NETWORK, Port.SERVER), before, strict=True)
+        )
 
     def send(self, one):
         """What leaves at NETWORK of a frame of the control element's own host."""

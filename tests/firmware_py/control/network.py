@@ -1,4 +1,7 @@
-"""A small network for tests: a gateway with a peer at its network port and three servers at its server port."""
+"""A small network for tests: a gateway with a peer at its network port and three servers at its server
+port.
+"""
+
 import asyncio
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -29,11 +32,16 @@ def mac(text):
 
 
 TOPOLOGY = Topology(
-    [Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
-     Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),))],
-    [Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
-     *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items())],
-    [NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER))])
+    [
+        Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
+        Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),)),
+    ],
+    [
+        Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
+        *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
+    ],
+    [NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER))],
+)
 
 
 def selectors(source, destination, **more):
@@ -43,18 +51,38 @@ def selectors(source, destination, **more):
 def sa(spi, direction=Direction.INBOUND, reqid=1, **changes):
     """A GCM tunnel between peer and gateway."""
     ends = (PEER, SELF) if direction == Direction.INBOUND else (SELF, PEER)
-    return Sa(**{"direction": direction, "spi": spi, "source": ip_address(ends[0]),
-                 "destination": ip_address(ends[1]), "mode": Mode.TUNNEL, "cipher": Cipher.AES_GCM,
-                 "key": spi.to_bytes(16), "salt": b"salt", "icv_bytes": 16, "reqid": reqid, **changes})
+    return Sa(
+        **{
+            "direction": direction,
+            "spi": spi,
+            "source": ip_address(ends[0]),
+            "destination": ip_address(ends[1]),
+            "mode": Mode.TUNNEL,
+            "cipher": Cipher.AES_GCM,
+            "key": spi.to_bytes(16),
+            "salt": b"salt",
+            "icv_bytes": 16,
+            "reqid": reqid,
+            **changes,
+        }
+    )
 
 
-def policy(direction, what, action=PolicyAction.PROTECT, reqid=1, priority=0, mode=Mode.TUNNEL, optional=False):
+def policy(
+    direction, what, action=PolicyAction.PROTECT, reqid=1, priority=0, mode=Mode.TUNNEL, optional=False
+):
     """A policy with a template for the SAs of :func:`sa`."""
     ends = (SELF, PEER) if direction == PolicyDirection.OUT else (PEER, SELF)
-    template = Template(source=ip_address(ends[0]), destination=ip_address(ends[1]), mode=mode, reqid=reqid,
-                        optional=optional)
-    return Policy(selectors=what, direction=direction, action=action, priority=priority,
-                  templates=(template,) if action == PolicyAction.PROTECT else ())
+    template = Template(
+        source=ip_address(ends[0]), destination=ip_address(ends[1]), mode=mode, reqid=reqid, optional=optional
+    )
+    return Policy(
+        selectors=what,
+        direction=direction,
+        action=action,
+        priority=priority,
+        templates=(template,) if action == PolicyAction.PROTECT else (),
+    )
 
 
 class Bench:
@@ -64,8 +92,15 @@ class Bench:
         self.gateway = SoftGateway(**({"capabilities": capabilities} if capabilities else {}))
         port = SoftPort(self.gateway)
         self.now = 0.0
-        self.control = ControlElement(tables=self.gateway, port=port, topology=topology, sas=sas, policies=policies,
-                                      clock=lambda: self.now, settings=settings)
+        self.control = ControlElement(
+            tables=self.gateway,
+            port=port,
+            topology=topology,
+            sas=sas,
+            policies=policies,
+            clock=lambda: self.now,
+            settings=settings,
+        )
         self.loop = Loop(self.gateway, self.control, port)
         self._peers = {}
         asyncio.run(self.control.start())
@@ -79,7 +114,9 @@ class Bench:
                 await self.loop.feed(port, frame)
 
         asyncio.run(run())
-        return tuple(self.loop.sent[side][at:] for side, at in zip((Port.NETWORK, Port.SERVER), before, strict=True))
+        return tuple(
+            self.loop.sent[side][at:] for side, at in zip((Port.NETWORK, Port.SERVER), before, strict=True)
+        )
 
     def do(self, coroutine):
         return asyncio.run(coroutine)

@@ -51,7 +51,9 @@ def opened(frames, one=OUTBOUND):
 def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
     bench = Bench([INBOUND], POLICIES)
     for server, where in SERVERS.items():
-        _, out = bench.feed(Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3)))
+        _, out = bench.feed(
+            Port.NETWORK, *(bench.sealed(INBOUND, udp("10.1.0.10", server, dport=n)) for n in range(3))
+        )
         assert [(one[:6], one[6:12], one[22]) for one in out] == [(mac(where), mac(INSIDE_MAC), 63)] * 3
     assert bench.control.punted == {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 3}
     assert bench.control.programmed == {"source": 1, "sa": 1, "cam": 1, "rule": 3, "route": 4}
@@ -102,7 +104,9 @@ def test_what_should_have_been_protected_and_comes_in_the_clear_is_dropped():
 
 
 def test_the_protected_side_cannot_be_faked_from_outside():
-    """Where nothing says that what no policy names may come in; otherwise it goes the way of what has come in (RFC 4301 5.2, 5.1)."""
+    """Where nothing says that what no policy names may come in; otherwise it goes the way of what has come
+    in (RFC 4301 5.2, 5.1).
+    """
     for default, count in ((PolicyAction.DISCARD, 0), (PolicyAction.BYPASS, 1)):
         bench = Bench([OUTBOUND], POLICIES, settings=Settings(default=default))
         bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
@@ -132,8 +136,12 @@ def test_or_dropped_where_that_is_the_default():
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_rules_have_the_order_of_the_policies_whatever_comes_first(first):
-    narrow = policy(OUT, selectors("10.2.0.10/32", THERE, protocol=17, destination_ports=(53, 53)),
-                    PolicyAction.DISCARD, priority=1)
+    narrow = policy(
+        OUT,
+        selectors("10.2.0.10/32", THERE, protocol=17, destination_ports=(53, 53)),
+        PolicyAction.DISCARD,
+        priority=1,
+    )
     wide = policy(OUT, selectors(HERE, THERE), priority=2)
     bench = Bench([OUTBOUND], [wide, narrow])
     packets = [from_server(udp("10.2.0.10", "10.1.0.10", dport=port)) for port in (53, 80)]
@@ -158,8 +166,12 @@ def test_a_policy_added_later_has_its_place():
 
 
 def test_an_exception_for_inbound_clear_text_passes_single_flows():
-    passed = policy(FORWARD, selectors("10.1.0.0/24", HERE, protocol=17, destination_ports=(53, 53)),
-                    PolicyAction.BYPASS, priority=-1)
+    passed = policy(
+        FORWARD,
+        selectors("10.1.0.0/24", HERE, protocol=17, destination_ports=(53, 53)),
+        PolicyAction.BYPASS,
+        priority=-1,
+    )
     bench = Bench([INBOUND], [*POLICIES, passed])
     dns, other = (frame(udp("10.1.0.10", "10.2.0.10", dport=port)) for port in (53, 80))
     for _ in range(2):
@@ -204,8 +216,10 @@ def test_esp_that_a_policy_wants_inside_esp_is_encrypted_once_more():
 def test_two_policies_of_one_sa_are_checked_in_software():
     policies = [policy(FORWARD, selectors(f"10.1.{n}.0/24", HERE)) for n in (0, 5)]
     bench = Bench([INBOUND], policies)
-    counts = [len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(source, "10.2.0.10")))[1])
-              for source in ("10.1.0.1", "10.1.5.1", "10.1.7.1", "10.1.0.2")]
+    counts = [
+        len(bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp(source, "10.2.0.10")))[1])
+        for source in ("10.1.0.1", "10.1.5.1", "10.1.7.1", "10.1.0.2")
+    ]
     assert counts == [1, 1, 0, 1]
     assert bench.control.refusals == {INBOUND: "more than one selector for an SA"}
     assert bench.control.software == {"decrypted": 3} and bench.loop.drops == {Reason.POLICY: 1}
@@ -213,15 +227,19 @@ def test_two_policies_of_one_sa_are_checked_in_software():
 
 
 def unnumbered(left):
-    """What left at both ports without the identification of IPv4, which is a decryptor's own, and header checksums."""
+    """What left at both ports without the identification of IPv4, which is a decryptor's own, and header
+    checksums.
+    """
     return [[each[:18] + bytes(2) + each[20:24] + bytes(2) + each[26:] for each in frames] for frames in left]
 
 
 def test_software_path_and_hardware_send_the_same():
     sas = [INBOUND, OUTBOUND]
     hard, soft = Bench(sas, POLICIES), Bench(sas, POLICIES, replace(GATEWARE, ciphers=frozenset()))
-    frames = [(Port.NETWORK, hard.sealed(INBOUND, udp("10.1.0.10", server, ttl=n + 3)))
-              for n, server in enumerate(SERVERS)]
+    frames = [
+        (Port.NETWORK, hard.sealed(INBOUND, udp("10.1.0.10", server, ttl=n + 3)))
+        for n, server in enumerate(SERVERS)
+    ]
     frames += [(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=n))) for n in (1, 2, 3)]
     for port, one in frames:
         assert unnumbered(hard.feed(port, one)) == unnumbered(soft.feed(port, one))
@@ -255,12 +273,18 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
     bench = Bench(sas, policies, replace(GATEWARE, sa_entries=2, rules=2))
     for n, one in enumerate(sas):
         assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
-    places = [(bench.control.placed(one).dfe, bench.control.placed(one).index) for one in sas if not bench.control.placed(one).soft]
+    places = [
+        (bench.control.placed(one).dfe, bench.control.placed(one).index)
+        for one in sas
+        if not bench.control.placed(one).soft
+    ]
     assert sorted(places) == [(0, 0), (0, 1), (1, 0)] and list(bench.control.refusals.values()) == [NO_ROOM]
     for written in (2, 4):
         for n in range(6):
             assert len(bench.feed(Port.NETWORK, frame(udp("10.1.9.9", f"10.2.0.{10 + n % 3}")))[1]) == 1
-        assert bench.control.programmed["rule"] == written, "single flows give way to one another, but not round and round"
+        assert bench.control.programmed["rule"] == written, (
+            "single flows give way to one another, but not round and round"
+        )
         bench.now += RULE_SECONDS
 
 
@@ -341,18 +365,24 @@ def test_events_name_their_sa():
         bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     events = bench.do(bench.control.poll())
     assert [(event.reason, event.dropped, one) for event, one in events] == [
-        (Reason.SOFT_LIFETIME, False, limited), (Reason.LIFETIME, True, limited)]
+        (Reason.SOFT_LIFETIME, False, limited),
+        (Reason.LIFETIME, True, limited),
+    ]
 
 
-@pytest.mark.parametrize(("sent", "what"), [
-    (ETHER / ARP(), "not_ip"), (ETHER / IPv6(dst="2001:db8::1"), "no_route"),
-    (ETHER / frame(udp(PEER, SELF, 500, 500))[14:], "ike"),
-    (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=bytes(4) + b"x"))[14:], "ike"),
-    (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=b"\xff"))[14:], "keepalive"),
-    (ETHER / IP(src=PEER, dst=SELF, proto=50, flags="MF") / bytes(24), "fragment"),
-    (ETHER / IP(src=PEER, dst=SELF) / ICMP(), "local"),
-    (ETHER / IP(src="10.1.7.7", dst="172.16.0.1") / ICMP(), "no_route"),
-])
+@pytest.mark.parametrize(
+    ("sent", "what"),
+    [
+        (ETHER / ARP(), "not_ip"),
+        (ETHER / IPv6(dst="2001:db8::1"), "no_route"),
+        (ETHER / frame(udp(PEER, SELF, 500, 500))[14:], "ike"),
+        (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=bytes(4) + b"x"))[14:], "ike"),
+        (ETHER / frame(udp(PEER, SELF, 4500, 4500, payload=b"\xff"))[14:], "keepalive"),
+        (ETHER / IP(src=PEER, dst=SELF, proto=50, flags="MF") / bytes(24), "fragment"),
+        (ETHER / IP(src=PEER, dst=SELF) / ICMP(), "local"),
+        (ETHER / IP(src="10.1.7.7", dst="172.16.0.1") / ICMP(), "no_route"),
+    ],
+)
 def test_what_ends_here_is_counted(sent, what):
     raw = bytearray(bytes(sent))
     if IPv6 not in sent and what != "not_ip":
@@ -373,8 +403,10 @@ def test_esp_on_its_way_to_somebody_else_passes():
 def test_transport_mode_stands_before_its_host():
     host = {"mode": Mode.TRANSPORT}
     inbound, outbound = replace(INBOUND, **host), replace(OUTBOUND, **host)
-    between = [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT),
-               policy(OUT, selectors(f"{SELF}/32", f"{PEER}/32"), mode=Mode.TRANSPORT)]
+    between = [
+        policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT),
+        policy(OUT, selectors(f"{SELF}/32", f"{PEER}/32"), mode=Mode.TRANSPORT),
+    ]
     bench = Bench([inbound, outbound], between)
     plain = udp(PEER, SELF, ttl=5)
     for _ in range(2):
@@ -406,8 +438,11 @@ def test_transport_mode_may_come_later():
 
 def test_a_vlan_tag_stays_in_transport_mode():
     inbound = replace(INBOUND, mode=Mode.TRANSPORT)
-    bench = Bench([inbound], [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT)],
-                  settings=Settings(cfe=CfeSettings(network_vlan=7)))
+    bench = Bench(
+        [inbound],
+        [policy(IN, selectors(f"{PEER}/32", f"{SELF}/32"), mode=Mode.TRANSPORT)],
+        settings=Settings(cfe=CfeSettings(network_vlan=7)),
+    )
     one = bench.sealed(inbound, udp(PEER, SELF))
     tagged = one[:12] + b"\x81\0\0\7" + one[12:]
     _, out = bench.feed(Port.NETWORK, tagged)

@@ -1,4 +1,5 @@
 """SAs move, go to software and come back while the control element is at work."""
+
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -16,7 +17,15 @@ from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Port, Reason
 from tests.firmware_py.control import test_slow_path as both
-from tests.firmware_py.control.ce_host import INBOUND, NEIGHBOURS, OUTBOUND, Host, elsewhere, topology, without
+from tests.firmware_py.control.ce_host import (
+    INBOUND,
+    NEIGHBOURS,
+    OUTBOUND,
+    Host,
+    elsewhere,
+    topology,
+    without,
+)
 from tests.firmware_py.control.network import PEER, SELF, udp
 from tests.firmware_py.control.test_slow_path import (
     FORWARD,
@@ -91,7 +100,9 @@ def test_sas_that_move_go_on(capabilities):
 
 
 def test_an_sa_at_another_address():
-    """Policies name it by ``reqid`` alone, as IKE's do; one that named its old address would not want it any more."""
+    """Policies name it by ``reqid`` alone, as IKE's do; one that named its old address would not want it
+    any more.
+    """
     elsewhere, anywhere = replace(INBOUND, source=ip_address("192.0.2.77")), ip_address("0.0.0.0")
     by_reqid = replace(policy(FORWARD).templates[0], source=anywhere, destination=anywhere)
     bench = Host((INBOUND,), [policy(FORWARD, templates=[by_reqid])])
@@ -100,7 +111,9 @@ def test_an_sa_at_another_address():
     bench.do(bench.control.move_sa(INBOUND, elsewhere))
     sealed = sender.encapsulate(incoming())
     assert len(bench.feed(Port.NETWORK, network_frame(sealed))[1]) == 1
-    assert bench.feed(Port.NETWORK, network_frame(sealed)) == ([], []) and bench.loop.drops == {Reason.REPLAY: 1}
+    assert bench.feed(Port.NETWORK, network_frame(sealed)) == ([], []) and bench.loop.drops == {
+        Reason.REPLAY: 1
+    }
     bench.do(bench.control.remove_sa(elsewhere))
     assert not bench.control.refusals and not bench.gateway._cam
 
@@ -124,7 +137,9 @@ def test_how_far_an_sa_is_before_its_first_packet():
 def in_software(bench, sender):
     """Lets fragments come that no DFE can do; what came out, and the frames."""
     pieces = fragments(sender.encapsulate(incoming(size=4000)), 1500, 5)
-    return bench.feed(Port.NETWORK, *map(network_frame, pieces))[1], [network_frame(piece) for piece in pieces]
+    return bench.feed(Port.NETWORK, *map(network_frame, pieces))[1], [
+        network_frame(piece) for piece in pieces
+    ]
 
 
 def test_an_inbound_sa_goes_to_software_and_comes_back_with_its_window():
@@ -155,7 +170,9 @@ def test_an_inbound_sa_goes_to_software_and_comes_back_with_its_window():
     assert bench.control.software["decrypted"] == software, "a DFE has done it"
     assert bench.feed(Port.NETWORK, *big) == ([], []), "the fragments of before are a replay too"
     assert bench.loop.drops == {Reason.REPLAY: 4}
-    counts = [len(bench.feed(Port.NETWORK, network_frame(sender.encapsulate(incoming())))[1]) for _ in range(3)]
+    counts = [
+        len(bench.feed(Port.NETWORK, network_frame(sender.encapsulate(incoming())))[1]) for _ in range(3)
+    ]
     assert counts == [1, 1, 0] and bench.loop.drops[Reason.LIFETIME] == 1, "seven packets in all"
 
 
@@ -210,8 +227,14 @@ def test_for_want_of_room_an_sa_is_in_software_for_a_while_too():
     assert not bench.control.refusals
 
 
-@pytest.mark.parametrize(("changes", "why"), [
-    ({"esn": True}, "extended sequence numbers"), ({"replay_window": 1024}, "replay windows of 1024"), ({**NATT}, "ESP in UDP")])
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"esn": True}, "extended sequence numbers"),
+        ({"replay_window": 1024}, "replay windows of 1024"),
+        ({**NATT}, "ESP in UDP"),
+    ],
+)
 def test_what_a_dfe_cannot_do_does_not_come_back(changes, why):
     inbound = replace(INBOUND, **changes)
     bench = Host((inbound,), [policy(FORWARD)])
@@ -246,7 +269,9 @@ def test_lifetimes_last_over_several_moves():
     for _ in range(4):
         dfe = bench.control.placed(limited).dfe
         bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - dfe)))
-        assert bench.do(bench.control.state(limited)) == SaState(done, (1 << done) - 1, packet_bytes * done, done)
+        assert bench.do(bench.control.state(limited)) == SaState(
+            done, (1 << done) - 1, packet_bytes * done, done
+        )
         done += one()
         assert bench.control.placed(limited).dfe == 1 - dfe, "it has moved"
     assert bench.do(bench.control.state(limited)) == SaState(6, 0b111111, 6 * packet_bytes, 6)
@@ -260,8 +285,15 @@ def test_lifetimes_last_over_several_moves():
 
 
 def test_no_change_lets_anything_out_in_the_clear():
-    """What a policy protects is encrypted or dropped, whatever happens to its SA and its peer's router meanwhile."""
-    bench = Host((OUTBOUND,), [policy(OUT)], settings=Settings(default=PolicyAction.DISCARD), network=topology(*NEIGHBOURS))
+    """What a policy protects is encrypted or dropped, whatever happens to its SA and its peer's router
+    meanwhile.
+    """
+    bench = Host(
+        (OUTBOUND,),
+        [policy(OUT)],
+        settings=Settings(default=PolicyAction.DISCARD),
+        network=topology(*NEIGHBOURS),
+    )
     now = OUTBOUND
 
     def moved():
@@ -269,9 +301,14 @@ def test_no_change_lets_anything_out_in_the_clear():
         before, now = now, replace(now, **NATT)
         return bench.control.move_sa(before, now)
 
-    changes = [lambda: bench.control.change_topology(elsewhere(1)), lambda: bench.control.change_topology(without(PEER)),
-               lambda: bench.control.change_topology(topology(*NEIGHBOURS)), bench.control.give_back, moved,
-               lambda: bench.control.remove_sa(now)]
+    changes = [
+        lambda: bench.control.change_topology(elsewhere(1)),
+        lambda: bench.control.change_topology(without(PEER)),
+        lambda: bench.control.change_topology(topology(*NEIGHBOURS)),
+        bench.control.give_back,
+        moved,
+        lambda: bench.control.remove_sa(now),
+    ]
     for change in changes:
         bench.do(change())
         bench.now += QUIET_SECONDS
@@ -286,7 +323,12 @@ def test_a_punted_packet_whose_sa_is_outbound_is_not_opened_with_it():
     bench.feed(Port.SERVER, server_frame(outgoing(size=1450)))
     assert bench.control.placed(OUTBOUND).soft
     foreign = bytes(IP(src=HERE[4], dst=PEER, proto=50) / (OUTBOUND.spi.to_bytes(4) + bytes(60)))
-    header = PuntHeader(Reason.SA_ABSENT, Port.SERVER, bench.control.placed(OUTBOUND).dfe, bench.control.placed(OUTBOUND).index)
+    header = PuntHeader(
+        Reason.SA_ABSENT,
+        Port.SERVER,
+        bench.control.placed(OUTBOUND).dfe,
+        bench.control.placed(OUTBOUND).index,
+    )
     bench.do(bench.control.handle(header, server_frame(rewrite(foreign, 20))))
     assert bench.loop.drops == {Reason.POLICY: 1}
 
@@ -297,7 +339,11 @@ def test_a_path_that_takes_more_again_is_used_again():
     bench.feed(Port.SERVER, server_frame(outgoing()))
     bench.control.placed(OUTBOUND).mtu = 600
     placed = bench.control.placed(OUTBOUND)
-    bench.do(bench.gateway.write_sa(placed.dfe, placed.index, replace(OUTBOUND, mtu=600), None, generation=placed.generation))
+    bench.do(
+        bench.gateway.write_sa(
+            placed.dfe, placed.index, replace(OUTBOUND, mtu=600), None, generation=placed.generation
+        )
+    )
     out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))
     assert len(out) == 1 and back == [] and bench.control.refusals == {OUTBOUND: BEYOND}
     bench.now += QUIET_SECONDS

@@ -1,4 +1,5 @@
 """Neighbours turn up, become others and go while the control element is at work."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -11,7 +12,15 @@ from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.hdl.contract.enums import Direction, Port, Reason
 from tests.firmware_py.control import test_slow_path as both
-from tests.firmware_py.control.ce_host import INBOUND, NEIGHBOURS, OUTBOUND, Host, elsewhere, topology, without
+from tests.firmware_py.control.ce_host import (
+    INBOUND,
+    NEIGHBOURS,
+    OUTBOUND,
+    Host,
+    elsewhere,
+    topology,
+    without,
+)
 from tests.firmware_py.control.network import INSIDE_MAC, PEER, PEER_MAC, SERVERS, TOPOLOGY, mac, sa, udp
 from tests.firmware_py.control.test_slow_path import (
     FORWARD,
@@ -47,7 +56,9 @@ def test_a_clear_packet_waits_for_its_neighbour(version, capabilities):
 
 
 def server_bound(plain):
-    return bytes(Ether(dst=SERVER_MAC, src=INSIDE_MAC, type=0x0800 if plain[0] >> 4 == 4 else 0x86DD)) + routed(plain)
+    return bytes(
+        Ether(dst=SERVER_MAC, src=INSIDE_MAC, type=0x0800 if plain[0] >> 4 == 4 else 0x86DD)
+    ) + routed(plain)
 
 
 def test_what_has_no_way_waits_for_nobody():
@@ -78,7 +89,9 @@ def test_what_is_to_be_protected_waits_for_the_peers_router_and_no_number_is_los
 def test_a_decrypted_packet_waits_as_what_it_has_become(version, capabilities):
     """Encrypted it could not be handled again: it would be a replay."""
     inbound = both.sa(version=version)
-    bench = Host((inbound,), [policy(FORWARD, version, version=version)], capabilities, without(HERE[version]))
+    bench = Host(
+        (inbound,), [policy(FORWARD, version, version=version)], capabilities, without(HERE[version])
+    )
     plain = incoming(version)
     assert bench.feed(Port.NETWORK, network_frame(peer(inbound).encapsulate(plain))) == ([], [])
     [(port, address, header, kept)] = bench.unresolved
@@ -100,8 +113,15 @@ def test_ipv6_inside_ipv4_waits_as_ipv6():
 def test_from_one_tunnel_into_another_whose_peer_is_not_known():
     spoke = both.sa(0x3001, Direction.OUTBOUND, reqid=7)
     there, far = ip_network("10.1.0.0/24"), ip_network("10.1.9.0/24")
-    policies = [Policy(selectors=Selectors(there, far), direction=direction, action=PolicyAction.PROTECT,
-                       templates=(template(direction, reqid=reqid),)) for direction, reqid in ((FORWARD, 1), (OUT, 7))]
+    policies = [
+        Policy(
+            selectors=Selectors(there, far),
+            direction=direction,
+            action=PolicyAction.PROTECT,
+            templates=(template(direction, reqid=reqid),),
+        )
+        for direction, reqid in ((FORWARD, 1), (OUT, 7))
+    ]
     for capabilities in (GATEWARE, SOFTWARE):
         bench = Host((INBOUND, spoke), policies, capabilities, topology())
         plain = udp(THERE[4], "10.1.9.9")
@@ -116,7 +136,13 @@ def test_from_one_tunnel_into_another_whose_peer_is_not_known():
 
 
 def test_a_neighbours_new_address_is_that_of_all_later_frames():
-    narrow = [replace(policy(FORWARD), selectors=replace(policy(FORWARD).selectors, destination=ip_network(f"{HERE[4]}/32"))), policy(OUT)]
+    narrow = [
+        replace(
+            policy(FORWARD),
+            selectors=replace(policy(FORWARD).selectors, destination=ip_network(f"{HERE[4]}/32")),
+        ),
+        policy(OUT),
+    ]
     bench = Host(policies=narrow, network=topology(*NEIGHBOURS))
     sender = peer(INBOUND)
 
@@ -154,19 +180,36 @@ def test_a_neighbour_that_is_gone_is_asked_for_again():
 def test_more_new_routes_than_there_is_room_for():
     """SAs that find no room for another route are done in software."""
     sas = [sa(0x2000 + n, reqid=n + 1) for n in range(3)]
-    policies = [replace(policy(FORWARD, templates=[template(FORWARD, reqid=n + 1)]),
-                        selectors=Selectors(ip_network("10.1.0.0/24"), ip_network(server))) for n, server in enumerate(SERVERS)]
-    known = Topology(TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes, complete=False)
+    policies = [
+        replace(
+            policy(FORWARD, templates=[template(FORWARD, reqid=n + 1)]),
+            selectors=Selectors(ip_network("10.1.0.0/24"), ip_network(server)),
+        )
+        for n, server in enumerate(SERVERS)
+    ]
+    known = Topology(
+        TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes, complete=False
+    )
     bench = Host(sas, policies, replace(GATEWARE, routes=4), known)
     senders = [peer(one) for one in sas]
 
     def macs():
-        return [bench.feed(Port.NETWORK, network_frame(sender.encapsulate(udp(THERE[4], server))))[1][0][:6]
-                for sender, server in zip(senders, SERVERS, strict=True)]
+        return [
+            bench.feed(Port.NETWORK, network_frame(sender.encapsulate(udp(THERE[4], server))))[1][0][:6]
+            for sender, server in zip(senders, SERVERS, strict=True)
+        ]
 
     assert macs() == [mac(where) for where in SERVERS.values()]
     for number in range(4):
-        others = [Neighbour(ip_address(server), Port.SERVER, bytes([2, 9, number, 0, 0, at])) for at, server in enumerate(SERVERS)]
-        changed = Topology(known.interfaces.values(), [known.neighbours[Port.NETWORK, ip_address(PEER)], *others], known.routes, complete=False)
+        others = [
+            Neighbour(ip_address(server), Port.SERVER, bytes([2, 9, number, 0, 0, at]))
+            for at, server in enumerate(SERVERS)
+        ]
+        changed = Topology(
+            known.interfaces.values(),
+            [known.neighbours[Port.NETWORK, ip_address(PEER)], *others],
+            known.routes,
+            complete=False,
+        )
         bench.do(bench.control.change_topology(changed))
         assert macs() == [each.mac for each in others]

@@ -1,4 +1,5 @@
 """A full table means slower, never dropped; and what one host does costs nobody else."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -15,19 +16,40 @@ from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime
 from spigate.firmware_py.tables.interface import GATEWARE, CfeSettings, Source
 from spigate.hdl.contract.enums import Direction, Port, Reason
-from tests.firmware_py.control.network import LINUX, PEER, SELF, SERVERS, TOPOLOGY, Bench, frame, from_server, policy, sa, selectors, udp
+from tests.firmware_py.control.network import (
+    LINUX,
+    PEER,
+    SELF,
+    SERVERS,
+    TOPOLOGY,
+    Bench,
+    frame,
+    from_server,
+    policy,
+    sa,
+    selectors,
+    udp,
+)
 
 OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD
 HERE = "10.2.0.0/24"
 SMALL = replace(GATEWARE, dfes=1, sa_entries=5)
 """Room for four SAs."""
-SHA512 = {"cipher": Cipher.AES_CBC, "salt": b"", "icv_bytes": 0, "auth": Auth.HMAC_SHA512_256, "auth_key": bytes(64)}
+SHA512 = {
+    "cipher": Cipher.AES_CBC,
+    "salt": b"",
+    "icv_bytes": 0,
+    "auth": Auth.HMAC_SHA512_256,
+    "auth_key": bytes(64),
+}
 
 
 def inbound(count, **changes):
     """SAs of one peer, and a policy for each."""
     sas = [sa(0x1000 + n, reqid=n + 1, **changes) for n in range(count)]
-    return sas, [policy(FORWARD, selectors(f"10.1.{n}.0/24", "10.2.0.10/32"), reqid=n + 1) for n in range(count)]
+    return sas, [
+        policy(FORWARD, selectors(f"10.1.{n}.0/24", "10.2.0.10/32"), reqid=n + 1) for n in range(count)
+    ]
 
 
 def outbound(count):
@@ -37,7 +59,10 @@ def outbound(count):
 
 def arrives(bench, sas, *numbers):
     """Frames delivered of one on each SA."""
-    return [len(bench.feed(Port.NETWORK, bench.sealed(sas[n], udp(f"10.1.{n}.1", "10.2.0.10")))[1]) for n in numbers or range(len(sas))]
+    return [
+        len(bench.feed(Port.NETWORK, bench.sealed(sas[n], udp(f"10.1.{n}.1", "10.2.0.10")))[1])
+        for n in numbers or range(len(sas))
+    ]
 
 
 def reasons(bench, at):
@@ -73,7 +98,9 @@ def test_sas_that_software_does_anyway_take_no_place():
     """p05_capacity b."""
     slow, slow_policies = inbound(6, **SHA512)
     fast = [sa(0x2000 + n, reqid=20 + n) for n in range(4)]
-    policies = [policy(FORWARD, selectors(f"10.1.{20 + n}.0/24", "10.2.0.10/32"), reqid=20 + n) for n in range(4)]
+    policies = [
+        policy(FORWARD, selectors(f"10.1.{20 + n}.0/24", "10.2.0.10/32"), reqid=20 + n) for n in range(4)
+    ]
     bench = Bench([*slow, *fast], [*slow_policies, *policies], SMALL)
     assert arrives(bench, slow) == [1] * 6
     for n, one in enumerate(fast):
@@ -132,8 +159,11 @@ def test_an_inner_sa_that_had_no_room_stays_where_it_is():
     sas, policies = outbound(4)
     inner, outer = sa(0x3000, Direction.OUTBOUND, reqid=20), sa(0x3001, Direction.OUTBOUND, reqid=21)
     plain = policy(OUT, selectors(HERE, "10.1.20.0/24"), reqid=20)
-    nested = replace(plain, selectors=selectors(HERE, "10.1.21.0/24"), templates=(
-        plain.templates[0], replace(plain.templates[0], reqid=21)))
+    nested = replace(
+        plain,
+        selectors=selectors(HERE, "10.1.21.0/24"),
+        templates=(plain.templates[0], replace(plain.templates[0], reqid=21)),
+    )
     bench = Bench([*sas, inner, outer], [*policies, plain, nested], SMALL)
 
     def goes(n):
@@ -142,7 +172,9 @@ def test_an_inner_sa_that_had_no_room_stays_where_it_is():
     assert [goes(n) for n in (0, 1, 2, 3, 20)] == [1] * 5 and bench.control.placed(inner).wanting
     bench.do(bench.control.remove_sa(sas[0]))
     assert [goes(21) for _ in range(3)] == [1] * 3
-    assert bench.control.placed(inner).soft and not bench.control.placed(inner).wanting and not bench.loop.drops
+    assert (
+        bench.control.placed(inner).soft and not bench.control.placed(inner).wanting and not bench.loop.drops
+    )
     assert bench.control.refusals == {inner: INSIDE, outer: INSIDE}
 
 
@@ -151,11 +183,23 @@ def test_an_inner_sa_that_had_no_room_stays_where_it_is():
 
 def many_hops(count, routes):
     servers = [f"10.2.0.{100 + n}" for n in range(count)]
-    known = Topology(TOPOLOGY.interfaces.values(), [TOPOLOGY.neighbours[Port.NETWORK, ip_address(PEER)], *(
-        Neighbour(ip_address(server), Port.SERVER, bytes([2, 0, 0, 0, 9, n])) for n, server in enumerate(servers))],
-        TOPOLOGY.routes, complete=False)
+    known = Topology(
+        TOPOLOGY.interfaces.values(),
+        [
+            TOPOLOGY.neighbours[Port.NETWORK, ip_address(PEER)],
+            *(
+                Neighbour(ip_address(server), Port.SERVER, bytes([2, 0, 0, 0, 9, n]))
+                for n, server in enumerate(servers)
+            ),
+        ],
+        TOPOLOGY.routes,
+        complete=False,
+    )
     sas = [sa(0x1000 + n, reqid=n + 1) for n in range(count)]
-    policies = [policy(FORWARD, selectors("10.1.0.0/24", f"{server}/32"), reqid=n + 1) for n, server in enumerate(servers)]
+    policies = [
+        policy(FORWARD, selectors("10.1.0.0/24", f"{server}/32"), reqid=n + 1)
+        for n, server in enumerate(servers)
+    ]
     return Bench(sas, policies, replace(GATEWARE, routes=routes), known), sas, servers
 
 
@@ -167,7 +211,9 @@ def test_more_next_hops_than_routes():
         for one, server in zip(sas, servers, strict=True):
             assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.1", server)))[1]) == 1
         assert reasons(bench, at) == ({Reason.SA_ABSENT} if round_ else {Reason.UNKNOWN_SPI})
-    assert len(bench.control.refusals) == 4 and all("routes are full" in why for why in bench.control.refusals.values())
+    assert len(bench.control.refusals) == 4 and all(
+        "routes are full" in why for why in bench.control.refusals.values()
+    )
     bench.do(bench.control.remove_sa(sas[0]))
     assert len(bench.feed(Port.NETWORK, bench.sealed(sas[7], udp("10.1.0.1", servers[7])))[1]) == 1
     assert not bench.control.placed(sas[7]).soft, "its route is another's now"
@@ -175,7 +221,12 @@ def test_more_next_hops_than_routes():
 
 def test_a_full_cam_lifts_the_limit_on_misses():
     sas, policies = inbound(5)
-    bench = Bench(sas, policies, replace(GATEWARE, cam_entries=3), settings=Settings(cfe=CfeSettings(miss_interval=1 << 22)))
+    bench = Bench(
+        sas,
+        policies,
+        replace(GATEWARE, cam_entries=3),
+        settings=Settings(cfe=CfeSettings(miss_interval=1 << 22)),
+    )
     assert arrives(bench, sas[:3]) == [1] * 3 and bench.gateway._settings.miss_interval == 1 << 22
     for _ in range(3):
         assert arrives(bench, sas) == [1] * 5
@@ -191,8 +242,14 @@ def test_a_full_cam_lifts_the_limit_on_misses():
 
 @pytest.mark.parametrize("pairs", [20, 31, 33, 40])
 def test_flows_do_not_push_each_others_rules_out(pairs):
-    """What finds no room goes by software, and gets its turn later. A policy for each flow: nothing wider may be written."""
-    policies = [policy(OUT, selectors(f"10.1.0.{k + 1}/32", f"{server}/32"), PolicyAction.BYPASS) for k in range(pairs) for server in SERVERS]
+    """What finds no room goes by software, and gets its turn later. A policy for each flow: nothing wider
+    may be written.
+    """
+    policies = [
+        policy(OUT, selectors(f"10.1.0.{k + 1}/32", f"{server}/32"), PolicyAction.BYPASS)
+        for k in range(pairs)
+        for server in SERVERS
+    ]
     bench = Bench(policies=policies)
     flows = [frame(udp(f"10.1.0.{k + 1}", "10.2.0.10")) for k in range(pairs)]
     for _ in range(6):
@@ -253,7 +310,9 @@ def test_sources_that_are_configured_and_find_no_place_go_by_software():
 
 def test_all_that_a_policy_lets_pass_may_speak():
     """Not only the network of whoever came first."""
-    sent = [policy(direction, selectors("10.0.0.0/8", HERE), PolicyAction.BYPASS) for direction in (FORWARD, OUT)]
+    sent = [
+        policy(direction, selectors("10.0.0.0/8", HERE), PolicyAction.BYPASS) for direction in (FORWARD, OUT)
+    ]
     bench = Bench(policies=sent, settings=Settings(default=PolicyAction.DISCARD))
     for source in ("10.1.0.1", "10.77.0.1"):
         for _ in range(2):
@@ -268,9 +327,19 @@ def neighbours(**others):
     """The bench's network with other Ethernet addresses; None: nobody."""
     changed = {ip_address(address.replace("_", ".")[1:]): mac for address, mac in others.items()}
     kept = [each for each in TOPOLOGY.neighbours.values() if each.address not in changed]
-    return Topology(TOPOLOGY.interfaces.values(), [*kept, *(
-        Neighbour(address, Port.SERVER if address in ip_network(HERE) else Port.NETWORK, mac) for address, mac in changed.items() if mac)],
-        TOPOLOGY.routes, complete=False)
+    return Topology(
+        TOPOLOGY.interfaces.values(),
+        [
+            *kept,
+            *(
+                Neighbour(address, Port.SERVER if address in ip_network(HERE) else Port.NETWORK, mac)
+                for address, mac in changed.items()
+                if mac
+            ),
+        ],
+        TOPOLOGY.routes,
+        complete=False,
+    )
 
 
 def known_flows(bench, sas):
@@ -294,7 +363,9 @@ def test_one_neighbour_costs_nobody_elses_rules():
         bench.do(bench.control.change_topology(neighbours(_192_0_2_66=bytes([2, 0, 0, 1, 0, n]))))
         assert known_flows(bench, sas) == 0
     bench.do(bench.control.change_topology(neighbours()))
-    assert known_flows(bench, sas) == 0 and bench.control.programmed.total() == programmed, "nothing was written"
+    assert known_flows(bench, sas) == 0 and bench.control.programmed.total() == programmed, (
+        "nothing was written"
+    )
 
 
 def test_a_neighbours_new_address_is_one_write():
@@ -310,7 +381,9 @@ def test_a_neighbours_new_address_is_one_write():
 
 def test_two_neighbours_that_change_their_addresses_with_each_other():
     bench = Bench(topology=neighbours())
-    first, second, third = ((server, bytes.fromhex(where.replace(":", ""))) for server, where in SERVERS.items())
+    first, second, third = (
+        (server, bytes.fromhex(where.replace(":", ""))) for server, where in SERVERS.items()
+    )
 
     def macs():
         return [bench.feed(Port.NETWORK, frame(udp("10.1.9.9", server)))[1][0][:6] for server in SERVERS]
@@ -339,15 +412,21 @@ def test_what_led_to_a_neighbour_that_is_gone_is_asked_for_again_alone():
 @pytest.mark.parametrize("there", [True, False])
 def test_an_sa_goes_straight_as_soon_as_its_only_next_hop_is_known(there):
     one = sa(0x1000)
-    bench = Bench([one], [policy(FORWARD, selectors("10.1.0.0/24", "10.2.0.10/32"))],
-                  topology=neighbours() if there else neighbours(_10_2_0_10=None))
+    bench = Bench(
+        [one],
+        [policy(FORWARD, selectors("10.1.0.0/24", "10.2.0.10/32"))],
+        topology=neighbours() if there else neighbours(_10_2_0_10=None),
+    )
     for _ in range(2):
         bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.1", "10.2.0.10")))
     assert bench.control.placed(one).route.egress == (Port.SERVER if there else Port.RECIRCULATE)
     bench.do(bench.control.change_topology(neighbours()))
     assert bench.control.placed(one).route.egress == Port.SERVER
     at = len(bench.loop.punted)
-    assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.1", "10.2.0.10")))[1]) == 1 and len(bench.loop.punted) == at
+    assert (
+        len(bench.feed(Port.NETWORK, bench.sealed(one, udp("10.1.0.1", "10.2.0.10")))[1]) == 1
+        and len(bench.loop.punted) == at
+    )
 
 
 # What who has no keys can do to an SA in a DFE
@@ -356,7 +435,13 @@ def test_an_sa_goes_straight_as_soon_as_its_only_next_hop_is_known(there):
 def forged(size=2200, spi=0x1000):
     """p15_two_fragments: ESP of nobody, too long for a decryptor, in two pieces."""
     body = spi.to_bytes(4) + (7).to_bytes(4) + bytes(size)
-    packet = bytes.fromhex("45000000000540004032") + bytes(2) + ip_address("198.51.100.66").packed + ip_address(SELF).packed + body
+    packet = (
+        bytes.fromhex("45000000000540004032")
+        + bytes(2)
+        + ip_address("198.51.100.66").packed
+        + ip_address(SELF).packed
+        + body
+    )
     return [frame(piece) for piece in fragments(rewrite(packet, 20, total_length=len(packet)), 1420, 5)]
 
 
@@ -368,7 +453,9 @@ def test_forged_fragments_leave_an_sa_where_it_is():
         assert bench.feed(Port.NETWORK, *forged(size)) == ([], [])
     assert not bench.control.placed(one).soft and not bench.control.software
     assert bench.loop.drops == {Reason.ICV: 3}
-    assert [(event.reason, event.spi, about) for event, about in bench.do(bench.control.poll())] == [(Reason.ICV, 0x1000, one)] * 3
+    assert [(event.reason, event.spi, about) for event, about in bench.do(bench.control.poll())] == [
+        (Reason.ICV, 0x1000, one)
+    ] * 3
     at = len(bench.loop.punted)
     assert arrives(bench, [one]) == [1] and len(bench.loop.punted) == at
 

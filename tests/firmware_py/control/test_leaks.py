@@ -1,5 +1,8 @@
-"""Nothing passes that policy does not say: what a hostile review found, on the control element with the gateware's model and in software.
-What a gateway's host and the daemon's kind of network do (a default route at the network port, neighbours that turn up) is part of it."""
+"""Nothing passes that policy does not say: what a hostile review found, on the control element with the
+gateware's model and in software. What a gateway's host and the daemon's kind of network do (a default route
+at the network port, neighbours that turn up) is part of it.
+"""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -37,12 +40,19 @@ SPOKE, SPOKE_MAC = "192.0.2.3", "02:00:00:00:00:03"
 THERE, HERE, FAR = "10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"
 ANY = ip_address("0.0.0.0")
 WHOLE = Topology(
-    [Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
-     Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),))],
-    [Neighbour(ip_address("192.0.2.254"), Port.NETWORK, mac("02:00:00:00:00:fe")), Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
-     Neighbour(ip_address(SPOKE), Port.NETWORK, mac(SPOKE_MAC)),
-     *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items())],
-    [NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ip_address("192.0.2.254"))], complete=False)
+    [
+        Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
+        Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),)),
+    ],
+    [
+        Neighbour(ip_address("192.0.2.254"), Port.NETWORK, mac("02:00:00:00:00:fe")),
+        Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
+        Neighbour(ip_address(SPOKE), Port.NETWORK, mac(SPOKE_MAC)),
+        *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
+    ],
+    [NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ip_address("192.0.2.254"))],
+    complete=False,
+)
 INBOUND, OUTBOUND = sa(0x1001), sa(0x1002, Direction.OUTBOUND)
 TO_SPOKE = sa(0x2001, Direction.OUTBOUND, reqid=2, destination=ip_address(SPOKE))
 BOTH = pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE], ids=["gateware", "software"])
@@ -50,7 +60,9 @@ BOTH = pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE], ids=["gatew
 
 def by_reqid(direction, what, reqid=1, **more):
     template = Template(source=ANY, destination=ANY, mode=Mode.TUNNEL, reqid=reqid)
-    return Policy(selectors=what, direction=direction, action=PolicyAction.PROTECT, templates=(template,), **more)
+    return Policy(
+        selectors=what, direction=direction, action=PolicyAction.PROTECT, templates=(template,), **more
+    )
 
 
 def bench(sas, policies, capabilities, default=PolicyAction.DISCARD, topology=WHOLE, kind=Bench, **settings):
@@ -80,9 +92,14 @@ def test_a_hub_encrypts_for_the_other_spoke(capabilities, default):
 @BOTH
 @pytest.mark.parametrize("default", [PolicyAction.DISCARD, PolicyAction.BYPASS])
 def test_a_hub_whose_other_spoke_is_down_discards(capabilities, default):
-    """No match is discard for what was decrypted, whatever clear packets may do; an SA that is not there, too."""
+    """No match is discard for what was decrypted, whatever clear packets may do; an SA that is not there,
+    too.
+    """
     named = by_reqid(IN, selectors(THERE, FAR))
-    for policies, reason in (([named], Reason.POLICY), ([named, by_reqid(OUT, selectors(THERE, FAR), 2)], Reason.NO_SA)):
+    for policies, reason in (
+        ([named], Reason.POLICY),
+        ([named, by_reqid(OUT, selectors(THERE, FAR), 2)], Reason.NO_SA),
+    ):
         made = bench([INBOUND], policies, capabilities, default)
         for _ in range(3):
             assert made.feed(Port.NETWORK, made.sealed(INBOUND, SECRET)) == ([], [])
@@ -92,12 +109,25 @@ def test_a_hub_whose_other_spoke_is_down_discards(capabilities, default):
 @BOTH
 @pytest.mark.parametrize("servers", [HERE, "10.2.0.10/32"])
 def test_an_outbound_exception_inside_an_sa_holds(capabilities, servers):
-    """Also where all that the SA may carry has one next hop, so that nothing else would stand between it and the port."""
-    block = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
+    """Also where all that the SA may carry has one next hop, so that nothing else would stand between it
+    and the port.
+    """
+    block = Policy(
+        selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)),
+        direction=OUT,
+        action=PolicyAction.DISCARD,
+    )
     made = bench([INBOUND], [block, by_reqid(FORWARD, selectors(THERE, servers))], capabilities)
     for _ in range(2):
         for port, count in ((53, 0), (54, 1)):
-            assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", dport=port)))[1]) == count
+            assert (
+                len(
+                    made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", dport=port)))[
+                        1
+                    ]
+                )
+                == count
+            )
     assert made.loop.drops == {Reason.POLICY: 2}
 
 
@@ -120,7 +150,9 @@ def test_policies_that_change_reach_sas_at_work(capabilities):
     made = bench([INBOUND], [wide], capabilities)
 
     def passes(port=80):
-        return len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", dport=port)))[1])
+        return len(
+            made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", dport=port)))[1]
+        )
 
     assert passes() == passes() == 1
     if capabilities is GATEWARE:
@@ -148,37 +180,67 @@ def test_policies_that_change_reach_sas_at_work(capabilities):
 @pytest.mark.parametrize("dns_first", [True, False])
 def test_a_bypass_in_front_of_a_protecting_policy_passes(dns_first):
     """Whichever comes first; one punt a box, and no frame goes round."""
-    policies = [*exceptions(PolicyAction.BYPASS, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53))),
-                by_reqid(OUT, selectors(HERE, THERE), priority=10), by_reqid(IN, selectors(THERE, HERE), priority=10)]
+    policies = [
+        *exceptions(PolicyAction.BYPASS, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53))),
+        by_reqid(OUT, selectors(HERE, THERE), priority=10),
+        by_reqid(IN, selectors(THERE, HERE), priority=10),
+    ]
     made = bench([OUTBOUND], policies, GATEWARE)
-    packets = {port: [from_server(udp("10.2.0.10", "10.1.0.10", sport=number, dport=port)) for number in range(3)] for port in (53, 80)}
+    packets = {
+        port: [from_server(udp("10.2.0.10", "10.1.0.10", sport=number, dport=port)) for number in range(3)]
+        for port in (53, 80)
+    }
     for port in (53, 80) if dns_first else (80, 53):
         out, _ = made.feed(Port.SERVER, *packets[port])
         assert [one[23] for one in out] == [17 if port == 53 else 50] * 3
     assert made.control.punted == {Reason.NO_RULE: 2} and not made.control.consumed and not made.loop.drops
-    clear, _ = made.feed(Port.NETWORK, frame(udp("10.1.0.10", "10.2.0.10", sport=53, dport=9), PEER_MAC, SELF_MAC))
-    assert made.loop.sent[Port.SERVER][-1][14:34] == rewrite(udp("10.1.0.10", "10.2.0.10", sport=53, dport=9), 20, ttl=63)[:20] and not clear
+    clear, _ = made.feed(
+        Port.NETWORK, frame(udp("10.1.0.10", "10.2.0.10", sport=53, dport=9), PEER_MAC, SELF_MAC)
+    )
+    assert (
+        made.loop.sent[Port.SERVER][-1][14:34]
+        == rewrite(udp("10.1.0.10", "10.2.0.10", sport=53, dport=9), 20, ttl=63)[:20]
+        and not clear
+    )
 
 
 def test_no_rule_has_the_next_hop_of_another_packet():
     """A bypass policy for many destinations, which are neighbours or behind routers."""
-    made = bench([], [Policy(selectors=selectors("0.0.0.0/0", "0.0.0.0/0"), direction=direction, action=PolicyAction.BYPASS)
-                      for direction in (IN, OUT)], GATEWARE)
+    made = bench(
+        [],
+        [
+            Policy(
+                selectors=selectors("0.0.0.0/0", "0.0.0.0/0"), direction=direction, action=PolicyAction.BYPASS
+            )
+            for direction in (IN, OUT)
+        ],
+        GATEWARE,
+    )
     for _ in range(2):
         for server, where in SERVERS.items():
             _, out = made.feed(Port.NETWORK, frame(udp("10.9.0.1", server)))
             assert [one[:6] for one in out] == [mac(where)]
-        for destination, where in ((PEER, PEER_MAC), (SPOKE, SPOKE_MAC), ("198.51.100.1", "02:00:00:00:00:fe")):
+        for destination, where in (
+            (PEER, PEER_MAC),
+            (SPOKE, SPOKE_MAC),
+            ("198.51.100.1", "02:00:00:00:00:fe"),
+        ):
             out, _ = made.feed(Port.SERVER, from_server(udp("10.2.0.10", destination)))
             assert [one[:6] for one in out] == [mac(where)]
     assert made.control.punted == {Reason.NO_RULE: 6}
-    assert {(rule.selectors.destination.prefixlen, rule.clear) for rule in made.gateway._rules} >= {(32, True), (32, False)}
+    assert {(rule.selectors.destination.prefixlen, rule.clear) for rule in made.gateway._rules} >= {
+        (32, True),
+        (32, False),
+    }
 
 
 @BOTH
 def test_who_sent_what_has_lived_too_long_hears_so(capabilities):
     """Also where a DFE sends an SA's packets straight on (RFC 1812 5.3.1)."""
-    policies = [by_reqid(FORWARD, selectors(THERE, "10.2.0.10/32")), by_reqid(OUT, selectors("10.2.0.0/24", THERE))]
+    policies = [
+        by_reqid(FORWARD, selectors(THERE, "10.2.0.10/32")),
+        by_reqid(OUT, selectors("10.2.0.0/24", THERE)),
+    ]
     made = bench([INBOUND, OUTBOUND], policies, capabilities)
     assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))[1]) == 1
     if capabilities is GATEWARE:
@@ -188,7 +250,11 @@ def test_who_sent_what_has_lived_too_long_hears_so(capabilities):
         late = udp("10.1.0.10", "10.2.0.10", ttl=1)
         (out,), inside = made.feed(Port.NETWORK, made.sealed(INBOUND, late))
         error = IP(errors.decapsulate(out[14:]))
-        assert (error.src, error.dst, error[ICMP].type) == ("10.2.0.1", "10.1.0.10", 11) and bytes(error)[28:][:len(late)] == late and not inside
+        assert (
+            (error.src, error.dst, error[ICMP].type) == ("10.2.0.1", "10.1.0.10", 11)
+            and bytes(error)[28:][: len(late)] == late
+            and not inside
+        )
 
 
 # For the host
@@ -218,7 +284,11 @@ def test_ike_is_what_is_sent_to_port_500_of_ours(capabilities, address):
 @BOTH
 @pytest.mark.parametrize("ports", [(500, 500), (4500, 4500), (40000, 500), (500, 53), (40000, 501)])
 def test_ike_in_transit_is_traffic(capabilities, ports):
-    made = bench([OUTBOUND, INBOUND], [by_reqid(OUT, selectors(HERE, THERE)), by_reqid(FORWARD, selectors(THERE, HERE))], capabilities)
+    made = bench(
+        [OUTBOUND, INBOUND],
+        [by_reqid(OUT, selectors(HERE, THERE)), by_reqid(FORWARD, selectors(THERE, HERE))],
+        capabilities,
+    )
     packet = udp("10.2.0.10", "10.1.0.10", *ports, payload=bytes(32))
     out, _ = made.feed(Port.SERVER, from_server(packet))
     assert opened(out, OUTBOUND) == [rewrite(packet, 20, ttl=63)] and not made.control.consumed
@@ -230,8 +300,18 @@ def test_ike_in_transit_is_traffic(capabilities, ports):
 @BOTH
 def test_what_was_in_a_tunnel_for_the_gateway_goes_to_its_host_and_to_no_neighbour(capabilities):
     """One server alone is known behind the port."""
-    alone = Topology(WHOLE.interfaces.values(), [each for each in WHOLE.neighbours.values() if str(each.address) in (PEER, "10.2.0.10")])
-    made = bench([INBOUND], [by_reqid(IN, selectors(THERE, HERE))], capabilities, topology=alone, kind=Host, own_host=True)
+    alone = Topology(
+        WHOLE.interfaces.values(),
+        [each for each in WHOLE.neighbours.values() if str(each.address) in (PEER, "10.2.0.10")],
+    )
+    made = bench(
+        [INBOUND],
+        [by_reqid(IN, selectors(THERE, HERE))],
+        capabilities,
+        topology=alone,
+        kind=Host,
+        own_host=True,
+    )
     own = udp("10.1.0.10", "10.2.0.1")
     for destination, got in (("10.2.0.10", 1), ("10.2.0.1", 0), ("10.2.0.77", 0)) * 2:
         assert len(made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", destination)))[1]) == got
@@ -255,8 +335,14 @@ def forged(piece):
 @BOTH
 @pytest.mark.parametrize("destination", ["10.2.0.10", "10.2.0.1"])
 def test_nobody_writes_into_what_was_decrypted(capabilities, destination):
-    """Fragments in the clear, or out of another child's SA, are no part of a packet that came out of this one, and do not spoil it."""
-    dns = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
+    """Fragments in the clear, or out of another child's SA, are no part of a packet that came out of this
+    one, and do not spoil it.
+    """
+    dns = Policy(
+        selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)),
+        direction=OUT,
+        action=PolicyAction.DISCARD,
+    )
     other = sa(0x3001, reqid=3)
     policies = [dns, by_reqid(IN, selectors(THERE, HERE)), by_reqid(IN, selectors(FAR, HERE), 3)]
     made = bench([INBOUND, other], policies, capabilities, kind=Host, own_host=True)
@@ -272,7 +358,11 @@ def test_nobody_writes_into_what_was_decrypted(capabilities, destination):
 @BOTH
 def test_fragments_of_one_packet_may_come_out_of_an_sa_and_its_successor(capabilities):
     successor = sa(0x1003)
-    dns = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=OUT, action=PolicyAction.DISCARD)
+    dns = Policy(
+        selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)),
+        direction=OUT,
+        action=PolicyAction.DISCARD,
+    )
     made = bench([INBOUND, successor], [dns, by_reqid(IN, selectors(THERE, HERE))], capabilities)
     packet = udp("10.1.0.10", "10.2.0.10", payload=bytes(range(100)))
     first, second = fragments(packet, 100, 7)
@@ -284,8 +374,11 @@ def test_fragments_of_one_packet_may_come_out_of_an_sa_and_its_successor(capabil
 @pytest.mark.parametrize("port, protected", [(53, True), (54, False)])
 def test_a_later_fragment_that_was_decrypted_goes_the_way_of_its_packet(capabilities, port, protected):
     """It has no ports: what policy protects by them would else leave in the clear (RFC 4301 7)."""
-    policies = [by_reqid(IN, selectors(THERE, FAR)), by_reqid(OUT, selectors(THERE, FAR, protocol=17, destination_ports=(53, 53)), 2),
-                Policy(selectors=selectors(THERE, FAR), direction=OUT, action=PolicyAction.BYPASS)]
+    policies = [
+        by_reqid(IN, selectors(THERE, FAR)),
+        by_reqid(OUT, selectors(THERE, FAR, protocol=17, destination_ports=(53, 53)), 2),
+        Policy(selectors=selectors(THERE, FAR), direction=OUT, action=PolicyAction.BYPASS),
+    ]
     made = bench([INBOUND, TO_SPOKE], policies, capabilities)
     packet = udp("10.1.0.10", "10.3.0.30", dport=port, payload=b"TOP-SECRET" * 10)
     out, _ = made.feed(Port.NETWORK, *(made.sealed(INBOUND, piece) for piece in fragments(packet, 100, 7)))
@@ -296,7 +389,11 @@ def test_a_later_fragment_that_was_decrypted_goes_the_way_of_its_packet(capabili
 
 @BOTH
 def test_inbound_policy_sees_the_ports_of_decrypted_fragments(capabilities):
-    block = Policy(selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)), direction=FORWARD, action=PolicyAction.DISCARD)
+    block = Policy(
+        selectors=selectors(THERE, HERE, protocol=17, destination_ports=(53, 53)),
+        direction=FORWARD,
+        action=PolicyAction.DISCARD,
+    )
     made = bench([INBOUND], [block, by_reqid(FORWARD, selectors(THERE, HERE))], capabilities)
     for port, count in ((53, 0), (54, 1)):
         pieces = fragments(udp("10.1.0.10", "10.2.0.10", dport=port, payload=bytes(100)), 100, port)
@@ -305,15 +402,27 @@ def test_inbound_policy_sees_the_ports_of_decrypted_fragments(capabilities):
 
 @BOTH
 def test_fragments_are_no_way_around_the_clear_sources(capabilities):
-    there, here = (selectors(HERE, "0.0.0.0/0", protocol=17, destination_ports=(53, 53)),
-                   selectors("0.0.0.0/0", HERE, protocol=17, source_ports=(53, 53)))
-    policies = [Policy(selectors=there, direction=OUT, action=PolicyAction.BYPASS), Policy(selectors=here, direction=IN, action=PolicyAction.BYPASS)]
-    made = bench([], policies, capabilities, sources=(Source(ip_network("10.2.0.10/32"), frozenset({Port.SERVER})),))
-    whole = {source: udp(source, "198.51.100.1", dport=53, payload=bytes(56)) for source in ("10.2.0.10", "10.2.0.66")}
+    there, here = (
+        selectors(HERE, "0.0.0.0/0", protocol=17, destination_ports=(53, 53)),
+        selectors("0.0.0.0/0", HERE, protocol=17, source_ports=(53, 53)),
+    )
+    policies = [
+        Policy(selectors=there, direction=OUT, action=PolicyAction.BYPASS),
+        Policy(selectors=here, direction=IN, action=PolicyAction.BYPASS),
+    ]
+    made = bench(
+        [], policies, capabilities, sources=(Source(ip_network("10.2.0.10/32"), frozenset({Port.SERVER})),)
+    )
+    whole = {
+        source: udp(source, "198.51.100.1", dport=53, payload=bytes(56))
+        for source in ("10.2.0.10", "10.2.0.66")
+    }
     assert len(made.feed(Port.SERVER, from_server(whole["10.2.0.10"]))[0]) == 1
     for number in (9, 10):
         pieces = fragments(whole["10.2.0.66"], 60, number)
-        assert len(pieces) > 1 and made.feed(Port.SERVER, *map(from_server, [whole["10.2.0.66"], *pieces])) == ([], [])
+        assert len(pieces) > 1 and made.feed(
+            Port.SERVER, *map(from_server, [whole["10.2.0.66"], *pieces])
+        ) == ([], [])
         out, _ = made.feed(Port.SERVER, *map(from_server, fragments(whole["10.2.0.10"], 60, number)))
         assert [one[34:] for one in out] == [whole["10.2.0.10"][20:]], "who may, may in fragments too"
 
@@ -321,32 +430,70 @@ def test_fragments_are_no_way_around_the_clear_sources(capabilities):
 @BOTH
 def test_who_sent_what_lived_too_long_hears_so_through_the_tunnel(capabilities):
     """RFC 1812 5.3.1, RFC 4301 6: by the same policies as all that is sent."""
-    made = bench([INBOUND, OUTBOUND], [by_reqid(FORWARD, selectors(THERE, HERE)), by_reqid(OUT, selectors(HERE, THERE))], capabilities)
+    made = bench(
+        [INBOUND, OUTBOUND],
+        [by_reqid(FORWARD, selectors(THERE, HERE)), by_reqid(OUT, selectors(HERE, THERE))],
+        capabilities,
+    )
     out, inside = made.feed(Port.NETWORK, made.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10", ttl=1)))
     [message] = opened(out, OUTBOUND)
-    assert inside == [] and IP(message)[ICMP].type == 11 and (IP(message).src, IP(message).dst) == ("10.2.0.1", "10.1.0.10")
+    assert (
+        inside == []
+        and IP(message)[ICMP].type == 11
+        and (IP(message).src, IP(message).dst) == ("10.2.0.1", "10.1.0.10")
+    )
     assert made.control.consumed == {"ttl_expired": 1}
 
 
 def test_inside_a_bundle_whose_outermost_sa_is_in_transport_mode_time_to_live_is_counted_down():
-    """A tunnel in AH between the gateways; it goes to the peer by its route, not by the frame that came from a server."""
+    """A tunnel in AH between the gateways; it goes to the peer by its route, not by the frame that came
+    from a server.
+    """
     inner = sa(0x3001, Direction.OUTBOUND)
-    material = {"protocol": AH, "cipher": Cipher.NULL, "key": b"", "salt": b"", "icv_bytes": 0, "auth": Auth.HMAC_SHA1_96, "auth_key": bytes(20)}
+    material = {
+        "protocol": AH,
+        "cipher": Cipher.NULL,
+        "key": b"",
+        "salt": b"",
+        "icv_bytes": 0,
+        "auth": Auth.HMAC_SHA1_96,
+        "auth_key": bytes(20),
+    }
     outer = sa(0x3002, Direction.OUTBOUND, reqid=2, mode=Mode.TRANSPORT, **material)
-    templates = (Template(source=ANY, destination=ANY, mode=Mode.TUNNEL, reqid=1),
-                 Template(source=ANY, destination=ANY, mode=Mode.TRANSPORT, reqid=2, protocol=AH))
-    made = bench([inner, outer], [Policy(selectors=selectors(HERE, THERE), direction=OUT, action=PolicyAction.PROTECT, templates=templates)], GATEWARE)
+    templates = (
+        Template(source=ANY, destination=ANY, mode=Mode.TUNNEL, reqid=1),
+        Template(source=ANY, destination=ANY, mode=Mode.TRANSPORT, reqid=2, protocol=AH),
+    )
+    made = bench(
+        [inner, outer],
+        [
+            Policy(
+                selectors=selectors(HERE, THERE),
+                direction=OUT,
+                action=PolicyAction.PROTECT,
+                templates=templates,
+            )
+        ],
+        GATEWARE,
+    )
     packet = udp("10.2.0.10", "10.1.0.10", ttl=9)
     out, _ = made.feed(Port.SERVER, from_server(packet))
     [within] = opened(out, outer)
-    assert SoftSa(replace(inner, direction=Direction.INBOUND)).decapsulate(within) == rewrite(packet, 20, ttl=8)
+    assert SoftSa(replace(inner, direction=Direction.INBOUND)).decapsulate(within) == rewrite(
+        packet, 20, ttl=8
+    )
     assert out[0][:12] == mac(PEER_MAC) + mac(SELF_MAC) and Ip.parse(out[0][14:]).protocol == AH
-    assert made.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=1)))[0] == [] and made.control.consumed == {"ttl_expired": 1}
+    assert made.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10", ttl=1)))[
+        0
+    ] == [] and made.control.consumed == {"ttl_expired": 1}
 
 
 def test_the_hosts_own_packets_are_asked_for_too():
     between = Selectors(ip_network(SELF), ip_network(SPOKE))
-    for policies, count in (([], 0), ([Policy(selectors=between, direction=OUT, action=PolicyAction.BYPASS)], 1)):
+    for policies, count in (
+        ([], 0),
+        ([Policy(selectors=between, direction=OUT, action=PolicyAction.BYPASS)], 1),
+    ):
         made = bench([], policies, GATEWARE, kind=Host, own_host=True)
         made.send(frame(bytes(IP(src=SELF, dst=SPOKE) / ICMP()), SELF_MAC, SPOKE_MAC))
         assert len(made.got) == count and made.loop.drops[Reason.POLICY] == 1 - count

@@ -1,4 +1,7 @@
-"""What ICMP may say of the way to a peer (RFC 1191, 8201, RFC 4301 8.2), and how packets are numbered (RFC 6864)."""
+"""What ICMP may say of the way to a peer (RFC 1191, 8201, RFC 4301 8.2), and how packets are numbered (RFC
+6864).
+"""
+
 from collections import Counter
 from dataclasses import replace
 
@@ -13,13 +16,25 @@ from spigate.firmware_py.ipsec.packet import Ip
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.hdl.contract.enums import Df, Direction, Port
-from tests.firmware_py.control.test_slow_path import OUT, SELF, bench, network_frame, outgoing, policy, sa, server_frame, template
+from tests.firmware_py.control.test_slow_path import (
+    OUT,
+    SELF,
+    bench,
+    network_frame,
+    outgoing,
+    policy,
+    sa,
+    server_frame,
+    template,
+)
 
 
 def told(version, mtu, quoted):
     """Anybody's error message about the packet ``quoted``."""
     if version == 4:
-        return bytes(IP(src="198.51.100.66", dst=str(SELF[4])) / ICMP(type=3, code=4, nexthopmtu=mtu) / quoted[:28])
+        return bytes(
+            IP(src="198.51.100.66", dst=str(SELF[4])) / ICMP(type=3, code=4, nexthopmtu=mtu) / quoted[:28]
+        )
     return bytes(IPv6(src="2001:db8::99", dst=str(SELF[6])) / ICMPv6PacketTooBig(mtu=mtu) / quoted[:1000])
 
 
@@ -30,7 +45,7 @@ class Path:
         self.version = version
         outbound = sa(0x1001, Direction.OUTBOUND, version)
         self.bench = bench((outbound,), [policy(OUT, version=version)], capabilities, **settings)
-        self.sent, = self.bench.feed(Port.SERVER, server_frame(outgoing(size=100, flags="DF")))[0]
+        (self.sent,) = self.bench.feed(Port.SERVER, server_frame(outgoing(size=100, flags="DF")))[0]
 
     def hears(self, mtu, quoted=None):
         self.bench.feed(Port.NETWORK, network_frame(told(self.version, mtu, quoted or self.sent[14:])))
@@ -57,9 +72,14 @@ def test_a_path_gets_narrower_by_messages_and_wider_by_age_alone(capabilities):
 
 @pytest.mark.parametrize("capabilities", [SOFTWARE, GATEWARE])
 def test_no_rule_swallows_what_is_said_of_a_path(capabilities):
-    """What policy discards at the gateway's own address gets a rule, which must leave the next error message alone."""
+    """What policy discards at the gateway's own address gets a rule, which must leave the next error
+    message alone.
+    """
     path = Path(capabilities=capabilities, settings=Settings(default=PolicyAction.DISCARD))
-    for junk in (IP(src="198.51.100.66", dst=str(SELF[4])) / UDP() / b"junk", IP(src="198.51.100.66", dst=str(SELF[4])) / ICMP()):
+    for junk in (
+        IP(src="198.51.100.66", dst=str(SELF[4])) / UDP() / b"junk",
+        IP(src="198.51.100.66", dst=str(SELF[4])) / ICMP(),
+    ):
         path.bench.feed(Port.NETWORK, network_frame(bytes(junk)))
     assert not path.hears(1400).takes(1390) and path.takes(1300)
     assert not path.hears(1000).takes(1300) and path.takes(900)
@@ -95,8 +115,14 @@ def test_only_about_packets_that_an_sa_here_has_made(what):
 def test_sas_between_the_same_two_addresses_share_no_identification(count, small):
     """RFC 6864 4.3: with DF clear none comes again among packets of one source, destination and protocol."""
     sas = [sa(0x1001 + n, Direction.OUTBOUND, df=Df.CLEAR, reqid=n + 1) for n in range(count)]
-    policies = [replace(policy(OUT, templates=[template(OUT, reqid=n + 1)]), priority=n, selectors=replace(
-        policy(OUT).selectors, protocol=17, destination_ports=(2000 + n,) * 2)) for n in range(count)]
+    policies = [
+        replace(
+            policy(OUT, templates=[template(OUT, reqid=n + 1)]),
+            priority=n,
+            selectors=replace(policy(OUT).selectors, protocol=17, destination_ports=(2000 + n,) * 2),
+        )
+        for n in range(count)
+    ]
     capabilities = replace(GATEWARE, **small)
     made, numbers = bench(sas, policies, capabilities), Counter()
     for _ in range(20):
@@ -107,7 +133,9 @@ def test_sas_between_the_same_two_addresses_share_no_identification(count, small
                 numbers[ip.identification] += 1
     assert len(numbers) == 20 * count and numbers.most_common(1)[0][1] == 1
     places = capabilities.dfes * capabilities.sa_entries - 1  # one is kept empty
-    assert sum(number <= SOFTWARE_NUMBERS for number in numbers) == 20 * max(0, count - places), "which of them software made"
+    assert sum(number <= SOFTWARE_NUMBERS for number in numbers) == 20 * max(0, count - places), (
+        "which of them software made"
+    )
 
 
 def test_fragments_made_here_are_numbered_as_the_packet_was():

@@ -1,4 +1,5 @@
 """Who has which place in a table, and who goes first."""
+
 import pytest
 
 from spigate.firmware_py.control.places import Places

@@ -1,4 +1,5 @@
 """In which order entries are written and taken back."""
+
 import asyncio
 import random
 from collections import Counter
@@ -7,7 +8,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from spigate.firmware_py.control.programming import DOWN_SECONDS, GENERATIONS, IDLE_SECONDS, NO_ROOM, SEQUENCE_MARGIN, Programming
+from spigate.firmware_py.control.programming import (
+    DOWN_SECONDS,
+    GENERATIONS,
+    IDLE_SECONDS,
+    NO_ROOM,
+    SEQUENCE_MARGIN,
+    Programming,
+)
 from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.ipsec.decision import Decision, Verdict
 from spigate.firmware_py.ipsec.sa import Lifetime, SaState, Selectors
@@ -39,6 +47,7 @@ class Tables:
             elif name == "replace_rule":
                 self.calls[-1] = f"rule: {arguments[1].action.name.lower()}"
             return {"read_state": self.state, "stop_sa": self.stopped}.get(name)
+
         return call
 
 
@@ -51,7 +60,14 @@ def placed(one, tables, clock=lambda: 0.0):
         if one.direction == Direction.INBOUND:
             await programming.find_by(found, ROUTE)
         else:
-            rule = Rule(SELECTORS, frozenset({Port.SERVER}), Action.PROTECT, found.dfe, found.index, await programming.ways.route(ROUTE))
+            rule = Rule(
+                SELECTORS,
+                frozenset({Port.SERVER}),
+                Action.PROTECT,
+                found.dfe,
+                found.index,
+                await programming.ways.route(ROUTE),
+            )
             await programming.ways.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
         return found
 
@@ -61,9 +77,12 @@ def placed(one, tables, clock=lambda: 0.0):
 
 
 POINTER = {INBOUND: "remove_cam", OUTBOUND: "rule: punt"}
-CHANGES = {"remove": lambda programming, found: programming.remove(found.sa), "take_over": lambda programming, found: programming.take_over(found, "why"),
-           "move": lambda programming, found: programming.move(found, ROUTE if found.route else None),
-           "rename": lambda programming, found: programming.rename(found.sa, replace(found.sa, reqid=7), "why")}
+CHANGES = {
+    "remove": lambda programming, found: programming.remove(found.sa),
+    "take_over": lambda programming, found: programming.take_over(found, "why"),
+    "move": lambda programming, found: programming.move(found, ROUTE if found.route else None),
+    "rename": lambda programming, found: programming.rename(found.sa, replace(found.sa, reqid=7), "why"),
+}
 
 
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
@@ -72,14 +91,22 @@ def test_an_sa_stands_still_before_it_is_read_and_is_read_before_it_is_erased(on
     tables = Tables()
     programming, found = placed(one, tables)
     asyncio.run(CHANGES[change](programming, found))
-    order = [*[POINTER[one]] * (change == "remove"), "stop_sa", *["read_state"] * (change != "remove"), "erase_sa"]
-    assert tables.calls[:len(order)] == order
+    order = [
+        *[POINTER[one]] * (change == "remove"),
+        "stop_sa",
+        *["read_state"] * (change != "remove"),
+        "erase_sa",
+    ]
+    assert tables.calls[: len(order)] == order
     assert tables.calls.count("stop_sa") == tables.calls.count("erase_sa") == 1
     nowhere = ["write_route", "add_cam"] if one is INBOUND else ["rule: protect"]
-    rest = {"remove": [], "take_over": nowhere,
-            "move": ["write_sa", "add_cam"] if one is INBOUND else ["write_sa", "rule: protect"],
-            "rename": [*nowhere, *["remove_cam"] * (one is INBOUND)]}[change]
-    assert tables.calls[len(order):] == rest
+    rest = {
+        "remove": [],
+        "take_over": nowhere,
+        "move": ["write_sa", "add_cam"] if one is INBOUND else ["write_sa", "rule: protect"],
+        "rename": [*nowhere, *["remove_cam"] * (one is INBOUND)],
+    }[change]
+    assert tables.calls[len(order) :] == rest
 
 
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
@@ -97,16 +124,24 @@ def test_what_is_done_in_software_is_not_waited_for(one):
 
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
 def test_what_is_done_in_software_takes_no_place_of_a_dfe(one):
-    """What pointed to it points to a place that no SA ever has, so that its packets come up as those of an SA."""
+    """What pointed to it points to a place that no SA ever has, so that its packets come up as those of an
+    SA.
+    """
     tables = Tables(replace(GATEWARE, dfes=1, sa_entries=3))
     programming, found = placed(one, tables)
     asyncio.run(programming.take_over(found, "why"))
     others = [replace(one, spi=spi) for spi in (0x2000, 0x2001, 0x2002)]
-    at = [asyncio.run(programming.place(other, 0, [SELECTORS] if one is INBOUND else None)) for other in others]
+    at = [
+        asyncio.run(programming.place(other, 0, [SELECTORS] if one is INBOUND else None)) for other in others
+    ]
     assert [each.soft is None for each in at] == [True, True, False]
     assert programming.refusals == {one: "why", others[2]: NO_ROOM}
     nowhere = (found.dfe, found.index)
-    assert nowhere == (at[2].dfe, at[2].index) and nowhere not in tables.sas and nowhere not in [(each.dfe, each.index) for each in at[:2]]
+    assert (
+        nowhere == (at[2].dfe, at[2].index)
+        and nowhere not in tables.sas
+        and nowhere not in [(each.dfe, each.index) for each in at[:2]]
+    )
     if one is INBOUND:
         assert (tables.cam.dfe, tables.cam.sa) == nowhere
 
@@ -139,7 +174,9 @@ def test_the_least_recently_used_sa_that_is_idle_gives_its_place_to_one_that_is_
 @pytest.mark.parametrize("stopped", [True, False])
 @pytest.mark.parametrize("one", [INBOUND, OUTBOUND], ids=["inbound", "outbound"])
 def test_where_an_sa_goes_on(one, stopped):
-    """Exactly; an outbound one behind all numbers that may have been used, where its DFE may still have packets of it."""
+    """Exactly; an outbound one behind all numbers that may have been used, where its DFE may still have
+    packets of it.
+    """
     limited = replace(one, soft=Lifetime(bytes=900, packets=12), hard=Lifetime(bytes=4000, packets=50))
     tables = Tables(stopped=stopped)
     programming, found = placed(limited, tables)
@@ -182,7 +219,11 @@ def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
     for _ in range(3):
         now[0] += DOWN_SECONDS
         asyncio.run(programming.move(found, ROUTE))
-        assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (found.dfe, found.index, found.generation)
+        assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (
+            found.dfe,
+            found.index,
+            found.generation,
+        )
         assert tables.generations[found.dfe, found.index] == found.generation
     asyncio.run(programming.take_over(found, "why"))
     assert (tables.cam.dfe, tables.cam.sa) not in tables.generations, "a place that is never filled"
@@ -190,7 +231,7 @@ def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
     assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation
     programming, found = placed(OUTBOUND, tables)
     asyncio.run(programming.move(found, None))
-    (_, rule), = programming.ways.pointing_to(found.dfe, found.index)
+    ((_, rule),) = programming.ways.pointing_to(found.dfe, found.index)
     assert rule.generation == found.generation
 
 
@@ -226,7 +267,9 @@ def test_places_are_given_back():
 
 
 def spread(shares, offers, *, sas=12, dfes=3, broken=()):
-    """How many inbound and outbound SAs each DFE gets that are offered to ``offers`` in turn. DFEs in ``broken`` lost an SA before."""
+    """How many inbound and outbound SAs each DFE gets that are offered to ``offers`` in turn. DFEs in
+    ``broken`` lost an SA before.
+    """
     programming = Programming(Tables(replace(GATEWARE, dfes=dfes)))
     programming.shares = shares
 
@@ -236,12 +279,22 @@ def spread(shares, offers, *, sas=12, dfes=3, broken=()):
         at = 0
         for number in range(sas):
             for direction in (Direction.INBOUND, Direction.OUTBOUND):
-                await programming.place(sa(0x1000 + 2 * number + direction, direction), offers[at % len(offers)], [SELECTORS])
+                await programming.place(
+                    sa(0x1000 + 2 * number + direction, direction), offers[at % len(offers)], [SELECTORS]
+                )
                 at += 1
 
     asyncio.run(run())
-    return [[sum(placed.dfe == dfe and placed.sa.direction == direction and placed.sa.spi >= 0x1000 for placed in programming.placed.values())
-             for dfe in range(dfes)] for direction in (Direction.INBOUND, Direction.OUTBOUND)]
+    return [
+        [
+            sum(
+                placed.dfe == dfe and placed.sa.direction == direction and placed.sa.spi >= 0x1000
+                for placed in programming.placed.values()
+            )
+            for dfe in range(dfes)
+        ]
+        for direction in (Direction.INBOUND, Direction.OUTBOUND)
+    ]
 
 
 @pytest.mark.parametrize("offers", [[1], [0, 1], [2, 0, 1], [0, 0, 1]])
@@ -262,7 +315,9 @@ def test_a_dfe_that_broke_down_gets_none_until_it_is_offered_again():
 
 @pytest.mark.parametrize("dfes", [1, 2])
 def test_an_sa_does_not_go_back_to_a_dfe_that_is_down(dfes):
-    """Wherever the others are full: each time it would come out again, an outbound one with 2^20 numbers less."""
+    """Wherever the others are full: each time it would come out again, an outbound one with 2^20 numbers
+    less.
+    """
     now, tables = [0.0], Tables(replace(GATEWARE, dfes=dfes, sa_entries=2))
     programming, found = placed(OUTBOUND, tables, lambda: now[0])
     for n in range(2 * dfes):
@@ -279,8 +334,8 @@ def test_an_sa_does_not_go_back_to_a_dfe_that_is_down(dfes):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_after_anything_turns_and_places_are_as_at_first(seed):
-    """SAs come, go, move, are renamed, taken over, given back and pushed out, with DFEs off and the CAM full now and then: when all are gone,
-    nothing is counted any more, and no place is lost."""
+    """SAs come, go, move, are renamed, taken over, given back and pushed out, with DFEs off and the CAM
+    full now and then: when all are gone, nothing is counted any more, and no place is lost."""
     draw, now, full = random.Random(seed), [0.0], [False]
     capabilities = replace(GATEWARE, dfes=3, sa_entries=3)
 
@@ -294,8 +349,11 @@ def test_after_anything_turns_and_places_are_as_at_first(seed):
             known.discard(key)
 
     async def fresh(programming):
-        found = [await programming.place(sa(0x9000 + n, direction), n % 3, [SELECTORS])
-                 for n in range(4) for direction in (Direction.INBOUND, Direction.OUTBOUND)]
+        found = [
+            await programming.place(sa(0x9000 + n, direction), n % 3, [SELECTORS])
+            for n in range(4)
+            for direction in (Direction.INBOUND, Direction.OUTBOUND)
+        ]
         rest = [await programming.place(sa(0xA000 + n), 0, [SELECTORS]) for n in range(2)]
         return [each.dfe for each in found], [bool(each.soft) for each in rest]
 
@@ -310,7 +368,9 @@ def test_after_anything_turns_and_places_are_as_at_first(seed):
             match draw.choice(("place", "place", "over", "back", "move", "remove", "rename", "permit")):
                 case "place":
                     one = sa(0x1000 + number, draw.choice(list(Direction)))
-                    made = await programming.place(one, draw.randrange(3), [SELECTORS], why_not=draw.choice((None, None, "why")))
+                    made = await programming.place(
+                        one, draw.randrange(3), [SELECTORS], why_not=draw.choice((None, None, "why"))
+                    )
                     if one.direction == Direction.INBOUND:
                         await programming.find_by(made, None if made.soft else ROUTE)
                 case "over" if there:
@@ -324,10 +384,13 @@ def test_after_anything_turns_and_places_are_as_at_first(seed):
                 case "rename" if there:
                     await programming.rename(there.sa, replace(there.sa, spi=0x5000 + number), "why")
                 case "permit" if there:
-                    await programming.permit(there, draw.choice(([SELECTORS], None)), draw.choice((None, "why")))
+                    await programming.permit(
+                        there, draw.choice(([SELECTORS], None)), draw.choice((None, "why"))
+                    )
             places = [(each.dfe, each.index) for each in programming.placed.values() if not each.soft]
             assert len(set(places)) == len(places) and programming._held == Counter(
-                (each.dfe, each.sa.direction) for each in programming.placed.values() if not each.soft)
+                (each.dfe, each.sa.direction) for each in programming.placed.values() if not each.soft
+            )
         for each in list(programming.placed.values()):
             await programming.remove(each.sa)
 

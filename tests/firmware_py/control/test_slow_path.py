@@ -1,4 +1,5 @@
 """The control element's own way of a packet: IPv6, ESP in UDP, fragments, path MTU, SAs inside others."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
@@ -27,36 +28,84 @@ HERE = {4: "10.2.0.10", 6: "2001:db8:2::10"}
 NETWORKS = {4: ("10.1.0.0/24", "10.2.0.0/24"), 6: ("2001:db8:1::/64", "2001:db8:2::/64")}
 SERVER_MAC = SERVERS["10.2.0.10"]
 TOPOLOGY = Topology(
-    [Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64"), ip_interface("fe80::2/64"))),
-     Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"), ip_interface("fe80::1/64"), ip_interface("2001:db8:2::1/64")))],
-    [*(Neighbour(PEER[version], Port.NETWORK, mac(PEER_MAC)) for version in (4, 6)),
-     *(Neighbour(ip_address(HERE[version]), Port.SERVER, mac(SERVER_MAC)) for version in (4, 6))],
-    [NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, PEER[4]), NetworkRoute(ip_network("2001:db8:1::/64"), Port.NETWORK, PEER[6])])
+    [
+        Interface(
+            "outside",
+            Port.NETWORK,
+            mac(SELF_MAC),
+            (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64"), ip_interface("fe80::2/64")),
+        ),
+        Interface(
+            "inside",
+            Port.SERVER,
+            mac(INSIDE_MAC),
+            (ip_interface("10.2.0.1/24"), ip_interface("fe80::1/64"), ip_interface("2001:db8:2::1/64")),
+        ),
+    ],
+    [
+        *(Neighbour(PEER[version], Port.NETWORK, mac(PEER_MAC)) for version in (4, 6)),
+        *(Neighbour(ip_address(HERE[version]), Port.SERVER, mac(SERVER_MAC)) for version in (4, 6)),
+    ],
+    [
+        NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, PEER[4]),
+        NetworkRoute(ip_network("2001:db8:1::/64"), Port.NETWORK, PEER[6]),
+    ],
+)
 HEADERS = {4: IP, 6: IPv6}
 IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
 
 
 def sa(spi=0x1000, direction=Direction.INBOUND, version=4, **changes):
     ends = (PEER[version], SELF[version])
-    return Sa(**{"direction": direction, "spi": spi, "source": ends[direction], "destination": ends[1 - direction], "mode": Mode.TUNNEL,
-                 "cipher": Cipher.AES_GCM, "key": spi.to_bytes(16), "salt": b"salt", "icv_bytes": 16, "reqid": 1, **changes})
+    return Sa(
+        **{
+            "direction": direction,
+            "spi": spi,
+            "source": ends[direction],
+            "destination": ends[1 - direction],
+            "mode": Mode.TUNNEL,
+            "cipher": Cipher.AES_GCM,
+            "key": spi.to_bytes(16),
+            "salt": b"salt",
+            "icv_bytes": 16,
+            "reqid": 1,
+            **changes,
+        }
+    )
 
 
 def ah(spi, direction=Direction.INBOUND, **changes):
-    return sa(spi, direction, protocol=AH, cipher=Cipher.NULL, key=b"", salt=b"", icv_bytes=0, auth=Auth.HMAC_SHA1_96, auth_key=bytes(20), **changes)
+    return sa(
+        spi,
+        direction,
+        protocol=AH,
+        cipher=Cipher.NULL,
+        key=b"",
+        salt=b"",
+        icv_bytes=0,
+        auth=Auth.HMAC_SHA1_96,
+        auth_key=bytes(20),
+        **changes,
+    )
 
 
 def template(direction, version=4, protocol=ESP, reqid=1, mode=Mode.TUNNEL):
     ends = (SELF, PEER) if direction == OUT else (PEER, SELF)
-    return Template(source=ends[0][version], destination=ends[1][version], mode=mode, protocol=protocol, reqid=reqid)
+    return Template(
+        source=ends[0][version], destination=ends[1][version], mode=mode, protocol=protocol, reqid=reqid
+    )
 
 
 def policy(direction, inside=4, templates=None, version=4, **ports):
     networks = [ip_network(network) for network in NETWORKS[inside]]
     if direction == OUT:
         networks.reverse()
-    return Policy(selectors=Selectors(*networks, **ports), direction=direction, action=PolicyAction.PROTECT,
-                  templates=tuple(templates or [template(direction, version)]))
+    return Policy(
+        selectors=Selectors(*networks, **ports),
+        direction=direction,
+        action=PolicyAction.PROTECT,
+        templates=tuple(templates or [template(direction, version)]),
+    )
 
 
 INBOUND, OUTBOUND = sa(), sa(0x1001, Direction.OUTBOUND)
@@ -77,7 +126,11 @@ def server_frame(packet):
 
 def udp(source, destination, size=20, sport=1000, dport=2000, **fields):
     header = IPv6 if ":" in source else IP
-    return bytes(header(src=source, dst=destination, **fields) / UDP(sport=sport, dport=dport) / bytes(range(256)).ljust(size, b"x")[:size])
+    return bytes(
+        header(src=source, dst=destination, **fields)
+        / UDP(sport=sport, dport=dport)
+        / bytes(range(256)).ljust(size, b"x")[:size]
+    )
 
 
 def incoming(version=4, size=20, **fields):
@@ -124,8 +177,10 @@ def test_ipv6_is_routed():
     assert made.control.software == {"bypassed": 2}
 
 
-@pytest.mark.parametrize(("destination", "what"), [
-    ("2001:db8:2::1", "local"), ("ff02::1", "local"), ("fe80::99", "local"), ("2001:db8:9::1", "no_route")])
+@pytest.mark.parametrize(
+    ("destination", "what"),
+    [("2001:db8:2::1", "local"), ("ff02::1", "local"), ("fe80::99", "local"), ("2001:db8:9::1", "no_route")],
+)
 def test_ipv6_that_is_not_routed(destination, what):
     made = bench((), ())
     assert made.feed(Port.SERVER, server_frame(udp(HERE[6], destination))) == ([], [])
@@ -133,17 +188,26 @@ def test_ipv6_that_is_not_routed(destination, what):
 
 
 def test_ipv6_policies_hold():
-    made = bench((sa(version=6), sa(0x1001, Direction.OUTBOUND, 6)), [policy(direction, 6, version=6) for direction in (FORWARD, IN, OUT)])
-    assert made.feed(Port.NETWORK, network_frame(incoming(6))) == ([], []), "what should be protected comes in the clear"
+    made = bench(
+        (sa(version=6), sa(0x1001, Direction.OUTBOUND, 6)),
+        [policy(direction, 6, version=6) for direction in (FORWARD, IN, OUT)],
+    )
+    assert made.feed(Port.NETWORK, network_frame(incoming(6))) == ([], []), (
+        "what should be protected comes in the clear"
+    )
     assert made.loop.drops == {Reason.POLICY: 1}
     out, _ = made.feed(Port.SERVER, server_frame(outgoing(6)))
     assert opened(out, sa(0x1001, Direction.OUTBOUND, 6)) == [routed(outgoing(6))]
     strict = bench((), (), settings=Settings(default=PolicyAction.DISCARD))
-    assert strict.feed(Port.NETWORK, network_frame(incoming(6))) == ([], []) and strict.loop.drops == {Reason.POLICY: 1}
+    assert strict.feed(Port.NETWORK, network_frame(incoming(6))) == ([], []) and strict.loop.drops == {
+        Reason.POLICY: 1
+    }
 
 
 def test_rules_of_the_gateway_stay_ipv4():
-    made = bench((), [policy(OUT, 6, version=6), *POLICIES], GATEWARE, settings=Settings(default=PolicyAction.DISCARD))
+    made = bench(
+        (), [policy(OUT, 6, version=6), *POLICIES], GATEWARE, settings=Settings(default=PolicyAction.DISCARD)
+    )
     made.feed(Port.NETWORK, network_frame(udp("10.7.0.1", HERE[4])))
     assert made.loop.drops == {Reason.POLICY: 1}
     assert all(rule.selectors.source.version == 4 for rule in made.gateway._rules)
@@ -179,11 +243,16 @@ def test_time_exceeded(version):
     assert made.control.consumed == {"ttl_expired": 1} and made.control.made == {"icmp": 1}
 
 
-@pytest.mark.parametrize("packet", [
-    bytes(IP(src=HERE[4], dst=THERE[4], ttl=1) / ICMP(type=11)), bytes(IP(src="224.0.0.1", dst=THERE[4], ttl=1) / UDP()),
-    bytes(IP(src="0.0.0.0", dst=THERE[4], ttl=1) / UDP()), bytes(IPv6(src=HERE[6], dst=THERE[6], hlim=1) / ICMPv6TimeExceeded()),
-    bytes(IP(src=HERE[4], dst=THERE[4], ttl=1, frag=5) / bytes(8)),
-])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        bytes(IP(src=HERE[4], dst=THERE[4], ttl=1) / ICMP(type=11)),
+        bytes(IP(src="224.0.0.1", dst=THERE[4], ttl=1) / UDP()),
+        bytes(IP(src="0.0.0.0", dst=THERE[4], ttl=1) / UDP()),
+        bytes(IPv6(src=HERE[6], dst=THERE[6], hlim=1) / ICMPv6TimeExceeded()),
+        bytes(IP(src=HERE[4], dst=THERE[4], ttl=1, frag=5) / bytes(8)),
+    ],
+)
 def test_no_errors_about_errors(packet):
     """RFC 1122 3.2.2, RFC 4443 2.4."""
     made = bench((), ())
@@ -218,7 +287,9 @@ def test_too_big_for_the_tunnel(version, inside):
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize(("df", "flags", "inner_pieces"), [(Df.COPY, 0, 1), (Df.CLEAR, "DF", 1), (Df.SET, 0, 2)])
+@pytest.mark.parametrize(
+    ("df", "flags", "inner_pieces"), [(Df.COPY, 0, 1), (Df.CLEAR, "DF", 1), (Df.SET, 0, 2)]
+)
 def test_too_big_goes_in_pieces(version, df, flags, inner_pieces):
     outbound = sa(0x1001, Direction.OUTBOUND, version, df=df)
     made = bench((outbound,), [policy(OUT, version=version)])
@@ -227,7 +298,11 @@ def test_too_big_goes_in_pieces(version, df, flags, inner_pieces):
     assert len(out) == 2 and all(len(frame) <= 1514 for frame in out) and made.control.made == {"fragment": 1}
     inner = opened(out, outbound)
     assert len(inner) == inner_pieces
-    whole = inner if inner_pieces == 1 else [Reassembly().add(piece, Ip.parse(piece), 0.0) for piece in inner][-1:]
+    whole = (
+        inner
+        if inner_pieces == 1
+        else [Reassembly().add(piece, Ip.parse(piece), 0.0) for piece in inner][-1:]
+    )
     if inner_pieces == 1:
         assert whole == [routed(plain)]
 
@@ -258,11 +333,18 @@ def test_what_the_path_takes_is_learned(version, capabilities):
     outbound = sa(0x1001, Direction.OUTBOUND, version)
     made = bench((outbound,), [policy(OUT, version=version)], capabilities)
     plain = outgoing(size=1300, flags="DF")
-    sealed, = made.feed(Port.SERVER, server_frame(plain))[0]
-    foreign = rewrite(sealed[14:34], 20)[:20] + bytes([9]) + sealed[35:] if version == 4 else sealed[14:54] + bytes([9]) + sealed[55:]
+    (sealed,) = made.feed(Port.SERVER, server_frame(plain))[0]
+    foreign = (
+        rewrite(sealed[14:34], 20)[:20] + bytes([9]) + sealed[35:]
+        if version == 4
+        else sealed[14:54] + bytes([9]) + sealed[55:]
+    )
     for quoted, believed in ((foreign, False), (sealed[14:], True)):
-        error = (IP(src="198.51.100.1", dst=str(SELF[4])) / ICMP(type=3, code=4, nexthopmtu=1300) / quoted[:28] if version == 4
-                 else IPv6(src="2001:db8::99", dst=str(SELF[6])) / ICMPv6PacketTooBig(mtu=1300) / quoted[:1000])
+        error = (
+            IP(src="198.51.100.1", dst=str(SELF[4])) / ICMP(type=3, code=4, nexthopmtu=1300) / quoted[:28]
+            if version == 4
+            else IPv6(src="2001:db8::99", dst=str(SELF[6])) / ICMPv6PacketTooBig(mtu=1300) / quoted[:1000]
+        )
         assert made.feed(Port.NETWORK, network_frame(bytes(error))) == ([], [])
         out, back = made.feed(Port.SERVER, server_frame(plain))
         assert len(out) == (not believed) and len(back) == believed
@@ -321,12 +403,16 @@ def test_where_a_policy_looks_at_ports_packets_are_put_together_first():
 def test_an_sa_for_some_ports_carries_no_later_fragments(version):
     """RFC 4301 7.2: nobody has told us that it may."""
     inbound = sa(version=version)
-    made = bench((inbound,), [policy(FORWARD, version, version=version, protocol=17, destination_ports=(2000, 2000))])
+    made = bench(
+        (inbound,), [policy(FORWARD, version, version=version, protocol=17, destination_ports=(2000, 2000))]
+    )
     whole = incoming(version, 900)
     parts = fragments(whole, 600, 3)
     sender = peer(inbound)
     _, out = made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(part)) for part in [*parts, whole]))
-    assert [frame[14:] for frame in out] == [routed(parts[0]), routed(whole)] and made.loop.drops == {Reason.POLICY: 1}
+    assert [frame[14:] for frame in out] == [routed(parts[0]), routed(whole)] and made.loop.drops == {
+        Reason.POLICY: 1
+    }
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -339,7 +425,12 @@ def test_ipv6_that_was_put_together_for_its_ports_leaves_in_pieces(mode):
     else:
         whole = udp(str(SELF[6]), str(PEER[6]), 3000)
         ends = Selectors(ip_network(SELF[6]), ip_network(PEER[6]), **ports)
-        what = Policy(selectors=ends, direction=OUT, action=PolicyAction.PROTECT, templates=(template(OUT, 6, mode=mode),))
+        what = Policy(
+            selectors=ends,
+            direction=OUT,
+            action=PolicyAction.PROTECT,
+            templates=(template(OUT, 6, mode=mode),),
+        )
     made = bench((outbound,), [what])
     out, back = made.feed(Port.SERVER, *map(server_frame, fragments(whole, 1280, 7)))
     assert not back and len(out) > 1 and max(map(len, out)) <= 1514
@@ -352,12 +443,20 @@ def test_ipv6_that_was_put_together_for_its_ports_leaves_in_pieces(mode):
 
 def test_ipv6_that_was_decrypted_in_fragments_leaves_in_fragments():
     inbound = sa(version=6)
-    block = Policy(selectors=Selectors(*map(ip_network, NETWORKS[6]), 17, destination_ports=(53, 53)), direction=FORWARD, action=PolicyAction.DISCARD)
+    block = Policy(
+        selectors=Selectors(*map(ip_network, NETWORKS[6]), 17, destination_ports=(53, 53)),
+        direction=FORWARD,
+        action=PolicyAction.DISCARD,
+    )
     made = bench((inbound,), [block, policy(FORWARD, 6, version=6)])
     whole, sender = incoming(6, 3000), peer(inbound)
-    _, out = made.feed(Port.NETWORK, *(network_frame(sender.encapsulate(piece)) for piece in fragments(whole, 1280, 7)))
+    _, out = made.feed(
+        Port.NETWORK, *(network_frame(sender.encapsulate(piece)) for piece in fragments(whole, 1280, 7))
+    )
     reassembly = Reassembly()
-    assert [reassembly.add(one[14:], Ip.parse(one[14:]), 0.0) for one in out][-1][8:] == whole[8:] and made.loop.drops == {}
+    assert [reassembly.add(one[14:], Ip.parse(one[14:]), 0.0) for one in out][-1][8:] == whole[
+        8:
+    ] and made.loop.drops == {}
 
 
 def test_ipv6_fragments_for_this_gateway():
@@ -367,7 +466,9 @@ def test_ipv6_fragments_for_this_gateway():
     parts = fragments(sealed, 1280, 77)
     assert all(IPv6ExtHdrFragment in IPv6(part) for part in parts)
     out, back = made.feed(Port.NETWORK, *map(network_frame, parts))
-    assert made.control.consumed == {"fragment": 1, "too_big": 1} and back == [], "who sent it hears so, by the tunnel, if there is one"
+    assert made.control.consumed == {"fragment": 1, "too_big": 1} and back == [], (
+        "who sent it hears so, by the tunnel, if there is one"
+    )
 
 
 # SAs inside others
@@ -375,12 +476,25 @@ def test_ipv6_fragments_for_this_gateway():
 
 def bundle():
     """ESP inside AH, in transport mode between the gateway's own address and the peer's."""
-    sas = (sa(0x2000, mode=Mode.TRANSPORT, reqid=1), ah(0x2002, mode=Mode.TRANSPORT, reqid=2),
-           sa(0x2001, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=1), ah(0x2003, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=2))
+    sas = (
+        sa(0x2000, mode=Mode.TRANSPORT, reqid=1),
+        ah(0x2002, mode=Mode.TRANSPORT, reqid=2),
+        sa(0x2001, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=1),
+        ah(0x2003, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=2),
+    )
     hosts = [ip_network(PEER[4]), ip_network(SELF[4])]
-    policies = [Policy(selectors=Selectors(*(hosts if direction == IN else hosts[::-1])), direction=direction, action=PolicyAction.PROTECT,
-                       templates=(template(direction, mode=Mode.TRANSPORT), template(direction, protocol=AH, reqid=2, mode=Mode.TRANSPORT)))
-                for direction in (IN, OUT)]
+    policies = [
+        Policy(
+            selectors=Selectors(*(hosts if direction == IN else hosts[::-1])),
+            direction=direction,
+            action=PolicyAction.PROTECT,
+            templates=(
+                template(direction, mode=Mode.TRANSPORT),
+                template(direction, protocol=AH, reqid=2, mode=Mode.TRANSPORT),
+            ),
+        )
+        for direction in (IN, OUT)
+    ]
     return sas, policies
 
 
@@ -404,7 +518,9 @@ def test_layers_have_a_limit():
     sas, policies = bundle()
     made = bench(sas, policies, settings=Settings(cfe=CfeSettings(depth_limit=0)))
     plain = udp(str(PEER[4]), str(SELF[4]))
-    assert made.feed(Port.NETWORK, network_frame(peer(sas[1]).encapsulate(peer(sas[0]).encapsulate(plain)))) == ([], [])
+    assert made.feed(
+        Port.NETWORK, network_frame(peer(sas[1]).encapsulate(peer(sas[0]).encapsulate(plain)))
+    ) == ([], [])
     assert made.loop.drops == {Reason.NESTED: 1}
 
 
@@ -413,7 +529,12 @@ def test_tunnels_inside_tunnels_by_policies_of_their_own(capabilities):
     """A host-to-host tunnel in which another one happens to be."""
     outer = sa(0x4000, reqid=4)
     between = Selectors(ip_network(PEER[4]), ip_network(SELF[4]))
-    policies = [*POLICIES, Policy(selectors=between, direction=IN, action=PolicyAction.PROTECT, templates=(template(IN, reqid=4),))]
+    policies = [
+        *POLICIES,
+        Policy(
+            selectors=between, direction=IN, action=PolicyAction.PROTECT, templates=(template(IN, reqid=4),)
+        ),
+    ]
     made = bench((INBOUND, outer), policies, capabilities)
     wrapped = peer(outer).encapsulate(peer(INBOUND).encapsulate(incoming()))
     _, out = made.feed(Port.NETWORK, network_frame(wrapped))
@@ -424,8 +545,20 @@ def test_from_one_tunnel_into_the_other():
     """What is decrypted meets the outbound policies."""
     spoke = sa(0x3001, Direction.OUTBOUND, reqid=7)
     there, far = ip_network("10.1.0.0/24"), ip_network("10.1.9.0/24")
-    policies = [Policy(selectors=Selectors(there, far), direction=FORWARD, action=PolicyAction.PROTECT, templates=(template(FORWARD),)),
-                Policy(selectors=Selectors(there, far), direction=OUT, action=PolicyAction.PROTECT, templates=(template(OUT, reqid=7),))]
+    policies = [
+        Policy(
+            selectors=Selectors(there, far),
+            direction=FORWARD,
+            action=PolicyAction.PROTECT,
+            templates=(template(FORWARD),),
+        ),
+        Policy(
+            selectors=Selectors(there, far),
+            direction=OUT,
+            action=PolicyAction.PROTECT,
+            templates=(template(OUT, reqid=7),),
+        ),
+    ]
     made = bench((INBOUND, spoke), policies)
     plain = udp(THERE[4], "10.1.9.9")
     out, _ = made.feed(Port.NETWORK, network_frame(peer(INBOUND).encapsulate(plain)))
@@ -437,7 +570,10 @@ def test_from_one_tunnel_into_the_other():
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_esp_in_udp_both_ways(version):
-    sas = [replace(one, encapsulation=Encapsulation(4500, 4500)) for one in (sa(version=version), sa(0x1001, Direction.OUTBOUND, version))]
+    sas = [
+        replace(one, encapsulation=Encapsulation(4500, 4500))
+        for one in (sa(version=version), sa(0x1001, Direction.OUTBOUND, version))
+    ]
     made = bench(sas, [policy(direction, version=version) for direction in (FORWARD, IN, OUT)], GATEWARE)
     _, out = made.feed(Port.NETWORK, network_frame(peer(sas[0]).encapsulate(incoming())))
     assert [frame[14:] for frame in out] == [routed(incoming())]
@@ -445,13 +581,29 @@ def test_esp_in_udp_both_ways(version):
     assert opened(out, sas[1]) == [routed(outgoing())] and HEADERS[version](out[0][14:])[UDP].dport == 4500
 
 
-@pytest.mark.parametrize(("payload", "counted"), [
-    (b"\xff", ("consumed", "keepalive")), (bytes(12), ("consumed", "ike")), (b"\0\0\0\1" + bytes(30), ("drops", Reason.RESERVED_SPI)),
-    (b"\0\0\x99\1" + bytes(30), ("drops", Reason.NO_SA)), (b"\xff\xff", ("drops", Reason.MALFORMED))])
+@pytest.mark.parametrize(
+    ("payload", "counted"),
+    [
+        (b"\xff", ("consumed", "keepalive")),
+        (bytes(12), ("consumed", "ike")),
+        (b"\0\0\0\1" + bytes(30), ("drops", Reason.RESERVED_SPI)),
+        (b"\0\0\x99\1" + bytes(30), ("drops", Reason.NO_SA)),
+        (b"\xff\xff", ("drops", Reason.MALFORMED)),
+    ],
+)
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_else_comes_to_port_4500(version, payload, counted):
     made = bench()
-    made.feed(Port.NETWORK, network_frame(bytes(HEADERS[version](src=str(PEER[version]), dst=str(SELF[version])) / UDP(sport=9, dport=4500) / payload)))
+    made.feed(
+        Port.NETWORK,
+        network_frame(
+            bytes(
+                HEADERS[version](src=str(PEER[version]), dst=str(SELF[version]))
+                / UDP(sport=9, dport=4500)
+                / payload
+            )
+        ),
+    )
     assert getattr(made.control if counted[0] == "consumed" else made.loop, counted[0]) == {counted[1]: 1}
 
 
@@ -480,5 +632,7 @@ def test_the_software_path_tells_too():
     made.feed(Port.NETWORK, sealed, sealed)
     events = made.do(made.control.poll())
     assert [(event.reason, event.dropped, event.spi, event.sequence, one) for event, one in events] == [
-        (Reason.SOFT_LIFETIME, False, 0x1000, 1, inbound), (Reason.REPLAY, True, 0x1000, 1, inbound)]
+        (Reason.SOFT_LIFETIME, False, 0x1000, 1, inbound),
+        (Reason.REPLAY, True, 0x1000, 1, inbound),
+    ]
     assert made.do(made.control.poll()) == []

@@ -1,4 +1,5 @@
 """``spigate ce`` in a network namespace, as an operator starts it; pings and TCP through what it makes."""
+
 import json
 import os
 import select
@@ -41,18 +42,24 @@ start = "{start}"
 TRAFFIC = 'traffic = [{ local = "10.1.0.0/24", remote = "10.2.0.0/24" }]'
 
 
-CHAIN = '''certificate_files = ["x509/own.pem", "x509ca/middle.pem"]
+CHAIN = """certificate_files = ["x509/own.pem", "x509ca/middle.pem"]
 key_file = "private/own.pem"
-ca_files = ["x509ca/root.pem"]'''
+ca_files = ["x509ca/root.pem"]"""
 """Credentials of a folder that :class:`~tests.firmware_py.ike.authority.Chain` wrote."""
 
 
-def child_of(protocol: str = "esp", mode: str = "tunnel", words: str = "aes128gcm16", traffic: str = TRAFFIC) -> str:
+def child_of(
+    protocol: str = "esp", mode: str = "tunnel", words: str = "aes128gcm16", traffic: str = TRAFFIC
+) -> str:
     """Lines of a child SA's."""
-    return f'protocol = "{protocol}"\nmode = "{mode}"\nproposals = ["{words}"]\n' + traffic * (mode == "tunnel")
+    return f'protocol = "{protocol}"\nmode = "{mode}"\nproposals = ["{words}"]\n' + traffic * (
+        mode == "tunnel"
+    )
 
 
-def config(*, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", child: str = child_of()) -> str:
+def config(
+    *, start: str = "now", credentials: str = 'psk_file = "psk"', peer: str = "", child: str = child_of()
+) -> str:
     """Of a gateway opposite a peer at THEIRS."""
     return CONFIG.format(start=start, credentials=credentials, peer=peer, child=child)
 
@@ -80,8 +87,19 @@ class Gateway:
         """Starts it, and waits for nothing."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, *SPIGATE, "ce", "--config", str(self.folder / "spigate.toml"),
-                 *self._options], stderr=log)
+                [
+                    "ip",
+                    "netns",
+                    "exec",
+                    self.namespace,
+                    *SPIGATE,
+                    "ce",
+                    "--config",
+                    str(self.folder / "spigate.toml"),
+                    *self._options,
+                ],
+                stderr=log,
+            )
 
     def _asked(self, command: str) -> list[dict] | None:
         assert self._process.poll() is None, self.log.read_text()
@@ -139,8 +157,14 @@ class Gateway:
 
     def command(self, *words: str, code: int = 0) -> str:
         """``spigate WORDS`` at its socket; what it prints."""
-        done = subprocess.run([*SPIGATE, *words, "--socket", str(self.socket)], capture_output=True, text=True, timeout=30,
-                              check=False, env={**os.environ, "COLUMNS": "250"})
+        done = subprocess.run(
+            [*SPIGATE, *words, "--socket", str(self.socket)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, "COLUMNS": "250"},
+        )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -149,8 +173,11 @@ def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5, s
     """One echo of each size (ICMP's payload); it must come back as it was."""
     six = ":" in destination
     with inside(namespace):
-        made = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW,
-                             socket.getprotobyname("ipv6-icmp" if six else "icmp"))
+        made = socket.socket(
+            socket.AF_INET6 if six else socket.AF_INET,
+            socket.SOCK_RAW,
+            socket.getprotobyname("ipv6-icmp" if six else "icmp"),
+        )
     with made:
         if source:
             made.bind((source, 0))
@@ -163,10 +190,12 @@ def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5, s
             made.sendto(head + body, (destination, 0))
             end = time.monotonic() + timeout
             while True:
-                left = max(end - time.monotonic(), 0)  # what came meanwhile counts, however late this process looks
+                left = max(
+                    end - time.monotonic(), 0
+                )  # what came meanwhile counts, however late this process looks
                 assert select.select([made], [], [], left)[0], f"no answer to {size} bytes"
                 packet = made.recv(0x10000)
-                packet = packet if six else packet[4 * (packet[0] & 15):]
+                packet = packet if six else packet[4 * (packet[0] & 15) :]
                 if packet[0] == answer and packet[4:] == body:
                     break
 
@@ -179,10 +208,14 @@ def echoed(namespace: str, address: str, data: bytes, port: int = 7) -> None:
         _pump(client, client, data)
 
 
-def transfer(sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10) -> None:
+def transfer(
+    sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10
+) -> None:
     """``data`` over TCP, between namespaces; it must arrive as it was."""
     with inside(receiver):
-        server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        server = socket.create_server(
+            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        )
     with inside(sender):
         client = socket.create_connection((address, port), timeout)
     with server, client:
@@ -198,7 +231,7 @@ def _pump(sender: socket.socket, receiver: socket.socket, data: bytes) -> None:
         readable, writable, _ = select.select([receiver], [sender] if sent < len(data) else [], [], 20)
         assert readable or writable, f"stuck after {len(got)} of {len(data)} bytes"
         if writable:
-            sent += sender.send(data[sent:sent + 65536])
+            sent += sender.send(data[sent : sent + 65536])
         if readable:
             got += receiver.recv(1 << 16)
     assert bytes(got) == data
@@ -229,14 +262,26 @@ class Traffic:
         self._thread.join()
 
 
-def rekey_under_traffic(gateway: Gateway, namespace: str, destination: str, child: Callable | None = None,
-                        ike: Callable | None = None, *, rounds: int = 1) -> None:
+def rekey_under_traffic(
+    gateway: Gateway,
+    namespace: str,
+    destination: str,
+    child: Callable | None = None,
+    ike: Callable | None = None,
+    *,
+    rounds: int = 1,
+) -> None:
     """We and they rekey the child and the IKE SA, one after the other; no ping between is lost.
 
-    ``child`` and ``ike`` make them do it; without, they do not. Where pings take long, more ``rounds`` see to it that there are enough.
+    ``child`` and ``ike`` make them do it; without, they do not. Where pings take long, more ``rounds`` see
+    to it that there are enough.
     """
-    steps = [("child-rekeyed", lambda: gateway.command("rekey", "b/net")), ("child-rekeyed", child),
-             ("ike-rekeyed", lambda: gateway.command("rekey", "b")), ("ike-rekeyed", ike)]
+    steps = [
+        ("child-rekeyed", lambda: gateway.command("rekey", "b/net")),
+        ("child-rekeyed", child),
+        ("ike-rekeyed", lambda: gateway.command("rekey", "b")),
+        ("ike-rekeyed", ike),
+    ]
     with Traffic(namespace, destination) as traffic:
         for kind, step in steps * rounds:
             if step is not None:

@@ -1,10 +1,12 @@
-"""A gateway in hardware, simulated, as it stands in a network: peers on a switch at its network port, a server at its server port, and
-``spigate ce`` on a host of its own.
+"""A gateway in hardware, simulated, as it stands in a network: peers on a switch at its network port, a
+server at its server port, and ``spigate ce`` on a host of its own.
 
-    peers (a user-mode Linux, namespaces) ── bridge ── network port │ gateway │ server port ── server (a namespace)
+    peers (a user-mode Linux, namespaces) ── bridge ── network port │ gateway │ server port ── server (a
+    namespace)
                                                                          │ socket
                                                                      spigate ce (a namespace)
 """
+
 import json
 import os
 import socket
@@ -35,18 +37,33 @@ addresses = ["10.1.0.1/24", "fd00:1::1/64"]
 _ETH_P_ALL = 3
 
 
-def hardware_config(*, start: str = "now", words: str = "aes128gcm16", protocol: str = "esp", mode: str = "tunnel", peer: str = "",
-                    child: str = "", more: str = "", version: int = 4) -> str:
-    """As :func:`~tests.firmware_py.daemon.bed.config`, with the gateway's ports. ``peer``, ``child``, ``more``: further lines of the peer's, of
-    the child SA's, and tables. ``version``: of IP inside."""
-    text = of_version(version, config(start=start, child=f"{child_of(protocol, mode, words)}\n{child}", peer=peer))
+def hardware_config(
+    *,
+    start: str = "now",
+    words: str = "aes128gcm16",
+    protocol: str = "esp",
+    mode: str = "tunnel",
+    peer: str = "",
+    child: str = "",
+    more: str = "",
+    version: int = 4,
+) -> str:
+    """As :func:`~tests.firmware_py.daemon.bed.config`, with the gateway's ports. ``peer``, ``child``,
+    ``more``: further lines of the peer's, of the child SA's, and tables. ``version``: of IP inside."""
+    text = of_version(
+        version, config(start=start, child=f"{child_of(protocol, mode, words)}\n{child}", peer=peer)
+    )
     head = f'[host]\ncontrol = "CONTROL"\nmetrics_port = {METRICS_PORT}\n{PORTS}{more}\n'
-    return head + text[text.index("[peer.b]"):]
+    return head + text[text.index("[peer.b]") :]
 
 
 def of_version(version: int, text: str) -> str:
     """A configuration, ours or theirs, with networks of this version of IP inside."""
-    return text.replace("10.1.0.0/24", "fd00:1::/64").replace("10.2.0.0/24", "fd00:2::/64") if version == 6 else text
+    return (
+        text.replace("10.1.0.0/24", "fd00:1::/64").replace("10.2.0.0/24", "fd00:2::/64")
+        if version == 6
+        else text
+    )
 
 
 class Board:
@@ -103,7 +120,9 @@ class Board:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
     def _plug_in(self) -> None:
-        """A switch with the user-mode Linux and the gateway: this side's own addresses there are the gateway's now."""
+        """A switch with the user-mode Linux and the gateway: this side's own addresses there are the
+        gateway's now.
+        """
         device = self._devices["network"]
         ip("link", "set", device, "netns", self.network)
         self._network("link", "add", BRIDGE, "type", "bridge")
@@ -136,7 +155,20 @@ class Board:
         ip("netns", "add", made.theirs)
         try:
             ip("-n", made.theirs, "link", "set", "lo", "up")
-            ip("-n", made.theirs, "link", "add", "eth0", "type", "veth", "peer", "name", "peer", "netns", self.network)
+            ip(
+                "-n",
+                made.theirs,
+                "link",
+                "add",
+                "eth0",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "peer",
+                "netns",
+                self.network,
+            )
             for each, device in ((f"{address}/24", "eth0"), ("10.2.0.1/24", "lo")):
                 ip("-n", made.theirs, "address", "add", each, "dev", device)
             ip("-n", made.theirs, "link", "set", "eth0", "up")
@@ -144,7 +176,9 @@ class Board:
             yield made
         finally:
             # A namespace's devices go some time after it: the switch has this end until then.
-            subprocess.run(["ip", "-n", self.network, "link", "del", "peer"], check=False, capture_output=True)
+            subprocess.run(
+                ["ip", "-n", self.network, "link", "del", "peer"], check=False, capture_output=True
+            )
             ip("netns", "del", made.theirs)
 
     @contextmanager
@@ -167,8 +201,13 @@ class Board:
 
     def in_server(self, *words: object) -> str:
         """Runs a command there; what it prints, whatever its exit code."""
-        ended = subprocess.run(["ip", "netns", "exec", self.server, *map(str, words)], capture_output=True, text=True, check=False,
-                               timeout=30)
+        ended = subprocess.run(
+            ["ip", "netns", "exec", self.server, *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
         return ended.stdout + ended.stderr
 
     def change_server_mac(self, mac: str) -> None:
@@ -181,7 +220,19 @@ class Board:
     def pin_gateway(self, pinned: bool) -> None:
         """The server knows the gateway's Ethernet address without asking, or asks."""
         if pinned:
-            ip("-n", self.server, "neighbour", "replace", "10.1.0.1", "lladdr", SERVER_MAC, "dev", self._devices["server"], "nud", "permanent")
+            ip(
+                "-n",
+                self.server,
+                "neighbour",
+                "replace",
+                "10.1.0.1",
+                "lladdr",
+                SERVER_MAC,
+                "dev",
+                self._devices["server"],
+                "nud",
+                "permanent",
+            )
         else:
             ip("-n", self.server, "neighbour", "del", "10.1.0.1", "dev", self._devices["server"])
 
@@ -193,8 +244,24 @@ class Board:
     def refuses(self, folder: Path, text: str, why: str, *, url: str | None = None) -> None:
         """``spigate ce`` does not start with this configuration, and says why in one sentence."""
         Gateway(self.ours, folder, text)
-        ended = subprocess.run(["ip", "netns", "exec", self.ours, *SPIGATE, "ce", "--config", str(folder / "spigate.toml"),
-                                "--dataplane", url or self.url], capture_output=True, text=True, check=False, timeout=30)
+        ended = subprocess.run(
+            [
+                "ip",
+                "netns",
+                "exec",
+                self.ours,
+                *SPIGATE,
+                "ce",
+                "--config",
+                str(folder / "spigate.toml"),
+                "--dataplane",
+                url or self.url,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
         assert ended.returncode == 2, ended
         assert ended.stdout == "" and why in ended.stderr and ended.stderr.count("\n") == 1, ended
 
@@ -212,15 +279,31 @@ class Peer:
 
 def simulate(path: Path, devices: dict[str, str], *words: str) -> subprocess.Popen:
     """A running ``spigate simulate``."""
-    made = subprocess.Popen([*SPIGATE, "simulate", "--socket", str(path), "--network", devices["network"], "--server", devices["server"],
-                             *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    made = subprocess.Popen(
+        [
+            *SPIGATE,
+            "simulate",
+            "--socket",
+            str(path),
+            "--network",
+            devices["network"],
+            "--server",
+            devices["server"],
+            *words,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     line = made.stdout.readline()
     assert "a gateway between" in line, line + made.stderr.read()
     return made
 
 
 def metrics(gateway: Gateway) -> dict[str, int]:
-    """What Prometheus reads, by name and label: ``packets_total{kind="encrypted"}``, without the project's name in front."""
+    """What Prometheus reads, by name and label: ``packets_total{kind="encrypted"}``, without the project's
+    name in front.
+    """
     with inside(gateway.namespace):
         connection = socket.create_connection(("127.0.0.1", METRICS_PORT), 10)
     with connection:
@@ -241,5 +324,10 @@ def dropped(gateway: Gateway, reason: str) -> int:
 
 
 def _mac(namespace: str, device: str) -> str:
-    shown = subprocess.run(["ip", "-n", namespace, "-j", "link", "show", "dev", device], check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        ["ip", "-n", namespace, "-j", "link", "show", "dev", device],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(shown.stdout)[0]["address"]

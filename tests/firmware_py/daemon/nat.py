@@ -1,4 +1,5 @@
 """A NAT between us and a peer: the kernel's (nftables), in the namespace that the peer's cable ends in."""
+
 import os
 import subprocess
 from contextlib import suppress
@@ -13,8 +14,8 @@ NEAR, ROUTER = "10.97.0.1", "10.97.0.2"
 
 
 class Nat:
-    """A router in ``far.ours``, and behind it a namespace of ours: us (10.97.0.1), router (10.97.0.2, 10.99.0.1), peer
-    (10.99.0.2).
+    """A router in ``far.ours``, and behind it a namespace of ours: us (10.97.0.1), router (10.97.0.2,
+    10.99.0.1), peer (10.99.0.2).
 
     Parameters
     ----------
@@ -41,18 +42,26 @@ class Nat:
         self._masquerade("")
 
     def _shell(self, command: str) -> None:
-        subprocess.run(["ip", "netns", "exec", self._far.ours, "sh", "-c", command], check=True, capture_output=True)
+        subprocess.run(
+            ["ip", "netns", "exec", self._far.ours, "sh", "-c", command], check=True, capture_output=True
+        )
 
     def limit(self, seconds: int) -> None:
         """So long a mapping is kept that nobody uses."""
-        self._shell(f"sysctl -qw net.netfilter.nf_conntrack_udp_timeout={seconds} net.netfilter.nf_conntrack_udp_timeout_stream={seconds}")
+        self._shell(
+            f"sysctl -qw net.netfilter.nf_conntrack_udp_timeout={seconds} net.netfilter.nf_conntrack_udp_timeout_stream={seconds}"
+        )
 
     def _masquerade(self, how: str) -> None:
         out = self._device if self._hidden == "us" else "near"
-        rules = [f"chain out {{ type nat hook postrouting priority srcnat; oifname {out} meta l4proto udp masquerade {how}; }}"]
+        rules = [
+            f"chain out {{ type nat hook postrouting priority srcnat; oifname {out} meta l4proto udp masquerade {how}; }}"
+        ]
         if self._hidden == "them":
-            rules.append("chain in { type nat hook prerouting priority dstnat; iifname near udp dport { 500, 4500 } "
-                         f"dnat to {THEIRS}; }}")
+            rules.append(
+                "chain in { type nat hook prerouting priority dstnat; iifname near udp dport { 500, 4500 } "
+                f"dnat to {THEIRS}; }}"
+            )
         self._shell("nft -f - <<'END'\ntable ip nat {\n" + "\n".join(rules) + "\n}\nEND")
 
     def forget(self) -> None:
@@ -64,6 +73,7 @@ class Nat:
     def close(self) -> None:
         with suppress(subprocess.CalledProcessError):
             self._shell("nft delete table ip nat; sysctl -qw net.ipv4.ip_forward=0; conntrack -F")
-        # A namespace's devices go some time after it, and their other ends with them: this end's name is wanted again at once.
+        # A namespace's devices go some time after it, and their other ends with them: this end's name is
+        # wanted again at once.
         for words in (("-n", self._far.ours, "link", "del", "near"), ("netns", "del", self.ours)):
             subprocess.run(["ip", *words], check=False, capture_output=True)

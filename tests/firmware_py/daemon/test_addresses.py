@@ -1,4 +1,5 @@
 """This host's own addresses may change at any time."""
+
 import asyncio
 import subprocess
 from contextlib import AsyncExitStack
@@ -25,7 +26,9 @@ def namespace():
 def test_the_software_data_plane_learns_of_other_addresses(namespace):
     """What is decrypted for one that the host has no more would be let past outbound policy."""
     hooks = SimpleNamespace(**dict.fromkeys(Hooks.__dataclass_fields__, lambda *what: None))
-    config = SimpleNamespace(pad=Pad(), starts={}, policies=(), mtu=1500, device="spigate", device_mtu=1400, addresses=(FIRST,))
+    config = SimpleNamespace(
+        pad=Pad(), starts={}, policies=(), mtu=1500, device="spigate", device_mtu=1400, addresses=(FIRST,)
+    )
 
     async def run():
         plane = Software(config, lambda: 0.0)

@@ -1,4 +1,7 @@
-"""The daemon's loop without its sockets: one thing that goes wrong costs nothing else, and the log stays small."""
+"""The daemon's loop without its sockets: one thing that goes wrong costs nothing else, and the log stays
+small.
+"""
+
 import asyncio
 import io
 from types import SimpleNamespace
@@ -60,13 +63,30 @@ class Link:
 
 @pytest.fixture
 def daemon():
-    """B's, opposite a simulated A. ``daemon.hear(datagrams)``: they come at once, and what goes is returned. ``daemon.later(seconds)``:
-    so much time passes for its loop, likewise. ``daemon.log``: what was logged."""
+    """B's, opposite a simulated A. ``daemon.hear(datagrams)``: they come at once, and what goes is
+    returned. ``daemon.later(seconds)``: so much time passes for its loop, likewise. ``daemon.log``: what
+    was logged."""
     logs.set_up("text", "INFO")
     logs.LOG.handlers[0].setStream(io.StringIO())
     network, a, b = pair()
-    config = SimpleNamespace(pad=Pad([peer("a", "b", "a", address=None, local_address=None, dpd_seconds=None, children=(reverse(CHILD),))]),
-                             settings=None, control=None, metrics_port=0)
+    config = SimpleNamespace(
+        pad=Pad(
+            [
+                peer(
+                    "a",
+                    "b",
+                    "a",
+                    address=None,
+                    local_address=None,
+                    dpd_seconds=None,
+                    children=(reverse(CHILD),),
+                )
+            ]
+        ),
+        settings=None,
+        control=None,
+        metrics_port=0,
+    )
     made = Daemon(config, Plane)
     made._loop = loop = asyncio.new_event_loop()
     made._control, link = SimpleNamespace(tell=lambda row: None), Link()
@@ -87,7 +107,13 @@ def daemon():
         went, link.went = link.went, []
         return went
 
-    made.hear, made.later, made.network, made.a, made.log = hear, later, network, a, logs.LOG.handlers[0].stream.getvalue
+    made.hear, made.later, made.network, made.a, made.log = (
+        hear,
+        later,
+        network,
+        a,
+        logs.LOG.handlers[0].stream.getvalue,
+    )
     yield made
     made._loop.close()
 
@@ -117,7 +143,10 @@ def test_a_handshake(daemon):
 
 def test_what_is_not_there_is_not_replaced(daemon):
     """``spigate rekey`` ended with 0 and without a word."""
-    for name, said in ((None, "peer 'a' has no IKE SA that could be replaced"), ("net", "peer 'a' has no child SA 'net' that could be replaced")):
+    for name, said in (
+        (None, "peer 'a' has no IKE SA that could be replaced"),
+        ("net", "peer 'a' has no child SA 'net' that could be replaced"),
+    ):
         with pytest.raises(InputError, match=said):
             daemon._command("rekey", "a", name)
     handshake(daemon)
@@ -129,17 +158,24 @@ def test_what_is_not_there_is_not_replaced(daemon):
 def test_what_goes_wrong_costs_nothing_else(daemon, refuses):
     daemon._plane.refuses.add(refuses)
     if refuses == "key log":
+
         def full(line):
             raise OSError(28, "No space left on device")
 
         daemon._key_log = SimpleNamespace(ike=full, sa=full)
     handshake(daemon)
-    esp = Datagram(Socket(daemon.a.address, 4500), Socket(daemon.network.hosts[1].address, 4500), b"\0\0\1\1" + bytes(20))
+    esp = Datagram(
+        Socket(daemon.a.address, 4500), Socket(daemon.network.hosts[1].address, 4500), b"\0\0\1\1" + bytes(20)
+    )
     daemon.hear(*[esp] * 500)
     assert len(daemon._plane.came) == 500
     assert len(daemon.a.standing) == 1 and len(daemon._plane.sas) == 2 and daemon._timer is not None
     logged = daemon.log()
-    assert 'event="internal error"' in logged and logged.count("\n") < 2 * logs.PER_NAME and len(logged) < 2 * logs.PER_NAME * logs.MAX_LINE
+    assert (
+        'event="internal error"' in logged
+        and logged.count("\n") < 2 * logs.PER_NAME
+        and len(logged) < 2 * logs.PER_NAME * logs.MAX_LINE
+    )
 
 
 def test_an_sa_that_cannot_be_installed_is_no_sa(daemon):
@@ -151,8 +187,9 @@ def test_an_sa_that_cannot_be_installed_is_no_sa(daemon):
 
 @pytest.mark.parametrize("breaks", ["ike", "output"])
 def test_a_timer_that_breaks_stops_none_and_loses_nothing(daemon, monkeypatch, breaks):
-    """Audit s20: in the loop's own timer. One of two IKE SAs meets an exception where its child SA is to be rekeyed, or in what it then wants
-    of the data plane; the other one asks its peer at the same moment, and the loop's timer is set again."""
+    """Audit s20: in the loop's own timer. One of two IKE SAs meets an exception where its child SA is to be
+    rekeyed, or in what it then wants of the data plane; the other one asks its peer at the same moment, and
+    the loop's timer is set again."""
     one, other = (connected(daemon._endpoint, daemon._loop.time(), port=port) for port in (501, 502))
     [first] = [each for each in daemon._endpoint.ikes if each.spi_i == one.spi_i]
     daemon._settle()
@@ -178,6 +215,16 @@ def test_strangers_fill_no_log(daemon):
     """Two thousand beginnings from addresses of nobody's, with contents of all kinds."""
     for each in range(2000):
         source = Socket(type(daemon.a.address)(0xC6336400 + each % 256), 500 + each)
-        daemon.hear(Datagram(source, Socket(daemon.network.hosts[1].address, 500), bytes([1 + each % 250]) * 8 + bytes(8)
-                             + bytes([33, 0x20, 34, 8]) + bytes(4) + (28 + each % 900).to_bytes(4) + bytes(each % 900)))
+        daemon.hear(
+            Datagram(
+                source,
+                Socket(daemon.network.hosts[1].address, 500),
+                bytes([1 + each % 250]) * 8
+                + bytes(8)
+                + bytes([33, 0x20, 34, 8])
+                + bytes(4)
+                + (28 + each % 900).to_bytes(4)
+                + bytes(each % 900),
+            )
+        )
     assert len(daemon.log()) < 20_000

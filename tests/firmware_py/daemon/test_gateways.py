@@ -1,5 +1,6 @@
-"""Two gateways, one opposite the other: ESP and AH as the network sees them, and a gateway that is killed and starts
-again."""
+"""Two gateways, one opposite the other: ESP and AH as the network sees them, and a gateway that is killed
+and starts again."""
+
 import os
 import random
 import select
@@ -68,17 +69,37 @@ def wire():
 
 @contextmanager
 def pair(wire, folder, *, outer=4, inner=4, child="", peer="", own="", options=()):
-    """Gateways A, which begins, and B. ``child``: further lines for both; ``own`` and ``options``: for A alone."""
+    """Gateways A, which begins, and B. ``child``: further lines for both; ``own`` and ``options``: for A
+    alone.
+    """
     running = []
     try:
         for at, name in ((1, "b"), (0, "a")):
-            networks = [INNER[inner][each].rsplit("1/")[0] + "0/" + INNER[inner][each].split("/")[1] for each in (at, 1 - at)]
+            networks = [
+                INNER[inner][each].rsplit("1/")[0] + "0/" + INNER[inner][each].split("/")[1]
+                for each in (at, 1 - at)
+            ]
             networks = [each.replace("::0/", "::/") for each in networks]
-            traffic = "" if "transport" in child else f'traffic = [{{ local = "{networks[0]}", remote = "{networks[1]}" }}]\n'
-            text = CONFIG.format(inside=INNER[inner][at], local=OUTER[outer][at], remote=OUTER[outer][1 - at], name=name, peer=peer,
-                                 child=traffic + child, start="now" if name == "a" else "never")
-            gateway = Gateway((wire.ours, wire.theirs)[at], folder / name, text + own * (name == "a"),
-                              *options * (name == "a"))
+            traffic = (
+                ""
+                if "transport" in child
+                else f'traffic = [{{ local = "{networks[0]}", remote = "{networks[1]}" }}]\n'
+            )
+            text = CONFIG.format(
+                inside=INNER[inner][at],
+                local=OUTER[outer][at],
+                remote=OUTER[outer][1 - at],
+                name=name,
+                peer=peer,
+                child=traffic + child,
+                start="now" if name == "a" else "never",
+            )
+            gateway = Gateway(
+                (wire.ours, wire.theirs)[at],
+                folder / name,
+                text + own * (name == "a"),
+                *options * (name == "a"),
+            )
             running.append(gateway)
             gateway.start()
         running[1].happens("child-up")
@@ -125,10 +146,16 @@ class Wiretap:
 
 
 CASES = {
-    "esp": ({}, ESP), "esp-4-in-6": ({"outer": 6}, ESP), "esp-6-in-4": ({"inner": 6}, ESP), "esp-6-in-6": ({"outer": 6, "inner": 6}, ESP),
-    "in-udp": ({"peer": "force_encapsulation = true"}, UDP), "in-udp-6": ({"outer": 6, "peer": "force_encapsulation = true"}, UDP),
-    "ah": ({"child": 'protocol = "ah"'}, AH), "ah-6": ({"outer": 6, "inner": 6, "child": 'protocol = "ah"'}, AH),
-    "transport": ({"child": 'mode = "transport"'}, ESP), "transport-6": ({"outer": 6, "inner": 6, "child": 'mode = "transport"'}, ESP),
+    "esp": ({}, ESP),
+    "esp-4-in-6": ({"outer": 6}, ESP),
+    "esp-6-in-4": ({"inner": 6}, ESP),
+    "esp-6-in-6": ({"outer": 6, "inner": 6}, ESP),
+    "in-udp": ({"peer": "force_encapsulation = true"}, UDP),
+    "in-udp-6": ({"outer": 6, "peer": "force_encapsulation = true"}, UDP),
+    "ah": ({"child": 'protocol = "ah"'}, AH),
+    "ah-6": ({"outer": 6, "inner": 6, "child": 'protocol = "ah"'}, AH),
+    "transport": ({"child": 'mode = "transport"'}, ESP),
+    "transport-6": ({"outer": 6, "inner": 6, "child": 'mode = "transport"'}, ESP),
     "ah-transport": ({"child": 'mode = "transport"\nprotocol = "ah"'}, AH),
 }
 
@@ -137,8 +164,11 @@ CASES = {
 def test_everything_passes(wire, tmp_path, case):
     settings, protocol = CASES[case]
     transport = "transport" in case
-    ends = (OUTER[settings.get("outer", 4)] if transport else
-            [each.split("/")[0] for each in INNER[settings.get("inner", 4)]])
+    ends = (
+        OUTER[settings.get("outer", 4)]
+        if transport
+        else [each.split("/")[0] for each in INNER[settings.get("inner", 4)]]
+    )
     with pair(wire, tmp_path, **settings) as (a, b):
         with Wiretap(wire.ours) as tap:
             ping(wire.ours, ends[1], (0, 56, 1200, 1400, 3000, 20000))
@@ -153,7 +183,11 @@ def test_an_ipv6_address_is_a_source_at_once(wire):
     """Not only when the kernel has seen that nobody else has it."""
     traffic = Selectors(ip_network("fd00:1::/64"), ip_network("fd00:2::/64"))
     for _ in range(20):
-        with inside(wire.ours), closing(Tun("ipsec0")), closing(Routes("ipsec0", 1380, [ip_interface(INNER[6][0])])) as routes:
+        with (
+            inside(wire.ours),
+            closing(Tun("ipsec0")),
+            closing(Routes("ipsec0", 1380, [ip_interface(INNER[6][0])])) as routes,
+        ):
             routes.hold(traffic)
             assert "src fd00:1::1" in run("-6", "route", "show", "table", TABLE)
 
@@ -203,8 +237,11 @@ def test_what_comes_in_the_clear_is_for_rp_filter(wire, tmp_path, strict):
 
 def numbers(packets: list[bytes]) -> list[tuple]:
     """Destination, SPI and sequence number of each ESP packet."""
-    return [(ip.destination, packet[ip.header_bytes:ip.header_bytes + 8]) for packet in packets
-            if (ip := Ip.parse(packet)).protocol == ESP]
+    return [
+        (ip.destination, packet[ip.header_bytes : ip.header_bytes + 8])
+        for packet in packets
+        if (ip := Ip.parse(packet)).protocol == ESP
+    ]
 
 
 def requests(packets: list[bytes], source: str) -> Counter:
@@ -212,7 +249,7 @@ def requests(packets: list[bytes], source: str) -> Counter:
     found: Counter = Counter()
     for packet in packets:
         ip = Ip.parse(packet)
-        header = packet[ip.header_bytes + 8:][:28]  # behind UDP's
+        header = packet[ip.header_bytes + 8 :][:28]  # behind UDP's
         if ip.protocol == UDP and str(ip.source) == source and not header[19] & 0x20:
             found[header[18]] += 1
     return found
@@ -283,12 +320,18 @@ def test_killed_at_any_moment_it_comes_back_and_uses_no_number_twice(wire, tmp_p
         ping(wire.ours, "10.2.0.1")
         ikes = b.rows("ike")
         assert len([each for each in ikes if each["state"] == "established"]) == 1, ikes
-        stale = [event for event in b.rows("events") if event["kind"] == "ike-down" and event["text"] == STALE]
+        stale = [
+            event for event in b.rows("events") if event["kind"] == "ike-down" and event["text"] == STALE
+        ]
         a.stop(signal.SIGTERM)
-    # The killed one's IKE SAs ended because it came back and said that it knows of none: at least as often as it had had one.
+    # The killed one's IKE SAs ended because it came back and said that it knows of none: at least as often
+    # as it had had one.
     assert len(stale) >= MOMENTS // 2
     sent = requests(tap.packets, OUTER[4][0])
-    assert sent[ExchangeType.IKE_SA_INIT] >= MOMENTS * 3 // 4 and sent[ExchangeType.CREATE_CHILD_SA] >= MOMENTS // 4, sent
+    assert (
+        sent[ExchangeType.IKE_SA_INIT] >= MOMENTS * 3 // 4
+        and sent[ExchangeType.CREATE_CHILD_SA] >= MOMENTS // 4
+    ), sent
     seen = numbers(tap.packets)
     assert len(seen) > 200 and len({spi[:4] for _, spi in seen}) >= MOMENTS
     assert len(set(seen)) == len(seen)
@@ -300,14 +343,22 @@ def decrypted(folder, packets: list[bytes]) -> str:
     ethernet = [bytes(12) + {4: b"\x08\x00", 6: b"\x86\xdd"}[packet[0] >> 4] + packet for packet in packets]
     pcap.write(folder / "wire.pcap", [pcap.Captured(0, frame) for frame in ethernet])
     (folder / "preferences").write_text("esp.enable_encryption_decode: TRUE\n")
-    return subprocess.run([tshark, "-r", str(folder / "wire.pcap"), "-V"], capture_output=True, text=True, check=True,
-                          env={**os.environ, "WIRESHARK_CONFIG_DIR": str(folder)}).stdout
+    return subprocess.run(
+        [tshark, "-r", str(folder / "wire.pcap"), "-V"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "WIRESHARK_CONFIG_DIR": str(folder)},
+    ).stdout
 
 
 @pytest.mark.parametrize("suite", ["aes128gcm16", "aes256-sha256"])
 def test_wireshark_reads_along_with_the_key_log(wire, tmp_path, suite):
     keys = tmp_path / "keys"
-    with Wiretap(wire.ours) as tap, pair(wire, tmp_path, child=f'proposals = ["{suite}"]', options=("--key-log", str(keys))):
+    with (
+        Wiretap(wire.ours) as tap,
+        pair(wire, tmp_path, child=f'proposals = ["{suite}"]', options=("--key-log", str(keys))),
+    ):
         ping(wire.ours, "10.2.0.1", [99])
     shown = decrypted(keys, tap.packets)
     assert "Type: 8 (Echo (ping) request)" in shown and "Type: 0 (Echo (ping) reply)" in shown
@@ -317,15 +368,23 @@ def test_wireshark_reads_along_with_the_key_log(wire, tmp_path, suite):
 
 def test_what_cannot_be_is_said_in_a_sentence(wire, tmp_path):
     with pair(wire, tmp_path) as (a, _):
+
         def start(config, namespace=wire.ours, *options):
             path = tmp_path / "other.toml"
             path.write_text(config)
-            done = subprocess.run(["ip", "netns", "exec", namespace, *SPIGATE, "ce", "--config", str(path), *options],
-                                  capture_output=True, text=True, timeout=30, check=False)
+            done = subprocess.run(
+                ["ip", "netns", "exec", namespace, *SPIGATE, "ce", "--config", str(path), *options],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
             assert done.returncode == 2 and "Traceback" not in done.stderr
             return done.stderr
 
         assert "UDP port 500, IPv4: Address already in use; is another IKE daemon running?" in start("")
-        assert "--dataplane must be soft, or hardware: a gateway in hardware is named by unix:PATH" in start("", wire.ours, "--dataplane", "axi://0")
+        assert "--dataplane must be soft, or hardware: a gateway in hardware is named by unix:PATH" in start(
+            "", wire.ours, "--dataplane", "axi://0"
+        )
         assert "key host.mtu: expected a number" in start("[host]\nmtu = 1")
         assert "peer 'other' has no child 'x'; it has net" in a.command("rekey", "other/x", code=2)

@@ -1,4 +1,5 @@
 """docs/operating.md and docs/hardware.md: their commands, in order, as they stand there."""
+
 import contextlib
 import os
 import pty
@@ -22,7 +23,9 @@ PING = (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping")
 
 
 def run(guide: str, folder: Path, *namespaces: str) -> str:
-    """What the commands of a guide print, on a terminal as a person has it: nothing says that it is wider than 80 columns."""
+    """What the commands of a guide print, on a terminal as a person has it: nothing says that it is wider
+    than 80 columns.
+    """
     script = "\n".join(re.findall(r"```sh\n(.*?)```", (DOCS / guide).read_text(), re.S))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     ours, terminal = pty.openpty()
@@ -30,8 +33,15 @@ def run(guide: str, folder: Path, *namespaces: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     printed = []
     try:
-        shell = subprocess.Popen(["bash", "-euxc", script], cwd=folder, stdin=terminal, stdout=terminal, stderr=terminal,
-                                 start_new_session=True, env={**environment, "PATH": path, "TERM": "xterm"})
+        shell = subprocess.Popen(
+            ["bash", "-euxc", script],
+            cwd=folder,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            env={**environment, "PATH": path, "TERM": "xterm"},
+        )
         reader = threading.Thread(target=_read, args=(ours, printed))
         reader.start()
         try:
@@ -74,4 +84,6 @@ def test_every_command_of_the_guide_to_hardware_works(tmp_path):
     need(PING)
     printed = run("hardware.md", tmp_path, "peer", "server", "gate")
     assert "3 received" in printed and "0 received" in printed and "\nnothing passes any more\n" in printed
-    assert re.search(r'spigate_packets_total\{kind="encrypted"\} [1-9]', printed) and re.search(r'spigate_dfe_packets_total\{dfe="0"\} [1-9]', printed)
+    assert re.search(r'spigate_packets_total\{kind="encrypted"\} [1-9]', printed) and re.search(
+        r'spigate_dfe_packets_total\{dfe="0"\} [1-9]', printed
+    )

@@ -1,4 +1,7 @@
-"""``spigate ce`` and a gateway in hardware, simulated, opposite strongSwan above a Linux kernel's own ESP and AH, and above its own."""
+"""``spigate ce`` and a gateway in hardware, simulated, opposite strongSwan above a Linux kernel's own ESP
+and AH, and above its own.
+"""
+
 import os
 import socket
 import time
@@ -8,7 +11,18 @@ from threading import Thread
 import pytest
 
 from tests.firmware_py.daemon.bed import Traffic, echoed, ping, rekey_under_traffic, transfer
-from tests.firmware_py.daemon.board import PORTS, SERVER, SERVER_6, Board, done, dropped, hardware_config, metrics, of_version, simulate
+from tests.firmware_py.daemon.board import (
+    PORTS,
+    SERVER,
+    SERVER_6,
+    Board,
+    done,
+    dropped,
+    hardware_config,
+    metrics,
+    of_version,
+    simulate,
+)
 from tests.firmware_py.ike.hosts import OURS, THEIRS, inside
 from tests.firmware_py.ike.strongswan import Charon, conf_of, swanctl_conf
 
@@ -68,12 +82,16 @@ def tunnel(kernel, tmp_path):
 
 @contextmanager
 def tunnels(kernel, ours):
-    """Makes a tunnel and waits until it stands: ``make(board, theirs=..., who=...)`` gives the gateway. Other words are those of
+    """Makes a tunnel and waits until it stands: ``make(board, theirs=..., who=...)`` gives the gateway.
+    Other words are those of
     :func:`hardware_config`."""
     _, folder, charon = kernel
     with ExitStack() as stack:
+
         def make(board, *, who="we", theirs=None, **words):
-            (folder / "swanctl.conf").write_text(theirs or swanctl_conf(esp=words.get("words", "aes128gcm16")))
+            (folder / "swanctl.conf").write_text(
+                theirs or swanctl_conf(esp=words.get("words", "aes128gcm16"))
+            )
             charon.load()
             start = {"we": "now", "they": "never", "traffic": "traffic"}[who]
             gateway = board.control_element(ours, hardware_config(start=start, **words))
@@ -126,18 +144,25 @@ def in_dfes(gateway):
 
 def came_up(found):
     """Punts of what is not the host's own."""
-    return sum(count for name, count in found.items()
-               if name.startswith("punts_total") and not any(each in name for each in ('"ike"', '"not_ip"')))
+    return sum(
+        count
+        for name, count in found.items()
+        if name.startswith("punts_total") and not any(each in name for each in ('"ike"', '"not_ip"'))
+    )
 
 
 def into_dfes(found):
     return sum(count for name, count in found.items() if name.startswith("dfe_packets_total"))
 
 
-@pytest.mark.parametrize("who, esp", [("we", "aes128gcm16"), ("they", "aes256-sha256"), ("traffic", "aes128gcm16")])
+@pytest.mark.parametrize(
+    "who, esp", [("we", "aes128gcm16"), ("they", "aes256-sha256"), ("traffic", "aes128gcm16")]
+)
 def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
     uml, _, _ = kernel
-    gateway = tunnel(board, who=who, words=esp, child=f"soft = {{ packets = {SOFT} }}" if who == "traffic" else "")
+    gateway = tunnel(
+        board, who=who, words=esp, child=f"soft = {{ packets = {SOFT} }}" if who == "traffic" else ""
+    )
     if who == "traffic":
         assert gateway.rows("ike") == []
     ping(board.server, INSIDE)  # the first packet of all is not lost
@@ -146,8 +171,16 @@ def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
     ping(board.server, INSIDE, SIZES)
     pinged_by(uml, INSIDE, SERVER, (0, 1000, 1300))
     pings = len(SIZES) + 3 * 3
-    gateway.until(lambda: min(done(gateway, kind) - before[f'packets_total{{kind="{kind}"}}'] for kind in ("encrypted", "decrypted")) >= pings,
-                  "counts")
+    gateway.until(
+        lambda: (
+            min(
+                done(gateway, kind) - before[f'packets_total{{kind="{kind}"}}']
+                for kind in ("encrypted", "decrypted")
+            )
+            >= pings
+        ),
+        "counts",
+    )
     after = metrics(gateway)
     assert into_dfes(after) - into_dfes(before) >= 2 * pings
     assert came_up(after) - came_up(before) < 5
@@ -167,8 +200,14 @@ def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
         assert in_dfes(gateway)
 
 
-@pytest.mark.parametrize("protocol, words, version, why", [
-    ("esp", "aes128gcm16-esn", 4, "extended sequence numbers"), ("ah", "sha256", 4, "AH"), ("esp", "aes128gcm16", 6, "IPv6")])
+@pytest.mark.parametrize(
+    "protocol, words, version, why",
+    [
+        ("esp", "aes128gcm16-esn", 4, "extended sequence numbers"),
+        ("ah", "sha256", 4, "AH"),
+        ("esp", "aes128gcm16", 6, "IPv6"),
+    ],
+)
 def test_what_the_hardware_lacks_is_done_in_software(board, kernel, tunnel, protocol, words, version, why):
     theirs = of_version(version, swanctl_conf(esp=words)).replace("esp_proposals", f"{protocol}_proposals")
     here, there = (SERVER, INSIDE) if version == 4 else (SERVER_6, INSIDE_6)
@@ -188,7 +227,9 @@ def test_transport_mode_is_for_the_gateways_own_host(board, kernel, tunnel):
     ping(board.ours, str(THEIRS), SIZES)
     pinged_by(kernel[0], str(THEIRS), str(OURS), (0, 1300))
     gateway.until(lambda: in_dfes(gateway), "work in DFEs")
-    gateway.until(lambda: min(done(gateway, kind) for kind in ("encrypted", "decrypted")) >= len(SIZES), "counts")
+    gateway.until(
+        lambda: min(done(gateway, kind) for kind in ("encrypted", "decrypted")) >= len(SIZES), "counts"
+    )
     assert not reaches(board, str(THEIRS)), "what is not the host's own does not pass"
 
 
@@ -212,8 +253,14 @@ def gateway(board, kernel, tmp_path_factory):
 class TestOneTunnel:
     def test_rekeying_loses_no_ping(self, board, kernel, gateway):
         _, _, charon = kernel
-        rekey_under_traffic(gateway, board.server, INSIDE, lambda: charon.swanctl("--rekey", "--child", "net"),
-                            lambda: charon.swanctl("--rekey", "--ike", "gw"), rounds=5)
+        rekey_under_traffic(
+            gateway,
+            board.server,
+            INSIDE,
+            lambda: charon.swanctl("--rekey", "--child", "net"),
+            lambda: charon.swanctl("--rekey", "--ike", "gw"),
+            rounds=5,
+        )
         gateway.until(lambda: in_dfes(gateway), "work in DFEs")
 
     def test_path_mtu(self, board, gateway):
@@ -229,7 +276,10 @@ class TestOneTunnel:
         for size in (longest + 1, 1472):
             board.forget_paths()
             assert " 1 received" in pinged(longest)
-            for told in (f"From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = {mtu})", f"message too long, mtu={mtu}"):
+            for told in (
+                f"From 10.1.0.1 icmp_seq=1 Frag needed and DF set (mtu = {mtu})",
+                f"message too long, mtu={mtu}",
+            ):
                 printed = pinged(size)
                 assert told in printed and " 0 received" in printed, printed
             assert " 1 received" in pinged(longest)
@@ -266,8 +316,11 @@ class TestOneTunnel:
         assert traffic.count > 20
 
     def test_there_is_one_control_element(self, board, gateway, tmp_path):
-        board.refuses(tmp_path / "ce", hardware_config(start="never"),
-                      f"{board.url}: no gateway answers there, or another control element has it")
+        board.refuses(
+            tmp_path / "ce",
+            hardware_config(start="never"),
+            f"{board.url}: no gateway answers there, or another control element has it",
+        )
         ping(board.server, INSIDE)
         assert gateway.count("child-up") == 1
 
@@ -292,8 +345,12 @@ class TestOneTunnel:
 
 def test_the_gateway_dies(board, tmp_path):
     """It is said in one sentence, and that is the end."""
-    process = simulate(tmp_path / "own.sock", {"network": "spigate-dies-n", "server": "spigate-dies-s"}, *SMALL)
-    gateway = board.control_element(tmp_path / "ce", hardware_config(start="never"), url=f"unix:{tmp_path / 'own.sock'}")
+    process = simulate(
+        tmp_path / "own.sock", {"network": "spigate-dies-n", "server": "spigate-dies-s"}, *SMALL
+    )
+    gateway = board.control_element(
+        tmp_path / "ce", hardware_config(start="never"), url=f"unix:{tmp_path / 'own.sock'}"
+    )
     try:
         gateway.start()
         process.kill()
@@ -314,12 +371,28 @@ def test_what_cannot_be(board, tmp_path):
         listening.bind(str(other))
         listening.listen()
         Thread(target=_say_something, args=(listening,), daemon=True).start()
-        board.refuses(tmp_path / "a", text, f"unix:{other}: no gateway answers there, or another control element has it", url=f"unix:{other}")
-    board.refuses(tmp_path / "a", text, f"unix:{nobody}: No such file or directory; is the gateway running, and may this user reach it?",
-                  url=f"unix:{nobody}")
+        board.refuses(
+            tmp_path / "a",
+            text,
+            f"unix:{other}: no gateway answers there, or another control element has it",
+            url=f"unix:{other}",
+        )
+    board.refuses(
+        tmp_path / "a",
+        text,
+        f"unix:{nobody}: No such file or directory; is the gateway running, and may this user reach it?",
+        url=f"unix:{nobody}",
+    )
     for url in ("tcp://x", "nonsense"):
-        board.refuses(tmp_path / "a", text, f"named by unix:PATH, the socket that leads to its registers, not {url!r}", url=url)
-    board.refuses(tmp_path / "a", text.replace(PORTS, ""), "needs [port.network] and [port.server] in its configuration")
+        board.refuses(
+            tmp_path / "a",
+            text,
+            f"named by unix:PATH, the socket that leads to its registers, not {url!r}",
+            url=url,
+        )
+    board.refuses(
+        tmp_path / "a", text.replace(PORTS, ""), "needs [port.network] and [port.server] in its configuration"
+    )
 
 
 def _say_something(listening):
@@ -373,8 +446,13 @@ def test_a_peer_with_esp_in_udp_and_its_death(board, tunnel, tmp_path):
         ping(board.server, INSIDE, (*SIZES, *FRAGMENTED))
         ping(peer.theirs, SERVER, SIZES, source=INSIDE)
         transfer(board.server, peer.theirs, INSIDE, os.urandom(20_000))
-        gateway.until(lambda: {(row["protocol"], row["where"]) for row in gateway.rows("sas")} == {("esp-in-udp", "software: ESP in UDP")},
-                      "says where")
+        gateway.until(
+            lambda: (
+                {(row["protocol"], row["where"]) for row in gateway.rows("sas")}
+                == {("esp-in-udp", "software: ESP in UDP")}
+            ),
+            "says where",
+        )
         board.forget_paths()
         charon.kill()
         gateway.happens("peer-dead")
@@ -415,4 +493,7 @@ def test_sas_spread_over_dfes(board, tunnel):
     assert traffic.error is None, traffic.error
     assert traffic.count >= 2 * rekeyed
     found = metrics(gateway)
-    assert all(found[f'dfe_packets_total{{dfe="{dfe}"}}'] and found[f'dfe_healthy{{dfe="{dfe}"}}'] for dfe in range(3))
+    assert all(
+        found[f'dfe_packets_total{{dfe="{dfe}"}}'] and found[f'dfe_healthy{{dfe="{dfe}"}}']
+        for dfe in range(3)
+    )

@@ -1,4 +1,5 @@
 """What hardware does, in which order, and how much waits."""
+
 import asyncio
 import logging
 import socket
@@ -45,9 +46,15 @@ class Gateway(MemoryBus):
 
 
 @pytest.mark.parametrize("fails", [100, 1800, 2600])
-@pytest.mark.parametrize("failure", [asyncio.CancelledError(), BusError("refused"), ValueError("a fault")], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "failure",
+    [asyncio.CancelledError(), BusError("refused"), ValueError("a fault")],
+    ids=lambda each: type(each).__name__,
+)
 def test_however_it_ends_nothing_is_left_at_work(monkeypatch, fails, failure):
-    """While it clears what was left behind, or later: what it had written then, and what it had not come to."""
+    """While it clears what was left behind, or later: what it had written then, and what it had not come
+    to.
+    """
     gateway = Gateway(fails, failure)
 
     async def opened(url):
@@ -100,9 +107,15 @@ class Bench:
 
 
 def test_a_flood_of_one_kind_does_not_keep_the_other_waiting_and_has_an_end():
-    for flood, other in ((Reason.IKE, Reason.NO_RULE), (Reason.NOT_IP, Reason.UNKNOWN_SPI), (Reason.NO_RULE, Reason.IKE)):
+    for flood, other in (
+        (Reason.IKE, Reason.NO_RULE),
+        (Reason.NOT_IP, Reason.UNKNOWN_SPI),
+        (Reason.NO_RULE, Reason.IKE),
+    ):
         room = ROOM[class_of(flood)]
-        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * room) + [(PuntHeader(other, Port.NETWORK), b"one")]
+        punts = [(PuntHeader(flood, Port.NETWORK), b"flood")] * (3 * room) + [
+            (PuntHeader(other, Port.NETWORK), b"one")
+        ]
 
         async def run(punts=punts):
             bench = Bench(punts)
@@ -129,7 +142,13 @@ def test_what_ike_wants_comes_first():
 def test_what_the_guard_stops_is_told(monkeypatch):
     """It was an event that nobody looked at."""
     told = []
-    monkeypatch.setattr(hardware, "log", lambda level, event, **values: told.append((level, event, values["peer"], values["child"], values["spi"])))
+    monkeypatch.setattr(
+        hardware,
+        "log",
+        lambda level, event, **values: told.append(
+            (level, event, values["peer"], values["child"], values["spi"])
+        ),
+    )
     inbound = sa(0x1001, Direction.INBOUND)
 
     async def some(*found):
@@ -139,15 +158,23 @@ def test_what_the_guard_stops_is_told(monkeypatch):
         bench = Bench(())
         plane = bench.plane
         plane._active[inbound.identity] = Active("right", "net", inbound, 0.0, None)
-        events = [(SimpleNamespace(reason=Reason.GUARD), inbound), (SimpleNamespace(reason=Reason.ICV), inbound),
-                  (SimpleNamespace(reason=Reason.GUARD), None)]
-        plane._control = SimpleNamespace(poll=lambda: some(*events), worn=some, give_back=some, placed=lambda sa: None)
+        events = [
+            (SimpleNamespace(reason=Reason.GUARD), inbound),
+            (SimpleNamespace(reason=Reason.ICV), inbound),
+            (SimpleNamespace(reason=Reason.GUARD), None),
+        ]
+        plane._control = SimpleNamespace(
+            poll=lambda: some(*events), worn=some, give_back=some, placed=lambda sa: None
+        )
         plane._counting, plane._driver = SimpleNamespace(look=some), SimpleNamespace(check=some)
         plane._gateway, plane._waiting.tick = SimpleNamespace(take_lost=Counter), lambda now: None
         await plane._poll()
 
     asyncio.run(run())
-    assert told == [(logging.ERROR, "guard", "right", "net", "00001001"), (logging.ERROR, "guard", "", "", "")]
+    assert told == [
+        (logging.ERROR, "guard", "right", "net", "00001001"),
+        (logging.ERROR, "guard", "", "", ""),
+    ]
 
 
 def test_of_many_changes_the_last_one_counts():
@@ -188,7 +215,10 @@ def test_of_many_changes_the_last_one_counts():
 
 def test_sas_of_two_peers_behind_one_nat_with_one_spi():
     """They are told apart by the peers' ports."""
-    first, second = (replace(sa(0x1001, Direction.OUTBOUND, reqid=port), encapsulation=Encapsulation(4500, port)) for port in (1, 2))
+    first, second = (
+        replace(sa(0x1001, Direction.OUTBOUND, reqid=port), encapsulation=Encapsulation(4500, port))
+        for port in (1, 2)
+    )
     plane = Hardware(None, lambda: 0.0, "unix:none")
     bench = network.Bench()
     plane._control = bench.control
@@ -214,25 +244,37 @@ def test_a_second_sa_with_the_name_of_one_that_is_there():
     plane._waiting = SimpleNamespace(child_is_up=lambda peer, child: None)
 
     async def run():
-        for output in (InstallSa("a", "net", first), InstallSa("b", "net", second), RemoveSa(second), InstallSa("b", "net", elsewhere)):
+        for output in (
+            InstallSa("a", "net", first),
+            InstallSa("b", "net", second),
+            RemoveSa(second),
+            InstallSa("b", "net", elsewhere),
+        ):
             await plane._try(partial(plane._apply, output))
         assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first, elsewhere]
         await plane._try(partial(plane._apply, MoveSa(elsewhere, second)))
         await plane._try(partial(plane._apply, RemoveSa(second)))
-        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first], "nor is one left that nobody can remove"
+        assert [active.sa for active in plane.sas] == list(bench.control._sas) == [first], (
+            "nor is one left that nobody can remove"
+        )
 
     asyncio.run(run())
 
 
 def test_what_cannot_be_done_is_given_back():
     """The tables, or another SA of that name, do not take it: IKE believed in a child SA that was nowhere."""
+
     async def refuse(*what):
         raise InputError("there is one")
 
     async def run():
         bench, undone = Bench(()), []
-        bench.plane._hooks = SimpleNamespace(turn=lambda: None, undone=lambda output, error: undone.append((output, str(error))))
-        bench.plane._control = SimpleNamespace(add_sa=refuse, move_sa=refuse, remove_sa=lambda sa: asyncio.sleep(0))
+        bench.plane._hooks = SimpleNamespace(
+            turn=lambda: None, undone=lambda output, error: undone.append((output, str(error)))
+        )
+        bench.plane._control = SimpleNamespace(
+            add_sa=refuse, move_sa=refuse, remove_sa=lambda sa: asyncio.sleep(0)
+        )
         made = sa(0x1000, Direction.OUTBOUND)
         wanted = [InstallSa("b", "net", made), MoveSa(made, replace(made, spi=0x1001))]
         for each in wanted:

@@ -1,11 +1,20 @@
 """``spigate ce`` and strongSwan with a NAT between them, a Linux kernel's."""
+
 import os
 import time
 from contextlib import closing
 
 import pytest
 
-from tests.firmware_py.daemon.bed import Gateway, child_of, config, echoed, ping, rekey_under_traffic, transfer
+from tests.firmware_py.daemon.bed import (
+    Gateway,
+    child_of,
+    config,
+    echoed,
+    ping,
+    rekey_under_traffic,
+    transfer,
+)
 from tests.firmware_py.daemon.nat import NAT, NEAR, ROUTER, Nat
 from tests.firmware_py.ike.hosts import OURS, THEIRS, ip, need
 from tests.firmware_py.ike.strongswan import Charon, swanctl_conf
@@ -14,8 +23,13 @@ pytestmark = pytest.mark.xdist_group("host")
 SIZES = (0, 56, 1300, 1353, 1472, 9000)
 ADDRESSES = {"us": (str(THEIRS), str(OURS)), "them": (ROUTER, NEAR)}
 """By who is behind the NAT: where they are for us, and we for them."""
-DEAD_PEER_DETECTION = {"us": "dpd_seconds = 0.5\nretransmission = { timeout = 0.2 }", "them": "dpd_seconds = 0"}
-"""We tell them soon where we are; they tell us by ESP, and nothing that we send makes the NAT a mapping before."""
+DEAD_PEER_DETECTION = {
+    "us": "dpd_seconds = 0.5\nretransmission = { timeout = 0.2 }",
+    "them": "dpd_seconds = 0",
+}
+"""We tell them soon where we are; they tell us by ESP, and nothing that we send makes the NAT a mapping
+before.
+"""
 
 
 def ours(hidden: str, start: str, peer: str = "", child: str = "") -> str:
@@ -60,8 +74,7 @@ def bed(wire, tmp_path):
 
 @pytest.mark.parametrize("hidden, who", [("us", "we"), ("them", "they"), ("them", "we")])
 def test_rekeying_and_a_new_mapping(wire, bed, hidden, who):
-    nat, gateway, charon = bed(hidden, "now" if who == "we" else "never",
-                               DEAD_PEER_DETECTION[hidden])
+    nat, gateway, charon = bed(hidden, "now" if who == "we" else "never", DEAD_PEER_DETECTION[hidden])
     if who == "they":
         charon.swanctl("--initiate", "--child", "net")
     gateway.happens("child-up")
@@ -69,8 +82,13 @@ def test_rekeying_and_a_new_mapping(wire, bed, hidden, who):
     ping(nat.ours, "10.2.0.1", SIZES)
     ping(wire.theirs, "10.1.0.1", SIZES)
     transfer(nat.ours, wire.theirs, "10.2.0.1", os.urandom(1 << 20))
-    rekey_under_traffic(gateway, nat.ours, "10.2.0.1", lambda: charon.swanctl("--rekey", "--child", "net"),
-                        lambda: charon.swanctl("--rekey", "--ike", "gw"))
+    rekey_under_traffic(
+        gateway,
+        nat.ours,
+        "10.2.0.1",
+        lambda: charon.swanctl("--rekey", "--child", "net"),
+        lambda: charon.swanctl("--rekey", "--ike", "gw"),
+    )
     before = port_of(charon)
     nat.forget()
     if hidden == "them":  # their ESP alone says so
@@ -99,7 +117,9 @@ def test_keepalives_keep_the_mapping(wire, bed, kept):
             ping(wire.theirs, "10.1.0.1", timeout=1)
 
 
-@pytest.mark.parametrize("hidden, mode, who", [("us", "tunnel", "we"), ("them", "tunnel", "they"), ("us", "transport", "we")])
+@pytest.mark.parametrize(
+    "hidden, mode, who", [("us", "tunnel", "we"), ("them", "tunnel", "they"), ("us", "transport", "we")]
+)
 def test_with_the_kernels_esp(kernel, tmp_path, hidden, mode, who):
     need(*NAT)
     uml, folder, charon = kernel
@@ -111,8 +131,18 @@ def test_with_the_kernels_esp(kernel, tmp_path, hidden, mode, who):
     there = ADDRESSES[hidden][0] if mode == "transport" else "10.2.0.1"
     with closing(Nat(uml, hidden)) as nat:
         nat.open()
-        with closing(Gateway(nat.ours, tmp_path, ours(hidden, "now" if who == "we" else "never",
-                                                      DEAD_PEER_DETECTION[hidden], child_of(mode=mode)))) as gateway:
+        with closing(
+            Gateway(
+                nat.ours,
+                tmp_path,
+                ours(
+                    hidden,
+                    "now" if who == "we" else "never",
+                    DEAD_PEER_DETECTION[hidden],
+                    child_of(mode=mode),
+                ),
+            )
+        ) as gateway:
             gateway.start()
             if who == "they":
                 charon.swanctl("--initiate", "--child", "net")

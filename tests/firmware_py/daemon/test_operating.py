@@ -1,4 +1,5 @@
 """What an operator has: control socket, logs, metrics, key log."""
+
 import asyncio
 import json
 import logging
@@ -37,9 +38,13 @@ COMMANDS = {"sas": lambda: [{"spi": "00001000"}], "events": lambda: [{"kind": "o
 
 def with_control(path, do):
     """``do(control)`` in a thread, while the socket is served."""
+
     async def main():
         async with Control(path, COMMANDS) as control:
-            return await asyncio.get_running_loop().run_in_executor(None, do, control, asyncio.get_running_loop())
+            return await asyncio.get_running_loop().run_in_executor(
+                None, do, control, asyncio.get_running_loop()
+            )
+
     return asyncio.run(main())
 
 
@@ -52,7 +57,9 @@ def test_control_answers_and_is_its_owners_alone(tmp_path):
         with pytest.raises(InputError, match="There is no peer 'x'"):
             list(ask(path, command="terminate", peer="x"))
         for request in ({"command": "frob"}, {"command": "sas", "more": 1}, {}):
-            with pytest.raises(InputError, match="expected an object with a command, one of sas, events, terminate"):
+            with pytest.raises(
+                InputError, match="expected an object with a command, one of sas, events, terminate"
+            ):
                 list(ask(path, **request))
 
     with_control(path, do)
@@ -79,7 +86,10 @@ def test_a_second_gateway_is_refused_and_a_dead_ones_socket_is_not_in_the_way(tm
             asyncio.run(Control(path, COMMANDS).__aenter__())
 
     with_control(path, again)
-    subprocess.run([sys.executable, "-c", f"import socket; socket.socket(socket.AF_UNIX).bind({str(path)!r})"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", f"import socket; socket.socket(socket.AF_UNIX).bind({str(path)!r})"],
+        check=True,
+    )
     assert path.exists()
     assert with_control(path, lambda control, loop: list(ask(path, command="sas")))
 
@@ -93,13 +103,33 @@ def test_only_a_socket_is_cleared_away(tmp_path):
     assert path.read_text() == "mine"
 
 
-SA = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL,
-        cipher=Cipher.AES_CBC, key=bytes(range(16)), auth=Auth.HMAC_SHA256_128, auth_key=bytes(range(32)), esn=True)
+SA = Sa(
+    direction=Direction.OUTBOUND,
+    spi=0x1000,
+    source=ip_address("192.0.2.1"),
+    destination=ip_address("192.0.2.2"),
+    mode=Mode.TUNNEL,
+    cipher=Cipher.AES_CBC,
+    key=bytes(range(16)),
+    auth=Auth.HMAC_SHA256_128,
+    auth_key=bytes(range(32)),
+    esn=True,
+)
 
 
 def test_metrics_are_prometheus_text():
-    plane = Plane(Pad(), [], [Policy(selectors=Selectors(ip_network("10.0.0.0/8"), ip_network("10.0.0.0/8")),
-                                     direction=PolicyDirection.OUT, action=PolicyAction.DISCARD)], clock=lambda: 0)
+    plane = Plane(
+        Pad(),
+        [],
+        [
+            Policy(
+                selectors=Selectors(ip_network("10.0.0.0/8"), ip_network("10.0.0.0/8")),
+                direction=PolicyDirection.OUT,
+                action=PolicyAction.DISCARD,
+            )
+        ],
+        clock=lambda: 0,
+    )
     plane.send(bytes(20))
     text = status.metrics(Endpoint(Pad()), plane, {"ike-up": 3})
 
@@ -117,8 +147,12 @@ def test_metrics_are_prometheus_text():
 
     head, body, other = asyncio.run(main())
     assert head.startswith(b"HTTP/1.1 200 OK") and body.decode() == text and other.startswith(b"HTTP/1.1 404")
-    for line in ('spigate_dropped_packets_total{reason="malformed"} 1', 'spigate_events_total{kind="ike-up"} 3', "spigate_policies 1",
-                 "# TYPE spigate_sas gauge"):
+    for line in (
+        'spigate_dropped_packets_total{reason="malformed"} 1',
+        'spigate_events_total{kind="ike-up"} 3',
+        "spigate_policies 1",
+        "# TYPE spigate_sas gauge",
+    ):
         assert line in text.splitlines()
 
 
@@ -130,7 +164,9 @@ def test_metrics_take_few_connections():
     async def main():
         async with serve(port, lambda: "x"):
             made = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_AT_ONCE + 20)]
-            ends = await asyncio.gather(*(asyncio.wait_for(reader.read(), 0.5) for reader, _ in made), return_exceptions=True)
+            ends = await asyncio.gather(
+                *(asyncio.wait_for(reader.read(), 0.5) for reader, _ in made), return_exceptions=True
+            )
             for _, writer in made:
                 writer.close()
             await asyncio.sleep(0.1)
@@ -149,11 +185,17 @@ def test_logs_are_one_line_a_record(capsys):
         logs.log(logging.DEBUG, "not shown")
     text, json_line = capsys.readouterr().err.splitlines()
     assert text.endswith(r'level=info event=ike-up peer=b text="says \"x\"\nand = more"')
-    assert {**json.loads(json_line), "time": ""} == {"time": "", "level": "info", "event": "ike-up", "peer": "b", "text": 'says "x"\nand = more'}
+    assert {**json.loads(json_line), "time": ""} == {
+        "time": "",
+        "level": "info",
+        "event": "ike-up",
+        "peer": "b",
+        "text": 'says "x"\nand = more',
+    }
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-@pytest.mark.parametrize("value", ["x" * 120_000, "\U0001F600" * 120_000, "\0" * 120_000, "\n=\" " * 40_000])
+@pytest.mark.parametrize("value", ["x" * 120_000, "\U0001f600" * 120_000, "\0" * 120_000, '\n=" ' * 40_000])
 def test_a_line_has_a_longest_length(capsys, form, value):
     logs.set_up(form, "INFO")
     logs.log(logging.INFO, "refused", peer=value, child=value, ike=value, text=value)
@@ -190,7 +232,10 @@ def test_each_kind_has_a_rate(capsys):
     logs.log(logging.INFO, "peer-moved", peer="a", text="again")
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["event"], row.get("kind"), row.get("count")) for row in rows] == [
-        ("left-out", "peer-moved", 980), ("left-out", "refused", 800), ("peer-moved", None, None)]
+        ("left-out", "peer-moved", 980),
+        ("left-out", "refused", 800),
+        ("peer-moved", None, None),
+    ]
     for _ in range(30):
         logs.log(logging.INFO, "refused", peer="x")
     logs.LOG.handlers[0].close()
@@ -200,7 +245,7 @@ def test_each_kind_has_a_rate(capsys):
 def test_rows_have_no_keys():
     plane = Plane(Pad(), clock=lambda: 5)
     plane.apply(InstallSa("b", "net", SA))
-    row, = status.sas(plane, 12.5)
+    (row,) = status.sas(plane, 12.5)
     assert (row["spi"], row["suite"], row["seconds"]) == ("00001000", "aes-cbc-128 with hmac-sha256-128", 7)
     assert SA.key.hex() not in str(row) and SA.auth_key.hex() not in str(row)
 
@@ -214,10 +259,14 @@ def test_the_key_log_is_its_owners_alone(tmp_path):
     made.ike("a line")
     made.close()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {keylog.ESP_SA: 0o600, keylog.IKE_TABLE: 0o600}
+    assert {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {
+        keylog.ESP_SA: 0o600,
+        keylog.IKE_TABLE: 0o600,
+    }
     assert (folder / keylog.ESP_SA).read_text() == (
         '"IPv4","192.0.2.1","192.0.2.2","0x00001000","AES-CBC [RFC3602]","0x000102030405060708090a0b0c0d0e0f",'
-        '"HMAC-SHA-256-128 [RFC4868]","0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","64-bit"\n')
+        '"HMAC-SHA-256-128 [RFC4868]","0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f","64-bit"\n'
+    )
 
 
 def test_metrics_of_hardware():
@@ -245,13 +294,26 @@ def test_metrics_of_hardware():
         await plane._counting.look()
 
     plane._waiting = SimpleNamespace(drops=Counter(no_neighbour=4))
-    plane._control = SimpleNamespace(dropped=Counter({Reason.POLICY: 6, Reason.ICV: 1}), software=Counter(encrypted=100),
-                                     punted=Counter({Reason.NO_RULE: 8}), policies=())
+    plane._control = SimpleNamespace(
+        dropped=Counter({Reason.POLICY: 6, Reason.ICV: 1}),
+        software=Counter(encrypted=100),
+        punted=Counter({Reason.NO_RULE: 8}),
+        policies=(),
+    )
     asyncio.run(look())
     lines = status.metrics(Endpoint(Pad()), plane, {}).splitlines()
-    for line in ('spigate_packets_total{kind="encrypted"} 110', 'spigate_packets_total{kind="decrypted"} 10',
-                 'spigate_dfe_packets_total{dfe="0"} 10', 'spigate_dfe_packets_total{dfe="1"} 3', 'spigate_dfe_bytes_total{dfe="0"} 10',
-                 'spigate_dfe_healthy{dfe="0"} 1', 'spigate_dfe_healthy{dfe="1"} 0', 'spigate_punts_total{reason="no_rule"} 8',
-                 'spigate_dropped_packets_total{reason="icv"} 3', 'spigate_dropped_packets_total{reason="replay"} 1',
-                 'spigate_dropped_packets_total{reason="policy"} 6', 'spigate_dropped_packets_total{reason="no_neighbour"} 4'):
+    for line in (
+        'spigate_packets_total{kind="encrypted"} 110',
+        'spigate_packets_total{kind="decrypted"} 10',
+        'spigate_dfe_packets_total{dfe="0"} 10',
+        'spigate_dfe_packets_total{dfe="1"} 3',
+        'spigate_dfe_bytes_total{dfe="0"} 10',
+        'spigate_dfe_healthy{dfe="0"} 1',
+        'spigate_dfe_healthy{dfe="1"} 0',
+        'spigate_punts_total{reason="no_rule"} 8',
+        'spigate_dropped_packets_total{reason="icv"} 3',
+        'spigate_dropped_packets_total{reason="replay"} 1',
+        'spigate_dropped_packets_total{reason="policy"} 6',
+        'spigate_dropped_packets_total{reason="no_neighbour"} 4',
+    ):
         assert line in lines

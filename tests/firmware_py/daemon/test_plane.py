@@ -1,4 +1,5 @@
 """A plane against one opposite, and packets of scapy's; what IKE would say, said here."""
+
 import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -10,10 +11,27 @@ from scapy.packet import Raw
 
 from spigate.firmware_py.daemon.dataplane import HELD_PACKETS
 from spigate.firmware_py.daemon.plane import Plane
-from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    AddPolicy,
+    InstallSa,
+    MoveSa,
+    RemovePolicy,
+    RemoveSa,
+    Socket,
+)
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import AH, ANY_PORTS, ESP, Auth, Cipher, Encapsulation, Lifetime, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import (
+    AH,
+    ANY_PORTS,
+    ESP,
+    Auth,
+    Cipher,
+    Encapsulation,
+    Lifetime,
+    Sa,
+    Selectors,
+)
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode
 from tests.firmware_py.ike.network import child, peer
@@ -25,13 +43,39 @@ ANY = ip_address("0.0.0.0")
 
 def sa(direction: Direction, spi: int, *, reqid: int = 1, **fields) -> Sa:
     """From A to B."""
-    return Sa(**{"direction": direction, "spi": spi, "source": A, "destination": B, "mode": Mode.TUNNEL, "cipher": Cipher.AES_GCM,
-                 "key": bytes(16), "salt": bytes(4), "icv_bytes": 16, "reqid": reqid, **fields})
+    return Sa(
+        **{
+            "direction": direction,
+            "spi": spi,
+            "source": A,
+            "destination": B,
+            "mode": Mode.TUNNEL,
+            "cipher": Cipher.AES_GCM,
+            "key": bytes(16),
+            "salt": bytes(4),
+            "icv_bytes": 16,
+            "reqid": reqid,
+            **fields,
+        }
+    )
 
 
-def protect(source, destination, direction, *, reqid: int = 1, mode: Mode = Mode.TUNNEL, protocol_of_sa: int = ESP, **ports) -> Policy:
-    return Policy(selectors=Selectors(source, destination, **ports), direction=direction, action=PolicyAction.PROTECT,
-                  templates=(Template(source=ANY, destination=ANY, mode=mode, reqid=reqid, protocol=protocol_of_sa),))
+def protect(
+    source,
+    destination,
+    direction,
+    *,
+    reqid: int = 1,
+    mode: Mode = Mode.TUNNEL,
+    protocol_of_sa: int = ESP,
+    **ports,
+) -> Policy:
+    return Policy(
+        selectors=Selectors(source, destination, **ports),
+        direction=direction,
+        action=PolicyAction.PROTECT,
+        templates=(Template(source=ANY, destination=ANY, mode=mode, reqid=reqid, protocol=protocol_of_sa),),
+    )
 
 
 class Pair:
@@ -39,7 +83,10 @@ class Pair:
 
     def __init__(self, *, on_traffic=(), policies=(), pad=None, mtu=1500, ports=None, **fields):
         self.now, self.told = 0.0, []
-        self.a, self.b = Plane(pad or Pad(), on_traffic, policies, mtu=mtu, clock=lambda: self.now), Plane(Pad(), clock=lambda: self.now)
+        self.a, self.b = (
+            Plane(pad or Pad(), on_traffic, policies, mtu=mtu, clock=lambda: self.now),
+            Plane(Pad(), clock=lambda: self.now),
+        )
         for plane in (self.a, self.b):
             plane.on_alive = lambda spi: self.told.append(("alive", spi))
             plane.on_expired = lambda sa, hard: self.told.append(("expired", sa.spi, hard))
@@ -47,7 +94,10 @@ class Pair:
         self.ports, self.fields = ports or {}, fields
 
     def policies(self) -> "Pair":
-        kind = {"mode": self.fields.get("mode", Mode.TUNNEL), "protocol_of_sa": self.fields.get("protocol", ESP)}
+        kind = {
+            "mode": self.fields.get("mode", Mode.TUNNEL),
+            "protocol_of_sa": self.fields.get("protocol", ESP),
+        }
         self.a.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.OUT, **kind, **self.ports)))
         self.b.apply(AddPolicy(protect(LEFT, RIGHT, PolicyDirection.IN, **kind, **self.ports)))
         return self
@@ -65,11 +115,13 @@ def pair():
 
 
 def packet(size: int = 100, destination: str = "10.2.0.1", **fields) -> bytes:
-    return bytes(IP(src="10.1.0.1", dst=destination, **fields) / UDP(sport=1000, dport=2000) / Raw(bytes(size)))
+    return bytes(
+        IP(src="10.1.0.1", dst=destination, **fields) / UDP(sport=1000, dport=2000) / Raw(bytes(size))
+    )
 
 
 def test_there_and_back(pair):
-    sealed, = pair.a.send(packet())
+    (sealed,) = pair.a.send(packet())
     assert IP(sealed).dst == str(B) and packet()[28:] not in sealed
     assert pair.b.receive(sealed) == packet()
     assert pair.told == [("alive", 0x1000)]
@@ -77,7 +129,7 @@ def test_there_and_back(pair):
 
 
 def test_what_comes_twice_or_is_not_known_is_dropped(pair):
-    sealed, = pair.a.send(packet())
+    (sealed,) = pair.a.send(packet())
     pair.b.receive(sealed)
     assert pair.b.receive(sealed) is None
     assert pair.b.receive(sealed[:20] + bytes(4) + sealed[24:]) is None
@@ -88,9 +140,9 @@ def test_what_comes_twice_or_is_not_known_is_dropped(pair):
 
 
 def test_the_newest_sa_sends_and_the_older_still_receives(pair):
-    old, = pair.a.send(packet())
+    (old,) = pair.a.send(packet())
     pair.install(0x2000)
-    new, = pair.a.send(packet())
+    (new,) = pair.a.send(packet())
     assert pair.b.receive(new) == pair.b.receive(old) == packet()
     pair.a.apply(RemoveSa(sa(Direction.OUTBOUND, 0x2000)))
     assert pair.b.receive(pair.a.send(packet())[0]) == packet()
@@ -139,7 +191,7 @@ def test_an_sa_carries_only_what_its_policies_say():
     pair = Pair().policies()
     pair.install()
     pair.a.apply(AddPolicy(protect(LEFT, ip_network("10.9.0.0/24"), PolicyDirection.OUT)))
-    sealed, = pair.a.send(packet(destination="10.9.0.1"))
+    (sealed,) = pair.a.send(packet(destination="10.9.0.1"))
     assert pair.b.receive(sealed) is None and pair.b.drops == {"policy": 1}
 
 
@@ -160,7 +212,10 @@ def test_what_was_decrypted_for_the_host_goes_no_further(pair):
     own, onward = [ip_address("10.2.0.1")], []
     made = Plane(Pad(), clock=lambda: 0.0, local=lambda: own)
     made.on_network = onward.extend
-    for policy in (protect(LEFT, RIGHT, PolicyDirection.IN), protect(LEFT, RIGHT, PolicyDirection.OUT, reqid=2)):
+    for policy in (
+        protect(LEFT, RIGHT, PolicyDirection.IN),
+        protect(LEFT, RIGHT, PolicyDirection.OUT, reqid=2),
+    ):
         made.apply(AddPolicy(policy))
     made.apply(InstallSa("a", "net", sa(Direction.INBOUND, 0x1000)))
     made.apply(InstallSa("c", "net", sa(Direction.OUTBOUND, 0x2000, reqid=2)))
@@ -182,8 +237,17 @@ def test_configured_policies_come_first(action, sent):
 
 def test_what_a_policy_discards_no_sa_carries():
     pair = Pair().policies()
-    pair.b = Plane(Pad(), policies=[Policy(selectors=Selectors(LEFT, RIGHT, 17), direction=PolicyDirection.IN, action=PolicyAction.DISCARD)],
-                   clock=lambda: 0)
+    pair.b = Plane(
+        Pad(),
+        policies=[
+            Policy(
+                selectors=Selectors(LEFT, RIGHT, 17),
+                direction=PolicyDirection.IN,
+                action=PolicyAction.DISCARD,
+            )
+        ],
+        clock=lambda: 0,
+    )
     pair.policies()
     pair.install()
     assert pair.b.receive(pair.a.send(packet())[0]) is None and pair.b.drops == {"policy": 1}
@@ -238,15 +302,20 @@ def test_a_moved_sa_goes_on_with_its_numbers(pair):
     for plane, direction in ((pair.a, Direction.OUTBOUND), (pair.b, Direction.INBOUND)):
         old = sa(direction, 0x1000)
         plane.apply(MoveSa(old, replace(old, **elsewhere)))
-    sealed, = pair.a.send(packet())
+    (sealed,) = pair.a.send(packet())
     assert (IP(sealed).src, IP(sealed)[UDP].dport) == ("192.0.2.9", 4500)
     assert pair.b.receive(sealed) == packet() and pair.b.sas[0].soft.state.sequence == 2
 
 
 @pytest.mark.parametrize("moves", [False, True])
 def test_no_peer_takes_the_place_of_another_s_sa(pair, moves):
-    """One says that it is where another is, and receives on the other's SPI: that one's SA went, and what was for it was lost."""
-    there, elsewhere = sa(Direction.OUTBOUND, 0x1000, reqid=2, key=bytes([1] * 16)), {"destination": ip_address("203.0.113.9")}
+    """One says that it is where another is, and receives on the other's SPI: that one's SA went, and what
+    was for it was lost.
+    """
+    there, elsewhere = (
+        sa(Direction.OUTBOUND, 0x1000, reqid=2, key=bytes([1] * 16)),
+        {"destination": ip_address("203.0.113.9")},
+    )
     pair.a.apply(InstallSa("other", "net", replace(there, **elsewhere) if moves else there))
     if moves:
         pair.a.apply(MoveSa(replace(there, **elsewhere), there))
@@ -272,19 +341,27 @@ def test_fragments_go_through_a_tunnel_as_they_are(pair):
 def test_fragments_are_put_together_where_policies_look_at_ports():
     pair = Pair(ports={"protocol": 17, "destination_ports": (2000, 2000)}, mtu=9000).policies()
     pair.install()
-    sealed, = [sealed for each in pieces() for sealed in pair.a.send(each)]
+    (sealed,) = [sealed for each in pieces() for sealed in pair.a.send(each)]
     assert pair.b.receive(sealed) == packet(3000, id=7)
 
 
 def test_inbound_policy_sees_the_ports_of_fragments(pair):
     """Later ones have none: a policy in front that discards by ports is else gone around (RFC 4301 7)."""
-    block = Policy(selectors=Selectors(LEFT, RIGHT, 17, destination_ports=(2000, 2000)), direction=PolicyDirection.IN,
-                   action=PolicyAction.DISCARD, priority=-1)
+    block = Policy(
+        selectors=Selectors(LEFT, RIGHT, 17, destination_ports=(2000, 2000)),
+        direction=PolicyDirection.IN,
+        action=PolicyAction.DISCARD,
+        priority=-1,
+    )
     pair.b.apply(AddPolicy(block))
-    assert [pair.b.receive(sealed) for each in pieces() for sealed in pair.a.send(each)] == [None] * len(pieces())
+    assert [pair.b.receive(sealed) for each in pieces() for sealed in pair.a.send(each)] == [None] * len(
+        pieces()
+    )
     pair.b.apply(RemovePolicy(block))
     pair.b.apply(AddPolicy(replace(block, selectors=replace(block.selectors, destination_ports=(53, 53)))))
-    assert [got for each in pieces() for sealed in pair.a.send(each) if (got := pair.b.receive(sealed))] == [packet(3000, id=7)]
+    assert [got for each in pieces() for sealed in pair.a.send(each) if (got := pair.b.receive(sealed))] == [
+        packet(3000, id=7)
+    ]
 
 
 def test_neighbours_of_another_link_are_none_of_the_hosts():
@@ -294,7 +371,11 @@ def test_neighbours_of_another_link_are_none_of_the_hosts():
     pair.install()
     sender = SoftSa(sa(Direction.OUTBOUND, 0x1000))
     there = IPv6(src="2001:db8:1::1", dst="2001:db8:2::1", hlim=255)
-    for message, passes in ((ICMPv6EchoRequest(), True), (ICMPv6ND_NA(tgt="2001:db8:2::9"), False), (ICMPv6ND_RA(), False)):
+    for message, passes in (
+        (ICMPv6EchoRequest(), True),
+        (ICMPv6ND_NA(tgt="2001:db8:2::9"), False),
+        (ICMPv6ND_RA(), False),
+    ):
         assert bool(pair.b.receive(sender.encapsulate(bytes(there / message)))) == passes
     assert pair.b.drops == {"martian": 2}
 
@@ -304,16 +385,23 @@ def test_what_is_too_long_outside_goes_in_fragments(pair):
     assert len(sealed) == 2 and max(map(len, sealed)) <= 1500 and IP(sealed[0]).flags.MF
 
 
-AH_FIELDS = {"protocol": AH, "cipher": Cipher.NULL, "key": b"", "salt": b"", "icv_bytes": 0, "auth": Auth.HMAC_SHA256_128,
-             "auth_key": bytes(32)}
+AH_FIELDS = {
+    "protocol": AH,
+    "cipher": Cipher.NULL,
+    "key": b"",
+    "salt": b"",
+    "icv_bytes": 0,
+    "auth": Auth.HMAC_SHA256_128,
+    "auth_key": bytes(32),
+}
 
 
 @pytest.mark.parametrize("flags", [0, "DF"])
 @pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize("fields", [{}, AH_FIELDS])
 def test_no_identification_is_zero(fields, mode, flags):
-    """A raw socket puts another number there, behind AH's ICV (raw(7)); the packet's own and what comes of the sequence number,
-    were they taken, would be 0."""
+    """A raw socket puts another number there, behind AH's ICV (raw(7)); the packet's own and what comes of
+    the sequence number, were they taken, would be 0."""
     ends = {"source": ip_address("10.1.0.1"), "destination": ip_address("10.2.0.1")}
     pair = Pair(mode=mode, sequence=0xFFFF, mtu=1500, **ends, **fields).policies()
     pair.install()
@@ -350,7 +438,7 @@ def test_mutated_packets_do_no_harm(pair):
         for data in (clear, sealed):
             for _ in range(source.randrange(1, 4)):
                 data[source.randrange(len(data))] = source.randrange(256)
-            del data[source.choice((len(data), source.randrange(len(data)))):]
+            del data[source.choice((len(data), source.randrange(len(data)))) :]
         pair.a.send(bytes(clear))
         pair.b.receive(bytes(sealed))
     assert pair.b.drops["icv"] > 100

@@ -1,4 +1,5 @@
 """A port's device, with scapy behind it instead of a gateway."""
+
 import json
 import os
 import select
@@ -10,7 +11,14 @@ from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptPrefixInfo, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6ND_RA,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptPrefixInfo,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, Ether
 
 from spigate.firmware_py.control.topology import Interface, NetworkRoute
@@ -22,10 +30,14 @@ from tests.firmware_py.ike.hosts import ip, own_namespace
 
 pytestmark = pytest.mark.xdist_group("host")
 OURS_6, THEIRS_6 = "2001:db8::2", "2001:db8::1"
-NETWORK = Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"), ip_interface(f"{OURS_6}/64")), 1400)
+NETWORK = Interface(
+    "outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"), ip_interface(f"{OURS_6}/64")), 1400
+)
 SERVER = Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),))
-ROUTES = (NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER)),
-          NetworkRoute(ip_network("2001:db8:1::/48"), Port.NETWORK, ip_address(THEIRS_6)))
+ROUTES = (
+    NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER)),
+    NetworkRoute(ip_network("2001:db8:1::/48"), Port.NETWORK, ip_address(THEIRS_6)),
+)
 
 
 @pytest.fixture
@@ -35,7 +47,9 @@ def namespace():
 
 
 def shown(*words):
-    return json.loads(subprocess.run(["ip", "-j", *words], check=True, capture_output=True, text=True).stdout or "[]")
+    return json.loads(
+        subprocess.run(["ip", "-j", *words], check=True, capture_output=True, text=True).stdout or "[]"
+    )
 
 
 def readable(device, seconds=3.0):
@@ -50,12 +64,23 @@ def asked(ports, answer=True, seconds=3.0):
             found = Ether(raw)
             if ARP in found and found[ARP].pdst == PEER:
                 if answer:
-                    tap.write(bytes(Ether(src=PEER_MAC, dst=SELF_MAC) / ARP(op=2, hwsrc=PEER_MAC, psrc=PEER, hwdst=SELF_MAC, pdst=SELF)))
+                    tap.write(
+                        bytes(
+                            Ether(src=PEER_MAC, dst=SELF_MAC)
+                            / ARP(op=2, hwsrc=PEER_MAC, psrc=PEER, hwdst=SELF_MAC, pdst=SELF)
+                        )
+                    )
                 return found
             if ICMPv6ND_NS in found and found[ICMPv6ND_NS].tgt == THEIRS_6:
                 if answer:
-                    tap.write(bytes(Ether(src=PEER_MAC, dst=SELF_MAC) / IPv6(src=THEIRS_6, dst=OURS_6, hlim=255)
-                                    / ICMPv6ND_NA(tgt=THEIRS_6, R=0, S=1, O=1) / ICMPv6NDOptDstLLAddr(lladdr=PEER_MAC)))
+                    tap.write(
+                        bytes(
+                            Ether(src=PEER_MAC, dst=SELF_MAC)
+                            / IPv6(src=THEIRS_6, dst=OURS_6, hlim=255)
+                            / ICMPv6ND_NA(tgt=THEIRS_6, R=0, S=1, O=1)
+                            / ICMPv6NDOptDstLLAddr(lladdr=PEER_MAC)
+                        )
+                    )
                 return found
     raise AssertionError("the host asks for nobody")
 
@@ -79,8 +104,14 @@ def test_ports_are_devices_of_this_host(namespace):
     with closing(Ports([NETWORK, SERVER], ROUTES)) as ports:
         links = {link["ifname"]: link for link in shown("address") if link["ifname"] != "lo"}
         assert set(links) == {"outside", "inside"}
-        assert (links["outside"]["address"], links["outside"]["mtu"]) == (SELF_MAC, 1400) and "UP" in links["outside"]["flags"]
-        addresses = {(info["local"], info["prefixlen"]) for info in links["outside"]["addr_info"] if info["scope"] == "global"}
+        assert (links["outside"]["address"], links["outside"]["mtu"]) == (SELF_MAC, 1400) and "UP" in links[
+            "outside"
+        ]["flags"]
+        addresses = {
+            (info["local"], info["prefixlen"])
+            for info in links["outside"]["addr_info"]
+            if info["scope"] == "global"
+        }
         assert addresses == {(SELF, 24), (OURS_6, 64)}
         routes = {(route["dst"], route.get("gateway")) for route in shown("route") + shown("-6", "route")}
         assert {("10.1.0.0/16", PEER), ("2001:db8:1::/48", THEIRS_6)} <= routes
@@ -114,22 +145,54 @@ def test_ports_are_devices_of_this_host(namespace):
 
 def test_who_is_at_a_port_does_not_configure_this_host(namespace):
     with closing(Ports([NETWORK, SERVER], ())) as ports:
-        ports.taps[Port.NETWORK].write(bytes(
-            Ether(src=PEER_MAC, dst="33:33:00:00:00:01") / IPv6(src="fe80::1", dst="ff02::1", hlim=255)
-            / ICMPv6ND_RA(routerlifetime=1800) / ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)))
-        ports.taps[Port.NETWORK].write(bytes(Ether(src=PEER_MAC, dst=SELF_MAC) / IP(src=PEER, dst=SELF) / UDP(dport=9)))
+        ports.taps[Port.NETWORK].write(
+            bytes(
+                Ether(src=PEER_MAC, dst="33:33:00:00:00:01")
+                / IPv6(src="fe80::1", dst="ff02::1", hlim=255)
+                / ICMPv6ND_RA(routerlifetime=1800)
+                / ICMPv6NDOptPrefixInfo(prefix="2001:db8:bad::", prefixlen=64)
+            )
+        )
+        ports.taps[Port.NETWORK].write(
+            bytes(Ether(src=PEER_MAC, dst=SELF_MAC) / IP(src=PEER, dst=SELF) / UDP(dport=9))
+        )
         time.sleep(0.2)
         assert not [route for route in shown("-6", "route") if route["dst"] == "default"]
-        assert not [info for link in shown("address") for info in link["addr_info"] if info["local"].startswith("2001:db8:bad")]
+        assert not [
+            info
+            for link in shown("address")
+            for info in link["addr_info"]
+            if info["local"].startswith("2001:db8:bad")
+        ]
         for name in ("accept_ra", "accept_redirects"):
             assert Path("/proc/sys/net/ipv6/conf/outside", name).read_text() == "0\n"
 
 
-@pytest.mark.parametrize(("interfaces", "routes", "message"), [
-    ([NETWORK, Interface("outside", Port.SERVER, mac(INSIDE_MAC))], (), "TAP device outside: .*no other process that has it"),
-    ([NETWORK, Interface("inside", Port.SERVER, mac("01:00:00:00:00:01"))], (), "ip link set inside .*01:00:00:00:00:01"),
-    ([NETWORK, Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("ff02::1/64"),))], (), "ip address replace ff02::1/64"),
-    ([NETWORK], (NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address("172.16.0.1")),), "ip -4 route replace 10.1.0.0/16 via 172.16.0.1")])
+@pytest.mark.parametrize(
+    ("interfaces", "routes", "message"),
+    [
+        (
+            [NETWORK, Interface("outside", Port.SERVER, mac(INSIDE_MAC))],
+            (),
+            "TAP device outside: .*no other process that has it",
+        ),
+        (
+            [NETWORK, Interface("inside", Port.SERVER, mac("01:00:00:00:00:01"))],
+            (),
+            "ip link set inside .*01:00:00:00:00:01",
+        ),
+        (
+            [NETWORK, Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("ff02::1/64"),))],
+            (),
+            "ip address replace ff02::1/64",
+        ),
+        (
+            [NETWORK],
+            (NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address("172.16.0.1")),),
+            "ip -4 route replace 10.1.0.0/16 via 172.16.0.1",
+        ),
+    ],
+)
 def test_what_linux_refuses_is_named_and_nothing_is_left(namespace, interfaces, routes, message):
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,5 @@
 """What ``spigate ce --dataplane`` takes."""
+
 import argparse
 
 import pytest

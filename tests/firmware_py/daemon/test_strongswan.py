@@ -1,9 +1,21 @@
-"""``spigate ce`` and strongSwan, live: pings and TCP through the tunnel, rekeying under traffic, dead peers."""
+"""``spigate ce`` and strongSwan, live: pings and TCP through the tunnel, rekeying under traffic, dead
+peers.
+"""
+
 import os
 
 import pytest
 
-from tests.firmware_py.daemon.bed import CHAIN, SIZES, Gateway, child_of, config, ping, rekey_under_traffic, transfer
+from tests.firmware_py.daemon.bed import (
+    CHAIN,
+    SIZES,
+    Gateway,
+    child_of,
+    config,
+    ping,
+    rekey_under_traffic,
+    transfer,
+)
 from tests.firmware_py.ike.authority import chains
 from tests.firmware_py.ike.hosts import Wire
 from tests.firmware_py.ike.network import SECRET
@@ -11,6 +23,7 @@ from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, swanctl_conf
 
 pytestmark = pytest.mark.xdist_group("host")
 MEGABYTE = 1 << 20
+
 
 @pytest.fixture
 def bed(wire, tmp_path):
@@ -67,7 +80,8 @@ def test_the_first_packet_begins(wire, bed):
     assert gateway.count("child-up") == 1
 
 
-# What charon signs with, settings of its own, and what both sides' signatures are called in its log: ours, theirs
+# What charon signs with, settings of its own, and what both sides' signatures are called in its log: ours,
+# theirs
 SIGNATURES = {
     "rsa-pkcs1": ("rsa", "", "RSA_EMSA_PSS_SHA2_256_SALT_32", "RSA_EMSA_PKCS1_SHA2_256"),
     "rsa-pss": ("rsa", "rsa_pss = yes", "RSA_EMSA_PSS_SHA2_256_SALT_32", "RSA_EMSA_PSS_SHA2_256_SALT_32"),
@@ -75,7 +89,12 @@ SIGNATURES = {
     "ecdsa256": ("ecdsa256", "", "ECDSA_WITH_SHA256_DER", "ECDSA_WITH_SHA256_DER"),
     "ecdsa384": ("ecdsa384", "", "ECDSA_WITH_SHA384_DER", "ECDSA_WITH_SHA384_DER"),
     "ecdsa521": ("ecdsa521", "", "ECDSA_WITH_SHA512_DER", "ECDSA_WITH_SHA512_DER"),
-    "ecdsa256-without-rfc-7427": ("ecdsa256", "signature_authentication = no", "ECDSA-256 signature", "ECDSA-256 signature"),
+    "ecdsa256-without-rfc-7427": (
+        "ecdsa256",
+        "signature_authentication = no",
+        "ECDSA-256 signature",
+        "ECDSA-256 signature",
+    ),
     "ed25519": ("ed25519", "", "ED25519", "ED25519"),
 }
 
@@ -87,8 +106,11 @@ def test_certificates(wire, bed, tmp_path, case, who):
     ours, theirs = chains(kind, "a.example", "b.example")
     ours.write(tmp_path / "spigate")
     theirs.write(tmp_path / "charon")
-    gateway, charon = bed(config(credentials=CHAIN, start="now" if who == "we" else "never"), swanctl_conf(auth=CERTIFICATES),
-                          settings=settings)
+    gateway, charon = bed(
+        config(credentials=CHAIN, start="now" if who == "we" else "never"),
+        swanctl_conf(auth=CERTIFICATES),
+        settings=settings,
+    )
     if who == "they":
         charon.swanctl("--initiate", "--child", "net")
     gateway.happens("child-up")
@@ -117,15 +139,24 @@ def test_rekeying_loses_no_packet(wire, bed):
     gateway, charon = bed(config(), swanctl_conf())
     gateway.happens("child-up")
     for _ in range(2):
-        rekey_under_traffic(gateway, wire.ours, "10.2.0.1", lambda: charon.swanctl("--rekey", "--child", "net"),
-                            lambda: charon.swanctl("--rekey", "--ike", "gw"))
+        rekey_under_traffic(
+            gateway,
+            wire.ours,
+            "10.2.0.1",
+            lambda: charon.swanctl("--rekey", "--child", "net"),
+            lambda: charon.swanctl("--rekey", "--ike", "gw"),
+        )
     work(wire)
 
 
 @pytest.mark.parametrize("unique", ["never", "no"])
 def test_a_peer_that_was_killed_is_reached_when_it_is_back(wire, bed, unique):
-    """With `never` it does not say INITIAL_CONTACT: the child of before its death sent, until its IKE SA was found to be dead."""
-    gateway, charon = bed(config(start="never", peer="dpd_seconds = 300"), swanctl_conf(connection=f"unique = {unique}"))
+    """With `never` it does not say INITIAL_CONTACT: the child of before its death sent, until its IKE SA
+    was found to be dead.
+    """
+    gateway, charon = bed(
+        config(start="never", peer="dpd_seconds = 300"), swanctl_conf(connection=f"unique = {unique}")
+    )
     charon.swanctl("--initiate", "--child", "net")
     ping(wire.ours, "10.2.0.1", SIZES)
     charon.kill()
@@ -138,7 +169,9 @@ def test_a_peer_that_was_killed_is_reached_when_it_is_back(wire, bed, unique):
 
 
 def test_a_peer_that_was_killed_is_noticed(wire, bed):
-    gateway, charon = bed(config(peer="dpd_seconds = 1\nretransmission = { timeout = 0.2, tries = 2 }"), swanctl_conf())
+    gateway, charon = bed(
+        config(peer="dpd_seconds = 1\nretransmission = { timeout = 0.2, tries = 2 }"), swanctl_conf()
+    )
     gateway.happens("child-up")
     charon.kill()
     gateway.happens("peer-dead")

@@ -16,7 +16,17 @@ from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDatabase, Polic
 from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
-from tests.firmware_py.control.network import PEER, SELF, TOPOLOGY, frame, from_server, policy, sa, selectors, udp
+from tests.firmware_py.control.network import (
+    PEER,
+    SELF,
+    TOPOLOGY,
+    frame,
+    from_server,
+    policy,
+    sa,
+    selectors,
+    udp,
+)
 from tests.firmware_py.ike.network import child, peer
 
 HERE, THERE = "10.2.0.0/24", "10.1.0.0/24"
@@ -26,17 +36,28 @@ PACKET = from_server(udp("10.2.0.10", "10.1.0.10"))
 
 
 class Bench:
-    """What waits in a gateway whose peer ``b`` has the child ``net`` that traffic starts, and ``other`` that it does not."""
+    """What waits in a gateway whose peer ``b`` has the child ``net`` that traffic starts, and ``other``
+    that it does not.
+    """
 
     def __init__(self, *policies, traffic=(PROTECTED,)):
         self.wanted, self.done, self.expected, self.inbound = [], [], set(), set()
-        hooks = Hooks(alive=None, moved=None, expired=None, undone=None, turn=None, expects=lambda number: number in self.expected,
-                      wanted=lambda *what: self.wanted.append(what))
+        hooks = Hooks(
+            alive=None,
+            moved=None,
+            expired=None,
+            undone=None,
+            turn=None,
+            expects=lambda number: number in self.expected,
+            wanted=lambda *what: self.wanted.append(what),
+        )
         children = (replace(child("net"), traffic=traffic), child("other", f"{HERE}=10.9.0.0/24"))
         pad = Pad([peer("b", "a", "b", children=children)])
         self.traps = trap_policies(pad, {("b", "net"): "traffic", ("b", "other"): "now"})
         spd = Spd(PolicyDatabase([*self.traps, *policies]))
-        self.waiting = Waiting(self.traps, hooks, lambda port, flow: spd.decide(flow, port, None).policies, self.done.extend)
+        self.waiting = Waiting(
+            self.traps, hooks, lambda port, flow: spd.decide(flow, port, None).policies, self.done.extend
+        )
 
     def waits(self, frame=PACKET, header=CLEAR):
         return self.waiting.waits(header, frame, self.inbound.__contains__)
@@ -72,7 +93,9 @@ def test_negotiated_policies_come_first():
 def test_the_first_packet_asks_and_all_go_on_when_the_child_is_up(bench):
     frames = [numbered(number) for number in range(1, 4)]
     assert all(map(bench.waits, frames))
-    assert bench.wanted == [("b", "net", Selectors(ip_network("10.2.0.10"), ip_network("10.1.0.10"), 17, (1, 1), (2000, 2000)))]
+    assert bench.wanted == [
+        ("b", "net", Selectors(ip_network("10.2.0.10"), ip_network("10.1.0.10"), 17, (1, 1), (2000, 2000)))
+    ]
     assert bench.done == []
     bench.waiting.child_is_up("b", "other")
     assert bench.done == []
@@ -102,13 +125,23 @@ def test_what_waits_for_a_peer_that_is_given_up_is_dropped(bench):
     assert bench.waits() and len(bench.wanted) == 2
 
 
-@pytest.mark.parametrize(("header", "packet", "waits"), [
-    (CLEAR, PACKET, True), (replace(CLEAR, reason=Reason.RULE), PACKET, True), (replace(CLEAR, reason=Reason.FRAGMENT), PACKET, True),
-    (replace(CLEAR, ingress=Port.NETWORK), PACKET, False), (replace(CLEAR, ingress=Port.RECIRCULATE), PACKET, False),
-    (replace(CLEAR, reason=Reason.TTL_EXPIRED), PACKET, False), (replace(CLEAR, reason=Reason.SA_ABSENT), PACKET, False),
-    (CLEAR, from_server(udp("10.2.0.10", "10.9.0.1")), False), (CLEAR, from_server(udp("10.2.0.10", "10.7.0.1")), False),
-    (CLEAR, from_server(bytes(IP(src="10.2.0.10", dst="10.1.0.1", proto=6))), False),
-    (CLEAR, PACKET[:20], False), (CLEAR, b"", False)])
+@pytest.mark.parametrize(
+    ("header", "packet", "waits"),
+    [
+        (CLEAR, PACKET, True),
+        (replace(CLEAR, reason=Reason.RULE), PACKET, True),
+        (replace(CLEAR, reason=Reason.FRAGMENT), PACKET, True),
+        (replace(CLEAR, ingress=Port.NETWORK), PACKET, False),
+        (replace(CLEAR, ingress=Port.RECIRCULATE), PACKET, False),
+        (replace(CLEAR, reason=Reason.TTL_EXPIRED), PACKET, False),
+        (replace(CLEAR, reason=Reason.SA_ABSENT), PACKET, False),
+        (CLEAR, from_server(udp("10.2.0.10", "10.9.0.1")), False),
+        (CLEAR, from_server(udp("10.2.0.10", "10.7.0.1")), False),
+        (CLEAR, from_server(bytes(IP(src="10.2.0.10", dst="10.1.0.1", proto=6))), False),
+        (CLEAR, PACKET[:20], False),
+        (CLEAR, b"", False),
+    ],
+)
 def test_what_starts_a_child(bench, header, packet, waits):
     assert bench.waits(packet, header) == waits
     assert len(bench.wanted) == waits
@@ -140,8 +173,10 @@ def natt(number):
 UNKNOWN = PuntHeader(Reason.UNKNOWN_SPI, Port.NETWORK)
 
 
-@pytest.mark.parametrize(("reason", "made"), [
-    (Reason.UNKNOWN_SPI, esp), (Reason.AH, lambda number: esp(number, 51)), (Reason.NATT, natt)])
+@pytest.mark.parametrize(
+    ("reason", "made"),
+    [(Reason.UNKNOWN_SPI, esp), (Reason.AH, lambda number: esp(number, 51)), (Reason.NATT, natt)],
+)
 def test_what_comes_before_its_sa_waits_for_it(bench, reason, made):
     header = replace(UNKNOWN, reason=reason)
     assert not bench.waits(made(0x3000), header), "nobody expects it"
@@ -160,7 +195,9 @@ def test_what_comes_before_its_sa_waits_for_it(bench, reason, made):
 
 def test_few_spis_are_waited_for(bench):
     bench.expected = set(range(0x3000, 0x3000 + MAX_WAITING + 1))
-    assert [bench.waits(esp(number), UNKNOWN) for number in sorted(bench.expected)] == [True] * MAX_WAITING + [False]
+    assert [bench.waits(esp(number), UNKNOWN) for number in sorted(bench.expected)] == [
+        True
+    ] * MAX_WAITING + [False]
     assert bench.waits(esp(0x3000), UNKNOWN), "who waits already may have more"
 
 
@@ -168,7 +205,11 @@ def test_few_spis_are_waited_for(bench):
 
 
 def known(*addresses):
-    return Topology(TOPOLOGY.interfaces.values(), [Neighbour(ip_address(each), Port.SERVER, bytes(6)) for each in addresses], complete=False)
+    return Topology(
+        TOPOLOGY.interfaces.values(),
+        [Neighbour(ip_address(each), Port.SERVER, bytes(6)) for each in addresses],
+        complete=False,
+    )
 
 
 def test_what_waits_for_a_neighbour_goes_on_when_that_is_known(bench):
@@ -177,7 +218,9 @@ def test_what_waits_for_a_neighbour_goes_on_when_that_is_known(bench):
     asked = [bench.waiting.for_neighbour(0.0, Port.SERVER, one, punt) for punt in punts]
     assert asked == [True] + [False] * (len(punts) - 1), "once"
     assert bench.waiting.for_neighbour(0.0, Port.SERVER, other, punts[0])
-    assert bench.waiting.for_neighbour(0.0, Port.NETWORK, one, punts[0]), "at the other port it is another one"
+    assert bench.waiting.for_neighbour(0.0, Port.NETWORK, one, punts[0]), (
+        "at the other port it is another one"
+    )
     bench.waiting.neighbours_are(known("10.2.0.99"))
     assert bench.done == []
     bench.waiting.neighbours_are(known("10.2.0.10", "10.2.0.99"))

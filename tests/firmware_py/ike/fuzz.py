@@ -2,6 +2,7 @@
 
 ``python -m tests.firmware_py.ike.fuzz --count 1000000`` prints its seed and what became of the messages.
 """
+
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -43,23 +44,25 @@ INTERESTING = (0, 1, 2, 3, 4, 7, 8, 0x7F, 0x80, 0xFE, 0xFF)
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:
-    """Some bytes changed, taken out, put in, repeated; the header's length mostly right, so that more is looked at."""
+    """Some bytes changed, taken out, put in, repeated; the header's length mostly right, so that more is
+    looked at.
+    """
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         at = rng.randrange(len(changed) + 1)
         match rng.randrange(7):
             case 0 | 1:
-                changed[at:at + 1] = bytes([rng.choice(INTERESTING)])
+                changed[at : at + 1] = bytes([rng.choice(INTERESTING)])
             case 2:
-                changed[at:at + 1] = bytes([rng.randrange(256)])
+                changed[at : at + 1] = bytes([rng.randrange(256)])
             case 3:
-                changed[at:at + 2] = rng.choice((0, 1, 3, 4, 8, len(changed), 0xFFFF)).to_bytes(2)
+                changed[at : at + 2] = rng.choice((0, 1, 3, 4, 8, len(changed), 0xFFFF)).to_bytes(2)
             case 4:
-                del changed[at:at + rng.randrange(1, 20)]
+                del changed[at : at + rng.randrange(1, 20)]
             case 5:
                 changed[at:at] = rng.randbytes(rng.randrange(1, 20))
             case 6:
-                changed[at:at] = changed[at:at + rng.randrange(1, 60)]
+                changed[at:at] = changed[at : at + rng.randrange(1, 60)]
     if rng.randrange(8) and len(changed) >= HEADER:
         changed[24:28] = len(changed).to_bytes(4)
     return bytes(changed)
@@ -72,7 +75,7 @@ def mutate_one(rng: random.Random, payloads: Sequence[Payload]) -> tuple[int, by
     body = bytearray(payloads[at].body())
     for _ in range(rng.choice((1, 1, 2, 4))):
         where = rng.randrange(len(body) + 1)
-        body[where:where + 1] = bytes([rng.choice((*INTERESTING, rng.randrange(256)))])
+        body[where : where + 1] = bytes([rng.choice((*INTERESTING, rng.randrange(256)))])
     payloads[at] = Unknown(bytes(body), payload_type=payloads[at].payload_type)
     return pack_chain(payloads)
 
@@ -92,18 +95,39 @@ class Target:
         end = authority.issue(self.key.public_key())
         self.authorities = certificates.Authorities([authority.certificate])
         auth_hashes = authentication.hashes_notify()
-        ids = [kind(id_type, data) for kind in {type(each) for each in EVERY_PAYLOAD if isinstance(each, Identification)}
-               for id_type, data in ((IdType.DER_ASN1_DN, end.subject.public_bytes()), (IdType.RFC822_ADDR, b"u@gw.example"),
-                                     (IdType.IPV6_ADDR, bytes(16)))]
-        self.inner = (*certificates.certs([end]), *ids, authentication.sign(self.key, b"", authentication.SUPPORTED_HASHES),
-                      TSI, TSR, SecurityAssociation(proposals.offer(proposals.ESP_DEFAULT, b"\1\2\3\4")))
+        ids = [
+            kind(id_type, data)
+            for kind in {type(each) for each in EVERY_PAYLOAD if isinstance(each, Identification)}
+            for id_type, data in (
+                (IdType.DER_ASN1_DN, end.subject.public_bytes()),
+                (IdType.RFC822_ADDR, b"u@gw.example"),
+                (IdType.IPV6_ADDR, bytes(16)),
+            )
+        ]
+        self.inner = (
+            *certificates.certs([end]),
+            *ids,
+            authentication.sign(self.key, b"", authentication.SUPPORTED_HASHES),
+            TSI,
+            TSR,
+            SecurityAssociation(proposals.offer(proposals.ESP_DEFAULT, b"\1\2\3\4")),
+        )
         start = key_exchange.start(Ke.ECP_256)
-        hello = message(SecurityAssociation(proposals.offer(proposals.IKE_DEFAULT)), KeyExchange(start.group, start.public),
-                        auth_hashes)
+        hello = message(
+            SecurityAssociation(proposals.offer(proposals.IKE_DEFAULT)),
+            KeyExchange(start.group, start.public),
+            auth_hashes,
+        )
         sealed = self.peer.seal(message(*self.inner, exchange=ExchangeType.IKE_AUTH, message_id=1))
         fragments = self.peer.seal(message(*self.inner, exchange=ExchangeType.IKE_AUTH, message_id=2), 600)
-        self.samples = (EVERYTHING.pack(), hello.pack(), *sealed, *fragments, message(*self.inner).pack(),
-                        message(Skf(1, 2, bytes(40))).pack())
+        self.samples = (
+            EVERYTHING.pack(),
+            hello.pack(),
+            *sealed,
+            *fragments,
+            message(*self.inner).pack(),
+            message(Skf(1, 2, bytes(40))).pack(),
+        )
 
     def take(self, data: bytes) -> None:
         """All that is done with a datagram before anybody knows that it is authentic."""
@@ -127,22 +151,32 @@ class Target:
             match payload:
                 case SecurityAssociation():
                     for ours in (proposals.IKE_DEFAULT, proposals.ESP_DEFAULT):
-                        steps += [lambda payload=payload, ours=ours: str(proposals.choose(payload.proposals, ours)),
-                                  lambda payload=payload, ours=ours: proposals.check(payload.proposals, proposals.offer(ours))]
+                        steps += [
+                            lambda payload=payload, ours=ours: str(proposals.choose(payload.proposals, ours)),
+                            lambda payload=payload, ours=ours: proposals.check(
+                                payload.proposals, proposals.offer(ours)
+                            ),
+                        ]
                 case KeyExchange():
                     steps.append(lambda payload=payload: key_exchange.respond(payload.group, payload.data))
                 case Identification():
                     steps.append(lambda payload=payload: self.identify(payload, parsed))
                 case Auth():
-                    steps += [lambda payload=payload: authentication.verify_signature(payload, self.key.public_key(), b""),
-                              lambda payload=payload: authentication.verify_psk(payload, b"x", self.suite.prf, b"")]
+                    steps += [
+                        lambda payload=payload: authentication.verify_signature(
+                            payload, self.key.public_key(), b""
+                        ),
+                        lambda payload=payload: authentication.verify_psk(payload, b"x", self.suite.prf, b""),
+                    ]
                 case Notify() if payload.notify_type == NotifyType.SIGNATURE_HASH_ALGORITHMS:
                     steps.append(lambda payload=payload: authentication.hashes_of(payload))
                 case TrafficSelectors():
                     tsi, tsr = TsI(payload.selectors), TsR(TSR.selectors)
-                    steps += [lambda tsi=tsi, tsr=tsr: selectors.narrow(tsi, tsr, (ANY_IPV4, ANY_IPV6)),
-                              lambda tsi=tsi, tsr=tsr: selectors.to_selectors(tsi, tsr),
-                              lambda tsi=tsi, tsr=tsr: selectors.check(tsi, tsr, (TSI, TSR))]
+                    steps += [
+                        lambda tsi=tsi, tsr=tsr: selectors.narrow(tsi, tsr, (ANY_IPV4, ANY_IPV6)),
+                        lambda tsi=tsi, tsr=tsr: selectors.to_selectors(tsi, tsr),
+                        lambda tsi=tsi, tsr=tsr: selectors.check(tsi, tsr, (TSI, TSR)),
+                    ]
         for step in steps:
             try:
                 step()
@@ -163,8 +197,8 @@ class Target:
 
 
 def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
-    """What became of ``count`` messages and of what they said: names of errors, ``good`` and ``good part``. Whatever else
-    is raised comes out.
+    """What became of ``count`` messages and of what they said: names of errors, ``good`` and ``good part``.
+    Whatever else is raised comes out.
     """
     rng = random.Random(seed)
     target = Target(rng)

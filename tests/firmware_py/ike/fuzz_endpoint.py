@@ -1,8 +1,11 @@
-"""Two endpoints, of which both have the keys, and each now and then says something that is wrong, while somebody on the way
-sends damaged copies of all that is said: what :mod:`tests.firmware_py.ike.watch` says holds.
+"""Two endpoints, of which both have the keys, and each now and then says something that is wrong, while
+somebody on the way sends damaged copies of all that is said: what :mod:`tests.firmware_py.ike.watch` says
+holds.
 
-``python -m tests.firmware_py.ike.fuzz_endpoint --count 1000000`` prints its seed and what became of the messages.
+``python -m tests.firmware_py.ike.fuzz_endpoint --count 1000000`` prints its seed and what became of the
+messages.
 """
+
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -25,16 +28,24 @@ COPIES = 4
 """Fewer damaged ones than that of each message."""
 KINDS = (
     ({}, (child(),)),
-    ({"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519-ke1_mlkem768")},
-     (child(proposals=esp("aes128gcm16-x25519-ke1_mlkem768")),)),
-    ({"fragment_bytes": 576}, (child(traffic="", mode=Mode.TRANSPORT),
-                               child("other", "10.3.0.0/24=10.4.0.0/24", proposals=esp("aes128-sha256-ecp256")))))
+    (
+        {"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519-ke1_mlkem768")},
+        (child(proposals=esp("aes128gcm16-x25519-ke1_mlkem768")),),
+    ),
+    (
+        {"fragment_bytes": 576},
+        (
+            child(traffic="", mode=Mode.TRANSPORT),
+            child("other", "10.3.0.0/24=10.4.0.0/24", proposals=esp("aes128-sha256-ecp256")),
+        ),
+    ),
+)
 
 
 @contextmanager
 def lying(rng: random.Random, counts: Counter, rate: int):
-    """Messages are wrong inside, one in ``rate``: sealed with the right keys, by one who has them. In front of each go
-    copies that were damaged on the way.
+    """Messages are wrong inside, one in ``rate``: sealed with the right keys, by one who has them. In front
+    of each go copies that were damaged on the way.
     """
     honest = dialogue.Dialogue._seal
 
@@ -44,7 +55,9 @@ def lying(rng: random.Random, counts: Counter, rate: int):
         marker = MARKER if self.path.local.port == NAT_PORT else b""
         for _ in range(rng.randrange(COPIES)):
             counts["mutated"] += 1
-            self.context.emit(Datagram(self.path.local, self.path.remote, marker + mutate(rng, rng.choice(datagrams))))
+            self.context.emit(
+                Datagram(self.path.local, self.path.remote, marker + mutate(rng, rng.choice(datagrams)))
+            )
         if rng.randrange(rate):
             return datagrams
         counts["mutated"] += 1
@@ -57,8 +70,14 @@ def lying(rng: random.Random, counts: Counter, rate: int):
             first, text = pack_chain(message.payloads)
             text = mutate(rng, text)
         if not rng.randrange(10):
-            message = dialogue.Message(message.spi_i, message.spi_r, rng.choice([*ExchangeType, 99]), message.initiator,
-                                       message.response, message.message_id)
+            message = dialogue.Message(
+                message.spi_i,
+                message.spi_r,
+                rng.choice([*ExchangeType, 99]),
+                message.initiator,
+                message.response,
+                message.message_id,
+            )
         return (self.protection._seal(message, PayloadType.SK, b"", first, text),)
 
     dialogue.Dialogue._seal = seal
@@ -81,13 +100,15 @@ def command(rng: random.Random, host: Host, peer: str) -> None:
 
 
 def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
-    """Goes on until ``count`` messages were mutated; how many messages there were, how many of them wrong inside, and what the
-    endpoints told of."""
+    """Goes on until ``count`` messages were mutated; how many messages there were, how many of them wrong
+    inside, and what the endpoints told of."""
     rng, counts = random.Random(seed), Counter()
     while counts["mutated"] < count:
         progress(counts["mutated"])
         settings, children = rng.choice(KINDS)
-        network, a, b = pair(*children, seed=rng.getrandbits(32), a={**QUICK, **settings}, b={**QUICK, **settings})
+        network, a, b = pair(
+            *children, seed=rng.getrandbits(32), a={**QUICK, **settings}, b={**QUICK, **settings}
+        )
         watched = Watched(a), Watched(b)
         with lying(rng, counts, rng.choice((3, 6, 20))):
             for _ in range(20):

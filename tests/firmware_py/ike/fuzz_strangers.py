@@ -1,9 +1,13 @@
-"""Two endpoints with a tunnel that is renewed again and again, and strangers who have no credentials: they begin handshakes, answer
-others', exchange keys and say anything under them, damage copies of what is said, and make up the rest. What
-:mod:`tests.firmware_py.ike.watch` says holds, the log stays within the limit on strangers, and the tunnel stands.
+"""Two endpoints with a tunnel that is renewed again and again, and strangers who have no credentials: they
+begin handshakes, answer others', exchange keys and say anything under them, damage copies of what is said,
+and make up the rest. What
+:mod:`tests.firmware_py.ike.watch` says holds, the log stays within the limit on strangers, and the tunnel
+stands.
 
-``python -m tests.firmware_py.ike.fuzz_strangers --count 1000000`` prints its seed and what became of the datagrams.
+``python -m tests.firmware_py.ike.fuzz_strangers --count 1000000`` prints its seed and what became of the
+datagrams.
 """
+
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +19,18 @@ from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Socket
 from spigate.firmware_py.ike.engine.endpoint import MAX_INIT
 from spigate.firmware_py.ike.engine.nat import MARKER
 from spigate.firmware_py.ike.wire.message import HEADER, Message
-from spigate.firmware_py.ike.wire.payloads import Auth, Delete, IdI, IdR, Notify, Payload, SecurityAssociation, Unknown, Vendor, pack_chain
+from spigate.firmware_py.ike.wire.payloads import (
+    Auth,
+    Delete,
+    IdI,
+    IdR,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    Unknown,
+    Vendor,
+    pack_chain,
+)
 from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, PayloadType, ProtocolId
 from spigate.firmware_py.ike.wire.selectors import payloads
 from tests.firmware_py import fuzzing
@@ -36,14 +51,22 @@ def inner(rng: random.Random) -> tuple[Payload, ...]:
     names = [b"a.example", b"b.example", bytes(rng.randrange(300)), rng.randbytes(8)]
     kinds = [*IdType, 99]
     choices: list[Payload] = [
-        IdI(rng.choice(kinds), rng.choice(names)), IdR(rng.choice(kinds), rng.choice(names)),
+        IdI(rng.choice(kinds), rng.choice(names)),
+        IdR(rng.choice(kinds), rng.choice(names)),
         Auth(rng.choice((1, 2, 9, 14)), rng.randbytes(rng.choice((0, 1, 32, 256)))),
-        SecurityAssociation(offer(FAST_ESP, rng.randbytes(4), key_exchange=False)), *payloads((net("10.1.0.0/24=10.2.0.0/24"),)),
-        Notify(rng.choice([*NotifyType, 40000]), rng.randbytes(rng.randrange(8))), Unknown(b"x", payload_type=rng.randrange(1, 256),
-                                                                                           critical=bool(rng.randrange(2))),
-        Delete(ProtocolId.IKE), Vendor(bytes(rng.randrange(3000)))]
+        SecurityAssociation(offer(FAST_ESP, rng.randbytes(4), key_exchange=False)),
+        *payloads((net("10.1.0.0/24=10.2.0.0/24"),)),
+        Notify(rng.choice([*NotifyType, 40000]), rng.randbytes(rng.randrange(8))),
+        Unknown(b"x", payload_type=rng.randrange(1, 256), critical=bool(rng.randrange(2))),
+        Delete(ProtocolId.IKE),
+        Vendor(bytes(rng.randrange(3000))),
+    ]
     if rng.randrange(4):
-        return (IdI(IdType.FQDN, b"a.example"), Auth(2, rng.randbytes(32)), *rng.sample(choices, rng.randrange(3)))
+        return (
+            IdI(IdType.FQDN, b"a.example"),
+            Auth(2, rng.randbytes(32)),
+            *rng.sample(choices, rng.randrange(3)),
+        )
     return tuple(rng.sample(choices, rng.randrange(len(choices))))
 
 
@@ -71,7 +94,10 @@ class Strangers:
         self.sent += 1
         host.endpoint.receive(self._network.now, datagram.data, datagram.destination, datagram.source)
         for output in host.endpoint.take():  # as :meth:`Host.settle`, but answers to strangers go nowhere
-            if isinstance(output, Datagram) and output.destination.address not in (self._a.address, self._b.address):
+            if isinstance(output, Datagram) and output.destination.address not in (
+                self._a.address,
+                self._b.address,
+            ):
                 continue
             if isinstance(output, Datagram):
                 self._network.send(output)
@@ -97,18 +123,41 @@ class Strangers:
                 original = rng.choice(seen[-50:])
                 host = self._a if original.destination.address == self._a.address else self._b
                 data = original.data if rng.randrange(4) == 0 else mutate(rng, original.data)
-                self._say(host, Datagram(rng.choice((original.source, self._from())), original.destination, data))
+                self._say(
+                    host, Datagram(rng.choice((original.source, self._from())), original.destination, data)
+                )
             case 2 | 3:  # a beginning
                 data = getattr(self._beginning, "request", b"") or self._new_beginning()
                 data = rng.randbytes(8) + data[8:]
-                self._say(host, Datagram(self._from(), local, self._marked(local, mutate(rng, data) if rng.randrange(3) else data)))
+                self._say(
+                    host,
+                    Datagram(
+                        self._from(),
+                        local,
+                        self._marked(local, mutate(rng, data) if rng.randrange(3) else data),
+                    ),
+                )
             case 4:  # a header with SPIs that stand, and whatever
                 ikes = list(host.endpoint.ikes)
                 spis = (rng.choice(ikes).spi_i + rng.choice(ikes).spi_r) if ikes else rng.randbytes(16)
                 body = rng.randbytes(rng.choice((0, 4, 40, 400)))
-                data = (spis + bytes([rng.choice((33, 41, 46, 53, 0)), 0x20, rng.randrange(33, 45), rng.choice((0, 8, 0x20, 0x28))])
-                        + rng.choice((0, 1, 2, 0xFFFFFFFF)).to_bytes(4) + (HEADER + len(body)).to_bytes(4) + body)
-                self._say(host, Datagram(rng.choice((A, GATEWAY, self._from())), local, self._marked(local, data)))
+                data = (
+                    spis
+                    + bytes(
+                        [
+                            rng.choice((33, 41, 46, 53, 0)),
+                            0x20,
+                            rng.randrange(33, 45),
+                            rng.choice((0, 8, 0x20, 0x28)),
+                        ]
+                    )
+                    + rng.choice((0, 1, 2, 0xFFFFFFFF)).to_bytes(4)
+                    + (HEADER + len(body)).to_bytes(4)
+                    + body
+                )
+                self._say(
+                    host, Datagram(rng.choice((A, GATEWAY, self._from())), local, self._marked(local, data))
+                )
             case _:
                 self._say(host, Datagram(self._from(), local, rng.randbytes(rng.randrange(60))))
 
@@ -133,12 +182,16 @@ class Strangers:
         for _ in range(rng.choice((1, 1, 2))):
             kind = rng.choice((ExchangeType.IKE_AUTH, ExchangeType.IKE_AUTH, *ExchangeType))
             said = inner(rng) or (Delete(ProtocolId.IKE),)
-            message = Message(raw.spi_i, raw.spi_r, kind, True, False, rng.choice((1, 1, raw.message_id)), said)
+            message = Message(
+                raw.spi_i, raw.spi_r, kind, True, False, rng.choice((1, 1, raw.message_id)), said
+            )
             if rng.randrange(2):
                 data = raw.protection.seal(message, rng.choice((None, 600)))[0]
             else:
                 first, text = mutate_one(rng, said) if rng.randrange(2) else pack_chain(said)
-                data = raw.protection._seal(message, PayloadType.SK, b"", first, mutate(rng, text) if rng.randrange(2) else text)
+                data = raw.protection._seal(
+                    message, PayloadType.SK, b"", first, mutate(rng, text) if rng.randrange(2) else text
+                )
             raw.message_id += 1
             self._say(self._b, Datagram(source, GATEWAY, data))
 
@@ -153,7 +206,12 @@ def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
     rng, counts = random.Random(seed), Counter()
     while counts["datagrams"] < count:
         progress(counts["datagrams"])
-        wide = {"address": None, "local_address": None, "networks": (), "remote_identity": rng.choice(("a.example", "%any", "*.example"))}
+        wide = {
+            "address": None,
+            "local_address": None,
+            "networks": (),
+            "remote_identity": rng.choice(("a.example", "%any", "*.example")),
+        }
         network, a, b = pair(seed=rng.getrandbits(32), a={"initiate": True, "retry_seconds": 2}, b=wide)
         strangers, watched = Strangers(rng, network, a, b), (Watched(a), Watched(b))
         strangers.hijacking = bool(rng.randrange(2))
@@ -171,7 +229,9 @@ def fuzz(count: int, seed: int, progress: Callable[[int], None]) -> Counter:
         network.run(ROUND_SECONDS)
         assert joined(a, b), "the tunnel does not stand"
         for each in watched:
-            assert logged(each.host) <= most_of_strangers(network.now), f"{logged(each.host)} bytes in {network.now:.0f} s"
+            assert logged(each.host) <= most_of_strangers(network.now), (
+                f"{logged(each.host)} bytes in {network.now:.0f} s"
+            )
         for host in (a, b):
             host.stop()
         network.run(1000)

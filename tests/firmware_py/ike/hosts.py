@@ -2,6 +2,7 @@
 
 Debian: iproute2; user-mode-linux, kmod. It wants root, network namespaces and /dev/net/tun.
 """
+
 import ctypes
 import json
 import os
@@ -44,7 +45,9 @@ exec {sys.executable} -S -E {agent.__file__} {CONTROL_PORT}
 
 
 def missing(*things: tuple[Path, str]) -> str | None:
-    """What this machine lacks of ``things``, files and what they come with, and of what all hosts need; None: nothing."""
+    """What this machine lacks of ``things``, files and what they come with, and of what all hosts need;
+    None: nothing.
+    """
     if os.geteuid() != 0:
         return "root"
     for path, package in ((Path("/dev/net/tun"), "a kernel with TUN"), *things):
@@ -87,7 +90,20 @@ class Wire:
         for name in (self.ours, self.theirs):
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", self.ours, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", self.theirs)
+        ip(
+            "-n",
+            self.ours,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            self.theirs,
+        )
         for name, address in ((self.ours, OURS), (self.theirs, THEIRS)):
             ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
@@ -123,11 +139,18 @@ class Uml:
         init, self._log = folder / "init", folder / "console"
         init.write_text(INIT)
         init.chmod(0o755)
-        uml = (f"mkdir -p /lib/modules; mount --bind {UML_MODULES} /lib/modules; exec {UML} mem=256M root=/dev/root "
-               f"rootfstype=hostfs hostfs=/ rw init={init} con=null con0=fd:0,fd:1 quiet vec0:transport=tap,ifname=tap0")
+        uml = (
+            f"mkdir -p /lib/modules; mount --bind {UML_MODULES} /lib/modules; exec {UML} mem=256M root=/dev/root "
+            f"rootfstype=hostfs hostfs=/ rw init={init} con=null con0=fd:0,fd:1 quiet vec0:transport=tap,ifname=tap0"
+        )
         with self._log.open("wb") as console:
-            self._process = subprocess.Popen([*self.prefix, "unshare", "-m", "sh", "-c", uml], stdin=subprocess.DEVNULL,
-                                             stdout=console, stderr=console, start_new_session=True)
+            self._process = subprocess.Popen(
+                [*self.prefix, "unshare", "-m", "sh", "-c", uml],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
         threading.Thread(target=self._nudge).start()
         end = time.monotonic() + 60
         while True:
@@ -140,10 +163,14 @@ class Uml:
                 time.sleep(0.1)
 
     def _nudge(self) -> None:
-        """Its network driver now and then sleeps on a frame until the next one comes (about one of 20,000): here it comes."""
+        """Its network driver now and then sleeps on a frame until the next one comes (about one of 20,000):
+        here it comes.
+        """
         with inside(self.ours):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0")  # and to nobody else, where that is on a switch
+            made.setsockopt(
+                socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tap0"
+            )  # and to nobody else, where that is on a switch
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         with made, suppress(OSError):
             while not self._stop.wait(0.05):
@@ -159,8 +186,16 @@ class Uml:
         with inside(self.ours):
             made = socket.create_connection((CONTROL, CONTROL_PORT), timeout)
         with made:
-            made.sendall(json.dumps({"words": [str(word) for word in words], "environment": {**os.environ, **environment},
-                                     "log": log and str(log)}).encode() + b"\n")
+            made.sendall(
+                json.dumps(
+                    {
+                        "words": [str(word) for word in words],
+                        "environment": {**os.environ, **environment},
+                        "log": log and str(log),
+                    }
+                ).encode()
+                + b"\n"
+            )
             return json.loads(made.makefile().readline())
 
     def run(self, *words: object, check: bool = True, timeout: float = 20, **environment: str) -> str:

@@ -1,4 +1,5 @@
 """Endpoints on a network that loses, delays, reorders and doubles datagrams, with a clock of its own."""
+
 import heapq
 import random
 from collections import Counter
@@ -8,7 +9,17 @@ from ipaddress import ip_address, ip_network
 from itertools import count
 
 from spigate.firmware_py.ike.crypto.proposals import parse
-from spigate.firmware_py.ike.engine.actions import AddPolicy, Datagram, Event, InstallSa, KeyLog, MoveSa, RemovePolicy, RemoveSa, Socket
+from spigate.firmware_py.ike.engine.actions import (
+    AddPolicy,
+    Datagram,
+    Event,
+    InstallSa,
+    KeyLog,
+    MoveSa,
+    RemovePolicy,
+    RemoveSa,
+    Socket,
+)
 from spigate.firmware_py.ike.engine.context import Settings
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 from spigate.firmware_py.ike.peers.identities import Identity
@@ -62,7 +73,9 @@ class DataPlane:
 class Host:
     """An endpoint and its data plane, at one address."""
 
-    def __init__(self, network: "Network", name: str, address: str, peers: list[Peer], settings: Settings | None):
+    def __init__(
+        self, network: "Network", name: str, address: str, peers: list[Peer], settings: Settings | None
+    ):
         self.network = network
         self.name = name
         self.address = ip_address(address)
@@ -74,8 +87,12 @@ class Host:
 
     def boot(self) -> None:
         """Starts anew, with nothing known of before."""
-        self.endpoint = Endpoint(Pad(self.peers), self.settings, random=self.network.random.randbytes,
-                                 utc=lambda: BEGIN + timedelta(seconds=self.network.now))
+        self.endpoint = Endpoint(
+            Pad(self.peers),
+            self.settings,
+            random=self.network.random.randbytes,
+            utc=lambda: BEGIN + timedelta(seconds=self.network.now),
+        )
         self.plane = DataPlane()
 
     def kinds(self) -> Counter:
@@ -123,7 +140,14 @@ class Network:
         Seconds, at random between these; more than a request takes means reordering.
     """
 
-    def __init__(self, seed: int = 0, *, loss: float = 0.0, double: float = 0.0, delay: tuple[float, float] = (0.01, 0.01)):
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        loss: float = 0.0,
+        double: float = 0.0,
+        delay: tuple[float, float] = (0.01, 0.01),
+    ):
         self.random = random.Random(seed)
         self.loss, self.double, self.delay = loss, double, delay
         self.now = 0.0
@@ -148,15 +172,19 @@ class Network:
         if self.random.random() < self.loss:
             return
         for _ in range(2 if self.random.random() < self.double else 1):
-            heapq.heappush(self._flying, (self.now + self.random.uniform(*self.delay), next(self._order), datagram))
+            heapq.heappush(
+                self._flying, (self.now + self.random.uniform(*self.delay), next(self._order), datagram)
+            )
 
     def run(self, seconds: float) -> None:
         """Lets ``seconds`` pass."""
         end = self.now + seconds
         while True:
             timers = [host.endpoint.next_timer for host in self.hosts]
-            due = min([each for each in timers if each is not None] + [entry[0] for entry in self._flying[:1]],
-                      default=end + 1)
+            due = min(
+                [each for each in timers if each is not None] + [entry[0] for entry in self._flying[:1]],
+                default=end + 1,
+            )
             if due > end:
                 self.now = end
                 return
@@ -178,7 +206,9 @@ class Network:
 
 
 class Nat:
-    """Puts ``outside`` for ``inside``, with ports of its own; the port changes when :meth:`forget` is called."""
+    """Puts ``outside`` for ``inside``, with ports of its own; the port changes when :meth:`forget` is
+    called.
+    """
 
     def __init__(self, network: Network, inside: str, outside: str):
         self.inside, self.outside = ip_address(inside), ip_address(outside)
@@ -194,7 +224,9 @@ class Nat:
             if datagram.source.port not in self.ports:
                 self._next += 1
                 self.ports[datagram.source.port] = self._next
-            return Datagram(Socket(self.outside, self.ports[datagram.source.port]), datagram.destination, datagram.data)
+            return Datagram(
+                Socket(self.outside, self.ports[datagram.source.port]), datagram.destination, datagram.data
+            )
         if datagram.destination.address == self.outside:
             inner = [inside for inside, port in self.ports.items() if port == datagram.destination.port]
             return Datagram(datagram.source, Socket(self.inside, inner[0]), datagram.data) if inner else None
@@ -220,16 +252,26 @@ FAST_ESP = esp("aes128gcm16")
 
 
 def peer(name: str, own: str, other: str, **settings) -> Peer:
-    """How one of two hosts, A (192.0.2.1) or B (192.0.2.2), is told of the other; fast algorithms unless said."""
+    """How one of two hosts, A (192.0.2.1) or B (192.0.2.2), is told of the other; fast algorithms unless
+    said.
+    """
     address = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3"}
-    values = {"proposals": FAST_IKE, "local_credential": SECRET, "remote_credential": SECRET,
-              "local_identity": Identity.parse(f"{own}.example"), "remote_identity": f"{other}.example",
-              "address": ip_address(address[other]), "local_address": ip_address(address[own])}
+    values = {
+        "proposals": FAST_IKE,
+        "local_credential": SECRET,
+        "remote_credential": SECRET,
+        "local_identity": Identity.parse(f"{own}.example"),
+        "remote_identity": f"{other}.example",
+        "address": ip_address(address[other]),
+        "local_address": ip_address(address[own]),
+    }
     return Peer(name=name, **{**values, **settings})
 
 
 def child(name: str = "net", traffic: str = "10.1.0.0/24=10.2.0.0/24", **settings) -> ChildConfig:
-    return ChildConfig(name=name, **{"traffic": (net(traffic),) if traffic else (), "proposals": FAST_ESP, **settings})
+    return ChildConfig(
+        name=name, **{"traffic": (net(traffic),) if traffic else (), "proposals": FAST_ESP, **settings}
+    )
 
 
 def reverse(config: ChildConfig) -> ChildConfig:
@@ -237,25 +279,48 @@ def reverse(config: ChildConfig) -> ChildConfig:
     return replace(config, traffic=selectors.reverse(config.traffic))
 
 
-def pair(*children: ChildConfig, seed: int = 0, a: dict | None = None, b: dict | None = None,
-         settings: Settings | None = None, **network) -> tuple[Network, Host, Host]:
+def pair(
+    *children: ChildConfig,
+    seed: int = 0,
+    a: dict | None = None,
+    b: dict | None = None,
+    settings: Settings | None = None,
+    **network,
+) -> tuple[Network, Host, Host]:
     """A network with A and B, who know each other and these children."""
     net_ = Network(seed, **network)
     children = children or (child(),)
-    host_a = net_.host("a", "192.0.2.1", peer("b", "a", "b", **{"children": children, **(a or {})}), settings=settings)
-    host_b = net_.host("b", "192.0.2.2", peer("a", "b", "a", **{
-        "children": tuple(map(reverse, children)), **(b or {})}), settings=settings)
+    host_a = net_.host(
+        "a", "192.0.2.1", peer("b", "a", "b", **{"children": children, **(a or {})}), settings=settings
+    )
+    host_b = net_.host(
+        "b",
+        "192.0.2.2",
+        peer("a", "b", "a", **{"children": tuple(map(reverse, children)), **(b or {})}),
+        settings=settings,
+    )
     return net_, host_a, host_b
 
 
 def joined(one: Host, other: Host) -> bool:
-    """Whether what either sends on can be received by the other, with the same keys: a tunnel works, both ways."""
+    """Whether what either sends on can be received by the other, with the same keys: a tunnel works, both
+    ways.
+    """
+
     def heard(sender: Host, receiver: Host) -> bool:
         def same(sa: Sa) -> bool:
             twin = receiver.plane.inbound.get(sa.spi)
-            return twin is not None and (twin.key, twin.salt, twin.auth_key, twin.cipher, twin.auth, twin.esn, twin.mode,
-                                         twin.protocol) == (sa.key, sa.salt, sa.auth_key, sa.cipher, sa.auth, sa.esn,
-                                                            sa.mode, sa.protocol)
+            return twin is not None and (
+                twin.key,
+                twin.salt,
+                twin.auth_key,
+                twin.cipher,
+                twin.auth,
+                twin.esn,
+                twin.mode,
+                twin.protocol,
+            ) == (sa.key, sa.salt, sa.auth_key, sa.cipher, sa.auth, sa.esn, sa.mode, sa.protocol)
+
         sending = sender.plane.sending
         return bool(sending) and all(map(same, sending.values()))
 

@@ -1,4 +1,7 @@
-"""Peers that say whatever a test wants: one that begins, with keys and a secret, and one that answers and has none."""
+"""Peers that say whatever a test wants: one that begins, with keys and a secret, and one that answers and
+has none.
+"""
+
 import random
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
@@ -12,7 +15,14 @@ from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ike.wire.errors import PeerError
 from spigate.firmware_py.ike.wire.message import NO_SPI, Header, Message
-from spigate.firmware_py.ike.wire.payloads import IdI, KeyExchange, Nonce, Payload, SecurityAssociation, Vendor
+from spigate.firmware_py.ike.wire.payloads import (
+    IdI,
+    KeyExchange,
+    Nonce,
+    Payload,
+    SecurityAssociation,
+    Vendor,
+)
 from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, ProtocolId
 from tests.firmware_py.ike.network import FAST_ESP, FAST_IKE, SECRET, child, net, peer, reverse
 
@@ -24,9 +34,26 @@ _RANDOM = random.Random(11)
 
 def gateway(settings: Settings | None = None, **values) -> Endpoint:
     """B, which takes A from anywhere."""
-    return Endpoint(Pad([peer("a", "b", "a", **{
-        "children": (reverse(child()),), "address": None, "local_address": None, "networks": (), "dpd_seconds": None, **values})]),
-        settings)
+    return Endpoint(
+        Pad(
+            [
+                peer(
+                    "a",
+                    "b",
+                    "a",
+                    **{
+                        "children": (reverse(child()),),
+                        "address": None,
+                        "local_address": None,
+                        "networks": (),
+                        "dpd_seconds": None,
+                        **values,
+                    },
+                )
+            ]
+        ),
+        settings,
+    )
 
 
 def without_marker(datagram: Datagram) -> bytes:
@@ -65,10 +92,26 @@ class RawInitiator:
 
     def _init(self, now: float, more: tuple[Payload, ...], padding: int) -> Message | None:
         offered = proposals.offer(FAST_IKE)
-        begun, self.ni = key_exchange.start(31), _RANDOM.randbytes(32) if self.message_id == 0 and not more else self.ni
-        message = Message(self.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (
-            *more, SecurityAssociation(offered), KeyExchange(31, begun.public), Nonce(self.ni),
-            authentication.hashes_notify(), *((Vendor(bytes(padding)),) if padding else ())))
+        begun, self.ni = (
+            key_exchange.start(31),
+            _RANDOM.randbytes(32) if self.message_id == 0 and not more else self.ni,
+        )
+        message = Message(
+            self.spi_i,
+            NO_SPI,
+            ExchangeType.IKE_SA_INIT,
+            True,
+            False,
+            0,
+            (
+                *more,
+                SecurityAssociation(offered),
+                KeyExchange(31, begun.public),
+                Nonce(self.ni),
+                authentication.hashes_notify(),
+                *((Vendor(bytes(padding)),) if padding else ()),
+            ),
+        )
         self.request = message.pack()
         answers = [each for each in self.send(now, self.request) if isinstance(each, Datagram)]
         if not answers:
@@ -92,35 +135,94 @@ class RawInitiator:
         message = Message(self.spi_i, self.spi_r, kind, True, False, self.message_id, payloads)
         self.last = self.protection.seal(message, None)[0]
         self.message_id += 1
-        return next((self.protection.open(each.data) for each in self.send(now, self.last)
-                     if isinstance(each, Datagram) and Header.parse(each.data).response), None)
+        return next(
+            (
+                self.protection.open(each.data)
+                for each in self.send(now, self.last)
+                if isinstance(each, Datagram) and Header.parse(each.data).response
+            ),
+            None,
+        )
 
-    def auth(self, now: float, *more: Payload, identity: IdI = NAME, secret: bytes = SECRET.secret, spi: bytes = b"\0\0\1\1",
-             traffic=TRAFFIC, childless: bool = False, ts: tuple[Payload, ...] = ()) -> Message | None:
+    def auth(
+        self,
+        now: float,
+        *more: Payload,
+        identity: IdI = NAME,
+        secret: bytes = SECRET.secret,
+        spi: bytes = b"\0\0\1\1",
+        traffic=TRAFFIC,
+        childless: bool = False,
+        ts: tuple[Payload, ...] = (),
+    ) -> Message | None:
         """IKE_AUTH with a secret. ``ts``: traffic selectors that no ``traffic`` says."""
         octets = authentication.signed_octets(self.request, self.nr, self.suite.prf, self.keys.pi, identity)
-        offer = () if childless else (SecurityAssociation(proposals.offer(FAST_ESP, spi, key_exchange=False)),
-                                      *(ts or selectors.payloads((traffic,))))
-        return self.ask(now, ExchangeType.IKE_AUTH, identity, authentication.psk_auth(secret, self.suite.prf, octets), *offer, *more)
+        offer = (
+            ()
+            if childless
+            else (
+                SecurityAssociation(proposals.offer(FAST_ESP, spi, key_exchange=False)),
+                *(ts or selectors.payloads((traffic,))),
+            )
+        )
+        return self.ask(
+            now,
+            ExchangeType.IKE_AUTH,
+            identity,
+            authentication.psk_auth(secret, self.suite.prf, octets),
+            *offer,
+            *more,
+        )
 
-    def create(self, now: float, spi: int, *more: Payload, esp=FAST_ESP, ke: tuple[Payload, ...] = (),
-               ts: tuple[Payload, ...] = ()) -> Message | None:
+    def create(
+        self,
+        now: float,
+        spi: int,
+        *more: Payload,
+        esp=FAST_ESP,
+        ke: tuple[Payload, ...] = (),
+        ts: tuple[Payload, ...] = (),
+    ) -> Message | None:
         """CREATE_CHILD_SA for one child."""
-        return self.ask(now, ExchangeType.CREATE_CHILD_SA, *more, SecurityAssociation(proposals.offer(esp, spi.to_bytes(4))),
-                        Nonce(_RANDOM.randbytes(32)), *ke, *(ts or selectors.payloads((TRAFFIC,))))
+        return self.ask(
+            now,
+            ExchangeType.CREATE_CHILD_SA,
+            *more,
+            SecurityAssociation(proposals.offer(esp, spi.to_bytes(4))),
+            Nonce(_RANDOM.randbytes(32)),
+            *ke,
+            *(ts or selectors.payloads((TRAFFIC,))),
+        )
 
     def rekey_ike(self, now: float) -> None:
         """Replaces the IKE SA, and never deletes the old one."""
-        offered, begun, ni = proposals.offer(FAST_IKE, _RANDOM.randbytes(8)), key_exchange.start(31), _RANDOM.randbytes(32)
-        answer = self.ask(now, ExchangeType.CREATE_CHILD_SA, SecurityAssociation(offered), Nonce(ni), KeyExchange(31, begun.public))
-        suite, nr = proposals.check(answer.one(SecurityAssociation).proposals, offered), answer.one(Nonce).data
-        seed = keys.skeyseed_rekey(self.suite.prf, self.keys.d, [begun.finish(answer.one(KeyExchange).data)], ni, nr)
+        offered, begun, ni = (
+            proposals.offer(FAST_IKE, _RANDOM.randbytes(8)),
+            key_exchange.start(31),
+            _RANDOM.randbytes(32),
+        )
+        answer = self.ask(
+            now,
+            ExchangeType.CREATE_CHILD_SA,
+            SecurityAssociation(offered),
+            Nonce(ni),
+            KeyExchange(31, begun.public),
+        )
+        suite, nr = (
+            proposals.check(answer.one(SecurityAssociation).proposals, offered),
+            answer.one(Nonce).data,
+        )
+        seed = keys.skeyseed_rekey(
+            self.suite.prf, self.keys.d, [begun.finish(answer.one(KeyExchange).data)], ni, nr
+        )
         self.suite, self.spi_i, self.spi_r = suite, offered[0].spi, suite.peer_spi
         self.use(seed, ni, nr, 0)
 
     def requests(self, outputs: Iterable[Output]) -> list[Message]:
         """What the endpoint asks."""
-        asked = [each for each in outputs if isinstance(each, Datagram) and not Header.parse(each.data).response]
+        asked = [
+            each for each in outputs if isinstance(each, Datagram) and not Header.parse(each.data).response
+        ]
         return [self.protection.open(each.data) for each in asked]
 
     def answer(self, now: float, request: Message, *payloads: Payload) -> list[Output]:
@@ -137,8 +239,8 @@ def connected(endpoint: Endpoint, now: float = 0, **values) -> RawInitiator:
 
 
 class Impostor:
-    """Answers IKE_SA_INIT in somebody's name, and whatever follows with ``reply(message)``: without a secret, so that nothing of
-    it is authentic."""
+    """Answers IKE_SA_INIT in somebody's name, and whatever follows with ``reply(message)``: without a
+    secret, so that nothing of it is authentic."""
 
     def __init__(self, reply: Callable[[Message], tuple[Payload, ...]]):
         self._reply = reply
@@ -161,21 +263,41 @@ class Impostor:
             message = protection.open(data)
             if message is None:
                 return None
-            answer = protection.seal(Message(header.spi_i, header.spi_r, header.exchange, False, True, header.message_id,
-                                             self._reply(message)))[0]
+            answer = protection.seal(
+                Message(
+                    header.spi_i,
+                    header.spi_r,
+                    header.exchange,
+                    False,
+                    True,
+                    header.message_id,
+                    self._reply(message),
+                )
+            )[0]
         else:
             return None
         marker = MARKER if datagram.source.port == NAT_PORT else b""
         return Datagram(datagram.destination, datagram.source, marker + answer)
 
     def _init(self, message: Message) -> bytes:
-        suite = proposals.choose(message.one(SecurityAssociation).proposals, FAST_IKE, group=message.one(KeyExchange).group)
+        suite = proposals.choose(
+            message.one(SecurityAssociation).proposals, FAST_IKE, group=message.one(KeyExchange).group
+        )
         done = key_exchange.respond(suite.group, message.one(KeyExchange).data)
         ni, nr, spi_r = message.one(Nonce).data, _RANDOM.randbytes(32), _RANDOM.randbytes(8)
-        made = keys.ike_keys(suite, keys.skeyseed(suite.prf, done.secret, ni, nr), ni, nr, message.spi_i, spi_r)
+        made = keys.ike_keys(
+            suite, keys.skeyseed(suite.prf, done.secret, ni, nr), ni, nr, message.spi_i, spi_r
+        )
         self._known[message.spi_i, spi_r] = protect.Protection(suite, made, initiator=False)
-        return Message(message.spi_i, spi_r, ExchangeType.IKE_SA_INIT, False, True, 0, (
-            suite.answer(), KeyExchange(done.group, done.public), Nonce(nr), authentication.hashes_notify())).pack()
+        return Message(
+            message.spi_i,
+            spi_r,
+            ExchangeType.IKE_SA_INIT,
+            False,
+            True,
+            0,
+            (suite.answer(), KeyExchange(done.group, done.public), Nonce(nr), authentication.hashes_notify()),
+        ).pack()
 
 
 OWN_ESP = proposals.parse("aes128gcm16-curve25519-ke1_ecp256", ProtocolId.ESP)

@@ -1,9 +1,10 @@
-"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace, with ESP in user space, or in a user-mode
-Linux, with that kernel's ESP and AH.
+"""strongSwan's charon, and an endpoint of ours opposite: in a network namespace, with ESP in user space, or
+in a user-mode Linux, with that kernel's ESP and AH.
 
 Debian: strongswan-charon, strongswan-swanctl, libcharon-extra-plugins, libstrongswan-standard-plugins,
 libstrongswan-extra-plugins.
 """
+
 import os
 import select
 import socket
@@ -21,19 +22,34 @@ from tests.firmware_py.ike.hosts import CONTROL, OURS, THEIRS, Uml, Wire, inside
 from tests.firmware_py.ike.network import SECRET, DataPlane
 
 CHARON = Path("/usr/lib/ipsec/charon")
-STRONGSWAN = ((CHARON, "strongswan-charon"), (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
-              (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
-              (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
-              (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"))
-PLUGINS = ("random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
-           "kernel-netlink socket-default vici")
+STRONGSWAN = (
+    (CHARON, "strongswan-charon"),
+    (Path("/usr/sbin/swanctl"), "strongswan-swanctl"),
+    (CHARON.parent / "plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+    (CHARON.parent / "plugins/libstrongswan-openssl.so", "libstrongswan-standard-plugins"),
+    (CHARON.parent / "plugins/libstrongswan-curve25519.so", "libstrongswan-extra-plugins"),
+)
+PLUGINS = (
+    "random nonce aes sha1 sha2 hmac kdf gcm pem pkcs1 pkcs8 x509 revocation constraints pubkey curve25519 openssl "
+    "kernel-netlink socket-default vici"
+)
 PSK = ("auth = psk", "auth = psk")
 CERTIFICATES = ("auth = pubkey\n      certs = own.pem", "auth = pubkey")
 
 
-def swanctl_conf(*, ike: str = "aes128gcm16-prfsha256-ecp256", esp: str = "aes128gcm16", auth: tuple[str, str] = PSK, connection: str = "",
-                 remote_ts: str = "10.1.0.0/24", more: str = "", extra: str = "") -> str:
-    """swanctl.conf of THEIRS, with a connection ``gw`` to OURS that has a child ``net``. ``auth``: their lines, ours."""
+def swanctl_conf(
+    *,
+    ike: str = "aes128gcm16-prfsha256-ecp256",
+    esp: str = "aes128gcm16",
+    auth: tuple[str, str] = PSK,
+    connection: str = "",
+    remote_ts: str = "10.1.0.0/24",
+    more: str = "",
+    extra: str = "",
+) -> str:
+    """swanctl.conf of THEIRS, with a connection ``gw`` to OURS that has a child ``net``. ``auth``: their
+    lines, ours.
+    """
     return f"""
 connections {{
   gw {{
@@ -77,12 +93,16 @@ def conf_of(protocol: str, mode: str, words: str) -> str:
     conf = swanctl_conf(extra=f"mode = {mode}\n        {protocol}_proposals = {words}")
     if protocol == "ah":
         conf = conf.replace("esp_proposals = aes128gcm16", "")
-    return conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "") if mode == "transport" else conf
+    return (
+        conf.replace("local_ts = 10.2.0.0/24", "").replace("remote_ts = 10.1.0.0/24", "")
+        if mode == "transport"
+        else conf
+    )
 
 
 class Charon:
-    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private. ``log_level``: of IKE and
-    configuration; -1 is silence.
+    """A running charon. ``folder`` is its swanctl folder: swanctl.conf, x509, x509ca, private.
+    ``log_level``: of IKE and configuration; -1 is silence.
     """
 
     def __init__(self, wire: Wire | Uml, folder: Path, settings: str = "", log_level: int = 2):
@@ -111,9 +131,12 @@ class Charon:
         conf = self._configure(f"kernel-libipsec {PLUGINS}")
         # its pid file is always in /run, so that each needs a /run of its own
         run = f"mount -t tmpfs none /run; exec {CHARON}"
-        self._process = subprocess.Popen(["ip", "netns", "exec", self._wire.theirs, "unshare", "-m", "sh", "-c", run],
-                                         env={**os.environ, "STRONGSWAN_CONF": str(conf)},
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            ["ip", "netns", "exec", self._wire.theirs, "unshare", "-m", "sh", "-c", run],
+            env={**os.environ, "STRONGSWAN_CONF": str(conf)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self._wait(lambda: (self._folder / "vici").exists())
         self.load()
 
@@ -121,7 +144,9 @@ class Charon:
         end = time.monotonic() + 30
         while not up():
             if time.monotonic() > end or self._process is not None and self._process.poll() is not None:
-                raise RuntimeError(f"charon did not start: {self.log.read_text() if self.log.exists() else ''}")
+                raise RuntimeError(
+                    f"charon did not start: {self.log.read_text() if self.log.exists() else ''}"
+                )
             time.sleep(0.05)
 
     @property
@@ -157,15 +182,25 @@ class Charon:
         return raw
 
     def swanctl(self, *words: str, check: bool = True) -> str:
-        done = subprocess.run([*self._prefix, "swanctl", *words, "--uri", self._uri], capture_output=True, text=True, timeout=30,
-                              env={**os.environ, "SWANCTL_DIR": str(self._folder)}, check=False)
+        done = subprocess.run(
+            [*self._prefix, "swanctl", *words, "--uri", self._uri],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={**os.environ, "SWANCTL_DIR": str(self._folder)},
+            check=False,
+        )
         assert not check or done.returncode == 0, done.stdout + done.stderr + self.log.read_text()
         return done.stdout
 
     def start_swanctl(self, *words: str) -> subprocess.Popen:
         """A command that ends when the peer has answered."""
-        return subprocess.Popen([*self._prefix, "swanctl", *words, "--uri", self._uri], stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            [*self._prefix, "swanctl", *words, "--uri", self._uri],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
 
 class KernelCharon(Charon):
@@ -185,7 +220,9 @@ class KernelCharon(Charon):
         self._wire.end(self._number)
 
     def kill(self) -> None:
-        """Without a word to its peers; its SAs are the kernel's, which goes on with them until it is started again."""
+        """Without a word to its peers; its SAs are the kernel's, which goes on with them until it is
+        started again.
+        """
         self._wire.run("kill", "-9", self._number)
 
 
@@ -232,7 +269,8 @@ class Pump:
                     self.lose -= 1
                     continue
                 self._sockets[output.source.port].sendto(
-                    output.data, (str(output.destination.address), output.destination.port))
+                    output.data, (str(output.destination.address), output.destination.port)
+                )
             elif isinstance(output, Event):
                 self.events.append(output)
             else:
@@ -251,7 +289,9 @@ class Pump:
                 data, (address, port) = each.recvfrom(65536)
                 local = Socket(OURS, each.getsockname()[1])
                 self.received.append(data)
-                if not self.endpoint.receive(time.monotonic(), data, local, Socket(ip_address(address), port)):
+                if not self.endpoint.receive(
+                    time.monotonic(), data, local, Socket(ip_address(address), port)
+                ):
                     self.esp.append(data)
             self.endpoint.tick(time.monotonic())
             self._settle()
@@ -293,14 +333,16 @@ class Pump:
 def open_esp(sa: Sa, packet: bytes, next_header: int = 4) -> bytes:
     """What an ESP packet carries; without a number for an IPv4 packet inside a tunnel."""
     form = CIPHERS[sa.cipher]
-    text = transform(sa).open(packet[:8], bytes(4) if sa.esn else b"", packet[8:8 + form.iv], packet[8 + form.iv:])
+    text = transform(sa).open(
+        packet[:8], bytes(4) if sa.esn else b"", packet[8 : 8 + form.iv], packet[8 + form.iv :]
+    )
     assert text is not None and text[-1] == next_header
-    return text[:-2 - text[-2]]
+    return text[: -2 - text[-2]]
 
 
 def checksum(data: bytes) -> bytes:
     """Of the Internet (RFC 1071)."""
-    words = sum(int.from_bytes(data[at:at + 2]) for at in range(0, len(data), 2))
+    words = sum(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
     while words >> 16:
         words = (words & 0xFFFF) + (words >> 16)
     return (words ^ 0xFFFF).to_bytes(2)
@@ -317,6 +359,11 @@ def echo(request: bytes) -> bytes:
 
 
 def ipv4(source: str, destination: str, icmp: bytes) -> bytes:
-    header = (b"\x45\0" + (20 + len(icmp)).to_bytes(2) + bytes.fromhex("0001000040010000")
-              + ip_address(source).packed + ip_address(destination).packed)
+    header = (
+        b"\x45\0"
+        + (20 + len(icmp)).to_bytes(2)
+        + bytes.fromhex("0001000040010000")
+        + ip_address(source).packed
+        + ip_address(destination).packed
+    )
     return header[:10] + checksum(header) + header[12:] + icmp

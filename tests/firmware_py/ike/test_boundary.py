@@ -1,4 +1,7 @@
-"""What nobody expects ends one IKE SA at most: no exception leaves an endpoint, no timer stops another, no SA stays without an owner."""
+"""What nobody expects ends one IKE SA at most: no exception leaves an endpoint, no timer stops another, no
+SA stays without an owner.
+"""
+
 import pytest
 
 from spigate.firmware_py.errors import InputError
@@ -23,7 +26,11 @@ def test_datagram_ends_its_ike_sa_alone(monkeypatch):
     monkeypatch.setattr(ike_sa.informational, "answer", broken)
     assert one.ask(1, ExchangeType.INFORMATIONAL) is None
     [told] = events(one.outputs, "internal-error")
-    assert told.text.startswith("ValueError at test_boundary.py:") and "secret" not in told.text and told.peer == "a"
+    assert (
+        told.text.startswith("ValueError at test_boundary.py:")
+        and "secret" not in told.text
+        and told.peer == "a"
+    )
     [ike] = endpoint_.ikes
     assert ike.spi_i == other.spi_i and endpoint_.census()["child_sas"] == 1
     monkeypatch.undo()
@@ -61,7 +68,10 @@ def test_timer_stops_no_other(monkeypatch):
     assert not broke and not endpoint_.take()
     endpoint_.tick(100)
     outputs = endpoint_.take()
-    [ike], [request] = endpoint_.ikes, other.requests([each for each in outputs if isinstance(each, Datagram)])
+    [ike], [request] = (
+        endpoint_.ikes,
+        other.requests([each for each in outputs if isinstance(each, Datagram)]),
+    )
     assert broke == [100] and events(outputs, "internal-error")
     assert ike.spi_i == other.spi_i and request.exchange == ExchangeType.CREATE_CHILD_SA
     assert endpoint_.next_timer > 100, "the next is waited for"
@@ -107,7 +117,9 @@ def test_output_that_cannot_be_done():
     """Where an SA cannot be installed, its child ends, and the peer is told."""
     endpoint_ = gateway()
     raw = connected(endpoint_)
-    [install] = [each for each in raw.outputs if isinstance(each, InstallSa) and each.sa.direction.name == "INBOUND"]
+    [install] = [
+        each for each in raw.outputs if isinstance(each, InstallSa) and each.sa.direction.name == "INBOUND"
+    ]
     endpoint_.undone(1, install, OSError("no room"))
     outputs = endpoint_.take()
     assert events(outputs, "internal-error") and not endpoint_.census()["child_sas"]
@@ -119,9 +131,13 @@ def test_output_that_cannot_be_done():
 def test_move_that_cannot_be_done():
     endpoint_ = gateway()
     raw = connected(endpoint_)
-    [install] = [each for each in raw.outputs if isinstance(each, InstallSa) and each.sa.direction.name == "OUTBOUND"]
+    [install] = [
+        each for each in raw.outputs if isinstance(each, InstallSa) and each.sa.direction.name == "OUTBOUND"
+    ]
     endpoint_.undone(1, MoveSa(install.sa, install.sa), OSError("no such SA"))
-    assert not endpoint_.census()["child_sas"] and raw.requests([each for each in endpoint_.take() if hasattr(each, "data")])
+    assert not endpoint_.census()["child_sas"] and raw.requests(
+        [each for each in endpoint_.take() if hasattr(each, "data")]
+    )
 
 
 def test_commands_say_what_is_wrong(monkeypatch):
@@ -149,8 +165,10 @@ def test_interrupts_pass():
     """Who stops the process stops it."""
     boundary = Boundary(broken)
     for kind in (KeyboardInterrupt, SystemExit):
+
         def stop(kind=kind):
             raise kind
+
         with pytest.raises(kind):
             boundary.run(0, stop)
 
@@ -160,4 +178,3 @@ def test_where():
         broken()
     except ValueError as error:
         assert where(error).count("test_boundary.py") == 2 and "stranger" not in where(error)
-

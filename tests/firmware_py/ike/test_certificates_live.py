@@ -1,4 +1,5 @@
 """Two endpoints with certificates of every kind, and access tokens, several servers, and what they refuse."""
+
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,9 @@ DATES = {"not_before": BEGIN - timedelta(days=1), "not_after": BEGIN + timedelta
 def key_pair(authority: Authority, kind: str, host: str, **dates) -> KeyPair:
     key = MAKERS[kind]()
     names = x509.SubjectAlternativeName([x509.DNSName(host)])
-    certificate = authority.issue(key.public_key(), host, extensions=((names, False), (SIGNING, True)), **{**DATES, **dates})
+    certificate = authority.issue(
+        key.public_key(), host, extensions=((names, False), (SIGNING, True)), **{**DATES, **dates}
+    )
     return KeyPair(key, (certificate,))
 
 
@@ -37,26 +40,40 @@ def authority():
     return Authority(MAKERS["ecdsa256"](), "root", **DATES)
 
 
-@pytest.mark.parametrize("ours, theirs", [("rsa", "ecdsa256"), ("ecdsa384", "ecdsa521"), ("ed25519", "rsa"), ("ecdsa256", "ed25519")])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [("rsa", "ecdsa256"), ("ecdsa384", "ecdsa521"), ("ed25519", "rsa"), ("ecdsa256", "ed25519")],
+)
 def test_kinds(authority, ours, theirs):
     trusted = Authorities([authority.certificate])
-    a, b = connect({"local_credential": key_pair(authority, ours, "a.example"), "remote_credential": trusted},
-                   {"local_credential": key_pair(authority, theirs, "b.example"), "remote_credential": trusted})
+    a, b = connect(
+        {"local_credential": key_pair(authority, ours, "a.example"), "remote_credential": trusted},
+        {"local_credential": key_pair(authority, theirs, "b.example"), "remote_credential": trusted},
+    )
     assert joined(a, b)
 
 
 def test_one_side_with_a_secret(authority):
-    a, b = connect({"local_credential": SECRET, "remote_credential": Authorities([authority.certificate])},
-                   {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": SECRET})
+    a, b = connect(
+        {"local_credential": SECRET, "remote_credential": Authorities([authority.certificate])},
+        {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": SECRET},
+    )
     assert joined(a, b)
 
 
-@pytest.mark.parametrize("host, dates, why", [
-    ("c.example", {}, "does not speak for|not in"), ("a.example", {"not_after": BEGIN - timedelta(hours=1)}, "valid|expired")])
+@pytest.mark.parametrize(
+    "host, dates, why",
+    [
+        ("c.example", {}, "does not speak for|not in"),
+        ("a.example", {"not_after": BEGIN - timedelta(hours=1)}, "valid|expired"),
+    ],
+)
 def test_certificates_that_will_not_do(authority, host, dates, why):
     trusted = Authorities([authority.certificate])
-    a, b = connect({"local_credential": key_pair(authority, "ecdsa256", host, **dates), "remote_credential": trusted},
-                   {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": trusted})
+    a, b = connect(
+        {"local_credential": key_pair(authority, "ecdsa256", host, **dates), "remote_credential": trusted},
+        {"local_credential": key_pair(authority, "ecdsa256", "b.example"), "remote_credential": trusted},
+    )
     assert "AUTHENTICATION_FAILED" in failure(a) and failure(b)
     assert not a.standing and not b.standing and not b.plane.inbound
 
@@ -68,8 +85,10 @@ def test_secret_where_a_certificate_is_expected(authority):
 
 def test_another_authority(authority):
     other = Authority(MAKERS["ecdsa256"](), "root", **DATES)
-    a, b = connect({"local_credential": key_pair(authority, "ecdsa256", "a.example")},
-                   {"remote_credential": Authorities([other.certificate])})
+    a, b = connect(
+        {"local_credential": key_pair(authority, "ecdsa256", "a.example")},
+        {"remote_credential": Authorities([other.certificate])},
+    )
     assert "AUTHENTICATION_FAILED" in failure(a) and not b.standing
 
 
@@ -86,7 +105,12 @@ def test_an_access_token_that_is_replaced():
         tokens[:] = [SECRET.secret]
         credentials = {"local_credential": AccessToken(fetch), "remote_credential": AccessToken(fetch)}
         network, one, other = pair(**{side: credentials})
-        for token, stands in ((SECRET.secret, True), (b"another", False), (None, False), (SECRET.secret, True)):
+        for token, stands in (
+            (SECRET.secret, True),
+            (b"another", False),
+            (None, False),
+            (SECRET.secret, True),
+        ):
             tokens[:] = [] if token is None else [token]
             one.initiate("b")
             network.run(20)
@@ -97,14 +121,43 @@ def test_an_access_token_that_is_replaced():
 
 
 def test_servers_at_one_address_are_told_apart_by_idr():
-    servers = {name: (PreSharedKey(name.encode() * 4), child(traffic=f"10.1.0.0/24=10.2.{at}.0/24")) for at, name in enumerate(("web", "mail", "files"))}
+    servers = {
+        name: (PreSharedKey(name.encode() * 4), child(traffic=f"10.1.0.0/24=10.2.{at}.0/24"))
+        for at, name in enumerate(("web", "mail", "files"))
+    }
     network = Network()
-    one = network.host("a", "192.0.2.1", *(
-        peer(name, "a", "b", remote_identity=f"{name}.example", local_credential=key, remote_credential=key, children=(config,))
-        for name, (key, config) in servers.items()))
-    other = network.host("b", "192.0.2.2", *(
-        peer(name, "b", "a", local_identity=Identity.parse(f"{name}.example"), local_credential=key, remote_credential=key,
-             children=(reverse(config),)) for name, (key, config) in servers.items()))
+    one = network.host(
+        "a",
+        "192.0.2.1",
+        *(
+            peer(
+                name,
+                "a",
+                "b",
+                remote_identity=f"{name}.example",
+                local_credential=key,
+                remote_credential=key,
+                children=(config,),
+            )
+            for name, (key, config) in servers.items()
+        ),
+    )
+    other = network.host(
+        "b",
+        "192.0.2.2",
+        *(
+            peer(
+                name,
+                "b",
+                "a",
+                local_identity=Identity.parse(f"{name}.example"),
+                local_credential=key,
+                remote_credential=key,
+                children=(reverse(config),),
+            )
+            for name, (key, config) in servers.items()
+        ),
+    )
     for name in reversed(servers):
         one.initiate(name)
         network.run(10)

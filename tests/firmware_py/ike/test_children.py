@@ -1,4 +1,5 @@
 """Child SAs: what they carry, how they are protected, how one is made and ended, and what is refused."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -37,8 +38,13 @@ def test_policies_lead_to_the_sas():
     network, a, b = connected()
     out, inward, forward = a.plane.policies
     assert (out.direction, inward.direction, forward.direction) == (
-        PolicyDirection.OUT, PolicyDirection.IN, PolicyDirection.FORWARD)
-    assert out.selectors == net("10.1.0.0/24=10.2.0.0/24") and inward.selectors == net("10.2.0.0/24=10.1.0.0/24")
+        PolicyDirection.OUT,
+        PolicyDirection.IN,
+        PolicyDirection.FORWARD,
+    )
+    assert out.selectors == net("10.1.0.0/24=10.2.0.0/24") and inward.selectors == net(
+        "10.2.0.0/24=10.1.0.0/24"
+    )
     inbound = next(iter(a.plane.inbound.values()))
     assert out.templates[0].accepts(a.plane.outbound[0]) and inward.templates[0].accepts(inbound)
     assert b.plane.policies[0].selectors == inward.selectors
@@ -50,16 +56,24 @@ def test_policies_lead_to_the_sas():
 
 def test_reqids():
     """Numbers of one's own stay free of those that are configured."""
-    children = (child(reqid=1), child("free", "10.3.0.0/24=10.4.0.0/24"), child("third", "10.5.0.0/24=10.6.0.0/24", reqid=2))
+    children = (
+        child(reqid=1),
+        child("free", "10.3.0.0/24=10.4.0.0/24"),
+        child("third", "10.5.0.0/24=10.6.0.0/24", reqid=2),
+    )
     network, a, b = connected(*children)
     assert [sa.reqid for sa in a.plane.outbound] == [1, 3, 2] and joined(a, b)
 
 
-@pytest.mark.parametrize("ours, theirs, agreed", [
-    ("10.1.0.0/16=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/16", "10.1.0.0/24=10.2.0.0/24"),
-    ("0.0.0.0/0=0.0.0.0/0", "10.1.0.0/24=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/24"),
-    ("10.1.0.7/32=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/24", "10.1.0.7/32=10.2.0.0/24"),
-    ("2001:db8:1::/48=2001:db8:2::/48", "::/0=::/0", "2001:db8:1::/48=2001:db8:2::/48")])
+@pytest.mark.parametrize(
+    "ours, theirs, agreed",
+    [
+        ("10.1.0.0/16=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/16", "10.1.0.0/24=10.2.0.0/24"),
+        ("0.0.0.0/0=0.0.0.0/0", "10.1.0.0/24=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/24"),
+        ("10.1.0.7/32=10.2.0.0/24", "10.1.0.0/24=10.2.0.0/24", "10.1.0.7/32=10.2.0.0/24"),
+        ("2001:db8:1::/48=2001:db8:2::/48", "::/0=::/0", "2001:db8:1::/48=2001:db8:2::/48"),
+    ],
+)
 def test_narrowing(ours, theirs, agreed):
     network, a, b = pair()
     with_children(a, child(traffic=ours))
@@ -91,20 +105,26 @@ def test_packet_decides_which_child():
 
 def test_no_common_traffic_and_no_common_algorithm():
     """The IKE SA stands all the same."""
-    for theirs, why in ((child(traffic="10.7.0.0/24=10.8.0.0/24"), "TS_UNACCEPTABLE"),
-                        (child(proposals=esp("aes256-sha512")), "NO_PROPOSAL_CHOSEN")):
+    for theirs, why in (
+        (child(traffic="10.7.0.0/24=10.8.0.0/24"), "TS_UNACCEPTABLE"),
+        (child(proposals=esp("aes256-sha512")), "NO_PROPOSAL_CHOSEN"),
+    ):
         network, a, b = pair()
         with_children(b, reverse(theirs))
         a.initiate("b")
         network.run(5)
-        assert why in text(a, "child-failed") and a.standing and b.standing and not a.children and not b.children
+        assert (
+            why in text(a, "child-failed") and a.standing and b.standing and not a.children and not b.children
+        )
         a.initiate("b", "net")
         network.run(5)
         assert text(a, "child-failed").count(why) == 2 and a.standing
         assert len(a.endpoint._context.reserved) == len(b.endpoint._context.reserved) == 0
 
 
-@pytest.mark.parametrize("protocol, words", [(ProtocolId.ESP, "aes128-sha256"), (ProtocolId.AH, "sha256-esn")])
+@pytest.mark.parametrize(
+    "protocol, words", [(ProtocolId.ESP, "aes128-sha256"), (ProtocolId.AH, "sha256-esn")]
+)
 def test_transport_mode(protocol, words):
     config = child(traffic="", mode=Mode.TRANSPORT, protocol=protocol, proposals=(parse(words, protocol),))
     network, a, b = connected(config)
@@ -117,7 +137,9 @@ def test_transport_mode(protocol, words):
 
 
 def test_modes_that_do_not_meet():
-    """Transport mode is a wish that the responder may decline; tunnel mode is none. What was made is deleted again."""
+    """Transport mode is a wish that the responder may decline; tunnel mode is none. What was made is
+    deleted again.
+    """
     network, a, b = pair()
     hosts = "192.0.2.1/32=192.0.2.2/32"
     with_children(a, child(traffic=hosts, mode=Mode.TRANSPORT))
@@ -133,8 +155,15 @@ def test_modes_that_do_not_meet():
 
 
 def test_several_children_end_alone():
-    network, a, b = connected(child(), child("other", "10.3.0.0/24=10.4.0.0/24", protocol=ProtocolId.AH,
-                                             proposals=(parse("sha256", ProtocolId.AH),)))
+    network, a, b = connected(
+        child(),
+        child(
+            "other",
+            "10.3.0.0/24=10.4.0.0/24",
+            protocol=ProtocolId.AH,
+            proposals=(parse("sha256", ProtocolId.AH),),
+        ),
+    )
     assert joined(a, b) and len(a.children) == 2
     b.terminate("a", "net")
     network.run(5)
@@ -154,7 +183,10 @@ def test_children_go_with_the_ike_sa_that_replaces():
 
 
 def test_soft_limits_are_shortened_at_random():
-    limits = {"soft": Lifetime(bytes=1000, packets=100, seconds=1000), "hard": Lifetime(bytes=2000, packets=200, seconds=2000)}
+    limits = {
+        "soft": Lifetime(bytes=1000, packets=100, seconds=1000),
+        "hard": Lifetime(bytes=2000, packets=200, seconds=2000),
+    }
     seen = set()
     for seed in range(10):
         network, a, b = connected(child(**limits, jitter=0.3), seed=seed)
@@ -189,8 +221,12 @@ def ask(network: Network, host: Host, exchange_type: int, *payloads):
 
 
 def new_child(spi: bytes = b"\0\0\x10\1", *notifies):
-    return (*notifies, SecurityAssociation(offer(esp("aes128gcm16"), spi)), Nonce(bytes(32)),
-            *payloads([net("10.1.0.0/24=10.2.0.0/24")]))
+    return (
+        *notifies,
+        SecurityAssociation(offer(esp("aes128gcm16"), spi)),
+        Nonce(bytes(32)),
+        *payloads([net("10.1.0.0/24=10.2.0.0/24")]),
+    )
 
 
 CREATE, INFORM = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
@@ -198,8 +234,12 @@ CREATE, INFORM = ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL
 
 def test_rekeying_what_is_not_there():
     network, a, b = connected()
-    answer = ask(network, a, CREATE, *new_child(b"\0\0\x10\1", Notify(
-        NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=b"\0\0\x20\1")))
+    answer = ask(
+        network,
+        a,
+        CREATE,
+        *new_child(b"\0\0\x10\1", Notify(NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=b"\0\0\x20\1")),
+    )
     found = answer.notify(NotifyType.CHILD_SA_NOT_FOUND)
     assert (found.protocol, found.spi) == (ProtocolId.ESP, b"\0\0\x20\1") and len(b.children) == 1
 
@@ -265,17 +305,28 @@ def test_unknown_status_is_ignored():
 def test_bound_on_children():
     network, a, b = connected(settings=Settings(children_per_identity=3))
     answers = [ask(network, a, CREATE, *new_child((5000 + number).to_bytes(4))) for number in range(4)]
-    assert [each.notify(NotifyType.NO_ADDITIONAL_SAS) is not None for each in answers] == [False, False, True, True]
+    assert [each.notify(NotifyType.NO_ADDITIONAL_SAS) is not None for each in answers] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert len(b.children) == 3
 
 
 def test_follow_up_of_nothing():
     from spigate.firmware_py.ike.crypto import key_exchange
     from spigate.firmware_py.ike.wire.payloads import KeyExchange
+
     network, a, b = connected()
     started = key_exchange.start(36)
-    answer = ask(network, a, ExchangeType.IKE_FOLLOWUP_KE, KeyExchange(36, started.public),
-                 Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"link"))
+    answer = ask(
+        network,
+        a,
+        ExchangeType.IKE_FOLLOWUP_KE,
+        KeyExchange(36, started.public),
+        Notify(NotifyType.ADDITIONAL_KEY_EXCHANGE, b"link"),
+    )
     assert answer.notify(NotifyType.STATE_NOT_FOUND) and b.standing
 
 
@@ -283,8 +334,14 @@ def test_ipv6_outside():
     network, a, b = pair()
     for host, own, other in ((a, "2001:db8::1", "2001:db8::2"), (b, "2001:db8::2", "2001:db8::1")):
         host.address = ip_address(own)
-        host.peers = [replace(host.peers[0], address=ip_address(other), local_address=host.address,
-                              networks=(ip_network("2001:db8::/64"),))]
+        host.peers = [
+            replace(
+                host.peers[0],
+                address=ip_address(other),
+                local_address=host.address,
+                networks=(ip_network("2001:db8::/64"),),
+            )
+        ]
         host.boot()
     a.initiate("b")
     network.run(5)

@@ -1,4 +1,5 @@
 """Two endpoints of ours on a simulated network: the first exchanges, and what may go wrong with them."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -18,7 +19,19 @@ from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, Se
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ipsec.sa import Encapsulation
 from spigate.hdl.contract.enums import Mode
-from tests.firmware_py.ike.network import FAST_IKE, Host, Nat, Network, child, esp, ike, joined, pair, peer, reverse
+from tests.firmware_py.ike.network import (
+    FAST_IKE,
+    Host,
+    Nat,
+    Network,
+    child,
+    esp,
+    ike,
+    joined,
+    pair,
+    peer,
+    reverse,
+)
 
 A, B = Socket(ip_address("192.0.2.1"), 500), Socket(ip_address("192.0.2.2"), 500)
 ANYWHERE = {"address": None, "local_address": None, "networks": ()}
@@ -33,9 +46,17 @@ def text(host: Host, kind: str) -> str:
     return " | ".join(event.text for event in host.events if event.kind == kind)
 
 
-@pytest.mark.parametrize("proposal", [
-    "aes256gcm16-prfsha384-ecp384", "aes256-sha512-modp2048", "aes128-sha256-ecp521", "chacha20poly1305-prfsha256-x25519",
-    "aes128gcm16-prfsha256-ecp256-ke1_mlkem768", "aes256gcm16-prfsha384-x25519-ke1_mlkem768-ke2_mlkem1024"])
+@pytest.mark.parametrize(
+    "proposal",
+    [
+        "aes256gcm16-prfsha384-ecp384",
+        "aes256-sha512-modp2048",
+        "aes128-sha256-ecp521",
+        "chacha20poly1305-prfsha256-x25519",
+        "aes128gcm16-prfsha256-ecp256-ke1_mlkem768",
+        "aes256gcm16-prfsha384-x25519-ke1_mlkem768-ke2_mlkem1024",
+    ],
+)
 def test_suites(proposal):
     both = {"proposals": ike(proposal)}
     network, a, b = pair(a=both, b=both)
@@ -47,8 +68,11 @@ def test_suites(proposal):
 @pytest.mark.parametrize("seed", range(20))
 def test_loss_and_disorder(seed):
     """IKE_SA_INIT to IKE_AUTH with IKE_INTERMEDIATE in fragments, of which a third is lost."""
-    both = {"proposals": ike("aes128gcm16-prfsha256-x25519-ke1_mlkem1024"), "fragment_bytes": 576,
-            "retransmission": Retransmission(timeout=1, factor=1.1, tries=30)}
+    both = {
+        "proposals": ike("aes128gcm16-prfsha256-x25519-ke1_mlkem1024"),
+        "fragment_bytes": 576,
+        "retransmission": Retransmission(timeout=1, factor=1.1, tries=30),
+    }
     settings = Settings(limits=Limits(half_open_seconds=300))
     network, a, b = pair(seed=seed, loss=0.3, double=0.2, delay=(0.01, 2), a=both, b=both, settings=settings)
     connect(network, a, 300)
@@ -108,7 +132,9 @@ def test_responder_is_someone_else():
     assert not list(a.endpoint.ikes) and not b.plane.inbound and not b.plane.policies
 
 
-@pytest.mark.parametrize("setting", [{"remote_identity": "other.example"}, {"local_identity": Identity.parse("c.example")}])
+@pytest.mark.parametrize(
+    "setting", [{"remote_identity": "other.example"}, {"local_identity": Identity.parse("c.example")}]
+)
 def test_wrong_identity(setting):
     network, a, b = pair(b=setting)
     connect(network, a, 60)
@@ -125,8 +151,14 @@ def test_address_may_not_take_part():
 def test_weaker_suite_than_the_identity_allows():
     """Two entries for one address: what the one may do, the other may not."""
     network = Network()
-    strong = peer("strong", "b", "a", children=(reverse(child()),), proposals=ike("aes256gcm16-prfsha384-ecp384"),
-                  remote_identity="a.example")
+    strong = peer(
+        "strong",
+        "b",
+        "a",
+        children=(reverse(child()),),
+        proposals=ike("aes256gcm16-prfsha384-ecp384"),
+        remote_identity="a.example",
+    )
     weak = peer("weak", "b", "a", children=(), remote_identity="weak.example", proposals=FAST_IKE)
     a = network.host("a", "192.0.2.1", peer("b", "a", "b", children=(child(),)))
     network.host("b", "192.0.2.2", strong, weak)
@@ -139,7 +171,12 @@ def test_weaker_suite_than_the_identity_allows():
 
 def init(spi: int, port: int = 500, source: str = "192.0.2.1", cookie: bytes | None = None) -> Datagram:
     from spigate.firmware_py.ike.crypto import key_exchange
-    payloads = (SecurityAssociation(offer(FAST_IKE)), KeyExchange(31, key_exchange.start(31).public), Nonce(bytes(32)))
+
+    payloads = (
+        SecurityAssociation(offer(FAST_IKE)),
+        KeyExchange(31, key_exchange.start(31).public),
+        Nonce(bytes(32)),
+    )
     if cookie is not None:
         payloads = (Notify(NotifyType.COOKIE, cookie), *payloads)
     message = Message(spi.to_bytes(8), bytes(8), ExchangeType.IKE_SA_INIT, True, False, 0, payloads)
@@ -159,8 +196,10 @@ def test_cookie():
 
 
 def test_cookie_and_invalid_ke():
-    network, a, b = pair(a={"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519")},
-                         settings=Settings(limits=Limits(cookie_threshold=0)))
+    network, a, b = pair(
+        a={"proposals": ike("aes128gcm16-prfsha256-ecp256-x25519")},
+        settings=Settings(limits=Limits(cookie_threshold=0)),
+    )
     connect(network, a)
     assert joined(a, b) and len(network.seen) == 8
 
@@ -168,8 +207,12 @@ def test_cookie_and_invalid_ke():
 def test_cookie_holds_for_its_sender_only():
     network, a, b = pair(b=ANYWHERE, settings=Settings(limits=Limits(cookie_threshold=0)))
     cookie = answers(b, init(1))[0].notify(NotifyType.COOKIE).data
-    for other in (init(2, cookie=cookie), init(1, cookie=cookie, source="192.0.2.3"), init(1, cookie=bytes(33)),
-                  init(1, cookie=b"")):
+    for other in (
+        init(2, cookie=cookie),
+        init(1, cookie=cookie, source="192.0.2.3"),
+        init(1, cookie=bytes(33)),
+        init(1, cookie=b""),
+    ):
         assert answers(b, other)[0].notify(NotifyType.COOKIE)
     assert b.endpoint.half_open == 0
     assert answers(b, init(1, cookie=cookie))[0].one(SecurityAssociation)
@@ -217,7 +260,7 @@ def test_noise():
         for _ in range(network.random.randint(1, 4)):
             data[network.random.randrange(len(data))] ^= 1 << network.random.randrange(8)
         if count % 3 == 0:
-            data = data[:network.random.randrange(len(data))]
+            data = data[: network.random.randrange(len(data))]
         host = b if datagram.destination == B else a
         host.receive(bytes(data), datagram.destination, datagram.source)
     network.run(120)
@@ -252,8 +295,13 @@ def test_forged_answers_do_not_stop_it():
     network.filters.append(lambda datagram: None if network.now < 3 else datagram)
     a.initiate("b")
     request = Message.parse(network.seen[0].data)
-    for payloads in ((Notify(NotifyType.NO_PROPOSAL_CHOSEN),), (Notify(NotifyType.COOKIE, b""),), (),
-                     (Notify(NotifyType.INVALID_KE_PAYLOAD, b"\0\2"),), (Notify(NotifyType.INVALID_KE_PAYLOAD, b""),)):
+    for payloads in (
+        (Notify(NotifyType.NO_PROPOSAL_CHOSEN),),
+        (Notify(NotifyType.COOKIE, b""),),
+        (),
+        (Notify(NotifyType.INVALID_KE_PAYLOAD, b"\0\2"),),
+        (Notify(NotifyType.INVALID_KE_PAYLOAD, b""),),
+    ):
         forged = replace(request, initiator=False, response=True, payloads=payloads)
         a.receive(forged.pack(), A, B)
     network.run(20)
@@ -318,7 +366,7 @@ def test_esp_shows_where_a_peer_behind_a_nat_is():
     connect(network, a)
     elsewhere = Socket(ip_address("198.51.100.7"), 999)
     for host in (a, b):
-        sa, = host.plane.inbound.values()
+        (sa,) = host.plane.inbound.values()
         assert host.endpoint.expects(sa.spi)
         host.moved(sa.spi, Socket(sa.destination, 4500), elsewhere)
         host.moved(1, Socket(sa.destination, 4500), elsewhere)
@@ -355,9 +403,13 @@ def test_transport_mode_through_a_nat():
 
 def test_ah_does_not_pass_a_nat():
     from spigate.firmware_py.ike.crypto.proposals import parse
+
     network, a, b, nat = natted()
     config = child(protocol=ProtocolId.AH, proposals=(parse("sha256", ProtocolId.AH),))
-    a.peers, b.peers = [replace(a.peers[0], children=(config,))], [replace(b.peers[0], children=(reverse(config),))]
+    a.peers, b.peers = (
+        [replace(a.peers[0], children=(config,))],
+        [replace(b.peers[0], children=(reverse(config),))],
+    )
     a.boot()
     b.boot()
     connect(network, a)
@@ -372,7 +424,9 @@ def test_dead_peer():
     connect(network, a)
     network.hosts.remove(b)
     network.run(150)
-    assert a.kinds()["peer-dead"] == 1 and not a.plane.inbound and not a.plane.outbound and not a.plane.policies
+    assert (
+        a.kinds()["peer-dead"] == 1 and not a.plane.inbound and not a.plane.outbound and not a.plane.policies
+    )
 
 
 def test_living_peer_is_asked_only_in_silence():
@@ -417,16 +471,24 @@ def test_restart_with_initial_contact():
 
 
 def test_initial_contact_spares_what_is_newer():
-    """Both begin at once and the second IKE_AUTH comes late: its INITIAL_CONTACT is not about what was made since."""
+    """Both begin at once and the second IKE_AUTH comes late: its INITIAL_CONTACT is not about what was made
+    since.
+    """
     network, a, b = pair()
     late = []
 
     def hold(datagram):
-        if datagram.source == B and len(datagram.data) > 28 and datagram.data[18] == ExchangeType.IKE_AUTH \
-                and not datagram.data[19] & 0x20 and len(late) < 1:
+        if (
+            datagram.source == B
+            and len(datagram.data) > 28
+            and datagram.data[18] == ExchangeType.IKE_AUTH
+            and not datagram.data[19] & 0x20
+            and len(late) < 1
+        ):
             late.append(datagram)
             return None
         return datagram
+
     network.filters.append(hold)
     a.initiate("b")
     b.initiate("a")
@@ -463,8 +525,14 @@ def test_commands_name_what_is_wrong():
 def test_nothing_secret_is_shown():
     network, a, b = pair(settings=Settings(key_log=True))
     connect(network, a)
-    shown = repr(a.events) + repr(a.children) + repr(a.plane.outbound) + repr(a.peers) + repr(vars(a.standing[0]))
-    for secret in (bytes.fromhex(a.key_log[0].split(",")[2]), a.plane.outbound[0].key, b"a secret of two peers"):
+    shown = (
+        repr(a.events) + repr(a.children) + repr(a.plane.outbound) + repr(a.peers) + repr(vars(a.standing[0]))
+    )
+    for secret in (
+        bytes.fromhex(a.key_log[0].split(",")[2]),
+        a.plane.outbound[0].key,
+        b"a secret of two peers",
+    ):
         assert repr(secret)[2:-1] not in shown and secret.hex() not in shown
 
 
@@ -484,7 +552,14 @@ def test_requests_are_answered_once():
 
 
 def test_esn_and_suites_of_children():
-    for words in ("aes128gcm16-esn", "aes256-sha256", "aes128ctr-sha384", "chacha20poly1305", "null-sha256", "aes128ccm8"):
+    for words in (
+        "aes128gcm16-esn",
+        "aes256-sha256",
+        "aes128ctr-sha384",
+        "chacha20poly1305",
+        "null-sha256",
+        "aes128ccm8",
+    ):
         network, a, b = pair(child(proposals=esp(words)))
         connect(network, a)
         assert joined(a, b), words

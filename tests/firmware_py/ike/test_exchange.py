@@ -1,4 +1,7 @@
-"""Key exchanges: vectors of RFC 3526, NIST (ECDH, ML-KEM) and RFC 7748, both sides, and what a peer may not send."""
+"""Key exchanges: vectors of RFC 3526, NIST (ECDH, ML-KEM) and RFC 7748, both sides, and what a peer may not
+send.
+"""
+
 from pathlib import Path
 
 import cryptography_vectors
@@ -14,11 +17,22 @@ from tests.firmware_py.ike.test_mlkem import answers
 
 VECTORS = Path(cryptography_vectors.__file__).parent / "asymmetric"
 LENGTHS = {  # KEi, KEr, secret
-    Ke.MODP_2048: (256, 256, 256), Ke.MODP_3072: (384, 384, 384), Ke.MODP_4096: (512, 512, 512), Ke.ECP_256: (64, 64, 32),
-    Ke.ECP_384: (96, 96, 48), Ke.ECP_521: (132, 132, 66), Ke.CURVE25519: (32, 32, 32), Ke.ML_KEM_512: (800, 768, 32),
+    Ke.MODP_2048: (256, 256, 256),
+    Ke.MODP_3072: (384, 384, 384),
+    Ke.MODP_4096: (512, 512, 512),
+    Ke.ECP_256: (64, 64, 32),
+    Ke.ECP_384: (96, 96, 48),
+    Ke.ECP_521: (132, 132, 66),
+    Ke.CURVE25519: (32, 32, 32),
+    Ke.ML_KEM_512: (800, 768, 32),
     Ke.ML_KEM_768: (1184, 1088, 32),
-    Ke.ML_KEM_1024: (1568, 1568, 32)}
-CURVES = {Ke.ECP_256: (ec.SECP256R1(), "[EC"), Ke.ECP_384: (ec.SECP384R1(), "[ED"), Ke.ECP_521: (ec.SECP521R1(), "[EE")}
+    Ke.ML_KEM_1024: (1568, 1568, 32),
+}
+CURVES = {
+    Ke.ECP_256: (ec.SECP256R1(), "[EC"),
+    Ke.ECP_384: (ec.SECP384R1(), "[ED"),
+    Ke.ECP_521: (ec.SECP521R1(), "[EE"),
+}
 
 
 @pytest.mark.parametrize("group", LENGTHS, ids=lambda group: group.name)
@@ -74,10 +88,12 @@ def test_modp_against_arithmetic_and_its_range(group):
 
 def _ecdh(marker: str):
     """NIST's CAVS file: cases of one curve."""
-    lines = (VECTORS / "ECDH" / "KASValidityTest_ECCStaticUnified_NOKC_ZZOnly_init.fax").read_text().splitlines()
+    lines = (
+        (VECTORS / "ECDH" / "KASValidityTest_ECCStaticUnified_NOKC_ZZOnly_init.fax").read_text().splitlines()
+    )
     begin = next(at for at, line in enumerate(lines) if line.startswith(marker + " -"))
     case: dict[str, str] = {}
-    for line in lines[begin + 1:]:
+    for line in lines[begin + 1 :]:
         if line.startswith("["):
             return
         name, _, value = line.partition(" = ")
@@ -124,20 +140,35 @@ def test_rfc_7748_diffie_hellman():
     bob_public = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
     initiating = start(Ke.CURVE25519)
     initiating._key = x25519.X25519PrivateKey.from_private_bytes(alice)
-    assert initiating.finish(bob_public).hex() == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+    assert (
+        initiating.finish(bob_public).hex()
+        == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+    )
 
 
-@pytest.mark.parametrize("point", [
-    bytes(32), b"\1" + bytes(31), bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
-    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")])
+@pytest.mark.parametrize(
+    "point",
+    [
+        bytes(32),
+        b"\1" + bytes(31),
+        bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+        bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    ],
+)
 def test_points_of_low_order(point):
     with pytest.raises(InvalidSyntax, match="low order"):
         respond(Ke.CURVE25519, point)
 
 
-@pytest.mark.parametrize(("group", "size", "private"), [
-    (Ke.ML_KEM_512, 512, own_mlkem.PrivateKey), (Ke.ML_KEM_768, 768, mlkem.MLKEM768PrivateKey),
-    (Ke.ML_KEM_1024, 1024, mlkem.MLKEM1024PrivateKey)], ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize(
+    ("group", "size", "private"),
+    [
+        (Ke.ML_KEM_512, 512, own_mlkem.PrivateKey),
+        (Ke.ML_KEM_768, 768, mlkem.MLKEM768PrivateKey),
+        (Ke.ML_KEM_1024, 1024, mlkem.MLKEM1024PrivateKey),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
 def test_ml_kem_vectors(group, size, private):
     for case in answers(size, 50):
         initiating = start(group)
@@ -148,7 +179,9 @@ def test_ml_kem_vectors(group, size, private):
         assert len(respond(group, case["pk"]).public) == len(case["ct"])
 
 
-@pytest.mark.parametrize("group", [Ke.ML_KEM_512, Ke.ML_KEM_768, Ke.ML_KEM_1024], ids=lambda group: group.name)
+@pytest.mark.parametrize(
+    "group", [Ke.ML_KEM_512, Ke.ML_KEM_768, Ke.ML_KEM_1024], ids=lambda group: group.name
+)
 def test_ml_kem_refuses_a_key_with_coefficients_beyond_q(group):
     """FIPS 203 7.2, modulus check."""
     public = start(group).public

@@ -1,4 +1,7 @@
-"""A flood of handshakes that strangers begin: cookies, nothing kept, a tunnel that goes on, and an operator who can still read the log."""
+"""A flood of handshakes that strangers begin: cookies, nothing kept, a tunnel that goes on, and an operator
+who can still read the log.
+"""
+
 import tracemalloc
 from dataclasses import replace
 from ipaddress import ip_address
@@ -48,7 +51,9 @@ class Tunnel:
         """A packet, from the one to the other."""
         [sa] = self._sender.plane.sending.values()
         out = self._working.setdefault((sa.spi, "out"), SoftSa(sa))
-        twin = self._working.setdefault((sa.spi, "in"), SoftSa(replace(self._receiver.plane.inbound[sa.spi], direction=Direction.INBOUND)))
+        twin = self._working.setdefault(
+            (sa.spi, "in"), SoftSa(replace(self._receiver.plane.inbound[sa.spi], direction=Direction.INBOUND))
+        )
         assert twin.decapsulate(out.encapsulate(PACKET))[20:] == PACKET[20:]
 
 
@@ -76,7 +81,9 @@ def test_flood_of_beginnings():
                 each.passes()
             assert b.endpoint.half_open == 16
         if number % 20_000 == 0:
-            (a if number % 40_000 else b).rekey("b" if number % 40_000 else "a", None if number % 60_000 == 0 else "net")
+            (a if number % 40_000 else b).rekey(
+                "b" if number % 40_000 else "a", None if number % 60_000 == 0 else "net"
+            )
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert peak < KEPT, peak
@@ -88,7 +95,9 @@ def test_flood_of_beginnings():
     # Who was asked for a cookie and returns it gets in, the flood still being there.
     [asked] = Message.parse(last.data).payloads
     assert asked.notify_type == NotifyType.COOKIE
-    b.endpoint.receive(network.now, beginning(FLOOD + 1, Notify(NotifyType.COOKIE, asked.data)), B, last.destination)
+    b.endpoint.receive(
+        network.now, beginning(FLOOD + 1, Notify(NotifyType.COOKIE, asked.data)), B, last.destination
+    )
     [answer] = b.endpoint.take()
     assert Message.parse(answer.data).one(KeyExchange) and b.endpoint.half_open == 17
     network.run(60)
@@ -125,7 +134,9 @@ def test_events_of_a_flood_are_counted_and_few():
 
 
 def test_failed_handshakes_do_not_fill_the_log():
-    network, a, b = pair(b=ANYWHERE, settings=Settings(limits=Limits(cookie_threshold=1000, half_open_seconds=1)))
+    network, a, b = pair(
+        b=ANYWHERE, settings=Settings(limits=Limits(cookie_threshold=1000, half_open_seconds=1))
+    )
     for number in range(1, 501):
         b.endpoint.receive(network.now, beginning(number), B, spoofed(number))
     network.run(30)

@@ -1,4 +1,5 @@
 """Robustness: mutated messages. Messages made to cost much are in test_bounds.py."""
+
 import pytest
 
 from tests.firmware_py import fuzzing
@@ -10,5 +11,11 @@ def test_only_named_errors_come_out():
     outcomes = fuzzing.run(fuzz, 50_000)
     # that the mutations reach what they should
     assert outcomes["good"] > 50
-    assert {"InvalidSyntax", "NotAuthentic", "InvalidMajorVersion", "NoProposalChosen",
-            "TsUnacceptable", "AuthenticationFailed"} <= set(outcomes)
+    assert {
+        "InvalidSyntax",
+        "NotAuthentic",
+        "InvalidMajorVersion",
+        "NoProposalChosen",
+        "TsUnacceptable",
+        "AuthenticationFailed",
+    } <= set(outcomes)

@@ -1,4 +1,7 @@
-"""Mutated messages to endpoints at work, of peers that have the keys and of strangers; ``make fuzz`` takes a million of each."""
+"""Mutated messages to endpoints at work, of peers that have the keys and of strangers; ``make fuzz`` takes
+a million of each.
+"""
+
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike import fuzz_endpoint, fuzz_strangers
 
@@ -8,7 +11,15 @@ COUNT = 25_000
 def test_peers_that_lie():
     counts = fuzzing.run(fuzz_endpoint.fuzz, COUNT)
     assert counts["mutated"] >= COUNT and counts["wrong"] > COUNT // 20
-    for kind in ("ike-up", "child-rekeyed", "ike-rekeyed", "ike-down", "ike-failed", "child-failed", "refused"):
+    for kind in (
+        "ike-up",
+        "child-rekeyed",
+        "ike-rekeyed",
+        "ike-down",
+        "ike-failed",
+        "child-failed",
+        "refused",
+    ):
         assert counts[kind] > 20, kind
 
 

@@ -1,4 +1,7 @@
-"""What strangers and peers may have of the gateway: so many handshakes, IKE SAs, children, numbers; and no longer than it says."""
+"""What strangers and peers may have of the gateway: so many handshakes, IKE SAs, children, numbers; and no
+longer than it says.
+"""
+
 import tracemalloc
 from dataclasses import replace
 from ipaddress import ip_address
@@ -56,11 +59,19 @@ def bounded(endpoint) -> None:
 
 @pytest.mark.parametrize("sources", [1, 5000])
 def test_ten_thousand_handshakes(sources):
-    """Every other one is left open, every other one fails, from one address or from many; all return cookies (audit s04)."""
+    """Every other one is left open, every other one fails, from one address or from many; all return
+    cookies (audit s04).
+    """
     endpoint, asked = gateway(), 0
     for number in range(MANY):
         now = number * 0.001
-        asked += begin(endpoint, now, str(ip_address("198.51.0.0") + number % sources), 1024 + number, fails=number % 2 == 0)
+        asked += begin(
+            endpoint,
+            now,
+            str(ip_address("198.51.0.0") + number % sources),
+            1024 + number,
+            fails=number % 2 == 0,
+        )
         if number % 500 == 20:
             bounded(endpoint)
             assert asked >= 4
@@ -77,7 +88,9 @@ def test_ten_thousand_handshakes(sources):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_memory_of_handshakes(fails):
-    """The longest IKE_SA_INITs, from many addresses: what is kept is bounded, and of failed ones it is little."""
+    """The longest IKE_SA_INITs, from many addresses: what is kept is bounded, and of failed ones it is
+    little.
+    """
     kept = 100
     endpoint = gateway(Settings(limits=Limits(half_open=kept, lingering=kept)))
     begin(endpoint, 0, "198.51.100.1", 500, fails=True)
@@ -85,7 +98,14 @@ def test_memory_of_handshakes(fails):
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(kept * 3 // 2):
-        begin(endpoint, 100 + number * 0.001, str(ip_address("198.51.0.0") + number), 500, fails=fails, padding=MAX_INIT - 500)
+        begin(
+            endpoint,
+            100 + number * 0.001,
+            str(ip_address("198.51.0.0") + number),
+            500,
+            fails=fails,
+            padding=MAX_INIT - 500,
+        )
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert endpoint.census()["ike_sas"] == kept
@@ -94,7 +114,9 @@ def test_memory_of_handshakes(fails):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_memory_of_fragments(fails):
-    """All fragments of IKE_AUTH but the last: 64 KB each, for the half-open and for those that failed afterwards."""
+    """All fragments of IKE_AUTH but the last: 64 KB each, for the half-open and for those that failed
+    afterwards.
+    """
     kept = 60
     endpoint = gateway(Settings(limits=Limits(half_open=kept, lingering=kept)))
     begin(endpoint, 0, "198.51.100.1", 500, fails=True)
@@ -104,7 +126,9 @@ def test_memory_of_fragments(fails):
     for number in range(kept):
         raw = RawInitiator(endpoint, str(ip_address("198.51.0.0") + number))
         raw.init(100)
-        message = Message(raw.spi_i, raw.spi_r, ExchangeType.IKE_AUTH, True, False, 1, (Vendor(bytes(61_000)),))
+        message = Message(
+            raw.spi_i, raw.spi_r, ExchangeType.IKE_AUTH, True, False, 1, (Vendor(bytes(61_000)),)
+        )
         for fragment in raw.protection.seal(message, 1060)[:-1]:
             raw.send(100, fragment)
         if fails:
@@ -120,7 +144,15 @@ def test_memory_of_fragments(fails):
 def test_who_is_known_may_send_more():
     endpoint = gateway()
     raw = connected(endpoint)
-    message = Message(raw.spi_i, raw.spi_r, ExchangeType.INFORMATIONAL, True, False, raw.message_id, (Vendor(bytes(61_000)),))
+    message = Message(
+        raw.spi_i,
+        raw.spi_r,
+        ExchangeType.INFORMATIONAL,
+        True,
+        False,
+        raw.message_id,
+        (Vendor(bytes(61_000)),),
+    )
     for fragment in raw.protection.seal(message, 1060):
         raw.send(1, fragment)
     assert [each for each in raw.outputs if isinstance(each, Datagram)]
@@ -158,13 +190,17 @@ def test_a_cookie_is_no_longer_than_what_asks_for_it():
     """Else a stranger has the owner of an address get more than it sends itself (audit s15 b)."""
     endpoint = gateway(Settings(limits=Limits(cookie_threshold=0)))
     raw = RawInitiator(endpoint)
-    nonce = Message(bytes(7) + b"1", NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (Nonce(bytes(16)),)).pack()
+    nonce = Message(
+        bytes(7) + b"1", NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, (Nonce(bytes(16)),)
+    ).pack()
     assert not [output for output in raw.send(0, nonce) if isinstance(output, Datagram)]
     assert events(connected(endpoint).outputs, "child-up"), "a beginning is longer"
 
 
 def test_one_address_takes_no_room_from_itself():
-    """Eight beginnings in the name of a peer's address: it gets in with a cookie, which who is elsewhere never sees."""
+    """Eight beginnings in the name of a peer's address: it gets in with a cookie, which who is elsewhere
+    never sees.
+    """
     endpoint = gateway(Settings(limits=Limits(half_open_seconds=1000)))
     for port in range(1, 30):
         raw = RawInitiator(endpoint, port=port)
@@ -233,7 +269,9 @@ def test_children_of_one_identity():
 
 
 def test_pairs_of_one_identity():
-    """Ten child SAs may have 160 pairs together: each is a policy that packets of others are compared with."""
+    """Ten child SAs may have 160 pairs together: each is a policy that packets of others are
+    compared with.
+    """
     endpoint = gateway(Settings(children_per_identity=10))
     raw = RawInitiator(endpoint)
     raw.init(0)
@@ -244,8 +282,14 @@ def test_pairs_of_one_identity():
         return kind(tuple(TrafficSelector(first + 2 * at, first + 2 * at) for at in range(8)))
 
     def create() -> Message:
-        return raw.ask(1, ExchangeType.CREATE_CHILD_SA, SecurityAssociation(proposals.offer(FAST_ESP, raw.message_id.to_bytes(4, "little"))),
-                       Nonce(bytes(32)), hosts(TsI, "10.1.0.0"), hosts(TsR, "10.2.0.0"))
+        return raw.ask(
+            1,
+            ExchangeType.CREATE_CHILD_SA,
+            SecurityAssociation(proposals.offer(FAST_ESP, raw.message_id.to_bytes(4, "little"))),
+            Nonce(bytes(32)),
+            hosts(TsI, "10.1.0.0"),
+            hosts(TsR, "10.2.0.0"),
+        )
 
     assert [bool(create().notify(NotifyType.NO_ADDITIONAL_SAS)) for _ in range(5)] == [False] * 3 + [True] * 2
 
@@ -280,7 +324,11 @@ def test_deletions_of_what_is_not_there():
     endpoint.rekey(0, "a")
     endpoint.take()
     for number in range(5):
-        raw.ask(1, ExchangeType.INFORMATIONAL, Delete(ProtocolId.ESP, tuple((number << 16 | each).to_bytes(4) for each in range(1000))))
+        raw.ask(
+            1,
+            ExchangeType.INFORMATIONAL,
+            Delete(ProtocolId.ESP, tuple((number << 16 | each).to_bytes(4) for each in range(1000))),
+        )
     [ike] = endpoint.ikes
     assert len(ike.stillborn) == informational.MAX_STILLBORN
 
@@ -305,8 +353,18 @@ def test_wishes_of_the_data_plane_are_few():
 def test_used_up_is_one_s_own():
     """Two peers that receive on the same SPI (audit s06)."""
     network, a, b = pair()
-    other = network.host("c", "192.0.2.3", peer("b", "c", "b", address=ip_address("192.0.2.2"),
-                                                local_address=ip_address("192.0.2.3"), children=(child("net", "10.3.0.0/24=10.2.0.0/24"),)))
+    other = network.host(
+        "c",
+        "192.0.2.3",
+        peer(
+            "b",
+            "c",
+            "b",
+            address=ip_address("192.0.2.2"),
+            local_address=ip_address("192.0.2.3"),
+            children=(child("net", "10.3.0.0/24=10.2.0.0/24"),),
+        ),
+    )
     b.peers.append(peer("c", "b", "c", children=(reverse(other.peers[0].children[0]),)))
     b.boot()
     a.initiate("b")
@@ -323,7 +381,9 @@ def test_used_up_is_one_s_own():
 
 def test_hard_limit_is_hard():
     """The peer answers nothing: the SA ends when it says (audit s13)."""
-    endpoint = gateway(children=(reverse(child(hard=Lifetime(seconds=10), soft=Lifetime(seconds=9), jitter=0)),))
+    endpoint = gateway(
+        children=(reverse(child(hard=Lifetime(seconds=10), soft=Lifetime(seconds=9), jitter=0)),)
+    )
     connected(endpoint)
     endpoint.tick(9.9)
     assert not [each for each in endpoint.take() if isinstance(each, RemoveSa)]
@@ -350,14 +410,21 @@ def test_late_answer_makes_no_child_beyond_the_hard_limit():
     endpoint.tick(100)
     endpoint.take()
     chosen = replace(request.one(SecurityAssociation).proposals[0], spi=b"\0\0\x20\0")
-    outputs = raw.answer(101, request, SecurityAssociation((chosen,)), Nonce(bytes(32)), request.one(TsI), request.one(TsR))
+    outputs = raw.answer(
+        101, request, SecurityAssociation((chosen,)), Nonce(bytes(32)), request.one(TsI), request.one(TsR)
+    )
     assert [each.one(Delete) for each in raw.requests(outputs)] == [Delete(ProtocolId.IKE)]
     census = endpoint.census()
-    assert not [each for each in outputs if isinstance(each, InstallSa)] and census["spis"] == census["child_sas"] == 0
+    assert (
+        not [each for each in outputs if isinstance(each, InstallSa)]
+        and census["spis"] == census["child_sas"] == 0
+    )
 
 
 def test_late_key_exchange_makes_no_child_beyond_the_hard_limit():
-    endpoint = gateway(lifetime_seconds=100, rekey_seconds=None, children=(reverse(child(proposals=(OWN_ESP,))),))
+    endpoint = gateway(
+        lifetime_seconds=100, rekey_seconds=None, children=(reverse(child(proposals=(OWN_ESP,))),)
+    )
     raw = RawInitiator(endpoint)
     raw.init(0)
     raw.auth(0, childless=True)
@@ -387,7 +454,9 @@ def test_child_whose_successor_is_deleted():
 
 
 def test_child_whose_successor_is_deleted_after_its_soft_limit():
-    endpoint = gateway(children=(reverse(child(hard=Lifetime(seconds=100), soft=Lifetime(seconds=50), jitter=0)),))
+    endpoint = gateway(
+        children=(reverse(child(hard=Lifetime(seconds=100), soft=Lifetime(seconds=50), jitter=0)),)
+    )
     raw = connected(endpoint, 0)
     raw.create(49, 0x1001, Notify(NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=b"\0\0\1\1"))
     endpoint.tick(51)
@@ -415,7 +484,9 @@ def test_additional_key_exchanges_that_never_come():
     raw.init(0)
     raw.auth(0, childless=True)
     for spi in range(100):
-        answer = raw.create(1, 0x1000 + spi, esp=(OWN_ESP,), ke=(KeyExchange(31, key_exchange.start(31).public),))
+        answer = raw.create(
+            1, 0x1000 + spi, esp=(OWN_ESP,), ke=(KeyExchange(31, key_exchange.start(31).public),)
+        )
         assert answer.notify(NotifyType.ADDITIONAL_KEY_EXCHANGE)
         census = endpoint.census()
         assert census["spis"] == census["holdings"] == census["follow_ups"] == 1

@@ -1,9 +1,17 @@
-"""Header and payloads: round trips, what is refused and how, and the same bytes as another implementation sees them."""
+"""Header and payloads: round trips, what is refused and how, and the same bytes as another implementation
+sees them.
+"""
+
 import pytest
 from hypothesis import given, settings
 from scapy.contrib import ikev2 as scapy_ike
 
-from spigate.firmware_py.ike.wire.errors import InvalidMajorVersion, InvalidSyntax, PeerError, UnsupportedCriticalPayload
+from spigate.firmware_py.ike.wire.errors import (
+    InvalidMajorVersion,
+    InvalidSyntax,
+    PeerError,
+    UnsupportedCriticalPayload,
+)
 from spigate.firmware_py.ike.wire.message import HEADER, Header, Message
 from spigate.firmware_py.ike.wire.payloads import (
     PAYLOADS,
@@ -21,7 +29,14 @@ from spigate.firmware_py.ike.wire.payloads import (
     pack_chain,
     parse_chain,
 )
-from spigate.firmware_py.ike.wire.registry import ExchangeType, Ke, NotifyType, PayloadType, ProtocolId, TransformType
+from spigate.firmware_py.ike.wire.registry import (
+    ExchangeType,
+    Ke,
+    NotifyType,
+    PayloadType,
+    ProtocolId,
+    TransformType,
+)
 from tests.firmware_py.ike.messages import EVERY_PAYLOAD, EVERYTHING, SPI_I, SPI_R, TSI, message, messages
 
 
@@ -48,11 +63,18 @@ def test_every_truncation_is_refused(payload):
 
 
 def test_header():
-    data = message(Nonce(bytes(16)), exchange=ExchangeType.INFORMATIONAL, initiator=False, response=True,
-                   message_id=0x01020304).pack()
+    data = message(
+        Nonce(bytes(16)),
+        exchange=ExchangeType.INFORMATIONAL,
+        initiator=False,
+        response=True,
+        message_id=0x01020304,
+    ).pack()
     # RFC 7296 3.1, by hand
     assert data[:HEADER] == SPI_I + SPI_R + bytes.fromhex("28 20 25 20 01020304 00000030")
-    assert Header.parse(data) == Header(SPI_I, SPI_R, PayloadType.NONCE, ExchangeType.INFORMATIONAL, False, True, 0x01020304)
+    assert Header.parse(data) == Header(
+        SPI_I, SPI_R, PayloadType.NONCE, ExchangeType.INFORMATIONAL, False, True, 0x01020304
+    )
 
 
 def test_another_version_is_named_so():
@@ -81,34 +103,41 @@ def _chain(kind: int, body: str) -> bytes:
     return bytes([0, 0]) + (4 + len(body)).to_bytes(2) + body
 
 
-@pytest.mark.parametrize(("kind", "body", "why"), [
-    (PayloadType.NONCE, "00" * 15, "nonce of 15 bytes"),
-    (PayloadType.NONCE, "00" * 257, "nonce of 257 bytes"),
-    (PayloadType.SA, "", "without a proposal"),
-    (PayloadType.SA, "00000008 01010001", "1 transforms announced, 0 found"),
-    (PayloadType.SA, "02000008 01010000", "not marked"),
-    (PayloadType.SA, "00000008 01010900", "shorter than its SPI"),
-    (PayloadType.SA, "00000010 01010001 03000008 0100000c", "last transform is not marked"),
-    (PayloadType.SA, "00000012 01010001 0000000a 0100000c 800e", "attribute cut short"),
-    (PayloadType.SA, "00000014 01010001 0000000c 0100000c 000e0004", "attribute longer"),
-    (PayloadType.SA, "00000007 01010000", "length of a proposal"),
-    (PayloadType.KE, "00130000", "without a public value"),
-    (PayloadType.IDI, "010000", "cut short"),
-    (PayloadType.CERT, "", "without an encoding"),
-    (PayloadType.NOTIFY, "03044000", "cut short"),
-    (PayloadType.DELETE, "03040002 01020304", "bytes for 2 SPIs"),
-    (PayloadType.DELETE, "01080001 0102030405060708", "SPIs of 8 bytes"),
-    (PayloadType.DELETE, "01000001", "1 SPIs of 0 bytes"),
-    (PayloadType.DELETE, "09040001 01020304", "protocol 9"),
-    (PayloadType.TSI, "00000000", "0 traffic selectors announced"),
-    (PayloadType.TSI, "02000000 07000010 0000ffff 0a000000 0affffff", "2 traffic selectors announced, 1 found"),
-    (PayloadType.TSI, "01000000 07000010 0000ffff 0a000001 0a000000", "addresses"),
-    (PayloadType.TSI, "01000000 07000010 00020001 0a000000 0a000000", "ports"),
-    (PayloadType.TSI, "01000000 0700000c 0000ffff 0a000000", "with 12 bytes"),
-    (PayloadType.TSI, "01000000 07000003", "length of a traffic selector"),
-    (PayloadType.SKF, "00000001", "fragment 0 of 1"),
-    (PayloadType.SKF, "00020001", "fragment 2 of 1"),
-])
+@pytest.mark.parametrize(
+    ("kind", "body", "why"),
+    [
+        (PayloadType.NONCE, "00" * 15, "nonce of 15 bytes"),
+        (PayloadType.NONCE, "00" * 257, "nonce of 257 bytes"),
+        (PayloadType.SA, "", "without a proposal"),
+        (PayloadType.SA, "00000008 01010001", "1 transforms announced, 0 found"),
+        (PayloadType.SA, "02000008 01010000", "not marked"),
+        (PayloadType.SA, "00000008 01010900", "shorter than its SPI"),
+        (PayloadType.SA, "00000010 01010001 03000008 0100000c", "last transform is not marked"),
+        (PayloadType.SA, "00000012 01010001 0000000a 0100000c 800e", "attribute cut short"),
+        (PayloadType.SA, "00000014 01010001 0000000c 0100000c 000e0004", "attribute longer"),
+        (PayloadType.SA, "00000007 01010000", "length of a proposal"),
+        (PayloadType.KE, "00130000", "without a public value"),
+        (PayloadType.IDI, "010000", "cut short"),
+        (PayloadType.CERT, "", "without an encoding"),
+        (PayloadType.NOTIFY, "03044000", "cut short"),
+        (PayloadType.DELETE, "03040002 01020304", "bytes for 2 SPIs"),
+        (PayloadType.DELETE, "01080001 0102030405060708", "SPIs of 8 bytes"),
+        (PayloadType.DELETE, "01000001", "1 SPIs of 0 bytes"),
+        (PayloadType.DELETE, "09040001 01020304", "protocol 9"),
+        (PayloadType.TSI, "00000000", "0 traffic selectors announced"),
+        (
+            PayloadType.TSI,
+            "02000000 07000010 0000ffff 0a000000 0affffff",
+            "2 traffic selectors announced, 1 found",
+        ),
+        (PayloadType.TSI, "01000000 07000010 0000ffff 0a000001 0a000000", "addresses"),
+        (PayloadType.TSI, "01000000 07000010 00020001 0a000000 0a000000", "ports"),
+        (PayloadType.TSI, "01000000 0700000c 0000ffff 0a000000", "with 12 bytes"),
+        (PayloadType.TSI, "01000000 07000003", "length of a traffic selector"),
+        (PayloadType.SKF, "00000001", "fragment 0 of 1"),
+        (PayloadType.SKF, "00020001", "fragment 2 of 1"),
+    ],
+)
 def test_what_the_rfc_forbids(kind, body, why):
     with pytest.raises(InvalidSyntax, match=why) as caught:
         parse_chain(kind, _chain(kind, body))
@@ -123,7 +152,9 @@ def test_bytes_behind_the_last_payload():
 
 
 def test_which_payloads_a_message_has():
-    sample = message(Nonce(bytes(16)), Vendor(b"a"), Vendor(b"b"), Notify(NotifyType.COOKIE, b"c"), Notify(1, b"d"))
+    sample = message(
+        Nonce(bytes(16)), Vendor(b"a"), Vendor(b"b"), Notify(NotifyType.COOKIE, b"c"), Notify(1, b"d")
+    )
     assert sample.one(Nonce) == Nonce(bytes(16))
     assert [each.data for each in sample.all(Vendor)] == [b"a", b"b"]
     assert sample.optional(KeyExchange) is None
@@ -144,14 +175,23 @@ def test_a_transform_attribute_that_is_not_known_is_kept():
 def test_scapy_reads_what_we_write():
     """scapy's dissector is written by others after the same RFC."""
     packet = scapy_ike.IKEv2(EVERYTHING.pack())
-    assert (packet.init_SPI, packet.exch_type, int(packet.flags), packet.length) == (SPI_I, 34, 8, len(EVERYTHING.pack()))
+    assert (packet.init_SPI, packet.exch_type, int(packet.flags), packet.length) == (
+        SPI_I,
+        34,
+        8,
+        len(EVERYTHING.pack()),
+    )
     transforms = []
     layer = packet[scapy_ike.IKEv2_SA].prop.trans
     while isinstance(layer, scapy_ike.IKEv2_Transform):
-        transforms.append((layer.transform_type, layer.transform_id, getattr(layer, "key_length", None) or None))
+        transforms.append(
+            (layer.transform_type, layer.transform_id, getattr(layer, "key_length", None) or None)
+        )
         layer = layer.payload
-    assert transforms == [(each.transform_type, each.transform_id, each.key_bits)
-                          for each in EVERYTHING.all(SecurityAssociation)[0].proposals[0].transforms]
+    assert transforms == [
+        (each.transform_type, each.transform_id, each.key_bits)
+        for each in EVERYTHING.all(SecurityAssociation)[0].proposals[0].transforms
+    ]
     assert packet[scapy_ike.IKEv2_KE].group == Ke.CURVE25519
     assert bytes(packet[scapy_ike.IKEv2_KE].ke) == bytes(range(32))
     assert bytes(packet[scapy_ike.IKEv2_Nonce].nonce) == bytes(range(32))
@@ -162,23 +202,34 @@ def test_scapy_reads_what_we_write():
 
 def test_we_read_what_scapy_writes():
     transform = scapy_ike.IKEv2_Transform
-    proposal = scapy_ike.IKEv2_Proposal(proposal=1, proto=1, trans_nb=2, trans=(
-        transform(next_payload=3, transform_type="Encryption", transform_id=12, length=12, key_length=256)
-        / transform(next_payload=0, transform_type="PRF", transform_id=5)))
-    packet = (scapy_ike.IKEv2(init_SPI=SPI_I, resp_SPI=bytes(8), exch_type=34, flags="Initiator", next_payload="SA")
-              / scapy_ike.IKEv2_SA(next_payload="Nonce", prop=proposal)
-              / scapy_ike.IKEv2_Nonce(next_payload="Notify", nonce=bytes(range(20)))
-              / scapy_ike.IKEv2_Notify(next_payload="None", type=16390, notify=b"cookie"))
+    proposal = scapy_ike.IKEv2_Proposal(
+        proposal=1,
+        proto=1,
+        trans_nb=2,
+        trans=(
+            transform(next_payload=3, transform_type="Encryption", transform_id=12, length=12, key_length=256)
+            / transform(next_payload=0, transform_type="PRF", transform_id=5)
+        ),
+    )
+    packet = (
+        scapy_ike.IKEv2(init_SPI=SPI_I, resp_SPI=bytes(8), exch_type=34, flags="Initiator", next_payload="SA")
+        / scapy_ike.IKEv2_SA(next_payload="Nonce", prop=proposal)
+        / scapy_ike.IKEv2_Nonce(next_payload="Notify", nonce=bytes(range(20)))
+        / scapy_ike.IKEv2_Notify(next_payload="None", type=16390, notify=b"cookie")
+    )
     parsed = Message.parse(bytes(packet))
     (ours,) = parsed.one(SecurityAssociation).proposals
     assert [(each.transform_type, each.transform_id, each.key_bits) for each in ours.transforms] == [
-        (TransformType.ENCR, 12, 256), (TransformType.PRF, 5, None)]
+        (TransformType.ENCR, 12, 256),
+        (TransformType.PRF, 5, None),
+    ]
     assert parsed.one(Nonce).data == bytes(range(20))
     assert parsed.notify(NotifyType.COOKIE).data == b"cookie"
 
 
 def test_errors_are_the_project_s():
     from spigate.firmware_py.errors import SpigateError
+
     assert issubclass(PeerError, SpigateError)
 
 

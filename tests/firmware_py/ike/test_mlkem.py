@@ -1,4 +1,5 @@
 """ML-KEM in plain Python: the known answers of all three sizes, and `cryptography` on the other side."""
+
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ SIZES = {512: ML_KEM_512, 768: Parameters(3, 2, 10, 4), 1024: Parameters(4, 2, 1
 
 
 def answers(size: int, count: int):
-    """Cases of a file of known answers: seeds d and z, keys, message, ciphertext and secret, and a wrong ciphertext."""
+    """Cases of a file of known answers: seeds d and z, keys, message, ciphertext and secret, and a wrong
+    ciphertext.
+    """
     case: dict[str, bytes] = {}
     with (VECTORS / f"kat_MLKEM_{size}.rsp").open() as file:
         for line in file:
@@ -35,7 +38,10 @@ def test_known_answers(size, count):
     for case in answers(size, count):
         key = PrivateKey.from_seed_bytes(case["d"] + case["z"], SIZES[size])
         assert key.public_key().public_bytes_raw() == case["pk"]
-        assert PublicKey.from_public_bytes(case["pk"], SIZES[size]).encapsulate(case["msg"]) == (case["ss"], case["ct"])
+        assert PublicKey.from_public_bytes(case["pk"], SIZES[size]).encapsulate(case["msg"]) == (
+            case["ss"],
+            case["ct"],
+        )
         assert key.decapsulate(case["ct"]) == case["ss"]
         assert key.decapsulate(case["ct_n"]) == case["ss_n"]
         tried += 1

@@ -1,4 +1,5 @@
 """What peers agree on where their configurations differ, and what of it the operator is told."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -35,6 +36,7 @@ def outward(host: Host) -> set[Selectors]:
 
 
 # Several child SAs for one configured child
+
 
 def test_traffic_that_is_no_product_is_made_as_several():
     """It was accepted, and raised an InputError at every try."""
@@ -85,7 +87,9 @@ def test_what_a_narrowing_peer_can_make_is_bounded(monkeypatch):
     monkeypatch.setattr(negotiation, "MOST_PARTS", 3)
     network, a, b = pair()
     with_children(a, child(traffic="10.1.0.0/16=10.0.0.0/8"))
-    with_children(b, *(reverse(child(f"n{each}", f"10.1.0.0/16=10.{2 * each}.0.0/16")) for each in range(1, 12)))
+    with_children(
+        b, *(reverse(child(f"n{each}", f"10.1.0.0/16=10.{2 * each}.0.0/16")) for each in range(1, 12))
+    )
     a.initiate("b")
     network.run(30)
     assert len(a.children) <= 2 * 3
@@ -101,7 +105,9 @@ def one_pair_at_a_time(monkeypatch):
     narrow = negotiation.selectors.narrow
 
     def narrow_or_refuse(tsi, tsr, ours):
-        if any(len(side.selectors) > 1 or side.selectors[0].start != side.selectors[0].end for side in (tsi, tsr)):
+        if any(
+            len(side.selectors) > 1 or side.selectors[0].start != side.selectors[0].end for side in (tsi, tsr)
+        ):
             raise SinglePairRequired("a single pair")
         return narrow(tsi, tsr, ours)
 
@@ -109,10 +115,14 @@ def one_pair_at_a_time(monkeypatch):
 
 
 @pytest.mark.usefixtures("one_pair_at_a_time")
-@pytest.mark.parametrize("packet, expected", [
-    (None, "10.1.0.1/32=10.2.0.1/32"), ("10.1.0.5/32=10.2.0.6/32", "10.1.0.5/32=10.2.0.6/32")])
+@pytest.mark.parametrize(
+    "packet, expected",
+    [(None, "10.1.0.1/32=10.2.0.1/32"), ("10.1.0.5/32=10.2.0.6/32", "10.1.0.5/32=10.2.0.6/32")],
+)
 def test_a_peer_that_takes_single_pairs(packet, expected):
-    """SINGLE_PAIR_REQUIRED, RFC 7296 2.9: asked again about the packet that waits, in IKE_AUTH and in CREATE_CHILD_SA."""
+    """SINGLE_PAIR_REQUIRED, RFC 7296 2.9: asked again about the packet that waits, in IKE_AUTH and in
+    CREATE_CHILD_SA.
+    """
     network, a, b = pair()
     a.initiate("b", "net", packet and net(packet, 6, (5, 5), (80, 80)))
     network.run(5)
@@ -122,13 +132,21 @@ def test_a_peer_that_takes_single_pairs(packet, expected):
     assert outward(a) == {net(expected), net("10.1.0.8/32=10.2.0.8/32")}
     a.rekey("b", "net")
     network.run(10)
-    assert len(a.children) == 2 and joined(a, b) and not a.endpoint._context.reserved - {each.inbound.spi for each in a.children}
+    assert (
+        len(a.children) == 2
+        and joined(a, b)
+        and not a.endpoint._context.reserved - {each.inbound.spi for each in a.children}
+    )
 
 
 # ESN
 
+
 def without_esn(words: str):
-    return tuple(replace(each, transforms=tuple(t for t in each.transforms if t.transform_type != TransformType.ESN)) for each in esp(words))
+    return tuple(
+        replace(each, transforms=tuple(t for t in each.transforms if t.transform_type != TransformType.ESN))
+        for each in esp(words)
+    )
 
 
 def test_a_proposal_without_esn_means_none():
@@ -137,7 +155,10 @@ def test_a_proposal_without_esn_means_none():
     chosen = choose(theirs, esp("aes256gcm16-aes128gcm16-esn-noesn"))
     assert not chosen.esn and not chosen.proposal.of(TransformType.ESN)
     assert proposals.check([chosen.proposal], theirs).esn is False
-    for refused in (lambda: choose(theirs, esp("aes128gcm16-esn")), lambda: choose(theirs, esp("aes128gcm16"), esn_required=True)):
+    for refused in (
+        lambda: choose(theirs, esp("aes128gcm16-esn")),
+        lambda: choose(theirs, esp("aes128gcm16"), esn_required=True),
+    ):
         with pytest.raises(NoProposalChosen, match="aes128gcm16"):
             refused()
     ours = offer(esp("aes128gcm16-esn-noesn"), b"\0\0\1\1")
@@ -150,8 +171,10 @@ def test_a_proposal_without_esn_means_none():
 
 @pytest.mark.parametrize("required", [False, True])
 def test_a_peer_that_leaves_esn_out(required):
-    network, a, b = pair(b={"children": (replace(reverse(child()), proposals=esp("aes128gcm16-noesn-esn")),)},
-                         settings=Settings(esn_required=required))
+    network, a, b = pair(
+        b={"children": (replace(reverse(child()), proposals=esp("aes128gcm16-noesn-esn")),)},
+        settings=Settings(esn_required=required),
+    )
     with_children(a, replace(child(), proposals=without_esn("aes128gcm16")))
     a.initiate("b")
     network.run(5)
@@ -162,15 +185,21 @@ def test_a_peer_that_leaves_esn_out(required):
 
 # Signatures
 
+
 @pytest.mark.parametrize("announces", [True, False])
 def test_sha1_from_who_announced_better(monkeypatch, announces):
     key, root = MAKERS["rsa"](), Authority(MAKERS["ecdsa256"]())
-    own = root.issue(key.public_key(), extensions=((x509.SubjectAlternativeName([x509.DNSName("a.example")]), False), (SIGNING, True)))
+    own = root.issue(
+        key.public_key(),
+        extensions=((x509.SubjectAlternativeName([x509.DNSName("a.example")]), False), (SIGNING, True)),
+    )
     sign = authentication.sign
     monkeypatch.setattr(authentication, "sign", lambda key, octets, hashes: sign(key, octets, None))
     if not announces:
         monkeypatch.setattr(authentication, "hashes_of", lambda notify: None)
-    network, a, b = pair(a={"local_credential": KeyPair(key, (own,))}, b={"remote_credential": Authorities([root.certificate])})
+    network, a, b = pair(
+        a={"local_credential": KeyPair(key, (own,))}, b={"remote_credential": Authorities([root.certificate])}
+    )
     a.initiate("b")
     network.run(5)
     assert bool(b.standing) is not announces
@@ -178,10 +207,12 @@ def test_sha1_from_who_announced_better(monkeypatch, announces):
 
 # What is told
 
+
 def test_what_was_offered_is_told_where_it_was_refused():
     for theirs, said, told in (
-            (replace(child(), proposals=esp("aes256gcm16")), "NO_PROPOSAL_CHOSEN", "aes128gcm16-noesn"),
-            (child(traffic="10.7.0.0/24=10.8.0.0/24"), "TS_UNACCEPTABLE", "10.1.0.0/24 to 10.2.0.0/24")):
+        (replace(child(), proposals=esp("aes256gcm16")), "NO_PROPOSAL_CHOSEN", "aes128gcm16-noesn"),
+        (child(traffic="10.7.0.0/24=10.8.0.0/24"), "TS_UNACCEPTABLE", "10.1.0.0/24 to 10.2.0.0/24"),
+    ):
         network, a, b = pair()
         with_children(b, reverse(theirs))
         a.initiate("b")
@@ -216,9 +247,12 @@ def test_texts_are_bounded():
 
 # Where a peer may be
 
+
 def somewhere() -> tuple[Network, Host, Host]:
     """B takes A, who is behind a NAT, from 192.0.2.0/24."""
-    network, a, b = pair(b={"address": None, "local_address": None, "networks": (ip_network("192.0.2.0/24"),)})
+    network, a, b = pair(
+        b={"address": None, "local_address": None, "networks": (ip_network("192.0.2.0/24"),)}
+    )
     a.initiate("b")
     network.run(5)
     assert joined(a, b)
@@ -237,7 +271,9 @@ def test_answers_go_only_where_the_peer_may_be():
 
 
 def test_who_began_at_one_address_goes_on_there():
-    """IKE_AUTH in the name of an address whose holder has heard nothing made a child SA that all traffic to it went into."""
+    """IKE_AUTH in the name of an address whose holder has heard nothing made a child SA that all traffic to
+    it went into.
+    """
     endpoint = gateway(children=(child(traffic=""),))
     raw = RawInitiator(endpoint, "198.51.100.66")
     raw.init(0)
@@ -245,15 +281,21 @@ def test_who_began_at_one_address_goes_on_there():
     assert raw.auth(0, traffic=net("203.0.113.5/32=192.0.2.2/32")) is None and not raw.outputs
     raw.me, raw.message_id = replace(there, port=4500), 1
     assert raw.auth(0, traffic=net("198.51.100.66/32=192.0.2.2/32"))
-    assert {str(each.sa.source) for each in raw.outputs if isinstance(each, InstallSa)} == {"198.51.100.66", "192.0.2.2"}
+    assert {str(each.sa.source) for each in raw.outputs if isinstance(each, InstallSa)} == {
+        "198.51.100.66",
+        "192.0.2.2",
+    }
 
 
 def test_nobody_is_told_more_than_it_said():
     """Before its address is known: a later version, a cookie."""
     endpoint = gateway(Settings(limits=Limits(cookie_threshold=0)))
     raw = RawInitiator(endpoint)
-    for payloads in ((Nonce(bytes(16)),), (Nonce(bytes(16)), KeyExchange(31, b"x")), (
-            Nonce(bytes(16)), KeyExchange(31, b"x"), SecurityAssociation((Proposal(1, 1, b"", ()),)))):
+    for payloads in (
+        (Nonce(bytes(16)),),
+        (Nonce(bytes(16)), KeyExchange(31, b"x")),
+        (Nonce(bytes(16)), KeyExchange(31, b"x"), SecurityAssociation((Proposal(1, 1, b"", ()),))),
+    ):
         begun = Message(raw.spi_i, NO_SPI, ExchangeType.IKE_SA_INIT, True, False, 0, payloads).pack()
         for data in (begun, begun[:17] + b"\x30" + begun[18:], begun[:17] + b"\x30" + begun[18:28]):
             said = [each for each in raw.send(0, data) if isinstance(each, Datagram)]
@@ -262,7 +304,9 @@ def test_nobody_is_told_more_than_it_said():
 
 
 def test_a_repeated_beginning_is_not_answered_for_ever():
-    """The same datagram with somebody else's address made as many answers as it came, each longer than itself."""
+    """The same datagram with somebody else's address made as many answers as it came, each longer than
+    itself.
+    """
     network, a, b = pair()
     a.initiate("b")
     first = network.seen[0]
@@ -283,7 +327,9 @@ def test_nobody_is_told_a_version_who_may_not_take_part():
 
 
 def test_a_peer_moves_only_where_it_may_be_and_not_often():
-    """Who rewrites ports of what passes, without keys, moved it with each packet: a line and two changes of SAs each."""
+    """Who rewrites ports of what passes, without keys, moved it with each packet: a line and two changes of
+    SAs each.
+    """
     network, a, b = somewhere()
     spi = next(iter(b.plane.inbound))
     here = Socket(b.address, 4500)
@@ -301,12 +347,18 @@ def test_a_peer_moves_only_where_it_may_be_and_not_often():
 
 # Who begins anew
 
+
 @pytest.mark.parametrize("contact", [True, False])
 def test_a_peer_that_was_killed_is_reached_on_its_newest_child(monkeypatch, contact):
-    """../cases/restart-without-initial-contact: of two policies for the same traffic the older one's dead child sent."""
+    """../cases/restart-without-initial-contact: of two policies for the same traffic the older one's dead
+    child sent.
+    """
     if not contact:
         plan = initiator.Plan
-        monkeypatch.setattr("spigate.firmware_py.ike.engine.endpoint.Plan", lambda wanted, initial_contact: plan(wanted, False))
+        monkeypatch.setattr(
+            "spigate.firmware_py.ike.engine.endpoint.Plan",
+            lambda wanted, initial_contact: plan(wanted, False),
+        )
     network, a, b = pair(a={"initiate": True})
     a.start()
     network.run(5)
@@ -326,8 +378,18 @@ def test_peers_of_one_entry_keep_their_own():
     network, a, b = pair()
     c = network.host("c", "192.0.2.3", peer("b", "c", "b"))
     with_children(c, child())
-    b.peers = [peer("any", "b", "a", address=None, local_address=None, remote_identity="%any", networks=(ip_network("192.0.2.0/24"),),
-                    children=(reverse(child()),))]
+    b.peers = [
+        peer(
+            "any",
+            "b",
+            "a",
+            address=None,
+            local_address=None,
+            remote_identity="%any",
+            networks=(ip_network("192.0.2.0/24"),),
+            children=(reverse(child()),),
+        )
+    ]
     b.boot()
     for host in (a, c):
         host.initiate("b")

@@ -1,8 +1,10 @@
 """Each exchange ends at each step, on both sides, in every way: nothing is left of it.
 
-What is left is counted by ``Endpoint.census``: SPIs that are reserved, holdings, half-open and lingering IKE SAs, transcripts,
-exchanges, follow-ups, timers. The data plane of the tests is strict: nothing is installed twice or removed when it is not there.
+What is left is counted by ``Endpoint.census``: SPIs that are reserved, holdings, half-open and lingering
+IKE SAs, transcripts, exchanges, follow-ups, timers. The data plane of the tests is strict: nothing is
+installed twice or removed when it is not there.
 """
+
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -13,34 +15,65 @@ from spigate.firmware_py.ike.engine import dialogue, ike_sa, responder
 from spigate.firmware_py.ike.engine.actions import EventKind
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.message import Message
-from spigate.firmware_py.ike.wire.payloads import Nonce, Notify, SecurityAssociation, TrafficSelectors, Unknown
+from spigate.firmware_py.ike.wire.payloads import (
+    Nonce,
+    Notify,
+    SecurityAssociation,
+    TrafficSelectors,
+    Unknown,
+)
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from tests.firmware_py.ike.network import Host, Network, child, esp, ike, joined, net, pair, reverse
 from tests.firmware_py.ike.raw import connected, gateway
 
-QUICK = {"retransmission": Retransmission(timeout=0.5, factor=1, tries=3), "dpd_seconds": None, "rekey_seconds": None,
-         "lifetime_seconds": None}
+QUICK = {
+    "retransmission": Retransmission(timeout=0.5, factor=1, tries=3),
+    "dpd_seconds": None,
+    "rekey_seconds": None,
+    "lifetime_seconds": None,
+}
 PLAIN = ike("aes128gcm16-prfsha256-x25519")
 ADDITIONAL = ike("aes128gcm16-prfsha256-x25519-ke1_ecp256")
 CHILD = esp("aes128gcm16-x25519")
 CHILD_ADDITIONAL = esp("aes128gcm16-x25519-ke1_ecp256")
 
 INIT, INTERMEDIATE, AUTH = ExchangeType.IKE_SA_INIT, ExchangeType.IKE_INTERMEDIATE, ExchangeType.IKE_AUTH
-CREATE, FOLLOW_UP, INFORM = ExchangeType.CREATE_CHILD_SA, ExchangeType.IKE_FOLLOWUP_KE, ExchangeType.INFORMATIONAL
+CREATE, FOLLOW_UP, INFORM = (
+    ExchangeType.CREATE_CHILD_SA,
+    ExchangeType.IKE_FOLLOWUP_KE,
+    ExchangeType.INFORMATIONAL,
+)
 
 EXCHANGES = {
     "handshake": ((INIT, AUTH), PLAIN, CHILD, lambda a: a.initiate("b")),
     "handshake with more keys": ((INIT, INTERMEDIATE, AUTH), ADDITIONAL, CHILD, lambda a: a.initiate("b")),
     "new child": ((CREATE,), PLAIN, CHILD, lambda a: a.initiate("b", "net")),
     "child rekeyed": ((CREATE, INFORM), PLAIN, CHILD, lambda a: a.rekey("b", "net")),
-    "child rekeyed with more keys": ((CREATE, FOLLOW_UP, INFORM), PLAIN, CHILD_ADDITIONAL, lambda a: a.rekey("b", "net")),
+    "child rekeyed with more keys": (
+        (CREATE, FOLLOW_UP, INFORM),
+        PLAIN,
+        CHILD_ADDITIONAL,
+        lambda a: a.rekey("b", "net"),
+    ),
     "IKE SA rekeyed": ((CREATE, INFORM), PLAIN, CHILD, lambda a: a.rekey("b")),
     "IKE SA rekeyed with more keys": ((CREATE, FOLLOW_UP, INFORM), ADDITIONAL, CHILD, lambda a: a.rekey("b")),
     "child deleted": ((INFORM,), PLAIN, CHILD, lambda a: a.terminate("b", "net")),
     "IKE SA deleted": ((INFORM,), PLAIN, CHILD, lambda a: a.terminate("b")),
 }
-ENDS = ("request lost", "response lost", "error", "malformed", "empty", "critical", "again", "ended here", "ended there",
-        "exception in the request", "exception in the response", "exception in the answer")
+ENDS = (
+    "request lost",
+    "response lost",
+    "error",
+    "malformed",
+    "empty",
+    "critical",
+    "again",
+    "ended here",
+    "ended there",
+    "exception in the request",
+    "exception in the response",
+    "exception in the answer",
+)
 STEPS = [(name, step) for name, (steps, *_) in EXCHANGES.items() for step in range(len(steps))]
 
 
@@ -51,11 +84,21 @@ class Broken(Exception):
 def interfere(monkeypatch, network: Network, a: Host, b: Host, kind: ExchangeType, end: str) -> Counter:
     """From now on, ``kind`` ends so."""
     honest, done = dialogue.Dialogue._seal, Counter()
-    wrong = {"error": (Notify(NotifyType.NO_ADDITIONAL_SAS),), "malformed": (Nonce(bytes(32)), Nonce(bytes(32))), "empty": (),
-             "critical": (Unknown(b"x", payload_type=201, critical=True),), "again": (Notify(NotifyType.TEMPORARY_FAILURE),)}
+    wrong = {
+        "error": (Notify(NotifyType.NO_ADDITIONAL_SAS),),
+        "malformed": (Nonce(bytes(32)), Nonce(bytes(32))),
+        "empty": (),
+        "critical": (Unknown(b"x", payload_type=201, critical=True),),
+        "again": (Notify(NotifyType.TEMPORARY_FAILURE),),
+    }
 
     def seal(self, message):
-        if message.exchange == kind and message.response and end in wrong and self.context is b.endpoint._context:
+        if (
+            message.exchange == kind
+            and message.response
+            and end in wrong
+            and self.context is b.endpoint._context
+        ):
             done["wrong"] += 1
             message = replace(message, payloads=wrong[end])
         return honest(self, message)
@@ -92,12 +135,19 @@ def _break(monkeypatch, a: Host, b: Host, kind: ExchangeType, end: str, broken) 
             monkeypatch.setattr(responder, "begin", broken)
             return
         answer = ike_sa.IkeSa.answer
-        monkeypatch.setattr(ike_sa.IkeSa, "answer", lambda self, now, message: broken() if message.exchange == kind
-                            else answer(self, now, message))
+        monkeypatch.setattr(
+            ike_sa.IkeSa,
+            "answer",
+            lambda self, now, message: broken() if message.exchange == kind else answer(self, now, message),
+        )
         return
     name = {"exception in the request": "request", "exception in the response": "response"}[end]
     for exchange in _all(dialogue.Exchange):
-        if name in vars(exchange) and exchange.exchange_type == kind and not getattr(vars(exchange)[name], "__isabstractmethod__", False):
+        if (
+            name in vars(exchange)
+            and exchange.exchange_type == kind
+            and not getattr(vars(exchange)[name], "__isabstractmethod__", False)
+        ):
             monkeypatch.setattr(exchange, name, broken)
 
 
@@ -127,8 +177,18 @@ def test_nothing_is_left(monkeypatch, name, step, end):
     for host in (a, b):  # what stands has what it needs, and nothing else is reserved
         census = host.endpoint.census()
         assert census["spis"] == census["holdings"] == census["child_sas"] == len(host.plane.inbound), census
-        assert not any(census[each] for each in (
-            "half_open", "candidates", "exchanges", "follow_ups", "transcripts", "plans", "lingering")), census
+        assert not any(
+            census[each]
+            for each in (
+                "half_open",
+                "candidates",
+                "exchanges",
+                "follow_ups",
+                "transcripts",
+                "plans",
+                "lingering",
+            )
+        ), census
         assert census["ike_sas"] == len(host.standing)
         assert len(host.plane.policies) == 3 * len({sa.reqid for sa in host.plane.inbound.values()})
     a.initiate("b")  # and the next one works
@@ -157,8 +217,8 @@ LONGEST_SECONDS = 181
 @pytest.mark.parametrize("who", ["a", "b"])
 @pytest.mark.parametrize("name, step", STEPS, ids=lambda value: str(value))
 def test_every_state_has_a_deadline(name, step, who):
-    """One side falls silent at that step, for ever: the other has nothing left but what it was told to keep, with the patience
-    that it has by default."""
+    """One side falls silent at that step, for ever: the other has nothing left but what it was told to
+    keep, with the patience that it has by default."""
     steps, of_ike, of_child, begin = EXCHANGES[name]
     both = {"proposals": of_ike, "lifetime_seconds": None, "rekey_seconds": None}
     network, a, b = pair(child(proposals=of_child), a=both, b=both)
@@ -197,13 +257,19 @@ def test_retried_at_once_is_still_being_rekeyed():
 
 
 def test_answer_without_a_child(monkeypatch):
-    """IKE_AUTH is answered as if no child had been asked for: its number is free again, and the peer is told."""
+    """IKE_AUTH is answered as if no child had been asked for: its number is free again, and the peer is
+    told.
+    """
     network, a, b = pair()
     honest = dialogue.Dialogue._seal
 
     def seal(self, message):
         if message.exchange == AUTH and message.response:
-            kept = tuple(each for each in message.payloads if not isinstance(each, SecurityAssociation | TrafficSelectors))
+            kept = tuple(
+                each
+                for each in message.payloads
+                if not isinstance(each, SecurityAssociation | TrafficSelectors)
+            )
             message = replace(message, payloads=kept)
         return honest(self, message)
 

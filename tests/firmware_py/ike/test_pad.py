@@ -1,4 +1,5 @@
 """The Peer Authorization Database: what a configuration may say, and who may take part."""
+
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -17,22 +18,37 @@ SUITE = suite_of(FAST_IKE[0])
 A, B = Identity.parse("a.example"), Identity.parse("b.example")
 
 
-@pytest.mark.parametrize("settings, says", [
-    ({"name": ""}, "child name must be a word"), ({"jitter": 1}, "child 'net' jitter must be 0 to below 1, not 1"),
-    ({"soft": Lifetime(bytes=2), "hard": Lifetime(bytes=1)}, "child 'net' soft bytes must be at most 1, not 2"),
-    ({"proposals": FAST_IKE}, "child 'net' proposals must be for ESP")])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"name": ""}, "child name must be a word"),
+        ({"jitter": 1}, "child 'net' jitter must be 0 to below 1, not 1"),
+        (
+            {"soft": Lifetime(bytes=2), "hard": Lifetime(bytes=1)},
+            "child 'net' soft bytes must be at most 1, not 2",
+        ),
+        ({"proposals": FAST_IKE}, "child 'net' proposals must be for ESP"),
+    ],
+)
 def test_children_that_cannot_be(settings, says):
     with pytest.raises(InputError, match=says):
         child(**settings)
 
 
-@pytest.mark.parametrize("settings, says", [
-    ({"local_address": None}, "peer 'b' local_address must be given exactly where address is, not None"),
-    ({"address": None, "local_address": None, "initiate": True}, "peer 'b' initiate must be false where there is no address"),
-    ({"fragment_bytes": 100}, "peer 'b' fragment_bytes must be 576 to 65535, not 100"),
-    ({"rekey_seconds": 0}, "peer 'b' rekey_seconds must be more than 0, or None, not 0"),
-    ({"children": (child(), child())}, "peer 'b' children must be of different names"),
-    ({"proposals": FAST_ESP}, "peer 'b' proposals must be for IKE")])
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"local_address": None}, "peer 'b' local_address must be given exactly where address is, not None"),
+        (
+            {"address": None, "local_address": None, "initiate": True},
+            "peer 'b' initiate must be false where there is no address",
+        ),
+        ({"fragment_bytes": 100}, "peer 'b' fragment_bytes must be 576 to 65535, not 100"),
+        ({"rekey_seconds": 0}, "peer 'b' rekey_seconds must be more than 0, or None, not 0"),
+        ({"children": (child(), child())}, "peer 'b' children must be of different names"),
+        ({"proposals": FAST_ESP}, "peer 'b' proposals must be for IKE"),
+    ],
+)
 def test_peers_that_cannot_be(settings, says):
     with pytest.raises(InputError, match=says):
         peer("b", "a", "b", **settings)
@@ -42,7 +58,9 @@ def test_databases_that_cannot_be():
     with pytest.raises(InputError, match="peer name must be used once, not 'b'"):
         Pad([peer("b", "a", "b"), peer("b", "a", "b")])
     with pytest.raises(InputError, match="child 'net' reqid must be used once, not 7"):
-        Pad([peer("b", "a", "b", children=(child(reqid=7),)), peer("c", "a", "c", children=(child(reqid=7),))])
+        Pad(
+            [peer("b", "a", "b", children=(child(reqid=7),)), peer("c", "a", "c", children=(child(reqid=7),))]
+        )
 
 
 def test_credentials():
@@ -60,7 +78,9 @@ def test_credentials():
 
 def test_candidates():
     fixed = peer("fixed", "a", "b")
-    roaming = peer("roaming", "a", "b", address=None, local_address=None, networks=(ip_network("198.51.100.0/24"),))
+    roaming = peer(
+        "roaming", "a", "b", address=None, local_address=None, networks=(ip_network("198.51.100.0/24"),)
+    )
     anybody = peer("anybody", "a", "b", address=None, local_address=None)
     pad = Pad([fixed, roaming])
     assert pad.candidates(ip_address("192.0.2.2")) == (fixed,)
@@ -71,12 +91,18 @@ def test_candidates():
 
 def test_authorization_is_by_address_identity_and_suite():
     pattern = peer("pattern", "a", "b", remote_identity="*.example")
-    strong = peer("strong", "a", "b", remote_identity="b.example", proposals=ike("aes256gcm16-prfsha384-ecp384"))
+    strong = peer(
+        "strong", "a", "b", remote_identity="b.example", proposals=ike("aes256gcm16-prfsha384-ecp384")
+    )
     pad = Pad([strong, pattern])
     at = ip_address("192.0.2.2")
     assert pad.authorize(at, SUITE, B, None) is pattern
     assert pad.authorize(at, suite_of(strong.proposals[0]), B, A) is strong
-    for arguments in ((ip_address("192.0.2.3"), SUITE, B, A), (at, SUITE, Identity.parse("b.other"), A), (at, SUITE, B, B)):
+    for arguments in (
+        (ip_address("192.0.2.3"), SUITE, B, A),
+        (at, SUITE, Identity.parse("b.other"), A),
+        (at, SUITE, B, B),
+    ):
         with pytest.raises(AuthenticationFailed, match="no peer"):
             pad.authorize(*arguments)
 

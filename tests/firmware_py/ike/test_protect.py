@@ -1,4 +1,5 @@
 """SK and SKF: every cipher against `cryptography` alone, fragments in any order, and what must be dropped."""
+
 import hashlib
 import hmac
 import random
@@ -16,8 +17,15 @@ from spigate.firmware_py.ike.wire.payloads import Nonce, Unknown, Vendor, pack_c
 from spigate.firmware_py.ike.wire.registry import ExchangeType, PayloadType, ProtocolId
 from tests.firmware_py.ike.messages import EVERY_PAYLOAD, SPI_I, SPI_R, message
 
-WORDS = [f"aes{bits}{mode}{icv}-prfsha256-ecp256" for bits in (128, 256) for mode in ("gcm", "ccm") for icv in (8, 12, 16)]
-WORDS += [f"aes{bits}-{auth}-ecp256" for bits in (128, 192, 256) for auth in ("sha1", "sha256", "sha384", "sha512")]
+WORDS = [
+    f"aes{bits}{mode}{icv}-prfsha256-ecp256"
+    for bits in (128, 256)
+    for mode in ("gcm", "ccm")
+    for icv in (8, 12, 16)
+]
+WORDS += [
+    f"aes{bits}-{auth}-ecp256" for bits in (128, 192, 256) for auth in ("sha1", "sha256", "sha384", "sha512")
+]
 WORDS += ["chacha20poly1305-prfsha512-curve25519"]
 GCM = WORDS[5]
 
@@ -25,14 +33,21 @@ GCM = WORDS[5]
 def make(words: str = GCM, **limits: int) -> tuple[Protection, Protection, Suite, IkeKeys]:
     suite = suite_of(parse(words, ProtocolId.IKE))
     keys = ike_keys(suite, b"seed", bytes(16), bytes(16), SPI_I, SPI_R)
-    return (Protection(suite, keys, initiator=True),
-            Protection(suite, keys, initiator=False, limits=Limits(**limits)), suite, keys)
+    return (
+        Protection(suite, keys, initiator=True),
+        Protection(suite, keys, initiator=False, limits=Limits(**limits)),
+        suite,
+        keys,
+    )
 
 
 def of_length(length: int, message_id: int = 1):
     """A message whose payloads take ``length`` bytes."""
-    return message(Vendor(random.Random(length).randbytes(length - 4)), exchange=ExchangeType.IKE_AUTH,
-                   message_id=message_id)
+    return message(
+        Vendor(random.Random(length).randbytes(length - 4)),
+        exchange=ExchangeType.IKE_AUTH,
+        message_id=message_id,
+    )
 
 
 def unprotect(words: str, suite: Suite, keys: IkeKeys, datagram: bytes, header: int) -> bytes:
@@ -41,23 +56,30 @@ def unprotect(words: str, suite: Suite, keys: IkeKeys, datagram: bytes, header: 
     size = suite.key_bits // 8
     key, salt = keys.ei[:size], keys.ei[size:]
     if "sha" in words.split("-")[1] and not words.split("-")[1].startswith("prf"):
-        name, icv = {"sha1": ("sha1", 12), "sha256": ("sha256", 16), "sha384": ("sha384", 24),
-                     "sha512": ("sha512", 32)}[words.split("-")[1]]
+        name, icv = {
+            "sha1": ("sha1", 12),
+            "sha256": ("sha256", 16),
+            "sha384": ("sha384", 24),
+            "sha512": ("sha512", 32),
+        }[words.split("-")[1]]
         assert hmac.new(keys.ai, datagram[:-icv], getattr(hashlib, name)).digest()[:icv] == datagram[-icv:]
-        decryptor = Cipher(algorithms.AES(key), modes.CBC(datagram[start:start + 16])).decryptor()
-        text = decryptor.update(datagram[start + 16:-icv]) + decryptor.finalize()
+        decryptor = Cipher(algorithms.AES(key), modes.CBC(datagram[start : start + 16])).decryptor()
+        text = decryptor.update(datagram[start + 16 : -icv]) + decryptor.finalize()
     else:
-        nonce, sealed, icv = salt + datagram[start:start + 8], datagram[start + 8:], suite.icv_bytes
+        nonce, sealed, icv = salt + datagram[start : start + 8], datagram[start + 8 :], suite.icv_bytes
         if "gcm" in words and icv < 16:
-            whole = AESGCM(key).encrypt(nonce, bytes(len(sealed) - icv), None)  # its key stream; the tag is compared below
+            whole = AESGCM(key).encrypt(
+                nonce, bytes(len(sealed) - icv), None
+            )  # its key stream; the tag is compared below
             text = bytes(a ^ b for a, b in zip(sealed[:-icv], whole, strict=False))
             again = AESGCM(key).encrypt(nonce, text, datagram[:start])
-            assert again[:len(text) + icv] == sealed
+            assert again[: len(text) + icv] == sealed
         else:
             aead = {"gcm": AESGCM, "ccm": lambda key: AESCCM(key, icv), "20p": ChaCha20Poly1305}[
-                next(mode for mode in ("gcm", "ccm", "20p") if mode in words)]
+                next(mode for mode in ("gcm", "ccm", "20p") if mode in words)
+            ]
             text = aead(key).decrypt(nonce, sealed, datagram[:start])
-    return text[:len(text) - 1 - text[-1]]
+    return text[: len(text) - 1 - text[-1]]
 
 
 @pytest.mark.parametrize("words", WORDS)
@@ -105,15 +127,19 @@ def test_an_iv_never_comes_twice(words):
     initiator, *_ = make(words)
     size = 16 if words.split("-")[1].startswith("sha") else 8
     datagrams = [each for _ in range(100) for each in initiator.seal(of_length(300), 200)]
-    assert len({each[36:36 + size] for each in datagrams}) == len(datagrams) > 200
+    assert len({each[36 : 36 + size] for each in datagrams}) == len(datagrams) > 200
 
 
-@pytest.mark.parametrize("words", [GCM, "aes128-sha1-ecp256", "aes256-sha512-ecp256", "chacha20poly1305-prfsha512-ecp256"])
+@pytest.mark.parametrize(
+    "words", [GCM, "aes128-sha1-ecp256", "aes256-sha512-ecp256", "chacha20poly1305-prfsha512-ecp256"]
+)
 @pytest.mark.parametrize("limit", [120, 576, 1280, 1500])
 def test_fragments(words, limit):
     initiator, responder, *_ = make(words)
     rng = random.Random(limit)
-    for message_id, length in enumerate((4, limit - 100, *range(limit - 70, limit - 20, 3), 2 * limit, 3 * limit), 1):
+    for message_id, length in enumerate(
+        (4, limit - 100, *range(limit - 70, limit - 20, 3), 2 * limit, 3 * limit), 1
+    ):
         original = of_length(length, message_id)
         datagrams = initiator.seal(original, limit)
         assert max(map(len, datagrams)) <= limit
@@ -182,7 +208,9 @@ def test_wrong_contents_are_said_to_be_the_peer_s():
 
 def test_padding_longer_than_the_text():
     initiator, responder, *_ = make()
-    covered = message().header(PayloadType.SK).pack(HEADER + 4 + 8 + 2 + 16) + bytes([0, 0, 0, 4 + 8 + 2 + 16])
+    covered = message().header(PayloadType.SK).pack(HEADER + 4 + 8 + 2 + 16) + bytes(
+        [0, 0, 0, 4 + 8 + 2 + 16]
+    )
     sealed = covered + bytes(8) + initiator._sender.seal(covered, b"", bytes(8), b"\7\2")
     with pytest.raises(InvalidSyntax, match="2 bytes of padding"):
         responder.open(sealed)
@@ -194,14 +222,25 @@ def test_padding_of_any_length_is_taken():
     initiator, responder, *_ = make()
     text = pack_chain((Nonce(bytes(16)),))[1] + bytes(200) + bytes([200])
     length = 4 + 8 + len(text) + 16
-    covered = message().header(PayloadType.SK).pack(HEADER + length) + bytes([PayloadType.NONCE, 0]) + length.to_bytes(2)
-    assert responder.open(covered + bytes(8) + initiator._sender.seal(covered, b"", bytes(8), text)).one(Nonce)
+    covered = (
+        message().header(PayloadType.SK).pack(HEADER + length)
+        + bytes([PayloadType.NONCE, 0])
+        + length.to_bytes(2)
+    )
+    assert responder.open(covered + bytes(8) + initiator._sender.seal(covered, b"", bytes(8), text)).one(
+        Nonce
+    )
 
 
 def test_octets_of_int_auth():
     """RFC 9242 3.3.2: lengths without IV, padding and ICV; SK, also where the message went in fragments."""
     original = message(Nonce(bytes(range(16))), exchange=ExchangeType.IKE_INTERMEDIATE, message_id=1)
-    expected = SPI_I + SPI_R + bytes.fromhex("2e 20 2b 08 00000001 00000034 28 00 0018 00 00 0014") + bytes(range(16))
+    expected = (
+        SPI_I
+        + SPI_R
+        + bytes.fromhex("2e 20 2b 08 00000001 00000034 28 00 0018 00 00 0014")
+        + bytes(range(16))
+    )
     assert int_auth_octets(original) == expected
     initiator, responder, *_ = make()
     assert int_auth_octets(responder.open(initiator.seal(original)[0])) == expected
@@ -209,8 +248,11 @@ def test_octets_of_int_auth():
     opened = [responder.open(each) for each in initiator.seal(long, 300)][-1]
     assert int_auth_octets(opened) == int_auth_octets(long)
     # what the peer wrote counts, reserved bits and all
-    opened = responder.open(initiator._seal(original, PayloadType.SK, b"", PayloadType.NONCE,
-                                            b"\0\x7f" + pack_chain(original.payloads)[1][2:]))
+    opened = responder.open(
+        initiator._seal(
+            original, PayloadType.SK, b"", PayloadType.NONCE, b"\0\x7f" + pack_chain(original.payloads)[1][2:]
+        )
+    )
     assert int_auth_octets(opened) == expected[:33] + b"\x7f" + expected[34:]
 
 

@@ -1,4 +1,5 @@
 """Rekeying from both sides, collisions in every order, and under loss: the tunnel always works."""
+
 import random
 from itertools import product
 
@@ -59,8 +60,10 @@ def connected(of_child=None, **arguments):
 
 def always(network, a, b) -> None:
     """From here on the tunnel works at every moment."""
+
     def watch():
         assert joined(a, b)
+
     network.watchers.append(watch)
 
 
@@ -94,10 +97,14 @@ def test_collisions_in_every_order(ours, theirs):
 @pytest.mark.parametrize("ours", ["net", None])
 @pytest.mark.parametrize("theirs", ["net", None])
 def test_collisions_of_additional_key_exchanges(ours, theirs):
-    """IKE_FOLLOWUP_KE of both (RFC 9370): whose were through first made a child SA, and the other's another one."""
+    """IKE_FOLLOWUP_KE of both (RFC 9370): whose were through first made a child SA, and the other's another
+    one.
+    """
     of_ike, fates = {"proposals": ike("aes128gcm16-prfsha256-x25519-ke1_ecp256")}, random.Random(9)
     for seed in range(60):
-        network, a, b = connected(of_child=child(proposals=esp("aes128gcm16-x25519-ke1_ecp256")), a=of_ike, b=of_ike, seed=seed)
+        network, a, b = connected(
+            of_child=child(proposals=esp("aes128gcm16-x25519-ke1_ecp256")), a=of_ike, b=of_ike, seed=seed
+        )
         always(network, a, b)
         fate(network, [fates.choice((SHORT, LONG, LOST)) for _ in range(9)])
         a.rekey("b", ours)
@@ -160,8 +167,11 @@ def test_under_loss(seed):
 
 def test_lifetimes_by_themselves():
     short = child(soft=Lifetime(seconds=100), hard=Lifetime(seconds=130))
-    network, a, b = pair(short, a={"rekey_seconds": 350, "lifetime_seconds": 400},
-                         b={"rekey_seconds": 350, "lifetime_seconds": 400})
+    network, a, b = pair(
+        short,
+        a={"rekey_seconds": 350, "lifetime_seconds": 400},
+        b={"rekey_seconds": 350, "lifetime_seconds": 400},
+    )
     a.initiate("b")
     network.run(5)
     always(network, a, b)
@@ -194,15 +204,33 @@ def test_used_up():
 
 @pytest.mark.parametrize("who", ["a", "b"])
 def test_own_key_exchange_and_another_group(monkeypatch, who):
-    """Perfect forward secrecy; the first group is not the other side's, so it comes again with INVALID_KE_PAYLOAD."""
+    """Perfect forward secrecy; the first group is not the other side's, so it comes again with
+    INVALID_KE_PAYLOAD.
+    """
     network, a, b = pair(child(proposals=esp("aes128gcm16-ecp256-curve25519")))
-    b.peers = [b.peers[0].__class__(**{**vars(b.peers[0]), "children": (
-        b.peers[0].children[0].__class__(**{**vars(b.peers[0].children[0]), "proposals": esp("aes128gcm16-curve25519")}),)})]
+    b.peers = [
+        b.peers[0].__class__(
+            **{
+                **vars(b.peers[0]),
+                "children": (
+                    b.peers[0]
+                    .children[0]
+                    .__class__(
+                        **{**vars(b.peers[0].children[0]), "proposals": esp("aes128gcm16-curve25519")}
+                    ),
+                ),
+            }
+        )
+    ]
     b.boot()
     a.initiate("b")
     network.run(5)
     secrets, made = [], keys.child_keys
-    monkeypatch.setattr(keys, "child_keys", lambda prf, d, suite, ni, nr, own: secrets.append(tuple(own)) or made(prf, d, suite, ni, nr, own))
+    monkeypatch.setattr(
+        keys,
+        "child_keys",
+        lambda prf, d, suite, ni, nr, own: secrets.append(tuple(own)) or made(prf, d, suite, ni, nr, own),
+    )
     for number in (1, 2):
         a.rekey("b", "net") if who == "a" else b.rekey("a", "net")
         network.run(20)
@@ -217,8 +245,12 @@ def test_own_key_exchange_and_another_group(monkeypatch, who):
 def test_additional_key_exchanges(what, who):
     """ML-KEM in IKE_INTERMEDIATE and IKE_FOLLOWUP_KE (RFC 9370)."""
     proposals = ike("aes256gcm16-prfsha384-curve25519-ke1_mlkem768-ke2_mlkem1024")
-    network, a, b = pair(child(proposals=esp("aes256gcm16-curve25519-ke1_mlkem768")), a={"proposals": proposals},
-                         b={"proposals": proposals}, loss=0.1)
+    network, a, b = pair(
+        child(proposals=esp("aes256gcm16-curve25519-ke1_mlkem768")),
+        a={"proposals": proposals},
+        b={"proposals": proposals},
+        loss=0.1,
+    )
     a.initiate("b")
     network.run(60)
     always(network, a, b)
@@ -228,7 +260,9 @@ def test_additional_key_exchanges(what, who):
     assert len(a.standing[0].suite.additional) == 2
 
 
-@pytest.mark.parametrize("proposal", ["aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519-ke1_mlkem768"])
+@pytest.mark.parametrize(
+    "proposal", ["aes128gcm16-prfsha256-x25519", "aes128gcm16-prfsha256-x25519-ke1_mlkem768"]
+)
 @pytest.mark.parametrize("who", ["a", "b", "both"])
 @pytest.mark.parametrize("wait", [0, 0.015, 0.025, 0.035])
 def test_ended_while_it_is_rekeyed(proposal, who, wait):
@@ -248,7 +282,9 @@ def test_ended_while_it_is_rekeyed(proposal, who, wait):
 
 
 def test_rival_that_is_deleted_is_no_successor():
-    """Both rekey the IKE SA; A deletes what it made, and then the old one, while B still waits for its own answer."""
+    """Both rekey the IKE SA; A deletes what it made, and then the old one, while B still waits for its own
+    answer.
+    """
     network, a, b = connected()
     a.rekey("b")
     b.rekey("a")
@@ -256,7 +292,9 @@ def test_rival_that_is_deleted_is_no_successor():
     network.run(0.011)
     [rival] = [each for each in b.endpoint.ikes if each.predecessor is not None]
     for each in (rival, rival.predecessor):
-        deletion = Message(each.spi_i, each.spi_r, ExchangeType.INFORMATIONAL, True, False, 0, (Delete(ProtocolId.IKE),))
+        deletion = Message(
+            each.spi_i, each.spi_r, ExchangeType.INFORMATIONAL, True, False, 0, (Delete(ProtocolId.IKE),)
+        )
         informational.answer(each, network.now, deletion).then(None, ())
     b.settle()
     nothing_left(b)

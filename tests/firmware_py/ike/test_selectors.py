@@ -1,4 +1,5 @@
 """Traffic selectors: narrowing never allows what either side does not, and loses nothing that it need not."""
+
 import time
 from ipaddress import ip_address, ip_network
 
@@ -37,12 +38,20 @@ def ts(start: str, end: str, protocol: int = 0, ports=(0, 0xFFFF)) -> TrafficSel
 OFFICE = pair("10.1.0.0/16", "10.2.0.0/16")
 
 
-@pytest.mark.parametrize("selectors", [
-    [OFFICE], [ANY_IPV4], [ANY_IPV6], [ANY_IPV4, ANY_IPV6], [pair("2001:db8::/32", "::/0", 6, (0, 65535), (443, 443))],
-    [pair("10.0.0.0/24", "10.9.0.0/24"), pair("10.0.0.0/24", "10.8.0.0/24")],
-    [pair("10.0.0.1/32", "10.9.0.1/32", 17, (500, 600), (4500, 4500))],
-    [pair("10.0.0.1/32", "10.9.0.1/32", 1)], [pair("2001:db8::1/128", "2001:db8::2/128", 58)],
-])
+@pytest.mark.parametrize(
+    "selectors",
+    [
+        [OFFICE],
+        [ANY_IPV4],
+        [ANY_IPV6],
+        [ANY_IPV4, ANY_IPV6],
+        [pair("2001:db8::/32", "::/0", 6, (0, 65535), (443, 443))],
+        [pair("10.0.0.0/24", "10.9.0.0/24"), pair("10.0.0.0/24", "10.8.0.0/24")],
+        [pair("10.0.0.1/32", "10.9.0.1/32", 17, (500, 600), (4500, 4500))],
+        [pair("10.0.0.1/32", "10.9.0.1/32", 1)],
+        [pair("2001:db8::1/128", "2001:db8::2/128", 58)],
+    ],
+)
 def test_there_and_back(selectors):
     tsi, tsr = payloads(selectors)
     assert set(to_selectors(TsI.parse_body(tsi.body()), TsR.parse_body(tsr.body()))) == set(selectors)
@@ -50,13 +59,25 @@ def test_there_and_back(selectors):
     check(tsi, tsr, (tsi, tsr))
 
 
-@pytest.mark.parametrize(("protocol", "ports"), [
-    (1, ((0x0800, 0x08FF), (0, 0xFF))), (1, ((0x0800, 0x0800), (0x0800, 0x0800))), (58, ((0x8000, 0x80FF), (0, 0xFFFF))),
-    (132, ((0, 0xFFFF), (5000, 5000))), (135, ((0x0500, 0x0500), (0, 0xFFFF))), (17, (OPAQUE_PORTS, (0, 0xFFFF)))])
+@pytest.mark.parametrize(
+    ("protocol", "ports"),
+    [
+        (1, ((0x0800, 0x08FF), (0, 0xFF))),
+        (1, ((0x0800, 0x0800), (0x0800, 0x0800))),
+        (58, ((0x8000, 0x80FF), (0, 0xFFFF))),
+        (132, ((0, 0xFFFF), (5000, 5000))),
+        (135, ((0x0500, 0x0500), (0, 0xFFFF))),
+        (17, (OPAQUE_PORTS, (0, 0xFFFF))),
+    ],
+)
 def test_ports_that_nobody_looks_at(protocol, ports):
-    """Types and codes of ICMP (whose halves may also differ), ports of SCTP, types of Mobility Header, OPAQUE: RFC 7296 2.9 has
-    TS_UNACCEPTABLE for what cannot be kept. Halves of ICMP without a type in common were an InputError."""
-    tsi, tsr = (side((ts("10.0.0.1", "10.0.0.1", protocol, each),)) for side, each in zip((TsI, TsR), ports, strict=True))
+    """Types and codes of ICMP (whose halves may also differ), ports of SCTP, types of Mobility Header,
+    OPAQUE: RFC 7296 2.9 has TS_UNACCEPTABLE for what cannot be kept. Halves of ICMP without a type in
+    common were an InputError."""
+    tsi, tsr = (
+        side((ts("10.0.0.1", "10.0.0.1", protocol, each),))
+        for side, each in zip((TsI, TsR), ports, strict=True)
+    )
     with pytest.raises(TsUnacceptable, match="no packet"):
         to_selectors(tsi, tsr)
     with pytest.raises(TsUnacceptable, match="the peer offers 10.0.0.1/32 protocol"):
@@ -67,8 +88,15 @@ def test_ports_that_nobody_looks_at(protocol, ports):
 
 
 def test_ranges_become_prefixes():
-    selectors = to_selectors(TsI((ts("10.0.0.1", "10.0.0.6"),)), TsR((ts("10.9.0.0", "10.9.0.255", 6, (80, 90)),)))
-    assert [str(each.source) for each in selectors] == ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]
+    selectors = to_selectors(
+        TsI((ts("10.0.0.1", "10.0.0.6"),)), TsR((ts("10.9.0.0", "10.9.0.255", 6, (80, 90)),))
+    )
+    assert [str(each.source) for each in selectors] == [
+        "10.0.0.1/32",
+        "10.0.0.2/31",
+        "10.0.0.4/31",
+        "10.0.0.6/32",
+    ]
     assert {(each.protocol, each.destination_ports) for each in selectors} == {(6, (80, 90))}
 
 
@@ -83,12 +111,15 @@ def test_as_many_prefixes_as_are_allowed():
         to_selectors(TsI(many), TsR(many))
 
 
-@pytest.mark.parametrize(("tsi", "tsr"), [
-    (ts("10.0.0.1", "10.0.0.1"), ts("::1", "::1")),
-    (ts("10.0.0.1", "10.0.0.1", 6), ts("10.9.0.1", "10.9.0.1", 17)),
-    (ts("10.0.0.1", "10.0.0.1", 6, OPAQUE_PORTS), ts("10.9.0.1", "10.9.0.1")),
-    (UnknownSelector(9, 0, b""), ts("10.9.0.1", "10.9.0.1")),
-])
+@pytest.mark.parametrize(
+    ("tsi", "tsr"),
+    [
+        (ts("10.0.0.1", "10.0.0.1"), ts("::1", "::1")),
+        (ts("10.0.0.1", "10.0.0.1", 6), ts("10.9.0.1", "10.9.0.1", 17)),
+        (ts("10.0.0.1", "10.0.0.1", 6, OPAQUE_PORTS), ts("10.9.0.1", "10.9.0.1")),
+        (UnknownSelector(9, 0, b""), ts("10.9.0.1", "10.9.0.1")),
+    ],
+)
 def test_selectors_that_nothing_matches(tsi, tsr):
     with pytest.raises(TsUnacceptable, match="no packet"):
         to_selectors(TsI((tsi,)), TsR((tsr,)))
@@ -107,7 +138,9 @@ def test_narrowing():
 
 
 def test_several_of_ours_in_one_answer():
-    """As long as every pair of the answer is allowed: 10.3 to 10.4 and 10.1 to 10.4 would come with it, so it stays out."""
+    """As long as every pair of the answer is allowed: 10.3 to 10.4 and 10.1 to 10.4 would come with it, so
+    it stays out.
+    """
     ours = [OFFICE, pair("10.1.0.0/16", "10.5.0.0/16"), pair("10.3.0.0/16", "10.4.0.0/16")]
     assert set(to_selectors(*narrow(*payloads([ANY_IPV4]), ours))) == set(ours[:2])
 
@@ -130,7 +163,11 @@ def test_what_is_no_product_becomes_several():
     """../cases/traffic-no-product: it was accepted, and a child of it never came up."""
     other = pair("10.3.0.0/16", "10.4.0.0/16")
     assert products([OFFICE, other]) == [(OFFICE,), (other,)]
-    row = [pair("10.1.0.0/16", "10.5.0.0/16"), pair("10.6.0.0/16", "10.2.0.0/16"), pair("10.6.0.0/16", "10.5.0.0/16")]
+    row = [
+        pair("10.1.0.0/16", "10.5.0.0/16"),
+        pair("10.6.0.0/16", "10.2.0.0/16"),
+        pair("10.6.0.0/16", "10.5.0.0/16"),
+    ]
     assert products([OFFICE, *row]) == [(OFFICE, *row)]
     assert products([OFFICE, other, *row]) == [(OFFICE, *row), (other,)]
     assert products([ANY_IPV4, ANY_IPV6]) == [(ANY_IPV4, ANY_IPV6)]
@@ -147,17 +184,26 @@ def test_what_is_left():
 def test_a_text_is_short():
     many = [pair(f"10.0.{each}.0/24", "10.9.0.0/16") for each in range(200)]
     shown = text(*payloads(many))
-    assert shown.startswith("10.0.0.0/24, 10.0.1.0/24") and shown.endswith("and 196 more to 10.9.0.0/16") and len(shown) < 120
+    assert (
+        shown.startswith("10.0.0.0/24, 10.0.1.0/24")
+        and shown.endswith("and 196 more to 10.9.0.0/16")
+        and len(shown) < 120
+    )
     assert pairs_text(many).endswith("10.0.3.0/24 to 10.9.0.0/16 and 196 more")
-    assert text(TsI((ts("10.0.0.1", "10.0.0.9", 17, (53, 53)), UnknownSelector(9, 0, b""))), TsR((ts("::", "::ffff", 6, OPAQUE_PORTS),))) == (
-        "10.0.0.1-10.0.0.9 protocol 17 53-53, type 9 to ::/112 protocol 6 opaque")
+    assert text(
+        TsI((ts("10.0.0.1", "10.0.0.9", 17, (53, 53)), UnknownSelector(9, 0, b""))),
+        TsR((ts("::", "::ffff", 6, OPAQUE_PORTS),)),
+    ) == ("10.0.0.1-10.0.0.9 protocol 17 53-53, type 9 to ::/112 protocol 6 opaque")
 
 
 def test_an_answer_within_the_offer():
     offered = payloads([OFFICE])
     check(TsI((ts("10.1.1.0", "10.1.1.255", 6),)), TsR((ts("10.2.0.0", "10.2.0.0", 6),)), offered)
-    for tsi, tsr in ((ts("10.1.0.0", "10.2.0.0"), ts("10.2.0.0", "10.2.0.1")), (ts("::", "::"), ts("10.2.0.0", "10.2.0.1")),
-                     (UnknownSelector(9, 0, b""), ts("10.2.0.0", "10.2.0.1"))):
+    for tsi, tsr in (
+        (ts("10.1.0.0", "10.2.0.0"), ts("10.2.0.0", "10.2.0.1")),
+        (ts("::", "::"), ts("10.2.0.0", "10.2.0.1")),
+        (UnknownSelector(9, 0, b""), ts("10.2.0.0", "10.2.0.1")),
+    ):
         with pytest.raises(TsUnacceptable, match="an answer"):
             check(TsI((tsi,)), TsR((tsr,)), offered)
 
@@ -171,7 +217,10 @@ def test_from_the_other_side():
 def test_readdressed():
     """RFC 7296 2.23.1: in transport mode through a NAT the address inside is replaced by the one seen."""
     tsi = TsI((ts("10.0.0.5", "10.0.0.5", 17), ts("10.0.0.0", "10.0.0.255"), ts("::1", "::1")))
-    assert readdress(tsi, ip_address("203.0.113.7")).selectors == (ts("203.0.113.7", "203.0.113.7", 17), *tsi.selectors[1:])
+    assert readdress(tsi, ip_address("203.0.113.7")).selectors == (
+        ts("203.0.113.7", "203.0.113.7", 17),
+        *tsi.selectors[1:],
+    )
 
 
 def test_an_offer_of_many_selectors_costs_little():
@@ -183,7 +232,9 @@ def test_an_offer_of_many_selectors_costs_little():
     assert len(tsi.selectors) == len(tsr.selectors) == 32
 
 
-_nets = st.sampled_from([ip_network(each) for each in ("10.0.0.0/30", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.3/32")])
+_nets = st.sampled_from(
+    [ip_network(each) for each in ("10.0.0.0/30", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.3/32")]
+)
 _ports = st.sampled_from([(0, 0xFFFF), (1, 2), (2, 3)])
 _pairs = st.builds(Selectors, _nets, _nets, st.sampled_from([None, 6, 17]), _ports, _ports)
 
@@ -199,38 +250,67 @@ def test_parts_and_rests_by_packets(wanted, taken):
     assert all(map(payloads, parts)) and meant(each for part in parts for each in part) == meant(wanted)
     rest = meant(without(wanted, taken))
     assert rest <= meant(wanted) - meant(taken)
-    if all((each.protocol, each.source_ports, each.destination_ports) == (None, ANY_PORTS, ANY_PORTS) for each in taken):
+    if all(
+        (each.protocol, each.source_ports, each.destination_ports) == (None, ANY_PORTS, ANY_PORTS)
+        for each in taken
+    ):
         assert rest == meant(wanted) - meant(taken)
     answer = payloads(parts[0])
-    assert leaves(*payloads([pair("10.0.0.0/30", "10.0.0.0/30")]), answer, wanted) >= bool(meant(wanted) - meant(parts[0]))
+    assert leaves(*payloads([pair("10.0.0.0/30", "10.0.0.0/30")]), answer, wanted) >= bool(
+        meant(wanted) - meant(parts[0])
+    )
 
 
 def test_a_single_pair():
     assert single([OFFICE], None) == pair("10.1.0.1/32", "10.2.0.1/32")
     assert single([pair("10.1.0.0/31", "10.2.0.7/32", 6)], None) == pair("10.1.0.0/32", "10.2.0.7/32", 6)
-    assert single([OFFICE], pair("10.1.0.5/32", "10.2.0.6/32", 6, (1, 1))) == pair("10.1.0.5/32", "10.2.0.6/32")
+    assert single([OFFICE], pair("10.1.0.5/32", "10.2.0.6/32", 6, (1, 1))) == pair(
+        "10.1.0.5/32", "10.2.0.6/32"
+    )
 
 
 _addresses = [ip_address(f"10.0.0.{last}") for last in range(4)]
-_sides = st.builds(lambda start, end, protocol, ports: TrafficSelector(min(start, end), max(start, end), protocol, ports),
-                   st.sampled_from(_addresses), st.sampled_from(_addresses), st.sampled_from([0, 6, 17]), _ports)
-PACKETS = [(source, destination, protocol, (sport, dport)) for source in _addresses for destination in _addresses
-           for protocol in (6, 17, 50) for sport in (0, 1, 2, 3) for dport in (0, 2, 3)]
+_sides = st.builds(
+    lambda start, end, protocol, ports: TrafficSelector(min(start, end), max(start, end), protocol, ports),
+    st.sampled_from(_addresses),
+    st.sampled_from(_addresses),
+    st.sampled_from([0, 6, 17]),
+    _ports,
+)
+PACKETS = [
+    (source, destination, protocol, (sport, dport))
+    for source in _addresses
+    for destination in _addresses
+    for protocol in (6, 17, 50)
+    for sport in (0, 1, 2, 3)
+    for dport in (0, 2, 3)
+]
 
 
 def _matches(tsi: TsI, tsr: TsR) -> set:
     """The packets that TSi and TSr mean, by RFC 7296 2.9 alone."""
-    def one(selector, address, protocol, port):
-        return (selector.start <= address <= selector.end and selector.protocol in (0, protocol)
-                and selector.ports[0] <= port <= selector.ports[1])
 
-    return {each for each in PACKETS if any(one(side, each[0], each[2], each[3][0]) for side in tsi.selectors)
-            and any(one(side, each[1], each[2], each[3][1]) for side in tsr.selectors)}
+    def one(selector, address, protocol, port):
+        return (
+            selector.start <= address <= selector.end
+            and selector.protocol in (0, protocol)
+            and selector.ports[0] <= port <= selector.ports[1]
+        )
+
+    return {
+        each
+        for each in PACKETS
+        if any(one(side, each[0], each[2], each[3][0]) for side in tsi.selectors)
+        and any(one(side, each[1], each[2], each[3][1]) for side in tsr.selectors)
+    }
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.lists(_sides, min_size=1, max_size=3), st.lists(_sides, min_size=1, max_size=3),
-       st.lists(_pairs, min_size=1, max_size=3))
+@given(
+    st.lists(_sides, min_size=1, max_size=3),
+    st.lists(_sides, min_size=1, max_size=3),
+    st.lists(_pairs, min_size=1, max_size=3),
+)
 def test_narrowing_by_packets(sources, destinations, ours):
     offered = TsI(tuple(sources)), TsR(tuple(destinations))
     allowed = {packet for packet in PACKETS if any(each.matches(*packet) for each in ours)}
@@ -244,6 +324,8 @@ def test_narrowing_by_packets(sources, destinations, ours):
         assert found <= common
         assert found
         check(*answer, offered)
-        assert {packet for packet in PACKETS if any(each.matches(*packet) for each in to_selectors(*answer))} == found
+        assert {
+            packet for packet in PACKETS if any(each.matches(*packet) for each in to_selectors(*answer))
+        } == found
         if len(ours) == 1:
             assert found == common

@@ -1,4 +1,5 @@
 """Our endpoint and strongSwan's charon, live, both beginning."""
+
 import subprocess
 
 import pytest
@@ -27,10 +28,18 @@ ESP = "aes128gcm16"
 
 
 def us(**settings) -> Peer:
-    values = {"local_identity": Identity.parse("a.example"), "remote_identity": "b.example",
-              "local_credential": SECRET, "remote_credential": SECRET, "address": THEIRS, "local_address": OURS,
-              "proposals": ike(IKE), "children": (child(proposals=esp(ESP)),), "dpd_seconds": None,
-              "retransmission": Retransmission(timeout=0.5)}
+    values = {
+        "local_identity": Identity.parse("a.example"),
+        "remote_identity": "b.example",
+        "local_credential": SECRET,
+        "remote_credential": SECRET,
+        "address": THEIRS,
+        "local_address": OURS,
+        "proposals": ike(IKE),
+        "children": (child(proposals=esp(ESP)),),
+        "dpd_seconds": None,
+        "retransmission": Retransmission(timeout=0.5),
+    }
     return Peer(name="b", **{**values, **settings})
 
 
@@ -39,7 +48,9 @@ def live(wire, tmp_path):
     """Makes a pair: ``live(our peer, their configuration)``."""
     running = []
 
-    def make(peer: Peer, conf: str, *, settings: Settings | None = None, charon: str = "") -> tuple[Pump, Charon]:
+    def make(
+        peer: Peer, conf: str, *, settings: Settings | None = None, charon: str = ""
+    ) -> tuple[Pump, Charon]:
         for name in ("x509", "x509ca", "private"):
             (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / "swanctl.conf").write_text(conf)
@@ -90,11 +101,18 @@ def passes(pump: Pump, charon: Charon) -> None:
 
 
 @pytest.mark.parametrize("who", ["we", "they"])
-@pytest.mark.parametrize("ike_words, esp_words", [
-    ("aes128gcm16-prfsha256-ecp256", "aes128gcm16"), ("aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384"),
-    ("aes128-sha256-modp2048", "aes128-sha256"), ("aes256-sha512-ecp521", "aes256-sha512"),
-    ("aes256-sha384-modp3072", "aes256-sha384-modp2048"), ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305"),
-    ("aes192-sha256-modp4096", "aes128gcm16-x25519")])
+@pytest.mark.parametrize(
+    "ike_words, esp_words",
+    [
+        ("aes128gcm16-prfsha256-ecp256", "aes128gcm16"),
+        ("aes256gcm16-prfsha384-ecp384", "aes256gcm16-ecp384"),
+        ("aes128-sha256-modp2048", "aes128-sha256"),
+        ("aes256-sha512-ecp521", "aes256-sha512"),
+        ("aes256-sha384-modp3072", "aes256-sha384-modp2048"),
+        ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305"),
+        ("aes192-sha256-modp4096", "aes128gcm16-x25519"),
+    ],
+)
 def test_suites(live, who, ike_words, esp_words):
     peer = us(proposals=ike(ike_words), children=(child(proposals=esp(esp_words)),))
     pump, charon = live(peer, swanctl_conf(ike=ike_words, esp=esp_words))
@@ -102,7 +120,9 @@ def test_suites(live, who, ike_words, esp_words):
 
 
 def test_rekeying_from_both_sides(live):
-    pump, charon = live(us(children=(child(proposals=esp("aes128gcm16-ecp256")),)), swanctl_conf(esp="aes128gcm16-ecp256"))
+    pump, charon = live(
+        us(children=(child(proposals=esp("aes128gcm16-ecp256")),)), swanctl_conf(esp="aes128gcm16-ecp256")
+    )
     we_begin(pump)
     assert "ESTABLISHED" in charon.swanctl("--list-sas")
     pump.act("rekey", "b", "net")
@@ -132,8 +152,15 @@ def test_rekeying_at_once(live, ours, theirs):
         pump.act("rekey", "b", ours)
         wait(pump, process)
         pump.run(0.7)
-    pump.until(lambda: len(pump.plane.inbound) == len(pump.plane.outbound) == 1
-               == sum(each.alive for each in pump.endpoint.ikes), 40)
+    pump.until(
+        lambda: (
+            len(pump.plane.inbound)
+            == len(pump.plane.outbound)
+            == 1
+            == sum(each.alive for each in pump.endpoint.ikes)
+        ),
+        40,
+    )
     # charon may still be waiting to try again what we answered with TEMPORARY_FAILURE.
     for _ in range(40):
         listed = charon.swanctl("--list-sas")
@@ -168,8 +195,11 @@ def certified(folder, kind: str) -> tuple[KeyPair, Authorities]:
 def test_certificates(live, tmp_path, who, kind):
     own, trusted = certified(tmp_path, kind)
     peer = us(local_credential=own, remote_credential=trusted, fragment_bytes=576)
-    pump, charon = live(peer, swanctl_conf(auth=CERTIFICATES, connection="fragmentation = yes\n send_cert = always"),
-                        charon="fragment_size = 600")
+    pump, charon = live(
+        peer,
+        swanctl_conf(auth=CERTIFICATES, connection="fragmentation = yes\n send_cert = always"),
+        charon="fragment_size = 600",
+    )
     begin(pump, charon, who)
     assert any(data[:4] == MARKER and data[20] == PayloadType.SKF for data in pump.received)
 
@@ -187,8 +217,10 @@ def test_certificates_of_another_authority(live, tmp_path):
 
 @pytest.mark.parametrize("who", ["we", "they"])
 def test_wrong_secret(live, who):
-    pump, charon = live(us(local_credential=PreSharedKey(b"another"), remote_credential=PreSharedKey(b"another")),
-                        swanctl_conf())
+    pump, charon = live(
+        us(local_credential=PreSharedKey(b"another"), remote_credential=PreSharedKey(b"another")),
+        swanctl_conf(),
+    )
     if who == "we":
         pump.act("initiate", "b")
     else:
@@ -231,7 +263,9 @@ def test_they_ask_for_a_cookie(live):
 def test_we_ask_for_a_cookie(live):
     pump, charon = live(us(), swanctl_conf(), settings=Settings(limits=Limits(cookie_threshold=0)))
     they_begin(pump, charon)
-    inits = dict.fromkeys(data for data in pump.received if data[18] == ExchangeType.IKE_SA_INIT)  # Each once, however often it was sent.
+    inits = dict.fromkeys(
+        data for data in pump.received if data[18] == ExchangeType.IKE_SA_INIT
+    )  # Each once, however often it was sent.
     assert [bool(Message.parse(data).notify(NotifyType.COOKIE)) for data in inits] == [False, True]
     passes(pump, charon)
 
@@ -273,7 +307,9 @@ def test_both_start_anew(live):
 @pytest.mark.parametrize("who", ["we", "they"])
 def test_narrowing(live, who):
     """They would have all of 10.1.0.0/16, we a half of what they have."""
-    config = child(traffic="10.1.0.0/24=10.2.0.0/25" if who == "they" else "10.1.0.0/17=10.2.0.0/16", proposals=esp(ESP))
+    config = child(
+        traffic="10.1.0.0/24=10.2.0.0/25" if who == "they" else "10.1.0.0/17=10.2.0.0/16", proposals=esp(ESP)
+    )
     pump, charon = live(us(children=(config,)), swanctl_conf(remote_ts="10.1.0.0/16"))
     begin(pump, charon, who)
     agreed = pump.plane.policies[0].selectors
@@ -281,7 +317,9 @@ def test_narrowing(live, who):
 
 
 def test_no_common_traffic(live):
-    pump, charon = live(us(children=(child(traffic="10.9.0.0/24=10.8.0.0/24", proposals=esp(ESP)),)), swanctl_conf())
+    pump, charon = live(
+        us(children=(child(traffic="10.9.0.0/24=10.8.0.0/24", proposals=esp(ESP)),)), swanctl_conf()
+    )
     pump.act("initiate", "b")
     pump.until(lambda: pump.count("child-failed") == 1)
     assert "TS_UNACCEPTABLE" in pump.events[-1].text and pump.count("ike-up") == 1
@@ -290,7 +328,10 @@ def test_no_common_traffic(live):
 
 def test_several_children(live):
     more = "other {\n local_ts = 10.2.1.0/24\n remote_ts = 10.1.1.0/24\n esp_proposals = aes256gcm16\n }"
-    children = (child(proposals=esp(ESP)), child("other", "10.1.1.0/24=10.2.1.0/24", proposals=esp("aes256gcm16")))
+    children = (
+        child(proposals=esp(ESP)),
+        child("other", "10.1.1.0/24=10.2.1.0/24", proposals=esp("aes256gcm16")),
+    )
     pump, charon = live(us(children=children), swanctl_conf(more=more))
     pump.act("initiate", "b")
     pump.until(lambda: pump.count("child-up") == 2)

@@ -1,4 +1,7 @@
-"""Our endpoint and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux: without UDP, all modes."""
+"""Our endpoint and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux: without UDP, all
+modes.
+"""
+
 import socket
 
 import pytest
@@ -52,9 +55,17 @@ def passes(pump: Pump, namespace: str) -> None:
 
 @pytest.mark.parametrize("who", ["we", "they"])
 @pytest.mark.parametrize("mode", [Mode.TUNNEL, Mode.TRANSPORT])
-@pytest.mark.parametrize("protocol, words", [
-    (ProtocolId.ESP, "aes128gcm16"), (ProtocolId.ESP, "aes256-sha256-esn"), (ProtocolId.ESP, "aes256gcm16-ecp256-esn"),
-    (ProtocolId.ESP, "null-sha256"), (ProtocolId.AH, "sha256"), (ProtocolId.AH, "sha512-ecp256-esn")])
+@pytest.mark.parametrize(
+    "protocol, words",
+    [
+        (ProtocolId.ESP, "aes128gcm16"),
+        (ProtocolId.ESP, "aes256-sha256-esn"),
+        (ProtocolId.ESP, "aes256gcm16-ecp256-esn"),
+        (ProtocolId.ESP, "null-sha256"),
+        (ProtocolId.AH, "sha256"),
+        (ProtocolId.AH, "sha512-ecp256-esn"),
+    ],
+)
 def test_protocols_and_modes(live, kernel, protocol, words, mode, who):
     name = protocol.name.lower()
     conf = swanctl_conf(extra=f"mode = {mode.name.lower()}\n        {name}_proposals = {words}")
@@ -70,8 +81,13 @@ def test_protocols_and_modes(live, kernel, protocol, words, mode, who):
         pump.until(lambda: pump.count("child-up") == 1)
     else:
         wait(pump, charon.start_swanctl("--initiate", "--child", "net"))
-    for count, begin in enumerate((None, lambda: pump.act("rekey", "b", "net"),
-                                   lambda: wait(pump, charon.start_swanctl("--rekey", "--child", "net")))):
+    for count, begin in enumerate(
+        (
+            None,
+            lambda: pump.act("rekey", "b", "net"),
+            lambda: wait(pump, charon.start_swanctl("--rekey", "--child", "net")),
+        )
+    ):
         if begin is not None:
             begin()
             pump.until(lambda count=count: pump.count("child-rekeyed") == count)

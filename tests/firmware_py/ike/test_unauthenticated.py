@@ -1,4 +1,7 @@
-"""Nothing that is not authenticated ends or wedges an attempt (RFC 7296 2.4, 2.21), and nobody is taken for oneself."""
+"""Nothing that is not authenticated ends or wedges an attempt (RFC 7296 2.4, 2.21), and nobody is taken for
+oneself.
+"""
+
 from dataclasses import replace
 
 import pytest
@@ -25,11 +28,19 @@ REPLIES = {
 
 
 class Between:
-    """Answers what ``host`` sends before its peer does, as long as it is ``there``; what the peer sends passes, or not."""
+    """Answers what ``host`` sends before its peer does, as long as it is ``there``; what the peer sends
+    passes, or not.
+    """
 
     def __init__(self, network: Network, host: Host, impostor: Impostor, *, passes: bool, copies: int = 1):
         self.there = True
-        self._network, self._host, self._impostor, self._passes, self._copies = network, host, impostor, passes, copies
+        self._network, self._host, self._impostor, self._passes, self._copies = (
+            network,
+            host,
+            impostor,
+            passes,
+            copies,
+        )
         network.filters.append(self)
 
     def __call__(self, datagram: Datagram) -> Datagram | None:
@@ -75,7 +86,9 @@ def test_impostor_that_never_answers_again():
     between = Between(network, a, Impostor(lambda message: 1 / 0), passes=False)
     between._impostor._known = {}
     answer = between._impostor.answer
-    between._impostor.answer = lambda datagram: answer(datagram) if without_marker(datagram)[18] == 34 else None
+    between._impostor.answer = lambda datagram: (
+        answer(datagram) if without_marker(datagram)[18] == 34 else None
+    )
     a.start()
     network.run(400)
     assert a.kinds()["ike-failed"] >= 2 and a.endpoint.next_timer is not None
@@ -87,6 +100,7 @@ def test_impostor_that_never_answers_again():
 def test_wedge_of_a_broken_answer(monkeypatch):
     """An answer on which the engine itself fails is one that proves nothing (audit s02)."""
     from spigate.firmware_py.ike.engine import initiator
+
     honest, broken = initiator.verify, {"now": True}
     monkeypatch.setattr(initiator, "verify", lambda *what: 1 / 0 if broken["now"] else honest(*what))
     network, a, b = pair(a={"initiate": True})
@@ -108,7 +122,11 @@ def test_candidates_are_bounded():
         network.run(200)
         requests = max(requests, len([each for each in network.seen if each.source == a.address]))
         assert a.endpoint.census()["candidates"] <= MAX_CANDIDATES
-    auths = {each.data for each in network.seen if each.source.address == a.address and without_marker(each)[18] == 35}
+    auths = {
+        each.data
+        for each in network.seen
+        if each.source.address == a.address and without_marker(each)[18] == 35
+    }
     assert len(auths) <= MAX_CANDIDATES_MADE
     assert a.kinds()["ike-failed"] == 1 and not any(value for key, value in a.endpoint.census().items())
 
@@ -121,7 +139,9 @@ def test_handshake_has_a_deadline():
         data = without_marker(datagram)
         if datagram.source.address == a.address and data[18] == 34:
             request = Message.parse(data)
-            answer = replace(request, initiator=False, response=True, payloads=(Notify(NotifyType.COOKIE, b"x"),))
+            answer = replace(
+                request, initiator=False, response=True, payloads=(Notify(NotifyType.COOKIE, b"x"),)
+            )
             a.endpoint.receive(network.now, answer.pack(), datagram.source, datagram.destination)
         return None
 
@@ -152,8 +172,10 @@ def test_reflection(pattern):
 
 def test_own_identity_is_no_peer():
     """Two hosts of one name and one secret: each takes the other for itself."""
-    network, a, b = pair(a={"remote_identity": "%any"}, b={"remote_identity": "%any", "local_identity": None or peer(
-        "x", "a", "b").local_identity})
+    network, a, b = pair(
+        a={"remote_identity": "%any"},
+        b={"remote_identity": "%any", "local_identity": None or peer("x", "a", "b").local_identity},
+    )
     a.initiate("b")
     network.run(60)
     assert not a.standing and not b.standing and not a.plane.inbound and not b.plane.inbound

@@ -1,4 +1,5 @@
 """Windows, timers, cookies and counts: the small parts of the engine."""
+
 import random
 from ipaddress import ip_address
 
@@ -102,7 +103,9 @@ def test_half_open_counts_networks_of_ipv6():
         half.add(ip_address(f"2001:db8::{last}"))
     inside, outside = ip_address("2001:db8::3"), ip_address("2001:db8:0:1::3")
     assert not half.room(inside) and half.room(outside)
-    assert half.asks(0, inside) and not half.asks(0, outside)  # half of what one may have, and not yet of what all may
+    assert half.asks(0, inside) and not half.asks(
+        0, outside
+    )  # half of what one may have, and not yet of what all may
     half.add(ip_address("192.0.2.1"))
     assert half.asks(0, outside) and len(half) == 3 and not half.full
     half.remove(ip_address("2001:db8::1"))
@@ -132,7 +135,9 @@ def test_lingering_has_so_many_places():
     assert len(lingering) == 0 and not lingering._sources
 
 
-@pytest.mark.parametrize("name, value", [("cookie_threshold", -1), ("half_open", 0), ("lingering", 0), ("half_open_seconds", 0)])
+@pytest.mark.parametrize(
+    "name, value", [("cookie_threshold", -1), ("half_open", 0), ("lingering", 0), ("half_open_seconds", 0)]
+)
 def test_limits_that_cannot_be(name, value):
     with pytest.raises(InputError, match=f"{name} must be"):
         Limits(**{name: value})

@@ -1,5 +1,6 @@
-"""What must hold of an endpoint whatever it is sent: no surprises, work in proportion to what was sent, a log that nobody fills,
-a deadline for every state, and nothing left at the end."""
+"""What must hold of an endpoint whatever it is sent: no surprises, work in proportion to what was sent, a
+log that nobody fills, a deadline for every state, and nothing left at the end."""
+
 import sys
 from collections import Counter
 
@@ -52,7 +53,7 @@ class Watched:
 
     def look(self) -> None:
         """Now and then."""
-        new, self._seen = self.host.events[self._seen:], len(self.host.events)
+        new, self._seen = self.host.events[self._seen :], len(self.host.events)
         for event in new:
             self._event(event)
         self._states()
@@ -65,7 +66,9 @@ class Watched:
         endpoint = self.host.endpoint
         for ike in [ike for each in endpoint.ikes for ike in (each, *each.candidates)]:
             due = [*ike._timers, *([ike._repeat] if ike.active is not None else [])]
-            assert ike.state == State.ESTABLISHED or any(timer.active for timer in due), f"{ike.state} without a deadline"
+            assert ike.state == State.ESTABLISHED or any(timer.active for timer in due), (
+                f"{ike.state} without a deadline"
+            )
 
     def ended(self) -> Counter:
         """All was ended, and time went by."""

@@ -1,10 +1,13 @@
 """How much work a call does, counted, not timed: lines of Python that run."""
+
 import sys
 from collections.abc import Callable
 
 
 def lines(call: Callable[[], object]) -> tuple[int, object]:
-    """Lines that ran in ``call()``, the standard library's among them, and what it returned, or the exception that it raised."""
+    """Lines that ran in ``call()``, the standard library's among them, and what it returned, or the
+    exception that it raised.
+    """
     count = 0
 
     def on_line(frame, event, argument):

@@ -1,7 +1,9 @@
-"""ESP (RFC 4303) as its RFCs have it, on ``cryptography`` alone: nothing of the project's ESP, with which it is compared.
+"""ESP (RFC 4303) as its RFCs have it, on ``cryptography`` alone: nothing of the project's ESP, with which
+it is compared.
 
 AES-GCM (RFC 4106), and AES-CBC (RFC 3602) with HMAC-SHA-256-128 (RFC 4868); no extended sequence numbers.
 """
+
 import hmac
 
 from cryptography.exceptions import InvalidTag
@@ -30,7 +32,9 @@ def sealed(sa: Sa, number: int, payload: bytes, next_header: int) -> bytes:
 
 
 def opened(sa: Sa, body: bytes) -> tuple[bytes, int]:
-    """Payload and next header of what stands behind the IP header. AssertionError: it is not authentic, or its padding is wrong."""
+    """Payload and next header of what stands behind the IP header. AssertionError: it is not authentic, or
+    its padding is wrong.
+    """
     header = body[:8]
     if sa.cipher == Cipher.AES_GCM:
         try:
@@ -42,8 +46,8 @@ def opened(sa: Sa, body: bytes) -> tuple[bytes, int]:
         decryptor = Crypt(algorithms.AES(sa.key), modes.CBC(body[8:24])).decryptor()
         text = decryptor.update(body[24:-ICV]) + decryptor.finalize()
     length = text[-2]
-    payload = text[:-2 - length]
-    assert text[len(payload):-2] == bytes(range(1, length + 1)), "wrong padding"
+    payload = text[: -2 - length]
+    assert text[len(payload) : -2] == bytes(range(1, length + 1)), "wrong padding"
     return payload, text[-1]
 
 

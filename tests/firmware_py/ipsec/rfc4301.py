@@ -1,13 +1,14 @@
-"""What RFC 4301 says becomes of a packet, written from its text (5.1, 5.2) as a second hand: policy after policy, address by
-address, nothing compiled, nothing kept, nothing of the project's decisions."""
+"""What RFC 4301 says becomes of a packet, written from its text (5.1, 5.2) as a second hand: policy after
+policy, address by address, nothing compiled, nothing kept, nothing of the project's decisions."""
+
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 
 @dataclass
 class Gateway:
-    """``policies`` in the order in which they were added; ``default``: ``bypass`` or ``discard``; ``local``: own addresses;
-    ``sides``: which side an address lies on, ``network``, ``server`` or None."""
+    """``policies`` in the order in which they were added; ``default``: ``bypass`` or ``discard``;
+    ``local``: own addresses; ``sides``: which side an address lies on, ``network``, ``server`` or None."""
 
     policies: list
     default: str
@@ -18,11 +19,15 @@ class Gateway:
         self._spds = {outbound: self.entries(outbound) for outbound in (False, True)}
 
     def entries(self, outbound: bool) -> list[list]:
-        """The SPD of one direction, ordered (4.4.1: by the administrator; here by priority, then by age). Entries of equal
-        selectors and priority that protect are one entry, to which several SAs belong (4.4.1: an entry may lead to several)."""
+        """The SPD of one direction, ordered (4.4.1: by the administrator; here by priority, then by age).
+        Entries of equal selectors and priority that protect are one entry, to which several SAs belong
+        (4.4.1: an entry may lead to several).
+        """
         found = []
-        ordered = sorted((policy for policy in self.policies if (policy.direction.value == "out") == outbound),
-                         key=lambda policy: policy.priority)
+        ordered = sorted(
+            (policy for policy in self.policies if (policy.direction.value == "out") == outbound),
+            key=lambda policy: policy.priority,
+        )
         for policy in ordered:
             for entry in found:
                 first = entry[0]
@@ -38,8 +43,8 @@ class Gateway:
         return next((entry for entry in self._spds[outbound] if meant(entry[0].selectors, packet)), None)
 
     def inbound(self, packet: tuple, sas: list) -> bool:
-        """5.2: clear traffic must be bypassed by the first entry that it matches; traffic that was protected must match an entry that
-        asks for just this protection (5.2 step 4)."""
+        """5.2: clear traffic must be bypassed by the first entry that it matches; traffic that was
+        protected must match an entry that asks for just this protection (5.2 step 4)."""
         entry = self.first(False, packet)
         if entry is None:
             return not sas and self.default == "bypass"
@@ -50,8 +55,10 @@ class Gateway:
         return any(self.asked(policy.templates, sas) for policy in entry)
 
     def asked(self, templates: tuple, sas: list) -> bool:
-        """Whether templates, the innermost first, and SAs, the innermost first, belong together one by one. Behind the last template
-        there may be a tunnel that an entry of its own asks for, around the packet that the inner SAs came in."""
+        """Whether templates, the innermost first, and SAs, the innermost first, belong together one by one.
+        Behind the last template there may be a tunnel that an entry of its own asks for, around the packet
+        that the inner SAs came in.
+        """
         if not templates:
             return not sas
         first, rest = templates[0], templates[1:]
@@ -59,7 +66,11 @@ class Gateway:
             if self.asked(rest, sas[1:]):
                 return True
             outer = sas[0]
-            if all(template.optional for template in rest) and sas[1:] and self.inbound((outer.source, outer.destination, outer.protocol, None), sas[1:]):
+            if (
+                all(template.optional for template in rest)
+                and sas[1:]
+                and self.inbound((outer.source, outer.destination, outer.protocol, None), sas[1:])
+            ):
                 return True
         return first.optional and self.asked(rest, sas)
 
@@ -96,7 +107,12 @@ def meant(selectors, packet: tuple) -> bool:
     anything = (0, 65535)
     if ports is None:
         return selectors.source_ports == anything and selectors.destination_ports == anything
-    return all(low <= port <= high for port, (low, high) in zip(ports, (selectors.source_ports, selectors.destination_ports), strict=True))
+    return all(
+        low <= port <= high
+        for port, (low, high) in zip(
+            ports, (selectors.source_ports, selectors.destination_ports), strict=True
+        )
+    )
 
 
 def addresses(*texts: str) -> set:

@@ -1,4 +1,5 @@
 """AH in software against scapy, and what may change on the way."""
+
 import random
 from ipaddress import ip_address
 
@@ -21,26 +22,45 @@ from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Encapsulation, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode, Reason
 
-NAMES = {Auth.HMAC_SHA1_96: "HMAC-SHA1-96", Auth.HMAC_SHA256_128: "SHA2-256-128", Auth.HMAC_SHA384_192: "SHA2-384-192",
-         Auth.HMAC_SHA512_256: "SHA2-512-256"}
+NAMES = {
+    Auth.HMAC_SHA1_96: "HMAC-SHA1-96",
+    Auth.HMAC_SHA256_128: "SHA2-256-128",
+    Auth.HMAC_SHA384_192: "SHA2-384-192",
+    Auth.HMAC_SHA512_256: "SHA2-512-256",
+}
 ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 HEADERS = {4: IP, 6: IPv6}
 
 
 def make(auth=Auth.HMAC_SHA256_128, direction=Direction.INBOUND, version=4, mode=Mode.TRANSPORT, **changes):
     source, destination = map(ip_address, ENDS[version])
-    return Sa(**{"direction": direction, "spi": 0x1234, "source": source, "destination": destination, "mode": mode,
-                 "protocol": PROTOCOL, "auth": auth, "auth_key": random.Random(auth).randbytes(AUTHS[auth].key), **changes})
+    return Sa(
+        **{
+            "direction": direction,
+            "spi": 0x1234,
+            "source": source,
+            "destination": destination,
+            "mode": mode,
+            "protocol": PROTOCOL,
+            "auth": auth,
+            "auth_key": random.Random(auth).randbytes(AUTHS[auth].key),
+            **changes,
+        }
+    )
 
 
 def both(**changes):
-    return tuple(SoftSa(make(direction=direction, **changes)) for direction in (Direction.OUTBOUND, Direction.INBOUND))
+    return tuple(
+        SoftSa(make(direction=direction, **changes)) for direction in (Direction.OUTBOUND, Direction.INBOUND)
+    )
 
 
 def scapy_sa(sa):
     version = sa.source.version
     tunnel = HEADERS[version](src=str(sa.source), dst=str(sa.destination)) if sa.mode == Mode.TUNNEL else None
-    return SecurityAssociation(AH, sa.spi, auth_algo=NAMES[sa.auth], auth_key=sa.auth_key, tunnel_header=tunnel)
+    return SecurityAssociation(
+        AH, sa.spi, auth_algo=NAMES[sa.auth], auth_key=sa.auth_key, tunnel_header=tunnel
+    )
 
 
 def packet(version=4, size=50, *extensions, **fields):
@@ -88,7 +108,11 @@ def test_tunnels_of_one_version_in_the_other(version, inside, esn):
     assert receiver.state.packets == 40
 
 
-OPTIONS = [IPOption(b"\x94\4\0\0"), IPOption(b"\x82\x0b" + bytes(9)), IPOption_RR(pointer=4, routers=["0.0.0.0", "0.0.0.0"])]
+OPTIONS = [
+    IPOption(b"\x94\4\0\0"),
+    IPOption(b"\x82\x0b" + bytes(9)),
+    IPOption_RR(pointer=4, routers=["0.0.0.0", "0.0.0.0"]),
+]
 
 
 def test_options_are_authenticated_where_they_stay():
@@ -133,7 +157,9 @@ def test_every_byte_that_stays_is_authenticated(version, may):
         _, receiver = both(version=version)
         if version == 4 and at == 7:
             continue  # a fragment offset makes it a fragment
-        damaged = changed_in(version, signed, at, 0x40 if at == 6 else 1)  # DF; of IPv6's first byte the traffic class
+        damaged = changed_in(
+            version, signed, at, 0x40 if at == 6 else 1
+        )  # DF; of IPv6's first byte the traffic class
         if at in may:
             receiver.decapsulate(damaged)
         else:
@@ -162,8 +188,18 @@ def test_ipv6_options_say_whether_they_change():
 
 def test_an_ipv6_routing_header_is_signed_as_it_arrives():
     stations = ["2001:db8::a", "2001:db8::b", "2001:db8::2"]
-    leaving = IPv6(src="2001:db8::1", dst=stations[0]) / IPv6ExtHdrRouting(addresses=stations[1:], segleft=2) / UDP() / b"data"
-    arriving = IPv6(src="2001:db8::1", dst=stations[2]) / IPv6ExtHdrRouting(addresses=stations[:2], segleft=0) / UDP() / b"data"
+    leaving = (
+        IPv6(src="2001:db8::1", dst=stations[0])
+        / IPv6ExtHdrRouting(addresses=stations[1:], segleft=2)
+        / UDP()
+        / b"data"
+    )
+    arriving = (
+        IPv6(src="2001:db8::1", dst=stations[2])
+        / IPv6ExtHdrRouting(addresses=stations[:2], segleft=0)
+        / UDP()
+        / b"data"
+    )
     sender, receiver = both(version=6)
     signed = sender.encapsulate(bytes(leaving))
     header = bytes(arriving)[:80]
@@ -171,9 +207,14 @@ def test_an_ipv6_routing_header_is_signed_as_it_arrives():
     assert receiver.decapsulate(arrived)[-4:] == b"data"
 
 
-@pytest.mark.parametrize("change", [
-    lambda signed: signed[:21] + b"\3" + signed[22:], lambda signed: signed[:21] + b"\x20" + signed[22:],
-    lambda signed: signed[:9] + bytes([50]) + signed[10:]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda signed: signed[:21] + b"\3" + signed[22:],
+        lambda signed: signed[:21] + b"\x20" + signed[22:],
+        lambda signed: signed[:9] + bytes([50]) + signed[10:],
+    ],
+)
 def test_lengths_must_be_right(change):
     sender, receiver = both()
     with refused(Reason.MALFORMED):

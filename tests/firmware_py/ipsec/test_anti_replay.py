@@ -10,7 +10,9 @@ from spigate.firmware_py.ipsec.anti_replay import ReplayWindow
 
 @given(st.lists(st.integers(0, 300), max_size=200), st.sampled_from([1, 32, 64, 128]))
 def test_decides_as_a_set_of_numbers_does(numbers, size):
-    """RFC 4303 3.4.3, written without bits: fresh is what is inside or right of the window and was not received."""
+    """RFC 4303 3.4.3, written without bits: fresh is what is inside or right of the window and was not
+    received.
+    """
     window, received = ReplayWindow(size), set()
     for number in numbers:
         highest = max(received, default=0)
@@ -43,7 +45,9 @@ def test_upper_half_by_where_the_window_lies():
     assert window.extend(37) == 5 << 32 | 37
     assert window.extend(36) == 6 << 32 | 36, "left of the window: only the next subspace can hold it"
     window = ReplayWindow(64, esn=True, sequence=5 << 32 | 10, received=1)
-    assert window.extend(0xFFFF_FFFF) == 4 << 32 | 0xFFFF_FFFF, "inside the window, which reaches below the wrap"
+    assert window.extend(0xFFFF_FFFF) == 4 << 32 | 0xFFFF_FFFF, (
+        "inside the window, which reaches below the wrap"
+    )
     assert window.extend(0x7FFF_FFFF) == 5 << 32 | 0x7FFF_FFFF
 
 
@@ -58,7 +62,13 @@ def test_a_window_of_zero_takes_everything():
 def test_a_window_of_zero_finds_the_upper_half_over_half_of_all_numbers():
     """RFC 4303 A2: late or early packets by anything below 2^31; a wrap is one only where it is nearer."""
     window = ReplayWindow(0, esn=True, sequence=5 << 32 | 100)
-    for number in (5 << 32 | 99, 5 << 32 | 1, (6 << 32) - 1 - (1 << 31), 4 << 32 | 0xFFFF_FFFF, (5 << 32) - 0x7FFF_FF00):
+    for number in (
+        5 << 32 | 99,
+        5 << 32 | 1,
+        (6 << 32) - 1 - (1 << 31),
+        4 << 32 | 0xFFFF_FFFF,
+        (5 << 32) - 0x7FFF_FF00,
+    ):
         assert window.extend(number & 0xFFFF_FFFF) == number
         window.accept(number)
         window.sequence = 5 << 32 | 100

@@ -1,4 +1,5 @@
 """One decision: beside RFC 4301's text, and its boxes beside brute force over a world of four addresses."""
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import product
@@ -10,7 +11,14 @@ from hypothesis import strategies as st
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.decision import OWN, Decision, Flow, Spd, Verdict, Way
 from spigate.firmware_py.ipsec.packet import ICMP, Refused
-from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDatabase, PolicyDirection, Template, exceptions
+from spigate.firmware_py.ipsec.policy import (
+    Policy,
+    PolicyAction,
+    PolicyDatabase,
+    PolicyDirection,
+    Template,
+    exceptions,
+)
 from spigate.firmware_py.ipsec.sa import AH, ANY_PORTS, Auth, Cipher, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.hdl.contract.enums import Direction, Mode, Port
@@ -23,14 +31,34 @@ OUT, IN, FORWARD = PolicyDirection.OUT, PolicyDirection.IN, PolicyDirection.FORW
 HERE, THERE = "10.2.0.0/24", "10.1.0.0/24"
 PORTS = {"network": Port.NETWORK, "server": Port.SERVER, "recirculate": Port.RECIRCULATE}
 TINY = [ip_address(number) for number in range(4)]
-EVERY_FLOW = [Flow(source, destination, protocol, ports) for source, destination in product(TINY, TINY)
-              for protocol, ports in [(1, None), (6, (0, 0)), (6, (1, 3)), *((17, ports) for ports in product(range(4), range(4)))]]
+EVERY_FLOW = [
+    Flow(source, destination, protocol, ports)
+    for source, destination in product(TINY, TINY)
+    for protocol, ports in [
+        (1, None),
+        (6, (0, 0)),
+        (6, (1, 3)),
+        *((17, ports) for ports in product(range(4), range(4))),
+    ]
+]
 INBOUND = [sa(0x1000 + reqid, reqid=reqid) for reqid in (1, 2, 3)]
-OUTER = sa(0x2000, reqid=9, protocol=AH, cipher=Cipher.NULL, key=b"", salt=b"", icv_bytes=0, auth=Auth.HMAC_SHA1_96, auth_key=bytes(20))
+OUTER = sa(
+    0x2000,
+    reqid=9,
+    protocol=AH,
+    cipher=Cipher.NULL,
+    key=b"",
+    salt=b"",
+    icv_bytes=0,
+    auth=Auth.HMAC_SHA1_96,
+    auth_key=bytes(20),
+)
 
 
 def way(destination):
-    """0.0.0.0/31 lies behind one router at the network port, 0.0.0.2 and 0.0.0.3 are neighbours at the server port."""
+    """0.0.0.0/31 lies behind one router at the network port, 0.0.0.2 and 0.0.0.3 are neighbours at the
+    server port.
+    """
     if int(destination) < 2:
         return Way(ip_network("0.0.0.0/31"), Port.NETWORK)
     return Way(ip_network(destination), Port.SERVER)
@@ -40,8 +68,15 @@ def side(destination):
     return "network" if int(destination) < 2 else "server"
 
 
-policies = st.builds(policy, st.sampled_from([OUT, IN, FORWARD]), selections, st.sampled_from(list(PolicyAction)),
-                     st.integers(1, 3), st.integers(0, 2), optional=st.booleans())
+policies = st.builds(
+    policy,
+    st.sampled_from([OUT, IN, FORWARD]),
+    selections,
+    st.sampled_from(list(PolicyAction)),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    optional=st.booleans(),
+)
 spds = st.lists(policies, max_size=7)
 locals_ = st.sets(st.sampled_from(TINY[2:]), max_size=1)
 defaults = st.sampled_from([PolicyAction.BYPASS, PolicyAction.DISCARD])
@@ -57,7 +92,14 @@ def packet_of(flow):
 
 
 @settings(max_examples=400, deadline=None)
-@given(spds, locals_, defaults, st.lists(flows, min_size=1, max_size=8), st.sampled_from(list(PORTS)), st.sampled_from([(), *((one,) for one in INBOUND)]))
+@given(
+    spds,
+    locals_,
+    defaults,
+    st.lists(flows, min_size=1, max_size=8),
+    st.sampled_from(list(PORTS)),
+    st.sampled_from([(), *((one,) for one in INBOUND)]),
+)
 def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingress, through):
     through = through if ingress == "recirculate" else ()
     if ingress == "recirculate" and not through:
@@ -76,8 +118,8 @@ def test_it_decides_as_the_text_says(given_policies, local, default, drawn, ingr
 @settings(max_examples=100, deadline=None)
 @given(spds, locals_, defaults, st.sampled_from([Port.NETWORK, Port.SERVER, Port.RECIRCULATE]))
 def test_boxes_are_disjoint_and_have_one_decision(given_policies, local, default, ingress):
-    """Each flow's box has that flow; of all other flows in it the same becomes, by the same next hop; and two boxes are the same, or
-    have nothing in common."""
+    """Each flow's box has that flow; of all other flows in it the same becomes, by the same next hop; and
+    two boxes are the same, or have nothing in common."""
     spd = Spd(PolicyDatabase(given_policies), default, local, way)
     boxes = {}
     for flow in EVERY_FLOW:
@@ -94,11 +136,17 @@ def test_boxes_are_disjoint_and_have_one_decision(given_policies, local, default
         if decided.action == Verdict.BYPASS:
             assert len({way(flow.destination) for flow, _ in members}) == 1
             assert len({flow.source in local for flow, _ in members}) == 1
-        assert {flow.destination in local for flow, _ in members} == {decided.action == Verdict.HOST} or decided.action == Verdict.DISCARD
+        assert {flow.destination in local for flow, _ in members} == {
+            decided.action == Verdict.HOST
+        } or decided.action == Verdict.DISCARD
 
 
 def admitted(spd, one):
-    return {flow for flow in EVERY_FLOW if spd.admits(flow, (one,)) and (one.selectors is None or flow.matches(one.selectors))}
+    return {
+        flow
+        for flow in EVERY_FLOW
+        if spd.admits(flow, (one,)) and (one.selectors is None or flow.matches(one.selectors))
+    }
 
 
 @settings(max_examples=100, deadline=None)
@@ -115,7 +163,9 @@ def test_the_boxes_of_an_sa_are_what_policy_lets_out_of_it(given_policies, own):
 @given(spds, locals_, selections)
 def test_straight_is_what_every_packet_would_go(given_policies, local, box):
     spd = Spd(PolicyDatabase(given_policies), PolicyAction.DISCARD, local, way)
-    inside = [flow for flow in EVERY_FLOW if flow.matches(box) and way(flow.destination).egress == Port.SERVER]
+    inside = [
+        flow for flow in EVERY_FLOW if flow.matches(box) and way(flow.destination).egress == Port.SERVER
+    ]
     if spd.straight(box):
         assert all(spd.decide(flow, Port.RECIRCULATE, None).action == Verdict.BYPASS for flow in inside)
 
@@ -132,8 +182,15 @@ def test_straight_ways_are_few_and_there_are_some():
 
 def bundle(*reqids, **more):
     ends = {"source": ip_address("0.0.0.0"), "destination": ip_address("0.0.0.0"), "mode": Mode.TUNNEL}
-    made = tuple(Template(**ends, reqid=reqid, protocol=AH if reqid == 9 else 50, optional=reqid == more.get("optional")) for reqid in reqids)
-    return Policy(selectors=selectors(THERE, HERE), direction=FORWARD, action=PolicyAction.PROTECT, templates=made)
+    made = tuple(
+        Template(
+            **ends, reqid=reqid, protocol=AH if reqid == 9 else 50, optional=reqid == more.get("optional")
+        )
+        for reqid in reqids
+    )
+    return Policy(
+        selectors=selectors(THERE, HERE), direction=FORWARD, action=PolicyAction.PROTECT, templates=made
+    )
 
 
 INNER = Flow(ip_address("10.1.0.9"), ip_address("10.2.0.9"), 17, (1, 2))
@@ -141,8 +198,13 @@ BETWEEN = policy(IN, selectors("192.0.2.1/32", "192.0.2.2/32"), reqid=2)
 
 
 def test_policies_come_and_go_at_the_same_cost_however_many_there_are():
-    """Each was compared with all: a peer's 32 child SAs of 64 pairs took 88 seconds to delete, the newest first."""
-    many = [policy(OUT, selectors(f"10.2.{number >> 8}.{number & 255}/32", THERE), priority=number % 3) for number in range(3000)]
+    """Each was compared with all: a peer's 32 child SAs of 64 pairs took 88 seconds to delete, the newest
+    first.
+    """
+    many = [
+        policy(OUT, selectors(f"10.2.{number >> 8}.{number & 255}/32", THERE), priority=number % 3)
+        for number in range(3000)
+    ]
     database = PolicyDatabase()
 
     def come_and_go():
@@ -162,20 +224,34 @@ def test_policies_come_and_go_at_the_same_cost_however_many_there_are():
     assert list(database) == [many[0]]
 
 
-@pytest.mark.parametrize(("given_policies", "through", "admitted"), [
-    ([bundle(1)], [INBOUND[0]], True), ([bundle(1)], [INBOUND[1]], False), ([bundle(1)], [], False),
-    ([bundle(1, 9)], [INBOUND[0], OUTER], True), ([bundle(1, 9)], [OUTER, INBOUND[0]], False), ([bundle(1, 9)], [INBOUND[0]], False),
-    ([bundle(1, 9)], [OUTER], False), ([bundle(1, 9)], [INBOUND[0], OUTER, OUTER], False), ([bundle(1)], [INBOUND[0], OUTER], False),
-    ([bundle(1, 9, optional=9)], [INBOUND[0]], True), ([bundle(1, 9, optional=9)], [], False), ([bundle(1, optional=1)], [], True),
-    ([bundle(1, optional=1)], [INBOUND[1]], False),
-    # A tunnel that a policy of its own asks for around the other one's packets.
-    ([bundle(1), BETWEEN], [INBOUND[0], INBOUND[1]], True), ([bundle(1), BETWEEN], [INBOUND[0], INBOUND[2]], False),
-    ([bundle(1), BETWEEN], [INBOUND[0]], True), ([bundle(1)], [INBOUND[0], INBOUND[1]], False),
-    ([], [INBOUND[0]], False), ([], [], False),
-    ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.BYPASS)], [INBOUND[0]], False),
-    ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.BYPASS)], [], True),
-    ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.DISCARD), bundle(1)], [INBOUND[0]], False),
-])
+@pytest.mark.parametrize(
+    ("given_policies", "through", "admitted"),
+    [
+        ([bundle(1)], [INBOUND[0]], True),
+        ([bundle(1)], [INBOUND[1]], False),
+        ([bundle(1)], [], False),
+        ([bundle(1, 9)], [INBOUND[0], OUTER], True),
+        ([bundle(1, 9)], [OUTER, INBOUND[0]], False),
+        ([bundle(1, 9)], [INBOUND[0]], False),
+        ([bundle(1, 9)], [OUTER], False),
+        ([bundle(1, 9)], [INBOUND[0], OUTER, OUTER], False),
+        ([bundle(1)], [INBOUND[0], OUTER], False),
+        ([bundle(1, 9, optional=9)], [INBOUND[0]], True),
+        ([bundle(1, 9, optional=9)], [], False),
+        ([bundle(1, optional=1)], [], True),
+        ([bundle(1, optional=1)], [INBOUND[1]], False),
+        # A tunnel that a policy of its own asks for around the other one's packets.
+        ([bundle(1), BETWEEN], [INBOUND[0], INBOUND[1]], True),
+        ([bundle(1), BETWEEN], [INBOUND[0], INBOUND[2]], False),
+        ([bundle(1), BETWEEN], [INBOUND[0]], True),
+        ([bundle(1)], [INBOUND[0], INBOUND[1]], False),
+        ([], [INBOUND[0]], False),
+        ([], [], False),
+        ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.BYPASS)], [INBOUND[0]], False),
+        ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.BYPASS)], [], True),
+        ([policy(FORWARD, selectors(THERE, HERE), PolicyAction.DISCARD), bundle(1)], [INBOUND[0]], False),
+    ],
+)
 def test_the_sas_really_used_are_those_that_policy_asks_for(given_policies, through, admitted):
     spd = Spd(PolicyDatabase(given_policies))
     assert spd.admits(INNER, through) == admitted
@@ -183,27 +259,63 @@ def test_the_sas_really_used_are_those_that_policy_asks_for(given_policies, thro
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.lists(st.tuples(st.sampled_from([1, 2, 9]), st.booleans()), min_size=1, max_size=3)), max_size=4),
-       st.lists(st.sampled_from([*INBOUND, OUTER]), max_size=3))
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.lists(st.tuples(st.sampled_from([1, 2, 9]), st.booleans()), min_size=1, max_size=3),
+        ),
+        max_size=4,
+    ),
+    st.lists(st.sampled_from([*INBOUND, OUTER]), max_size=3),
+)
 def test_chains_are_those_of_the_text(drawn, through):
     """Templates in any number, also of policies about the packets of SAs themselves."""
     made = []
     for between, chain in drawn:
-        templates = tuple(Template(source=ip_address("0.0.0.0"), destination=ip_address("0.0.0.0"), mode=Mode.TUNNEL, reqid=reqid,
-                                   protocol=AH if reqid == 9 else 50, optional=optional) for reqid, optional in chain)
+        templates = tuple(
+            Template(
+                source=ip_address("0.0.0.0"),
+                destination=ip_address("0.0.0.0"),
+                mode=Mode.TUNNEL,
+                reqid=reqid,
+                protocol=AH if reqid == 9 else 50,
+                optional=optional,
+            )
+            for reqid, optional in chain
+        )
         what = selectors("192.0.2.1/32", "192.0.2.2/32") if between else selectors(THERE, HERE)
-        made.append(Policy(selectors=what, direction=IN, action=PolicyAction.PROTECT, templates=templates, priority=len(made) % 2))
-    assert Spd(PolicyDatabase(made)).admits(INNER, through) == rfc4301.Gateway(made, "discard").inbound(packet_of(INNER), through)
+        made.append(
+            Policy(
+                selectors=what,
+                direction=IN,
+                action=PolicyAction.PROTECT,
+                templates=templates,
+                priority=len(made) % 2,
+            )
+        )
+    assert Spd(PolicyDatabase(made)).admits(INNER, through) == rfc4301.Gateway(made, "discard").inbound(
+        packet_of(INNER), through
+    )
 
 
 # What goes on
 
 
-@pytest.mark.parametrize(("ingress", "destination", "default", "action", "clear"), [
-    (Port.RECIRCULATE, 0, "bypass", "discard", False), (Port.RECIRCULATE, 2, "discard", "bypass", False),
-    (Port.NETWORK, 2, "bypass", "bypass", False), (Port.NETWORK, 0, "bypass", "bypass", True),
-    (Port.SERVER, 0, "discard", "discard", False), (Port.SERVER, 2, "discard", "discard", False), (Port.SERVER, 0, "bypass", "bypass", True),
-    (OWN, 2, "discard", "bypass", False), (OWN, 0, "discard", "discard", False)])
+@pytest.mark.parametrize(
+    ("ingress", "destination", "default", "action", "clear"),
+    [
+        (Port.RECIRCULATE, 0, "bypass", "discard", False),
+        (Port.RECIRCULATE, 2, "discard", "bypass", False),
+        (Port.NETWORK, 2, "bypass", "bypass", False),
+        (Port.NETWORK, 0, "bypass", "bypass", True),
+        (Port.SERVER, 0, "discard", "discard", False),
+        (Port.SERVER, 2, "discard", "discard", False),
+        (Port.SERVER, 0, "bypass", "bypass", True),
+        (OWN, 2, "discard", "bypass", False),
+        (OWN, 0, "discard", "discard", False),
+    ],
+)
 def test_where_no_policy_matches(ingress, destination, default, action, clear):
     spd = Spd(PolicyDatabase(), PolicyAction(default), (), way)
     decided = spd.decide(Flow(TINY[3], TINY[destination], 17, (1, 2)), ingress, None)
@@ -212,37 +324,77 @@ def test_where_no_policy_matches(ingress, destination, default, action, clear):
 
 def test_a_later_fragment_is_no_part_of_a_box():
     """Where a policy looks at ports, no box says which packets are fragments."""
-    spd = Spd(PolicyDatabase([policy(OUT, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53)), PolicyAction.BYPASS)]))
+    spd = Spd(
+        PolicyDatabase(
+            [
+                policy(
+                    OUT, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53)), PolicyAction.BYPASS
+                )
+            ]
+        )
+    )
     flow = Flow(ip_address("10.2.0.1"), ip_address("10.1.0.1"), 17, None)
     assert spd.decide(flow, Port.SERVER) == Decision(Verdict.DISCARD, Port.SERVER)
-    assert spd.wants_whole(flow, Port.SERVER) and not spd.wants_whole(replace(flow, destination=ip_address("10.3.0.1")), Port.SERVER)
+    assert spd.wants_whole(flow, Port.SERVER) and not spd.wants_whole(
+        replace(flow, destination=ip_address("10.3.0.1")), Port.SERVER
+    )
 
 
-@pytest.mark.parametrize(("destination", "port", "kept"), [
-    ("10.1.0.1", 80, selectors(HERE, THERE, protocol=17, destination_ports=(54, 0xFFFF))),
-    ("10.1.0.1", 53, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53))),
-    ("10.1.9.1", 80, selectors(HERE, "10.1.8.0/21"))])
+@pytest.mark.parametrize(
+    ("destination", "port", "kept"),
+    [
+        ("10.1.0.1", 80, selectors(HERE, THERE, protocol=17, destination_ports=(54, 0xFFFF))),
+        ("10.1.0.1", 53, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53))),
+        ("10.1.9.1", 80, selectors(HERE, "10.1.8.0/21")),
+    ],
+)
 def test_boxes_are_as_large_as_policies_leave_them(destination, port, kept):
-    spd = Spd(PolicyDatabase([policy(OUT, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53)), PolicyAction.BYPASS),
-                              policy(OUT, selectors(HERE, "10.1.0.0/16"))]))
+    spd = Spd(
+        PolicyDatabase(
+            [
+                policy(
+                    OUT, selectors(HERE, THERE, protocol=17, destination_ports=(53, 53)), PolicyAction.BYPASS
+                ),
+                policy(OUT, selectors(HERE, "10.1.0.0/16")),
+            ]
+        )
+    )
     flow = Flow(ip_address("10.2.0.9"), ip_address(destination), 17, (1, port))
     assert spd.decide(flow, Port.SERVER).region == kept
 
 
 def test_boxes_of_ipv6():
     here, there = "2001:db8:2::/64", "2001:db8:1::/48"
-    spd = Spd(PolicyDatabase([policy(OUT, selectors(here, "2001:db8:1:8000::/49"), PolicyAction.DISCARD), policy(OUT, selectors(HERE, THERE)),
-                              policy(OUT, selectors(here, there), reqid=6)]), local=[ip_address("2001:db8:1::1"), ip_address("10.1.0.1")])
+    spd = Spd(
+        PolicyDatabase(
+            [
+                policy(OUT, selectors(here, "2001:db8:1:8000::/49"), PolicyAction.DISCARD),
+                policy(OUT, selectors(HERE, THERE)),
+                policy(OUT, selectors(here, there), reqid=6),
+            ]
+        ),
+        local=[ip_address("2001:db8:1::1"), ip_address("10.1.0.1")],
+    )
     flow = Flow(ip_address("2001:db8:2::9"), ip_address("2001:db8:1:4000::9"), 58, None)
     decided = spd.decide(flow, Port.SERVER)
-    assert decided.policy.templates[0].reqid == 6 and decided.region == selectors(here, "2001:db8:1:4000::/50")
+    assert decided.policy.templates[0].reqid == 6 and decided.region == selectors(
+        here, "2001:db8:1:4000::/50"
+    )
 
 
 def test_local_addresses_are_in_no_box():
-    spd = Spd(PolicyDatabase([policy(OUT, selectors(HERE, "0.0.0.0/0"))]), PolicyAction.BYPASS, [ip_address("192.0.2.2")], None)
+    spd = Spd(
+        PolicyDatabase([policy(OUT, selectors(HERE, "0.0.0.0/0"))]),
+        PolicyAction.BYPASS,
+        [ip_address("192.0.2.2")],
+        None,
+    )
     region = spd.decide(Flow(ip_address("10.2.0.9"), ip_address("192.0.2.1"), 1, None), Port.SERVER).region
-    assert region == selectors(HERE, "192.0.2.0/31") and spd.decide(
-        Flow(ip_address("10.2.0.9"), ip_address("192.0.2.2"), 1, None), Port.SERVER).action == Verdict.HOST
+    assert (
+        region == selectors(HERE, "192.0.2.0/31")
+        and spd.decide(Flow(ip_address("10.2.0.9"), ip_address("192.0.2.2"), 1, None), Port.SERVER).action
+        == Verdict.HOST
+    )
 
 
 # The newest child sends
@@ -264,23 +416,33 @@ def test_of_equal_policies_the_one_with_the_newest_sa_sends():
         assert sas.outbound(decided.policies) == [made]
     sas.remove(made)
     assert sas.outbound(decided.policies)[0].spi == 0x3002
-    assert all(spd.admits(INNER, (one,)) for one in INBOUND[:2]) and not spd.admits(INNER, (INBOUND[2],)), "each may receive"
+    assert all(spd.admits(INNER, (one,)) for one in INBOUND[:2]) and not spd.admits(INNER, (INBOUND[2],)), (
+        "each may receive"
+    )
 
 
 def test_unequal_policies_keep_their_order():
     narrow = policy(OUT, selectors("10.2.0.1/32", THERE), reqid=2)
-    for others in ([narrow], [policy(OUT, selectors(HERE, THERE), reqid=2, priority=1)], [policy(OUT, selectors(HERE, THERE), PolicyAction.DISCARD)]):
+    for others in (
+        [narrow],
+        [policy(OUT, selectors(HERE, THERE), reqid=2, priority=1)],
+        [policy(OUT, selectors(HERE, THERE), PolicyAction.DISCARD)],
+    ):
         first = policy(OUT, selectors(HERE, THERE), reqid=1)
         spd = Spd(PolicyDatabase([first, *others]))
-        assert spd.decide(Flow(ip_address("10.2.0.1"), ip_address("10.1.0.1"), 1, None), Port.SERVER).policies == (first,)
+        assert spd.decide(
+            Flow(ip_address("10.2.0.1"), ip_address("10.1.0.1"), 1, None), Port.SERVER
+        ).policies == (first,)
 
 
 # Policies
 
 
 def test_the_lowest_priority_decides_and_then_the_first_added():
-    added = [policy(OUT, selectors(HERE, THERE), reqid=n, priority=given)
-             for n, given in enumerate((5, 1, 5, 1), 1)]
+    added = [
+        policy(OUT, selectors(HERE, THERE), reqid=n, priority=given)
+        for n, given in enumerate((5, 1, 5, 1), 1)
+    ]
     assert [one.templates[0].reqid for one in PolicyDatabase(added)] == [2, 4, 1, 3]
 
 
@@ -297,4 +459,6 @@ def test_exceptions_are_for_both_ways():
     for action in (PolicyAction.BYPASS, PolicyAction.DISCARD):
         out, back = exceptions(action, traffic)
         assert (out.direction, back.direction, out.action, back.action) == (OUT, IN, action, action)
-        assert out.selectors == traffic and back.selectors == Selectors(ip_network(THERE), ip_network(HERE), 17, (53, 53))
+        assert out.selectors == traffic and back.selectors == Selectors(
+            ip_network(THERE), ip_network(HERE), 17, (53, 53)
+        )

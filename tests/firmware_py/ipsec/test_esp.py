@@ -1,4 +1,5 @@
 """ESP in software against the RFCs' packets, scapy, and each rule of DESIGN's table of bad input."""
+
 import hmac
 import random
 import struct
@@ -42,11 +43,22 @@ def make(suite, direction=Direction.INBOUND, mode=Mode.TUNNEL, **changes):
     cipher, key, auth, _, _ = SUITES[suite]
     source = random.Random(suite)
     form = CIPHERS[cipher]
-    return Sa(**{
-        "direction": direction, "spi": 0x1234, "source": PEER, "destination": SELF, "mode": mode, "cipher": cipher,
-        "key": source.randbytes(key), "salt": source.randbytes(form.salt),
-        "icv_bytes": form.icvs[-1] if form.icvs else 0,
-        "auth": auth, "auth_key": source.randbytes(AUTHS[auth].key) if auth != Auth.NONE else b"", **changes})
+    return Sa(
+        **{
+            "direction": direction,
+            "spi": 0x1234,
+            "source": PEER,
+            "destination": SELF,
+            "mode": mode,
+            "cipher": cipher,
+            "key": source.randbytes(key),
+            "salt": source.randbytes(form.salt),
+            "icv_bytes": form.icvs[-1] if form.icvs else 0,
+            "auth": auth,
+            "auth_key": source.randbytes(AUTHS[auth].key) if auth != Auth.NONE else b"",
+            **changes,
+        }
+    )
 
 
 def both(suite, mode=Mode.TUNNEL, **changes):
@@ -56,16 +68,26 @@ def both(suite, mode=Mode.TUNNEL, **changes):
 
 
 def packet(size=100, ttl=64, tos=0, flags=0):
-    return bytes(IP(src="10.1.0.10", dst="10.2.0.10", ttl=ttl, tos=tos, flags=flags, id=7)
-                 / UDP(sport=1, dport=2) / random.Random(size).randbytes(size))
+    return bytes(
+        IP(src="10.1.0.10", dst="10.2.0.10", ttl=ttl, tos=tos, flags=flags, id=7)
+        / UDP(sport=1, dport=2)
+        / random.Random(size).randbytes(size)
+    )
 
 
 def scapy_sa(suite, mode):
     sa = make(suite)
     _, _, _, encryption, hmac_name = SUITES[suite]
-    return SecurityAssociation(ESP, sa.spi, crypt_algo=encryption, crypt_key=sa.key + sa.salt,
-                               crypt_icv_size=sa.icv_bytes or None, auth_algo=hmac_name, auth_key=sa.auth_key,
-                               tunnel_header=IP(src=str(PEER), dst=str(SELF)) if mode == Mode.TUNNEL else None)
+    return SecurityAssociation(
+        ESP,
+        sa.spi,
+        crypt_algo=encryption,
+        crypt_key=sa.key + sa.salt,
+        crypt_icv_size=sa.icv_bytes or None,
+        auth_algo=hmac_name,
+        auth_key=sa.auth_key,
+        tunnel_header=IP(src=str(PEER), dst=str(SELF)) if mode == Mode.TUNNEL else None,
+    )
 
 
 def refused(reason):
@@ -96,7 +118,11 @@ def test_what_one_end_seals_the_other_opens(suite, mode, esn):
         assert len(sealed) % 4 == 0 and not checksum(sealed[:20])
         assert receiver.decapsulate(sealed) == plain
     assert receiver.state.packets == sender.state.packets == 40
-    assert receiver.state.bytes == sender.state.bytes == sum((28 if mode == Mode.TUNNEL else 8) + n for n in range(40))
+    assert (
+        receiver.state.bytes
+        == sender.state.bytes
+        == sum((28 if mode == Mode.TUNNEL else 8) + n for n in range(40))
+    )
 
 
 def test_opens_the_packet_of_rfc_3602_case_5():
@@ -105,18 +131,28 @@ def test_opens_the_packet_of_rfc_3602_case_5():
     header = bytes.fromhex("4500007c08f200004032f9a5c0a87b03c0a87b64")
     sealed = bytes.fromhex(
         "0000432100000001e96e8c08ab465763fd098d45dd3ff893f663c25d325c18c6"
-        "a9453e194e120849a4870b66cc6b9965330013b4898dc856a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874aa269add047ad2d5913ac19b7cfbad4a6")
+        "a9453e194e120849a4870b66cc6b9965330013b4898dc856a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874aa269add047ad2d5913ac19b7cfbad4a6"
+    )
     plain = bytes.fromhex(
         "4500005408f200004001f9fec0a87b03c0a87b64"
         "08000ebda70a00008e9c083db95b070008090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-        "202122232425262728292a2b2c2d2e2f3031323334353637")
+        "202122232425262728292a2b2c2d2e2f3031323334353637"
+    )
     assert not checksum(header), "the header is the RFC's"
     icv = hmac.digest(bytes(20), sealed, "sha1")[:12]
     header = header[:2] + (0x7C + 12).to_bytes(2) + header[4:10] + bytes(2) + header[12:]
     header = header[:10] + checksum(header).to_bytes(2) + header[12:]
-    sa = Sa(direction=Direction.INBOUND, spi=0x4321, source=ip_address("192.168.123.3"),
-            destination=ip_address("192.168.123.100"), mode=Mode.TRANSPORT, cipher=Cipher.AES_CBC, key=key,
-            auth=Auth.HMAC_SHA1_96, auth_key=bytes(20))
+    sa = Sa(
+        direction=Direction.INBOUND,
+        spi=0x4321,
+        source=ip_address("192.168.123.3"),
+        destination=ip_address("192.168.123.100"),
+        mode=Mode.TRANSPORT,
+        cipher=Cipher.AES_CBC,
+        key=key,
+        auth=Auth.HMAC_SHA1_96,
+        auth_key=bytes(20),
+    )
     assert SoftSa(sa).decapsulate(header + sealed + icv) == plain
 
 
@@ -127,8 +163,10 @@ def test_gcm_nonce_is_the_sequence_number_and_cbc_iv_its_encryption():
     assert first != second and first != (2).to_bytes(16)
 
 
-@pytest.mark.parametrize(("df", "inside", "outside"), [
-    (Df.COPY, "DF", 0x4000), (Df.COPY, 0, 0), (Df.SET, 0, 0x4000), (Df.CLEAR, "DF", 0)])
+@pytest.mark.parametrize(
+    ("df", "inside", "outside"),
+    [(Df.COPY, "DF", 0x4000), (Df.COPY, 0, 0), (Df.SET, 0, 0x4000), (Df.CLEAR, "DF", 0)],
+)
 def test_outer_header(df, inside, outside):
     sender, _ = both("gcm128", df=df, outer_ttl=77)
     outer = sender.encapsulate(packet(tos=0xB9, flags=inside))
@@ -220,21 +258,24 @@ def sealed_text(text, suite="cbc128-sha1", mode=Mode.TUNNEL):
 INNER = packet(2)  # 30 bytes: with two bytes of trailer, two blocks
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    (INNER + b"\0\4", None),
-    (INNER + bytes(range(1, 17)) + b"\x10\4", None),
-    (INNER + bytes(range(16)) + b"\x10\4", Reason.PADDING),
-    (INNER + b"\1\4", Reason.PADDING),
-    (INNER + b"\0\x05", Reason.PADDING),
-    (INNER + b"\0\x29", Reason.MALFORMED),
-    (INNER + b"\0\x3b", Reason.DUMMY),
-    (INNER + b"\xff\4", Reason.PADDING),
-    (bytes(30) + b"\x1f\4", Reason.PADDING),
-    (bytes(30) + b"\0\4", Reason.MALFORMED),
-    (INNER[:-1] + bytes(1) + b"\0\4", None),
-    (bytes([0x46]) + INNER[1:] + b"\0\4", Reason.MALFORMED),
-    (INNER[:10] + b"\0\0" + INNER[12:] + b"\0\4", Reason.MALFORMED),
-])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (INNER + b"\0\4", None),
+        (INNER + bytes(range(1, 17)) + b"\x10\4", None),
+        (INNER + bytes(range(16)) + b"\x10\4", Reason.PADDING),
+        (INNER + b"\1\4", Reason.PADDING),
+        (INNER + b"\0\x05", Reason.PADDING),
+        (INNER + b"\0\x29", Reason.MALFORMED),
+        (INNER + b"\0\x3b", Reason.DUMMY),
+        (INNER + b"\xff\4", Reason.PADDING),
+        (bytes(30) + b"\x1f\4", Reason.PADDING),
+        (bytes(30) + b"\0\4", Reason.MALFORMED),
+        (INNER[:-1] + bytes(1) + b"\0\4", None),
+        (bytes([0x46]) + INNER[1:] + b"\0\4", Reason.MALFORMED),
+        (INNER[:10] + b"\0\0" + INNER[12:] + b"\0\4", Reason.MALFORMED),
+    ],
+)
 def test_what_is_inside_must_be_sound(text, reason):
     receiver, outer = sealed_text(text)
     if reason is None:
@@ -260,9 +301,13 @@ def test_text_must_be_whole_blocks(size):
 def test_selectors_are_checked_after_decryption():
     sender, _ = both("gcm128")
     hosts = Selectors(ip_network("10.1.0.0/24"), ip_network("10.2.0.10/32"), 17, (1, 1), (2, 2))
-    for permitted, fits in (([hosts], True), ([replace(hosts, protocol=6)], False), ([], False),
-                            ([replace(hosts, destination_ports=(3, 9))], False),
-                            ([replace(hosts, source=ip_network("10.9.0.0/24")), hosts], True)):
+    for permitted, fits in (
+        ([hosts], True),
+        ([replace(hosts, protocol=6)], False),
+        ([], False),
+        ([replace(hosts, destination_ports=(3, 9))], False),
+        ([replace(hosts, source=ip_network("10.9.0.0/24")), hosts], True),
+    ):
         receiver = SoftSa(make("gcm128"), permitted)
         if fits:
             receiver.decapsulate(sender.encapsulate(packet()))

@@ -1,4 +1,7 @@
-"""ESP in software beyond what the gateware has: IPv6, one version in the other, UDP, large windows, all ICVs."""
+"""ESP in software beyond what the gateware has: IPv6, one version in the other, UDP, large windows, all
+ICVs.
+"""
+
 import random
 from ipaddress import ip_address, ip_network
 
@@ -20,13 +23,19 @@ HEADERS = {4: IP, 6: IPv6}
 def both(suite="gcm128", version=6, mode=Mode.TUNNEL, permitted=None, **changes):
     source, destination = map(ip_address, ENDS[version])
     ends = {"source": source, "destination": destination}
-    return (SoftSa(make(suite, Direction.OUTBOUND, mode, **ends, **changes)),
-            SoftSa(make(suite, Direction.INBOUND, mode, **ends, **changes), permitted))
+    return (
+        SoftSa(make(suite, Direction.OUTBOUND, mode, **ends, **changes)),
+        SoftSa(make(suite, Direction.INBOUND, mode, **ends, **changes), permitted),
+    )
 
 
 def packet(version=6, size=50, payload=UDP, ends=None, **fields):
     source, destination = ends or ENDS[version]
-    return bytes(HEADERS[version](src=source, dst=destination, **fields) / payload(sport=1, dport=2) / random.Random(size).randbytes(size))
+    return bytes(
+        HEADERS[version](src=source, dst=destination, **fields)
+        / payload(sport=1, dport=2)
+        / random.Random(size).randbytes(size)
+    )
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -36,9 +45,16 @@ def test_agrees_with_scapy_over_ipv6(suite, mode):
     for size in (*range(20), 1000):
         sender, receiver = both(suite, mode=mode)
         tunnel = IPv6(src=ENDS[6][0], dst=ENDS[6][1]) if mode == Mode.TUNNEL else None
-        scapy = SecurityAssociation(ESP, sender.sa.spi, crypt_algo=encryption, crypt_key=sender.sa.key + sender.sa.salt,
-                                    crypt_icv_size=sender.sa.icv_bytes or None, auth_algo=hmac_name, auth_key=sender.sa.auth_key,
-                                    tunnel_header=tunnel)
+        scapy = SecurityAssociation(
+            ESP,
+            sender.sa.spi,
+            crypt_algo=encryption,
+            crypt_key=sender.sa.key + sender.sa.salt,
+            crypt_icv_size=sender.sa.icv_bytes or None,
+            auth_algo=hmac_name,
+            auth_key=sender.sa.auth_key,
+            tunnel_header=tunnel,
+        )
         plain = packet(6, size)
         assert bytes(scapy.decrypt(IPv6(sender.encapsulate(plain)))) == plain
         if suite != "cbc256-sha512":
@@ -56,9 +72,16 @@ def test_one_version_in_the_other(suite, version, inside, esn):
         assert sealed[0] >> 4 == version and receiver.decapsulate(sealed) == plain
 
 
-@pytest.mark.parametrize(("cipher", "icv"), [(cipher, icv) for cipher in CIPHERS for icv in CIPHERS[cipher].icvs])
+@pytest.mark.parametrize(
+    ("cipher", "icv"), [(cipher, icv) for cipher in CIPHERS for icv in CIPHERS[cipher].icvs]
+)
 def test_every_icv(cipher, icv):
-    suite = {Cipher.AES_GCM: "gcm256", Cipher.AES_GMAC: "gmac256", Cipher.AES_CCM: "ccm128", Cipher.CHACHA20_POLY1305: "chapoly"}[cipher]
+    suite = {
+        Cipher.AES_GCM: "gcm256",
+        Cipher.AES_GMAC: "gmac256",
+        Cipher.AES_CCM: "ccm128",
+        Cipher.CHACHA20_POLY1305: "chapoly",
+    }[cipher]
     sender, receiver = both(suite, icv_bytes=icv)
     sealed = sender.encapsulate(packet())
     assert receiver.decapsulate(sealed) == packet()
@@ -69,7 +92,10 @@ def test_every_icv(cipher, icv):
 
 def test_extension_headers_that_routers_look_at_stay_in_front():
     """RFC 4303 3.1.1."""
-    options = IPv6ExtHdrHopByHop(options=[RouterAlert()]), IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1E, optdata=b"abcd")])
+    options = (
+        IPv6ExtHdrHopByHop(options=[RouterAlert()]),
+        IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1E, optdata=b"abcd")]),
+    )
     plain = bytes(IPv6(src=ENDS[6][0], dst=ENDS[6][1]) / options[0] / options[1] / UDP() / b"data")
     sender, receiver = both(mode=Mode.TRANSPORT)
     sealed = sender.encapsulate(plain)
@@ -77,7 +103,9 @@ def test_extension_headers_that_routers_look_at_stay_in_front():
     assert receiver.decapsulate(sealed) == plain
     behind = both(mode=Mode.TRANSPORT)[1]
     after = bytes(IPv6(sealed[:48]) / options[1] / sealed[48:])  # a destination option that stands before ESP
-    after = rewrite(after[:40] + bytes([60]) + after[41:48] + bytes([50]) + after[49:], 40, total_length=len(after))
+    after = rewrite(
+        after[:40] + bytes([60]) + after[41:48] + bytes([50]) + after[49:], 40, total_length=len(after)
+    )
     assert Ip.parse(after).protocol == 50 and behind.decapsulate(after)[-4:] == b"data"
 
 
@@ -96,7 +124,11 @@ def test_in_udp(suite, version):
     sender, receiver = both(suite, version, encapsulation=Encapsulation(4500, 4501))
     sealed = sender.encapsulate(packet(4))
     datagram = HEADERS[version](sealed)[UDP]
-    assert (datagram.sport, datagram.dport, datagram.len) == (4500, 4501, len(sealed) - {4: 20, 6: 40}[version])
+    assert (datagram.sport, datagram.dport, datagram.len) == (
+        4500,
+        4501,
+        len(sealed) - {4: 20, 6: 40}[version],
+    )
     if version == 4:
         assert datagram.chksum == 0
     else:
@@ -104,7 +136,11 @@ def test_in_udp(suite, version):
         del again[UDP].chksum
         assert IPv6(bytes(again))[UDP].chksum == datagram.chksum
     assert receiver.decapsulate(sealed) == packet(4)
-    bare = rewrite(sealed[:20] + sealed[28:], 20, protocol=50, total_length=len(sealed) - 8) if version == 4 else sealed[:60]
+    bare = (
+        rewrite(sealed[:20] + sealed[28:], 20, protocol=50, total_length=len(sealed) - 8)
+        if version == 4
+        else sealed[:60]
+    )
     with refused(Reason.MALFORMED):
         receiver.decapsulate(bare)
 

@@ -1,11 +1,19 @@
 """Fragments: scapy's put together here, ours by scapy; what is hostile; bounds."""
+
 import random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, IPOption, defragment, fragment
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, RouterAlert, defragment6, fragment6
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    RouterAlert,
+    defragment6,
+    fragment6,
+)
 
 from spigate.firmware_py.ipsec import fragments as module
 from spigate.firmware_py.ipsec.fragments import TIMEOUT_S, Reassembly, fragments
@@ -18,7 +26,11 @@ def packet(version, size, tos=0, options=False, part=None):
     """A UDP packet; ``part``: with an IPv6 Fragment header."""
     data = random.Random(size).randbytes(size)
     if version == 4:
-        return bytes(IP(src="10.1.0.1", dst="10.2.0.1", id=99, tos=tos, options=OPTIONS if options else []) / UDP(chksum=0) / data)
+        return bytes(
+            IP(src="10.1.0.1", dst="10.2.0.1", id=99, tos=tos, options=OPTIONS if options else [])
+            / UDP(chksum=0)
+            / data
+        )
     made = IPv6(src="2001:db8::1", dst="2001:db8::2", tc=tos)
     if options:
         made /= IPv6ExtHdrHopByHop(options=[RouterAlert()])
@@ -30,7 +42,9 @@ def pieces(version, size, **more):
     whole = packet(version, size, **more)
     if version == 4:
         return whole, [bytes(piece) for piece in fragment(IP(whole), 600)]
-    return whole, [bytes(piece) for piece in fragment6(packet(version, size, part=IPv6ExtHdrFragment(id=7), **more), 700)]
+    return whole, [
+        bytes(piece) for piece in fragment6(packet(version, size, part=IPv6ExtHdrFragment(id=7), **more), 700)
+    ]
 
 
 def join(parts, reassembly=None, now=0.0):
@@ -99,11 +113,18 @@ def test_overlaps_end_the_packet(version):
     assert not reassembly.held and not len(reassembly)
 
 
-@pytest.mark.parametrize("parts", [
-    [IP(flags=1, frag=0) / bytes(7)], [IP(frag=8191) / bytes(100)], [IP(flags=1, frag=1)],
-    [IP(frag=4) / bytes(8), IP(flags=1, frag=9) / bytes(8)], [IP(frag=4) / bytes(8), IP(frag=9) / bytes(8)],
-    [IPv6() / IPv6ExtHdrFragment(m=1, nh=17) / bytes(9)], [IPv6() / IPv6ExtHdrFragment(offset=8191, nh=17) / bytes(9)],
-])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [IP(flags=1, frag=0) / bytes(7)],
+        [IP(frag=8191) / bytes(100)],
+        [IP(flags=1, frag=1)],
+        [IP(frag=4) / bytes(8), IP(flags=1, frag=9) / bytes(8)],
+        [IP(frag=4) / bytes(8), IP(frag=9) / bytes(8)],
+        [IPv6() / IPv6ExtHdrFragment(m=1, nh=17) / bytes(9)],
+        [IPv6() / IPv6ExtHdrFragment(offset=8191, nh=17) / bytes(9)],
+    ],
+)
 def test_impossible_fragments(parts):
     reassembly = Reassembly()
     with pytest.raises(Refused, match="^malformed$"):
@@ -148,7 +169,9 @@ def test_memory_and_time_are_bounded(monkeypatch):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 64), st.booleans(), st.integers(0, 2)), max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 64), st.booleans(), st.integers(0, 2)), max_size=30)
+)
 def test_any_fragments(given_):
     reassembly = Reassembly()
     for offset, size, more, number in given_:

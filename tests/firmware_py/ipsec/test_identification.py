@@ -1,4 +1,5 @@
 """Numbers of packets that begin here."""
+
 from ipaddress import ip_address
 
 import pytest

@@ -36,10 +36,14 @@ def test_with_the_same_name():
     assert list(made) == [in_udp] and made.over(10.0) == [in_udp]
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    (MOVED, LIMITED, "There is no inbound ESP SA 0x00001000"),
-    (replace(LIMITED, reqid=9), MOVED, "There is no inbound ESP SA 0x00001000"),
-    (LIMITED, sa(0x3000), "already an SA with the name of inbound ESP SA 0x00003000")])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (MOVED, LIMITED, "There is no inbound ESP SA 0x00001000"),
+        (replace(LIMITED, reqid=9), MOVED, "There is no inbound ESP SA 0x00001000"),
+        (LIMITED, sa(0x3000), "already an SA with the name of inbound ESP SA 0x00003000"),
+    ],
+)
 def test_a_replacement_that_is_refused_changes_nothing(old, new, message):
     made = database(LIMITED, sa(0x3000))
     with pytest.raises(InputError, match=message):

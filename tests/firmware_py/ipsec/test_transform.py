@@ -2,6 +2,7 @@
 
 The files with ``esp`` in their name hold those with the nonce lengths of ESP.
 """
+
 import json
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,25 +15,41 @@ from spigate.hdl.contract.enums import Direction, Mode
 
 WYCHEPROOF = Path(__file__).parents[2] / "data" / "wycheproof"
 ENDS = {"source": ip_address("192.0.2.1"), "destination": ip_address("192.0.2.2")}
-FILES = {Cipher.AES_GCM: "aes_gcm_test.json", Cipher.AES_CCM: "aes_ccm_esp.json",
-         Cipher.CHACHA20_POLY1305: "chacha20_poly1305_esp.json"}
+FILES = {
+    Cipher.AES_GCM: "aes_gcm_test.json",
+    Cipher.AES_CCM: "aes_ccm_esp.json",
+    Cipher.CHACHA20_POLY1305: "chacha20_poly1305_esp.json",
+}
 
 
 def vectors(cipher):
     form = CIPHERS[cipher]
     for group in json.loads((WYCHEPROOF / FILES[cipher]).read_text())["testGroups"]:
         if group["ivSize"] // 8 == form.salt + form.iv and group["tagSize"] // 8 in form.icvs:
-            yield from (({name: bytes.fromhex(test[name]) for name in ("key", "iv", "aad", "msg", "ct", "tag")},
-                         test["result"]) for test in group["tests"])
+            yield from (
+                (
+                    {name: bytes.fromhex(test[name]) for name in ("key", "iv", "aad", "msg", "ct", "tag")},
+                    test["result"],
+                )
+                for test in group["tests"]
+            )
 
 
 @pytest.mark.parametrize("cipher", FILES)
 def test_agrees_with_wycheproof(cipher):
     valid = 0
     for test, result in vectors(cipher):
-        salt, iv = test["iv"][:CIPHERS[cipher].salt], test["iv"][CIPHERS[cipher].salt:]
-        sa = Sa(direction=Direction.INBOUND, spi=256, mode=Mode.TUNNEL, cipher=cipher, key=test["key"], salt=salt,
-                icv_bytes=len(test["tag"]), **ENDS)
+        salt, iv = test["iv"][: CIPHERS[cipher].salt], test["iv"][CIPHERS[cipher].salt :]
+        sa = Sa(
+            direction=Direction.INBOUND,
+            spi=256,
+            mode=Mode.TUNNEL,
+            cipher=cipher,
+            key=test["key"],
+            salt=salt,
+            icv_bytes=len(test["tag"]),
+            **ENDS,
+        )
         # The additional data of ESP are its header; the transforms take one of any length.
         text = transform(sa).open(test["aad"], b"", iv, test["ct"] + test["tag"])
         if result == "invalid":
@@ -53,7 +70,14 @@ def test_hmacs_agree_with_wycheproof(auth):
         if (group["keySize"], group["tagSize"]) != (8 * form.key, 8 * form.icv):
             continue
         for test in group["tests"]:
-            sa = Sa(direction=Direction.INBOUND, spi=256, mode=Mode.TUNNEL, auth=auth, auth_key=bytes.fromhex(test["key"]), **ENDS)
+            sa = Sa(
+                direction=Direction.INBOUND,
+                spi=256,
+                mode=Mode.TUNNEL,
+                auth=auth,
+                auth_key=bytes.fromhex(test["key"]),
+                **ENDS,
+            )
             message, tag = bytes.fromhex(test["msg"]), bytes.fromhex(test["tag"])
             text = transform(sa).open(b"", b"", b"", message + tag)
             assert text == (None if test["result"] == "invalid" else message)

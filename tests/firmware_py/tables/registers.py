@@ -1,4 +1,7 @@
-"""A gateway in software behind the registers of the gateware: it knows only what is written to the table window."""
+"""A gateway in software behind the registers of the gateware: it knows only what is written to the table
+window.
+"""
+
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -13,8 +16,16 @@ from spigate.hdl.contract import enums, hashing, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
 
 REGISTERS = rdl.registers()
-CIPHERS = {enums.Cipher.NULL: Cipher.NULL, enums.Cipher.AES_CBC: Cipher.AES_CBC, enums.Cipher.AES_GCM: Cipher.AES_GCM}
-AUTHS_BY_CODE = {enums.Auth.NONE: Auth.NONE, enums.Auth.HMAC_SHA1_96: Auth.HMAC_SHA1_96, enums.Auth.HMAC_SHA256_128: Auth.HMAC_SHA256_128}
+CIPHERS = {
+    enums.Cipher.NULL: Cipher.NULL,
+    enums.Cipher.AES_CBC: Cipher.AES_CBC,
+    enums.Cipher.AES_GCM: Cipher.AES_GCM,
+}
+AUTHS_BY_CODE = {
+    enums.Auth.NONE: Auth.NONE,
+    enums.Auth.HMAC_SHA1_96: Auth.HMAC_SHA1_96,
+    enums.Auth.HMAC_SHA256_128: Auth.HMAC_SHA256_128,
+}
 KEYS = {enums.KeySize.AES128: 16, enums.KeySize.AES192: 24, enums.KeySize.AES256: 32}
 ROW_BYTES = 16
 
@@ -54,19 +65,29 @@ class RegisterGateway(SoftGateway, MemoryBus):
 
     def _fields(self, table, row):
         place = rdl.entry(table)[row]
-        words = self._staged[4 * place.index:4 * place.index + 4]
+        words = self._staged[4 * place.index : 4 * place.index + 4]
         number = sum(word << 32 * at for at, word in enumerate(words))
         return {name: number >> field.low & (1 << field.width) - 1 for name, field in place.fields.items()}
 
     def _execute(self, index, command):
         table, dfe = command["table"], command["dfe"]
-        where = {enums.Table.CAM: self._slots, enums.Table.RULE: self._rule_rows, enums.Table.ROUTE: self._routes,
-                 enums.Table.SA: self._sas[dfe], enums.Table.SOURCE: self._sources[dfe]}[table]
+        where = {
+            enums.Table.CAM: self._slots,
+            enums.Table.RULE: self._rule_rows,
+            enums.Table.ROUTE: self._routes,
+            enums.Table.SA: self._sas[dfe],
+            enums.Table.SOURCE: self._sources[dfe],
+        }[table]
         if command["erase"]:
             where.pop(index, None)
         else:
-            decode = {enums.Table.CAM: self._cam_entry, enums.Table.RULE: self._rule, enums.Table.ROUTE: self._route,
-                      enums.Table.SA: self._soft_sa, enums.Table.SOURCE: self._source}[table]
+            decode = {
+                enums.Table.CAM: self._cam_entry,
+                enums.Table.RULE: self._rule,
+                enums.Table.ROUTE: self._route,
+                enums.Table.SA: self._soft_sa,
+                enums.Table.SOURCE: self._source,
+            }[table]
             where[index] = decode()
         self._rules = [self._rule_rows[row] for row in sorted(self._rule_rows)]
         own = frozenset(entry.key.destination for entry in self._slots.values() if entry.key.protocol == UDP)
@@ -77,7 +98,9 @@ class RegisterGateway(SoftGateway, MemoryBus):
         key = CamKey(arrival.ip.destination, arrival.spi)
         number = hashing.cam_key(destination=int(key.destination), protocol=key.protocol, spi=key.spi)
         rows = hashing.cam_rows(self.capabilities.cam_entries)
-        found = [self._slots.get(way * rows + hashing.cam_row(way, number, rows)) for way in range(hashing.WAYS)]
+        found = [
+            self._slots.get(way * rows + hashing.cam_row(way, number, rows)) for way in range(hashing.WAYS)
+        ]
         self._cam = {entry.key: entry for entry in found if entry}
         return super()._look_up(arrival)
 
@@ -85,21 +108,37 @@ class RegisterGateway(SoftGateway, MemoryBus):
         key, value = self._fields("cam", "key"), self._fields("cam", "value")
         assert value["valid"] and (not value["ipv6"] or value["protocol"] == UDP)
         address = (IPv6Address if value["ipv6"] else IPv4Address)(key["destination"])
-        return CamEntry(CamKey(address, value["spi"], value["protocol"]), value["dfe"],
-                        value["sa"], value["route"], value["generation"])
+        return CamEntry(
+            CamKey(address, value["spi"], value["protocol"]),
+            value["dfe"],
+            value["sa"],
+            value["route"],
+            value["generation"],
+        )
 
     def _rule(self):
         value = self._fields("rule", "value")
         assert value["valid"]
-        return Rule(_selectors(self._fields("rule", "addresses"), value), _ports(value["ingress"]),
-                    Action(value["action"]), value["dfe"], value["sa"], value["route"],
-                    value["generation"], bool(value["clear"]))
+        return Rule(
+            _selectors(self._fields("rule", "addresses"), value),
+            _ports(value["ingress"]),
+            Action(value["action"]),
+            value["dfe"],
+            value["sa"],
+            value["route"],
+            value["generation"],
+            bool(value["clear"]),
+        )
 
     def _route(self):
         hop = self._fields("route", "hop")
         assert hop["valid"]
-        macs = [hop[name].to_bytes(6) if hop["rewrite"] else None for name in ("destination_mac", "source_mac")]
-        return Route(Port(hop["egress"]), *macs, hop["vlan_tci"] if hop["tagged"] else None, bool(hop["decrement_ttl"]))
+        macs = [
+            hop[name].to_bytes(6) if hop["rewrite"] else None for name in ("destination_mac", "source_mac")
+        ]
+        return Route(
+            Port(hop["egress"]), *macs, hop["vlan_tci"] if hop["tagged"] else None, bool(hop["decrement_ttl"])
+        )
 
     def _source(self):
         source = self._fields("source", "source")
@@ -110,24 +149,51 @@ class RegisterGateway(SoftGateway, MemoryBus):
         control, tunnel = self._fields("sa", "control"), self._fields("sa", "tunnel")
         assert control["valid"]
         cipher, auth = CIPHERS[control["cipher"]], AUTHS_BY_CODE[control["auth"]]
-        material = b"".join(self._fields("sa", name)["value"].to_bytes(ROW_BYTES, "little")
-                            for name in ("key_low", "key_high", "auth_0", "auth_1", "auth_2", "auth_3"))
-        key = material[:KEYS[control["key_size"]]] if cipher != Cipher.NULL else b""
+        material = b"".join(
+            self._fields("sa", name)["value"].to_bytes(ROW_BYTES, "little")
+            for name in ("key_low", "key_high", "auth_0", "auth_1", "auth_2", "auth_3")
+        )
+        key = material[: KEYS[control["key_size"]]] if cipher != Cipher.NULL else b""
         limits = {unit: self._fields("sa", f"{unit}_lifetime") for unit in ("byte", "packet")}
-        soft, hard = (Lifetime(*(None if limits[unit][name] == (1 << 64) - 1 else limits[unit][name]
-                                 for unit in ("byte", "packet"))) for name in ("soft", "hard"))
+        soft, hard = (
+            Lifetime(
+                *(
+                    None if limits[unit][name] == (1 << 64) - 1 else limits[unit][name]
+                    for unit in ("byte", "packet")
+                )
+            )
+            for name in ("soft", "hard")
+        )
         state = self._fields("sa", "replay")
         gcm = cipher == Cipher.AES_GCM
-        sa = Sa(direction=Direction(control["direction"]), spi=control["spi"], source=IPv4Address(tunnel["source"]),
-                destination=IPv4Address(tunnel["destination"]), mode=Mode(control["mode"]), cipher=cipher, key=key,
-                salt=control["salt"].to_bytes(4, "little") if gcm else b"", icv_bytes=16 if gcm else 0, auth=auth,
-                auth_key=self._hmac_keys[material[32:]] if auth != Auth.NONE else b"",
-                replay_window=control["window_size"] if control["anti_replay"] else 0, sequence=state["sequence"],
-                window=state["window"], soft=soft, hard=hard, mtu=control["mtu"], df=control["df"],
-                copy_tos=bool(control["copy_tos"]), outer_tos=control["outer_tos"], outer_ttl=control["outer_ttl"])
+        sa = Sa(
+            direction=Direction(control["direction"]),
+            spi=control["spi"],
+            source=IPv4Address(tunnel["source"]),
+            destination=IPv4Address(tunnel["destination"]),
+            mode=Mode(control["mode"]),
+            cipher=cipher,
+            key=key,
+            salt=control["salt"].to_bytes(4, "little") if gcm else b"",
+            icv_bytes=16 if gcm else 0,
+            auth=auth,
+            auth_key=self._hmac_keys[material[32:]] if auth != Auth.NONE else b"",
+            replay_window=control["window_size"] if control["anti_replay"] else 0,
+            sequence=state["sequence"],
+            window=state["window"],
+            soft=soft,
+            hard=hard,
+            mtu=control["mtu"],
+            df=control["df"],
+            copy_tos=bool(control["copy_tos"]),
+            outer_tos=control["outer_tos"],
+            outer_ttl=control["outer_ttl"],
+        )
         permitted = [ANY_IPV4]
         if control["check_selectors"]:
-            permitted = [_selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))]
+            permitted = [
+                _selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))
+            ]
         return Held(SoftSa(sa, permitted), control["generation"])
 
 
@@ -136,11 +202,13 @@ def _network(address, mask):
 
 
 def _selectors(addresses, ports):
-    return Selectors(_network(addresses["source"], addresses["source_mask"]),
-                     _network(addresses["destination"], addresses["destination_mask"]),
-                     None if ports["any_protocol"] else ports["protocol"],
-                     (ports["source_port_low"], ports["source_port_high"]),
-                     (ports["destination_port_low"], ports["destination_port_high"]))
+    return Selectors(
+        _network(addresses["source"], addresses["source_mask"]),
+        _network(addresses["destination"], addresses["destination_mask"]),
+        None if ports["any_protocol"] else ports["protocol"],
+        (ports["source_port_low"], ports["source_port_high"]),
+        (ports["destination_port_low"], ports["destination_port_high"]),
+    )
 
 
 def _ports(mask):

@@ -28,7 +28,9 @@ class Cam:
     def find(self, key):
         number = hashing.cam_key(destination=int(key.destination), protocol=key.protocol, spi=key.spi)
         rows = self.placement.rows
-        found = [self.slots.get(way * rows + hashing.cam_row(way, number, rows)) for way in range(hashing.WAYS)]
+        found = [
+            self.slots.get(way * rows + hashing.cam_row(way, number, rows)) for way in range(hashing.WAYS)
+        ]
         return next((one for one in found if one and one.key == key), None)
 
 

@@ -9,7 +9,17 @@ from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, S
 from spigate.firmware_py.tables import driver as driver_module
 from spigate.firmware_py.tables.bus import BusError, MemoryBus
 from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, MAGIC, MAJOR, MAP, WRITE_CLOCKS, Driver
-from spigate.firmware_py.tables.interface import ANY_VLAN, Action, Attention, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables.interface import (
+    ANY_VLAN,
+    Action,
+    Attention,
+    CamEntry,
+    CamKey,
+    CfeSettings,
+    Route,
+    Rule,
+    Source,
+)
 from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
@@ -20,26 +30,50 @@ from tests.hdl.streams import put, simulate, take
 
 REGISTERS = rdl.registers()
 SIZES = {"sa_entries": 256, "sources": 16, "cam_entries": 1024, "rules": 32, "routes": 64}
-GCM = Sa(direction=Direction.INBOUND, spi=0x12345678, source=ip_address("192.0.2.1"),
-         destination=ip_address("192.0.2.2"), mode=Mode.TUNNEL, cipher=Cipher.AES_GCM, key=bytes(range(16)),
-         salt=b"salt", icv_bytes=16, replay_window=32)
-CBC = Sa(direction=Direction.OUTBOUND, spi=0x1000, source=ip_address("192.0.2.2"), destination=ip_address("192.0.2.1"),
-         mode=Mode.TUNNEL, cipher=Cipher.AES_CBC, key=bytes(range(32)), auth=Auth.HMAC_SHA1_96, auth_key=b"k" * 20,
-         sequence=7, soft=Lifetime(bytes=5, packets=6), hard=Lifetime(packets=9))
+GCM = Sa(
+    direction=Direction.INBOUND,
+    spi=0x12345678,
+    source=ip_address("192.0.2.1"),
+    destination=ip_address("192.0.2.2"),
+    mode=Mode.TUNNEL,
+    cipher=Cipher.AES_GCM,
+    key=bytes(range(16)),
+    salt=b"salt",
+    icv_bytes=16,
+    replay_window=32,
+)
+CBC = Sa(
+    direction=Direction.OUTBOUND,
+    spi=0x1000,
+    source=ip_address("192.0.2.2"),
+    destination=ip_address("192.0.2.1"),
+    mode=Mode.TUNNEL,
+    cipher=Cipher.AES_CBC,
+    key=bytes(range(32)),
+    auth=Auth.HMAC_SHA1_96,
+    auth_key=b"k" * 20,
+    sequence=7,
+    soft=Lifetime(bytes=5, packets=6),
+    hard=Lifetime(packets=9),
+)
 HOSTS = Selectors(ip_network("10.1.0.0/24"), ip_network("10.2.0.10/32"), 17, (1, 2), (3, 4))
 
 
 def registers(**changes):
     values = {
-        "id": {"value": MAGIC}, "version": {"map": MAP, "major": MAJOR},
+        "id": {"value": MAGIC},
+        "version": {"map": MAP, "major": MAJOR},
         "geometry": {"beat_bytes": 16, "dfes": 2, "lanes": 1, "contexts": 2},
-        "dfe_tables": {"sa_entries": 256, "sources": 16}, "cam": {"cam_entries": 1024, "cam_ways": 3},
+        "dfe_tables": {"sa_entries": 256, "sources": 16},
+        "cam": {"cam_entries": 1024, "cam_ways": 3},
         "cfe_tables": {"rules": 32, "routes": 64},
         "algorithms": dict.fromkeys(REGISTERS["algorithms"].fields, 1),
         "features": {"tunnel": 1, "transport": 1, "replay_window": 64},
     }
-    return {REGISTERS[name].address: REGISTERS[name].pack({**fields, **changes.get(name, {})})
-            for name, fields in values.items()}
+    return {
+        REGISTERS[name].address: REGISTERS[name].pack({**fields, **changes.get(name, {})})
+        for name, fields in values.items()
+    }
 
 
 def with_driver(test, **changes):
@@ -55,7 +89,7 @@ def with_driver(test, **changes):
 def field(words, table, row, name):
     """A field of an entry's words, by its place in entries.rdl."""
     place = rdl.entry(table)[row]
-    number = sum(word << 32 * at for at, word in enumerate(words[4 * place.index:4 * place.index + 4]))
+    number = sum(word << 32 * at for at, word in enumerate(words[4 * place.index : 4 * place.index + 4]))
     return number >> place.fields[name].low & (1 << place.fields[name].width) - 1
 
 
@@ -69,7 +103,7 @@ class Entries:
 
     def update(self):
         data, index = REGISTERS["table.data"], REGISTERS["table.index"]
-        for address, words in self._bus.bursts[self._done:]:
+        for address, words in self._bus.bursts[self._done :]:
             if data.address <= address <= index.address:
                 at = (address - data.address) // 4
                 staged = [*words]
@@ -82,7 +116,7 @@ class Entries:
                     if command["erase"]:
                         self.entries.pop(key, None)
                     else:
-                        self.entries[key] = self._staged[:4 * command["count"]]
+                        self.entries[key] = self._staged[: 4 * command["count"]]
                     self._staged = [0] * 52
                     self.history.append(dict(self.entries))
         self._done = len(self._bus.bursts)
@@ -93,27 +127,33 @@ def test_numbers_are_those_of_the_gateware():
     assert (MAGIC, MAP, MAJOR) == (HARDWARE_MAGIC, VERSION["map"], VERSION["major"])
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"id": {"value": 0x1234}}, "No spigate: id reads 0x00001234, not 0x53504947"),
-    ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 2"),
-    ({"version": {"major": 3}}, "version 3.0.0"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id": {"value": 0x1234}}, "No spigate: id reads 0x00001234, not 0x53504947"),
+        ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 2"),
+        ({"version": {"major": 3}}, "version 3.0.0"),
+    ],
+)
 def test_refuses_what_it_does_not_know(changes, message):
     with pytest.raises(UnsupportedError, match=message):
         asyncio.run(Driver.open(MemoryBus(registers(**changes))))
 
 
-@pytest.mark.parametrize(("sa", "changes", "lacking"), [
-    (GCM, {"algorithms": {"cipher_aes_gcm": 0}}, "aes-gcm"),
-    (GCM, {"algorithms": {"key_aes128": 0}}, "keys of 128 bits"),
-    (CBC, {"algorithms": {"auth_hmac_sha1_96": 0}}, "hmac-sha1-96"),
-    (GCM, {"features": {"tunnel": 0}}, "tunnel mode"),
-    (GCM, {"features": {"replay_window": 16}}, "replay windows of 32"),
-    (replace(GCM, esn=True), {}, "extended sequence numbers"),
-    (replace(GCM, icv_bytes=8), {}, "ICVs of 8 bytes"),
-    (replace(CBC, auth=Auth.HMAC_SHA512_256, auth_key=bytes(64)), {}, "hmac-sha512-256"),
-    (replace(GCM, cipher=Cipher.AES_GMAC), {}, "aes-gmac"),
-])
+@pytest.mark.parametrize(
+    ("sa", "changes", "lacking"),
+    [
+        (GCM, {"algorithms": {"cipher_aes_gcm": 0}}, "aes-gcm"),
+        (GCM, {"algorithms": {"key_aes128": 0}}, "keys of 128 bits"),
+        (CBC, {"algorithms": {"auth_hmac_sha1_96": 0}}, "hmac-sha1-96"),
+        (GCM, {"features": {"tunnel": 0}}, "tunnel mode"),
+        (GCM, {"features": {"replay_window": 16}}, "replay windows of 32"),
+        (replace(GCM, esn=True), {}, "extended sequence numbers"),
+        (replace(GCM, icv_bytes=8), {}, "ICVs of 8 bytes"),
+        (replace(CBC, auth=Auth.HMAC_SHA512_256, auth_key=bytes(64)), {}, "hmac-sha512-256"),
+        (replace(GCM, cipher=Cipher.AES_GMAC), {}, "aes-gmac"),
+    ],
+)
 def test_refuses_by_name_what_the_gateware_lacks(sa, changes, lacking):
     async def check(driver, bus):
         with pytest.raises(UnsupportedError, match=f"The gateway lacks {lacking}, which .*0x{sa.spi:08x}"):
@@ -126,25 +166,55 @@ def test_refuses_by_name_what_the_gateware_lacks(sa, changes, lacking):
 def test_writes_an_sa_in_one_burst():
     async def check(driver, bus):
         await driver.write_sa(1, 5, GCM, HOSTS)
-        (address, words), = bus.bursts
+        ((address, words),) = bus.bursts
         assert address == REGISTERS["table.data"].address and len(words) == 54
         assert words[52] == 5
         assert REGISTERS["table.command"].unpack(words[53]) == {
-            "table": Table.SA, "erase": 0, "dfe": 1, "first": 0, "count": 13}
+            "table": Table.SA,
+            "erase": 0,
+            "dfe": 1,
+            "first": 0,
+            "count": 13,
+        }
+
         def get(row, name):
             return field(words, "sa", row, name)
 
-        assert {name: get("control", name) for name in ("valid", "direction", "mode", "anti_replay", "window_size",
-                                                        "check_selectors", "spi", "cipher", "auth", "key_size")} == {
-            "valid": 1, "direction": 0, "mode": 1, "anti_replay": 1, "window_size": 32, "check_selectors": 1,
-            "spi": 0x12345678, "cipher": 2, "auth": 0, "key_size": 0}
+        assert {
+            name: get("control", name)
+            for name in (
+                "valid",
+                "direction",
+                "mode",
+                "anti_replay",
+                "window_size",
+                "check_selectors",
+                "spi",
+                "cipher",
+                "auth",
+                "key_size",
+            )
+        } == {
+            "valid": 1,
+            "direction": 0,
+            "mode": 1,
+            "anti_replay": 1,
+            "window_size": 32,
+            "check_selectors": 1,
+            "spi": 0x12345678,
+            "cipher": 2,
+            "auth": 0,
+            "key_size": 0,
+        }
         assert get("control", "salt").to_bytes(4, "little") == b"salt"
         assert get("key_low", "value").to_bytes(16, "little") == bytes(range(16))
         # H = AES(key, 0): the value of FIPS 197's example key is known from `openssl enc`.
         assert get("auth_0", "value").to_bytes(16, "little").hex() == "c6a13b37878f5b826f4f8162a1c8d879"
         assert get("selector_addresses", "source") == 0x0A010000
         assert get("selector_addresses", "source_mask") == 0xFFFFFF00
-        assert get("selector_ports", "destination_port_high") == 4 and get("selector_ports", "any_protocol") == 0
+        assert (
+            get("selector_ports", "destination_port_high") == 4 and get("selector_ports", "any_protocol") == 0
+        )
         assert get("byte_lifetime", "hard") == get("packet_lifetime", "soft") == (1 << 64) - 1
 
     with_driver(check)
@@ -154,13 +224,17 @@ def test_writes_midstates_lifetimes_and_state():
     async def check(driver, bus):
         await driver.write_sa(0, 0, CBC, None)
         words = bus.bursts[0][1]
+
         def get(row, name):
             return field(words, "sa", row, name)
 
         states = b"".join(get(f"auth_{at}", "value").to_bytes(16, "little") for at in range(4))
         inner, outer = hmac_midstates("sha1", b"k" * 20)
         assert states == inner + bytes(12) + outer + bytes(12)
-        assert b"".join(get(f"key_{half}", "value").to_bytes(16, "little") for half in ("low", "high")) == CBC.key
+        assert (
+            b"".join(get(f"key_{half}", "value").to_bytes(16, "little") for half in ("low", "high"))
+            == CBC.key
+        )
         limits = [get(f"{unit}_lifetime", name) for unit in ("byte", "packet") for name in ("soft", "hard")]
         assert limits == [5, (1 << 64) - 1, 6, 9]
         assert get("replay", "sequence") == 7 and get("control", "direction") == 1
@@ -213,13 +287,24 @@ def test_stations():
     async def check(driver, bus):
         async def registers(settings):
             await driver.configure(settings)
-            names = ("station_filter", "network_mac_low", "network_mac_high", "server_mac_low", "server_mac_high")
+            names = (
+                "station_filter",
+                "network_mac_low",
+                "network_mac_high",
+                "server_mac_low",
+                "server_mac_high",
+            )
             return [(await bus.read(REGISTERS[f"cfe.{name}"].address, 1))[0] for name in names]
 
         network, server = bytes.fromhex("021122334455"), bytes.fromhex("0266778899aa")
         assert (await registers(CfeSettings()))[0] == 0
         assert await registers(CfeSettings(network_mac=network, server_mac=server)) == [
-            3, 0x22334455, 0x0211, 0x778899AA, 0x0266]
+            3,
+            0x22334455,
+            0x0211,
+            0x778899AA,
+            0x0266,
+        ]
         assert (await registers(CfeSettings(network_mac=network)))[:3] == [1, 0x22334455, 0x0211]
         got = await registers(CfeSettings(server_mac=server))
         assert (got[0], got[3:]) == (2, [0x778899AA, 0x0266])
@@ -232,8 +317,10 @@ def test_vlans():
         for vlan, word in ((None, 0), (1, 1), (4094, 4094), (ANY_VLAN, 1 << 12)):
             for name in ("network_vlan", "server_vlan"):
                 await driver.configure(CfeSettings(**{name: vlan}))
-                assert {each: (await bus.read(REGISTERS[f"cfe.{each}"].address, 1))[0] for each in ("network_vlan", "server_vlan")} == {
-                    "network_vlan": 0, "server_vlan": 0, name: word}
+                assert {
+                    each: (await bus.read(REGISTERS[f"cfe.{each}"].address, 1))[0]
+                    for each in ("network_vlan", "server_vlan")
+                } == {"network_vlan": 0, "server_vlan": 0, name: word}
 
     with_driver(check)
 
@@ -243,11 +330,13 @@ def test_generations_and_the_clear_bit():
         tables = Entries(bus)
         await driver.write_sa(1, 9, GCM, None, generation=0xA5)
         await driver.add_cam(CamEntry(CamKey(ip_address("192.0.2.2"), 0x12345678), 1, 9, 3, 0xA6))
-        await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.PROTECT, dfe=1, sa=9, generation=0xA7))
+        await driver.add_rule(
+            Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.PROTECT, dfe=1, sa=9, generation=0xA7)
+        )
         await driver.add_rule(Rule(ANY_IPV4, frozenset({Port.SERVER}), Action.BYPASS, clear=True))
         entries = tables.update()
         assert field(entries[(Table.SA, 1, 9)], "sa", "control", "generation") == 0xA5
-        slot, = [key for key in entries if key[0] == Table.CAM]
+        (slot,) = [key for key in entries if key[0] == Table.CAM]
         assert field(entries[slot], "cam", "value", "generation") == 0xA6
         for name, values in (("generation", [0xA7, 0]), ("clear", [0, 1])):
             assert [field(entries[(Table.RULE, 0, at)], "rule", "value", name) for at in (0, 1)] == values
@@ -282,18 +371,29 @@ def test_cam_routes_and_sources():
         source = Source(ip_network("10.0.0.0/8"), frozenset({Port.NETWORK, Port.RECIRCULATE}))
         await driver.write_source(1, 2, source)
         entries = tables.update()
-        slot, = [key for key in entries if key[0] == Table.CAM]
+        (slot,) = [key for key in entries if key[0] == Table.CAM]
         words = entries[slot]
         assert field(words, "cam", "key", "destination") == 0xC0000202
         names = ("spi", "protocol", "ipv6", "valid", "dfe", "sa", "route")
         assert [field(words, "cam", "value", name) for name in names] == [0x12345678, 50, 0, 1, 1, 5, 3]
         words = entries[(Table.ROUTE, 0, 3)]
-        assert [field(words, "route", "hop", name) for name in (
-            "destination_mac", "source_mac", "vlan_tci", "tagged", "rewrite", "decrement_ttl", "egress", "valid")] \
-            == [0x020000000001, 0x020000000002, 5, 1, 1, 1, Port.SERVER, 1]
+        assert [
+            field(words, "route", "hop", name)
+            for name in (
+                "destination_mac",
+                "source_mac",
+                "vlan_tci",
+                "tagged",
+                "rewrite",
+                "decrement_ttl",
+                "egress",
+                "valid",
+            )
+        ] == [0x020000000001, 0x020000000002, 5, 1, 1, 1, Port.SERVER, 1]
         words = entries[(Table.SOURCE, 1, 2)]
-        assert [field(words, "source", "source", name) for name in ("address", "mask", "ingress", "valid")] \
-            == [0x0A000000, 0xFF000000, 0b1001, 1]
+        assert [
+            field(words, "source", "source", name) for name in ("address", "mask", "ingress", "valid")
+        ] == [0x0A000000, 0xFF000000, 0b1001, 1]
         await driver.remove_cam(key)
         await driver.remove_cam(key)
         await driver.write_route(3, None)
@@ -338,7 +438,9 @@ def test_takes_back_what_it_has_written_and_what_leads_to_an_sa_first():
         await driver.take_back()
         assert not tables.update()
         assert len(bus.bursts) - at == count == 6
-        assert [REGISTERS["table.command"].unpack(words[-1])["table"] for _, words in bus.bursts[-2:]] == [Table.SA] * 2
+        assert [REGISTERS["table.command"].unpack(words[-1])["table"] for _, words in bus.bursts[-2:]] == [
+            Table.SA
+        ] * 2
         await driver.take_back()
         assert len(bus.bursts) - at == count
 
@@ -346,7 +448,9 @@ def test_takes_back_what_it_has_written_and_what_leads_to_an_sa_first():
 
 
 class Refusing(MemoryBus):
-    """A bus on which the gateway gives up what waits too long: commands to erase, so many of them. It clears ``errors`` by being told."""
+    """A bus on which the gateway gives up what waits too long: commands to erase, so many of them. It
+    clears ``errors`` by being told.
+    """
 
     refuses = 0
 
@@ -365,7 +469,10 @@ class Refusing(MemoryBus):
 
 @pytest.mark.parametrize("when", ["before", "then"])
 def test_what_the_gateway_did_not_erase_is_taken_back_all_the_same(when):
-    """An erasure may be refused like any access, and the daemon ends for it: no rule, and no key, stays behind."""
+    """An erasure may be refused like any access, and the daemon ends for it: no rule, and no key, stays
+    behind.
+    """
+
     async def run():
         bus = Refusing(registers())
         driver, tables = await Driver.open(bus), Entries(bus)
@@ -392,6 +499,7 @@ def test_what_the_gateway_did_not_erase_is_taken_back_all_the_same(when):
 
 def test_what_clearing_did_not_come_to_is_taken_back():
     """It was ended while it cleared what a control element that was killed had left behind."""
+
     class Ends(MemoryBus):
         left = 100
 
@@ -470,8 +578,12 @@ def test_an_idle_dfe_is_waited_for_as_long_as_the_entry_may_be_on_its_way(begin)
 @pytest.mark.parametrize("free", [2 * WRITE_CLOCKS, 5 * WRITE_CLOCKS, DRAIN_CLOCKS // 2])
 @pytest.mark.parametrize("step", [3, 10, 300])
 def test_a_busy_dfe_is_waited_for_until_it_was_empty_for_a_moment(begin, free, step):
-    """For longer than two accesses take. That it was empty before counts for nothing: what the SA took may have come since."""
-    clocks, certain = stopped(lambda at: at < WRITE_CLOCKS // 2 or free <= at < free + 3 * step, begin=begin, step=step)
+    """For longer than two accesses take. That it was empty before counts for nothing: what the SA took may
+    have come since.
+    """
+    clocks, certain = stopped(
+        lambda at: at < WRITE_CLOCKS // 2 or free <= at < free + 3 * step, begin=begin, step=step
+    )
     assert free < clocks < free + 10 * step and certain
 
 
@@ -531,26 +643,63 @@ def test_drives_the_registers_of_the_gateware():
     async def answer(ctx):
         while True:
             request = await take(ctx, control.state_request)
-            await put(ctx, control.state, [{"sequence": request.sa, "window": 1 << 63 | request.dfe, "bytes": 1 << 32,
-                                            "packets": 9, "soft": 1 << 8 | 1 << 9 | 1 << 11, "hard": 1 << 9}])
+            await put(
+                ctx,
+                control.state,
+                [
+                    {
+                        "sequence": request.sa,
+                        "window": 1 << 63 | request.dfe,
+                        "bytes": 1 << 32,
+                        "packets": 9,
+                        "soft": 1 << 8 | 1 << 9 | 1 << 11,
+                        "hard": 1 << 9,
+                    }
+                ],
+            )
 
     async def check(ctx):
         bus = SimulatedBus(ctx, control.axil)
         driver = await Driver.open(bus)
-        assert (driver.capabilities.dfes, driver.capabilities.lanes, driver.capabilities.beat_bytes) == (2, 3, 8)
+        assert (driver.capabilities.dfes, driver.capabilities.lanes, driver.capabilities.beat_bytes) == (
+            2,
+            3,
+            8,
+        )
         assert driver.capabilities.rules == 32 and Cipher.AES_GCM in driver.capabilities.ciphers
-        await driver.configure(CfeSettings(enable=3, patience=77, weights=(1, 2), rates=(1000, 0, 1, 50_000, 2.5e8), bursts=(1, 2, 3, 4, 5),
-                                           own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8::7")})))
+        await driver.configure(
+            CfeSettings(
+                enable=3,
+                patience=77,
+                weights=(1, 2),
+                rates=(1000, 0, 1, 50_000, 2.5e8),
+                bursts=(1, 2, 3, 4, 5),
+                own=frozenset({ip_address("192.0.2.2"), ip_address("2001:db8::7")}),
+            )
+        )
         # Clocks of 100 MHz; the longest period is 2^20 - 1.
         assert [(ctx.get(each.period), ctx.get(each.burst)) for each in control.cfe.punts] == [
-            (100_000, 1), (0, 2), (0xFFFFF, 3), (2000, 4), (1, 5)]
+            (100_000, 1),
+            (0, 2),
+            (0xFFFFF, 3),
+            (2000, 4),
+            (1, 5),
+        ]
         assert ctx.get(control.cfe.miss_interval) == 1_000_000
         await ctx.tick().repeat(50)  # until the last row is there
-        own = [(data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0]
+        own = [
+            (data & (1 << 128) - 1) for table, _, _, row, data in writes if table == Table.CAM and row == 0
+        ]
         assert sorted(own) == [7, int(ip_address("192.0.2.2"))]
         values = [rdl.entry("cam")["value"].fields for _ in own]
-        assert all(data >> fields["protocol"].low & 0xFF == 17 and data & 0xFFFFFFFF == 500 for fields, data in zip(
-            values, [data for table, _, _, row, data in writes if table == Table.CAM and row == 1], strict=True))
+        assert all(
+            data >> fields["protocol"].low & 0xFF == 17 and data & 0xFFFFFFFF == 500
+            for fields, data in zip(
+                values,
+                [data for table, _, _, row, data in writes if table == Table.CAM and row == 1],
+                strict=True,
+            )
+        )
         writes.clear()
         assert ctx.get(control.cfe.enable) == 3 and ctx.get(control.cfe.patience) == 77
         assert ctx.get(control.cfe.weights[1]) == 2
@@ -566,12 +715,32 @@ def test_drives_the_registers_of_the_gateware():
         assert writes[13:26] == [(Table.SA, 1, 200, row, 0) for row in range(13)]
         assert [write[:4] for write in writes[26:]] == [(Table.RULE, 0, 0, 0), (Table.RULE, 0, 0, 1)]
         for number in range(11):
-            await put(ctx, control.reports[0], [{"reason": Reason.ICV, "dropped": 1, "ingress": 0, "dfe": 1, "sa": 200,
-                                                 "spi": 0x12345678, "sequence": number, "source": 1, "destination": 2}])
+            await put(
+                ctx,
+                control.reports[0],
+                [
+                    {
+                        "reason": Reason.ICV,
+                        "dropped": 1,
+                        "ingress": 0,
+                        "dfe": 1,
+                        "sa": 200,
+                        "spi": 0x12345678,
+                        "sequence": number,
+                        "source": 1,
+                        "destination": 2,
+                    }
+                ],
+            )
         await ctx.tick().repeat(40)
         events = await driver.events()
         assert [event.sequence for event in events] == list(range(11))
-        assert (events[0].reason, events[0].dropped, events[0].dfe, events[0].sa) == (Reason.ICV, True, 1, 200)
+        assert (events[0].reason, events[0].dropped, events[0].dfe, events[0].sa) == (
+            Reason.ICV,
+            True,
+            1,
+            200,
+        )
         assert (await driver.counters()).drops == {Reason.ICV: 11}
         assert await driver.time() > 0
         erase = REGISTERS["table.command"].pack({"erase": 1, "table": Table.RULE})
@@ -589,6 +758,8 @@ def test_drives_the_registers_of_the_gateware():
 def test_an_event_for_a_reason_of_newer_gateware_is_told_by_its_number():
     """A driver for an older minor version still works (register ``version``)."""
     words = [0] * (REGISTERS["event.what"].stride // 4)
-    words[0] = REGISTERS["event.what"].pack({"reason": 63, "dropped": 1, "ingress": Port.NETWORK, "dfe": 1, "sa": 9})
+    words[0] = REGISTERS["event.what"].pack(
+        {"reason": 63, "dropped": 1, "ingress": Port.NETWORK, "dfe": 1, "sa": 9}
+    )
     event = driver_module._event(words)
     assert (event.reason, event.dropped, event.dfe, event.sa) == (63, True, 1, 9)

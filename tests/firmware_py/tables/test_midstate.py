@@ -5,7 +5,13 @@ import struct
 
 import pytest
 
-from spigate.firmware_py.tables.midstate import SHA1_INITIAL, SHA256_INITIAL, hmac_midstates, sha1_block, sha256_block
+from spigate.firmware_py.tables.midstate import (
+    SHA1_INITIAL,
+    SHA256_INITIAL,
+    hmac_midstates,
+    sha1_block,
+    sha256_block,
+)
 
 HASHES = {"sha1": (sha1_block, SHA1_INITIAL), "sha256": (sha256_block, SHA256_INITIAL)}
 
@@ -14,9 +20,11 @@ def finish(algorithm: str, state: bytes, message: bytes, hashed: int) -> bytes:
     """The digest of a message whose first ``hashed`` bytes led to ``state`` and whose rest is ``message``."""
     compress, _ = HASHES[algorithm]
     words = list(struct.unpack(f">{len(state) // 4}I", state))
-    padded = message + b"\x80" + bytes(-(len(message) + 9) % 64) + struct.pack(">Q", 8 * (hashed + len(message)))
+    padded = (
+        message + b"\x80" + bytes(-(len(message) + 9) % 64) + struct.pack(">Q", 8 * (hashed + len(message)))
+    )
     for at in range(0, len(padded), 64):
-        words = compress(words, padded[at:at + 64])
+        words = compress(words, padded[at : at + 64])
     return struct.pack(f">{len(words)}I", *words)
 
 
@@ -35,7 +43,9 @@ def test_midstates_continue_to_the_hmac_of_the_standard_library(algorithm, key_b
     key = random.Random(key_bytes).randbytes(key_bytes)
     inner, outer = hmac_midstates(algorithm, key)
     message = b"what a packet is made of"
-    assert finish(algorithm, outer, finish(algorithm, inner, message, 64), 64) == hmac.digest(key, message, algorithm)
+    assert finish(algorithm, outer, finish(algorithm, inner, message, 64), 64) == hmac.digest(
+        key, message, algorithm
+    )
 
 
 def test_refuses_other_algorithms():

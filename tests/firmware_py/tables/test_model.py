@@ -1,4 +1,5 @@
 """What bad input gets, of the gateway in software; the control element is not asked."""
+
 import asyncio
 import random
 from dataclasses import replace
@@ -13,7 +14,17 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Lifetime
-from spigate.firmware_py.tables.interface import ANY_VLAN, GATEWARE, Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
+from spigate.firmware_py.tables.interface import (
+    ANY_VLAN,
+    GATEWARE,
+    Action,
+    CamEntry,
+    CamKey,
+    CfeSettings,
+    Route,
+    Rule,
+    Source,
+)
 from spigate.firmware_py.tables.model import Dropped, Punted, Sent, SoftGateway
 from spigate.firmware_py.tables.punt import InjectMode, Place
 from spigate.hdl.contract.enums import Direction, Port, Reason
@@ -24,10 +35,21 @@ ROUTED = Route(Port.SERVER, mac("02:00:00:00:02:10"), mac("02:00:00:00:02:01"), 
 CABLE = Route(Port.SERVER)
 OURS, OURS_6 = "10.2.0.1", "2001:db8::1"
 ETHER = Ether(src=PEER_MAC, dst=SELF_MAC)
-MARTIANS = ("0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "224.0.0.5", "239.1.1.1", "240.0.0.1", "255.255.255.255")
+MARTIANS = (
+    "0.0.0.0",
+    "0.1.2.3",
+    "127.0.0.1",
+    "127.255.255.255",
+    "224.0.0.5",
+    "239.1.1.1",
+    "240.0.0.1",
+    "255.255.255.255",
+)
 
 
-def gateway(route=ROUTED, action=Action.BYPASS, inbound=INBOUND, outbound=OUTBOUND, selectors=None, **changes):
+def gateway(
+    route=ROUTED, action=Action.BYPASS, inbound=INBOUND, outbound=OUTBOUND, selectors=None, **changes
+):
     """A gateway that knows one SA a direction, one rule for everything, and one route."""
     made = SoftGateway()
 
@@ -49,7 +71,7 @@ def gateway(route=ROUTED, action=Action.BYPASS, inbound=INBOUND, outbound=OUTBOU
 
 
 def outcome(made, sent, port=Port.NETWORK):
-    one, = made.process(port, bytes(sent))
+    (one,) = made.process(port, bytes(sent))
     return one
 
 
@@ -65,29 +87,42 @@ def ip(**fields):
     return IP(**({"src": "10.1.7.7", "dst": "10.2.0.10"} | fields))
 
 
-@pytest.mark.parametrize(("sent", "expected"), [
-    (bytes(13), Reason.MALFORMED), (bytes(ETHER / Dot1Q(vlan=1))[:17], Reason.MALFORMED),
-    (ETHER / ARP(), Reason.NOT_IP), (ETHER / IPv6(), Reason.IPV6), (ETHER / Dot1Q(vlan=1) / IPv6(), Reason.IPV6),
-    (bytes(ETHER / ip() / UDP())[:33], Reason.MALFORMED),
-    (ETHER / ip(len=29) / UDP(), Reason.MALFORMED), (ETHER / ip(len=19) / UDP(), Reason.MALFORMED),
-    (ETHER / ip(ihl=4) / UDP(), Reason.MALFORMED), (ETHER / ip(version=5) / UDP(), Reason.MALFORMED),
-    (ETHER / ip(chksum=1) / UDP(), Reason.MALFORMED), (ETHER / ip(proto=6, len=23) / bytes(3), Reason.MALFORMED),
-    (ETHER / ip(frag=5) / UDP(), Reason.FRAGMENT), (ETHER / ip(flags="MF") / UDP(), Reason.FRAGMENT),
-    (ETHER / ip(proto=51) / bytes(20), Reason.AH), (ETHER / ip(proto=50) / bytes(7), Reason.MALFORMED),
-    (ETHER / ip(proto=50) / bytes(40), Reason.RESERVED_SPI),
-    (ETHER / ip(proto=50) / (b"\0\0\0\xff" + bytes(40)), Reason.RESERVED_SPI),
-    (ETHER / ip(proto=50) / (b"\0\0\1\0" + bytes(40)), Reason.UNKNOWN_SPI),
-    (ETHER / ip(dst=OURS) / UDP(sport=9, dport=500), Reason.IKE), (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500), Reason.NATT),
-    (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500) / bytes(4), Reason.IKE),
-    # From port 500, and in transit, it is traffic, which rules decide on.
-    (ETHER / ip(dst=OURS, ttl=1) / UDP(sport=500, dport=9), Reason.TTL_EXPIRED),
-    (ETHER / ip(ttl=1) / UDP(sport=500, dport=500), Reason.TTL_EXPIRED),
-    (ETHER / ip(ttl=1) / UDP(sport=4500, dport=4500), Reason.TTL_EXPIRED),
-    (ETHER / IPv6(dst=OURS_6) / UDP(dport=500) / bytes(28), Reason.IKE),
-    (ETHER / IPv6(dst="2001:db8::77") / UDP(dport=500) / bytes(28), Reason.IPV6),
-    (ETHER / IPv6(hlim=255) / ICMPv6ND_NS(), Reason.NEIGHBOUR), (ETHER / IPv6(hlim=64) / ICMPv6ND_NS(), Reason.IPV6),
-    (ETHER / ip(ttl=1) / UDP(sport=1, dport=2), Reason.TTL_EXPIRED),
-])
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (bytes(13), Reason.MALFORMED),
+        (bytes(ETHER / Dot1Q(vlan=1))[:17], Reason.MALFORMED),
+        (ETHER / ARP(), Reason.NOT_IP),
+        (ETHER / IPv6(), Reason.IPV6),
+        (ETHER / Dot1Q(vlan=1) / IPv6(), Reason.IPV6),
+        (bytes(ETHER / ip() / UDP())[:33], Reason.MALFORMED),
+        (ETHER / ip(len=29) / UDP(), Reason.MALFORMED),
+        (ETHER / ip(len=19) / UDP(), Reason.MALFORMED),
+        (ETHER / ip(ihl=4) / UDP(), Reason.MALFORMED),
+        (ETHER / ip(version=5) / UDP(), Reason.MALFORMED),
+        (ETHER / ip(chksum=1) / UDP(), Reason.MALFORMED),
+        (ETHER / ip(proto=6, len=23) / bytes(3), Reason.MALFORMED),
+        (ETHER / ip(frag=5) / UDP(), Reason.FRAGMENT),
+        (ETHER / ip(flags="MF") / UDP(), Reason.FRAGMENT),
+        (ETHER / ip(proto=51) / bytes(20), Reason.AH),
+        (ETHER / ip(proto=50) / bytes(7), Reason.MALFORMED),
+        (ETHER / ip(proto=50) / bytes(40), Reason.RESERVED_SPI),
+        (ETHER / ip(proto=50) / (b"\0\0\0\xff" + bytes(40)), Reason.RESERVED_SPI),
+        (ETHER / ip(proto=50) / (b"\0\0\1\0" + bytes(40)), Reason.UNKNOWN_SPI),
+        (ETHER / ip(dst=OURS) / UDP(sport=9, dport=500), Reason.IKE),
+        (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500), Reason.NATT),
+        (ETHER / ip(dst=OURS) / UDP(sport=9, dport=4500) / bytes(4), Reason.IKE),
+        # From port 500, and in transit, it is traffic, which rules decide on.
+        (ETHER / ip(dst=OURS, ttl=1) / UDP(sport=500, dport=9), Reason.TTL_EXPIRED),
+        (ETHER / ip(ttl=1) / UDP(sport=500, dport=500), Reason.TTL_EXPIRED),
+        (ETHER / ip(ttl=1) / UDP(sport=4500, dport=4500), Reason.TTL_EXPIRED),
+        (ETHER / IPv6(dst=OURS_6) / UDP(dport=500) / bytes(28), Reason.IKE),
+        (ETHER / IPv6(dst="2001:db8::77") / UDP(dport=500) / bytes(28), Reason.IPV6),
+        (ETHER / IPv6(hlim=255) / ICMPv6ND_NS(), Reason.NEIGHBOUR),
+        (ETHER / IPv6(hlim=64) / ICMPv6ND_NS(), Reason.IPV6),
+        (ETHER / ip(ttl=1) / UDP(sport=1, dport=2), Reason.TTL_EXPIRED),
+    ],
+)
 def test_bad_and_foreign_frames(sent, expected):
     made = gateway(network_vlan=ANY_VLAN, own=frozenset({ip_address(OURS), ip_address(OURS_6)}))
     assert reason(outcome(made, sent)) == expected
@@ -100,18 +135,26 @@ def test_options_tags_and_padding_pass(inner):
     packet = bytes(IP(src="10.1.7.7", dst="10.2.0.10", options=[IPOption(b"\x94\4\0\0")]) / inner)
     for head in (ETHER, ETHER / Dot1Q(vlan=9, prio=3)):
         plain = bytes(head / IP(packet))
-        assert outcome(made, plain + bytes(9)) == Sent(Port.SERVER, plain), "as it is, without Ethernet padding"
+        assert outcome(made, plain + bytes(9)) == Sent(Port.SERVER, plain), (
+            "as it is, without Ethernet padding"
+        )
 
 
 def test_other_stations():
     own, other = bytes.fromhex("020000000101"), bytes.fromhex("020000000102")
     made = gateway(network_mac=own)
     for destination, port, foreign in (
-            (own, Port.NETWORK, False), (b"\xff" * 6, Port.NETWORK, False), (bytes.fromhex("01005e000001"), Port.NETWORK, False),
-            (other, Port.NETWORK, True), (other, Port.SERVER, False)):
+        (own, Port.NETWORK, False),
+        (b"\xff" * 6, Port.NETWORK, False),
+        (bytes.fromhex("01005e000001"), Port.NETWORK, False),
+        (other, Port.NETWORK, True),
+        (other, Port.SERVER, False),
+    ):
         one = outcome(made, destination + bytes(sealed())[6:], port)
         assert (isinstance(one, Dropped) and reason(one) == Reason.OTHER_STATION) == foreign
-    assert reason(outcome(made, other + bytes(8))) == Reason.OTHER_STATION  # Before what it carries is looked at.
+    assert (
+        reason(outcome(made, other + bytes(8))) == Reason.OTHER_STATION
+    )  # Before what it carries is looked at.
 
 
 @pytest.mark.parametrize("address", MARTIANS)
@@ -121,7 +164,9 @@ def test_martians_go_nowhere(which, address):
     sent = ETHER / ip(**{which: address}) / UDP(sport=1, dport=2)
     martian = which == "src" or not address.startswith("239")
     assert (outcome(made, sent) == Dropped(Reason.MARTIAN)) == martian
-    assert (made.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, bytes(sent)) == [Dropped(Reason.MARTIAN)]) == martian
+    assert (
+        made.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, bytes(sent)) == [Dropped(Reason.MARTIAN)]
+    ) == martian
 
 
 @pytest.mark.parametrize("address", MARTIANS)
@@ -141,13 +186,26 @@ def test_unicast_in_a_group_frame_goes_nowhere(group):
         sent = bytes(Ether(src=PEER_MAC, dst=group) / IP(packet))
         assert outcome(made, sent) == Dropped(Reason.MARTIAN)
         assert made.inject(InjectMode.CLASSIFY, Port.NETWORK, 0, sent) == [Dropped(Reason.MARTIAN)]
-    assert isinstance(outcome(made, Ether(src=PEER_MAC, dst=group) / ip(dst="239.1.1.1") / UDP(sport=1, dport=2)), Sent)
+    assert isinstance(
+        outcome(made, Ether(src=PEER_MAC, dst=group) / ip(dst="239.1.1.1") / UDP(sport=1, dport=2)), Sent
+    )
 
 
-@pytest.mark.parametrize(("port", "tags", "passes"), [
-    (None, [], True), (None, [(0, 5)], True), (None, [(100, 0)], False), (None, [(0xFFF, 0)], False),
-    (100, [], False), (100, [(0, 0)], False), (100, [(100, 7)], True), (100, [(101, 0)], False),
-    (ANY_VLAN, [], True), (ANY_VLAN, [(7, 0)], True)])
+@pytest.mark.parametrize(
+    ("port", "tags", "passes"),
+    [
+        (None, [], True),
+        (None, [(0, 5)], True),
+        (None, [(100, 0)], False),
+        (None, [(0xFFF, 0)], False),
+        (100, [], False),
+        (100, [(0, 0)], False),
+        (100, [(100, 7)], True),
+        (100, [(101, 0)], False),
+        (ANY_VLAN, [], True),
+        (ANY_VLAN, [(7, 0)], True),
+    ],
+)
 def test_a_port_takes_frames_of_its_vlan(port, tags, passes):
     for at, name in ((Port.NETWORK, "network_vlan"), (Port.SERVER, "server_vlan")):
         made = gateway(**{name: port})
@@ -170,13 +228,18 @@ OUTSIDE = Route(Port.NETWORK, mac("02:00:00:00:00:01"), mac("02:00:00:00:00:02")
 
 
 def test_the_guard_lets_out_what_was_protected_bypassed_expressly_or_injected():
-    """What a SA decrypted, and what a rule bypasses that does not say `clear`, does not leave at the network port, whatever its route."""
+    """What a SA decrypted, and what a rule bypasses that does not say `clear`, does not leave at the
+    network port, whatever its route.
+    """
     clear = frame(udp("10.1.7.7", "10.2.0.10"))
     made = gateway(OUTSIDE)
     assert outcome(made, sealed()) == Dropped(Reason.GUARD)
     assert outcome(made, clear) == Dropped(Reason.GUARD)
     events = asyncio.run(made.events())
-    assert [(event.reason, event.dropped, event.dfe, event.sa) for event in events] == [(Reason.GUARD, True, 1, 7), (Reason.GUARD, True, 14, 0)]
+    assert [(event.reason, event.dropped, event.dfe, event.sa) for event in events] == [
+        (Reason.GUARD, True, 1, 7),
+        (Reason.GUARD, True, 14, 0),
+    ]
     assert made.drops == {Reason.GUARD: 2} and "network_out" not in asyncio.run(made.counters()).forward
     assert isinstance(made.inject(InjectMode.DIRECT, Port.NETWORK, 0, clear)[0], Sent)
     assert outcome(gateway(OUTSIDE, Action.PROTECT), clear).port == Port.NETWORK
@@ -197,7 +260,9 @@ def test_a_packet_of_another_generation_finds_no_sa():
     asyncio.run(made.add_cam(CamEntry(CamKey(INBOUND.destination, INBOUND.spi), 1, 7, 1, 255)))
     asyncio.run(made.remove_rule(made._rules[0]))
     header = outcome(made, sealed()).header
-    assert (header.ingress, header.depth, header.out_of) == (Port.RECIRCULATE, 1, Place(1, 7, 255)), "which SA it came out of"
+    assert (header.ingress, header.depth, header.out_of) == (Port.RECIRCULATE, 1, Place(1, 7, 255)), (
+        "which SA it came out of"
+    )
 
 
 def test_punts_name_the_rule():
@@ -217,7 +282,11 @@ def test_verdicts_of_rules():
     assert outcome(gateway(action=Action.DISCARD), frame(udp("1.2.3.4", "5.6.7.8"))) == Dropped(Reason.POLICY)
     assert reason(outcome(gateway(action=Action.PUNT), frame(udp("1.2.3.4", "5.6.7.8")))) == Reason.RULE
     punt = outcome(gateway(action=None), frame(udp("1.2.3.4", "5.6.7.8")), Port.SERVER)
-    assert punt.header.reason == Reason.NO_RULE and punt.header.ingress == Port.SERVER and punt.header.dfe in (0, 1)
+    assert (
+        punt.header.reason == Reason.NO_RULE
+        and punt.header.ingress == Port.SERVER
+        and punt.header.dfe in (0, 1)
+    )
     made = gateway(action=None, rule_miss=Action.DISCARD)
     assert outcome(made, frame(udp("1.2.3.4", "5.6.7.8"))) == Dropped(Reason.POLICY)
 
@@ -229,8 +298,12 @@ def test_clear_sources():
     one = frame(udp("10.1.7.7", "10.2.0.10"))
     assert outcome(made, one) == Dropped(Reason.POLICY)
     for depth in (0, 1):
-        assert made.inject(InjectMode.CLASSIFY, Port.NETWORK, depth, one) == [Dropped(Reason.POLICY)], "put together from fragments, say"
-    assert isinstance(made.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, one)[0], Sent), "it did not come in the clear"
+        assert made.inject(InjectMode.CLASSIFY, Port.NETWORK, depth, one) == [Dropped(Reason.POLICY)], (
+            "put together from fragments, say"
+        )
+    assert isinstance(made.inject(InjectMode.CLASSIFY, Port.RECIRCULATE, 1, one)[0], Sent), (
+        "it did not come in the clear"
+    )
 
 
 def test_sa_absent():
@@ -266,12 +339,14 @@ def test_layers_have_a_limit():
 def test_injected_frames_leave_as_they_are():
     made = gateway()
     assert made.inject(InjectMode.DIRECT, Port.SERVER, 0, b"anything") == [Sent(Port.SERVER, b"anything")]
-    one, = made.inject(InjectMode.CLASSIFY, Port.SERVER, 2, bytes(ETHER / ARP()))
+    (one,) = made.inject(InjectMode.CLASSIFY, Port.SERVER, 2, bytes(ETHER / ARP()))
     assert (one.header.ingress, one.header.depth) == (Port.SERVER, 2)
 
 
 def test_counters_state_and_events():
-    made = gateway(inbound=replace(INBOUND, soft=Lifetime(packets=1)), selectors=replace(ANY_IPV4, protocol=17))
+    made = gateway(
+        inbound=replace(INBOUND, soft=Lifetime(packets=1)), selectors=replace(ANY_IPV4, protocol=17)
+    )
     good = sealed()
     for sent in (good, good, frame(udp("10.1.7.7", "10.2.0.10"))):
         outcome(made, sent)
@@ -284,7 +359,9 @@ def test_counters_state_and_events():
     assert (state.sequence, state.window, state.packets, state.bytes) == (1, 1, 1, 35)
     events = asyncio.run(made.events())
     assert [(event.reason, event.dropped, event.spi, event.sequence) for event in events] == [
-        (Reason.SOFT_LIFETIME, False, 0x1000, 1), (Reason.REPLAY, True, 0x1000, 1)]
+        (Reason.SOFT_LIFETIME, False, 0x1000, 1),
+        (Reason.REPLAY, True, 0x1000, 1),
+    ]
     assert asyncio.run(made.events()) == []
 
 
@@ -306,7 +383,9 @@ def test_tables_refuse():
 @settings(max_examples=300)
 @given(st.binary(max_size=120), st.integers(0, 3), st.sampled_from([Port.NETWORK, Port.SERVER]))
 def test_every_frame_has_one_fate(data, kind, port):
-    """Any bytes, alone, behind an Ethernet header, behind an IP header; and a good packet with some bytes changed."""
+    """Any bytes, alone, behind an Ethernet header, behind an IP header; and a good packet with some bytes
+    changed.
+    """
     source = random.Random(data)
     good = bytearray(sealed())
     for _ in range(source.randrange(4)):

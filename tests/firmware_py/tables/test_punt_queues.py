@@ -20,7 +20,9 @@ def test_each_class_has_its_room_and_loses_only_its_own():
     assert made.take_lost() == Counter(ROOM) and not made.take_lost()
     popped = [made.pop() for _ in range(len(made))]
     for kind in PuntClass:
-        assert [item for its, item in popped if its == kind] == [(kind, number) for number in range(ROOM[kind])]
+        assert [item for its, item in popped if its == kind] == [
+            (kind, number) for number in range(ROOM[kind])
+        ]
     with pytest.raises(IndexError):
         made.pop()
 

@@ -1,4 +1,7 @@
-"""The wire to a gateway behind a socket: its messages, and a control element's side of it against gateways that are none."""
+"""The wire to a gateway behind a socket: its messages, and a control element's side of it against gateways
+that are none.
+"""
+
 import asyncio
 
 import pytest
@@ -23,24 +26,42 @@ from spigate.firmware_py.tables.remote import (
 )
 from spigate.hdl.contract.enums import Port, PuntClass, Reason
 
-MESSAGES = st.lists(st.builds(Message, st.sampled_from(Kind), st.binary(max_size=40), st.integers(0, 0xFFFF), st.booleans()), max_size=5)
+MESSAGES = st.lists(
+    st.builds(Message, st.sampled_from(Kind), st.binary(max_size=40), st.integers(0, 0xFFFF), st.booleans()),
+    max_size=5,
+)
 
 
 def test_messages_are_these_bytes():
-    assert Message(Kind.READ, pack_words([3]), 0x1234).pack().hex(" ", 1) == "00 00 34 12 04 00 00 00 03 00 00 00"
+    assert (
+        Message(Kind.READ, pack_words([3]), 0x1234).pack().hex(" ", 1)
+        == "00 00 34 12 04 00 00 00 03 00 00 00"
+    )
     assert Message(Kind.WRITE, b"no", 4, refused=True).pack().hex(" ", 1) == "01 01 04 00 02 00 00 00 6e 6f"
-    assert [Message(kind).pack()[0] for kind in (Kind.READ, Kind.WRITE, Kind.INJECT, Kind.PUNT)] == [0, 1, 2, 3]
+    assert [Message(kind).pack()[0] for kind in (Kind.READ, Kind.WRITE, Kind.INJECT, Kind.PUNT)] == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_a_stream_may_be_split_anywhere():
-    sent = [Message(Kind.WRITE, pack_words([1, 2]), 8), Message(Kind.INJECT), Message(Kind.READ, b"why", 4, refused=True)]
+    sent = [
+        Message(Kind.WRITE, pack_words([1, 2]), 8),
+        Message(Kind.INJECT),
+        Message(Kind.READ, b"why", 4, refused=True),
+    ]
     data = b"".join(message.pack() for message in sent)
     for first in range(len(data) + 1):
         for second in range(first, len(data) + 1):
             messages = Messages()
-            assert messages.feed(data[:first]) + messages.feed(data[first:second]) + messages.feed(data[second:]) == sent
+            assert (
+                messages.feed(data[:first]) + messages.feed(data[first:second]) + messages.feed(data[second:])
+                == sent
+            )
     messages = Messages()
-    assert [message for at in range(len(data)) for message in messages.feed(data[at:at + 1])] == sent
+    assert [message for at in range(len(data)) for message in messages.feed(data[at : at + 1])] == sent
 
 
 @given(MESSAGES, st.data())
@@ -53,7 +74,9 @@ def test_any_messages_come_out_as_they_went_in(sent, data):
     assert found == sent
 
 
-@pytest.mark.parametrize("header", ["0400 0000 0000 0000", "0002 0000 0000 0000", "0000 0000 0100 0100", "4745 5420 2f20 4854"])
+@pytest.mark.parametrize(
+    "header", ["0400 0000 0000 0000", "0002 0000 0000 0000", "0000 0000 0100 0100", "4745 5420 2f20 4854"]
+)
 def test_what_is_no_message_is_refused_at_its_header(header):
     messages = Messages()
     data = bytes.fromhex(header)
@@ -76,7 +99,9 @@ def test_the_longest_body_is_a_message():
 
 
 def test_words_are_little_endian_and_whole():
-    assert pack_words([1, 0xFFFF_FFFE]) == bytes.fromhex("01000000 feffffff") and unpack_words(pack_words([1, 2])) == [1, 2]
+    assert pack_words([1, 0xFFFF_FFFE]) == bytes.fromhex("01000000 feffffff") and unpack_words(
+        pack_words([1, 2])
+    ) == [1, 2]
     with pytest.raises(InputError, match="3 bytes"):
         unpack_words(bytes(3))
 
@@ -89,7 +114,9 @@ def test_a_url_names_a_path():
 
 
 class Gateway:
-    """Takes one control element after the other, and does what ``behave`` says, a coroutine function of reader and writer."""
+    """Takes one control element after the other, and does what ``behave`` says, a coroutine function of
+    reader and writer.
+    """
 
     def __init__(self, path, behave, greeting=GREETING):
         self.url, self._path, self._behave, self._greeting = f"unix:{path}", path, behave, greeting
@@ -119,6 +146,7 @@ async def request(reader):
 
 def played(tmp_path, behave, work, greeting=GREETING):
     """What ``work`` does with the RemoteGateway."""
+
     async def run():
         async with Gateway(tmp_path / "gateway.sock", behave, greeting) as there:
             gateway = await RemoteGateway.open(there.url)
@@ -131,13 +159,17 @@ def played(tmp_path, behave, work, greeting=GREETING):
 
 
 async def memory(reader, writer):
-    """A gateway of words, each its address until it is written; what is injected comes up again; 0x8000 and up is not there."""
+    """A gateway of words, each its address until it is written; what is injected comes up again; 0x8000 and
+    up is not there.
+    """
     words = {}
     while True:
         asked = await request(reader)
         if asked.kind == Kind.INJECT:
             header, frame = unpack_inject(asked.body)
-            answer = Message(Kind.PUNT, pack_punt(PuntHeader(Reason.NO_RULE, header.port, depth=header.depth), frame))
+            answer = Message(
+                Kind.PUNT, pack_punt(PuntHeader(Reason.NO_RULE, header.port, depth=header.depth), frame)
+            )
         elif asked.address >= 0x8000:
             answer = Message(asked.kind, "not thére".encode(), asked.address, refused=True)
         elif asked.kind == Kind.WRITE:
@@ -146,7 +178,9 @@ async def memory(reader, writer):
         else:
             [count] = unpack_words(asked.body)
             addresses = range(asked.address, asked.address + 4 * count, 4)
-            answer = Message(Kind.READ, pack_words([words.get(address, address) for address in addresses]), asked.address)
+            answer = Message(
+                Kind.READ, pack_words([words.get(address, address) for address in addresses]), asked.address
+            )
         writer.write(answer.pack())
 
 
@@ -158,7 +192,9 @@ def test_bursts_and_frames(tmp_path):
             await gateway.read(0x8000)
         await gateway.inject(InjectMode.CLASSIFY, Port.SERVER, 2, b"frame")
         assert await gateway.receive() == (PuntHeader(Reason.NO_RULE, Port.SERVER, depth=2), b"frame")
-        assert await asyncio.gather(*(gateway.read(4 * at) for at in range(100))) == [[4 * at if at not in (2, 3) else at - 1] for at in range(100)]
+        assert await asyncio.gather(*(gateway.read(4 * at) for at in range(100))) == [
+            [4 * at if at not in (2, 3) else at - 1] for at in range(100)
+        ]
         for address, count in ((2, 1), (0, 0), (0xFFFC, 2)):
             with pytest.raises(InputError):
                 await gateway.read(address, count)
@@ -169,13 +205,19 @@ def test_bursts_and_frames(tmp_path):
 def test_punts_that_nobody_takes_are_lost_and_counted(tmp_path):
     async def flood(reader, writer):
         for number in range(ROOM[PuntClass.REST] + 7):
-            writer.write(Message(Kind.PUNT, pack_punt(PuntHeader(Reason.NO_RULE, Port.SERVER, sa=number), b"frame")).pack())
+            writer.write(
+                Message(
+                    Kind.PUNT, pack_punt(PuntHeader(Reason.NO_RULE, Port.SERVER, sa=number), b"frame")
+                ).pack()
+            )
         await memory(reader, writer)
 
     async def work(gateway):
         await gateway.read(0)
         assert (gateway.take_lost(), gateway.take_lost()) == ({PuntClass.REST: 7}, {})
-        assert [(await gateway.receive())[0].sa for _ in range(ROOM[PuntClass.REST])] == list(range(ROOM[PuntClass.REST]))
+        assert [(await gateway.receive())[0].sa for _ in range(ROOM[PuntClass.REST])] == list(
+            range(ROOM[PuntClass.REST])
+        )
 
     played(tmp_path, flood, work)
 
@@ -218,11 +260,18 @@ async def answers_garbage(reader, writer):
     await reader.read()
 
 
-@pytest.mark.parametrize("behave, text", [
-    (hangs_up, "hung up"), (hangs_up_in_the_middle, "hung up"), (answers_another_kind, "answered what was not asked"),
-    (answers_too_few_words, "answered 0 bytes, not 1 words"),
-    (answers_no_whole_words, "answered 5 bytes, not 1 words"), (answers_garbage, "no message"), (silent, "no answer within"),
-])
+@pytest.mark.parametrize(
+    "behave, text",
+    [
+        (hangs_up, "hung up"),
+        (hangs_up_in_the_middle, "hung up"),
+        (answers_another_kind, "answered what was not asked"),
+        (answers_too_few_words, "answered 0 bytes, not 1 words"),
+        (answers_no_whole_words, "answered 5 bytes, not 1 words"),
+        (answers_garbage, "no message"),
+        (silent, "no answer within"),
+    ],
+)
 def test_from_what_a_gateway_does_wrong_there_is_no_way_back(tmp_path, behave, text, monkeypatch):
     monkeypatch.setattr(remote, "ANSWER_SECONDS", 0.3)
 
@@ -230,8 +279,13 @@ def test_from_what_a_gateway_does_wrong_there_is_no_way_back(tmp_path, behave, t
         receiving = asyncio.create_task(gateway.receive())
         with pytest.raises(BusError, match=text):
             await gateway.read(0)
-        for again in (lambda: gateway.read(0), lambda: gateway.write(0, [1]), gateway.receive, lambda: receiving,
-                      lambda: gateway.inject(InjectMode.DIRECT, Port.SERVER, 0, b"frame")):
+        for again in (
+            lambda: gateway.read(0),
+            lambda: gateway.write(0, [1]),
+            gateway.receive,
+            lambda: receiving,
+            lambda: gateway.inject(InjectMode.DIRECT, Port.SERVER, 0, b"frame"),
+        ):
             with pytest.raises(BusError, match=text):
                 await again()
 
@@ -263,6 +317,7 @@ def test_who_waits_hears_that_it_is_closed(tmp_path):
 
 def test_who_asks_can_be_cancelled_at_any_moment(tmp_path):
     """Also while the answer is coming."""
+
     async def ask_for_ever(gateway):
         while True:
             await gateway.read(0)
@@ -309,7 +364,9 @@ def test_who_waits_when_it_hangs_up_hears_it(tmp_path):
             await request(reader)
 
     async def work(gateway):
-        results = await asyncio.gather(*(gateway.read(4 * at) for at in range(3)), gateway.receive(), return_exceptions=True)
+        results = await asyncio.gather(
+            *(gateway.read(4 * at) for at in range(3)), gateway.receive(), return_exceptions=True
+        )
         assert all(isinstance(result, BusError) and "hung up" in str(result) for result in results)
 
     played(tmp_path, late, work)

@@ -1,4 +1,5 @@
 """The claims, a module for each part of the gateway that they are about."""
+
 from tests.formal.claims import cam, cfe, dfe, forward, keys, net, replay
 from tests.formal.proof import PROOFS
 

@@ -1,4 +1,5 @@
 """No register reads a key."""
+
 from amaranth.hdl import Assert, Cat, Module, Signal, Value
 from amaranth.lib import wiring
 
@@ -8,11 +9,23 @@ from spigate.hdl.csr.events import Events
 from tests.formal.proof import Bench, Mutation, elaborated, inputs, proof, replaced
 
 CONTROL, BANK, WINDOW = (f"spigate.hdl.csr.{name}" for name in ("control", "bank", "window"))
-SIZES = {"dfes": 1, "reporters": 1, "beat_bytes": 8, "lanes": 1, "sa_entries": 256, "sources": 16, "cam_entries": 1024, "rules": 32, "routes": 16}
+SIZES = {
+    "dfes": 1,
+    "reporters": 1,
+    "beat_bytes": 8,
+    "lanes": 1,
+    "sa_entries": 256,
+    "sources": 16,
+    "cam_entries": 1024,
+    "rules": 32,
+    "routes": 16,
+}
 
 
 class SameEvents(wiring.Component):
-    """Stands for the events of both copies: they say anything, the same. That they are asked the same is asserted."""
+    """Stands for the events of both copies: they say anything, the same. That they are asked the same is
+    asserted.
+    """
 
     def __init__(self, said: dict):
         self._said = said
@@ -29,21 +42,40 @@ class SameEvents(wiring.Component):
         return m
 
 
-@proof("keys-not-read",
-       "Nothing that was staged for a table can be read at the bus, or seen in any answer, error, count or moment of one: two gateways that differ "
-       "in it alone answer alike for ever. It leaves at the tables' port only, and is then erased here.",
-       depth=2, unbounded=True, search=26,
-       limits="Control plane with one DFE; drop counters and events, which see no staged data, are free. What DFEs answer of SA states is free and the same.",
-       mutations=(
-           Mutation("a read gives what was written last", BANK, "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(0)",
-                    "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(bus.write_data)"),
-           Mutation("the time tells what goes to the tables", CONTROL, "bank.time.eq(self.time), bank.healthy", "bank.time.eq(self.time ^ window.o.payload.data[:32]), bank.healthy",
-                    deep=True),
-           Mutation("an error tells a bit", WINDOW, "self.bad_table.eq(unknown)", "self.bad_table.eq(unknown ^ read.data[0])", deep=True),
-       ))
+@proof(
+    "keys-not-read",
+    "Nothing that was staged for a table can be read at the bus, or seen in any answer, error, count or moment of one: two gateways that differ "
+    "in it alone answer alike for ever. It leaves at the tables' port only, and is then erased here.",
+    depth=2,
+    unbounded=True,
+    search=26,
+    limits="Control plane with one DFE; drop counters and events, which see no staged data, are free. What DFEs answer of SA states is free and the same.",
+    mutations=(
+        Mutation(
+            "a read gives what was written last",
+            BANK,
+            "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(0)",
+            "m.d.comb += nothing.eq(~Cat(away.values()).any())\n                m.d.sync += bus.read_data.eq(bus.write_data)",
+        ),
+        Mutation(
+            "the time tells what goes to the tables",
+            CONTROL,
+            "bank.time.eq(self.time),",
+            "bank.time.eq(self.time ^ window.o.payload.data[:32]),",
+            deep=True,
+        ),
+        Mutation(
+            "an error tells a bit",
+            WINDOW,
+            "self.bad_table.eq(unknown)",
+            "self.bad_table.eq(unknown ^ read.data[0])",
+            deep=True,
+        ),
+    ),
+)
 def keys(bench: Bench) -> None:
-    """Two copies with the same inputs but for data written to ``table.data``: all their registers are equal but those that
-    hold such data.
+    """Two copies with the same inputs but for data written to ``table.data``: all their registers are equal
+    but those that hold such data.
     """
     m = bench.m
     said, both, registers = {}, [], []
@@ -66,19 +98,25 @@ def keys(bench: Bench) -> None:
         m.d.comb += [left.eq(left_any), right.eq(bench.any(len(right)) if id(left) in secret else left_any)]
     first = rdl.registers()["table.data"].address // 4
     bus_one, bus_two = (parts[("slave",)].bus for parts in (parts_one, parts_two))
-    staged = (bus_one.write_address >= first) & (bus_one.write_address < first + rdl.registers()["table.data"].count)
+    staged = (bus_one.write_address >= first) & (
+        bus_one.write_address < first + rdl.registers()["table.data"].count
+    )
     bench.assume(~bus_one.write | staged | (bus_one.write_data == bus_two.write_data))
 
     for parts, bus in ((parts_one, bus_one), (parts_two, bus_two)):
         bank = parts[("bank", "inside")]
-        m.d.comb += Assert(bank.within("IDLE", "write") | bus.write, "invariant: a write that is under way is asked for")
+        m.d.comb += Assert(
+            bank.within("IDLE", "write") | bus.write, "invariant: a write that is under way is asked for"
+        )
 
     # What may differ: the word on its way, and the row on its way to a table. (The staged rows are a memory.)
     for (path, left), (_, right) in zip(*registers, strict=True):
         left, right = _public(path, left, right, parts_one, parts_two)
         if left is not None:
             m.d.comb += Assert(left == right, f"{'.'.join(path)}.{getattr(left, 'name', 'value')} differs")
-    for (path, member, left), (_, _, right) in zip(one.signature.flatten(one), two.signature.flatten(two), strict=True):
+    for (path, member, left), (_, _, right) in zip(
+        one.signature.flatten(one), two.signature.flatten(two), strict=True
+    ):
         if member.flow == wiring.Out:
             if path == ("tables", "payload"):
                 left, right = _fields(left), _fields(right)
@@ -89,7 +127,9 @@ def keys(bench: Bench) -> None:
 
 
 def _flat(component, found, parts, path=()):
-    """The component's module with all its parts made too. Their registers are noted in ``found``, they themselves in ``parts``."""
+    """The component's module with all its parts made too. Their registers are noted in ``found``, they
+    themselves in ``parts``.
+    """
     inside = elaborated(component)
     module = inside.module
     parts[path] = component
@@ -98,7 +138,9 @@ def _flat(component, found, parts, path=()):
         if isinstance(part, wiring.Component) and type(part).__module__.startswith(("spigate", "tests")):
             module._named_submodules[name] = (_flat(part, found, parts, (*path, name)), place)
     driven = [signal for signal, domains in module._driving.items() if "sync" in domains]
-    driven += [fsm.state for fsm in module._generated.values() if not any(fsm.state is signal for signal in driven)]
+    driven += [
+        fsm.state for fsm in module._generated.values() if not any(fsm.state is signal for signal in driven)
+    ]
     found.extend((path, signal) for signal in driven)
     return module
 

@@ -25,7 +25,10 @@ async def put_beats(ctx, axis, values, pause=never):
 
 
 def transfers(packet, beat_bytes, user=0):
-    return [(beat["data"], (1 << beat["count"]) - 1, int(beat["last"]), user & beat["last"]) for beat in beats(packet, beat_bytes)]
+    return [
+        (beat["data"], (1 << beat["count"]) - 1, int(beat["last"]), user & beat["last"])
+        for beat in beats(packet, beat_bytes)
+    ]
 
 
 class Back(wiring.Component):
@@ -74,10 +77,12 @@ def test_byte_0_is_in_the_low_bits_and_tkeep_counts_from_there(beat_bytes):
         ctx.set(out.axis.tready, 1)
         seen = []
         while len(seen) < 2:
-            _, _, valid, *beat = await ctx.tick().sample(out.axis.tvalid, out.axis.tdata, out.axis.tkeep, out.axis.tlast)
+            _, _, valid, *beat = await ctx.tick().sample(
+                out.axis.tvalid, out.axis.tdata, out.axis.tkeep, out.axis.tlast
+            )
             seen += [beat] if valid else []
         assert seen[0] == [int.from_bytes(range(beat_bytes), "little"), (1 << beat_bytes) - 1, 0]
-        assert seen[1][0] & 0xff_ffff == int.from_bytes(range(beat_bytes, beat_bytes + 3), "little")
+        assert seen[1][0] & 0xFF_FFFF == int.from_bytes(range(beat_bytes, beat_bytes + 3), "little")
         assert seen[1][1:] == [0b111, 1]
 
     simulate(out, source, sink)
@@ -90,14 +95,14 @@ def test_damaged_sparse_and_empty_frames_are_aborted_and_the_next_is_unharmed(be
     full, sound = (1 << beat_bytes) - 1, bytes(range(2 * beat_bytes + 5))
     whole = (7, full, 0, 0)
     bad = [
-        transfers(sound, beat_bytes, user=1),                       # the port says so
-        [(0, 0, 1, 0)],                                             # no bytes
-        [whole, (0, 0, 1, 0)],                                      # nothing in the last beat
-        [(7, full >> 1, 0, 0), (7, full, 1, 0)],                    # a gap between beats
-        [(7, 0, 0, 0), (7, full, 1, 0)],                            # a beat without bytes
-        [whole, (7, 0b101, 1, 0)],                                  # a gap in the last beat
-        [whole, (7, full & ~1, 1, 0)],                              # bytes that do not begin at the low end
-        [(7, full & ~0b10, 0, 0), whole, (7, 1, 1, 0)],             # damage is remembered
+        transfers(sound, beat_bytes, user=1),  # the port says so
+        [(0, 0, 1, 0)],  # no bytes
+        [whole, (0, 0, 1, 0)],  # nothing in the last beat
+        [(7, full >> 1, 0, 0), (7, full, 1, 0)],  # a gap between beats
+        [(7, 0, 0, 0), (7, full, 1, 0)],  # a beat without bytes
+        [whole, (7, 0b101, 1, 0)],  # a gap in the last beat
+        [whole, (7, full & ~1, 1, 0)],  # bytes that do not begin at the low end
+        [(7, full & ~0b10, 0, 0), whole, (7, 1, 1, 0)],  # damage is remembered
     ]
 
     async def source(ctx):
@@ -105,7 +110,9 @@ def test_damaged_sparse_and_empty_frames_are_aborted_and_the_next_is_unharmed(be
             await put_beats(ctx, into.axis, frame, pause)
             await put_beats(ctx, into.axis, transfers(sound, beat_bytes), pause)
         # tuser means nothing before the last beat.
-        await put_beats(ctx, into.axis, [(*beat[:3], 1 - beat[2]) for beat in transfers(sound, beat_bytes)], pause)
+        await put_beats(
+            ctx, into.axis, [(*beat[:3], 1 - beat[2]) for beat in transfers(sound, beat_bytes)], pause
+        )
 
     async def sink(ctx):
         for _ in bad:

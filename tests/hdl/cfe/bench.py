@@ -1,5 +1,6 @@
-"""A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything that comes
-out."""
+"""A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything
+that comes out."""
+
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,32 +12,45 @@ from tests.hdl.cfe.tables import cam_index, writes
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
 ANY_VLAN = 1 << 12
-CONTROL = {"balance": Balance.ROUND_ROBIN, "enable": 0xff, "weights": [1] * MAX_DFES, "patience": 200,
-           "miss_drop": 0, "rule_miss": 3,
-           "depth_limit": 2, "miss_interval": 0, "network_vlan": ANY_VLAN, "server_vlan": ANY_VLAN}
+CONTROL = {
+    "balance": Balance.ROUND_ROBIN,
+    "enable": 0xFF,
+    "weights": [1] * MAX_DFES,
+    "patience": 200,
+    "miss_drop": 0,
+    "rule_miss": 3,
+    "depth_limit": 2,
+    "miss_interval": 0,
+    "network_vlan": ANY_VLAN,
+    "server_vlan": ANY_VLAN,
+}
 PORTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "inject", Port.RECIRCULATE: "recirculate"}
 
 
 def keeps_its_word(stream):
     """A background testbench: once offered, a payload stays until it is taken."""
+
     async def watch(ctx):
         offered = None
         signals = stream.valid, stream.ready, stream.payload.as_value()
         async for _, _, valid, ready, payload in ctx.tick().sample(*signals):
             assert offered is None or valid and payload == offered, f"{stream!r} took back what it offered"
             offered = payload if valid and not ready else None
+
     return watch
 
 
 def from_bytes(out_of):
     """The SA that a packet came out of as the control element's headers have it."""
-    return struct.pack("<HBB", out_of["sa"], 0x80 | out_of["dfe"], out_of["generation"]) if out_of else bytes(4)
+    return (
+        struct.pack("<HBB", out_of["sa"], 0x80 | out_of["dfe"], out_of["generation"]) if out_of else bytes(4)
+    )
 
 
 @dataclass
 class Out:
-    """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt header's
-    fields."""
+    """A packet that came out: ``frame`` without alignment (and header), ``info`` of a DFE or the punt
+    header's fields."""
 
     frame: bytes
     info: object
@@ -57,7 +71,9 @@ class Run:
     free: dict = field(default_factory=dict)
     """Room in the queue of DFEs that are not idle."""
     own: list = field(default_factory=list)
-    """The gateway's own addresses: an IPv4 one as a number, the last 32 bits of an IPv6 one in (number, True)."""
+    """The gateway's own addresses: an IPv4 one as a number, the last 32 bits of an IPv6 one in (number,
+    True).
+    """
     spi_open: int = 1
     busy: set = field(default_factory=set)
     """DFEs that have packets inside."""
@@ -111,15 +127,23 @@ class Run:
         for index, rule in enumerate(self.rules):
             await put(ctx, cfe.tables, writes("rule", index, **rule))
         own = [address if isinstance(address, tuple) else (address, False) for address in self.own]
-        for entry in self.cam + [{"destination": address, "spi": 500, "protocol": 17, "ipv6": ipv6} for address, ipv6 in own]:
+        for entry in self.cam + [
+            {"destination": address, "spi": 500, "protocol": 17, "ipv6": ipv6} for address, ipv6 in own
+        ]:
             entry = {"protocol": 50, "ipv6": 0, **entry}
-            index = cam_index(0, destination=entry["destination"], spi=entry["spi"], protocol=entry["protocol"],
-                              ipv6=bool(entry["ipv6"]), entries=self.size.get("cam_entries", 1024))
+            index = cam_index(
+                0,
+                destination=entry["destination"],
+                spi=entry["spi"],
+                protocol=entry["protocol"],
+                ipv6=bool(entry["ipv6"]),
+                entries=self.size.get("cam_entries", 1024),
+            )
             await put(ctx, cfe.tables, writes("cam", index, valid=1, **entry))
 
     def run(self, clocks=50_000, script=None):
-        """Runs until every packet that went in has come out or been reported, and a little longer. ``script(ctx)``
-        runs beside it."""
+        """Runs until every packet that went in has come out or been reported, and a little longer.
+        ``script(ctx)`` runs beside it."""
         cfe, expected = self.cfe, sum(map(len, self.frames.values()))
         ready = []
         accounted = self.accounted
@@ -147,13 +171,20 @@ class Run:
                 while not ready:
                     await ctx.tick()
                 pause, _ = PAUSES[self.pauses]()
-                await put_packets(ctx, getattr(cfe, name), self.frames[port], pause,
-                                  abort=lambda at: (port, at) in self.aborted)
+                await put_packets(
+                    ctx,
+                    getattr(cfe, name),
+                    self.frames[port],
+                    pause,
+                    abort=lambda at: (port, at) in self.aborted,
+                )
+
             return send
 
         async def egress(ctx):
-            await put(ctx, cfe.recirculate_egress,
-                      [{"port": Port.RECIRCULATE, **facts} for facts in self.depths])
+            await put(
+                ctx, cfe.recirculate_egress, [{"port": Port.RECIRCULATE, **facts} for facts in self.depths]
+            )
 
         async def time(ctx):
             now = 1000
@@ -168,10 +199,21 @@ class Run:
                 self.reports.append(await take(ctx, cfe.reports, pause))
 
         outputs = [cfe.direct, cfe.direct_egress, cfe.reports, *cfe.dfe, *cfe.dfe_info] if self.strict else []
-        simulate(cfe, main, *([script] if script else []), clocks=clocks, background=[
-            *(source(port, name) for port, name in PORTS.items()), *map(keeps_its_word, outputs),
-            egress, time, reports, *self._direct(),
-            *(testbench for at in range(self.dfes) for testbench in self._dfe(at))])
+        simulate(
+            cfe,
+            main,
+            *([script] if script else []),
+            clocks=clocks,
+            background=[
+                *(source(port, name) for port, name in PORTS.items()),
+                *map(keeps_its_word, outputs),
+                egress,
+                time,
+                reports,
+                *self._direct(),
+                *(testbench for at in range(self.dfes) for testbench in self._dfe(at)),
+            ],
+        )
         return self
 
     def accounted(self):
@@ -207,13 +249,23 @@ class Run:
         def pair():
             while items and frames:
                 item, frame = items.pop(0), frames.pop(0)
-                facts = {"port": item.port, "depth": item.depth, **{name: getattr(item, name) for name in (
-                    "protected", "bypassed", "injected")}}
+                facts = {
+                    "port": item.port,
+                    "depth": item.depth,
+                    **{name: getattr(item, name) for name in ("protected", "bypassed", "injected")},
+                }
                 if item.port == Port.CE:
                     assert frame[0] == CE_VERSION
                     *values, bits, time, came = struct.unpack("<xBBBHBBI4s", frame[:16])
-                    facts |= dict(zip(("reason", "ingress", "dfe", "sa", "header_depth"), values, strict=True))
-                    facts |= {"tagged": bits & 1, "rule": bits >> 1 & 0x3f if bits >> 7 else None, "time": time, "from": came}
+                    facts |= dict(
+                        zip(("reason", "ingress", "dfe", "sa", "header_depth"), values, strict=True)
+                    )
+                    facts |= {
+                        "tagged": bits & 1,
+                        "rule": bits >> 1 & 0x3F if bits >> 7 else None,
+                        "time": time,
+                        "from": came,
+                    }
                     frame = frame[16:]
                 assert frame[:2] == b"\0\0"
                 self.direct.append(Out(frame[2:], facts))

@@ -1,4 +1,5 @@
 """What the classifier should find in a frame, told by plain Python on bytes: independent of the gateware."""
+
 import ipaddress
 import struct
 
@@ -9,13 +10,13 @@ from spigate.hdl.net.descriptor import Verdict
 def checksum_right(header: bytes) -> bool:
     total = sum(struct.unpack(f">{len(header) // 2}H", header))
     while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return total == 0xffff
+        total = (total & 0xFFFF) + (total >> 16)
+    return total == 0xFFFF
 
 
 def own(text: bytes, shortest: int) -> int:
-    """What UDP datagrams are that come to one of the gateway's own addresses: 1 IKE, 2 NAT traversal, 0 nothing particular. Of IPv6
-    nothing is told but IKE."""
+    """What UDP datagrams are that come to one of the gateway's own addresses: 1 IKE, 2 NAT traversal, 0
+    nothing particular. Of IPv6 nothing is told but IKE."""
     if len(text) < shortest:
         return 0
     port = int.from_bytes(text[2:4])
@@ -32,13 +33,20 @@ NEVER_TO = [ipaddress.ip_network(net) for net in ("0.0.0.0/8", "127.0.0.0/8", "2
 def martian(source: int, destination: int, group: bool) -> bool:
     """Whether a packet is never forwarded; ``group``: it came in a link-layer broadcast or multicast."""
     source, destination = ipaddress.ip_address(source), ipaddress.ip_address(destination)
-    return (any(source in net for net in NEVER_FROM) or any(destination in net for net in NEVER_TO)
-            or group and not destination.is_multicast)
+    return (
+        any(source in net for net in NEVER_FROM)
+        or any(destination in net for net in NEVER_TO)
+        or group
+        and not destination.is_multicast
+    )
 
 
-def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tuple[Verdict | None, Reason, dict]:
-    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict None
-    where tables decide. ``link``: the frame came over a link; ``vlan`` is that of the port, None any."""
+def classify(
+    frame: bytes, *, link: bool = True, vlan: int | None = None
+) -> tuple[Verdict | None, Reason, dict]:
+    """Verdict, reason and facts (fields of PacketInfo that are valid) of a frame without alignment; verdict
+    None where tables decide. ``link``: the frame came over a link; ``vlan`` is that of the port, None
+    any."""
     facts = {"length": len(frame) + 2, "ipv4": 0}
     malformed = (Verdict.DROP, Reason.MALFORMED, facts)
     if len(frame) < 14:
@@ -50,9 +58,9 @@ def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tup
         kind, start = struct.unpack(">H", frame[16:18])[0], 18
     facts["tagged"] = int(start == 18)
     packet = frame[start:]
-    if link and vlan is not None and (int.from_bytes(frame[14:16]) & 0xfff if start == 18 else 0) != vlan:
+    if link and vlan is not None and (int.from_bytes(frame[14:16]) & 0xFFF if start == 18 else 0) != vlan:
         return Verdict.DROP, Reason.VLAN, facts
-    if kind == 0x86dd:
+    if kind == 0x86DD:
         if len(packet) < 40 or packet[0] >> 4 != 6:
             return Verdict.PUNT, Reason.IPV6, facts
         next_header, text = packet[6:7], packet[40:]
@@ -66,16 +74,30 @@ def classify(frame: bytes, *, link: bool = True, vlan: int | None = None) -> tup
         return malformed
     words = packet[0] & 15
     total_length, flags = struct.unpack(">H", packet[2:4])[0], struct.unpack(">H", packet[6:8])[0]
-    if words < 5 or total_length < 4 * words or total_length > len(packet) or not checksum_right(packet[:4 * words]):
+    if (
+        words < 5
+        or total_length < 4 * words
+        or total_length > len(packet)
+        or not checksum_right(packet[: 4 * words])
+    ):
         return malformed
     protocol = packet[9]
     source, destination = struct.unpack(">II", packet[12:20])
-    facts |= {"ipv4": 1, "header_words": words, "total_length": total_length, "tos": packet[1], "ttl": packet[8],
-              "protocol": protocol, "dont_fragment": flags >> 14 & 1, "source": source, "destination": destination}
-    rest = packet[4 * words:total_length]
+    facts |= {
+        "ipv4": 1,
+        "header_words": words,
+        "total_length": total_length,
+        "tos": packet[1],
+        "ttl": packet[8],
+        "protocol": protocol,
+        "dont_fragment": flags >> 14 & 1,
+        "source": source,
+        "destination": destination,
+    }
+    rest = packet[4 * words : total_length]
     if martian(source, destination, link and bool(frame[0] & 1)):
         return Verdict.DROP, Reason.MARTIAN, facts
-    if flags & 0x3fff:
+    if flags & 0x3FFF:
         return Verdict.PUNT, Reason.FRAGMENT, facts
     if protocol == 51:
         return Verdict.PUNT, Reason.AH, facts
@@ -104,8 +126,8 @@ def outcome(rule):
 
 
 def first_match(table, one):
-    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description. The rule's index and what
-    it leads to."""
+    """The rules of RFC 4301's SPD, one after the other, on Python's ipaddress: an independent description.
+    The rule's index and what it leads to."""
     for index in sorted(table):
         rule = table[index]
         if not rule.get("valid") or not rule.get("ingress", 0) >> one["ingress"] & 1:
@@ -114,10 +136,16 @@ def first_match(table, one):
             continue
         matches = True
         for side in ("source", "destination"):
-            host, network = ipaddress.ip_address(one[side]), ipaddress.ip_network(
-                (rule.get(side, 0), bin(rule.get(f"{side}_mask", 0)).count("1")), strict=False)
+            host, network = (
+                ipaddress.ip_address(one[side]),
+                ipaddress.ip_network(
+                    (rule.get(side, 0), bin(rule.get(f"{side}_mask", 0)).count("1")), strict=False
+                ),
+            )
             allowed = range(rule.get(f"{side}_port_low", 0), rule.get(f"{side}_port_high", 0) + 1)
-            matches &= host in network and (one[f"{side}_port"] in allowed if one["ports"] else len(allowed) == 65536)
+            matches &= host in network and (
+                one[f"{side}_port"] in allowed if one["ports"] else len(allowed) == 65536
+            )
         if matches:
             return index, *outcome(rule)
     return None

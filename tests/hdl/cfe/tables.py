@@ -1,4 +1,5 @@
 """Table entries and writes for tests of the CFE."""
+
 from spigate.hdl.contract import hashing, rdl
 from spigate.hdl.contract.enums import Table
 
@@ -23,12 +24,23 @@ def entry(table: str, index: int, **values) -> dict:
 def writes(table: str, index: int, **values) -> list[dict]:
     """The values of ``TableWrite`` that write an entry."""
     packed = rows(table, values)
-    return [{"table": TABLES[table], "dfe": 0, "index": index, "row": row, "data": number, "first": row == 0,
-             "last": row == len(packed) - 1} for row, number in enumerate(packed)]
+    return [
+        {
+            "table": TABLES[table],
+            "dfe": 0,
+            "index": index,
+            "row": row,
+            "data": number,
+            "first": row == 0,
+            "last": row == len(packed) - 1,
+        }
+        for row, number in enumerate(packed)
+    ]
 
 
-def cam_index(way: int, *, destination: int, spi: int, protocol: int = 50, ipv6: bool = False,
-              entries: int = 1024) -> int:
+def cam_index(
+    way: int, *, destination: int, spi: int, protocol: int = 50, ipv6: bool = False, entries: int = 1024
+) -> int:
     """The index in table writes of a key's place in ``way``."""
     key = hashing.cam_key(destination=destination, protocol=protocol, spi=spi, ipv6=ipv6)
     count = hashing.cam_rows(entries)

@@ -39,7 +39,7 @@ def test_round_robin_gives_each_the_same(dfes):
         ctx.set(balancer.balance, Balance.ROUND_ROBIN)
         chosen = [await choose(ctx, balancer) for _ in range(4 * dfes)]
         assert Counter(chosen) == {at: 4 for at in range(dfes)}
-        assert chosen[:dfes] == chosen[dfes:2 * dfes]
+        assert chosen[:dfes] == chosen[dfes : 2 * dfes]
 
     run(dfes, script)
 
@@ -74,12 +74,16 @@ def test_least_loaded_takes_the_one_with_most_room(dfes):
             ctx.set(balancer.eligible, eligible)
             await ctx.tick().repeat(6)
             best = max(free[at] for at in range(dfes) if eligible >> at & 1)
-            assert await choose(ctx, balancer) in [at for at in range(dfes) if eligible >> at & 1 and free[at] == best]
+            assert await choose(ctx, balancer) in [
+                at for at in range(dfes) if eligible >> at & 1 and free[at] == best
+            ]
         for at in range(dfes):
             ctx.set(balancer.free[at], 7)
         ctx.set(balancer.eligible, (1 << dfes) - 1)
         await ctx.tick().repeat(6)
-        assert Counter([await choose(ctx, balancer) for _ in range(3 * dfes)]) == {at: 3 for at in range(dfes)}
+        assert Counter([await choose(ctx, balancer) for _ in range(3 * dfes)]) == {
+            at: 3 for at in range(dfes)
+        }
 
     run(dfes, script)
 

@@ -66,8 +66,15 @@ def test_finds_every_entry_and_nothing_else():
     """Greedy placement in 1536 slots of as many keys as fit (1024 of them at least); one lookup a clock."""
     cam = Cam(entries=ENTRIES)
     rng = random.Random(7)
-    keys = [key(rng.choice([0xc0000201, rng.getrandbits(32), rng.getrandbits(128)]), rng.randrange(256, 1 << 32),
-                rng.choice([50, 51]), rng.randrange(2)) for _ in range(1300)]
+    keys = [
+        key(
+            rng.choice([0xC0000201, rng.getrandbits(32), rng.getrandbits(128)]),
+            rng.randrange(256, 1 << 32),
+            rng.choice([50, 51]),
+            rng.randrange(2),
+        )
+        for _ in range(1300)
+    ]
     placed = place(keys)
     assert len(placed) >= 1024
 
@@ -86,7 +93,7 @@ def test_finds_every_entry_and_nothing_else():
 @pytest.mark.parametrize("entries", [64, 2048])
 def test_other_sizes(entries):
     cam = Cam(entries=entries)
-    keys = [key(0x0a000000 + at, 0x1000 + at) for at in range(60)]
+    keys = [key(0x0A000000 + at, 0x1000 + at) for at in range(60)]
     placed = place(keys, entries)
 
     async def run(ctx):
@@ -104,16 +111,16 @@ def test_every_slot_of_every_way():
     slots, spi = {}, 256
     while len(slots) < count:
         for way in range(hashing.WAYS):
-            slots.setdefault(cam_index(way, destination=0xc0000201, spi=spi, entries=64), None)
-            if slots[cam_index(way, destination=0xc0000201, spi=spi, entries=64)] is None:
-                slots[cam_index(way, destination=0xc0000201, spi=spi, entries=64)] = spi
+            slots.setdefault(cam_index(way, destination=0xC0000201, spi=spi, entries=64), None)
+            if slots[cam_index(way, destination=0xC0000201, spi=spi, entries=64)] is None:
+                slots[cam_index(way, destination=0xC0000201, spi=spi, entries=64)] = spi
                 break
         spi += 1
 
     async def run(ctx):
         for index, one in slots.items():
-            await write(ctx, cam, index, **key(0xc0000201, one), **values_of(index))
-        keys = [key(0xc0000201, one) for one in slots.values()]
+            await write(ctx, cam, index, **key(0xC0000201, one), **values_of(index))
+        keys = [key(0xC0000201, one) for one in slots.values()]
         assert await lookup(ctx, cam, keys) == [result_of(index) for index in slots]
 
     simulate(cam, run)
@@ -122,34 +129,35 @@ def test_every_slot_of_every_way():
 def test_same_row_but_another_key_is_no_hit():
     """Keys that collide with a stored one in its row, and keys that differ from it in a single bit."""
     cam = Cam(entries=ENTRIES)
-    stored = key(0xc0000201, 0x1234)
+    stored = key(0xC0000201, 0x1234)
     index = cam_index(0, **stored)
     colliding = []
     spi = 256
     while len(colliding) < 5:
-        if cam_index(0, destination=0xc0000201, spi=spi) == index and spi != 0x1234:
-            colliding.append(key(0xc0000201, spi))
+        if cam_index(0, destination=0xC0000201, spi=spi) == index and spi != 0x1234:
+            colliding.append(key(0xC0000201, spi))
         spi += 1
     number = hashing.cam_key(**stored)
     near = [number ^ 1 << bit for bit in range(hashing.CAM_KEY_BITS)]
-    near = [key(n & (1 << 128) - 1, n >> 128 & 0xffff_ffff, n >> 160 & 0xff, n >> 168) for n in near]
+    near = [key(n & (1 << 128) - 1, n >> 128 & 0xFFFF_FFFF, n >> 160 & 0xFF, n >> 168) for n in near]
 
     async def run(ctx):
         # Filling all slots with the stored key shows a compare that looks at less than all of it.
         for slot in range(SLOTS):
             await write(ctx, cam, slot, **stored, **values_of(3))
-        assert await lookup(ctx, cam, [stored, *colliding, *near, stored]) \
-            == [result_of(3)] + [None] * (5 + len(near)) + [result_of(3)]
+        assert await lookup(ctx, cam, [stored, *colliding, *near, stored]) == [result_of(3)] + [None] * (
+            5 + len(near)
+        ) + [result_of(3)]
 
     simulate(cam, run, clocks=20_000)
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
 def test_update_under_lookup_shows_the_old_or_the_new_entry(others):
-    """Lookups every clock, a share of them of the key that is rewritten all the time; the entry alternates between
-    two keys, so that a mix of old and new would be a hit with a wrong result."""
+    """Lookups every clock, a share of them of the key that is rewritten all the time; the entry alternates
+    between two keys, so that a mix of old and new would be a hit with a wrong result."""
     cam = Cam(entries=ENTRIES)
-    stored, other = key(0xc0000201, 0x1234), key(0xc0000201, 0x9999)
+    stored, other = key(0xC0000201, 0x1234), key(0xC0000201, 0x9999)
     index = cam_index(1, **stored)
     written, asked, seen = [], [], []
 
@@ -157,8 +165,18 @@ def test_update_under_lookup_shows_the_old_or_the_new_entry(others):
         for at in range(150):
             result = (at % 8, at * 257 % 65536, at * 5 % 256, at * 3 % 256)
             spi = 0x1234 if at % 3 else 0x4321
-            ctx.set(cam.write.payload, entry("cam", index, valid=1, destination=0xc0000201, protocol=50, spi=spi,
-                                             **dict(zip(FOUND, result, strict=True))))
+            ctx.set(
+                cam.write.payload,
+                entry(
+                    "cam",
+                    index,
+                    valid=1,
+                    destination=0xC0000201,
+                    protocol=50,
+                    spi=spi,
+                    **dict(zip(FOUND, result, strict=True)),
+                ),
+            )
             ctx.set(cam.write.valid, 1)
             ready = False
             while not ready:
@@ -190,7 +208,7 @@ def test_update_under_lookup_shows_the_old_or_the_new_entry(others):
 
 def test_ignores_an_index_beyond_the_table():
     cam = Cam(entries=64)
-    stored = key(0xc0000201, 0x1234)
+    stored = key(0xC0000201, 0x1234)
 
     async def run(ctx):
         for beyond in (hashing.WAYS * 32, 4 * 32, 1 << 15):

@@ -14,8 +14,14 @@ from tests.hdl.cfe.bench import Run, from_bytes
 from tests.hdl.streams import PAUSES
 
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
-HERE, PEER = 0xc0000201, 0xc6336407
-ANY = {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1, "ingress": 0b1011, "valid": 1}
+HERE, PEER = 0xC0000201, 0xC6336407
+ANY = {
+    "source_port_high": 65535,
+    "destination_port_high": 65535,
+    "any_protocol": 1,
+    "ingress": 0b1011,
+    "valid": 1,
+}
 
 
 def frame(*layers, tag=None):
@@ -53,13 +59,29 @@ def test_every_verdict(beat_bytes, pauses):
     arp, ike, ipv6 = frame(ARP()), udp(dst="192.0.2.1", dport=500), frame(IPv6(), ICMP())
     natt, ah = udp(dst="192.0.2.1", dport=4500, size=0), frame(IP(src="10.0.0.1", dst="10.1.0.1"), AH())
     run = Run(
-        beat_bytes=beat_bytes, pauses=pauses, strict=pauses in ("sink", "both"), own=[HERE],
+        beat_bytes=beat_bytes,
+        pauses=pauses,
+        strict=pauses in ("sink", "both"),
+        own=[HERE],
         cam=[sa(0x1000, dfe=0, number=7), sa(0x1001, dfe=1, number=300, route=2)],
-        routes={1: {"valid": 1, "egress": Port.SERVER, "destination_mac": 0x020304050607},
-                2: {"valid": 1, "egress": Port.NETWORK, "vlan_tci": 0x123, "tagged": 1, "rewrite": 1,
-                    "source_mac": 0xa0b0c0d0e0f}},
-        rules=[rule(action, destination=0x0a000000 | at << 16, destination_mask=0xffff0000, dfe=1, sa=12, route=2)
-               for at, action in enumerate([Action.PROTECT, Action.BYPASS, Action.DISCARD, Action.PUNT], 1)])
+        routes={
+            1: {"valid": 1, "egress": Port.SERVER, "destination_mac": 0x020304050607},
+            2: {
+                "valid": 1,
+                "egress": Port.NETWORK,
+                "vlan_tci": 0x123,
+                "tagged": 1,
+                "rewrite": 1,
+                "source_mac": 0xA0B0C0D0E0F,
+            },
+        },
+        rules=[
+            rule(
+                action, destination=0x0A000000 | at << 16, destination_mask=0xFFFF0000, dfe=1, sa=12, route=2
+            )
+            for at, action in enumerate([Action.PROTECT, Action.BYPASS, Action.DISCARD, Action.PUNT], 1)
+        ],
+    )
     run.network(*known, *unknown, arp, b"short", esp(5), esp(0x1000, size=0, chksum=7))
     run.server(*protect, *bypass, *discard, *punt, *none, ike, ipv6, bytes(MAX_FRAME), natt, ah)
     run.inject(known[0], udp(dst="10.2.0.9"), port=Port.NETWORK).inject(b"0123456789", mode=0)
@@ -76,33 +98,58 @@ def test_every_verdict(beat_bytes, pauses):
         assert info.dfe == out.dfe and info.ipv4 and info.destination == HERE and info.protocol == 50
         if out.dfe == 1:
             assert (info.route.egress, info.route.vlan_tci) == (Port.NETWORK, 0x123)
-            assert info.route.source_mac == 0xa0b0c0d0e0f
+            assert info.route.source_mac == 0xA0B0C0D0E0F
         else:
             assert (info.route.egress, info.route.destination_mac) == (Port.SERVER, 0x020304050607)
     encrypted = run.verdicts(Verdict.ENCRYPT)
     assert [out.frame for out in encrypted] == protect[1:]
-    assert all((out.dfe, out.info.dfe, out.info.sa, out.info.ingress) == (1, 1, 12, Port.SERVER) for out in encrypted)
+    assert all(
+        (out.dfe, out.info.dfe, out.info.sa, out.info.ingress) == (1, 1, 12, Port.SERVER) for out in encrypted
+    )
     bypassed = run.verdicts(Verdict.BYPASS)
     assert Counter(out.frame for out in bypassed) == Counter([*bypass, udp(dst="10.2.0.9"), bypass[1]])
-    assert {out.info.injected for out in bypassed} == {0, 1} and {out.info.depth for out in bypassed} == {0, 1}
+    assert {out.info.injected for out in bypassed} == {0, 1} and {out.info.depth for out in bypassed} == {
+        0,
+        1,
+    }
     assert all(out.info.dfe == out.dfe for out in run.to_dfe)
-    assert run.punted == {Reason.NOT_IP: 1, Reason.RULE: 1, Reason.IKE: 1, Reason.IPV6: 1, Reason.NATT: 1, Reason.AH: 1,
-                          Reason.UNKNOWN_SPI: 4, Reason.NO_RULE: 3}
+    assert run.punted == {
+        Reason.NOT_IP: 1,
+        Reason.RULE: 1,
+        Reason.IKE: 1,
+        Reason.IPV6: 1,
+        Reason.NATT: 1,
+        Reason.AH: 1,
+        Reason.UNKNOWN_SPI: 4,
+        Reason.NO_RULE: 3,
+    }
     misses = [out for out in run.direct if out.info.get("reason") == Reason.UNKNOWN_SPI]
     assert [out.frame for out in misses] == unknown
     assert {out.info["dfe"] for out in misses} <= {0, 1}  # The DFE that the SA should live in.
     by_reason = {out.info["reason"]: out for out in run.direct if out.info["port"] == Port.CE}
     assert by_reason[Reason.RULE].frame == punt[0]
-    assert by_reason[Reason.RULE].info["tagged"] == 1 and by_reason[Reason.RULE].info["ingress"] == Port.SERVER
-    assert by_reason[Reason.NOT_IP].info["ingress"] == Port.NETWORK and by_reason[Reason.NOT_IP].info["dfe"] == FROM_CFE
+    assert (
+        by_reason[Reason.RULE].info["tagged"] == 1 and by_reason[Reason.RULE].info["ingress"] == Port.SERVER
+    )
+    assert (
+        by_reason[Reason.NOT_IP].info["ingress"] == Port.NETWORK
+        and by_reason[Reason.NOT_IP].info["dfe"] == FROM_CFE
+    )
     assert by_reason[Reason.NOT_IP].info["time"] > 1000
     out_as_is = {out.info["port"]: out.frame for out in run.direct if out.info["port"] != Port.CE}
     assert out_as_is == {Port.SERVER: b"as it is" * 20, Port.NETWORK: arp}
-    assert run.dropped == {Reason.MALFORMED: 3, Reason.RESERVED_SPI: 1, Reason.POLICY: 2, Reason.OVERSIZE: 1,
-                           Reason.BAD_FRAME: 2, Reason.NESTED: 1}
+    assert run.dropped == {
+        Reason.MALFORMED: 3,
+        Reason.RESERVED_SPI: 1,
+        Reason.POLICY: 2,
+        Reason.OVERSIZE: 1,
+        Reason.BAD_FRAME: 2,
+        Reason.NESTED: 1,
+    }
     counters = run.counters
     assert [counters[f"{name}_in"] for name in ("network", "server", "inject", "recirculate")] == [
-        len(frames) for frames in run.frames.values()]
+        len(frames) for frames in run.frames.values()
+    ]
     assert counters["punts"] == 13 and counters["misses"] == 7
     assert counters["clear"] == len(encrypted) + len(bypassed) + 2 + 1
     assert counters["hits"] == len(decrypted) + 1
@@ -110,29 +157,59 @@ def test_every_verdict(beat_bytes, pauses):
 
 
 def test_what_a_table_says_of_the_sa_goes_with_the_packet():
-    """Generation of entry and rule, index of the rule, whether it may leave in the clear, and which SA it came out of."""
+    """Generation of entry and rule, index of the rule, whether it may leave in the clear, and which SA it
+    came out of.
+    """
     out_of = {"sa": 0x1234, "dfe": 5, "valid": 1, "generation": 0xA5}
-    rules = [rule(Action.PUNT, destination=0x0a040000, destination_mask=0xffff0000),
-             rule(Action.PROTECT, destination=0x0a010000, destination_mask=0xffff0000, dfe=1, sa=12, generation=201),
-             rule(Action.BYPASS, destination=0x0a020000, destination_mask=0xffff0000, clear=1),
-             rule(Action.BYPASS, destination=0x0a030000, destination_mask=0xffff0000)]
+    rules = [
+        rule(Action.PUNT, destination=0x0A040000, destination_mask=0xFFFF0000),
+        rule(
+            Action.PROTECT, destination=0x0A010000, destination_mask=0xFFFF0000, dfe=1, sa=12, generation=201
+        ),
+        rule(Action.BYPASS, destination=0x0A020000, destination_mask=0xFFFF0000, clear=1),
+        rule(Action.BYPASS, destination=0x0A030000, destination_mask=0xFFFF0000),
+    ]
     run = Run(cam=[{**sa(0x1000), "generation": 99}], rules=rules, control={"depth_limit": 3})
     run.recirculate(esp(0x1000), udp(dst="10.1.0.1"), udp(dst="10.2.0.1"), udp(dst="10.3.0.1"), out_of=out_of)
     run.recirculate(udp(dst="10.4.0.1"), udp(dst="10.5.0.1"), out_of=out_of).server(udp(dst="10.4.0.1"))
-    run.inject(udp(dst="10.4.0.1"), port=Port.RECIRCULATE, depth=1, out_of=out_of).inject(frame(ARP()), mode=1, port=Port.NETWORK)
+    run.inject(udp(dst="10.4.0.1"), port=Port.RECIRCULATE, depth=1, out_of=out_of).inject(
+        frame(ARP()), mode=1, port=Port.NETWORK
+    )
     run.run()
-    found = {out.info.verdict if out.info.verdict != Verdict.BYPASS else (Verdict.BYPASS, out.info.clear): out.info for out in run.to_dfe}
-    assert found[Verdict.DECRYPT].generation == 99 and not found[Verdict.DECRYPT].ruled and not found[Verdict.DECRYPT].clear
-    assert (found[Verdict.ENCRYPT].generation, found[Verdict.ENCRYPT].ruled, found[Verdict.ENCRYPT].rule) == (201, 1, 1)
+    found = {
+        out.info.verdict if out.info.verdict != Verdict.BYPASS else (Verdict.BYPASS, out.info.clear): out.info
+        for out in run.to_dfe
+    }
+    assert (
+        found[Verdict.DECRYPT].generation == 99
+        and not found[Verdict.DECRYPT].ruled
+        and not found[Verdict.DECRYPT].clear
+    )
+    assert (found[Verdict.ENCRYPT].generation, found[Verdict.ENCRYPT].ruled, found[Verdict.ENCRYPT].rule) == (
+        201,
+        1,
+        1,
+    )
     assert {key: found[Verdict.BYPASS, key].rule for key in (0, 1)} == {0: 3, 1: 2}
     assert all({name: getattr(info.out_of, name) for name in out_of} == out_of for info in found.values())
     came = from_bytes(out_of)
-    punts = Counter((Reason(out.info["reason"]), Port(out.info["ingress"]), out.info["rule"], out.info["from"]) for out in run.direct
-                    if out.info["port"] == Port.CE)
-    assert punts == {(Reason.RULE, Port.RECIRCULATE, 0, came): 2, (Reason.NO_RULE, Port.RECIRCULATE, None, came): 1,
-                     (Reason.RULE, Port.SERVER, 0, bytes(4)): 1}
-    direct, = [out.info for out in run.direct if out.info["port"] != Port.CE]
-    assert (direct["port"], direct["injected"], direct["protected"], direct["bypassed"]) == (Port.NETWORK, 1, 0, 0)
+    punts = Counter(
+        (Reason(out.info["reason"]), Port(out.info["ingress"]), out.info["rule"], out.info["from"])
+        for out in run.direct
+        if out.info["port"] == Port.CE
+    )
+    assert punts == {
+        (Reason.RULE, Port.RECIRCULATE, 0, came): 2,
+        (Reason.NO_RULE, Port.RECIRCULATE, None, came): 1,
+        (Reason.RULE, Port.SERVER, 0, bytes(4)): 1,
+    }
+    (direct,) = [out.info for out in run.direct if out.info["port"] != Port.CE]
+    assert (direct["port"], direct["injected"], direct["protected"], direct["bypassed"]) == (
+        Port.NETWORK,
+        1,
+        0,
+        0,
+    )
     assert not any(out.info["injected"] for out in run.direct if out.info["port"] == Port.CE)
 
 
@@ -146,14 +223,17 @@ def test_reports_name_the_packet():
     assert (found[Reason.MALFORMED].spi, found[Reason.MALFORMED].source) == (0, 0)
 
 
-@pytest.mark.parametrize("settings, dropped, punted", [
-    ({"miss_drop": 1}, {Reason.NO_SA: 3}, {Reason.NO_RULE: 4}),
-    ({"rule_miss": Action.DISCARD}, {Reason.POLICY: 4}, {Reason.UNKNOWN_SPI: 3}),
-    ({"rule_miss": Action.BYPASS}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
-    ({"rule_miss": Action.PROTECT}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
-    ({"enable": 0}, {Reason.NO_DFE: 7}, {}),
-    ({"miss_interval": 10000}, {Reason.SPI_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
-])
+@pytest.mark.parametrize(
+    "settings, dropped, punted",
+    [
+        ({"miss_drop": 1}, {Reason.NO_SA: 3}, {Reason.NO_RULE: 4}),
+        ({"rule_miss": Action.DISCARD}, {Reason.POLICY: 4}, {Reason.UNKNOWN_SPI: 3}),
+        ({"rule_miss": Action.BYPASS}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
+        ({"rule_miss": Action.PROTECT}, {}, {Reason.UNKNOWN_SPI: 3, Reason.NO_RULE: 4}),
+        ({"enable": 0}, {Reason.NO_DFE: 7}, {}),
+        ({"miss_interval": 10000}, {Reason.SPI_RATE: 2}, {Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 4}),
+    ],
+)
 def test_misses(settings, dropped, punted):
     run = Run(control=settings).network(*[esp(0x1000)] * 3).server(*[udp()] * 4).run()
     assert (run.dropped, run.punted, run.to_dfe) == (dropped, punted, [])
@@ -186,14 +266,20 @@ OURS_6, OTHER_6 = "2001:db8::1", "2001:db8::2"
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", ["none", "both"])
 def test_ike_is_what_comes_to_an_own_address(beat_bytes, pauses):
-    """From port 500, or to another address, it is traffic that rules decide on; one after the other, in every order."""
+    """From port 500, or to another address, it is traffic that rules decide on; one after the other, in
+    every order.
+    """
     own, marked = "192.0.2.1", UDP(sport=7, dport=4500) / (bytes(4) + b"x" * 20)
     cases = [
-        (udp(dst=own, sport=7, dport=500), Reason.IKE), (frame(IP(src="10.0.0.1", dst=own), marked), Reason.IKE),
+        (udp(dst=own, sport=7, dport=500), Reason.IKE),
+        (frame(IP(src="10.0.0.1", dst=own), marked), Reason.IKE),
         (udp(dst=own, dport=4500, size=1), Reason.NATT),
-        (udp(dst=own, sport=500, dport=53), Reason.RULE), (udp(dst="10.9.0.1", sport=500, dport=500), Reason.RULE),
-        (frame(IP(src="10.0.0.1", dst="10.9.0.1"), marked), Reason.RULE), (udp(dst="10.9.0.1", dport=4500, size=1), Reason.RULE),
-        (udp(dst="192.0.2.2", dport=500), Reason.RULE), (udp(dst="10.8.0.1", dport=500), Reason.NO_RULE),
+        (udp(dst=own, sport=500, dport=53), Reason.RULE),
+        (udp(dst="10.9.0.1", sport=500, dport=500), Reason.RULE),
+        (frame(IP(src="10.0.0.1", dst="10.9.0.1"), marked), Reason.RULE),
+        (udp(dst="10.9.0.1", dport=4500, size=1), Reason.RULE),
+        (udp(dst="192.0.2.2", dport=500), Reason.RULE),
+        (udp(dst="10.8.0.1", dport=500), Reason.NO_RULE),
         (frame(IP(dst=own, flags="MF"), UDP(dport=500), bytes(40)), Reason.FRAGMENT),
         (frame(IPv6(dst=OURS_6), UDP(dport=500), bytes(28)), Reason.IKE),
         (frame(IPv6(dst=OURS_6), UDP(dport=4500), bytes(28), tag=7), Reason.IKE),
@@ -201,28 +287,47 @@ def test_ike_is_what_comes_to_an_own_address(beat_bytes, pauses):
         (frame(IPv6(dst=OURS_6), UDP(sport=500, dport=53), bytes(28)), Reason.IPV6),
         (frame(IPv6(dst=OURS_6), UDP(dport=4500), b"x" * 28), Reason.IPV6),
         (frame(IPv6(dst="ff02::1", hlim=255), ICMPv6ND_NS(tgt=OURS_6)), Reason.NEIGHBOUR),
-        (esp(0x1000), None), (esp(0x5000), Reason.UNKNOWN_SPI), (frame(ARP()), Reason.NOT_IP),
+        (esp(0x1000), None),
+        (esp(0x5000), Reason.UNKNOWN_SPI),
+        (frame(ARP()), Reason.NOT_IP),
     ]
     order = random.Random(7).choices(cases, k=150)
-    run = Run(beat_bytes=beat_bytes, pauses=pauses, cam=[sa(0x1000)], own=[HERE, (1, True)],
-              rules=[rule(Action.PUNT, destination=0x0a090000, destination_mask=0xffff0000),
-                     rule(Action.PUNT, destination=HERE & ~3, destination_mask=0xfffffffc)])
+    run = Run(
+        beat_bytes=beat_bytes,
+        pauses=pauses,
+        cam=[sa(0x1000)],
+        own=[HERE, (1, True)],
+        rules=[
+            rule(Action.PUNT, destination=0x0A090000, destination_mask=0xFFFF0000),
+            rule(Action.PUNT, destination=HERE & ~3, destination_mask=0xFFFFFFFC),
+        ],
+    )
     run.network(*[sent for sent, _ in order]).run()
-    assert [(out.frame, out.info["reason"]) for out in run.direct] == [each for each in order if each[1] is not None]
-    assert not run.dropped and len(run.verdicts(Verdict.DECRYPT)) == sum(reason is None for _, reason in order)
+    assert [(out.frame, out.info["reason"]) for out in run.direct] == [
+        each for each in order if each[1] is not None
+    ]
+    assert not run.dropped and len(run.verdicts(Verdict.DECRYPT)) == sum(
+        reason is None for _, reason in order
+    )
 
 
 @pytest.mark.parametrize("dfe", [1, 2, 15])
 def test_entry_of_a_dfe_that_is_disabled_or_absent(dfe):
-    run = Run(control={"enable": 1}, cam=[sa(0x1000, dfe=dfe, number=99)], rules=[rule(Action.PROTECT, dfe=dfe, sa=99)])
+    run = Run(
+        control={"enable": 1},
+        cam=[sa(0x1000, dfe=dfe, number=99)],
+        rules=[rule(Action.PROTECT, dfe=dfe, sa=99)],
+    )
     run.network(esp(0x1000)).server(udp()).run()
     assert run.punted == {Reason.DFE_DOWN: 2}
     assert all((out.info["dfe"], out.info["sa"]) == (dfe, 99) for out in run.direct)
 
 
 def test_entry_without_a_route_is_a_miss():
-    run = Run(cam=[sa(0x1000, route=5)],
-              rules=[rule(Action.BYPASS, route=5, ingress=2), rule(Action.PUNT, route=5, ingress=1)])
+    run = Run(
+        cam=[sa(0x1000, route=5)],
+        rules=[rule(Action.BYPASS, route=5, ingress=2), rule(Action.PUNT, route=5, ingress=1)],
+    )
     run.network(esp(0x1000), udp()).server(udp()).run()
     assert run.punted == {Reason.RULE: 1, Reason.UNKNOWN_SPI: 1, Reason.NO_RULE: 1} and not run.to_dfe
 
@@ -230,15 +335,19 @@ def test_entry_without_a_route_is_a_miss():
 @pytest.mark.parametrize("limit", range(4))
 def test_depth(limit):
     """Decrypted up to the limit; and never sent to be recirculated again where the count would overflow."""
-    run = Run(control={"depth_limit": limit}, cam=[sa(0x1000), sa(0x2000, route=2)],
-              rules=[rule(Action.BYPASS, route=2)],
-              routes={1: {"valid": 1, "egress": Port.SERVER}, 2: {"valid": 1, "egress": Port.RECIRCULATE}})
+    run = Run(
+        control={"depth_limit": limit},
+        cam=[sa(0x1000), sa(0x2000, route=2)],
+        rules=[rule(Action.BYPASS, route=2)],
+        routes={1: {"valid": 1, "egress": Port.SERVER}, 2: {"valid": 1, "egress": Port.RECIRCULATE}},
+    )
     for depth in range(4):
         run.recirculate(esp(0x1000, seq=depth), esp(0x2000, seq=depth), udp(), depth=depth)
     run.run()
     decrypted = [(out.info.spi, out.info.sequence) for out in run.verdicts(Verdict.DECRYPT)]
-    assert decrypted == [(spi, depth) for depth in range(limit + 1) for spi in (0x1000, 0x2000)
-                         if depth < 3 or spi == 0x1000]
+    assert decrypted == [
+        (spi, depth) for depth in range(limit + 1) for spi in (0x1000, 0x2000) if depth < 3 or spi == 0x1000
+    ]
     assert len(run.verdicts(Verdict.BYPASS)) == 3
     assert run.dropped[Reason.NESTED] == 12 - len(run.to_dfe)
 
@@ -246,8 +355,12 @@ def test_depth(limit):
 @pytest.mark.parametrize("balance", Balance)
 def test_balance(balance):
     weights = [1, 2, 3] + [0] * 5
-    run = Run(dfes=3, control={"balance": balance, "weights": weights}, rules=[rule(Action.BYPASS)],
-              free={0: 100, 1: 2000, 2: 100})
+    run = Run(
+        dfes=3,
+        control={"balance": balance, "weights": weights},
+        rules=[rule(Action.BYPASS)],
+        free={0: 100, 1: 2000, 2: 100},
+    )
     flows = [udp(sport=1000 + at, src=f"10.0.{at % 7}.1") for at in range(30)]
     run.server(*flows, *flows).run()
     shares = Counter(out.dfe for out in run.to_dfe)
@@ -266,12 +379,21 @@ def test_balance(balance):
 
 
 def test_a_dead_dfe_does_not_stop_the_others():
-    """DFE 1 never has room: its packets are lost at once until its patience is over, and then its entries are punted."""
-    run = Run(free={1: 0}, busy={1}, control={"patience": 300}, cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)],
-              rules=[rule(Action.BYPASS)])
+    """DFE 1 never has room: its packets are lost at once until its patience is over, and then its entries
+    are punted.
+    """
+    run = Run(
+        free={1: 0},
+        busy={1},
+        control={"patience": 300},
+        cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)],
+        rules=[rule(Action.BYPASS)],
+    )
     run.network(*[esp(0x1000 + at % 2) for at in range(80)]).server(*[udp()] * 40, frame(ARP())).run()
     assert run.healthy == 0b01
-    assert len(run.verdicts(Verdict.BYPASS)) + run.dropped[Reason.QUEUE_FULL] + run.punted[Reason.DFE_DOWN] == 80
+    assert (
+        len(run.verdicts(Verdict.BYPASS)) + run.dropped[Reason.QUEUE_FULL] + run.punted[Reason.DFE_DOWN] == 80
+    )
     assert len(run.verdicts(Verdict.DECRYPT)) == 40 and run.punted[Reason.NOT_IP] == 1
     assert run.dropped[Reason.QUEUE_FULL] and run.punted[Reason.DFE_DOWN] >= 15
     told = [report for report in run.reports if not report.dropped]
@@ -280,7 +402,9 @@ def test_a_dead_dfe_does_not_stop_the_others():
 
 
 def test_a_full_dfe_is_not_a_dead_one():
-    """DFE 1 has no room, but finishes a packet now and then: nothing is punted, nothing told, and others do not wait."""
+    """DFE 1 has no room, but finishes a packet now and then: nothing is punted, nothing told, and others do
+    not wait.
+    """
     run = Run(free={1: 0}, busy={1}, control={"patience": 100}, cam=[sa(0x1000, dfe=0), sa(0x1001, dfe=1)])
     run.network(*[esp(0x1000 + at % 2) for at in range(80)])
 
@@ -308,8 +432,9 @@ def test_a_packet_starts_only_when_all_of_it_fits(beat_bytes):
         assert len(run.to_dfe) == fits and run.dropped == ({} if fits else {Reason.QUEUE_FULL: 1})
 
 
-@pytest.mark.parametrize("beat_bytes, kind, limit", [
-    (16, "esp", 12), (16, "clear", 12), (16, "miss", 16), (8, "esp", 16)])
+@pytest.mark.parametrize(
+    "beat_bytes, kind, limit", [(16, "esp", 12), (16, "clear", 12), (16, "miss", 16), (8, "esp", 16)]
+)
 def test_clocks_a_short_frame(beat_bytes, kind, limit):
     count = 60
     packet = udp(size=22) if kind == "clear" else esp(0x1000 if kind == "esp" else 0x2000, size=22)

@@ -17,8 +17,18 @@ def test_collects_rows_in_any_order(pauses):
         table, index = rng.choice([Table.CAM, Table.RULE, Table.ROUTE]), rng.randrange(1 << 16)
         order = rng.choice([[0, 1], [1, 0], [0, 1, 7], [0]])
         values = {row: rng.getrandbits(128) for row in order}
-        items += [{"table": table, "dfe": 0, "index": index, "row": row, "data": values[row], "first": row == order[0],
-                   "last": row == order[-1]} for row in order]
+        items += [
+            {
+                "table": table,
+                "dfe": 0,
+                "index": index,
+                "row": row,
+                "data": values[row],
+                "first": row == order[0],
+                "last": row == order[-1],
+            }
+            for row in order
+        ]
         expected.append((table, index, values[0], values.get(1)))
     got = []
 

@@ -35,6 +35,7 @@ async def finish(ctx, health, dfe):
 
 def test_who_finishes_something_is_healthy():
     """However long its queue is full."""
+
     async def script(ctx, health):
         ctx.set(health.busy, 0b010)
         for _ in range(50):

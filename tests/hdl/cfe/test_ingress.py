@@ -14,7 +14,9 @@ def inject(frame, *, version=CE_VERSION, mode=0, port=Port.NETWORK, depth=0):
 
 
 def run(port, beat_bytes, packets, pauses="none", aborted=(), depths=None, expect=0):
-    """(frames out, their origins, reasons of drops); waits for ``expect`` frames, the others must be reported."""
+    """(frames out, their origins, reasons of drops); waits for ``expect`` frames, the others must be
+    reported.
+    """
     ingress = Ingress(beat_bytes=beat_bytes, port=port)
     source_pause, sink_pause = PAUSES[pauses]()
     frames, origins, reasons = [], [], []
@@ -72,11 +74,16 @@ def test_frames_longer_than_the_longest_are_taken_and_dropped(beat_bytes, pauses
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", PAUSES)
 def test_recirculated_packets_keep_their_depth_when_others_are_lost(beat_bytes, pauses):
-    packets = [bytes([at + 1]) * size for at, size in enumerate([60, 1, 2000, 77, 90, 61, 5, MAX_FRAME, MAX_FRAME + 1])]
+    packets = [
+        bytes([at + 1]) * size
+        for at, size in enumerate([60, 1, 2000, 77, 90, 61, 5, MAX_FRAME, MAX_FRAME + 1])
+    ]
     depths = [0, 1, 2, 3, 1, 2, 3, 1, 2]
     aborted, long = {1, 4}, {2, 8}
     kept = [at for at in range(len(packets)) if at not in aborted | long]
-    frames, origins, reasons = run(Port.RECIRCULATE, beat_bytes, packets, pauses, aborted, depths, expect=len(kept))
+    frames, origins, reasons = run(
+        Port.RECIRCULATE, beat_bytes, packets, pauses, aborted, depths, expect=len(kept)
+    )
     assert frames == [packets[at] for at in kept]
     assert origins == [(Port.RECIRCULATE, depths[at], 0, 0) for at in kept]
     assert reasons == [Reason.BAD_FRAME, Reason.OVERSIZE, Reason.BAD_FRAME, Reason.OVERSIZE]
@@ -94,8 +101,15 @@ def test_inject_header(beat_bytes, pauses):
         inject(frame * 5, mode=1, port=Port.NETWORK): (Port.NETWORK, 0, 1, 1),
         inject((frame * 200)[:MAX_FRAME]): (Port.NETWORK, 0, 1, 0),
     }
-    bad = [inject(frame, version=0), inject(frame, version=2), inject(frame, mode=2), inject(frame, port=Port.CE),
-           inject(frame, port=4), inject(frame, mode=1, port=Port.RECIRCULATE), inject(frame, depth=4)]
+    bad = [
+        inject(frame, version=0),
+        inject(frame, version=2),
+        inject(frame, mode=2),
+        inject(frame, port=Port.CE),
+        inject(frame, port=4),
+        inject(frame, mode=1, port=Port.RECIRCULATE),
+        inject(frame, depth=4),
+    ]
     bad += [inject(frame)[:size] for size in range(1, 32)]
     packets = [*good, *bad]
     random.Random(2).shuffle(packets)
@@ -108,8 +122,13 @@ def test_inject_header(beat_bytes, pauses):
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_damaged_and_long_injected_packets(beat_bytes):
-    packets = [inject(bytes(MAX_FRAME + 1)), inject(bytes(60)), inject(bytes(60))[:9], inject(bytes(60), version=9),
-               inject(bytes(20))]
+    packets = [
+        inject(bytes(MAX_FRAME + 1)),
+        inject(bytes(60)),
+        inject(bytes(60))[:9],
+        inject(bytes(60), version=9),
+        inject(bytes(20)),
+    ]
     frames, _, reasons = run(Port.CE, beat_bytes, packets, aborted={1, 2, 3}, expect=1)
     assert frames == [bytes(20)]
     assert reasons == [Reason.OVERSIZE] + [Reason.BAD_FRAME] * 3

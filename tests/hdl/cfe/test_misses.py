@@ -15,11 +15,11 @@ def run(script, *, interval=0, rows=256):
         await script(ctx, limiter)
 
     async def clock(ctx):
-        now = 0xffff_ff00
+        now = 0xFFFF_FF00
         while True:
             ctx.set(limiter.time, now)
             await ctx.tick()
-            now = now + 1 & 0xffff_ffff
+            now = now + 1 & 0xFFFF_FFFF
 
     simulate(limiter, testbench, background=[clock])
 
@@ -82,6 +82,7 @@ def test_keys_that_share_a_row_displace_each_other():
 
 def test_what_finds_no_room_begins_no_interval():
     """The control element has not seen it: when there is room again, it comes up at once."""
+
     async def script(ctx, limiter):
         ctx.set(limiter.open, 0)
         assert not any([await ask(ctx, limiter, spi=0x1000) for _ in range(3)])
@@ -93,7 +94,9 @@ def test_what_finds_no_room_begins_no_interval():
 
 
 def test_a_reset_ends_all_intervals():
-    """The clock counts from 0 again, and the control element after it has seen nothing. Each row is tried, some of them by several keys."""
+    """The clock counts from 0 again, and the control element after it has seen nothing. Each row is tried,
+    some of them by several keys.
+    """
     again, limiter = Signal(), MissLimiter(rows=4)
     keys = range(0x1000, 0x1010)
 

@@ -8,8 +8,16 @@ from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_pac
 
 
 def info(packet, verdict, *, dfe=FROM_CFE, reason=Reason.NONE, **fields):
-    return {"length": len(packet), "verdict": verdict, "dfe": dfe, "reason": reason, "ipv4": 1, "source": 1,
-            "destination": 2, **fields}
+    return {
+        "length": len(packet),
+        "verdict": verdict,
+        "dfe": dfe,
+        "reason": reason,
+        "ipv4": 1,
+        "source": 1,
+        "destination": 2,
+        **fields,
+    }
 
 
 def packet(at, size=60):
@@ -39,11 +47,14 @@ def run(beat_bytes, items, testbench, *, free=(2000, 2000), background=(), pause
 
 def always(take_one, find):
     """A background testbench that takes from the stream that ``find(router)`` names, and forgets."""
+
     def make(router):
         async def testbench(ctx):
             while True:
                 await take_one(ctx, find(router))
+
         return testbench
+
     return make
 
 
@@ -52,13 +63,17 @@ DFE_0 = [always(take, lambda router: router.dfe_info[0]), always(take_packet, la
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_a_dfe_that_takes_no_descriptor_gets_no_second_packet(beat_bytes):
-    """Its second packet cannot be offered: it is lost at once, and so is the third; what is for the other DFE goes on."""
+    """Its second packet cannot be offered: it is lost at once, and so is the third; what is for the other
+    DFE goes on.
+    """
     items = [(packet(at), info(packet(at), Verdict.BYPASS, dfe=dfe)) for at, dfe in enumerate([1, 1, 1, 0])]
 
     async def testbench(ctx, router):
         assert await take_packet(ctx, router.dfe[1]) == packet(0)
         reports = [await take(ctx, router.reports) for _ in range(2)]
-        assert [(report.reason, report.dropped, report.dfe) for report in reports] == [(Reason.QUEUE_FULL, 1, FROM_CFE)] * 2
+        assert [(report.reason, report.dropped, report.dfe) for report in reports] == [
+            (Reason.QUEUE_FULL, 1, FROM_CFE)
+        ] * 2
         assert await take_packet(ctx, router.dfe[0]) == packet(3)
         assert (await take(ctx, router.dfe_info[1])).length == 60
 
@@ -68,10 +83,27 @@ def test_a_dfe_that_takes_no_descriptor_gets_no_second_packet(beat_bytes):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("dfe", [1, 2, FROM_CFE])
 def test_waits_for_no_dfe(beat_bytes, dfe):
-    """Packets for a DFE that is dead for good, or absent, take no longer than those that are dropped for their verdict; each is reported."""
+    """Packets for a DFE that is dead for good, or absent, take no longer than those that are dropped for
+    their verdict; each is reported.
+    """
+
     def items(verdict):
-        return [(packet(at), info(packet(at), verdict, dfe=dfe, protocol=50, spi=0x1000, sequence=9, sa=3, reason=Reason.POLICY))
-                for at in range(12)]
+        return [
+            (
+                packet(at),
+                info(
+                    packet(at),
+                    verdict,
+                    dfe=dfe,
+                    protocol=50,
+                    spi=0x1000,
+                    sequence=9,
+                    sa=3,
+                    reason=Reason.POLICY,
+                ),
+            )
+            for at in range(12)
+        ]
 
     def clocks(verdict, reason):
         async def testbench(ctx, router):
@@ -98,7 +130,9 @@ def test_room_is_for_whole_packets(beat_bytes, pauses):
     """What fits is sent, what is a beat longer is not, and the next one that fits is."""
     room = 400 // beat_bytes
     sizes = [400, 401, 400, 1000, 1]
-    items = [(packet(at, size), info(packet(at, size), Verdict.ENCRYPT, dfe=0)) for at, size in enumerate(sizes)]
+    items = [
+        (packet(at, size), info(packet(at, size), Verdict.ENCRYPT, dfe=0)) for at, size in enumerate(sizes)
+    ]
     got = []
 
     async def testbench(ctx, router):
@@ -113,14 +147,20 @@ def test_room_is_for_whole_packets(beat_bytes, pauses):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", PAUSES)
 def test_direct_ones_keep_their_order_and_their_time(beat_bytes, pauses):
-    """Punts and injected frames in turn, with dropped ones between; the header's time does not change while it
-    waits."""
+    """Punts and injected frames in turn, with dropped ones between; the header's time does not change while
+    it waits."""
     items = []
     for at in range(24):
         verdict = (Verdict.PUNT, Verdict.DIRECT, Verdict.DROP)[at % 3]
         one, reason = packet(at, 1 + at * 5), Reason.POLICY if at % 3 else Reason.IKE
-        items.append((one, info(one, verdict, reason=reason, depth=at % 4, ingress=at % 2,
-                                route={"egress": Port.SERVER})))
+        items.append(
+            (
+                one,
+                info(
+                    one, verdict, reason=reason, depth=at % 4, ingress=at % 2, route={"egress": Port.SERVER}
+                ),
+            )
+        )
     _, pause = PAUSES[pauses]()
 
     async def testbench(ctx, router):
@@ -147,7 +187,14 @@ def test_direct_ones_keep_their_order_and_their_time(beat_bytes, pauses):
                 ctx.set(router.time, now * 0x10001)
                 await ctx.tick()
                 now += 1
+
         return count
 
-    run(beat_bytes, items, testbench, pauses=pauses, background=[ticking, always(take, lambda router: router.reports)])
+    run(
+        beat_bytes,
+        items,
+        testbench,
+        pauses=pauses,
+        background=[ticking, always(take, lambda router: router.reports)],
+    )
     assert all(stamp % 0x10001 == 0 for stamp in stamps)

@@ -9,7 +9,13 @@ from tests.hdl.cfe.frames import OUTCOME, first_match, outcome
 from tests.hdl.cfe.tables import entry
 from tests.hdl.streams import PAUSES, put, simulate, take
 
-ANY = {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1, "ingress": 0b1011, "valid": 1}
+ANY = {
+    "source_port_high": 65535,
+    "destination_port_high": 65535,
+    "any_protocol": 1,
+    "ingress": 0b1011,
+    "valid": 1,
+}
 
 
 def address(text):
@@ -21,13 +27,25 @@ def prefix(name, text):
     return {name: int(network.network_address), f"{name}_mask": int(network.netmask)}
 
 
-def key(source="192.0.2.1", destination="198.51.100.7", protocol=17, source_port=None, destination_port=None,
-        ingress=Port.SERVER):
+def key(
+    source="192.0.2.1",
+    destination="198.51.100.7",
+    protocol=17,
+    source_port=None,
+    destination_port=None,
+    ingress=Port.SERVER,
+):
     ports = source_port is not None
     # What a packet without ports has in their place must not matter.
-    return {"source": address(source), "destination": address(destination), "protocol": protocol, "ingress": ingress,
-            "ports": ports, "source_port": source_port if ports else 0x1234,
-            "destination_port": destination_port if ports else 0x5678}
+    return {
+        "source": address(source),
+        "destination": address(destination),
+        "protocol": protocol,
+        "ingress": ingress,
+        "ports": ports,
+        "source_port": source_port if ports else 0x1234,
+        "destination_port": destination_port if ports else 0x5678,
+    }
 
 
 def read(result):
@@ -53,8 +71,16 @@ def run(count, table, keys, pauses="none"):
 
 
 def rule(at, **fields):
-    return {**ANY, "action": at % 4, "dfe": at % 16, "sa": at * 1021 % 65536, "route": at * 5 % 256,
-            "generation": at * 7 % 256, "clear": at % 2, **fields}
+    return {
+        **ANY,
+        "action": at % 4,
+        "dfe": at % 16,
+        "sa": at * 1021 % 65536,
+        "route": at * 5 % 256,
+        "generation": at * 7 % 256,
+        "clear": at % 2,
+        **fields,
+    }
 
 
 @pytest.mark.parametrize("count", [4, 32, 64])
@@ -70,18 +96,38 @@ def test_first_match_wins_at_every_place(count, pauses):
 
 
 CASES = {
-    "prefix": (prefix("destination", "198.51.100.0/25"), [
-        key(destination=host) for host in ("198.51.99.255", "198.51.100.0", "198.51.100.127", "198.51.100.128")]),
+    "prefix": (
+        prefix("destination", "198.51.100.0/25"),
+        [
+            key(destination=host)
+            for host in ("198.51.99.255", "198.51.100.0", "198.51.100.127", "198.51.100.128")
+        ],
+    ),
     "every prefix length": ({}, []),
-    "port range": ({"destination_port_low": 1000, "destination_port_high": 2000}, [
-        *(key(source_port=7, destination_port=port) for port in (0, 999, 1000, 1500, 2000, 2001, 65535)),
-        key(protocol=1)]),
-    "source port": ({"source_port_low": 0, "source_port_high": 255}, [
-        key(source_port=port, destination_port=9) for port in (0, 255, 256, 65535)] + [key(protocol=1)]),
-    "high end": ({"source_port_low": 65535}, [key(source_port=port, destination_port=9) for port in (0, 65534, 65535)]),
+    "port range": (
+        {"destination_port_low": 1000, "destination_port_high": 2000},
+        [
+            *(key(source_port=7, destination_port=port) for port in (0, 999, 1000, 1500, 2000, 2001, 65535)),
+            key(protocol=1),
+        ],
+    ),
+    "source port": (
+        {"source_port_low": 0, "source_port_high": 255},
+        [key(source_port=port, destination_port=9) for port in (0, 255, 256, 65535)] + [key(protocol=1)],
+    ),
+    "high end": (
+        {"source_port_low": 65535},
+        [key(source_port=port, destination_port=9) for port in (0, 65534, 65535)],
+    ),
     "all ports": ({}, [key(protocol=1), key(source_port=0, destination_port=65535)]),
-    "protocol": ({"any_protocol": 0, "protocol": 17}, [key(protocol=protocol) for protocol in (16, 17, 0, 255)]),
-    "ingress": ({"ingress": 0b1001}, [key(ingress=port) for port in (Port.NETWORK, Port.SERVER, Port.RECIRCULATE)]),
+    "protocol": (
+        {"any_protocol": 0, "protocol": 17},
+        [key(protocol=protocol) for protocol in (16, 17, 0, 255)],
+    ),
+    "ingress": (
+        {"ingress": 0b1001},
+        [key(ingress=port) for port in (Port.NETWORK, Port.SERVER, Port.RECIRCULATE)],
+    ),
     "invalid": ({"valid": 0}, [key()]),
 }
 
@@ -92,7 +138,7 @@ def test_semantics(case):
     table = {5: rule(7, **fields)}
     if case == "every prefix length":
         table = {at: rule(at, **prefix("source", f"255.255.255.255/{32 - at}")) for at in range(32)}
-        keys = [key(source=str(ipaddress.ip_address(0xffff_ffff ^ (1 << at) >> 1))) for at in range(33)]
+        keys = [key(source=str(ipaddress.ip_address(0xFFFF_FFFF ^ (1 << at) >> 1))) for at in range(33)]
     assert run(32, table, keys) == [first_match(table, one) for one in keys]
 
 
@@ -102,16 +148,29 @@ def test_random_rules_and_packets():
     table, keys = {}, []
     for at in range(32):
         low, high = sorted(rng.choices([0, 53, 443, 1024, 65535], k=2))
-        table[at] = rule(at, **prefix("source", f"{rng.choice(hosts)}/{rng.choice([0, 9, 24, 25, 32])}"),
-                         **prefix("destination", f"{rng.choice(hosts)}/{rng.choice([0, 8, 17, 32])}"),
-                         **rng.choice([{}, {"destination_port_low": low, "destination_port_high": high}]),
-                         any_protocol=rng.randrange(2), protocol=rng.choice([1, 6, 17]), ingress=rng.choice([1, 2, 11]),
-                         valid=rng.random() < 0.8)
+        table[at] = rule(
+            at,
+            **prefix("source", f"{rng.choice(hosts)}/{rng.choice([0, 9, 24, 25, 32])}"),
+            **prefix("destination", f"{rng.choice(hosts)}/{rng.choice([0, 8, 17, 32])}"),
+            **rng.choice([{}, {"destination_port_low": low, "destination_port_high": high}]),
+            any_protocol=rng.randrange(2),
+            protocol=rng.choice([1, 6, 17]),
+            ingress=rng.choice([1, 2, 11]),
+            valid=rng.random() < 0.8,
+        )
     for _ in range(300):
         protocol = rng.choice([1, 6, 17])
-        ports = {} if protocol == 1 else {
-            "source_port": rng.choice([0, 1024, 50000]), "destination_port": rng.choice([53, 443, 65535])}
-        keys.append(key(rng.choice(hosts), rng.choice(hosts), protocol, ingress=rng.choice([0, 1, 3]), **ports))
+        ports = (
+            {}
+            if protocol == 1
+            else {
+                "source_port": rng.choice([0, 1024, 50000]),
+                "destination_port": rng.choice([53, 443, 65535]),
+            }
+        )
+        keys.append(
+            key(rng.choice(hosts), rng.choice(hosts), protocol, ingress=rng.choice([0, 1, 3]), **ports)
+        )
     expected = [first_match(table, one) for one in keys]
     assert len(set(expected)) > 10
     assert run(32, table, keys) == expected

@@ -1,4 +1,5 @@
 """Frames for the classifier's tests, made by scapy, and broken at random."""
+
 import random
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Timestamp
@@ -25,8 +26,8 @@ def options(words):
 
 PACKETS = {
     "esp": (ip() / ESP(spi=0x12345678, seq=9, data=b"x" * 30), None),
-    "esp, options": (ip(options=options(3), ttl=7, tos=0x2e) / ESP(spi=256, seq=1, data=b"x" * 30), None),
-    "esp, all options": (ip(options=options(10)) / ESP(spi=0xffffffff, seq=0xfffffffe, data=b"x"), None),
+    "esp, options": (ip(options=options(3), ttl=7, tos=0x2E) / ESP(spi=256, seq=1, data=b"x" * 30), None),
+    "esp, all options": (ip(options=options(10)) / ESP(spi=0xFFFFFFFF, seq=0xFFFFFFFE, data=b"x"), None),
     "esp, other option": (ip(options=IPOption_Timestamp()) / ESP(spi=0x1000, seq=1, data=b"x"), None),
     "esp, nothing behind": (ip() / ESP(spi=0x1000, seq=1), None),
     "esp, half a header": (ip(proto=50) / Raw(b"1234567"), Reason.MALFORMED),
@@ -48,14 +49,16 @@ PACKETS = {
     "ike, marker, options": (ip(options=options(9)) / UDP(sport=1, dport=4500) / Raw(bytes(4)), None),
     "nat-t": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\0\0\1\0" + bytes(20)), None),
     "nat-t, options": (
-        ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)), None),
+        ip(options=options(10)) / UDP(sport=4500, dport=4500) / Raw(b"\0\0\0\1" + bytes(20)),
+        None,
+    ),
     "nat-t keep-alive": (ip() / UDP(sport=4500, dport=4500) / Raw(b"\xff"), None),
     "nat-t, three zeros": (ip() / UDP(sport=4500, dport=4500) / Raw(bytes(3)), None),
     "from 4500": (ip() / UDP(sport=4500, dport=4501) / TEXT, None),
     "ah": (ip() / AH(spi=0x1000, seq=1), Reason.AH),
     "first fragment": (ip(flags="MF") / UDP(dport=500) / TEXT, Reason.FRAGMENT),
     "later fragment": (ip(frag=1, proto=50) / TEXT, Reason.FRAGMENT),
-    "last place": (ip(frag=0x1fff, proto=51) / TEXT, Reason.FRAGMENT),
+    "last place": (ip(frag=0x1FFF, proto=51) / TEXT, Reason.FRAGMENT),
     "version": (ip(version=5) / UDP() / TEXT, Reason.MALFORMED),
     "header too short": (ip(ihl=4) / UDP() / TEXT, Reason.MALFORMED),
     "header longer than packet": (ip(ihl=15, len=59) / UDP() / TEXT, Reason.MALFORMED),
@@ -71,10 +74,16 @@ OTHERS = {
     "ipv6": (ETHER / IPv6() / UDP(dport=5000), Reason.IPV6),
     "ipv6, ike": (ETHER / IPv6(dst="2001:db8::1") / UDP(sport=500, dport=500) / TEXT, Reason.IPV6),
     "ipv6, from 500": (ETHER / IPv6(dst="2001:db8::1") / UDP(sport=500, dport=501) / TEXT, Reason.IPV6),
-    "ipv6, marker, tagged": (ETHER / Dot1Q(vlan=5) / IPv6() / UDP(dport=4500) / Raw(bytes(4) + b"x"), Reason.IPV6),
+    "ipv6, marker, tagged": (
+        ETHER / Dot1Q(vlan=5) / IPv6() / UDP(dport=4500) / Raw(bytes(4) + b"x"),
+        Reason.IPV6,
+    ),
     "ipv6, no marker": (ETHER / IPv6() / UDP(dport=4500) / TEXT, Reason.IPV6),
     "ipv6, tcp": (ETHER / IPv6() / TCP(sport=500, dport=500), Reason.IPV6),
-    "ipv6, neighbour": (ETHER / IPv6(dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1"), Reason.NEIGHBOUR),
+    "ipv6, neighbour": (
+        ETHER / IPv6(dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="2001:db8::1"),
+        Reason.NEIGHBOUR,
+    ),
     "ipv6, router, tagged": (ETHER / Dot1Q(vlan=5) / IPv6(hlim=255) / ICMPv6ND_RS(), Reason.NEIGHBOUR),
     "ipv6, neighbour from afar": (ETHER / IPv6(hlim=254) / ICMPv6ND_NA(), Reason.IPV6),
     "ipv6, ping": (ETHER / IPv6(hlim=255) / ICMPv6EchoRequest(), Reason.IPV6),
@@ -98,15 +107,16 @@ def frames():
 
 
 def mutated(rng: random.Random, cases: list[bytes]) -> bytes:
-    """One of ``cases`` with a few bytes changed, often with its checksum mended so that the change gets further, and
-    sometimes cut."""
+    """One of ``cases`` with a few bytes changed, often with its checksum mended so that the change gets
+    further, and sometimes cut."""
     frame = bytearray(rng.choice(cases))
     for _ in range(rng.choice([1, 1, 2, 4])):
-        frame[rng.choice([rng.randrange(len(frame)), rng.randrange(min(45, len(frame)))])] = rng.choice([
-            0, 0xff, 4, 0x45, 0x50, 0x81, 17, 50, 51, rng.randrange(256)])
+        frame[rng.choice([rng.randrange(len(frame)), rng.randrange(min(45, len(frame)))])] = rng.choice(
+            [0, 0xFF, 4, 0x45, 0x50, 0x81, 17, 50, 51, rng.randrange(256)]
+        )
     start = 18 if frame[12:14] == b"\x81\0" else 14
     if rng.random() < 0.7 and len(frame) >= start + 20:
         words = max(frame[start] & 15, 5)
-        frame[start + 10:start + 12] = bytes(2)
-        frame[start + 10:start + 12] = checksum(bytes(frame[start:start + 4 * words])).to_bytes(2, "big")
-    return bytes(frame[:rng.choice([len(frame), rng.randint(1, len(frame))])])
+        frame[start + 10 : start + 12] = bytes(2)
+        frame[start + 10 : start + 12] = checksum(bytes(frame[start : start + 4 * words])).to_bytes(2, "big")
+    return bytes(frame[: rng.choice([len(frame), rng.randint(1, len(frame))])])

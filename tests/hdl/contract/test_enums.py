@@ -1,4 +1,5 @@
 """The generated enumerations beside the RDL that they come from."""
+
 from pathlib import Path
 
 from spigate.hdl.contract import enums, generate, rdl
@@ -7,7 +8,9 @@ from spigate.hdl.contract import enums, generate, rdl
 def test_enumerations_are_those_of_the_rdl():
     assert Path(enums.__file__).read_text() == generate.source(), "run make registers"
     for name, members in rdl.encodings().items():
-        assert [(each.name, each.value) for each in rdl.enum(name)] == [(member.name, member.value) for member in members], name
+        assert [(each.name, each.value) for each in rdl.enum(name)] == [
+            (member.name, member.value) for member in members
+        ], name
 
 
 def test_a_field_has_the_class_of_its_enumeration():

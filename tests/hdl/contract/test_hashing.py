@@ -31,14 +31,16 @@ def test_masks_are_what_their_documentation_says():
 def test_every_row_can_be_reached_by_spi_alone_and_by_address_alone(rows):
     for way in range(hashing.WAYS):
         masks = hashing.way_hash(way, hashing.CAM_KEY_BITS, rows)
-        assert rank(mask >> 128 & 0xffff_ffff for mask in masks) == len(masks)
-        assert rank(mask & 0xffff_ffff for mask in masks) == len(masks)
+        assert rank(mask >> 128 & 0xFFFF_FFFF for mask in masks) == len(masks)
+        assert rank(mask & 0xFFFF_FFFF for mask in masks) == len(masks)
 
 
 @pytest.mark.parametrize("rows", [512, 4096])
 def test_neighbouring_keys_never_share_all_their_rows(rows):
     """SPIs that differ in their low 15 bits only, or hosts of a /17, differ in at least one way."""
-    masks = [mask for way in range(hashing.WAYS) for mask in hashing.way_hash(way, hashing.CAM_KEY_BITS, rows)]
+    masks = [
+        mask for way in range(hashing.WAYS) for mask in hashing.way_hash(way, hashing.CAM_KEY_BITS, rows)
+    ]
     for low in (0, 128):
         columns = [sum((mask >> low + bit & 1) << at for at, mask in enumerate(masks)) for bit in range(15)]
         assert rank(columns) == 15
@@ -50,7 +52,10 @@ def test_every_bit_of_the_key_counts():
 
 
 def test_hash_is_linear_and_within_the_rows():
-    a, b = (hashing.cam_key(destination=d, protocol=50, spi=s) for d, s in ((0xc0000201, 0x1234), (0x0a000001, 0xfffe)))
+    a, b = (
+        hashing.cam_key(destination=d, protocol=50, spi=s)
+        for d, s in ((0xC0000201, 0x1234), (0x0A000001, 0xFFFE))
+    )
     for way in range(hashing.WAYS):
         assert hashing.cam_row(way, a ^ b, 512) == hashing.cam_row(way, a, 512) ^ hashing.cam_row(way, b, 512)
         assert 0 <= hashing.cam_row(way, a, 512) < 512

@@ -1,4 +1,7 @@
-"""Reasons are classified once, in the RDL: what follows from it is whole, and everybody has an answer for each."""
+"""Reasons are classified once, in the RDL: what follows from it is whole, and everybody has an answer for
+each.
+"""
+
 import re
 
 from spigate.firmware_py.control.element import ENDS_HERE, ControlElement
@@ -8,7 +11,17 @@ from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import TRAITS, PuntClass, Reason
-from spigate.hdl.contract.reasons import AUDITABLE, CLASSES, DROPS, ENDING, JUNK, PUNTS, REFUSED, TOLD, class_of
+from spigate.hdl.contract.reasons import (
+    AUDITABLE,
+    CLASSES,
+    DROPS,
+    ENDING,
+    JUNK,
+    PUNTS,
+    REFUSED,
+    TOLD,
+    class_of,
+)
 
 FATES = (DROPS, PUNTS, TOLD)
 CLASS = "|".join(each.name.lower() for each in PuntClass)
@@ -38,5 +51,7 @@ def test_the_events_that_a_reset_leaves_are_the_auditable_ones_and_what_is_told(
 
 
 def test_the_control_element_has_an_answer_for_each_punt():
-    control = ControlElement(tables=SoftGateway(), port=SoftPort(SoftGateway()), topology=Topology([]), settings=Settings())
+    control = ControlElement(
+        tables=SoftGateway(), port=SoftPort(SoftGateway()), topology=Topology([]), settings=Settings()
+    )
     assert set(control.handlers) | ENDS_HERE == set(PUNTS) and not set(control.handlers) & ENDS_HERE

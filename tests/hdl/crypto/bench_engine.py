@@ -1,4 +1,5 @@
 """Runs in the simulator: plays the streams of an engine's contexts from a file and notes what comes out."""
+
 import json
 import random
 from pathlib import Path
@@ -16,8 +17,9 @@ class Source:
     """Offers the items of a stream. Each is (value, what to do when it is taken)."""
 
     def __init__(self, dut, name, items, pause):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}")
-                                                for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (
+            getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready")
+        )
         self.items, self.pause, self.offered = iter(items), pause, None
         self.valid.value = self.payload.value = 0
 
@@ -44,8 +46,9 @@ class Sink:
     """Takes items of a stream."""
 
     def __init__(self, dut, name, take, pause):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}")
-                                                for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (
+            getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready")
+        )
         self.take, self.pause, self.is_ready = take, pause, False
         self.ready.value = 0
 
@@ -68,21 +71,36 @@ class Player:
         self.packets, self.made = packets, []
         self.words, self.clocks = [], [{} for _ in packets]
         name = f"context__{context}"
-        words = [(word, self.note(at, "first" if not n else "last"))
-                 for at, packet in enumerate(packets) for n, word in enumerate(packet["i"])]
+        words = [
+            (word, self.note(at, "first" if not n else "last"))
+            for at, packet in enumerate(packets)
+            for n, word in enumerate(packet["i"])
+        ]
         self.sources = [
-            Source(dut, f"{name}__job", [(packet["job"], self.note(at, "job")) for at, packet in enumerate(packets)],
-                   pause),
-            Source(dut, f"{name}__material",
-                   [(row, lambda clock: None) for packet in packets for row in packet["material"]], pause),
+            Source(
+                dut,
+                f"{name}__job",
+                [(packet["job"], self.note(at, "job")) for at, packet in enumerate(packets)],
+                pause,
+            ),
+            Source(
+                dut,
+                f"{name}__material",
+                [(row, lambda clock: None) for packet in packets for row in packet["material"]],
+                pause,
+            ),
             Source(dut, f"{name}__i", words, pause),
         ]
-        self.streams = [*self.sources, Sink(dut, f"{name}__o", self.take_word, pause),
-                        Sink(dut, f"{name}__result", self.take_result, pause)]
+        self.streams = [
+            *self.sources,
+            Sink(dut, f"{name}__o", self.take_word, pause),
+            Sink(dut, f"{name}__result", self.take_result, pause),
+        ]
 
     def note(self, at, what):
         def taken(clock):
             self.clocks[at][what] = clock
+
         return taken
 
     def take_word(self, clock, word):
@@ -125,5 +143,7 @@ async def play(dut):
             if stream.sample(clock):
                 moved = clock
         clock += 1
-        assert clock - moved < IDLE_CLOCKS, f"The engine hangs after {[len(player.made) for player in players]} packets"
+        assert clock - moved < IDLE_CLOCKS, (
+            f"The engine hangs after {[len(player.made) for player in players]} packets"
+        )
     Path(settings["outcome"]).write_text(json.dumps([player.made for player in players]))

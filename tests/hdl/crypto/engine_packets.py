@@ -1,4 +1,5 @@
 """Packets for engine tests: what goes in, and what `cryptography` says must come out."""
+
 import hmac
 import json
 import random
@@ -38,10 +39,20 @@ class Packet:
     icv: bytes | None = None
 
     def job(self) -> int:
-        return Job().const({
-            "cipher": self.cipher, "key_size": SIZES[len(self.key)], "auth": self.auth, "encrypt": self.encrypt,
-            "derive_iv": self.derive_iv, "salt": int.from_bytes(self.salt, "little"),
-        }).as_bits()
+        return (
+            Job()
+            .const(
+                {
+                    "cipher": self.cipher,
+                    "key_size": SIZES[len(self.key)],
+                    "auth": self.auth,
+                    "encrypt": self.encrypt,
+                    "derive_iv": self.derive_iv,
+                    "salt": int.from_bytes(self.salt, "little"),
+                }
+            )
+            .as_bits()
+        )
 
     def material(self) -> list[int]:
         key = self.key.ljust(32, b"\xa5")
@@ -50,21 +61,34 @@ class Packet:
             rows.append(_block(self.key, bytes(16)))
         elif self.auth in HASHES:
             inner, outer = hmac_midstates(HASHES[self.auth][0], self.auth_key)
-            rows += [row for state in (inner, outer)
-                     for row in (state.ljust(32, b"\0")[:16], state.ljust(32, b"\0")[16:])]
+            rows += [
+                row
+                for state in (inner, outer)
+                for row in (state.ljust(32, b"\0")[:16], state.ljust(32, b"\0")[16:])
+            ]
         rows += [b"\xa5" * 16] * (6 - len(rows))
         return [int.from_bytes(row, "little") for row in rows]
 
     def words(self) -> list[int]:
-        runs = [(Kind.ASSOCIATED, self.associated), (Kind.IV, self.iv), (Kind.TEXT, self.text),
-                (Kind.ASSOCIATED, self.behind),
-                (Kind.ICV, self.icv or b"")]
+        runs = [
+            (Kind.ASSOCIATED, self.associated),
+            (Kind.IV, self.iv),
+            (Kind.TEXT, self.text),
+            (Kind.ASSOCIATED, self.behind),
+            (Kind.ICV, self.icv or b""),
+        ]
         words = []
         for kind, run in runs:
             for at in range(0, len(run), 4):
-                part = run[at:at + 4]
-                words.append({"data": int.from_bytes(part.ljust(4, b"\xa5"), "little"), "kind": kind,
-                              "count": len(part), "last": 0})
+                part = run[at : at + 4]
+                words.append(
+                    {
+                        "data": int.from_bytes(part.ljust(4, b"\xa5"), "little"),
+                        "kind": kind,
+                        "count": len(part),
+                        "last": 0,
+                    }
+                )
         words[-1]["last"] = 1
         return [Word(4).const(word).as_bits() for word in words]
 
@@ -86,8 +110,11 @@ class Packet:
                 name, size = HASHES[self.auth]
                 covered = self.associated + iv + (text if self.encrypt else self.text) + self.behind
                 icv = hmac.new(self.auth_key, covered, name).digest()[:size]
-        runs = [(Kind.IV, iv if self.encrypt else b""), (Kind.TEXT, text),
-                (Kind.ICV, (icv or b"") if self.encrypt else b"")]
+        runs = [
+            (Kind.IV, iv if self.encrypt else b""),
+            (Kind.TEXT, text),
+            (Kind.ICV, (icv or b"") if self.encrypt else b""),
+        ]
         return [(kind, run) for kind, run in runs if run], self.encrypt or icv is None or icv == self.icv
 
 
@@ -100,7 +127,8 @@ def _gcm(packet: Packet) -> tuple[bytes, bytes]:
     if packet.encrypt:
         sealed = AESGCM(packet.key).encrypt(nonce, packet.text, packet.associated)
         return sealed[:-16], sealed[-16:]
-    # Counter mode is its own inverse, so encrypting the cipher text gives the plain text, and that gives the ICV.
+    # Counter mode is its own inverse, so encrypting the cipher text gives the plain text, and that gives
+    # the ICV.
     plain = AESGCM(packet.key).encrypt(nonce, packet.text, b"")[:-16]
     return plain, AESGCM(packet.key).encrypt(nonce, plain, packet.associated)[-16:]
 
@@ -114,18 +142,31 @@ class Outcome:
     clocks: dict[str, int] = field(default_factory=dict)
 
 
-def run(folder: Path, packets: list[list[Packet]], *, pause: float = 0, seed: int = 0,
-        simulator: str = "verilator") -> list[list[Outcome]]:
+def run(
+    folder: Path,
+    packets: list[list[Packet]],
+    *,
+    pause: float = 0,
+    seed: int = 0,
+    simulator: str = "verilator",
+) -> list[list[Outcome]]:
     """Sends each context its packets, with pauses in a share ``pause`` of the clocks on every stream."""
     plan = {
-        "contexts": [[{"job": packet.job(), "material": packet.material(), "i": packet.words()} for packet in own]
-                     for own in packets],
-        "pause": pause, "seed": seed,
+        "contexts": [
+            [{"job": packet.job(), "material": packet.material(), "i": packet.words()} for packet in own]
+            for own in packets
+        ],
+        "pause": pause,
+        "seed": seed,
     }
     given, made = folder / "plan.json", folder / "outcome.json"
     given.write_text(json.dumps(plan))
-    simulate_cocotb(_engine(), "tests.hdl.crypto.bench_engine", simulator=simulator,
-                    parameters={"plan": str(given), "outcome": str(made)})
+    simulate_cocotb(
+        _engine(),
+        "tests.hdl.crypto.bench_engine",
+        simulator=simulator,
+        parameters={"plan": str(given), "outcome": str(made)},
+    )
     return [[_outcome(each) for each in own] for own in json.loads(made.read_text())]
 
 
@@ -138,7 +179,7 @@ def _outcome(made: dict) -> Outcome:
     runs: list[tuple[Kind, bytes]] = []
     for bits in made["words"]:
         word = Word(4).from_bits(bits)
-        part = word.data.to_bytes(4, "little")[:word.count]
+        part = word.data.to_bytes(4, "little")[: word.count]
         if runs and runs[-1][0] == word.kind:
             part = runs.pop()[1] + part
         runs.append((Kind(word.kind), part))
@@ -148,23 +189,32 @@ def _outcome(made: dict) -> Outcome:
 def random_packet(source: random.Random, *, suites: list[tuple[Cipher, Auth]], longest: int = 200) -> Packet:
     """A packet shaped as ESP makes them, encrypting or decrypting, sometimes with a wrong ICV."""
     cipher, auth = source.choice(suites)
-    packet = Packet(cipher, key=source.randbytes(source.choice(list(SIZES))), auth=auth,
-                    encrypt=bool(source.randrange(2)),
-                    associated=source.randbytes(8))
+    packet = Packet(
+        cipher,
+        key=source.randbytes(source.choice(list(SIZES))),
+        auth=auth,
+        encrypt=bool(source.randrange(2)),
+        associated=source.randbytes(8),
+    )
     if cipher == Cipher.AES_GCM:
         packet.salt, packet.iv = source.randbytes(4), source.randbytes(8)
         packet.associated = source.randbytes(source.choice([8, 12]))
     elif cipher == Cipher.AES_CBC:
         packet.iv, packet.derive_iv = source.randbytes(16), bool(packet.encrypt and source.randrange(2))
     if auth in HASHES:
-        packet.auth_key, packet.behind = source.randbytes(HASHES[auth][1]), source.randbytes(source.choice([0, 4]))
+        packet.auth_key, packet.behind = (
+            source.randbytes(HASHES[auth][1]),
+            source.randbytes(source.choice([0, 4])),
+        )
     grain = 16 if cipher == Cipher.AES_CBC else 4
     packet.text = source.randbytes(grain * source.randrange(1, longest // grain + 1))
     if not packet.encrypt and (cipher == Cipher.AES_GCM or auth in HASHES):
         seal(packet)
         if not source.randrange(4):
             at = source.randrange(len(packet.icv))
-            packet.icv = packet.icv[:at] + bytes([packet.icv[at] ^ 1 << source.randrange(8)]) + packet.icv[at + 1:]
+            packet.icv = (
+                packet.icv[:at] + bytes([packet.icv[at] ^ 1 << source.randrange(8)]) + packet.icv[at + 1 :]
+            )
     return packet
 
 
@@ -174,8 +224,9 @@ def seal(packet: Packet) -> None:
         packet.icv = _gcm(packet)[1]
     else:
         name, size = HASHES[packet.auth]
-        packet.icv = hmac.new(packet.auth_key, packet.associated + packet.iv + packet.text + packet.behind,
-                              name).digest()[:size]
+        packet.icv = hmac.new(
+            packet.auth_key, packet.associated + packet.iv + packet.text + packet.behind, name
+        ).digest()[:size]
 
 
 def check(packets: list[list[Packet]], outcomes: list[list[Outcome]]) -> None:
@@ -184,5 +235,3 @@ def check(packets: list[list[Packet]], outcomes: list[list[Outcome]]) -> None:
         for at, (packet, outcome) in enumerate(zip(own, made, strict=True)):
             runs, ok = packet.expected()
             assert (outcome.runs, outcome.ok) == (runs, ok), f"packet {at} of context {context}: {packet}"
-
-

@@ -12,13 +12,27 @@ from tests.hdl.streams import PAUSES, put, simulate
 
 FIPS_197 = [
     # Appendix C: key, plain text, cipher text.
-    ("000102030405060708090a0b0c0d0e0f", "00112233445566778899aabbccddeeff", "69c4e0d86a7b0430d8cdb78070b4c55a"),
-    ("000102030405060708090a0b0c0d0e0f1011121314151617", "00112233445566778899aabbccddeeff",
-     "dda97ca4864cdfe06eaf70a0ec0d7191"),
-    ("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "00112233445566778899aabbccddeeff",
-     "8ea2b7ca516745bfeafc49904b496089"),
+    (
+        "000102030405060708090a0b0c0d0e0f",
+        "00112233445566778899aabbccddeeff",
+        "69c4e0d86a7b0430d8cdb78070b4c55a",
+    ),
+    (
+        "000102030405060708090a0b0c0d0e0f1011121314151617",
+        "00112233445566778899aabbccddeeff",
+        "dda97ca4864cdfe06eaf70a0ec0d7191",
+    ),
+    (
+        "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+        "00112233445566778899aabbccddeeff",
+        "8ea2b7ca516745bfeafc49904b496089",
+    ),
     # Appendix B.
-    ("2b7e151628aed2a6abf7158809cf4f3c", "3243f6a8885a308d313198a2e0370734", "3925841d02dc09fbdc118597196a0b32"),
+    (
+        "2b7e151628aed2a6abf7158809cf4f3c",
+        "3243f6a8885a308d313198a2e0370734",
+        "3925841d02dc09fbdc118597196a0b32",
+    ),
 ]
 SIZES = {16: KeySize.AES128, 24: KeySize.AES192, 32: KeySize.AES256}
 
@@ -42,7 +56,9 @@ async def expand(ctx, schedule, context, key, decrypt, bank):
     done = []
 
     row = key.ljust(32, b"\x5a")
-    await put(ctx, schedule.key[context], [int.from_bytes(row[:16], "little"), int.from_bytes(row[16:], "little")])
+    await put(
+        ctx, schedule.key[context], [int.from_bytes(row[:16], "little"), int.from_bytes(row[16:], "little")]
+    )
     while not done or not done[-1] >> context & 1:
         done.append(ctx.get(schedule.done))
         await ctx.tick()
@@ -64,7 +80,12 @@ async def results(ctx, aes, context, count):
 
 
 def start(key, block, decrypt, bank):
-    return {"block": int.from_bytes(block, "little"), "decrypt": decrypt, "rounds": len(key) // 4 + 6, "bank": bank}
+    return {
+        "block": int.from_bytes(block, "little"),
+        "decrypt": decrypt,
+        "rounds": len(key) // 4 + 6,
+        "bank": bank,
+    }
 
 
 @pytest.mark.parametrize("decrypt", [0, 1])
@@ -101,6 +122,7 @@ def test_two_contexts_with_changing_keys(pauses):
                     await put(ctx, dut.aes.start[context], [start(key, block, decrypt, n % 2)], pause)
                     got += await results(ctx, dut.aes, context, 1)
                 assert got == [oracle(key, block, decrypt) for block in blocks]
+
         return run
 
     simulate(dut, bench(0), bench(1))
@@ -116,6 +138,7 @@ def test_a_block_in_two_clocks_a_round_and_context(key_bytes):
         async def run(ctx):
             await expand(ctx, dut.schedule, context, key, context, 0)
             await put(ctx, dut.aes.start[context], [start(key, block, context, 0) for block in blocks])
+
         return run
 
     def sink(context):
@@ -129,6 +152,7 @@ def test_a_block_in_two_clocks_a_round_and_context(key_bytes):
                     times.append(clock)
             assert got == [oracle(key, block, context) for block in blocks]
             clocks[context] = {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+
         return run
 
     simulate(dut, source(0), source(1), sink(0), sink(1))

@@ -9,14 +9,25 @@ from tests.hdl.streams import PAUSES, put, simulate
 
 def padded(message: bytes) -> list[int]:
     """FIPS 180-4 5.1.1, behind a first block that has been hashed before."""
-    whole = message + b"\x80" + bytes(-(len(message) + 9) % 64) + struct.pack(">Q", 8 * (HASHED_BYTES + len(message)))
+    whole = (
+        message
+        + b"\x80"
+        + bytes(-(len(message) + 9) % 64)
+        + struct.pack(">Q", 8 * (HASHED_BYTES + len(message)))
+    )
     return list(struct.unpack(f">{len(whole) // 4}I", whole))
 
 
 def items(message: bytes) -> list[dict]:
-    chunks = [message[at:at + 4] for at in range(0, len(message), 4)] or [b""]
-    return [{"data": int.from_bytes(chunk.ljust(4, b"\xff"), "little"), "count": len(chunk), "last": at == len(chunks)}
-            for at, chunk in enumerate(chunks, 1)]
+    chunks = [message[at : at + 4] for at in range(0, len(message), 4)] or [b""]
+    return [
+        {
+            "data": int.from_bytes(chunk.ljust(4, b"\xff"), "little"),
+            "count": len(chunk),
+            "last": at == len(chunks),
+        }
+        for at, chunk in enumerate(chunks, 1)
+    ]
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
@@ -24,7 +35,9 @@ def test_pads_messages_of_every_length(pauses):
     source_pause, sink_pause = PAUSES[pauses]()
     block = Blocks()
     source = random.Random(1)
-    messages = [source.randbytes(length) for length in [*range(48, 72), 0, 1, 2, 3, 4, 5, 119, 120, 128, 1000]]
+    messages = [
+        source.randbytes(length) for length in [*range(48, 72), 0, 1, 2, 3, 4, 5, 119, 120, 128, 1000]
+    ]
 
     async def feed(ctx):
         await put(ctx, block.i, [item for message in messages for item in items(message)], source_pause)

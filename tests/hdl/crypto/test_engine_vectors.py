@@ -1,4 +1,5 @@
 """NIST's and Wycheproof's vectors for AES-GCM and AES-CBC through the gates of the engine."""
+
 import itertools
 import json
 from pathlib import Path
@@ -31,24 +32,38 @@ def handed_back(outcome: Outcome) -> dict[Kind, bytes]:
 
 def gcm(encrypt: bool, key: str, nonce: str, associated: str, text: str, icv: str | None = None) -> Packet:
     iv = bytes.fromhex(nonce)
-    return Packet(Cipher.AES_GCM, key=bytes.fromhex(key), encrypt=encrypt, salt=iv[:4], iv=iv[4:],
-                  associated=bytes.fromhex(associated),
-                  text=bytes.fromhex(text), icv=None if icv is None else bytes.fromhex(icv))
+    return Packet(
+        Cipher.AES_GCM,
+        key=bytes.fromhex(key),
+        encrypt=encrypt,
+        salt=iv[:4],
+        iv=iv[4:],
+        associated=bytes.fromhex(associated),
+        text=bytes.fromhex(text),
+        icv=None if icv is None else bytes.fromhex(icv),
+    )
 
 
 def cbc(encrypt: bool, key: str, iv: str, text: str) -> Packet:
-    return Packet(Cipher.AES_CBC, key=bytes.fromhex(key), encrypt=encrypt, iv=bytes.fromhex(iv),
-                  text=bytes.fromhex(text))
+    return Packet(
+        Cipher.AES_CBC,
+        key=bytes.fromhex(key),
+        encrypt=encrypt,
+        iv=bytes.fromhex(iv),
+        text=bytes.fromhex(text),
+    )
 
 
 def nist_gcm(path: str) -> list[dict[str, str]]:
-    """Vectors of all shapes of a 96-bit IV and a 128-bit tag; of each shape that has them, some that must fail."""
+    """Vectors of all shapes of a 96-bit IV and a 128-bit tag; of each shape that has them, some that must
+    fail.
+    """
     chosen, shapes = [], set()
     kept = [v for v in nist(f"GCM/{path}") if (v["IVLEN"], v["TAGLEN"]) == ("96", "128")]
     for shape, group in itertools.groupby(kept, lambda v: (v["PTLEN"], v["AADLEN"])):
         group = list(group)
         right, wrong = [v for v in group if "FAIL" not in v], [v for v in group if "FAIL" in v]
-        chosen += right[:OF_EACH_SHAPE] + wrong[:OF_EACH_SHAPE // 2]
+        chosen += right[:OF_EACH_SHAPE] + wrong[: OF_EACH_SHAPE // 2]
         shapes.add(shape)
     assert len(shapes) == NIST_GCM_SHAPES
     return chosen
@@ -57,8 +72,11 @@ def nist_gcm(path: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("bits", KEY_SIZES)
 def test_nist_gcm_encrypt(bits, tmp_path):
     vectors = nist_gcm(f"gcmEncryptExtIV{bits}.rsp")
-    for vector, outcome in zip(vectors, spread(tmp_path, [gcm(True, v["KEY"], v["IV"], v["AAD"], v["PT"])
-                                                          for v in vectors]), strict=True):
+    for vector, outcome in zip(
+        vectors,
+        spread(tmp_path, [gcm(True, v["KEY"], v["IV"], v["AAD"], v["PT"]) for v in vectors]),
+        strict=True,
+    ):
         made = handed_back(outcome)
         assert made.get(Kind.TEXT, b"").hex() + made[Kind.ICV].hex() == vector["CT"] + vector["TAG"], vector
         assert outcome.ok
@@ -79,7 +97,9 @@ def test_nist_cbc(tmp_path):
     vectors = [v for name in NIST_CBC for bits in KEY_SIZES for v in nist(f"CBC/CBC{name}{bits}.rsp")]
     assert len(vectors) > 2000
     names = {"ENCRYPT": ("PLAINTEXT", "CIPHERTEXT"), "DECRYPT": ("CIPHERTEXT", "PLAINTEXT")}
-    packets = [cbc(v["direction"] == "ENCRYPT", v["KEY"], v["IV"], v[names[v["direction"]][0]]) for v in vectors]
+    packets = [
+        cbc(v["direction"] == "ENCRYPT", v["KEY"], v["IV"], v[names[v["direction"]][0]]) for v in vectors
+    ]
     for vector, outcome in zip(vectors, spread(tmp_path, packets), strict=True):
         assert handed_back(outcome)[Kind.TEXT].hex() == vector[names[vector["direction"]][1]], vector
         assert outcome.ok
@@ -92,8 +112,11 @@ def wycheproof(file: str) -> list[tuple[dict, dict]]:
 
 
 def test_wycheproof_gcm(tmp_path):
-    tests = [test for group, test in wycheproof("aes_gcm_test.json") if (group["ivSize"], group["tagSize"]) == (96,
-                                                                                                                128)]
+    tests = [
+        test
+        for group, test in wycheproof("aes_gcm_test.json")
+        if (group["ivSize"], group["tagSize"]) == (96, 128)
+    ]
     assert len(tests) == 197 and sum(test["result"] == "invalid" for test in tests) == 81
     opened = spread(tmp_path, [gcm(False, t["key"], t["iv"], t["aad"], t["ct"], t["tag"]) for t in tests])
     for test, outcome in zip(tests, opened, strict=True):
@@ -103,16 +126,18 @@ def test_wycheproof_gcm(tmp_path):
     sealed = spread(tmp_path, [gcm(True, t["key"], t["iv"], t["aad"], t["msg"]) for t in tests])
     for test, outcome in zip(tests, sealed, strict=True):
         made = handed_back(outcome)
-        assert ((made.get(Kind.TEXT, b"").hex(),
-                 made[Kind.ICV].hex()) == (test["ct"], test["tag"])) == (test["result"] == "valid"), test
+        assert ((made.get(Kind.TEXT, b"").hex(), made[Kind.ICV].hex()) == (test["ct"], test["tag"])) == (
+            test["result"] == "valid"
+        ), test
 
 
 def test_wycheproof_cbc(tmp_path):
     """The engine decrypts; padding is what the file is about, and is looked at here by `cryptography`."""
     tests = [test for _, test in wycheproof("aes_cbc_pkcs5_test.json")]
     assert len(tests) == 216 and sum(test["result"] == "invalid" for test in tests) == 144
-    for test, outcome in zip(tests, spread(tmp_path, [cbc(False, t["key"], t["iv"], t["ct"]) for t in tests]),
-                             strict=True):
+    for test, outcome in zip(
+        tests, spread(tmp_path, [cbc(False, t["key"], t["iv"], t["ct"]) for t in tests]), strict=True
+    ):
         unpadder = PKCS7(128).unpadder()
         padded = handed_back(outcome).get(Kind.TEXT, b"")
         if test["result"] == "valid":
@@ -124,7 +149,13 @@ def test_wycheproof_cbc(tmp_path):
     packets = []
     for test in valid:
         padder = PKCS7(128).padder()
-        packets.append(cbc(True, test["key"], test["iv"],
-                           (padder.update(bytes.fromhex(test["msg"])) + padder.finalize()).hex()))
+        packets.append(
+            cbc(
+                True,
+                test["key"],
+                test["iv"],
+                (padder.update(bytes.fromhex(test["msg"])) + padder.finalize()).hex(),
+            )
+        )
     for test, outcome in zip(valid, spread(tmp_path, packets), strict=True):
         assert handed_back(outcome)[Kind.TEXT].hex() == test["ct"], test

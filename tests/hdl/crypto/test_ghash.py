@@ -8,9 +8,16 @@ from tests.hdl.streams import PAUSES, put, simulate, take
 
 
 def runs(text: bytes, is_text: int) -> list[dict]:
-    return [{"data": int.from_bytes(text[at:at + 4].ljust(4, b"\xa5"), "little"), "count": len(text[at:at + 4]),
-             "text": is_text,
-             "end": at + 4 >= len(text), "last": 0} for at in range(0, len(text), 4)]
+    return [
+        {
+            "data": int.from_bytes(text[at : at + 4].ljust(4, b"\xa5"), "little"),
+            "count": len(text[at : at + 4]),
+            "text": is_text,
+            "end": at + 4 >= len(text),
+            "last": 0,
+        }
+        for at in range(0, len(text), 4)
+    ]
 
 
 def words(associated: bytes, text: bytes) -> list[dict]:
@@ -37,25 +44,35 @@ def test_two_contexts_against_gcm(pauses):
     for context in range(2):
         source = random.Random(f"{pauses}{context}")
         for n, length in enumerate(lengths):
-            associated, plain = source.randbytes(length), source.randbytes(lengths[-1 - (n + context) % len(lengths)])
+            associated, plain = (
+                source.randbytes(length),
+                source.randbytes(lengths[-1 - (n + context) % len(lengths)]),
+            )
             subkey, text, value = oracle(source.randbytes(16), source.randbytes(12), associated, plain)
             packets[context].append((subkey, words(associated, text), value))
 
     def keys(context):
         async def run(ctx):
-            await put(ctx, dut.key[context], [int.from_bytes(subkey, "little") for subkey, _, _ in packets[context]])
+            await put(
+                ctx, dut.key[context], [int.from_bytes(subkey, "little") for subkey, _, _ in packets[context]]
+            )
+
         return run
 
     def source(context):
         async def run(ctx):
             for _, items, _ in packets[context]:
                 await put(ctx, dut.i[context], items, PAUSES[pauses]()[0])
+
         return run
 
     def sink(context):
         async def run(ctx):
             for _, _, value in packets[context]:
-                assert (await take(ctx, dut.digest[context], PAUSES[pauses]()[1])).to_bytes(16, "little") == value
+                assert (await take(ctx, dut.digest[context], PAUSES[pauses]()[1])).to_bytes(
+                    16, "little"
+                ) == value
+
         return run
 
     simulate(dut, *(make(context) for make in (keys, source, sink) for context in range(2)))
@@ -71,6 +88,7 @@ def test_eight_clocks_a_block_with_both_contexts():
             await put(ctx, dut.key[context], [int.from_bytes(subkey, "little")])
             await put(ctx, dut.i[context], words(b"", text))
             assert (await take(ctx, dut.digest[context])).to_bytes(16, "little") == value
+
         return run
 
     simulate(dut, bench(0), bench(1), clocks=1000)

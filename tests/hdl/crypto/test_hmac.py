@@ -33,13 +33,19 @@ class Packet:
         """``auth_0`` to ``auth_3``; what SHA-1 leaves of them is filled with what must not matter."""
         inner, outer = hmac_midstates(self.algorithm, self.key)
         material = inner.ljust(32, b"\x5a") + outer.ljust(32, b"\xa5")
-        return [int.from_bytes(material[at:at + 16], "little") for at in range(0, 64, 16)]
+        return [int.from_bytes(material[at : at + 16], "little") for at in range(0, 64, 16)]
 
     @property
     def items(self) -> list[dict]:
-        chunks = [self.message[at:at + 4] for at in range(0, len(self.message), 4)] or [b""]
-        return [{"data": int.from_bytes(chunk.ljust(4, b"\xc3"), "little"), "count": len(chunk),
-                 "last": at == len(chunks)} for at, chunk in enumerate(chunks, 1)]
+        chunks = [self.message[at : at + 4] for at in range(0, len(self.message), 4)] or [b""]
+        return [
+            {
+                "data": int.from_bytes(chunk.ljust(4, b"\xc3"), "little"),
+                "count": len(chunk),
+                "last": at == len(chunks),
+            }
+            for at, chunk in enumerate(chunks, 1)
+        ]
 
 
 def benches_of(context, packets, digests, pauses=(never, never)):
@@ -58,7 +64,7 @@ def benches_of(context, packets, digests, pauses=(never, never)):
     async def digest(ctx):
         for packet in packets:
             value = await take(ctx, context.digest, sink)
-            digests.append(value.to_bytes(32, "little")[:DIGEST_BYTES[packet.algorithm]])
+            digests.append(value.to_bytes(32, "little")[: DIGEST_BYTES[packet.algorithm]])
 
     return start, midstate, message, digest
 
@@ -67,8 +73,15 @@ def run(*queues, pauses=(never, never), clocks=400_000):
     """Digests of a queue of packets a context."""
     block = Hmac()
     digests = [[] for _ in queues]
-    simulate(block, *(bench for at, queue in enumerate(queues)
-                      for bench in benches_of(block.context[at], queue, digests[at], pauses)), clocks=clocks)
+    simulate(
+        block,
+        *(
+            bench
+            for at, queue in enumerate(queues)
+            for bench in benches_of(block.context[at], queue, digests[at], pauses)
+        ),
+        clocks=clocks,
+    )
     return digests
 
 
@@ -82,19 +95,25 @@ def rfc_vectors(file):
     with cryptography_vectors.open_vector_file(f"HMAC/{file}", "r") as lines:
         fields = [line.split(" = ", 1) for line in lines.read().splitlines() if " = " in line]
     for at in range(0, len(fields), 4):
-        values = dict(fields[at:at + 4])
+        values = dict(fields[at : at + 4])
         yield bytes.fromhex(values["Key"]), bytes.fromhex(values["Msg"]), bytes.fromhex(values["MD"])
 
 
 def test_rfc_2202_and_4231():
-    vectors = {algorithm: list(rfc_vectors(file))
-               for algorithm, file in (("sha1", "rfc-2202-sha1.txt"), ("sha256", "rfc-4231-sha256.txt"))}
+    vectors = {
+        algorithm: list(rfc_vectors(file))
+        for algorithm, file in (("sha1", "rfc-2202-sha1.txt"), ("sha256", "rfc-4231-sha256.txt"))
+    }
     assert all(len(found) >= 6 for found in vectors.values())
-    digests = run(*([Packet(algorithm, key, message) for key, message, _ in found]
-                    for algorithm, found in vectors.items()))
+    digests = run(
+        *(
+            [Packet(algorithm, key, message) for key, message, _ in found]
+            for algorithm, found in vectors.items()
+        )
+    )
     for found, given in zip(vectors.values(), digests, strict=True):
         for (_, _, expected), digest in zip(found, given, strict=True):
-            assert digest[:len(expected)] == expected
+            assert digest[: len(expected)] == expected
 
 
 # NIST's examples for FIPS 198-1: {algorithm: {bytes of the key 00 01 02...: MAC}}.
@@ -113,9 +132,17 @@ NIST = {
 
 
 def test_nist_examples():
-    queues = [[Packet(algorithm, bytes(range(size)),
-                      b"Sample message for keylen" + (b"<" if size < 64 else b"=") + b"blocklen") for size in macs]
-              for algorithm, macs in NIST.items()]
+    queues = [
+        [
+            Packet(
+                algorithm,
+                bytes(range(size)),
+                b"Sample message for keylen" + (b"<" if size < 64 else b"=") + b"blocklen",
+            )
+            for size in macs
+        ]
+        for algorithm, macs in NIST.items()
+    ]
     found = [[digest.hex() for digest in digests] for digests in run(*queues)]
     assert found == [list(macs.values()) for macs in NIST.values()]
 
@@ -127,17 +154,23 @@ def test_wycheproof():
         groups = json.loads((WYCHEPROOF / f"hmac_{algorithm}_test.json").read_text())["testGroups"]
         vectors[algorithm] = [test for group in groups for test in group["tests"]]
     # Vectors that differ only in the tag are one packet.
-    queues = {algorithm: [Packet(algorithm, bytes.fromhex(key), bytes.fromhex(message))
-                          for key, message in sorted({(test["key"], test["msg"]) for test in tests})]
-              for algorithm, tests in vectors.items()}
-    found = {(packet.algorithm, packet.key.hex(), packet.message.hex()): digest
-             for queue, digests in zip(queues.values(), run(*queues.values()), strict=True)
-             for packet, digest in zip(queue, digests, strict=True)}
+    queues = {
+        algorithm: [
+            Packet(algorithm, bytes.fromhex(key), bytes.fromhex(message))
+            for key, message in sorted({(test["key"], test["msg"]) for test in tests})
+        ]
+        for algorithm, tests in vectors.items()
+    }
+    found = {
+        (packet.algorithm, packet.key.hex(), packet.message.hex()): digest
+        for queue, digests in zip(queues.values(), run(*queues.values()), strict=True)
+        for packet, digest in zip(queue, digests, strict=True)
+    }
     results = {"valid": 0, "invalid": 0}
     for algorithm, tests in vectors.items():
         for test in tests:
             tag = bytes.fromhex(test["tag"])
-            matches = found[algorithm, test["key"], test["msg"]][:len(tag)] == tag
+            matches = found[algorithm, test["key"], test["msg"]][: len(tag)] == tag
             assert matches == (test["result"] == "valid"), test["tcId"]
             results[test["result"]] += 1
     assert min(results.values()) > 100
@@ -150,15 +183,22 @@ def test_every_length_around_the_ends_of_blocks():
     for length in range(201):
         if length % 64 in (*range(8), *range(48, 64)):
             for at, algorithm in enumerate(AUTH):
-                queues[(at + length // 2) % 2].append(Packet(algorithm, source.randbytes(20), source.randbytes(length)))
+                queues[(at + length // 2) % 2].append(
+                    Packet(algorithm, source.randbytes(20), source.randbytes(length))
+                )
     check(*queues)
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
 def test_pauses(pauses):
     source = random.Random(2)
-    queues = [[Packet(source.choice(list(AUTH)), source.randbytes(24), source.randbytes(length)) for length in lengths]
-              for lengths in ([0, 5, 55, 120, 64, 200], [63, 0, 0, 130, 56, 1])]
+    queues = [
+        [
+            Packet(source.choice(list(AUTH)), source.randbytes(24), source.randbytes(length))
+            for length in lengths
+        ]
+        for lengths in ([0, 5, 55, 120, 64, 200], [63, 0, 0, 130, 56, 1])
+    ]
     check(*queues, pauses=PAUSES[pauses]())
 
 
@@ -172,8 +212,10 @@ def test_one_context_alone():
 def test_a_digest_that_is_not_taken_holds_up_its_context_alone():
     block = Hmac()
     source = random.Random(4)
-    queues = [[Packet(algorithm, source.randbytes(20), source.randbytes(70)) for algorithm in [*AUTH, *AUTH]]
-              for _ in range(2)]
+    queues = [
+        [Packet(algorithm, source.randbytes(20), source.randbytes(70)) for algorithm in [*AUTH, *AUTH]]
+        for _ in range(2)
+    ]
     digests = [[], []]
     held, free = (benches_of(block.context[at], queues[at], digests[at]) for at in range(2))
 
@@ -207,10 +249,14 @@ def test_clocks_a_packet(algorithms):
                     spent[at].append(clocks)
                     clocks = 0
                 await ctx.tick()
+
         return bench
 
-    benches = [bench for at, queue in enumerate(queues)
-               for bench in (*benches_of(block.context[at], queue, [])[:-1], digest(at))]
+    benches = [
+        bench
+        for at, queue in enumerate(queues)
+        for bench in (*benches_of(block.context[at], queue, [])[:-1], digest(at))
+    ]
     simulate(block, *benches)
     for algorithm, clocks in zip(algorithms, spent, strict=True):
         expected = 2 * ((23 + 1) * rounds[algorithm] + 2 * LEAD + 1)

@@ -6,20 +6,30 @@ def test_nothing_moves_while_there_is_nothing_to_do():
     block = Sequencer()
 
     async def bench(ctx):
-        before = ctx.get(block.context_1), ctx.get(block.token_1.as_value()), ctx.get(block.token_2.as_value())
+        before = (
+            ctx.get(block.context_1),
+            ctx.get(block.token_1.as_value()),
+            ctx.get(block.token_2.as_value()),
+        )
         for at in range(20):
             # A block without midstates, then midstates without a block.
             ctx.set(block.available, 3 * (at < 10))
             ctx.set(block.full[0], at >= 10)
             await ctx.tick()
-            now = ctx.get(block.context_1), ctx.get(block.token_1.as_value()), ctx.get(block.token_2.as_value())
+            now = (
+                ctx.get(block.context_1),
+                ctx.get(block.token_1.as_value()),
+                ctx.get(block.token_2.as_value()),
+            )
             assert now == before
 
     simulate(block, bench)
 
 
 def test_one_message_of_one_block():
-    """Lead and block of the inner hash, then of the outer one, each for its context alone; then the bank is free."""
+    """Lead and block of the inner hash, then of the outer one, each for its context alone; then the bank is
+    free.
+    """
     for sha1, rounds in ((0, SHA256_ROUNDS), (1, SHA1_ROUNDS)):
         block = Sequencer()
         seen = []
@@ -42,5 +52,9 @@ def test_one_message_of_one_block():
                 await ctx.tick()
 
         simulate(block, bench)
-        assert seen == [(outer, real, left) for outer in (0, 1) for real, count in ((0, LEAD), (1, rounds))
-                        for left in reversed(range(count))]
+        assert seen == [
+            (outer, real, left)
+            for outer in (0, 1)
+            for real, count in ((0, LEAD), (1, rounds))
+            for left in reversed(range(count))
+        ]

@@ -1,4 +1,5 @@
 """An AXI4-Lite manager for tests in Amaranth's simulator, and registers by name."""
+
 from spigate.hdl.contract import rdl
 from tests.hdl.streams import Pause, never
 
@@ -26,7 +27,8 @@ async def take_channel(ctx, axil, channel: str, *names: str, pause: Pause = neve
     valid = False
     while not valid:
         _, _, valid, *values = await ctx.tick().sample(
-            getattr(axil, f"{channel}valid"), *(getattr(axil, channel + name) for name in names))
+            getattr(axil, f"{channel}valid"), *(getattr(axil, channel + name) for name in names)
+        )
     ctx.set(getattr(axil, f"{channel}ready"), 0)
     return tuple(values)
 
@@ -35,7 +37,7 @@ async def write(ctx, axil, address: int, data: int, strobe: int = 15) -> int:
     """Writes a word; the response."""
     await put_channel(ctx, axil, "aw", addr=address)
     await put_channel(ctx, axil, "w", data=data, strb=strobe)
-    response, = await take_channel(ctx, axil, "b", "resp")
+    (response,) = await take_channel(ctx, axil, "b", "resp")
     return response
 
 
@@ -62,7 +64,9 @@ async def fields(ctx, axil, name: str, index: int | None = None) -> dict[str, in
     return REGISTERS[name].unpack(await get(ctx, axil, name, index))
 
 
-async def put(ctx, axil, name: str, value: int | None = None, index: int | None = None, **values: int) -> None:
+async def put(
+    ctx, axil, name: str, value: int | None = None, index: int | None = None, **values: int
+) -> None:
     """Writes a register that must answer: a ``value``, or its fields."""
     word = REGISTERS[name].pack(values) if value is None else value
     assert await write(ctx, axil, address(name, index), word) == 0, f"{name} refused {word:#x}"

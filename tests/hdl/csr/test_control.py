@@ -21,7 +21,12 @@ def plane(**changes):
 async def table_writes(ctx, control, into, pause=never):
     while True:
         payload = await streams.take(ctx, control.tables, pause)
-        into.append({name: getattr(payload, name) for name in ("table", "dfe", "index", "row", "data", "first", "last")})
+        into.append(
+            {
+                name: getattr(payload, name)
+                for name in ("table", "dfe", "index", "row", "data", "first", "last")
+            }
+        )
 
 
 def run(control, test, *background, clocks=40_000):
@@ -38,7 +43,12 @@ def test_says_what_the_gateware_has():
 
     async def check(ctx):
         assert await get(ctx, control.axil, "id") == int.from_bytes(b"SPIG", "big")
-        assert await fields(ctx, control.axil, "geometry") == {"beat_bytes": 16, "dfes": 2, "lanes": 3, "contexts": 2}
+        assert await fields(ctx, control.axil, "geometry") == {
+            "beat_bytes": 16,
+            "dfes": 2,
+            "lanes": 3,
+            "contexts": 2,
+        }
         assert await fields(ctx, control.axil, "dfe_tables") == {"sa_entries": 256, "sources": 16}
         assert await fields(ctx, control.axil, "cam") == {"cam_entries": 1024, "cam_ways": 3}
         assert await fields(ctx, control.axil, "cfe_tables") == {"rules": 32, "routes": 64}
@@ -71,7 +81,10 @@ def test_settings_have_sensible_resets_and_reach_the_cfe():
             at_reset = await fields(ctx, control.axil, f"cfe.punt_{name}")
             assert at_reset["period"] and at_reset["burst"], "no class is without a limit"
             await put(ctx, control.axil, f"cfe.punt_{name}", period=1000 + at, burst=at)
-            assert (ctx.get(control.cfe.punts[at].period), ctx.get(control.cfe.punts[at].burst)) == (1000 + at, at)
+            assert (ctx.get(control.cfe.punts[at].period), ctx.get(control.cfe.punts[at].burst)) == (
+                1000 + at,
+                at,
+            )
         await put(ctx, control.axil, "cfe.weights", 0x8765_4321)
         assert [ctx.get(control.cfe.weights[n]) for n in range(8)] == list(range(1, 9))
         assert ctx.get(control.cfe.miss_interval) == await get(ctx, control.axil, "cfe.miss_interval")
@@ -83,8 +96,10 @@ def test_counters_are_read_where_the_map_says():
     control = plane()
 
     async def check(ctx):
-        groups = [("cfe_count", CFE_COUNTERS, control.cfe_counters, None),
-                  ("forward_count", FORWARD_COUNTERS, control.forward_counters, None)]
+        groups = [
+            ("cfe_count", CFE_COUNTERS, control.cfe_counters, None),
+            ("forward_count", FORWARD_COUNTERS, control.forward_counters, None),
+        ]
         groups += [("dfe_count", DFE_COUNTERS, control.dfe_counters[n], n) for n in range(2)]
         expected = {}
         for prefix, layout, port, index in groups:
@@ -107,19 +122,22 @@ def test_an_address_that_is_not_there_answers_with_an_error_and_changes_nothing(
     control = plane()
 
     async def check(ctx):
-        taken = {register.at(n) if register.count else register.address
-                 for register in REGISTERS.values() for n in range(register.count or 1)}
+        taken = {
+            register.at(n) if register.count else register.address
+            for register in REGISTERS.values()
+            for n in range(register.count or 1)
+        }
         rng = random.Random(5)
         holes = [at for at in range(0, 0x1000, 4) if at not in taken]
-        for at in rng.sample(holes, 40) + [0x8d8, 0xa18, 0xaf8, 0x1000, 0x4000, 0xfffc]:
+        for at in rng.sample(holes, 40) + [0x8D8, 0xA18, 0xAF8, 0x1000, 0x4000, 0xFFFC]:
             assert await read(ctx, control.axil, at) == (0, 2), hex(at)
             assert await errors(ctx, control.axil) == {"address"}
-            assert await write(ctx, control.axil, at, 0xffff_ffff) == 2, hex(at)
+            assert await write(ctx, control.axil, at, 0xFFFF_FFFF) == 2, hex(at)
             assert await errors(ctx, control.axil) == {"address"}
         # Nothing to write in what is only read.
         for name in ("id", "healthy", "cfe_count.hits", "event_pending"):
-            assert await write(ctx, control.axil, address(name), 0xffff_ffff) == 2
-        assert await write(ctx, control.axil, address("drops", 3), 0xffff_ffff) == 2
+            assert await write(ctx, control.axil, address(name), 0xFFFF_FFFF) == 2
+        assert await write(ctx, control.axil, address("drops", 3), 0xFFFF_FFFF) == 2
         assert await errors(ctx, control.axil) == {"address"}
         assert await errors(ctx, control.axil) == set()
         assert ctx.get(control.cfe.enable) == 0 and ctx.get(control.cfe.patience) == 65535
@@ -148,19 +166,39 @@ def test_writes_an_sa_as_one_burst(pause):
 
     async def check(ctx):
         await stage(ctx, control.axil, words)
-        await put(ctx, control.axil, "table.index", 0x00a5)
+        await put(ctx, control.axil, "table.index", 0x00A5)
         await put(ctx, control.axil, "table.command", table=Table.SA, dfe=1, first=0, count=13)
         # Writes wait, so that the next entry needs no question between.
         await stage(ctx, control.axil, words[:12], first=40)
-        await put(ctx, control.axil, "table.index", 0x00a6)
+        await put(ctx, control.axil, "table.index", 0x00A6)
         await put(ctx, control.axil, "table.command", table=Table.SA, dfe=0, first=10, count=3)
         await put(ctx, control.axil, "table.index", 0)
-        rows = [sum(word << 32 * at for at, word in enumerate(words[4 * row:4 * row + 4])) for row in range(13)]
+        rows = [
+            sum(word << 32 * at for at, word in enumerate(words[4 * row : 4 * row + 4])) for row in range(13)
+        ]
         assert writes == [
-            {"table": Table.SA, "dfe": 1, "index": 0xa5, "row": row, "data": rows[row], "first": row == 0, "last": row == 12}
-            for row in range(13)] + [
-            {"table": Table.SA, "dfe": 0, "index": 0xa6, "row": 10 + row, "data": rows[row], "first": row == 0, "last": row == 2}
-            for row in range(3)]
+            {
+                "table": Table.SA,
+                "dfe": 1,
+                "index": 0xA5,
+                "row": row,
+                "data": rows[row],
+                "first": row == 0,
+                "last": row == 12,
+            }
+            for row in range(13)
+        ] + [
+            {
+                "table": Table.SA,
+                "dfe": 0,
+                "index": 0xA6,
+                "row": 10 + row,
+                "data": rows[row],
+                "first": row == 0,
+                "last": row == 2,
+            }
+            for row in range(3)
+        ]
         assert await errors(ctx, control.axil) == set()
 
     async def tables(ctx):
@@ -180,14 +218,14 @@ def test_keys_do_not_stay_in_staging_and_cannot_be_read():
     control, writes = plane(), []
 
     async def check(ctx):
-        await stage(ctx, control.axil, [0xdead_beef] * 52)
+        await stage(ctx, control.axil, [0xDEAD_BEEF] * 52)
         for at in (0, 20, 51):
             assert await get(ctx, control.axil, "table.data", at) == 0
         # Refused or accepted: the next command finds zeros.
         await put(ctx, control.axil, "table.command", table=7)
         for _ in range(2):
             await put(ctx, control.axil, "table.command", table=Table.SA, count=13)
-        await stage(ctx, control.axil, [0xdead_beef] * 8)
+        await stage(ctx, control.axil, [0xDEAD_BEEF] * 8)
         await put(ctx, control.axil, "table.command", table=Table.SA, count=2)
         await put(ctx, control.axil, "table.command", table=Table.SA, count=13)
         await put(ctx, control.axil, "table.index", 0)
@@ -207,12 +245,13 @@ def test_erase_writes_zeros_to_all_rows():
 
     async def check(ctx):
         for table, count in rows.items():
-            await stage(ctx, control.axil, [0xffff_ffff] * 8)
+            await stage(ctx, control.axil, [0xFFFF_FFFF] * 8)
             await put(ctx, control.axil, "table.index", 3)
             await put(ctx, control.axil, "table.command", table=table, erase=1, first=9, count=0, dfe=1)
             await put(ctx, control.axil, "table.index", 0)
             assert [(write["table"], write["index"], write["row"], write["data"]) for write in writes] == [
-                (table, 3, row, 0) for row in range(count)]
+                (table, 3, row, 0) for row in range(count)
+            ]
             assert [write["first"] for write in writes] == [1] + [0] * (count - 1)
             assert [write["last"] for write in writes] == [0] * (count - 1) + [1]
             writes.clear()
@@ -263,7 +302,10 @@ def test_refuses_a_command_by_name_and_leaves_tables_alone(case):
     run(control, check, tables)
 
 
-@pytest.mark.parametrize("table, last", [(Table.CAM, 1535), (Table.RULE, 31), (Table.ROUTE, 63), (Table.SA, 255), (Table.SOURCE, 15)])
+@pytest.mark.parametrize(
+    "table, last",
+    [(Table.CAM, 1535), (Table.RULE, 31), (Table.ROUTE, 63), (Table.SA, 255), (Table.SOURCE, 15)],
+)
 def test_takes_the_last_index_of_each_table(table, last):
     control, writes = plane(), []
 
@@ -300,9 +342,19 @@ def test_a_reset_erases_what_was_written():
         await put(ctx, control.axil, "table.command", table=Table.ROUTE, count=1)
         for _ in range(3):
             await reset(ctx)
-            sizes = {Table.SA: (4, 13), Table.SOURCE: (3, 1), Table.CAM: (96, 2), Table.RULE: (4, 2), Table.ROUTE: (2, 1)}
+            sizes = {
+                Table.SA: (4, 13),
+                Table.SOURCE: (3, 1),
+                Table.CAM: (96, 2),
+                Table.RULE: (4, 2),
+                Table.ROUTE: (2, 1),
+            }
             assert [(write["table"], write["index"], write["row"]) for write in writes] == [
-                (table, index, row) for table, (entries, rows) in sizes.items() for index in range(entries) for row in range(rows)]
+                (table, index, row)
+                for table, (entries, rows) in sizes.items()
+                for index in range(entries)
+                for row in range(rows)
+            ]
             assert {(write["dfe"], write["data"]) for write in writes} == {(ALL_DFES, 0)}
             assert all(write["first"] == (write["row"] == 0) for write in writes)
             assert await errors(ctx, control.axil) == set()
@@ -357,10 +409,13 @@ def test_reads_the_state_of_an_sa():
         await streams.put(ctx, control.state, [state | {"soft": 0x8000_0001, "hard": 1}])
         assert (await fields(ctx, control.axil, "state.status"))["busy"] == 0
         for name, value in state.items():
-            assert await get(ctx, control.axil, f"state.{name}_low") == value & 0xffff_ffff
+            assert await get(ctx, control.axil, f"state.{name}_low") == value & 0xFFFF_FFFF
             assert await get(ctx, control.axil, f"state.{name}_high") == value >> 32
-        assert [await get(ctx, control.axil, f"state.{name}") for name in ("soft", "hard")] == [0x8000_0001, 1]
-        for sa, dfe, named in [(256, 0, {"sa"}), (0, 2, {"dfe"}), (0xffff, 15, {"sa", "dfe"})]:
+        assert [await get(ctx, control.axil, f"state.{name}") for name in ("soft", "hard")] == [
+            0x8000_0001,
+            1,
+        ]
+        for sa, dfe, named in [(256, 0, {"sa"}), (0, 2, {"dfe"}), (0xFFFF, 15, {"sa", "dfe"})]:
             await put(ctx, control.axil, "state.select", sa=sa, dfe=dfe)
             assert await fields(ctx, control.axil, "state.status") == {"busy": 0, "refused": 1}
             assert await errors(ctx, control.axil) == named
@@ -373,25 +428,49 @@ def test_reads_the_state_of_an_sa():
 
 def test_counts_drops_and_shows_events():
     control = plane()
-    reports = [{"reason": Reason.ICV, "dropped": 1, "ingress": 0, "dfe": 1, "sa": 7, "spi": 0x1234, "sequence": 99,
-                "source": 0x0a000001, "destination": 0xc0000201},
-               {"reason": Reason.QUEUE_FULL, "dropped": 1, "dfe": 14},
-               {"reason": Reason.SOFT_LIFETIME, "dfe": 0, "sa": 3}]
+    reports = [
+        {
+            "reason": Reason.ICV,
+            "dropped": 1,
+            "ingress": 0,
+            "dfe": 1,
+            "sa": 7,
+            "spi": 0x1234,
+            "sequence": 99,
+            "source": 0x0A000001,
+            "destination": 0xC0000201,
+        },
+        {"reason": Reason.QUEUE_FULL, "dropped": 1, "dfe": 14},
+        {"reason": Reason.SOFT_LIFETIME, "dfe": 0, "sa": 3},
+    ]
 
     async def check(ctx):
         await streams.put(ctx, control.reports[1], reports)
         await ctx.tick().repeat(20)
         assert await get(ctx, control.axil, "event_pending") == 2
         assert await fields(ctx, control.axil, "event.what", 0) == {
-            "reason": Reason.ICV, "dropped": 1, "valid": 1, "ingress": 0, "dfe": 1, "sa": 7}
-        words = [await get(ctx, control.axil, f"event.{name}", 0) for name in ("spi", "sequence", "source", "destination")]
-        assert words == [0x1234, 99, 0x0a000001, 0xc0000201]
-        assert 0 < await get(ctx, control.axil, "event.time", 0) < await get(ctx, control.axil, "event.time", 1)
+            "reason": Reason.ICV,
+            "dropped": 1,
+            "valid": 1,
+            "ingress": 0,
+            "dfe": 1,
+            "sa": 7,
+        }
+        words = [
+            await get(ctx, control.axil, f"event.{name}", 0)
+            for name in ("spi", "sequence", "source", "destination")
+        ]
+        assert words == [0x1234, 99, 0x0A000001, 0xC0000201]
+        assert (
+            0 < await get(ctx, control.axil, "event.time", 0) < await get(ctx, control.axil, "event.time", 1)
+        )
         second = await fields(ctx, control.axil, "event.what", 1)
         assert (second["reason"], second["dropped"], second["sa"]) == (Reason.SOFT_LIFETIME, 0, 3)
         assert await get(ctx, control.axil, "event.what", 2) == 0
-        assert [await get(ctx, control.axil, "drops", reason)
-                for reason in (Reason.ICV, Reason.QUEUE_FULL, Reason.SOFT_LIFETIME)] == [1, 1, 0]
+        assert [
+            await get(ctx, control.axil, "drops", reason)
+            for reason in (Reason.ICV, Reason.QUEUE_FULL, Reason.SOFT_LIFETIME)
+        ] == [1, 1, 0]
         await put(ctx, control.axil, "event_pop", 1)
         assert (await fields(ctx, control.axil, "event.what", 0))["reason"] == Reason.SOFT_LIFETIME
         await put(ctx, control.axil, "event_pop", 2)
@@ -402,11 +481,14 @@ def test_counts_drops_and_shows_events():
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
-@pytest.mark.parametrize("changes, message", [
-    (dict(dfes=9), "dfes must be 1 to 8, not 9"),
-    (dict(lanes=16), "geometry.lanes must be 0 to 15, not 16"),
-    (dict(algorithms=("rot13",)), "algorithms must be of cipher_null, .*, not 'rot13'"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(dfes=9), "dfes must be 1 to 8, not 9"),
+        (dict(lanes=16), "geometry.lanes must be 0 to 15, not 16"),
+        (dict(algorithms=("rot13",)), "algorithms must be of cipher_null, .*, not 'rot13'"),
+    ],
+)
 def test_refuses_what_it_cannot_tell(changes, message):
     with pytest.raises(ValueError, match=message):
         plane(**changes)

@@ -1,4 +1,5 @@
 """Drop counters and events under floods, with a control element that takes nothing."""
+
 from collections import Counter
 
 import pytest
@@ -37,6 +38,7 @@ def run(script, *, reporters=2, feeds=(), mask=MASK):
     def feeder(at, reports):
         async def feed(ctx):
             await put(ctx, events.reports[at], reports)
+
         return feed
 
     simulate(events, main, *(feeder(at, reports) for at, reports in enumerate(feeds)))
@@ -59,6 +61,7 @@ async def kinds(ctx, events):
 @pytest.mark.parametrize("reason", [*JUNK, *ENDING])
 def test_what_comes_often_pushes_out_nothing_that_is_told_once(reason):
     """Three times as many as the queue holds, then a stalled DFE and a soft lifetime: both are there."""
+
     async def script(ctx, events):
         await put(ctx, events.reports[0], [report(reason)] * 3 * DEPTH)
         await put(ctx, events.reports[1], [report(Reason.DFE_STALLED, 0), report(Reason.SOFT_LIFETIME, 0)])
@@ -85,7 +88,10 @@ def test_strangers_push_out_no_end_of_an_sa():
 def test_counts_a_drop_a_clock_of_any_reason():
     """Two reporters that never pause, with an event queue that is full: nobody waits but for his turn."""
     count = 200
-    feeds = [[report(Reason.BAD_FRAME)] * count, [report((Reason.ICV, Reason.QUEUE_FULL)[at % 2]) for at in range(count)]]
+    feeds = [
+        [report(Reason.BAD_FRAME)] * count,
+        [report((Reason.ICV, Reason.QUEUE_FULL)[at % 2]) for at in range(count)],
+    ]
     clocks = []
 
     async def script(ctx, events):
@@ -102,8 +108,15 @@ def test_counts_a_drop_a_clock_of_any_reason():
     async def main(ctx, events):
         await script(ctx, events)
         await ctx.tick().repeat(20)
-        found = {reason: await word(ctx, events.drops, reason) for reason in (Reason.BAD_FRAME, Reason.ICV, Reason.QUEUE_FULL)}
-        assert found == {Reason.BAD_FRAME: count, Reason.ICV: count // 2 + DEPTH, Reason.QUEUE_FULL: count // 2}
+        found = {
+            reason: await word(ctx, events.drops, reason)
+            for reason in (Reason.BAD_FRAME, Reason.ICV, Reason.QUEUE_FULL)
+        }
+        assert found == {
+            Reason.BAD_FRAME: count,
+            Reason.ICV: count // 2 + DEPTH,
+            Reason.QUEUE_FULL: count // 2,
+        }
 
     run(main, reporters=3, feeds=feeds)
     # DEPTH / 2 events are stored in 8 clocks each; all others take one, or two of one reporter alone.

@@ -8,7 +8,9 @@ def test_builds_and_knows_every_register(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(page)
     assert page.is_file()
     # One page of content a node; its name, and the descriptions, come from the RDL.
-    text = "\n".join(path.read_text() for path in (tmp_path / "registers").rglob("*") if path.suffix in (".html", ".js"))
+    text = "\n".join(
+        path.read_text() for path in (tmp_path / "registers").rglob("*") if path.suffix in (".html", ".js")
+    )
     for name in rdl.registers():
         assert name.rsplit(".", 1)[-1] in text, name
     assert "A driver that reads anything else here is not talking to a spigate" in text

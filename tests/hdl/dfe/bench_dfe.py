@@ -1,6 +1,7 @@
 """Runs in the simulator, for tests/hdl/dfe/test_dfe.py: plays table writes and packets into a Dfe and writes
 down what comes out.
 """
+
 import json
 import random
 from pathlib import Path
@@ -16,7 +17,9 @@ class Source:
     """Offers one payload after another on a stream."""
 
     def __init__(self, dut, name, payloads, pause):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (
+            getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready")
+        )
         self.payloads, self.pause, self.at, self.offered = payloads, pause, 0, False
         self.valid.value = 0
 
@@ -37,7 +40,9 @@ class Sink:
     """Takes what a stream offers, and counts those items in which bit ``mark`` is set."""
 
     def __init__(self, dut, name, pause, mark=0):
-        self.payload, self.valid, self.ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
+        self.payload, self.valid, self.ready = (
+            getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready")
+        )
         self.pause, self.taking, self.taken, self.mark, self.marked = pause, False, [], mark, 0
         self.ready.value = 0
 
@@ -74,7 +79,9 @@ async def plays(dut):
     while out.marked + reports.marked < len(story["infos"]):
         await RisingEdge(dut.clk)
         clocks += 1
-        assert clocks < story["clocks"], f"{out.marked} sent and {reports.marked} dropped of {len(story['infos'])} packets"
+        assert clocks < story["clocks"], (
+            f"{out.marked} sent and {reports.marked} dropped of {len(story['infos'])} packets"
+        )
         for stream in (packets, infos, out, egress, reports):
             stream.clock()
     while len(states.taken) < len(story["requests"]):
@@ -82,6 +89,15 @@ async def plays(dut):
         requests.clock()
         states.clock()
     await ClockCycles(dut.clk, 20)
-    Path(story["result"]).write_text(json.dumps({
-        "beats": out.taken, "egress": egress.taken, "reports": reports.taken, "states": states.taken, "clocks": clocks,
-        "counters": int(dut.counters.value)}))
+    Path(story["result"]).write_text(
+        json.dumps(
+            {
+                "beats": out.taken,
+                "egress": egress.taken,
+                "reports": reports.taken,
+                "states": states.taken,
+                "clocks": clocks,
+                "counters": int(dut.counters.value),
+            }
+        )
+    )

@@ -1,4 +1,7 @@
-"""Runs in the simulator, for tests/hdl/dfe/test_residue.py: packets through SAs, which are then erased, and all that is left."""
+"""Runs in the simulator, for tests/hdl/dfe/test_residue.py: packets through SAs, which are then erased, and
+all that is left.
+"""
+
 import json
 from pathlib import Path
 
@@ -36,7 +39,10 @@ async def leaves_what_it_leaves(dut):
 
     async def play(beats, infos, count):
         streams = [Source(dut, "i", beats, busy), Source(dut, "info", infos, busy)]
-        out, reports = Sink(dut, "o", busy, story["last_bit"]), Sink(dut, "reports", busy, story["dropped_bit"])
+        out, reports = (
+            Sink(dut, "o", busy, story["last_bit"]),
+            Sink(dut, "reports", busy, story["dropped_bit"]),
+        )
         streams += [out, reports, Sink(dut, "egress", busy)]
         while out.marked + reports.marked < count:
             await RisingEdge(dut.clk)
@@ -58,4 +64,6 @@ async def leaves_what_it_leaves(dut):
         clocks += 1
     dut.tables__payload.value = 0
     await ClockCycles(dut.clk, story["settle"])
-    Path(story["result"]).write_text(json.dumps({"before": before, "after": state(dut), "clocks": clocks, "dropped": dropped}))
+    Path(story["result"]).write_text(
+        json.dumps({"before": before, "after": state(dut), "clocks": clocks, "dropped": dropped})
+    )

@@ -1,4 +1,5 @@
 """ESP (RFC 4303) written on the `cryptography` package for tests alone: the other end of a DFE."""
+
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -30,7 +31,11 @@ class Suite:
 
 SUITES = [
     *(Suite("gcm", key) for key in (16, 24, 32)),
-    *(Suite("cbc", key, kind, icv) for key in (16, 24, 32) for kind, icv in ((hashes.SHA1, 12), (hashes.SHA256, 16))),
+    *(
+        Suite("cbc", key, kind, icv)
+        for key in (16, 24, 32)
+        for kind, icv in ((hashes.SHA1, 12), (hashes.SHA256, 16))
+    ),
     *(Suite("null", 0, kind, icv) for kind, icv in ((hashes.SHA1, 12), (hashes.SHA256, 16))),
 ]
 
@@ -43,13 +48,25 @@ class Peer:
         self.key, self.salt = seed.randbytes(suite.key), seed.randbytes(4) if suite.cipher == "gcm" else b""
         self.auth_key = seed.randbytes({12: 20, 16: 32}[suite.icv]) if suite.hash else b""
         self.sa = model.Sa(
-            direction=model.Direction.INBOUND if inbound else model.Direction.OUTBOUND, spi=spi,
-            source=ip_address("192.0.2.1"), destination=ip_address("198.51.100.2"),
+            direction=model.Direction.INBOUND if inbound else model.Direction.OUTBOUND,
+            spi=spi,
+            source=ip_address("192.0.2.1"),
+            destination=ip_address("198.51.100.2"),
             mode=model.Mode.TUNNEL if tunnel else model.Mode.TRANSPORT,
-            cipher={"gcm": model.Cipher.AES_GCM, "cbc": model.Cipher.AES_CBC, "null": model.Cipher.NULL}[suite.cipher],
-            key=self.key, salt=self.salt, icv_bytes=16 if suite.cipher == "gcm" else 0,
-            auth={None: model.Auth.NONE, hashes.SHA1: model.Auth.HMAC_SHA1_96, hashes.SHA256: model.Auth.HMAC_SHA256_128}[suite.hash],
-            auth_key=self.auth_key, **more)
+            cipher={"gcm": model.Cipher.AES_GCM, "cbc": model.Cipher.AES_CBC, "null": model.Cipher.NULL}[
+                suite.cipher
+            ],
+            key=self.key,
+            salt=self.salt,
+            icv_bytes=16 if suite.cipher == "gcm" else 0,
+            auth={
+                None: model.Auth.NONE,
+                hashes.SHA1: model.Auth.HMAC_SHA1_96,
+                hashes.SHA256: model.Auth.HMAC_SHA256_128,
+            }[suite.hash],
+            auth_key=self.auth_key,
+            **more,
+        )
 
     def seal(self, sequence: int, text: bytes, iv: bytes) -> bytes:
         """ESP header to ICV around ``text``, which has its trailer."""
@@ -83,19 +100,22 @@ class Peer:
         return sequence, iv, text
 
     def nonce(self, sequence: int) -> bytes:
-        """The IV that the gateway makes for a packet: the number itself, or for CBC the encryption of a number
-        used once.
+        """The IV that the gateway makes for a packet: the number itself, or for CBC the encryption of a
+        number used once.
         """
         if self.suite.cipher == "cbc":
             encryptor = Cipher(algorithms.AES(self.key), modes.ECB()).encryptor()
-            return encryptor.update(self.spi.to_bytes(4, "big") + bytes(4) + sequence.to_bytes(8, "big")) + encryptor.finalize()
-        return sequence.to_bytes(8, "big")[:self.suite.iv]
+            return (
+                encryptor.update(self.spi.to_bytes(4, "big") + bytes(4) + sequence.to_bytes(8, "big"))
+                + encryptor.finalize()
+            )
+        return sequence.to_bytes(8, "big")[: self.suite.iv]
 
     def _split(self, body):
         iv_end = 8 + self.suite.iv
-        return body[:8], body[8:iv_end], body[iv_end:-self.suite.icv], body[-self.suite.icv:]
+        return body[:8], body[8:iv_end], body[iv_end : -self.suite.icv], body[-self.suite.icv :]
 
     def _mac(self, body):
         mac = hmac.HMAC(self.auth_key, self.suite.hash())
         mac.update(body)
-        return mac.finalize()[:self.suite.icv]
+        return mac.finalize()[: self.suite.icv]

@@ -1,6 +1,7 @@
 """Packets for tests of the fill side: frames, their descriptors, SAs, and what a buffer holds when they wait
 for commit.
 """
+
 import random
 from dataclasses import dataclass, field, replace
 
@@ -48,16 +49,34 @@ class Sa:
 
     def rows(self) -> dict[int, int]:
         rows = {row: random.Random(f"{self.seed} {row}").getrandbits(128) for row in range(1, 10)}
-        rows[0] = number("sa", "control", valid=self.valid, direction=self.outbound, mode=self.tunnel, cipher=self.cipher,
-                         auth=self.auth, key_size=self.key_size, salt=self.salt, spi=self.spi, mtu=self.mtu, outer_ttl=64, generation=self.generation)
+        rows[0] = number(
+            "sa",
+            "control",
+            valid=self.valid,
+            direction=self.outbound,
+            mode=self.tunnel,
+            cipher=self.cipher,
+            auth=self.auth,
+            key_size=self.key_size,
+            salt=self.salt,
+            spi=self.spi,
+            mtu=self.mtu,
+            outer_ttl=64,
+            generation=self.generation,
+        )
         return rows
 
     def icv(self, authenticated: bytes) -> bytes:
         """The stand-in engine's ICV over ESP header, IV and cipher text."""
         rows = self.rows()
-        four = engine.checksum(salt=self.salt, key_size=self.key_size, encrypt=self.outbound, authenticated=authenticated,
-                               material=[rows[row] for row in range(KEY_ROW, 10)])
-        return (four * 4)[:self.icv_bytes]
+        four = engine.checksum(
+            salt=self.salt,
+            key_size=self.key_size,
+            encrypt=self.outbound,
+            authenticated=authenticated,
+            material=[rows[row] for row in range(KEY_ROW, 10)],
+        )
+        return (four * 4)[: self.icv_bytes]
 
 
 @dataclass
@@ -79,30 +98,59 @@ class Packet:
 
     def counted_down(self) -> bytes:
         """The frame with one less to live and the header checksum as scapy computes it."""
-        ip = IP(self.frame[self.ip_at:self.ip_at + self.info["total_length"]])
+        ip = IP(self.frame[self.ip_at : self.ip_at + self.info["total_length"]])
         ip.ttl -= 1
         del ip.chksum
-        return self.frame[:self.ip_at] + bytes(ip) + self.frame[self.ip_at + self.info["total_length"]:]
+        return self.frame[: self.ip_at] + bytes(ip) + self.frame[self.ip_at + self.info["total_length"] :]
 
 
-def frame(payload: bytes, *, verdict: Verdict, protocol: int = 17, tagged: bool = False, options: int = 0, ttl: int = 64, padding: int = 0,
-          source: str = "10.0.0.1", **info) -> Packet:
+def frame(
+    payload: bytes,
+    *,
+    verdict: Verdict,
+    protocol: int = 17,
+    tagged: bool = False,
+    options: int = 0,
+    ttl: int = 64,
+    padding: int = 0,
+    source: str = "10.0.0.1",
+    **info,
+) -> Packet:
     """An IPv4 packet with ``payload``, ``options`` words of IP options and ``padding`` bytes behind it;
     ``info`` adds to its descriptor.
     """
     ethernet = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
     if tagged:
         ethernet /= Dot1Q(vlan=5)
-    ip = IP(src=source, dst="192.0.2.7", ttl=ttl, proto=protocol, id=len(payload) * 77 & 0xFFFF,
-            options=[IPOption_NOP() for _ in range(4 * options)])
+    ip = IP(
+        src=source,
+        dst="192.0.2.7",
+        ttl=ttl,
+        proto=protocol,
+        id=len(payload) * 77 & 0xFFFF,
+        options=[IPOption_NOP() for _ in range(4 * options)],
+    )
     content = bytes(ethernet / ip / payload)
     total_length = len(content) - len(bytes(ethernet))
-    ip = IP(content[len(bytes(ethernet)):])
+    ip = IP(content[len(bytes(ethernet)) :])
     content = bytes(ALIGN) + content + bytes(range(0xC0, 0xC0 + padding))
     octets = [int(part) for part in source.split(".")]
-    return Packet(content, {
-        "length": len(content), "ipv4": 1, "tagged": tagged, "header_words": ip.ihl, "total_length": total_length, "ttl": ttl,
-        "protocol": protocol, "source": int.from_bytes(bytes(octets), "big"), "destination": 0xC0000207, "verdict": verdict, **info})
+    return Packet(
+        content,
+        {
+            "length": len(content),
+            "ipv4": 1,
+            "tagged": tagged,
+            "header_words": ip.ihl,
+            "total_length": total_length,
+            "ttl": ttl,
+            "protocol": protocol,
+            "source": int.from_bytes(bytes(octets), "big"),
+            "destination": 0xC0000207,
+            "verdict": verdict,
+            **info,
+        },
+    )
 
 
 def inbound(sa: Sa, index: int, text: bytes, sequence: int = 1, damaged: bool = False, **options) -> Packet:
@@ -112,19 +160,34 @@ def inbound(sa: Sa, index: int, text: bytes, sequence: int = 1, damaged: bool = 
     icv = bytearray(sa.icv(body))
     if damaged:
         icv[sequence % len(icv)] ^= 1
-    packet = frame(body + bytes(icv), protocol=ESP, **{"verdict": Verdict.DECRYPT, "sa": index, "spi": sa.spi, "sequence": sequence,
-                                                       "generation": sa.generation} | options)
+    packet = frame(
+        body + bytes(icv),
+        protocol=ESP,
+        **{
+            "verdict": Verdict.DECRYPT,
+            "sa": index,
+            "spi": sa.spi,
+            "sequence": sequence,
+            "generation": sa.generation,
+        }
+        | options,
+    )
     return replace(packet, sa=sa, text=text, ok=not damaged)
 
 
 def outbound(sa: Sa, index: int, payload: bytes, **options) -> Packet:
     """A clear packet that is to be encrypted on ``sa``."""
-    return replace(frame(payload, **{"verdict": Verdict.ENCRYPT, "sa": index, "generation": sa.generation} | options), sa=sa)
+    return replace(
+        frame(payload, **{"verdict": Verdict.ENCRYPT, "sa": index, "generation": sa.generation} | options),
+        sa=sa,
+    )
 
 
 @dataclass
 class Outcome:
-    """What commit finds: the fields of the LaneJob by name, and pieces of the buffer by the word they begin at."""
+    """What commit finds: the fields of the LaneJob by name, and pieces of the buffer by the word they begin
+    at.
+    """
 
     verdict: Verdict
     reason: int = 0
@@ -139,13 +202,17 @@ def unchanged(packet: Packet, verdict: Verdict = Verdict.PUNT, reason: int = 0) 
 
 def bypassed(packet: Packet, count_down: bool = False) -> Outcome:
     content = packet.counted_down() if count_down else packet.frame
-    return Outcome(Verdict.BYPASS, pieces={0: content[:packet.ip_at + packet.info["total_length"]]})
+    return Outcome(Verdict.BYPASS, pieces={0: content[: packet.ip_at + packet.info["total_length"]]})
 
 
 def decrypted(packet: Packet) -> Outcome:
     esp = packet.header_end() // 4
-    return Outcome(Verdict.DECRYPT, ok=packet.ok, pieces={0: packet.frame[:4 * esp], esp: packet.text},
-                   job={"esp": esp, "text_bytes": len(packet.text), "sequence": packet.info["sequence"]})
+    return Outcome(
+        Verdict.DECRYPT,
+        ok=packet.ok,
+        pieces={0: packet.frame[: 4 * esp], esp: packet.text},
+        job={"esp": esp, "text_bytes": len(packet.text), "sequence": packet.info["sequence"]},
+    )
 
 
 def encrypted(packet: Packet, sequence: int, count_down: bool = False) -> Outcome:
@@ -153,13 +220,20 @@ def encrypted(packet: Packet, sequence: int, count_down: bool = False) -> Outcom
     sa = packet.sa
     content = packet.counted_down() if count_down else packet.frame
     split = packet.ip_at if sa.tunnel else packet.header_end()
-    text = content[split:packet.ip_at + packet.info["total_length"]]
+    text = content[split : packet.ip_at + packet.info["total_length"]]
     block = 16 if sa.cipher == Cipher.AES_CBC else 4
     pad = -(len(text) + 2) % block
     text += bytes(range(1, pad + 1)) + bytes([pad, 4 if sa.tunnel else packet.info["protocol"]])
     numbers = sequence.to_bytes(8, "big")
-    iv = {Cipher.NULL: b"", Cipher.AES_GCM: numbers, Cipher.AES_CBC: sa.spi.to_bytes(4, "big") + bytes(4) + numbers}[sa.cipher]
+    iv = {
+        Cipher.NULL: b"",
+        Cipher.AES_GCM: numbers,
+        Cipher.AES_CBC: sa.spi.to_bytes(4, "big") + bytes(4) + numbers,
+    }[sa.cipher]
     body = sa.spi.to_bytes(4, "big") + numbers[4:] + iv + engine.xor(text)
     esp = 10 if sa.tunnel else split // 4
-    return Outcome(Verdict.ENCRYPT, pieces={0: content[:split], esp: body + sa.icv(body)},
-                   job={"esp": esp, "text_bytes": len(text), "sequence": sequence})
+    return Outcome(
+        Verdict.ENCRYPT,
+        pieces={0: content[:split], esp: body + sa.icv(body)},
+        job={"esp": esp, "text_bytes": len(text), "sequence": sequence},
+    )

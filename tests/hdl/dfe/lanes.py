@@ -1,6 +1,7 @@
 """A lane as commit sees it, for tests: buffers and SA rows in Python, served with the clocks and pauses of a
 real one.
 """
+
 from collections import deque
 
 from scapy.layers.inet import IP
@@ -17,7 +18,10 @@ READ_CLOCKS, ROW_CLOCKS = 4, 2
 ESP_HEADER = bytes.fromhex("00001000 00000005")
 ETHERNET = bytes.fromhex("0000 02aabbccdd01 02aabbccdd02 0800")
 TAGGED = bytes.fromhex("0000 02aabbccdd01 02aabbccdd02 8100 2064 0800")
-EVERYTHING = {"selector_addresses": {}, "selector_ports": {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1}}
+EVERYTHING = {
+    "selector_addresses": {},
+    "selector_ports": {"source_port_high": 65535, "destination_port_high": 65535, "any_protocol": 1},
+}
 """Selectors that match every packet."""
 
 
@@ -29,8 +33,10 @@ def number(ip: str) -> int:
 def rows_of(**rows: dict[str, int]) -> dict[int, int]:
     """Rows of an SA's entry by name and field, as numbers by index."""
     entry = rdl.entry("sa")
-    return {entry[name].index: sum(word << 32 * at for at, word in enumerate(entry[name].pack(fields)))
-            for name, fields in rows.items()}
+    return {
+        entry[name].index: sum(word << 32 * at for at, word in enumerate(entry[name].pack(fields)))
+        for name, fields in rows.items()
+    }
 
 
 class Lane:
@@ -52,17 +58,19 @@ class Lane:
                 ctx.set(read.ready, ready)
                 ctx.set(rows.ready, row_ready)
                 _, _, enable, buffer, address, row_enable, row_buffer, row = await ctx.tick().sample(
-                    read.enable, read.buffer, read.address, rows.enable, rows.buffer, rows.row)
+                    read.enable, read.buffer, read.address, rows.enable, rows.buffer, rows.row
+                )
                 beats.append(self._beat(buffer, address, beat_bytes) if enable and ready else None)
                 answers.append(self.rows[row_buffer][row] if row_enable and row_ready else None)
                 self.reads += enable and ready
                 for port, value in ((read, beats.popleft()), (rows, answers.popleft())):
                     ctx.set(port.valid, value is not None)
                     ctx.set(port.data, value or 0)
+
         return run
 
     def _beat(self, buffer, address, beat_bytes):
-        content = self.contents[buffer].ljust(BUFFER_BYTES, b"\xee")[4 * address:4 * address + beat_bytes]
+        content = self.contents[buffer].ljust(BUFFER_BYTES, b"\xee")[4 * address : 4 * address + beat_bytes]
         return int.from_bytes(content.ljust(beat_bytes, b"\xee"), "little")
 
 
@@ -78,19 +86,40 @@ def trailer(content: bytes, next_header: int, align: int = 4, padding: bytes | N
 def frame_info(packet: IP, ethernet: bytes = ETHERNET, **more) -> dict:
     """The CFE's descriptor of ``packet`` (a scapy IP with all fields set)."""
     raw = bytes(packet)
-    return {"length": len(ethernet) + len(raw), "tagged": ethernet == TAGGED, "ipv4": 1, "header_words": packet.ihl,
-            "total_length": packet.len, "tos": packet.tos, "ttl": packet.ttl, "dont_fragment": "DF" in packet.flags,
-            "protocol": packet.proto, "source": number(packet.src), "destination": number(packet.dst), "ingress": 0} | more
+    return {
+        "length": len(ethernet) + len(raw),
+        "tagged": ethernet == TAGGED,
+        "ipv4": 1,
+        "header_words": packet.ihl,
+        "total_length": packet.len,
+        "tos": packet.tos,
+        "ttl": packet.ttl,
+        "dont_fragment": "DF" in packet.flags,
+        "protocol": packet.proto,
+        "source": number(packet.src),
+        "destination": number(packet.dst),
+        "ingress": 0,
+    } | more
 
 
-def decrypted(text: bytes, *, outer: IP | None = None, ethernet: bytes = ETHERNET, mode: int = 1, control=(), **info):
+def decrypted(
+    text: bytes, *, outer: IP | None = None, ethernet: bytes = ETHERNET, mode: int = 1, control=(), **info
+):
     """A Done, and the buffer's content, of a packet of which ``text`` came out of the crypto."""
     outer = outer or IP(src="192.0.2.1", dst="192.0.2.2", proto=50, ttl=60)
     outer = IP(bytes(outer / Raw(ESP_HEADER + bytes(8) + text + bytes(16))))
-    header = bytes(outer)[:4 * outer.ihl]
-    facts = frame_info(outer, ethernet, verdict=Verdict.DECRYPT, reason=Reason.NONE, spi=0x1000, sequence=5) | info
-    job = {"info": facts, "control": {"valid": 1, "mode": mode, "spi": 0x1000} | dict(control), "sequence": facts["sequence"],
-           "esp": (len(ethernet) + len(header)) // 4, "text_bytes": len(text)}
+    header = bytes(outer)[: 4 * outer.ihl]
+    facts = (
+        frame_info(outer, ethernet, verdict=Verdict.DECRYPT, reason=Reason.NONE, spi=0x1000, sequence=5)
+        | info
+    )
+    job = {
+        "info": facts,
+        "control": {"valid": 1, "mode": mode, "spi": 0x1000} | dict(control),
+        "sequence": facts["sequence"],
+        "esp": (len(ethernet) + len(header)) // 4,
+        "text_bytes": len(text),
+    }
     return {"job": job, "buffer": 0, "ok": 1}, ethernet + header + text
 
 
@@ -102,8 +131,8 @@ def plain(packet: bytes, verdict: Verdict, *, ethernet: bytes = ETHERNET, paddin
 
 
 class Lanes:
-    """The lanes of a ``Commit``. They hand over packets as lanes do, four buffers each, and spoil a buffer once
-    it is released.
+    """The lanes of a ``Commit``. They hand over packets as lanes do, four buffers each, and spoil a buffer
+    once it is released.
     """
 
     def __init__(self, commit, pause=lambda seed: never):
@@ -118,8 +147,11 @@ class Lanes:
         for number, (lane, port) in enumerate(zip(self.lanes, self.commit.lane, strict=False)):
             own = [packet for at, *packet in packets if at == number]
             free, taken = deque(range(BUFFERS)), deque()
-            benches += [lane.serve(port.read, port.rows, self.pause(number)), self._feed(lane, port, own, free, taken),
-                        self._release(lane, port, free, taken)]
+            benches += [
+                lane.serve(port.read, port.rows, self.pause(number)),
+                self._feed(lane, port, own, free, taken),
+                self._release(lane, port, free, taken),
+            ]
         return benches
 
     def _order(self, lanes):
@@ -127,6 +159,7 @@ class Lanes:
             while not self.open:
                 await ctx.tick()
             await put(ctx, self.commit.order, lanes, self.pause(100))
+
         return run
 
     def _feed(self, lane, port, packets, free, taken):
@@ -139,6 +172,7 @@ class Lanes:
                 taken.append(buffer)
                 await put(ctx, port.done, [done | {"buffer": buffer}], self.pause(200))
                 self.held += 1
+
         return run
 
     def _release(self, lane, port, free, taken):
@@ -150,4 +184,5 @@ class Lanes:
                     self.held -= 1
                     lane.contents[buffer] = b"\xdd" * BUFFER_BYTES
                     free.append(buffer)
+
         return run

@@ -1,4 +1,5 @@
 """Table writes for tests of DFE blocks."""
+
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Table
 from tests.hdl.streams import put
@@ -11,8 +12,18 @@ def number(table: str, row: str, **values) -> int:
 
 def burst(table: Table, index: int, rows: dict[int, int]) -> list[dict]:
     """The ``TableWrite`` items that write ``rows`` (number of the row: its bits) of entry ``index``."""
-    return [{"table": table, "dfe": 0, "index": index, "row": row, "data": value, "first": at == 0, "last": at == len(rows) - 1}
-            for at, (row, value) in enumerate(rows.items())]
+    return [
+        {
+            "table": table,
+            "dfe": 0,
+            "index": index,
+            "row": row,
+            "data": value,
+            "first": at == 0,
+            "last": at == len(rows) - 1,
+        }
+        for at, (row, value) in enumerate(rows.items())
+    ]
 
 
 async def write_entry(ctx, stream, table: Table, index: int, rows: dict[int, int]) -> None:

@@ -1,4 +1,5 @@
 """Whole DFEs with the real engine, on Verilator, against ESP written on `cryptography`."""
+
 import json
 import random
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ SA_ENTRIES = 64
 @cache
 def model(shape):
     beat_bytes, lanes = SHAPES[shape]
-    return build([verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")], top="Dfe")
+    return build(
+        [verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")], top="Dfe"
+    )
 
 
 def bits(layout, value) -> int:
@@ -51,9 +54,22 @@ class Played:
 
 def entry(index, peer, selectors=None):
     words = rows.sa(peer.sa, selectors)
-    values = [sum(word << 32 * at for at, word in enumerate(words[first:first + 4])) for first in range(0, len(words), 4)]
-    return [{"table": Table.SA, "dfe": 2, "index": index, "row": row, "data": value, "first": row == 0, "last": row == len(values) - 1}
-            for row, value in enumerate(values)]
+    values = [
+        sum(word << 32 * at for at, word in enumerate(words[first : first + 4]))
+        for first in range(0, len(words), 4)
+    ]
+    return [
+        {
+            "table": Table.SA,
+            "dfe": 2,
+            "index": index,
+            "row": row,
+            "data": value,
+            "first": row == 0,
+            "last": row == len(values) - 1,
+        }
+        for row, value in enumerate(values)
+    ]
 
 
 def clear_source(index, address, mask):
@@ -69,9 +85,13 @@ def play(shape, tmp_path, tables, packets, requests=(), pause=0.0) -> Played:
     story = {
         "tables": [bits(TableWrite(), write) for write in tables],
         "beats": [bits(beat, value) for frame, _ in packets for value in beats(frame, beat_bytes)],
-        "infos": [bits(PacketInfo(), info) for _, info in packets], "requests": list(requests),
-        "last_bit": place(beat, "last"), "dropped_bit": place(Report(), "dropped"), "pause": pause,
-        "clocks": 3000 * len(packets) + 20_000, "result": str(tmp_path / "result.json"),
+        "infos": [bits(PacketInfo(), info) for _, info in packets],
+        "requests": list(requests),
+        "last_bit": place(beat, "last"),
+        "dropped_bit": place(Report(), "dropped"),
+        "pause": pause,
+        "clocks": 3000 * len(packets) + 20_000,
+        "result": str(tmp_path / "result.json"),
     }
     (tmp_path / "story.json").write_text(json.dumps(story))
     model(shape).run("tests.hdl.dfe.bench_dfe", parameters={"story": str(tmp_path / "story.json")})
@@ -79,7 +99,7 @@ def play(shape, tmp_path, tables, packets, requests=(), pause=0.0) -> Played:
     frames, frame = [], bytearray()
     for value in result["beats"]:
         got = beat.from_bits(value)
-        frame += got.data.to_bytes(beat_bytes, "little")[:got.count if got.last else beat_bytes]
+        frame += got.data.to_bytes(beat_bytes, "little")[: got.count if got.last else beat_bytes]
         if got.last:
             frames.append(bytes(frame))
             frame.clear()
@@ -87,21 +107,35 @@ def play(shape, tmp_path, tables, packets, requests=(), pause=0.0) -> Played:
     egress = [Egress().from_bits(value) for value in result["egress"]]
     return Played(
         [(frame, Port(where.port), where.depth) for frame, where in zip(frames, egress, strict=True)],
-        [(Reason(report.reason), report.sa, report.sequence) for report in map(Report().from_bits, result["reports"])],
-        [(state.sequence, state.window, state.bytes, state.packets) for state in map(SaState().from_bits, result["states"])],
-        DFE_COUNTERS.from_bits(result["counters"]), result["clocks"])
+        [
+            (Reason(report.reason), report.sa, report.sequence)
+            for report in map(Report().from_bits, result["reports"])
+        ],
+        [
+            (state.sequence, state.window, state.bytes, state.packets)
+            for state in map(SaState().from_bits, result["states"])
+        ],
+        DFE_COUNTERS.from_bits(result["counters"]),
+        result["clocks"],
+    )
 
 
 def inner_packet(size, **fields):
-    return bytes(IP(**({"src": "10.1.0.7", "dst": "10.2.0.9", "ttl": 64, "id": size} | fields)) / UDP(sport=1000, dport=2000)
-                 / Raw(random.Random(size).randbytes(size)))
+    return bytes(
+        IP(**({"src": "10.1.0.7", "dst": "10.2.0.9", "ttl": 64, "id": size} | fields))
+        / UDP(sport=1000, dport=2000)
+        / Raw(random.Random(size).randbytes(size))
+    )
 
 
 def peers(inbound, **more):
     """One SA of each suite and mode, by index."""
     seed = random.Random(1)
-    return [Peer(suite, spi=0x1000 + 2 * at + tunnel, tunnel=bool(tunnel), inbound=inbound, seed=seed, **more)
-            for at, suite in enumerate(SUITES) for tunnel in (0, 1)]
+    return [
+        Peer(suite, spi=0x1000 + 2 * at + tunnel, tunnel=bool(tunnel), inbound=inbound, seed=seed, **more)
+        for at, suite in enumerate(SUITES)
+        for tunnel in (0, 1)
+    ]
 
 
 def protect(peer, index, sequence, packet, *, text=None, damage=None, ethernet=ETHERNET, tail=b"", **info):
@@ -109,16 +143,29 @@ def protect(peer, index, sequence, packet, *, text=None, damage=None, ethernet=E
     ip = IP(packet)
     header_bytes = 4 * ip.ihl
     if text is None:
-        text = (trailer(packet + tail, 4, peer.suite.block) if peer.tunnel
-                else trailer(packet[header_bytes:], ip.proto, peer.suite.block))
+        text = (
+            trailer(packet + tail, 4, peer.suite.block)
+            if peer.tunnel
+            else trailer(packet[header_bytes:], ip.proto, peer.suite.block)
+        )
     body = bytearray(peer.seal(sequence, text, random.Random(sequence).randbytes(peer.suite.iv)))
     if damage is not None:
         body[damage] ^= 0x04
-    outer = IP(src="192.0.2.1", dst="198.51.100.2", proto=50, ttl=61, id=5) if peer.tunnel else IP(packet[:header_bytes])
+    outer = (
+        IP(src="192.0.2.1", dst="198.51.100.2", proto=50, ttl=61, id=5)
+        if peer.tunnel
+        else IP(packet[:header_bytes])
+    )
     outer.proto = 50
     del outer.len, outer.chksum
     outer = IP(bytes(outer / Raw(bytes(body))))
-    facts = {"sa": index, "spi": peer.spi, "sequence": sequence, "ingress": Port.NETWORK, "route": {"egress": Port.SERVER}} | info
+    facts = {
+        "sa": index,
+        "spi": peer.spi,
+        "sequence": sequence,
+        "ingress": Port.NETWORK,
+        "route": {"egress": Port.SERVER},
+    } | info
     return ethernet + bytes(outer), frame_info(outer, ethernet, verdict=Verdict.DECRYPT, **facts)
 
 
@@ -139,12 +186,23 @@ def test_decrypts_what_another_implementation_encrypted(shape, tmp_path):
             ethernet = TAGGED if (at + index) % 3 == 0 else ETHERNET
             packets.append(protect(peer, index, at + 1, packet, ethernet=ethernet))
             expected.append((ethernet + packet, Port.SERVER, 0))
-    played = play(shape, tmp_path, [write for index, peer in enumerate(sas) for write in entry(index, peer)], packets, range(len(sas)))
+    played = play(
+        shape,
+        tmp_path,
+        [write for index, peer in enumerate(sas) for write in entry(index, peer)],
+        packets,
+        range(len(sas)),
+    )
     assert played.frames == expected and not played.reports
     sizes = sum(28 + size for size in [0, 1, 2, 3, 18, 40, 200, 1300])
-    assert played.states == [(8, 0xff, sizes - (0 if peer.tunnel else 8 * 20), 8) for peer in sas]
+    assert played.states == [(8, 0xFF, sizes - (0 if peer.tunnel else 8 * 20), 8) for peer in sas]
     counters = played.counters
-    assert (counters.packets_in, counters.packets_out, counters.decrypted, counters.punts) == (len(packets), len(packets), len(packets), 0)
+    assert (counters.packets_in, counters.packets_out, counters.decrypted, counters.punts) == (
+        len(packets),
+        len(packets),
+        len(packets),
+        0,
+    )
     assert counters.bytes_in == sum(len(frame) - 2 for frame, _ in packets)
     assert counters.bytes_out == sum(len(frame) - 2 for frame, *_ in expected)
     assert 0 < counters.busy_cycles <= played.clocks
@@ -153,26 +211,46 @@ def test_decrypts_what_another_implementation_encrypted(shape, tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
     sas = peers(inbound=False, sequence=0x1_0000)
-    packets = [clear(inner_packet(size), index, padding=bytes(size % 3), route={"egress": Port.NETWORK, "decrement_ttl": size & 1})
-               for size in (0, 1, 2, 3, 18, 41, 200, 1300) for index in range(len(sas))]
-    played = play(shape, tmp_path, [write for index, peer in enumerate(sas) for write in entry(index, peer)], packets, range(len(sas)))
+    packets = [
+        clear(
+            inner_packet(size),
+            index,
+            padding=bytes(size % 3),
+            route={"egress": Port.NETWORK, "decrement_ttl": size & 1},
+        )
+        for size in (0, 1, 2, 3, 18, 41, 200, 1300)
+        for index in range(len(sas))
+    ]
+    played = play(
+        shape,
+        tmp_path,
+        [write for index, peer in enumerate(sas) for write in entry(index, peer)],
+        packets,
+        range(len(sas)),
+    )
     assert len(played.frames) == len(packets) and not played.reports
     identifications = []
     for at, ((frame, port, _), (clear_frame, info)) in enumerate(zip(played.frames, packets, strict=True)):
         peer, sequence = sas[at % len(sas)], 0x1_0001 + at // len(sas)
-        counted = IP(clear_frame[16:16 + info["total_length"]])
+        counted = IP(clear_frame[16 : 16 + info["total_length"]])
         counted.ttl -= info["route"]["decrement_ttl"]
         del counted.chksum
         packet = bytes(counted)
         outer = IP(frame[16:])
         number_seen, iv, text = peer.open(frame[36:])
         assert (number_seen, iv) == (sequence, peer.nonce(sequence))
-        assert text == trailer(packet if peer.tunnel else packet[20:], 4 if peer.tunnel else 17, peer.suite.block)
-        expected = IP(src="192.0.2.1", dst="198.51.100.2", ttl=64, id=outer.id) if peer.tunnel else IP(packet[:20])
+        assert text == trailer(
+            packet if peer.tunnel else packet[20:], 4 if peer.tunnel else 17, peer.suite.block
+        )
+        expected = (
+            IP(src="192.0.2.1", dst="198.51.100.2", ttl=64, id=outer.id) if peer.tunnel else IP(packet[:20])
+        )
         expected.proto, expected.len = 50, len(frame) - 16
         del expected.chksum
         identifications += [outer.id] if peer.tunnel else []
-        assert frame[:36] == ETHERNET + bytes(expected) and port == Port.NETWORK and outer.len == len(frame) - 16
+        assert (
+            frame[:36] == ETHERNET + bytes(expected) and port == Port.NETWORK and outer.len == len(frame) - 16
+        )
     # All tunnels between the same two addresses, with DF clear (RFC 6864 4.3).
     assert len(set(identifications)) == len(identifications) > 40
     sizes = sum(28 + size for size in (0, 1, 2, 3, 18, 41, 200, 1300))
@@ -214,7 +292,13 @@ def test_what_is_wrong_is_dropped_with_its_reason(shape, pause, tmp_path):
         expect(Reason.REPLAY, peer, index, 104, packet)
         expect(Reason.REPLAY, peer, index, 38, packet)
         expect(Reason.NONE, peer, index, 105, packet, **({"tail": bytes(100)} if peer.tunnel else {}))
-    played = play(shape, tmp_path, [write for index, peer in enumerate(sas) for write in entry(index, peer)], packets, pause=pause)
+    played = play(
+        shape,
+        tmp_path,
+        [write for index, peer in enumerate(sas) for write in entry(index, peer)],
+        packets,
+        pause=pause,
+    )
     assert played.frames == frames
     assert played.reports == reports
 
@@ -252,7 +336,17 @@ def test_everything_at_once(shape, tmp_path):
                 reports.append((Reason.POLICY, 0, 0))
         elif kind == "absent":
             packets.append(clear(packet, SA_ENTRIES - 1))
-            frames.append((bytes([1, Reason.SA_ABSENT, 1, 2, SA_ENTRIES - 1, 0, 0, 0]) + b"\x4d" + bytes(7) + ETHERNET + packet, Port.CE, 0))
+            frames.append(
+                (
+                    bytes([1, Reason.SA_ABSENT, 1, 2, SA_ENTRIES - 1, 0, 0, 0])
+                    + b"\x4d"
+                    + bytes(7)
+                    + ETHERNET
+                    + packet,
+                    Port.CE,
+                    0,
+                )
+            )
         else:
             packets.append(clear(packet, verdict=Verdict.DROP, reason=Reason.NO_DFE))
             reports.append((Reason.NO_DFE, 0, 0))
@@ -261,7 +355,9 @@ def test_everything_at_once(shape, tmp_path):
     for got, expected in zip(played.frames, frames, strict=True):
         if isinstance(expected[0], int):
             peer, packet = outside[expected[0]], expected[1]
-            assert peer.open(got[0][36:])[2] == trailer(packet if peer.tunnel else packet[20:], 4 if peer.tunnel else 17, peer.suite.block)
+            assert peer.open(got[0][36:])[2] == trailer(
+                packet if peer.tunnel else packet[20:], 4 if peer.tunnel else 17, peer.suite.block
+            )
         else:
             assert got == expected
     counters = played.counters

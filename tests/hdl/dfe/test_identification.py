@@ -1,4 +1,7 @@
-"""Numbers of what a DFE encrypts: RFC 6864 4.3 wants none twice between two addresses, whichever of the gateway's parts makes them."""
+"""Numbers of what a DFE encrypts: RFC 6864 4.3 wants none twice between two addresses, whichever of the
+gateway's parts makes them.
+"""
+
 import pytest
 
 from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS, DfeIdentifications
@@ -28,7 +31,7 @@ def test_comes_again_when_it_should_and_from_nowhere_else(dfes):
     taken = set(range(SOFTWARE_NUMBERS + 1))
     for index in range(dfes):
         numbers = numbers_of(dfes, index, AGAIN[dfes] + 3)
-        cycle, again = numbers[:AGAIN[dfes]], numbers[AGAIN[dfes]:]
+        cycle, again = numbers[: AGAIN[dfes]], numbers[AGAIN[dfes] :]
         assert len(set(cycle)) == AGAIN[dfes] and again == cycle[:3]
         assert not taken & set(cycle), "another DFE's, or the software path's"
         taken |= set(cycle)

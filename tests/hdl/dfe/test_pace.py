@@ -1,4 +1,7 @@
-"""What a packet costs a DFE beside its crypto: the clocks from one to the next, around an engine that takes a word a clock."""
+"""What a packet costs a DFE beside its crypto: the clocks from one to the next, around an engine that takes
+a word a clock.
+"""
+
 import random
 
 import pytest
@@ -45,7 +48,9 @@ def clocks_a_packet(beat_bytes, suite, tunnel, inbound, size, packets) -> float:
             ctx.set(stream.ready, 1)
         clock = 0
         while len(ends) < packets:
-            _, _, valid, last, dropped = await ctx.tick().sample(dfe.o.valid, dfe.o.payload.last, dfe.reports.valid)
+            _, _, valid, last, dropped = await ctx.tick().sample(
+                dfe.o.valid, dfe.o.payload.last, dfe.reports.valid
+            )
             clock += 1
             assert not dropped
             if valid and last:
@@ -57,8 +62,11 @@ def clocks_a_packet(beat_bytes, suite, tunnel, inbound, size, packets) -> float:
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
-@pytest.mark.parametrize("suite, tunnel", [(GCM, True), (GCM, False), (CBC, True), (NULL, False)],
-                         ids=["gcm tunnel", "gcm transport", "cbc tunnel", "null transport"])
+@pytest.mark.parametrize(
+    "suite, tunnel",
+    [(GCM, True), (GCM, False), (CBC, True), (NULL, False)],
+    ids=["gcm tunnel", "gcm transport", "cbc tunnel", "null transport"],
+)
 def test_small_packets(suite, tunnel, inbound, beat_bytes):
     # At 8 bytes a beat the frame itself is up to 20 beats.
     assert clocks_a_packet(beat_bytes, suite, tunnel, inbound, 64, 40) <= {16: 16, 8: 22}[beat_bytes]

@@ -24,7 +24,9 @@ class Bitmap:
 
     @property
     def window(self):
-        return sum((self.highest - i in self.received) << i for i in range(self.width) if self.highest - i > 0)
+        return sum(
+            (self.highest - i in self.received) << i for i in range(self.width) if self.highest - i > 0
+        )
 
 
 async def ask(ctx, replay, sequence, highest, window, size):
@@ -37,14 +39,18 @@ async def ask(ctx, replay, sequence, highest, window, size):
 
 
 def run(sequences, expected=None, width=64, size=None):
-    """Sends ``sequences`` one after another through one window, against the bitmap and against ``expected`` by hand."""
+    """Sends ``sequences`` one after another through one window, against the bitmap and against ``expected``
+    by hand.
+    """
     replay, bitmap = Replay(width=width), Bitmap(width, size)
     verdicts = []
 
     async def testbench(ctx):
         highest = window = 0
         for sequence in sequences:
-            fresh, next_highest, next_window = await ask(ctx, replay, sequence, highest, window, size or width)
+            fresh, next_highest, next_window = await ask(
+                ctx, replay, sequence, highest, window, size or width
+            )
             assert fresh == bitmap.take(sequence), f"sequence {sequence}, edge {highest}, window {window:#x}"
             verdicts.append(fresh)
             if fresh:
@@ -56,26 +62,29 @@ def run(sequences, expected=None, width=64, size=None):
         assert verdicts == expected
 
 
-@pytest.mark.parametrize("sequences, expected", [
-    ([0, 1, 1, 0], [0, 1, 0, 0]),
-    ([1, 2, 3, 2, 1, 4], [1, 1, 1, 0, 0, 1]),
-    ([3, 2, 1, 1, 2, 3], [1, 1, 1, 0, 0, 0]),
-    # The left edge: highest - 63 is inside, highest - 64 is not.
-    ([64, 1, 1], [1, 1, 0]),
-    ([65, 1, 2, 2], [1, 0, 1, 0]),
-    ([100, 37, 36, 37], [1, 1, 0, 0]),
-    # Jumps of 63, 64 and 65: of the old packets one is still in the window, then none.
-    ([1, 64, 1], [1, 1, 0]),
-    ([1, 65, 1, 2], [1, 1, 0, 1]),
-    ([10, 75, 10, 11, 12, 12], [1, 1, 0, 0, 1, 0]),
-    # Far jumps, also by multiples of 64, where a shift that takes only the low bits would keep old marks.
-    ([1, 129, 128, 129, 66, 65], [1, 1, 1, 0, 1, 0]),
-    ([5, 5 + 2**16, 5 + 2**16 - 1, 5 + 2**31, 5 + 2**31 - 63, 5 + 2**31 - 64], [1, 1, 1, 1, 1, 0]),
-    # To the last number there is: without ESN nothing comes behind it, and 1 is far left.
-    ([TOP - 1, TOP, TOP, TOP - 63, TOP - 64, 0, 1, 2], [1, 1, 0, 1, 0, 0, 0, 0]),
-    ([1, TOP, 1, TOP - 1], [1, 1, 0, 1]),
-    ([2**31, 2**31 - 1, 2**31 + 1, 2**31], [1, 1, 1, 0]),
-])
+@pytest.mark.parametrize(
+    "sequences, expected",
+    [
+        ([0, 1, 1, 0], [0, 1, 0, 0]),
+        ([1, 2, 3, 2, 1, 4], [1, 1, 1, 0, 0, 1]),
+        ([3, 2, 1, 1, 2, 3], [1, 1, 1, 0, 0, 0]),
+        # The left edge: highest - 63 is inside, highest - 64 is not.
+        ([64, 1, 1], [1, 1, 0]),
+        ([65, 1, 2, 2], [1, 0, 1, 0]),
+        ([100, 37, 36, 37], [1, 1, 0, 0]),
+        # Jumps of 63, 64 and 65: of the old packets one is still in the window, then none.
+        ([1, 64, 1], [1, 1, 0]),
+        ([1, 65, 1, 2], [1, 1, 0, 1]),
+        ([10, 75, 10, 11, 12, 12], [1, 1, 0, 0, 1, 0]),
+        # Far jumps, also by multiples of 64, where a shift that takes only the low bits would keep old marks.
+        ([1, 129, 128, 129, 66, 65], [1, 1, 1, 0, 1, 0]),
+        ([5, 5 + 2**16, 5 + 2**16 - 1, 5 + 2**31, 5 + 2**31 - 63, 5 + 2**31 - 64], [1, 1, 1, 1, 1, 0]),
+        # To the last number there is: without ESN nothing comes behind it, and 1 is far left.
+        ([TOP - 1, TOP, TOP, TOP - 63, TOP - 64, 0, 1, 2], [1, 1, 0, 1, 0, 0, 0, 0]),
+        ([1, TOP, 1, TOP - 1], [1, 1, 0, 1]),
+        ([2**31, 2**31 - 1, 2**31 + 1, 2**31], [1, 1, 1, 0]),
+    ],
+)
 def test_by_hand(sequences, expected):
     run(sequences, expected)
 
@@ -84,12 +93,28 @@ def test_by_hand(sequences, expected):
 def test_every_distance_around_the_window(width):
     for jump in [*range(1, 4), *range(width - 3, width + 4), 2 * width, 2**20 - 1]:
         base = 1000
-        run([base, base - 1, base - 5, base + jump, *range(base + jump - width - 2, base + jump + 2)], width=width)
+        run(
+            [base, base - 1, base - 5, base + jump, *range(base + jump - width - 2, base + jump + 2)],
+            width=width,
+        )
 
 
 @pytest.mark.parametrize("size", [1, 2, 31, 32, 33, 63, 64])
 def test_smaller_windows(size):
-    run([500, 500 - size + 1, 500 - size, 501, 501 - size, 502 - size, 503 - size, 600, *range(600 - size - 2, 602)], size=size)
+    run(
+        [
+            500,
+            500 - size + 1,
+            500 - size,
+            501,
+            501 - size,
+            502 - size,
+            503 - size,
+            600,
+            *range(600 - size - 2, 602),
+        ],
+        size=size,
+    )
 
 
 @pytest.mark.parametrize("start", [1, 5000, TOP - 3000])
@@ -116,11 +141,15 @@ def test_answers_every_clock():
             ctx.set(replay.highest, highest)
             ctx.set(replay.window, window)
             if at >= LATENCY:
-                answers.append((ctx.get(replay.fresh), ctx.get(replay.next_highest), ctx.get(replay.next_window)))
+                answers.append(
+                    (ctx.get(replay.fresh), ctx.get(replay.next_highest), ctx.get(replay.next_window))
+                )
             await ctx.tick()
 
     simulate(replay, testbench)
-    for (sequence, highest, window), (fresh, next_highest, next_window) in zip(questions, answers, strict=True):
+    for (sequence, highest, window), (fresh, next_highest, next_window) in zip(
+        questions, answers, strict=True
+    ):
         bitmap = Bitmap(64)
         bitmap.highest, bitmap.received = highest, {highest - i for i in range(64) if window >> i & 1}
         assert fresh == bitmap.take(sequence)

@@ -1,4 +1,7 @@
-"""What an SA that was erased leaves behind: nothing. Two DFEs that differ only in keys and plain text must end in the same state."""
+"""What an SA that was erased leaves behind: nothing. Two DFEs that differ only in keys and plain text must
+end in the same state.
+"""
+
 import json
 import random
 from functools import cache
@@ -22,41 +25,70 @@ IDLE_CLOCKS = 8000
 
 
 def packets_of(seed: int, suites):
-    """SAs of both directions, entries, and packets in and out, whose keys and plain text are drawn from ``seed``."""
+    """SAs of both directions, entries, and packets in and out, whose keys and plain text are drawn from
+    ``seed``.
+    """
     rng, tables, packets = random.Random(seed), [], []
-    peers = [Peer(SUITES[name], spi=0x1000 + at, tunnel=True, inbound=bool(at % 2), seed=rng) for at, name in enumerate(suites)]
+    peers = [
+        Peer(SUITES[name], spi=0x1000 + at, tunnel=True, inbound=bool(at % 2), seed=rng)
+        for at, name in enumerate(suites)
+    ]
     for at, peer in enumerate(peers):
         tables += entry(at, peer)
     for number, size in enumerate((600, 1, 90, 40, 300, 64, 7, 128, 33)):
         for at, peer in enumerate(peers):
-            packet = bytes(IP(src="10.1.0.7", dst="10.2.0.9", id=size) / UDP(sport=rng.getrandbits(16), dport=rng.getrandbits(16))
-                           / Raw(rng.randbytes(size)))
+            packet = bytes(
+                IP(src="10.1.0.7", dst="10.2.0.9", id=size)
+                / UDP(sport=rng.getrandbits(16), dport=rng.getrandbits(16))
+                / Raw(rng.randbytes(size))
+            )
             packets.append(protect(peer, at, number + 1, packet) if at % 2 else clear(packet, at))
     return tables, packets
 
 
 def erase(count: int):
-    return [{"table": Table.SA, "dfe": 2, "index": index, "row": row, "data": 0, "first": row == 0, "last": row == 12}
-            for index in range(count) for row in range(13)]
+    return [
+        {
+            "table": Table.SA,
+            "dfe": 2,
+            "index": index,
+            "row": row,
+            "data": 0,
+            "first": row == 0,
+            "last": row == 12,
+        }
+        for index in range(count)
+        for row in range(13)
+    ]
 
 
 @cache
 def model(beat_bytes: int, lanes: int):
-    return build([verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")], top="Dfe", simulator="icarus")
+    return build(
+        [verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")],
+        top="Dfe",
+        simulator="icarus",
+    )
 
 
 def left(beat_bytes: int, lanes: int, suites, seed: int, folder):
     """What a DFE holds before the SAs of that seed are erased and afterwards, and how long it took."""
     beat = Beat(beat_bytes)
     tables, packets = packets_of(seed, suites)
-    story = {"tables": [bits(TableWrite(), row) for row in tables],
-             "beats": [bits(beat, value) for frame, _ in packets for value in beats(frame, beat_bytes)],
-             "infos": [bits(PacketInfo(), info) for _, info in packets],
-             "erase": [bits(TableWrite(), row) for row in erase(len(suites))],
-             "settle": QUEUE_CLOCKS, "last_bit": place(beat, "last"), "dropped_bit": place(Report(), "dropped"),
-             "result": str(folder / "result.json")}
+    story = {
+        "tables": [bits(TableWrite(), row) for row in tables],
+        "beats": [bits(beat, value) for frame, _ in packets for value in beats(frame, beat_bytes)],
+        "infos": [bits(PacketInfo(), info) for _, info in packets],
+        "erase": [bits(TableWrite(), row) for row in erase(len(suites))],
+        "settle": QUEUE_CLOCKS,
+        "last_bit": place(beat, "last"),
+        "dropped_bit": place(Report(), "dropped"),
+        "result": str(folder / "result.json"),
+    }
     (folder / "story.json").write_text(json.dumps(story))
-    model(beat_bytes, lanes).run("tests.hdl.dfe.bench_residue", parameters={"story": str(folder / "story.json")})
+    model(beat_bytes, lanes).run(
+        "tests.hdl.dfe.bench_residue", parameters={"story": str(folder / "story.json")}
+    )
     return json.loads((folder / "result.json").read_text())
 
 
@@ -65,8 +97,9 @@ def differences(one: dict, other: dict) -> dict:
     return {name: (value, other[name]) for name, value in one.items() if value != other[name]}
 
 
-@pytest.mark.parametrize(("suites", "beat_bytes", "lanes"), [
-    ((2, 2), 8, 1), ((8, 8, 0, 0, 3, 3), 16, 2)], ids=["GCM", "several"])
+@pytest.mark.parametrize(
+    ("suites", "beat_bytes", "lanes"), [((2, 2), 8, 1), ((8, 8, 0, 0, 3, 3), 16, 2)], ids=["GCM", "several"]
+)
 def test_nothing_stays_of_an_sa_that_was_erased(suites, beat_bytes, lanes, tmp_path):
     results = [left(beat_bytes, lanes, suites, seed, tmp_path) for seed in (1, 2)]
     one, other = results

@@ -28,7 +28,13 @@ async def state(ctx, numbers, index: int) -> int:
 
 
 async def start_at(ctx, numbers, index: int, last: int) -> None:
-    await write_entry(ctx, numbers.tables, Table.SA, index, {0: 1, 12: number("sa", "replay", sequence=last, window=~0 & (1 << 64) - 1)})
+    await write_entry(
+        ctx,
+        numbers.tables,
+        Table.SA,
+        index,
+        {0: 1, 12: number("sa", "replay", sequence=last, window=~0 & (1 << 64) - 1)},
+    )
 
 
 def test_counts_each_sa_on_its_own():

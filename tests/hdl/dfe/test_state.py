@@ -9,7 +9,9 @@ from tests.hdl.dfe.test_replay import Bitmap
 from tests.hdl.streams import PAUSES, never, put, simulate, take
 
 NEVER = 2**64 - 1
-BYTE_LIFETIME, PACKET_LIFETIME, REPLAY = (rdl.entry("sa")[name].index for name in ("byte_lifetime", "packet_lifetime", "replay"))
+BYTE_LIFETIME, PACKET_LIFETIME, REPLAY = (
+    rdl.entry("sa")[name].index for name in ("byte_lifetime", "packet_lifetime", "replay")
+)
 
 
 def limits(soft=NEVER, hard=NEVER):
@@ -18,8 +20,18 @@ def limits(soft=NEVER, hard=NEVER):
 
 def burst(sa, rows, table=Table.SA):
     """``rows``, by index, of one entry as table writes."""
-    return [{"table": table, "dfe": 0, "index": sa, "row": row, "data": value, "first": at == 0, "last": at == len(rows) - 1}
-            for at, (row, value) in enumerate(rows.items())]
+    return [
+        {
+            "table": table,
+            "dfe": 0,
+            "index": sa,
+            "row": row,
+            "data": value,
+            "first": at == 0,
+            "last": at == len(rows) - 1,
+        }
+        for at, (row, value) in enumerate(rows.items())
+    ]
 
 
 def entry(sa, packets=limits(), octets=limits(), sequence=0, window=0):
@@ -27,13 +39,20 @@ def entry(sa, packets=limits(), octets=limits(), sequence=0, window=0):
 
 
 def account(sa, sequence, octets=100, check=1, authentic=1, count=1, window_size=64):
-    return {"sa": sa, "sequence": sequence, "check": check, "window_size": window_size, "authentic": authentic, "count": count,
-            "bytes": octets}
+    return {
+        "sa": sa,
+        "sequence": sequence,
+        "check": check,
+        "window_size": window_size,
+        "authentic": authentic,
+        "count": count,
+        "bytes": octets,
+    }
 
 
 def run(*steps, pauses=(never, never)):
-    """Works through ``steps``: lists of table writes, or (account, expected outcome), or (sa, expected state), where two
-    more numbers are which SAs around it have reached limits, soft and hard."""
+    """Works through ``steps``: lists of table writes, or (account, expected outcome), or (sa, expected
+    state), where two more numbers are which SAs around it have reached limits, soft and hard."""
     state = State(sa_entries=64)
     source_pause, sink_pause = pauses
 
@@ -58,63 +77,141 @@ GOOD, REPLAYED, EXPIRED, SOFT = (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)
 
 
 def test_window_moves_only_for_authentic_packets_and_replays_do_not_count():
-    run(entry(3),
-        (account(3, 5, authentic=0, count=0), GOOD), (3, (0, 0, 0, 0)),
-        (account(3, 5), GOOD), (3, (5, 1, 100, 1)),
-        (account(3, 5), REPLAYED), (3, (5, 1, 100, 1)),
+    run(
+        entry(3),
+        (account(3, 5, authentic=0, count=0), GOOD),
+        (3, (0, 0, 0, 0)),
+        (account(3, 5), GOOD),
+        (3, (5, 1, 100, 1)),
+        (account(3, 5), REPLAYED),
+        (3, (5, 1, 100, 1)),
         (account(3, 0), REPLAYED),
-        (account(3, 2**32 - 1, authentic=0, count=0), GOOD), (3, (5, 1, 100, 1)),
-        (account(3, 7, count=0), GOOD), (3, (7, 5, 100, 1)))
+        (account(3, 2**32 - 1, authentic=0, count=0), GOOD),
+        (3, (5, 1, 100, 1)),
+        (account(3, 7, count=0), GOOD),
+        (3, (7, 5, 100, 1)),
+    )
 
 
 def test_without_anti_replay_numbers_do_not_matter():
-    run(entry(3), (account(3, 0, check=0), GOOD), (account(3, 9, check=0), GOOD), (account(3, 9, check=0), GOOD), (3, (0, 0, 300, 3)))
+    run(
+        entry(3),
+        (account(3, 0, check=0), GOOD),
+        (account(3, 9, check=0), GOOD),
+        (account(3, 9, check=0), GOOD),
+        (3, (0, 0, 300, 3)),
+    )
 
 
 def test_window_size_of_the_sa():
-    run(entry(3), (account(3, 100, window_size=32), GOOD), (account(3, 69, window_size=32), GOOD), (account(3, 68, window_size=32), REPLAYED),
-        (account(3, 68), GOOD))
+    run(
+        entry(3),
+        (account(3, 100, window_size=32), GOOD),
+        (account(3, 69, window_size=32), GOOD),
+        (account(3, 68, window_size=32), REPLAYED),
+        (account(3, 68), GOOD),
+    )
 
 
 def test_packet_lifetime():
-    run(entry(1, packets=limits(2, 3)), (account(1, 1), GOOD), (account(1, 2), SOFT), (account(1, 3), GOOD),
-        (account(1, 4), EXPIRED), (account(1, 5), EXPIRED), (1, (5, 31, 300, 3)))
+    run(
+        entry(1, packets=limits(2, 3)),
+        (account(1, 1), GOOD),
+        (account(1, 2), SOFT),
+        (account(1, 3), GOOD),
+        (account(1, 4), EXPIRED),
+        (account(1, 5), EXPIRED),
+        (1, (5, 31, 300, 3)),
+    )
 
 
 def test_byte_lifetime():
-    # A packet that fits exactly is the last one; a longer one is not counted, so that a shorter one may still pass.
-    run(entry(1, octets=limits(150, 250)), (account(1, 1), GOOD), (account(1, 2), SOFT), (account(1, 3, 51), EXPIRED),
-        (account(1, 4, 50), GOOD), (account(1, 5, 1), EXPIRED), (1, (5, 31, 250, 3)))
+    # A packet that fits exactly is the last one; a longer one is not counted, so that a shorter one may
+    # still pass.
+    run(
+        entry(1, octets=limits(150, 250)),
+        (account(1, 1), GOOD),
+        (account(1, 2), SOFT),
+        (account(1, 3, 51), EXPIRED),
+        (account(1, 4, 50), GOOD),
+        (account(1, 5, 1), EXPIRED),
+        (1, (5, 31, 250, 3)),
+    )
 
 
 def test_what_was_reached_stays_marked():
     """Until the SA is written anew, whatever else happens (audit row 12)."""
-    run(entry(1, packets=limits(1, 2)), entry(3, octets=limits(100, 150)), entry(33), (1, (0, 0, 0, 0), 0, 0),
-        (account(1, 1, authentic=0, count=0), GOOD), (1, (0, 0, 0, 0), 0, 0),
-        (account(1, 1), SOFT), (1, (1, 1, 100, 1), 0b10, 0), (account(3, 1), SOFT), (account(3, 2), EXPIRED),
-        (1, (1, 1, 100, 1), 0b1010, 0b1000), *[(account(33, number), GOOD) for number in range(1, 9)], (33, (8, 0xff, 800, 8), 0, 0),
-        burst(3, {0: 0}), (3, (2, 3, 100, 1), 0b1010, 0b1000), burst(3, {REPLAY: 0}), (3, (0, 0, 0, 0), 0b10, 0),
-        (account(1, 2), GOOD), (account(1, 3), EXPIRED), (1, (3, 7, 200, 2), 0b10, 0b10), (33, (8, 0xff, 800, 8), 0, 0))
+    run(
+        entry(1, packets=limits(1, 2)),
+        entry(3, octets=limits(100, 150)),
+        entry(33),
+        (1, (0, 0, 0, 0), 0, 0),
+        (account(1, 1, authentic=0, count=0), GOOD),
+        (1, (0, 0, 0, 0), 0, 0),
+        (account(1, 1), SOFT),
+        (1, (1, 1, 100, 1), 0b10, 0),
+        (account(3, 1), SOFT),
+        (account(3, 2), EXPIRED),
+        (1, (1, 1, 100, 1), 0b1010, 0b1000),
+        *[(account(33, number), GOOD) for number in range(1, 9)],
+        (33, (8, 0xFF, 800, 8), 0, 0),
+        burst(3, {0: 0}),
+        (3, (2, 3, 100, 1), 0b1010, 0b1000),
+        burst(3, {REPLAY: 0}),
+        (3, (0, 0, 0, 0), 0b10, 0),
+        (account(1, 2), GOOD),
+        (account(1, 3), EXPIRED),
+        (1, (3, 7, 200, 2), 0b10, 0b10),
+        (33, (8, 0xFF, 800, 8), 0, 0),
+    )
     # Numbers that are nearly used up, in and out; the last one.
-    run(entry(1), entry(2), (account(1, 2**32 - 2**28 - 1), GOOD), (1, (2**32 - 2**28 - 1, 1, 100, 1), 0, 0),
-        (account(2, 2**32 - 2**28, check=0), GOOD), (account(1, 2**32 - 2**28), GOOD), (2, (0, 0, 100, 1), 0b110, 0),
-        (account(2, 2**32 - 1, check=0), GOOD), (2, (0, 0, 200, 2), 0b110, 0b100))
+    run(
+        entry(1),
+        entry(2),
+        (account(1, 2**32 - 2**28 - 1), GOOD),
+        (1, (2**32 - 2**28 - 1, 1, 100, 1), 0, 0),
+        (account(2, 2**32 - 2**28, check=0), GOOD),
+        (account(1, 2**32 - 2**28), GOOD),
+        (2, (0, 0, 100, 1), 0b110, 0),
+        (account(2, 2**32 - 1, check=0), GOOD),
+        (2, (0, 0, 200, 2), 0b110, 0b100),
+    )
 
 
 def test_an_outbound_packet_counts_and_leaves_the_window():
-    run(entry(1, packets=limits(NEVER, 1), sequence=7), (account(1, 8, check=0), GOOD), (account(1, 9, check=0), EXPIRED), (1, (7, 0, 100, 1)))
+    run(
+        entry(1, packets=limits(NEVER, 1), sequence=7),
+        (account(1, 8, check=0), GOOD),
+        (account(1, 9, check=0), EXPIRED),
+        (1, (7, 0, 100, 1)),
+    )
 
 
 def test_rows():
-    run(entry(2, sequence=2**40 + 10, window=0b101), (2, (2**40 + 10, 0b101, 0, 0)),
-        (account(2, 9), GOOD), (account(2, 10), REPLAYED), (account(2, 8), REPLAYED), (account(2, 11), GOOD), (2, (2**40 + 11, 0b1111, 200, 2)),
+    run(
+        entry(2, sequence=2**40 + 10, window=0b101),
+        (2, (2**40 + 10, 0b101, 0, 0)),
+        (account(2, 9), GOOD),
+        (account(2, 10), REPLAYED),
+        (account(2, 8), REPLAYED),
+        (account(2, 11), GOOD),
+        (2, (2**40 + 11, 0b1111, 200, 2)),
         # Limits alone leave counters and window.
-        burst(2, {PACKET_LIFETIME: limits(3, 3)}), (2, (2**40 + 11, 0b1111, 200, 2)), (account(2, 12), SOFT), (account(2, 13), EXPIRED),
+        burst(2, {PACKET_LIFETIME: limits(3, 3)}),
+        (2, (2**40 + 11, 0b1111, 200, 2)),
+        (account(2, 12), SOFT),
+        (account(2, 13), EXPIRED),
         # Static rows, other tables and indices beyond the table change nothing.
-        burst(2, {0: NEVER, 9: NEVER}), burst(2, {REPLAY: 0}, Table.CAM), burst(66, {REPLAY: 0}),
-        (2, (2**40 + 13, 0b111111, 300, 3)), (66, (0, 0, 0, 0)),
+        burst(2, {0: NEVER, 9: NEVER}),
+        burst(2, {REPLAY: 0}, Table.CAM),
+        burst(66, {REPLAY: 0}),
+        (2, (2**40 + 13, 0b111111, 300, 3)),
+        (66, (0, 0, 0, 0)),
         # The replay row begins anew.
-        burst(2, {REPLAY: 0}), (2, (0, 0, 0, 0)), (account(2, 1), GOOD))
+        burst(2, {REPLAY: 0}),
+        (2, (0, 0, 0, 0)),
+        (account(2, 1), GOOD),
+    )
 
 
 @pytest.mark.parametrize("pauses", PAUSES)
@@ -145,7 +242,12 @@ def test_packets_of_one_sa_that_follow_one_another_see_each_other(pauses):
         for sa, bitmap in windows.items():
             await put(ctx, state.request, [sa])
             told = await take(ctx, state.state)
-            assert (told.sequence, told.window, told.bytes, told.packets) == (bitmap.highest, bitmap.window, 100 * counts[sa], counts[sa])
+            assert (told.sequence, told.window, told.bytes, told.packets) == (
+                bitmap.highest,
+                bitmap.window,
+                100 * counts[sa],
+                counts[sa],
+            )
 
     simulate(state, feed, check)
 

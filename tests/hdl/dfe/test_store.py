@@ -14,7 +14,9 @@ def test_reads_what_was_written_at_any_word_a_beat_a_clock(buffers):
     source = random.Random(1)
     model = [bytearray(4 * BUFFER_WORDS) for _ in range(buffers)]
     writes = [(b, a, words) for b in range(buffers) for a in range(0, BUFFER_WORDS, words)]  # everything once
-    writes += [(source.randrange(buffers), source.randrange(BUFFER_WORDS - words + 1), 0) for _ in range(1000)]
+    writes += [
+        (source.randrange(buffers), source.randrange(BUFFER_WORDS - words + 1), 0) for _ in range(1000)
+    ]
 
     async def run(ctx):
         for buffer, address, whole in writes:
@@ -23,7 +25,7 @@ def test_reads_what_was_written_at_any_word_a_beat_a_clock(buffers):
             for word in range(words):
                 if mask >> word & 1:
                     at = 4 * (address + word)
-                    model[buffer][at:at + 4] = data[4 * word:4 * word + 4]
+                    model[buffer][at : at + 4] = data[4 * word : 4 * word + 4]
             ctx.set(store.write_enable, mask)
             ctx.set(store.write_buffer, buffer)
             ctx.set(store.write_address, address)
@@ -31,7 +33,11 @@ def test_reads_what_was_written_at_any_word_a_beat_a_clock(buffers):
             await ctx.tick()
         ctx.set(store.write_enable, 0)
         reads = [(source.randrange(buffers), source.randrange(BUFFER_WORDS - words + 1)) for _ in range(1000)]
-        reads += [(b, a) for b in range(buffers) for a in (0, 1, 2, 3, BUFFER_WORDS - words - 1, BUFFER_WORDS - words)]
+        reads += [
+            (b, a)
+            for b in range(buffers)
+            for a in (0, 1, 2, 3, BUFFER_WORDS - words - 1, BUFFER_WORDS - words)
+        ]
         for at in range(len(reads) + READ_CLOCKS):
             buffer, address = reads[min(at, len(reads) - 1)]
             ctx.set(store.read_buffer, buffer)
@@ -39,7 +45,7 @@ def test_reads_what_was_written_at_any_word_a_beat_a_clock(buffers):
             if at >= READ_CLOCKS:
                 buffer, address = reads[at - READ_CLOCKS]
                 got = ctx.get(store.read_data).to_bytes(STORE_BYTES, "little")
-                assert got == model[buffer][4 * address:4 * address + STORE_BYTES]
+                assert got == model[buffer][4 * address : 4 * address + STORE_BYTES]
             await ctx.tick()
 
     simulate(store, run)

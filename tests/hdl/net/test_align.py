@@ -75,6 +75,7 @@ def test_sustains_a_beat_a_clock(beat_bytes, extra):
         (AddAlignment(beat_bytes), 5, 5),
         (RemoveAlignment(beat_bytes), 5, 4 if extra <= 2 else 5),
     ]:
+
         async def source(ctx, block=block):
             await put_packets(ctx, block.i, [bytes(length)] * 20)
 

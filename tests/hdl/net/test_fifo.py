@@ -115,7 +115,14 @@ def test_bytes_beyond_the_end_are_zero(beat_bytes):
 
     async def source(ctx):
         for count in range(1, beat_bytes + 1):
-            await put(ctx, fifo.i, [{"data": full, "last": last, "count": count if last else beat_bytes, "abort": 0} for last in (0, 1)])
+            await put(
+                ctx,
+                fifo.i,
+                [
+                    {"data": full, "last": last, "count": count if last else beat_bytes, "abort": 0}
+                    for last in (0, 1)
+                ],
+            )
 
     async def sink(ctx):
         for count in range(1, beat_bytes + 1):
@@ -128,9 +135,15 @@ def test_bytes_beyond_the_end_are_zero(beat_bytes):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("drop", [False, True])
 def test_nothing_of_a_packet_stays(beat_bytes, drop, monkeypatch):
-    """Read, aborted, dropped, or there before a reset: it is gone ``depth`` + 2 clocks later (audit row 9)."""
+    """Read, aborted, dropped, or there before a reset: it is gone ``depth`` + 2 clocks later
+    (audit row 9).
+    """
     depth, rng, made, init = 16, random.Random(beat_bytes), [], memory.Memory.__init__
-    monkeypatch.setattr(memory.Memory, "__init__", lambda self, *args, **options: made.append(self) or init(self, *args, **options))
+    monkeypatch.setattr(
+        memory.Memory,
+        "__init__",
+        lambda self, *args, **options: made.append(self) or init(self, *args, **options),
+    )
     again, fifo = Signal(), PacketFifo(beat_bytes=beat_bytes, depth=depth, drop=drop)
 
     async def source(ctx):
@@ -140,7 +153,10 @@ def test_nothing_of_a_packet_stays(beat_bytes, drop, monkeypatch):
             for _ in range(rng.randrange(1, 40)):
                 for name, share in (("last", 0.3), ("abort", 0.5)):
                     ctx.set(fifo.i.payload[name], rng.random() < share)
-                ctx.set(fifo.i.payload.count, rng.randrange(1, beat_bytes + 1) if ctx.get(fifo.i.payload.last) else beat_bytes)
+                ctx.set(
+                    fifo.i.payload.count,
+                    rng.randrange(1, beat_bytes + 1) if ctx.get(fifo.i.payload.last) else beat_bytes,
+                )
                 ctx.set(fifo.i.valid, rng.random() < 0.7)
                 ctx.set(fifo.o.ready, rng.random() < 0.4)
                 await ctx.tick()

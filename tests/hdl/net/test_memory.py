@@ -17,7 +17,13 @@ from tests.hdl.streams import simulate
 
 HERE = Path(__file__).parent
 LATTICE = SimpleNamespace(technology=ECP5)
-SHAPES = [*((width, depth, None) for depth, width in ECP5_BLOCKS.items()), (128, 208, None), (134, 600, None), (64, 64, 32), (5, 3000, None)]
+SHAPES = [
+    *((width, depth, None) for depth, width in ECP5_BLOCKS.items()),
+    (128, 208, None),
+    (134, 600, None),
+    (64, 64, 32),
+    (5, 3000, None),
+]
 
 
 def accesses(width, depth, lanes, count=600):
@@ -51,7 +57,11 @@ def test_keeps_words(width, depth, granularity):
 
     async def check(ctx):
         for clock, after in zip(clocks, expected(width, depth, granularity or width, clocks), strict=True):
-            for name, value in zip(("write_address", "write_data", "write_enable", "read_address", "read_enable"), clock, strict=False):
+            for name, value in zip(
+                ("write_address", "write_data", "write_enable", "read_address", "read_enable"),
+                clock,
+                strict=False,
+            ):
                 ctx.set(getattr(memory, name), value)
             await ctx.tick()
             if after is not None:
@@ -69,7 +79,10 @@ def test_the_ecp5_form_keeps_words(width, depth, granularity, tmp_path):
     rows = []
     for clock, after in zip(clocks, expected(width, depth, granularity or width, clocks), strict=True):
         *stimulus, reading = clock
-        rows.append(f"{int(after is not None):x} {after or 0:x} {int(reading):x} " + " ".join(f"{n:x}" for n in stimulus))
+        rows.append(
+            f"{int(after is not None):x} {after or 0:x} {int(reading):x} "
+            + " ".join(f"{n:x}" for n in stimulus)
+        )
     (tmp_path / "clocks.txt").write_text("\n".join(rows) + "\n")
     address = (depth - 1).bit_length()
     (tmp_path / "bench.v").write_text(f"""
@@ -92,18 +105,39 @@ def test_the_ecp5_form_keeps_words(width, depth, granularity, tmp_path):
     # The converted memory has no reset port where nothing is reset.
     if not re.search(r"\binput rst\b", (tmp_path / "memory.v").read_text()):
         (tmp_path / "bench.v").write_text((tmp_path / "bench.v").read_text().replace(".rst(1'b0), ", ""))
-    subprocess.run([need("iverilog", "iverilog", "This test"), "-g2005-sv", "-s", "bench", "-o", "bench", "bench.v", "memory.v", str(HERE / "dp16kd.v")],
-                   cwd=tmp_path, check=True)
-    output = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    subprocess.run(
+        [
+            need("iverilog", "iverilog", "This test"),
+            "-g2005-sv",
+            "-s",
+            "bench",
+            "-o",
+            "bench",
+            "bench.v",
+            "memory.v",
+            str(HERE / "dp16kd.v"),
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
+    output = subprocess.run(
+        ["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
     assert output.split("\n")[:-1] == [f"{len(clocks)} clocks"]
 
 
 def pins(netlist, module):
     """The connections of the only DP16KD in ``module`` to ports and constants, by pin."""
     module = json.loads(netlist.read_text())["modules"][module]
-    names = {bit: f"{name}[{at}]" for name, port in module["ports"].items() for at, bit in enumerate(port["bits"])}
-    cell, = (cell for cell in module["cells"].values() if cell["type"] == "DP16KD")
-    return {pin: names.get(bit, bit) for pin, (bit,) in cell["connections"].items() if bit in names or bit in ("0", "1")}
+    names = {
+        bit: f"{name}[{at}]" for name, port in module["ports"].items() for at, bit in enumerate(port["bits"])
+    }
+    (cell,) = (cell for cell in module["cells"].values() if cell["type"] == "DP16KD")
+    return {
+        pin: names.get(bit, bit)
+        for pin, (bit,) in cell["connections"].items()
+        if bit in names or bit in ("0", "1")
+    }
 
 
 @pytest.mark.parametrize("depth, width", ECP5_BLOCKS.items())
@@ -120,7 +154,13 @@ def test_connects_pins_as_yosys_does(depth, width, tmp_path):
             end
         endmodule""")
     for name in ("ours", "theirs"):
-        call("yosys", "-q", "-p", f"read_verilog {name}.v; synth_ecp5 -top {name} -json {name}.json", folder=tmp_path)
+        call(
+            "yosys",
+            "-q",
+            "-p",
+            f"read_verilog {name}.v; synth_ecp5 -top {name} -json {name}.json",
+            folder=tmp_path,
+        )
     ours, theirs = pins(tmp_path / "ours.json", "ours"), pins(tmp_path / "theirs.json", "theirs")
     # The output register's enables are what yosys cannot do.
     for pin in theirs.keys() & ours.keys() - {"OCEA", "OCEB"}:
@@ -149,13 +189,27 @@ class Registered(wiring.Component):
 def test_place_and_route_finds_the_output_register(shape, tmp_path):
     (tmp_path / "top.v").write_text(verilog.convert(Registered(**shape), name="top", platform=LATTICE))
     call("yosys", "-q", "-p", "read_verilog top.v; synth_ecp5 -top top -json top.json", folder=tmp_path)
-    call("nextpnr-ecp5", "--um5g-25k", "--speed", "8", "--package", "CABGA381", "--out-of-context", "--json", "top.json",
-         "--freq", "300", "--report", "report.json", folder=tmp_path)
+    call(
+        "nextpnr-ecp5",
+        "--um5g-25k",
+        "--speed",
+        "8",
+        "--package",
+        "CABGA381",
+        "--out-of-context",
+        "--json",
+        "top.json",
+        "--freq",
+        "300",
+        "--report",
+        "report.json",
+        folder=tmp_path,
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["utilization"]["DP16KD"]["used"] == 4
     assert report["utilization"]["TRELLIS_COMB"]["used"] < 20
     # Without output registers 186 MHz is the limit.
-    clock, = report["fmax"].values()
+    (clock,) = report["fmax"].values()
     assert clock["constraint"] == pytest.approx(300) and clock["achieved"] > 260
 
 

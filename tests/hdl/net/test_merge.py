@@ -17,12 +17,13 @@ def test_loses_nothing_and_keeps_each_streams_order(count, pauses):
     def source(at):
         async def run(ctx):
             await put(ctx, merge.i[at], [at << 8 | n for n in range(40)], source_pause)
+
         return run
 
     async def sink(ctx):
         for _ in range(40 * count):
             item = await take(ctx, merge.o, sink_pause)
-            got[item >> 8].append(item & 0xff)
+            got[item >> 8].append(item & 0xFF)
 
     simulate(merge, sink, *(source(at) for at in range(count)))
     assert got == [list(range(40))] * count
@@ -40,6 +41,7 @@ def test_keeps_packets_together(beat_bytes, pauses):
     def source(at):
         async def run(ctx):
             await put_packets(ctx, merge.i[at], sent[at], source_pause)
+
         return run
 
     async def sink(ctx):
@@ -59,6 +61,7 @@ def test_each_gets_its_turn_without_gaps():
     def source(at):
         async def run(ctx):
             await put(ctx, merge.i[at], [at] * 20)
+
         return run
 
     async def sink(ctx):
@@ -72,7 +75,7 @@ def test_each_gets_its_turn_without_gaps():
         assert clocks <= 65
 
     simulate(merge, sink, *(source(at) for at in range(3)))
-    assert all(set(order[at:at + 3]) == {0, 1, 2} for at in range(0, 57, 3))
+    assert all(set(order[at : at + 3]) == {0, 1, 2} for at in range(0, 57, 3))
 
 
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")

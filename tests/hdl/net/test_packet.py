@@ -8,8 +8,8 @@ from tests.hdl.streams import beats
 def test_byte_0_of_the_wire_is_in_the_low_bits_of_the_first_beat():
     first, second = beats(bytes(range(10)), 8)
     beat = Beat(8).const(first)
-    assert beat.data & 0xff == 0 and beat.data >> 8 & 0xff == 1 and beat.data >> 56 == 7
-    assert second["data"] & 0xffff == 0x0908 and second["count"] == 2 and second["last"]
+    assert beat.data & 0xFF == 0 and beat.data >> 8 & 0xFF == 1 and beat.data >> 56 == 7
+    assert second["data"] & 0xFFFF == 0x0908 and second["count"] == 2 and second["last"]
 
 
 def test_swap_bytes_reads_a_big_endian_field():
@@ -22,7 +22,7 @@ def test_swap_bytes_reads_a_big_endian_field():
 
     async def check(ctx):
         await ctx.delay(0)
-        assert ctx.get(number) == 0xc0000201
+        assert ctx.get(number) == 0xC0000201
 
     simulator = Simulator(m)
     simulator.add_testbench(check)

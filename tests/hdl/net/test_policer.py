@@ -8,7 +8,9 @@ DEEPEST = 63
 
 
 def passed(period, burst, clocks, wanted=lambda clock: True, before=DEEPEST):
-    """Clocks in which a token was taken, where one is wanted in each clock that ``wanted`` says, when ``before`` are gone."""
+    """Clocks in which a token was taken, where one is wanted in each clock that ``wanted`` says, when
+    ``before`` are gone.
+    """
     policer, found = Policer(), []
 
     async def testbench(ctx):
@@ -53,7 +55,9 @@ def test_without_a_burst_nothing_passes():
 
 
 def test_who_spends_what_is_not_there_owes_nothing():
-    """Spends go on for clocks after the last token: the next one comes after a period, as ever, and is one."""
+    """Spends go on for clocks after the last token: the next one comes after a period, as ever,
+    and is one.
+    """
     policer, opened = Policer(), []
 
     async def testbench(ctx):
@@ -69,4 +73,6 @@ def test_who_spends_what_is_not_there_owes_nothing():
             ctx.set(policer.spend, 0)
 
     simulate(policer, testbench)
-    assert len(opened) in (3, 4) and all(later - earlier == 100 for earlier, later in zip(opened, opened[1:], strict=False))
+    assert len(opened) in (3, 4) and all(
+        later - earlier == 100 for earlier, later in zip(opened, opened[1:], strict=False)
+    )

@@ -20,7 +20,8 @@ def test_a_slice_passes_an_item_a_clock_and_cuts_ready():
             ctx.set(dut.i.payload, item)
             _, _, ready, valid, payload = await ctx.tick().sample(dut.i.ready, dut.o.valid, dut.o.payload)
             assert ready and (valid, payload) == ((1, item - 1) if item else (0, 0))
-        # With the sink standing still it takes one more, and is not ready again before the clock after the sink is.
+        # With the sink standing still it takes one more, and is not ready again before the clock after the
+        # sink is.
         ctx.set(dut.o.ready, 0)
         taken = []
         for item in range(8, 12):
