@@ -2,12 +2,18 @@
 
 .. code-block:: toml
 
-    [gateway] default = "discard"             # what no policy names: discard, or bypass, as Linux has it
+    [gateway]
+    default = "discard"             # what no policy names: discard, or bypass, as Linux has it
     miss = "inject"                 # the packet that makes the control element learn: inject or drop
-    balance = "round_robin"         # weighted, least_loaded, flow_hash enable = [0, 1]                 #
-    DFEs; all where it is not given weights = [1, 1] patience = 65535 unknown_spi = "punt"            # or
-    drop depth_limit = 3 miss_interval = 1000000         # clocks; 10 ms where it is not given punt_rates =
-    [10000, 2000, 5000, 2000, 2000]   # a second: IKE, link, exceptions, unknown SPIs, the rest; 0: no limit
+    balance = "round_robin"         # weighted, least_loaded, flow_hash
+    enable = [0, 1]                 # DFEs; all where it is not given
+    weights = [1, 1]
+    patience = 65535
+    unknown_spi = "punt"            # or drop
+    depth_limit = 3
+    miss_interval = 1000000         # clocks; 10 ms where it is not given
+    # A second: IKE, link, exceptions, unknown SPIs, the rest; 0: no limit.
+    punt_rates = [10000, 2000, 5000, 2000, 2000]
 
     [port.network]
     mac = "02:00:00:00:00:02"
@@ -36,9 +42,14 @@
     soft = { bytes = 1000000 }
     selectors = { source = "10.1.0.0/24", destination = "10.2.0.0/24" }
 
-    [[policy]] direction = "fwd" action = "protect" selectors = { source = "10.1.0.0/24", destination =
-    "10.2.0.0/24", protocol = 17, destination_ports = [53, 53] } template = { source = "192.0.2.1",
-    destination = "192.0.2.2", mode = "tunnel", reqid = 1 }
+    [[policy]]
+    direction = "fwd"
+    action = "protect"
+    selectors.source = "10.1.0.0/24"
+    selectors.destination = "10.2.0.0/24"
+    selectors.protocol = 17
+    selectors.destination_ports = [53, 53]
+    template = { source = "192.0.2.1", destination = "192.0.2.2", mode = "tunnel", reqid = 1 }
 """
 
 from dataclasses import dataclass

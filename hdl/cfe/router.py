@@ -23,12 +23,12 @@ from spigate.hdl.net.packet import packets
 class Router(wiring.Component):
     """Carries out verdicts, in order.
 
-    ============================================ ==========================================================
-    BYPASS, DECRYPT, ENCRYPT                     to the DFE of the verdict, if its queue has room for all of
-    it PUNT                                         to ``direct``, behind a :class:`PuntHeader`: all in
-    order DIRECT                                       to ``direct``, as it is DROP
-    nowhere; reported ============================================
-    ==========================================================
+    =========================  =====================================================================
+    BYPASS, DECRYPT, ENCRYPT   to the DFE of the verdict, if its queue has room for all of it
+    PUNT                       to ``direct``, behind a :class:`PuntHeader`: all in order
+    DIRECT                     to ``direct``, as it is
+    DROP                       nowhere; reported
+    =========================  =====================================================================
 
     It never waits for a DFE: where there is no room for a packet, or for its descriptor, the packet is
     dropped at once as QUEUE_FULL. So a slow, flooded or dead DFE holds up no packet of another one, and

@@ -43,17 +43,16 @@ class Dispatch(wiring.Component):
     and its engine an SA of zeros: AES-256 and HMAC-SHA-256, which fill all that any other SA would. That is
     done while there is no packet, or once in :data:`WIPE_CLOCKS` clocks.
 
-    ===========
-    ====================================================================================================
-    verdict      becomes ===========
-    ====================================================================================================
-    BYPASS       DROP ``policy`` where its source may not speak in the clear (what came out of a DFE did not
-    come in the
-                 clear); PUNT ``ttl_expired``
-    ENCRYPT      PUNT ``sa_absent``, PUNT ``ttl_expired``, PUNT ``too_big``, DROP ``sequence_overflow``
-    DECRYPT      PUNT ``sa_absent``, DROP ``malformed`` where the text cannot be whole blocks all others
-    DROP ===========
-    ====================================================================================================
+    ===========  ====================================================================================
+    verdict      becomes
+    ===========  ====================================================================================
+    BYPASS       DROP ``policy`` where its source may not speak in the clear (what came out of a DFE
+                 did not come in the clear); PUNT ``ttl_expired``
+    ENCRYPT      PUNT ``sa_absent``, PUNT ``ttl_expired``, PUNT ``too_big``, DROP
+                 ``sequence_overflow``
+    DECRYPT      PUNT ``sa_absent``, DROP ``malformed`` where the text cannot be whole blocks
+    all others   DROP
+    ===========  ====================================================================================
 
     An SA is absent where there is none, one of the other direction or of another generation, or, inbound,
     one with another SPI.

@@ -28,16 +28,15 @@ class Rewritten(data.StructLayout):
 class Rewrite(wiring.Component):
     """Makes the IP header for a packet that was inspected, and is not dropped or punted.
 
-    ==============================
-    ========================================================================================== ENCRYPT,
-    tunnel                new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification of
-    this
-                                   DFE's sequence (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and
-                                   addresses from the SA
-    ENCRYPT, transport             own: total length, protocol 50 DECRYPT, tunnel                inner: ECN
-    as RFC 6040 has it, TTL DECRYPT, transport             own: total length, protocol of the trailer's next
-    header, TTL BYPASS                         own ==============================
-    ==========================================================================================
+    ===================  ============================================================================
+    ENCRYPT, tunnel      new (RFC 4301 5.1.2.1): TOS from the inner header or the SA, identification
+                         of this DFE's sequence (0 with Don't Fragment, RFC 6864 4.1), DF, TTL and
+                         addresses from the SA
+    ENCRYPT, transport   own: total length, protocol 50
+    DECRYPT, tunnel      inner: ECN as RFC 6040 has it, TTL
+    DECRYPT, transport   own: total length, protocol of the trailer's next header, TTL
+    BYPASS               own
+    ===================  ============================================================================
 
     TTL of what was decrypted is counted down where the route says so (dispatch has done it for the others).
     The checksum of a header that is kept is mended (RFC 1624, equation 3).
