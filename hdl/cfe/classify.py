@@ -27,10 +27,10 @@ class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
     1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one
-       that may be for the gateway
-    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The route is read, and, where the entry
-    names no DFE, the balancer asked and, for a miss, the limiter. An entry whose route is not valid is a
-    miss.
+       that may be for the gateway itself.
+    2. The result of the scan, or of the CAM, is awaited.
+    3. The route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the
+       limiter. An entry whose route is not valid is a miss.
 
     Parameters
     ----------
