@@ -254,7 +254,7 @@ def into_core() -> Picture:
     t.wire("tuser", "x" + "x" * (len(shown) - 1) + "0x")
     assert len(shown[-1]) < width
     return t.picture(
-        "tdata: the frame's bytes in this beat, the first one in bits 7:0. Bytes 8..15 wait a clock for tready."
+        "tdata: the frame's bytes in this beat, the first one in bits 7:0. Bytes 8..15 wait a clock."
     )
 
 
