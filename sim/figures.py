@@ -59,9 +59,10 @@ class Results:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def origin(self, name: str) -> str:
-        """A sentence: what a file's figures are of."""
+        """Sentences: what a file's figures are of, and what a reader must know of them."""
         found = self._measured[name]
-        return f"Measured on {found['day']}, at commit {found['commit']}, by `{SOURCES[name]}`."
+        note = f" {found['note']}" if "note" in found else ""
+        return f"Measured on {found['day']}, at commit {found['commit']}, by `{SOURCES[name]}`.{note}"
 
     @staticmethod
     def missing(name: str) -> str:
