@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.contract.enums import Direction, Port
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, Egress, OutOf, PuntHeader, Verdict
+from spigate.hdl.net.descriptor import CE_HEADER_BYTES, Egress, PuntHeader, Verdict, punt_header
 from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
 from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
 
@@ -352,19 +352,7 @@ class Emit(wiring.Component):
         job = departure.task.done.job
         info, route = job.info, job.info.route
         header = Signal(PuntHeader())
-        m.d.comb += [
-            header.version.eq(CE_VERSION),
-            header.reason.eq(info.reason),
-            header.ingress.eq(info.ingress),
-            header.dfe.eq(self.index),
-            header.sa.eq(info.sa),
-            header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged),
-            header.time.eq(self.time),
-            header.rule.eq(info.rule),
-            header.ruled.eq(info.ruled),
-            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
-        ]
+        m.d.comb += punt_header(header, info, dfe=self.index, time=self.time)
         addresses = Cat(Const(0, 8 * ALIGN), swap_bytes(route.destination_mac), swap_bytes(route.source_mac))
         ip_type, tag_type = (swap_bytes(Const(value, 16)) for value in (TYPE_IPV4, TYPE_VLAN))
         tagged = Mux(route.rewrite, route.tagged, info.tagged)
