@@ -188,20 +188,20 @@ def _commit(bench: Bench, **more):
         Mutation(
             "a wrong ICV is overlooked",
             COMMIT,
-            "with m.Elif(decrypt & ~task.done.ok):",
-            "with m.Elif(decrypt & ~task.done.ok & account.count):",
+            "with m.Elif(decrypt & ~authentic):",
+            "with m.Elif(decrypt & ~authentic & m.submodules.state.account.payload.count):",
         ),
         Mutation(
             "a replay is overlooked",
             COMMIT,
             "with m.Elif(decrypt & outcome.replayed):",
-            "with m.Elif(encrypt & outcome.replayed):",
+            "with m.Elif(packet.encrypt & outcome.replayed):",
         ),
         Mutation(
             "a drop is forgotten once it is reported",
             COMMIT,
-            "drop.eq(decided != Reason.NONE)",
-            "drop.eq(tell_drop)",
+            "drop.eq(packet.decided != Reason.NONE)",
+            "drop.eq(packet.tell_drop)",
         ),
     ),
 )
