@@ -433,7 +433,8 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "-j2",
         "-f",
         "Vtop.mk",
-        f"PYTHON3={sys.executable}",
+        # Its standard library is all that is needed: environments of one Python share their models.
+        f"PYTHON3={Path(sys.executable).resolve()}",
         f"VM_TRACE={int(waves)}",
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_FAST=-O1",
