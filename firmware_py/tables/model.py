@@ -527,9 +527,7 @@ class SoftGateway:
             raise InputError(f"{name} must be 0 to {size - 1}, not {value!r}")
 
     async def counters(self) -> Counters:
-        return Counters(
-            dict(self._cfe), dict(self._forward), [dict(counts) for counts in self._dfes], dict(self.drops)
-        )
+        return Counters(self._cfe.copy(), self._forward.copy(), [*map(Counter, self._dfes)], self.drops.copy())
 
     async def events(self) -> list[Event]:
         events, self._events = self._events, []
