@@ -259,6 +259,7 @@ class RemoteGateway:
             for answer in self._answers:
                 if not answer.done():
                     answer.set_exception(self._failure)
+                    answer.exception()  # who could not even send its request hears of it there
             self._answers.clear()
             self._task.cancel()
         return self._failure
