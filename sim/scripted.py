@@ -10,7 +10,6 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,7 +27,12 @@ from spigate.sim.design import Configuration
 TESTBENCH = "spigate.sim.live_testbench"
 DEFAULTS = {"dfes": 1, "lanes": 1, "beat_bytes": 8}
 """The smallest gateway: it is compiled soonest."""
-SIZES = [field.name for field in fields(Configuration) if field.name not in ("stand_in", "clock_khz")]
+OPTIONS = {
+    field.name.replace("_", "-"): type(field.default)
+    for field in fields(Configuration)
+    if field.name not in ("stand_in", "clock_khz")
+}
+"""Of the gateway, with the types of their values."""
 PORTS = (Port.NETWORK, Port.SERVER)
 MAX_BYTES = 4096
 """Longest frame that the simulator's bus models play: see :mod:`spigate.sim.board`."""
@@ -186,22 +190,18 @@ class Scripted(AtSocket):
 
 def prepare(url: Url) -> Connect:
     """See :mod:`spigate.firmware_py.api.links`. Builds the model, which takes minutes the first time."""
-    options = url.options(
-        {**{name.replace("_", "-"): int for name in SIZES}, "simulator": str, "waveform": Path}
-    )
+    options = url.options({**OPTIONS, "simulator": str, "waveform": Path})
     simulator, waveform = options.pop("simulator", SIMULATORS[0]), options.pop("waveform", None)
-    sizes: Mapping[str, int] = {name.replace("-", "_"): int(str(value)) for name, value in options.items()}
+    chosen = {name.replace("-", "_"): value for name, value in options.items()}
     try:
-        model = Configuration(**{**DEFAULTS, **sizes}).model(
-            simulator=str(simulator), waves=waveform is not None
-        )
+        model = Configuration(**{**DEFAULTS, **chosen}).model(simulator=simulator, waves=waveform is not None)
     except SpigateError:
         raise
     except ValueError as error:
         raise InputError(f"{url.text}: {error}") from None
 
     async def connect() -> Link:
-        running = Simulator(model, waveform if isinstance(waveform, Path) else None)
+        running = Simulator(model, waveform)
         await running.start()
         try:
             remote = await RemoteGateway.open(f"unix:{running.socket}")

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from spigate.firmware_py.ipsec.sa import SaState as SaState
     from spigate.firmware_py.ipsec.sa import Selectors as Selectors
     from spigate.firmware_py.ipsec.soft_sa import SoftSa as SoftSa
+    from spigate.firmware_py.tables.bus import Bus as Bus
     from spigate.firmware_py.tables.bus import BusError as BusError
+    from spigate.firmware_py.tables.driver import Driver as Driver
     from spigate.firmware_py.tables.interface import Attention as Attention
     from spigate.firmware_py.tables.interface import CamEntry as CamEntry
     from spigate.firmware_py.tables.interface import CamKey as CamKey
@@ -56,7 +58,8 @@ _HOMES = {
     "firmware_py.errors": ("InputError", "SpigateError", "TableFull", "ToolMissing", "UnsupportedError"),
     "firmware_py.ipsec.sa": ("Auth", "Cipher", "Lifetime", "Sa", "SaState", "Selectors"),
     "firmware_py.ipsec.soft_sa": ("SoftSa",),
-    "firmware_py.tables.bus": ("BusError",),
+    "firmware_py.tables.bus": ("Bus", "BusError"),
+    "firmware_py.tables.driver": ("Driver",),
     "firmware_py.tables.interface": (
         *("Attention", "CamEntry", "CamKey", "Capabilities", "CfeSettings"),
         *("Counters", "Event", "Route", "Rule", "Source"),

@@ -78,7 +78,7 @@ class Url:
     def scheme(self) -> str:
         return self.text.partition(":")[0]
 
-    def options(self, kinds: Mapping[str, Callable[[str], object]]) -> dict[str, object]:
+    def options(self, kinds: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
         """The options of a URL without an address, each converted by its kind, by name.
 
         Raises
@@ -90,7 +90,7 @@ class Url:
         address, _, query = self.text.partition(":")[2].partition("?")
         if address:
             raise InputError(f"{self.text}: expected {SCHEMES[self.scheme].form}, without {address!r}")
-        found: dict[str, object] = {}
+        found: dict[str, Any] = {}
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in kinds:
                 known = f"one of {', '.join(sorted(kinds))}" if kinds else "none"

@@ -527,7 +527,9 @@ class SoftGateway:
             raise InputError(f"{name} must be 0 to {size - 1}, not {value!r}")
 
     async def counters(self) -> Counters:
-        return Counters(self._cfe.copy(), self._forward.copy(), [*map(Counter, self._dfes)], self.drops.copy())
+        return Counters(
+            self._cfe.copy(), self._forward.copy(), [*map(Counter, self._dfes)], self.drops.copy()
+        )
 
     async def events(self) -> list[Event]:
         events, self._events = self._events, []
