@@ -65,10 +65,14 @@ class Simulator:
     async def start(self) -> None:
         """Starts it, and returns when it has its sockets. SpigateError where it ends before."""
         with socket.socket(socket.AF_UNIX) as waiting, socket.socket(socket.AF_UNIX) as listener:
-            for each, path in ((waiting, self._folder / "command"), (listener, self.socket)):
-                each.bind(str(path))
-                each.listen()
-                each.setblocking(False)
+            try:
+                for each, path in ((waiting, self._folder / "command"), (listener, self.socket)):
+                    each.bind(str(path))
+                    each.listen()
+                    each.setblocking(False)
+            except OSError as error:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise InputError(f"{self._folder}: {error}; TMPDIR may name another folder") from None
             self._thread.start()
             self._command = await self._accepted(waiting)
             theirs = {}

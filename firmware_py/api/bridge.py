@@ -69,11 +69,29 @@ class Bridge:
 
         return self.call(alone)
 
-    def close(self) -> None:
-        """Ends loop and thread; what still waits is cancelled. A second time nothing happens."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._over.set)
-            self._thread.join()
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Does what is to be done at last, and ends loop and thread; what still waits is cancelled. A second
+        time nothing happens.
+
+        Garbage may be collected in any thread. In the loop's own nobody can wait for it: there it is done
+        after this.
+        """
+        if threading.current_thread() is self._thread:
+            self._last = self._loop.create_task(self._finish(last))
+        elif self._thread.is_alive():
+            try:
+                if last is not None:
+                    self.call_alone(last)
+            finally:
+                self._loop.call_soon_threadsafe(self._over.set)
+                self._thread.join()
+
+    async def _finish(self, last: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        try:
+            if last is not None:
+                await last()
+        finally:
+            self._over.set()
 
     def _run(self) -> None:
         # A signal that came to this thread would not wake the one that waits for the answer.

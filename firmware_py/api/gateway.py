@@ -332,10 +332,8 @@ class Gateway:
 
 def _close(bridge: Bridge, link: Link) -> None:
     try:
-        bridge.call_alone(link.close)
+        bridge.close(link.close)
     except SpigateError:
         # Whoever hung up hears nothing more; that he did was told by the call that found it.
         if link.inbox.failure is None:
             raise
-    finally:
-        bridge.close()

@@ -219,6 +219,21 @@ def test_one_that_nobody_keeps_is_closed():
     assert gone() is None and threading.active_count() == before
 
 
+def test_garbage_may_be_collected_in_any_thread():
+    """In the link's own, too, where nobody can wait for the link."""
+    gateway = spigate.open("model:")
+    bridge, thread = gateway._bridge, gateway._bridge._thread
+
+    async def collect(holds=[gateway]):  # noqa: B006 (the last reference)
+        holds.clear()
+
+    gone = weakref.ref(gateway)
+    del gateway
+    bridge.call(collect)
+    thread.join(10)
+    assert gone() is None and not thread.is_alive()
+
+
 def test_threads_may_share_it():
     with spigate.open("model:") as gateway:
         learn(gateway)

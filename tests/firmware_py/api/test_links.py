@@ -219,6 +219,16 @@ def test_a_script_that_does_not_close_ends(tmp_path):
 
 
 @LIVE
+def test_a_folder_for_sockets_that_is_too_long_is_told(tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with pytest.raises(spigate.InputError, match="AF_UNIX path too long; TMPDIR may name another folder"):
+        spigate.open("sim:")
+    assert not list(long.iterdir())
+
+
+@LIVE
 def test_standard_input_stays_the_scripts():
     shown = subprocess.run(
         [sys.executable, "-c", "import spigate, sys\nwith spigate.open('sim:'): print(sys.stdin.readline())"],
