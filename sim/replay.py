@@ -11,7 +11,7 @@ from spigate.firmware_py.captures import capture
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
@@ -19,7 +19,6 @@ from spigate.sim.design import Configuration
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
-BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 DEFAULT_BALANCE = "flow-hash"
 MISSES = tuple(miss.value for miss in Miss)
 DATAPLANES = ("gateware", "soft")
