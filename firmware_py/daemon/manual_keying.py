@@ -2,9 +2,8 @@
 those that are negotiated. Sans-I/O but for the file of sequence numbers.
 
 An outbound SA is installed for one lease of sequence numbers
-(:mod:`spigate.firmware_py.daemon.sequence_file`) as its hard lifetime. When half of them are used, it is
-installed again with the next lease. Nobody replaces its keys: at a soft lifetime somebody is told, at the
-hard one it ends.
+(:mod:`spigate.firmware_py.daemon.sequence_file`). When half of them are used, it is installed again with the
+next lease. Nobody replaces its keys: at a soft lifetime somebody is told, at the hard one it ends.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from spigate.firmware_py.daemon.manual import ManualSa
 from spigate.firmware_py.daemon.sequence_file import SequenceFile, UsedUp
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import Event, EventKind, InstallSa, Output, RemoveSa
 from spigate.firmware_py.ipsec.sa import Lifetime, Sa, SaState
 from spigate.hdl.contract.enums import Direction
@@ -91,13 +91,16 @@ class ManualKeying:
             return False
         at = self._state(sa) or SaState()
         packets, octets = run.spent.packets + at.packets, run.spent.bytes + at.bytes
-        whole = run.sa.hard.packets is not None and packets >= run.sa.hard.packets
-        if hard and (whole or not run.lease or at.packets < run.lease):
+        over = _reached(packets, run.sa.hard.packets) or _reached(octets, run.sa.hard.bytes)
+        if over or hard and (at.sequence < sa.last_number or not run.lease):
             self._end(run, "its lifetime is over")
             return True
-        if _reached(packets, run.sa.soft.packets) or _reached(octets, run.sa.soft.bytes):
+        worn = _reached(packets, run.sa.soft.packets) or _reached(octets, run.sa.soft.bytes)
+        # A data plane tells of a soft limit once, so that the one of the lease is set anew behind another.
+        half = at.sequence >= sa.sequence + run.lease // 2
+        run.renew |= bool(run.lease) and (hard or half or (worn and not run.told))
+        if worn:
             self._worn(run)
-        run.renew |= hard or bool(run.lease) and at.packets >= run.lease // 2
         return True
 
     def undone(self, output: Output, error: Exception) -> bool:
@@ -118,21 +121,27 @@ class ManualKeying:
         if sa.direction == Direction.OUTBOUND:
             try:
                 before, count = self._numbers.lease(sa, LEASE)
-            except UsedUp as error:
+            except (UsedUp, InputError) as error:
+                if installed is None and isinstance(error, InputError):
+                    raise
                 if installed is None or self._used_up(run):
                     self._end(run, str(error), kind=EventKind.SA_FAILED)
                 else:
-                    self._worn(run)
+                    self._worn(run)  # and it goes on with what it has
                 return False
         if installed is not None:
             at = self._state(installed) or SaState()
             spent = SaState(bytes=spent.bytes + at.bytes, packets=spent.packets + at.packets)
+            if _reached(spent.packets, sa.hard.packets) or _reached(spent.bytes, sa.hard.bytes):
+                self._end(run, "its lifetime is over")
+                return False
             self._outputs.append(RemoveSa(installed))
+        hard = _left(sa.hard, spent)
+        soft = Lifetime() if run.told else _left(sa.soft, spent)
+        if count:
+            soft = replace(soft, packets=min(filter(None, (soft.packets, hard.packets, max(1, count // 2)))))
         run.installed = replace(
-            sa,
-            sequence=before,
-            soft=_left(sa.soft, spent, count // 2, told=run.told),
-            hard=_left(sa.hard, spent, count),
+            sa, sequence=before, last_sequence=before + count if count else None, soft=soft, hard=hard
         )
         run.lease, run.spent = count, spent
         self._outputs.append(InstallSa("", run.name, run.installed))
@@ -140,7 +149,7 @@ class ManualKeying:
 
     def _used_up(self, run: _Running) -> bool:
         at = self._state(run.installed) if run.installed is not None else None
-        return at is None or at.packets >= run.lease
+        return run.installed is None or at is None or at.sequence >= run.installed.last_number
 
     def _worn(self, run: _Running) -> None:
         if not run.told and run.installed is not None:
@@ -163,16 +172,9 @@ def _reached(used: int, limit: int | None) -> bool:
     return limit is not None and used >= limit
 
 
-def _left(limits: Lifetime, spent: SaState, lease: int, *, told: bool = False) -> Lifetime:
-    """What the data plane is to watch: what is left of ``limits``, unless somebody was ``told`` of them, and
-    of a lease of so many packets, if there is one. Seconds are watched here.
-    """
-    packets, octets = (None, None) if told else (limits.packets, limits.bytes)
-    most = [
-        *([max(1, packets - spent.packets)] if packets is not None else []),
-        *([max(1, lease)] if lease else []),
-    ]
+def _left(limits: Lifetime, spent: SaState) -> Lifetime:
+    """What is left of ``limits``, at least one. Seconds are watched here."""
     return Lifetime(
-        packets=min(most, default=None),
-        bytes=None if octets is None else max(1, octets - spent.bytes),
+        packets=limits.packets and max(1, limits.packets - spent.packets),
+        bytes=limits.bytes and max(1, limits.bytes - spent.bytes),
     )
