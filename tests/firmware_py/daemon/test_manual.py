@@ -2,9 +2,11 @@
 
 import json
 import multiprocessing
+import re
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -62,6 +64,7 @@ local = "10.2.0.0/24"
 remote = "10.1.0.0/24"
 """
 TEXT = SAS + POLICY
+DOCS = Path(__file__).parents[3] / "docs"
 OUT, IN = Direction.OUTBOUND, Direction.INBOUND
 
 
@@ -228,6 +231,11 @@ def test_only_named_errors_escape(read, at, count, text):
         read(TEXT[:at] + text + TEXT[at + count :])
     except ConfigError:
         pass
+
+
+def test_the_guide_has_a_pair_that_is_accepted(read):
+    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "operating.md").read_text(), re.S)
+    assert [each.sa.direction for each in read(text).sas] == [OUT, IN]
 
 
 # Sequence numbers
