@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from spigate.firmware_py import outputs
-from spigate.firmware_py.captures import capture
+from spigate.firmware_py.captures import capture, sources
+from spigate.firmware_py.captures.sources import FILES, Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
@@ -31,7 +32,7 @@ CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN, miss_interval=0, 
 
 
 def replay(
-    folder: Path,
+    given: Path | Sources,
     out: Path,
     *,
     configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
@@ -41,10 +42,11 @@ def replay(
     waveform: Path | None = None,
     dataplane: str = "gateware",
 ) -> dict:
-    """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
+    """Plays the capture in a folder, or of files, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
-    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by
-    their timestamps over both files. The gateway starts cold.
+    SAs and policies are those that ``ip`` printed, and so are Ethernet addresses and routes, or they are
+    found out (:mod:`spigate.firmware_py.captures.deduced`). Frames go in by their timestamps over both
+    files. The gateway starts cold.
 
     Parameters
     ----------
@@ -58,13 +60,14 @@ def replay(
     Raises
     ------
     InputError
-        The folder lacks something, or a file in it is wrong; or what is to be written cannot be.
+        Files are missing, or wrong; or what is to be written cannot be.
     Unsound
         The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
     ToolMissing, BuildFailed, SimulationFailed
         As :mod:`spigate.sim.build` says.
     """
-    given = capture.read(folder)  # What is wrong with it is said before anything is built.
+    files = given if isinstance(given, Sources) else sources.find(given)
+    read = capture.read(files)  # what is wrong with it is said before anything is built
     if dataplane == "soft" and waveform is not None:
         raise InputError("in software there are no clocks: a waveform is the gateware's")
     outputs.folder(out)
@@ -72,13 +75,13 @@ def replay(
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
-        return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
+        return software.play(read, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(
         TESTBENCH,
         waveform=waveform,
         parameters={
-            "folder": str(folder.resolve()),
+            "files": files.texts(),
             "out": str(out.resolve()),
             "balance": balance,
             "miss": miss,
@@ -103,9 +106,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
+        nargs="?",
         metavar="DIR",
-        help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)",
+        help="folder with the files of a capture (docs/captures.md); each may be named by itself instead",
     )
+    for name, file in FILES.items():
+        parser.add_argument(
+            file.option, type=Path, dest=name, metavar="FILE", help=f"{file.text} ({' or '.join(file.names)})"
+        )
+    for side in ("network", "server"):
+        parser.add_argument(
+            f"--{side}-interface",
+            metavar="NAME",
+            help=f"the interface that was the {side} port, in a pcapng file and in what ip printed",
+        )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
     parser.add_argument(
         "--dataplane",
@@ -147,8 +161,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
-    report = replay(
+    files = sources.find(
         args.folder,
+        {name: getattr(args, name) for name in FILES},
+        network=args.network_interface,
+        server=args.server_interface,
+    )
+    report = replay(
+        files,
         args.out,
         configuration=configuration,
         balance=args.balance,

@@ -6,6 +6,7 @@ from pathlib import Path
 import cocotb
 
 from spigate.firmware_py.captures import capture
+from spigate.firmware_py.captures.sources import Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import BALANCES
@@ -23,4 +24,4 @@ async def replay(dut):
         miss=Miss(given["miss"]),
         cfe=replace(CFE, balance=balance, patience=PATIENCE),
     )
-    await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))
+    await play(dut, capture.read(Sources.of_texts(given["files"])), settings, Path(given["out"]))
