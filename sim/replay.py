@@ -4,6 +4,7 @@ takes the place of the machine that was captured.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from spigate.firmware_py import outputs
@@ -13,6 +14,7 @@ from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
+from spigate.firmware_py.terminal import counted
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
@@ -68,6 +70,8 @@ def replay(
     """
     files = given if isinstance(given, Sources) else sources.find(given)
     read = capture.read(files)  # what is wrong with it is said before anything is built
+    if read.sent:
+        print(f"{counted(read.sent, 'frame')} that this gateway had sent itself left out", file=sys.stderr)
     if dataplane == "soft" and waveform is not None:
         raise InputError("in software there are no clocks: a waveform is the gateware's")
     outputs.folder(out)

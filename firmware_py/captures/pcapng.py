@@ -165,7 +165,8 @@ class Reader:
             high, low, size = fields[-4:-1]
             stamp = high << 32 | low
         if size > min(room, SNAP_LENGTH):
-            self._fail(where + head.size - 4, f"a frame of at most {min(room, SNAP_LENGTH)} bytes", size)
+            at = where + head.size - (4 if block.kind == _SIMPLE else 8)
+            self._fail(at, f"a frame of at most {min(room, SNAP_LENGTH)} bytes", size)
         return source, stamp, block.body[head.size : head.size + size]
 
 
