@@ -30,6 +30,8 @@ def punt_rates(value: object) -> tuple[int, ...]:
     return tuple(rates)
 
 
+BALANCES = {balance.name.lower().replace("_", "-"): balance for balance in Balance}
+"""The words for them in configurations and on the command line."""
 MISS_SECONDS = 0.01
 
 ANY_VLAN = "any"
