@@ -5,14 +5,14 @@ spigate.firmware_py.daemon.reference``.
 import sys
 import textwrap
 
-from spigate.firmware_py.daemon import config
+from spigate.firmware_py.daemon import config, manual
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.toml import Key, Schema
 
 HEAD = """\
 # Configuration
 
-Made from the schemas in `firmware_py/daemon/config.py` and `firmware_py/daemon/peers.py` by `make docs`;
+Made from the schemas in `firmware_py/daemon/` (`config.py`, `peers.py`, `manual.py`) by `make docs`;
 change it there.
 
 `spigate ce --config FILE` reads one file in TOML. `spigate ce --config FILE --check` only reads it, and
@@ -40,7 +40,8 @@ SCHEMAS = (
     ike.CHILD,
     ike.TRAFFIC,
     ike.LIFETIME,
-    config.POLICY,
+    manual.SA,
+    manual.POLICY,
     config.PORT,
     config.ROUTE,
     config.SOURCE,
