@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py import cli
+from tests import test_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -81,6 +82,19 @@ def test_each_decision_record_is_listed_and_has_its_parts():
     for name in records:
         parts = re.findall(r"^\*\*(\w+)\.\*\*", (folder / name).read_text(), re.MULTILINE)
         assert parts == ["Context", "Decision", "Consequences", "Rejected"], name
+
+
+def test_the_rooms_drawn_are_those_that_hold():
+    """In the order in which they may import each other."""
+    table = (ROOT / "docs/architecture.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+    drawn = [
+        name.rstrip("/").replace("/", ".")
+        for row in table.splitlines()[2:]
+        for name in re.findall(r"`([\w/]+)`", row.split("|")[1])
+    ]
+    assert drawn == [
+        room.removeprefix("firmware_py.") for room in test_layout.ROOMS if room.startswith("firmware_py.")
+    ]
 
 
 def test_a_page_with_a_dead_link_is_found(tmp_path):
