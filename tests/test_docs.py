@@ -178,6 +178,8 @@ def small_site(tmp_path, monkeypatch):
     top = tmp_path / "top"
     (top / "docs").mkdir(parents=True)
     (tmp_path / "site").mkdir()
+    (top / "sim").mkdir()
+    (top / "sim/a.v").write_text("module a; endmodule\n")
     conf = (ROOT / "docs/site/conf.py").read_text()
     (tmp_path / "site/conf.py").write_text(conf)
 
@@ -197,7 +199,7 @@ def small_site(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "failed"),
     [
-        ("# Page\n\n## Part\n\n[here](#part)\n", 0),
+        ("# Page\n\n## Part\n\n[here](#part) [a file](../sim/a.v)\n", 0),
         ("# Page\n\n[nowhere](other.md)\n", 1),
         ("# Page\n\n[nowhere](#part)\n", 1),
         ("# Page\n\n![nothing](none.svg)\n", 1),
