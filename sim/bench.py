@@ -9,7 +9,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.tables import rows
@@ -301,15 +300,14 @@ def run(args: argparse.Namespace) -> int:
         outputs.file(path)
     if args.soft:
         rates = bench_soft.bench(console)
-        bench_soft.show(console, rates)
+        bench_soft.show(rates)
         _write(args, bench_soft.plain(rates), bench_soft.markdown(rates))
         return 0
     found = bench(console)
-    table = Table()
-    for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
-        table.add_column(name, justify=justify)
-    for figure in found:
-        table.add_row(*cells(figure))
-    console.print(table)
+    names = ("figure", "measured", "unit", "required", "result")
+    for line in terminal.table(
+        [dict(zip(names, cells(figure), strict=True)) for figure in found], terminal.width()
+    ):
+        print(line)
     _write(args, [asdict(figure) for figure in found], markdown(found))
     return int(any(figure.passed is False for figure in found))
