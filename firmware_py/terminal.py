@@ -36,6 +36,11 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
+def tell(text: str) -> None:
+    """Says what is being done, at standard error: standard output is for what comes of it."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def table(rows: Sequence[Mapping[str, object]], width: int | None) -> list[str]:
     """Lines of a table: its head, then the rows.
 
