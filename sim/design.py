@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from spigate.sim import board, build
+from spigate.sim import build
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Configuration:
         tell: Callable[[str], None] = lambda text: None,
     ) -> build.Model:
         """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
+        from spigate.sim import board  # which needs cocotb
+
         tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 

@@ -14,7 +14,6 @@ from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
 from spigate.firmware_py.terminal import counted
-from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
@@ -139,7 +138,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beat-bytes",
         type=int,
         default=16,
-        choices=BEAT_BYTES,
         help="width of the packet streams (default 16)",
     )
     parser.add_argument(

@@ -3,6 +3,7 @@ spigate.firmware_py.daemon.reference``.
 """
 
 import sys
+import textwrap
 
 from spigate.firmware_py.daemon import config, manual
 from spigate.firmware_py.daemon import peers as ike
@@ -28,6 +29,8 @@ key exchange `ecp256` `ecp384` `ecp521` `curve25519` `modp2048` `modp3072` `modp
 additional ones `ke1_mlkem768` and the like (RFC 9370);
 `esn` and `noesn`.
 """
+WIDTH = 110
+"""Columns of a line that is no row of a table."""
 SCHEMAS = (
     config.HOST,
     ike.IKE,
@@ -56,7 +59,8 @@ def _section(schema: Schema) -> str:
         f"| `{key.name}` | {_cell(key.expected)} | {_cell(_default(key))} | {_cell(key.text)} |\n"
         for key in schema.keys
     )
-    return f"\n## {schema.name}\n\n{schema.text}\n\n| key | value | default | |\n|---|---|---|---|\n{rows}"
+    words = textwrap.fill(schema.text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"\n## {schema.name}\n\n{words}\n\n| key | value | default | |\n|---|---|---|---|\n{rows}"
 
 
 def _default(key: Key) -> str:
