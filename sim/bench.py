@@ -14,6 +14,7 @@ from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import CamEntry, CamKey
+from spigate.firmware_py.words import counted
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
@@ -302,8 +303,10 @@ def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[s
     """Results of the jobs, by name."""
     found = {}
     for configuration, jobs in plan.items():
-        engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
-        with console.status(f"{configuration.dfes} DFEs, {engines}"):
+        engines = (
+            "a stand-in for the engine" if configuration.stand_in else counted(configuration.lanes, "lane")
+        )
+        with console.status(f"{counted(configuration.dfes, 'DFE')}, {engines}"):
             found |= measure(configuration, jobs)
     return found
 

@@ -13,7 +13,7 @@ from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
-from spigate.firmware_py.terminal import counted
+from spigate.firmware_py.words import counted
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
