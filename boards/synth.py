@@ -326,8 +326,8 @@ def run(args: argparse.Namespace) -> int:
     # The whole comes first because it takes longest, but it is the last row of the table.
     results.sort(key=lambda result: result.block == WHOLE)
     table = Table(
-        title=f"{counted(args.dfes, 'DFE')} of {counted(args.lanes, 'lane')}, {args.beat_bytes} bytes a beat, "
-        f"on {target.device} speed {target.speed}"
+        title=f"{counted(args.dfes, 'DFE')} of {counted(args.lanes, 'lane')}, "
+        f"{args.beat_bytes} bytes a beat, on {target.device} speed {target.speed}"
     )
     for name, title in COLUMNS.items():
         table.add_column(title, justify="left" if name == "block" else "right")
