@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -139,11 +140,8 @@ def cam_lookups() -> list[Figure]:
     keys = [
         CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)
     ]
-    held = dict.fromkeys(keys[:500])
-    writes = []
-    for at, key in enumerate(held):
-        held[key] = CamEntry(key, at % 8, at, at % 64)
-        writes += placement.add(held[key])
+    held = {key: CamEntry(key, at % 8, at, at % 64) for at, key in enumerate(keys[:500])}
+    writes = [write for entry in held.values() for write in placement.add(entry)]
     source.shuffle(keys)
     answers, clocks = [], []
 
@@ -187,7 +185,7 @@ def cam_lookups() -> list[Figure]:
     ]
 
 
-def figures(found: dict[str, dict]) -> list[Figure]:
+def figures(found: dict[str, Any]) -> list[Figure]:
     """What the results of all jobs of :func:`plan` mean."""
     table = [
         at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
@@ -254,7 +252,7 @@ def bench(console: Console) -> list[Figure]:
     """All measurements; gateways are built where they are not yet."""
     with console.status("CAM"):
         table = cam_lookups()
-    found = {}
+    found: dict[str, Any] = {}
     for configuration, jobs in plan().items():
         engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
         with console.status(f"{configuration.dfes} DFEs, {engines}"):
@@ -306,8 +304,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     found = bench(console)
     table = Table()
-    for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
-        table.add_column(name, justify=justify)
+    for at, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if at == 1 else "left")
     for figure in found:
         table.add_row(*cells(figure))
     console.print(table)

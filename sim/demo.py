@@ -21,12 +21,13 @@ from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Balance
 from spigate.sim import reference, traffic
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
-from spigate.sim.play import FILES, REPORT
 from spigate.sim.replay import PATIENCE, result
+from spigate.sim.software import FILES, REPORT
 
 TESTBENCH = "spigate.sim.demo_testbench"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=1)
@@ -79,8 +80,9 @@ def steps(report: dict) -> list[tuple[str, str, int]]:
 def print_report(console: Console, report: dict, servers: dict[str, int]) -> None:
     """The tables of a run."""
     happened = Table(title="What happened, by the steps of WO 02/062033", title_justify="left")
-    for name, justify in (("step", "left"), ("", "left"), ("packets", "right")):
-        happened.add_column(name, justify=justify)
+    happened.add_column("step")
+    happened.add_column("")
+    happened.add_column("packets", justify="right")
     for number, words, count in steps(report):
         happened.add_row(number, words, str(count))
     for server, count in servers.items():

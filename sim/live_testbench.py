@@ -30,11 +30,11 @@ async def live(dut):
     _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
     board = Board(dut)
     await board.start()
-    devices = [
-        Opened(fd, f"the TAP device at port {name}")
-        for fd, name in ((network, "network"), (server, "server"))
-    ]
-    ports = Live(board, *devices, socket.socket(fileno=listener), command)
+    devices = {
+        name: Opened(fd, f"the TAP device at port {name}")
+        for name, fd in (("network", network), ("server", server))
+    }
+    ports = Live(board, devices["network"], devices["server"], socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}
     try:

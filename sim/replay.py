@@ -11,7 +11,8 @@ from spigate.firmware_py.captures import capture
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Balance
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS

@@ -8,7 +8,7 @@ import cocotb
 from spigate.firmware_py.captures import capture
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import Balance
+from spigate.hdl.contract.enums import Balance
 from spigate.sim.build import parameters
 from spigate.sim.play import play
 from spigate.sim.replay import CFE, PATIENCE
