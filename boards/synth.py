@@ -237,7 +237,7 @@ def measure(
 
 def worst(results: Iterable[Result]) -> list[Result]:
     """Of each block the slowest seed."""
-    found = {}
+    found: dict[str, Result] = {}
     for result in results:
         if result.block not in found or result.mhz < found[result.block].mhz:
             found[result.block] = result
@@ -311,7 +311,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.whole:
         parts |= blocks(gateway)
         seeds |= dict.fromkeys(blocks(gateway), args.seeds[:1])
-    under_way = {}
+    under_way: dict[str, str] = {}
     with console.status("conversion to Verilog") as status:
 
         def tell(job, text):

@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -163,11 +164,8 @@ def cam_lookups() -> list[Figure]:
     keys = [
         CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)
     ]
-    held = dict.fromkeys(keys[:500])
-    writes = []
-    for at, key in enumerate(held):
-        held[key] = CamEntry(key, at % 8, at, at % 64)
-        writes += placement.add(held[key])
+    held = {key: CamEntry(key, at % 8, at, at % 64) for at, key in enumerate(keys[:500])}
+    writes = [write for entry in held.values() for write in placement.add(entry)]
     source.shuffle(keys)
     answers, clocks = [], []
 
@@ -211,7 +209,7 @@ def cam_lookups() -> list[Figure]:
     ]
 
 
-def figures(found: dict[str, dict]) -> list[Figure]:
+def figures(found: dict[str, Any]) -> list[Figure]:
     """What the results of all jobs of :func:`plan` mean."""
     table = [
         at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
@@ -301,7 +299,7 @@ def bench(console: Console) -> list[Figure]:
 
 def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[str, dict]:
     """Results of the jobs, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for configuration, jobs in plan.items():
         engines = (
             "a stand-in for the engine" if configuration.stand_in else counted(configuration.lanes, "lane")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 
 from rich.console import Console
@@ -46,19 +47,19 @@ class Rate:
 
 
 def _sas() -> dict[str, Sa]:
-    common = {
-        "direction": Direction.OUTBOUND,
-        "spi": 0x1000,
-        "source": ip_address("192.0.2.1"),
-        "destination": ip_address("192.0.2.2"),
-        "mode": Mode.TUNNEL,
-        "replay_window": 64,
-    }
+    make = partial(
+        Sa,
+        direction=Direction.OUTBOUND,
+        spi=0x1000,
+        source=ip_address("192.0.2.1"),
+        destination=ip_address("192.0.2.2"),
+        mode=Mode.TUNNEL,
+        replay_window=64,
+    )
     found = {}
     for cipher, key, auth in _SUITES:
         form = CIPHERS[cipher]
-        sa = Sa(
-            **common,
+        sa = make(
             cipher=cipher,
             key=bytes(key),
             salt=bytes(form.salt),
@@ -67,8 +68,8 @@ def _sas() -> dict[str, Sa]:
             auth_key=bytes(AUTHS[auth].key) if auth != Auth.NONE else b"",
         )
         found[sa.suite] = sa
-    for auth, form in AUTHS.items():
-        found[f"AH, {auth.value}"] = Sa(**common, protocol=AH, auth=auth, auth_key=bytes(form.key))
+    for auth, of_auth in AUTHS.items():
+        found[f"AH, {auth.value}"] = make(protocol=AH, auth=auth, auth_key=bytes(of_auth.key))
     return found
 
 
@@ -91,7 +92,7 @@ def bench(console: Console) -> list[Rate]:
                 )
                 out = SoftSa(sa)
                 count = max(10, round(SECONDS * _rate(out.encapsulate, [plain] * 50)))
-                rounds = [[], []]
+                rounds: tuple[list[float], list[float]] = ([], [])
                 for _ in range(3):
                     sealed = [out.encapsulate(plain) for _ in range(count)]
                     rounds[0].append(_rate(out.encapsulate, [plain] * count))

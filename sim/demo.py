@@ -17,15 +17,17 @@ from rich.progress import (
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Balance
 from spigate.sim import reference, traffic
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
-from spigate.sim.play import FILES, REPORT
 from spigate.sim.replay import PATIENCE, result
+from spigate.sim.software import FILES, REPORT
 
 TESTBENCH = "spigate.sim.demo_testbench"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=1)
@@ -128,9 +130,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     with bars:
         making = bars.add_task("traffic", total=1)
         mix = traffic.fig_2(captures)
-        pcap.write(
-            out / "in.pcap", [pcap.Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames]
-        )
+        pcap.write(out / "in.pcap", [Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames])
         bars.update(making, completed=1)
         exporting = bars.add_task("gateway to Verilog", total=1)
         CONFIGURATION.verilog()
