@@ -140,7 +140,7 @@ def plan() -> dict[Configuration, dict[str, dict]]:
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
     jobs[SYNTHESISED] = {
-        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=64)
+        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=16)
         for suite in SYNTHESISED_SUITES
         for size in SIZES
         for direction in DIRECTIONS
@@ -277,7 +277,7 @@ def synthesised(found: dict[str, dict]) -> list[Figure]:
     """The figures of the core that ``spigate synth`` takes, which its clock belongs to."""
     return [
         Figure(
-            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 64 SAs, {suite}, {size} bytes, "
+            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 16 SAs, {suite}, {size} bytes, "
             f"{direction}",
             8 * size / found[f"synthesised {suite} {size} {direction}"]["clocks"],
             "bits a clock",
