@@ -114,7 +114,7 @@ def shown_commands() -> list[tuple[str, list[str]]]:
     """Page and arguments of each ``spigate`` that a page shows as a command on a line of its own."""
     found = []
     for path in PAGES:
-        text = path.read_text()
+        text = path.read_text().replace("\\\n", " ")
         lines = re.findall(
             r"^ *(?:ip netns exec \w+ )?(?:\.venv/bin/)?(spigate [a-z].*)$", text, re.MULTILINE
         )
