@@ -97,6 +97,14 @@ def test_the_rooms_drawn_are_those_that_hold():
     ]
 
 
+def test_the_navigation_has_the_pages_that_are_there_once(tmp_path):
+    for name in ("README.md", "docs/a.md", "docs/new.md", "index.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# Page\n")
+    made = site.navigation("# Site\n\nREADME.md\ndocs/a.md\ndocs/gone.md\n\nREST\n", tmp_path)
+    assert made.splitlines() == ["# Site", "", "README.md", "docs/a.md", "", "docs/new.md"]
+
+
 def test_a_page_with_a_dead_link_is_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<h1 id="here">a</h1><a href="#here"></a><a href="b.html#there"></a><a href="c.html"></a>'

@@ -87,6 +87,19 @@ def assemble(folder: Path) -> None:
     for page in SITE.glob("*.md"):
         shutil.copy(page, folder)
     write_api(folder / "modules")
+    index = folder / "index.md"
+    index.write_text(navigation(index.read_text(), folder))
+
+
+def navigation(index: str, folder: Path) -> str:
+    """The front page with a toctree of the pages that are there: those that it names and that are not are
+    left out, and those that it does not name stand in the place of the word ``REST``.
+    """
+    lines = index.splitlines()
+    named = {line for line in lines if re.fullmatch(r"[\w./-]+\.md", line)}
+    there = {str(page.relative_to(folder)) for page in folder.rglob("*.md")} - {"index.md"}
+    rest = "\n".join(sorted(there - named))
+    return "\n".join(rest if line == "REST" else line for line in lines if line not in named or line in there)
 
 
 class Page(HTMLParser):
