@@ -24,9 +24,10 @@ from spigate.hdl.cfe.cfe import Cfe
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from
+from spigate.hdl.export import Core, Technology, gateway_from
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.memory import ECP5
+from spigate.hdl.options import add_gateway_arguments
 from spigate.sim.build import cached, digest
 
 PACKAGES = {
@@ -271,10 +272,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, "
         "per block and in all."
     )
-    add_gateway_arguments(parser)
     # Two DFEs with compact engines pass 25 bits a clock, so 8 bytes are plenty. At 16 the core takes 85 %
     # of the block RAMs, which then lie far from what uses them.
-    parser.set_defaults(beat_bytes=8)
+    add_gateway_arguments(parser, beat_bytes=8)
     parser.add_argument(
         "--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)"
     )

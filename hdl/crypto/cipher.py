@@ -105,6 +105,11 @@ class OutWord(data.StructLayout):
 class Orders(wiring.Component):
     """The first half: sorts a packet's words and orders AES blocks.
 
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
+
     Members
     -------
     task : In(stream of Task)
@@ -122,7 +127,8 @@ class Orders(wiring.Component):
         No block is at work any more, and ``previous`` is the last one ordered.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "task": In(stream.Signature(Task())),
@@ -139,7 +145,10 @@ class Orders(wiring.Component):
         m = Module()
         task, active = Signal(Task()), Signal()
         cbc, gcm = Signal(), Signal()
-        m.d.comb += [cbc.eq(task.cipher == enums.Cipher.AES_CBC), gcm.eq(task.cipher == enums.Cipher.AES_GCM)]
+        if self._knows.cbc:
+            m.d.comb += cbc.eq(task.cipher == enums.Cipher.AES_CBC)
+        if self._knows.gcm:
+            m.d.comb += gcm.eq(task.cipher == enums.Cipher.AES_GCM)
 
         # A word waits for the next one, which tells whether its run goes on.
         word, held, first = Signal(interface.Word(WORD_BITS // 8)), Signal(), Signal()
@@ -276,10 +285,11 @@ class Orders(wiring.Component):
         with m.If(go & starts_block):
             with m.If(item.kind == Kind.ICV):
                 m.d.sync += mask.eq(1)
-        m.d.sync += many.eq(counters >= 6)
-        m.d.sync += counters.eq(
-            counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0))
-        )
+        if self._knows.gcm:
+            m.d.sync += many.eq(counters >= 6)
+            m.d.sync += counters.eq(
+                counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0))
+            )
         with m.If(go & ends_block):
             m.d.sync += whole.eq(1)
         with m.If(begun):
@@ -295,6 +305,11 @@ def _bytes_reversed(word):
 
 class CipherContext(wiring.Component):
     """Encrypts or decrypts the packets of one context.
+
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
 
     Members
     -------
@@ -312,7 +327,8 @@ class CipherContext(wiring.Component):
         One for each word of ``i``, and where an ICV is to be made, its words.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "task": In(stream.Signature(Task())),
@@ -327,7 +343,7 @@ class CipherContext(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.orders = orders = Orders()
+        m.submodules.orders = orders = Orders(self._knows)
         wiring.connect(m, wiring.flipped(self.task), orders.task)
         wiring.connect(m, wiring.flipped(self.i), orders.i)
         wiring.connect(m, orders.block, wiring.flipped(self.block))
@@ -338,6 +354,7 @@ class CipherContext(wiring.Component):
         wiring.connect(m, auth.o, wiring.flipped(self.auth))
         wiring.connect(m, out.o, wiring.flipped(self.o))
         item = items.o.payload
+        item_cbc = item.cbc if self._knows.cbc else Const(0)
 
         # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be
         # under way or here.
@@ -356,14 +373,14 @@ class CipherContext(wiring.Component):
         go, uses = Signal(), Signal()
         former = Signal(BLOCK_BITS)  # CBC, decrypting: the cipher text of one block before
         crypted = Signal(WORD_BITS)
-        chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
+        chains = item_cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
         m.d.comb += [
             items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)),
             go.eq(items.o.valid & items.o.ready),
             uses.eq(go & item.block),
             used_up.eq(uses & ((place == 3) | item.end)),
             crypted.eq(
-                Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
+                Mux(item_cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
                 ^ Mux(item.block, words[:WORD_BITS], 0)
             ),
         ]

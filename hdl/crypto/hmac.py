@@ -1,12 +1,15 @@
 """HMAC-SHA-1 and HMAC-SHA-256 (RFC 2104, 2404, 4868) from midstates, two packets interleaved."""
 
+from collections.abc import Collection
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Auth
 from spigate.hdl.contract.sha import SHA1_K, SHA256_K
 from spigate.hdl.crypto.blocks import BLOCK_WORDS, HASHED_BYTES, MARK, Blocks, Bytes
-from spigate.hdl.crypto.chaining import CONTEXTS, Chaining, Start
+from spigate.hdl.crypto.chaining import AUTHS, CONTEXTS, Chaining, Start, is_sha1
 from spigate.hdl.crypto.message_schedule import MessageSchedule
 from spigate.hdl.crypto.sequencer import LEAD, Sequencer
 from spigate.hdl.crypto.sha1 import Sha1Rounds
@@ -50,26 +53,38 @@ class Hmac(wiring.Component):
     and no gap between the blocks of a message. A packet takes one block more than its padded message has,
     for the outer hash, and ``2 * LEAD + 1`` rounds of two clocks between the blocks.
 
+    Parameters
+    ----------
+    auths : collection of Auth
+        What is asked for, of :data:`~spigate.hdl.crypto.chaining.AUTHS`.
+
     Members
     -------
     context : HmacContext, array of two
     """
 
-    def __init__(self):
+    def __init__(self, *, auths: Collection[Auth] = AUTHS):
+        if not auths or not set(auths) <= set(AUTHS):
+            raise ValueError(f"auths must be of {', '.join(auth.name for auth in AUTHS)}, not {auths!r}")
+        self._auths = auths
         super().__init__({"context": Out(HmacContext()).array(CONTEXTS)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.chaining = chaining = Chaining()
-        m.submodules.sequencer = sequencer = Sequencer()
+        m.submodules.sequencer = sequencer = Sequencer(auths=self._auths)
         m.submodules.schedule = schedule = MessageSchedule()
-        m.submodules.sha1 = sha1 = Sha1Rounds()
-        m.submodules.sha256 = sha256 = Sha256Rounds()
+        cores = {}
+        if Auth.HMAC_SHA1_96 in self._auths:
+            m.submodules.sha1 = cores["sha1"] = Sha1Rounds()
+        if Auth.HMAC_SHA256_128 in self._auths:
+            m.submodules.sha256 = cores["sha256"] = Sha256Rounds()
         blocks = [Blocks() for _ in range(CONTEXTS)]
         # A round takes a clock in stage 1, where the token of context1 is, and one in stage 2, where the
         # other's is.
         token1, token2 = sequencer.token_1, sequencer.token_2
         context1, context2 = sequencer.context_1, ~sequencer.context_1
+        sha1_1, sha1_2 = is_sha1(self._auths, token1.sha1), is_sha1(self._auths, token2.sha1)
 
         for at, (context, block) in enumerate(zip(self.context, blocks, strict=True)):
             m.submodules[f"blocks{at}"] = block
@@ -114,7 +129,7 @@ class Hmac(wiring.Component):
         digest_word = Signal(32)
         m.d.sync += packet_word.eq(Array(block.word for block in blocks)[context1])
         # What steers a whole stage 2 is made in stage 1 and registered.
-        words = Mux(token1.sha1, SHA1_WORDS, SHA256_WORDS)
+        words = Mux(sha1_1, SHA1_WORDS, SHA256_WORDS)
         is_low, is_high, padding, given = Signal(), Signal(), Signal(32), Signal()
         m.d.sync += [
             is_low.eq(token1.w[:4] < 4),
@@ -129,7 +144,7 @@ class Hmac(wiring.Component):
         m.d.comb += [
             digest_word.eq(Mux(is_low, low[0], Mux(is_high, high[0], padding))),
             schedule.word_2.eq(Mux(token2.outer, digest_word, packet_word)),
-            schedule.sha1_2.eq(token2.sha1),
+            schedule.sha1_2.eq(sha1_2),
             schedule.given_2.eq(given),
         ]
 
@@ -141,7 +156,7 @@ class Hmac(wiring.Component):
         quarter2 = Signal(2)
         mix = Signal(2)
         m.d.sync += [
-            k.eq(Mux(token2.sha1, Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])),
+            k.eq(Mux(sha1_2, Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])),
             kw.eq(k + schedule.w_1),
             quarter1.eq(quarter),
             quarter2.eq(quarter1),
@@ -150,7 +165,8 @@ class Hmac(wiring.Component):
 
         last = Signal(init=1)
         m.d.sync += last.eq(token1.left == 0)
-        for core, name, mine in ((sha1, "sha1", token1.sha1), (sha256, "sha256", ~token1.sha1)):
+        for name, core in cores.items():
+            mine = sha1_1 if name == "sha1" else ~sha1_1
             clear = Signal(name=f"clear_{name}", init=1)
             m.d.sync += clear.eq(~mine | ~token1.live | (~token1.real & (token1.left != 0)))
             m.d.comb += [
@@ -160,19 +176,21 @@ class Hmac(wiring.Component):
                 core.ports.h_a_1.eq(h_a),
                 core.ports.h_0_1.eq(h_0),
             ]
-        m.d.comb += [
-            sha256.ports.h_e_1.eq(h_e),
-            sha256.ports.h_4_2.eq(h_4),
-            sha1.ports.h_e_1.eq(high[3]),
-            sha1.mix_1.eq(mix),
-            sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
-        ]
+        if sha256 := cores.get("sha256"):
+            m.d.comb += [sha256.ports.h_e_1.eq(h_e), sha256.ports.h_4_2.eq(h_4)]
+        if sha1 := cores.get("sha1"):
+            m.d.comb += [
+                sha1.ports.h_e_1.eq(high[3]),
+                sha1.mix_1.eq(mix),
+                sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
+            ]
 
         # The sums: the inner hash's go back to where H came from, the outer one's out.
         folding = Signal()
         outer = Signal()
-        sum_a = Mux(token2.sha1, sha1.ports.sum_a_2, sha256.ports.sum_a_2)
-        sum_e = Mux(token2.sha1, sha1.ports.sum_e_2, sha256.ports.sum_e_2)
+        of_sha1, of_sha256 = (cores.get(name, next(iter(cores.values()))) for name in ("sha1", "sha256"))
+        sum_a = Mux(sha1_2, of_sha1.ports.sum_a_2, of_sha256.ports.sum_a_2)
+        sum_e = Mux(sha1_2, of_sha1.ports.sum_e_2, of_sha256.ports.sum_e_2)
         fold_word = Signal(2)
         m.d.sync += [
             folding.eq(token1.folded | (token1.real & (token1.left < 3))),

@@ -1,5 +1,7 @@
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
 
+from collections.abc import Collection
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -23,6 +25,11 @@ class KeySchedule(wiring.Component):
     An expansion takes 4 * (rounds + 1) clocks and about one for each round more. Contexts wait for one
     another.
 
+    Parameters
+    ----------
+    sizes : collection of KeySize
+        Of the keys that come.
+
     Members
     -------
     start : In(stream of KeyOrder).array(2)
@@ -35,7 +42,8 @@ class KeySchedule(wiring.Component):
     read : In(RoundKeyRead())
     """
 
-    def __init__(self):
+    def __init__(self, *, sizes: Collection[KeySize] = tuple(KeySize)):
+        self._sizes = sizes
         super().__init__(
             {
                 "start": In(stream.Signature(KeyOrder())).array(CONTEXTS),
@@ -57,6 +65,7 @@ class KeySchedule(wiring.Component):
         final = Signal(4)
         round_constant = Signal(8)
         ends = {KeySize.AES128: 3, KeySize.AES192: 5, KeySize.AES256: 7}
+        ends = {size: end for size, end in ends.items() if size in self._sizes}
         round_ends = Array(10 + 2 * size for size in (0, 1, 2, 2))
         m.d.comb += final.eq(round_ends[order.key_size])
 

@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS
@@ -39,8 +40,8 @@ class Dfe(wiring.Component):
         Sources that may speak in the clear.
     dfes : int
         How many of them the gateway has: their IPv4 identifications differ.
-    engine : callable
-        Makes the crypto engine of a lane: a component with an ``EngineSignature``.
+    engine : type of Engine
+        Makes the crypto engine of a lane, and declares what it is.
 
     Members
     -------
@@ -83,7 +84,7 @@ class Dfe(wiring.Component):
         sa_entries: int = 256,
         sources: int = 16,
         dfes: int = MAX_DFES,
-        engine=CompactEngine,
+        engine: type[Engine] = CompactEngine,
     ):
         self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
         self._sources, self._dfes, self._engine = sources, dfes, engine

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from, run
+from spigate.hdl.export import Technology, add_arguments, export, gateway_from, run
+from spigate.hdl.options import add_gateway_arguments
 from spigate.sim.build import SIMULATORS, need, simulate_cocotb
 from tests.hdl.standin import StandIn
 

@@ -65,7 +65,7 @@ def registers(**changes):
         "version": {"map": MAP, "major": MAJOR},
         "geometry": {"beat_bytes": 16, "dfes": 2, "lanes": 1, "contexts": 2},
         "dfe_tables": {"sa_entries": 256, "sources": 16},
-        "cam": {"cam_entries": 1024, "cam_ways": 3},
+        "cam": {"cam_entries": 1024, "cam_ways": 3, "row_bits": 9},
         "cfe_tables": {"rules": 32, "routes": 64},
         "algorithms": dict.fromkeys(REGISTERS["algorithms"].fields, 1),
         "features": {"tunnel": 1, "transport": 1, "replay_window": 64},
