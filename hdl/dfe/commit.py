@@ -78,6 +78,12 @@ class Commit(wiring.Component):
     """
 
     def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int, dfes: int = MAX_DFES):
+        if not 1 <= lanes <= 8:
+            raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+        if sa_entries < 2 or sa_entries & sa_entries - 1:
+            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+        if not 1 <= dfes <= MAX_DFES:
+            raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._beat_bytes, self._lanes, self._sa_entries, self._dfes = beat_bytes, lanes, sa_entries, dfes
         super().__init__(
             {
