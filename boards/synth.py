@@ -310,17 +310,24 @@ def measure(
         keep(measured.results, result)
         tell(job, f"{result.mhz} MHz")
 
-    texts = {name: source(make()) for name, make in parts.items()}
+    jobs: list[Future] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        # Taken from the queue in this order: so whoever waits for a netlist waits for one that is being made.
-        sizes = {name: pool.submit(size, name, text) for name, text in texts.items()}
-        jobs = [pool.submit(speed, name, sizes[name], seed) for name in parts for seed in seeds.get(name, ())]
         try:
-            for job in (*sizes.values(), *jobs):
+            netlists = {}
+            for name, make in parts.items():
+                netlists[name] = pool.submit(size, name, source(make()))
+                jobs.append(netlists[name])
+            # Taken from the queue in this order: who waits for a netlist waits for one that is being made.
+            jobs += [
+                pool.submit(speed, name, netlists[name], seed)
+                for name in parts
+                for seed in seeds.get(name, ())
+            ]
+            for job in jobs:
                 job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            while any(job.running() for job in (*sizes.values(), *jobs)):
+            while any(job.running() for job in jobs):
                 tools.stop()
                 time.sleep(STOP_SECONDS)
             raise

@@ -31,7 +31,7 @@ from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Mode, Port, PuntClass, Reason, Table
 
 MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 2, 0
+MAP, MAJOR = 3, 0
 """The register map and the major version that this driver is written for."""
 MARKS = 32
 """SAs of which a word tells what they have reached."""

@@ -28,7 +28,7 @@ from spigate.hdl.net.descriptor import (
 )
 
 MAGIC = 0x5350_4947
-VERSION = {"map": 2, "major": 0, "minor": 1, "patch": 0}
+VERSION = {"map": 3, "major": 0, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
 
 
