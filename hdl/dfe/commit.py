@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.dfe.emit import Emit
 from spigate.hdl.dfe.inspect import Inspect, Inspection
-from spigate.hdl.dfe.job import LanePort
+from spigate.hdl.dfe.job import LanePort, check_sizes
 from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.share import ReadShare
 from spigate.hdl.dfe.state import State
@@ -78,12 +78,7 @@ class Commit(wiring.Component):
     """
 
     def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int, dfes: int = MAX_DFES):
-        if not 1 <= lanes <= 8:
-            raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
-        if sa_entries < 2 or sa_entries & sa_entries - 1:
-            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
-        if not 1 <= dfes <= MAX_DFES:
-            raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
+        check_sizes(lanes=lanes, sa_entries=sa_entries, dfes=dfes)
         self._beat_bytes, self._lanes, self._sa_entries, self._dfes = beat_bytes, lanes, sa_entries, dfes
         super().__init__(
             {

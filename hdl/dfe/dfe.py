@@ -8,7 +8,7 @@ from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
-from spigate.hdl.dfe.job import BUFFERS
+from spigate.hdl.dfe.job import BUFFERS, check_sizes
 from spigate.hdl.net.descriptor import (
     DFE_COUNTERS,
     MAX_DFES,
@@ -86,6 +86,7 @@ class Dfe(wiring.Component):
         dfes: int = MAX_DFES,
         engine: type[Engine] = CompactEngine,
     ):
+        check_sizes(lanes=lanes, sa_entries=sa_entries, sources=sources, dfes=dfes)
         self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
         self._sources, self._dfes, self._engine = sources, dfes, engine
         super().__init__(

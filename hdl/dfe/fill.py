@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from spigate.hdl.copies import copies
 from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.dispatch import Dispatch
-from spigate.hdl.dfe.job import BUFFERS, LanePort
+from spigate.hdl.dfe.job import BUFFERS, LanePort, check_sizes
 from spigate.hdl.dfe.lane import Lane
 from spigate.hdl.dfe.sad import Sad
 from spigate.hdl.dfe.sequence import SequenceNumbers
@@ -66,12 +66,7 @@ class Fill(wiring.Component):
     """
 
     def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine: type[Engine]):
-        if not 1 <= lanes <= 8:
-            raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
-        if sa_entries < 2 or sa_entries & sa_entries - 1:
-            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
-        if sources < 1:
-            raise ValueError(f"sources must be 1 or more, not {sources!r}")
+        check_sizes(lanes=lanes, sa_entries=sa_entries, sources=sources)
         self._beat_bytes, self._lanes, self._engine = beat_bytes, lanes, engine
         self._sa_entries, self._sources = sa_entries, sources
         super().__init__(
