@@ -33,7 +33,7 @@ RIGHT = {
         (Cfe, {"cam_entries": 10_000}, "entries must be 64 to 8192, not 10000"),
         (Cfe, {"rules": 33}, "rules must be a multiple of 4, 4 to 64, not 33"),
         (Cfe, {"routes": 257}, "routes must be 2 to 256, not 257"),
-        (Cfe, {"beat_bytes": 4}, "beat_bytes must be one of 8, 16, not 4"),
+        (Cfe, {"beat_bytes": 4}, "beat_bytes must be one of .8, 16., not 4"),
         (Dfe, {"lanes": 9}, "lanes must be 1 to 8, not 9"),
         (Dfe, {"sa_entries": 100}, "sa_entries must be a power of two, 2 or more, not 100"),
         (Dfe, {"sources": 0}, "sources must be 1 or more, not 0"),
