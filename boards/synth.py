@@ -470,6 +470,7 @@ def _report(
     console.print(table)
     if args.json:
         runs = {
+            "core": {name: getattr(args, name) for name in ("beat_bytes", "dfes", "lanes")},
             "target": asdict(target),
             "areas": [asdict(area) for area in measured.areas],
             "runs": [asdict(result) for result in measured.results],

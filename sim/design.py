@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
 from spigate.hdl.options import add_gateway_arguments, gateway_options
-from spigate.sim import board, build
+from spigate.sim import build
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Configuration:
 
     def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
         """The board around it, built."""
+        from spigate.sim import board  # which needs cocotb
+
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 
 
