@@ -105,7 +105,7 @@ def parts() -> dict[str, Callable]:
         for count in (64, 256)
     }
     found |= {f"sources {count}": lambda count=count: ClearSources(entries=count) for count in (16, 64)}
-    for count in (256, 1024, 4096):
+    for count in (256, 1024, 2048):
         found[f"SAD {count}"] = lambda count=count: Sad(entries=count)
         found[f"numbers {count}"] = lambda count=count: SequenceNumbers(entries=count)
         found[f"state {count}"] = lambda count=count: State(sa_entries=count)
@@ -179,7 +179,7 @@ def table_rows() -> list[Row]:
                 for change in instead(dfes, f"{block} {n}", f"{block} 256")
             ),
         )
-        for n in (1024, 4096)
+        for n in (1024, 2048)
     ]
     rows.append(Row("sources", "64", instead(dfes, "sources 64", "sources 16")))
     return rows

@@ -416,7 +416,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = terminal.console()
     target = Target(args.device, args.speed, args.mhz)
-    values, name = gateway_options(args)
+    values, name = gateway_options(args, ECP5)
     engine = engine_named(name)
     for path in (args.json, args.markdown):
         outputs.file(path)

@@ -163,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.output} must be a file, and is a folder"
         )  # said before the minute that the conversion takes
+    gateway_options(args, args.technology)
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

@@ -34,8 +34,9 @@ def add_gateway_arguments(
     )
 
 
-def gateway_options(args: argparse.Namespace) -> tuple[dict[str, int], str]:
+def gateway_options(args: argparse.Namespace, technology: str = "generic") -> tuple[dict[str, int], str]:
     """What the options of :func:`add_gateway_arguments` say: parameters by name, and the engine's name.
+    They are for ``technology``.
 
     Raises
     ------
@@ -43,5 +44,5 @@ def gateway_options(args: argparse.Namespace) -> tuple[dict[str, int], str]:
         An option is out of its range; the message names it.
     """
     values = {name: getattr(args, name) for name in PARAMETERS if hasattr(args, name)}
-    check(values)
+    check(values, technology)
     return values, args.engine

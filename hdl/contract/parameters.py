@@ -66,8 +66,14 @@ engine is (:class:`spigate.hdl.crypto.interface.Engine`).
 DEFAULT_ENGINE = "compact"
 
 
-def check(values: Mapping[str, int]) -> None:
-    """Looks at ``values`` before anything is made of them.
+LARGEST = {"ecp5": {"sa_entries": 2048}}
+"""What is less than its range says where memories are a family's primitives, by technology: no device of it
+has room for more.
+"""
+
+
+def check(values: Mapping[str, int], technology: str = "generic") -> None:
+    """Looks at ``values`` before anything is made of them, for ``technology``.
 
     Raises
     ------
@@ -77,3 +83,6 @@ def check(values: Mapping[str, int]) -> None:
     for name, value in values.items():
         if value not in PARAMETERS[name].allowed:
             raise ValueError(f"{name} must be {PARAMETERS[name].limits}, not {value!r}")
+    for name, largest in LARGEST.get(technology, {}).items():
+        if values.get(name, 0) > largest:
+            raise ValueError(f"{name} must be at most {largest} on {technology}, not {values[name]!r}")

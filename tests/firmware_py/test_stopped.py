@@ -72,6 +72,15 @@ def test_a_parameter_out_of_its_range(name, parameter, tmp_path):
     assert (process.returncode, errors) == (2, said)
 
 
+@pytest.mark.parametrize("words", [("export", "--technology", "ecp5"), ("synth --area --blocks",)])
+def test_more_than_a_family_has(words, tmp_path):
+    name, *more = words
+    with started(name, tmp_path, *more, "--sa-entries", "4096") as process:
+        _, errors = process.communicate(timeout=SECONDS)
+    said = f"spigate {name.split()[0]}: sa_entries must be at most 2048 on ecp5, not 4096\n"
+    assert (process.returncode, errors) == (2, said)
+
+
 def test_an_engine_that_is_not_there(tmp_path):
     with started("export", tmp_path, "--engine", "fast") as process:
         _, errors = process.communicate(timeout=SECONDS)
