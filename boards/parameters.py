@@ -185,6 +185,10 @@ def table_rows() -> list[Row]:
     return rows
 
 
+CORE = ("CFE", "DFE", "forwarding", "control")
+"""The blocks of the default core."""
+
+
 def core(sizes: dict[str, Size]) -> Size:
     """The default core: its blocks, added up."""
     blocks = sizes["CFE"] + sizes["forwarding"] + sizes["control"]
@@ -198,13 +202,19 @@ def fits(size: Size) -> str:
 
 
 def cost_table(sizes: dict[str, Size]) -> str:
-    """What each row takes, and what it takes more than the default core."""
+    """What each row takes, and what it takes more than the default core. Rows of which a part was not
+    measured are left out.
+    """
+    if not set(CORE) <= set(sizes):
+        return f"Not measured: {', '.join(sorted(set(CORE) - set(sizes)))}."
     base = core(sizes)
     lines = [
         "| parameter | value | LUTs | FFs | block RAMs | LUTs more | block RAMs more | fits |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in table_rows():
+        if not {name for _, name in row.changes} <= set(sizes):
+            continue
         more = Size()
         for count, name in row.changes:
             more += sizes[name].times(count)
@@ -263,15 +273,23 @@ def filled(page: str, tables: dict[str, str]) -> str:
 
 
 def main() -> int:
-    """Measures all, and writes the page."""
+    """Measures all, and writes the page: also where it is stopped, with what is known by then."""
     console = terminal.console()
 
     def tell(job: str, text: str) -> None:
         if text.endswith("DSPs"):
             console.print(f"{job}: {text}")
 
-    measured = synth.measure(parts(), synth.Target(), {}, tell)
-    sizes = {area.block: Size(area.luts, area.ffs, area.ebr) for area in measured.areas}
+    measured = synth.Measured([], [])
+    try:
+        synth.measure(parts(), synth.Target(), {}, tell, measured)
+    finally:
+        write({area.block: Size(area.luts, area.ffs, area.ebr) for area in measured.areas})
+    return 0
+
+
+def write(sizes: dict[str, Size]) -> None:
+    """Puts the tables into the page."""
     tables = {
         "values": range_table(),
         "engines": engine_table(),
@@ -280,7 +298,6 @@ def main() -> int:
         "tools": f"Measured with {' and '.join(versions())}.",
     }
     PAGE.write_text(filled(PAGE.read_text(), tables))
-    return 0
 
 
 if __name__ == "__main__":
