@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
 from spigate.hdl.options import add_gateway_arguments, gateway_options
@@ -91,7 +90,6 @@ def configuration_from(args: argparse.Namespace) -> Configuration:
     ValueError
         An option is out of its range; the message names it.
     """
-    values: dict[str, Any]
     values, engine = gateway_options(args)
     return Configuration(engine=engine, **values)
 
