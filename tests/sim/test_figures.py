@@ -44,6 +44,12 @@ def test_the_page_is_what_its_results_make():
     assert (DOCS / "figures.md").read_text() == figures.page(DOCS / "figures")
 
 
+def test_the_readme_says_the_same():
+    text = (DOCS.parent / "README.md").read_text()
+    shown = text.partition(figures.BEGIN)[2].partition(figures.END)[0]
+    assert shown == figures.summary(DOCS / "figures") != ""
+
+
 def test_each_result_says_where_it_is_from():
     measured = json.loads((DOCS / "figures" / figures.MEASURED).read_text())
     kept = {path.name for path in (DOCS / "figures").glob("*.json")} - {figures.MEASURED}
