@@ -15,6 +15,8 @@ from packaging.requirements import Requirement
 
 from spigate.firmware_py import cli
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 SOURCES = ("spigate", "hdl", "sim", "firmware_py", "boards", "pyproject.toml", "README.md", "LICENSE")
 

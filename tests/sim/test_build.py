@@ -7,6 +7,8 @@ from spigate.hdl.net.fifo import PacketFifo
 from spigate.sim import build, cache
 from spigate.sim.build import SIMULATORS, BuildFailed, SimulationFailed, simulate_cocotb
 
+pytestmark = pytest.mark.slow
+
 BENCH = "tests.sim.bench_fifo"
 BEAT = 0x1122 | 1 << 64 | 2 << 66
 

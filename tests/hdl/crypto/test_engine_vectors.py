@@ -12,6 +12,8 @@ from spigate.hdl.crypto.interface import Kind
 from tests.hdl.crypto.engine_packets import Outcome, Packet, run
 from tests.nist import nist
 
+pytestmark = pytest.mark.slow
+
 WYCHEPROOF = Path(__file__).resolve().parents[2] / "data" / "wycheproof"
 KEY_SIZES = (128, 192, 256)
 NIST_CBC = ("GFSbox", "KeySbox", "MMT", "VarKey", "VarTxt")
