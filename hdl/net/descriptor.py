@@ -302,6 +302,23 @@ class PuntHeader(data.StructLayout):
         )
 
 
+def punt_header(header, info, *, dfe, time) -> list:
+    """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
+    return [
+        header.version.eq(CE_VERSION),
+        header.reason.eq(info.reason),
+        header.ingress.eq(info.ingress),
+        header.dfe.eq(dfe),
+        header.sa.eq(info.sa),
+        header.depth.eq(info.depth),
+        header.tagged.eq(info.tagged),
+        header.time.eq(time),
+        header.rule.eq(info.rule),
+        header.ruled.eq(info.ruled),
+        *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
+    ]
+
+
 class InjectHeader(data.StructLayout):
     """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``;
     1: send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it
