@@ -13,13 +13,8 @@ from spigate.firmware_py.captures.sources import FILES, Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
-<<<<<<< HEAD
-from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
-=======
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
 from spigate.firmware_py.terminal import counted
-from spigate.hdl.net.packet import BEAT_BYTES
->>>>>>> b12-static
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
