@@ -18,6 +18,7 @@ from rich.table import Table
 
 from spigate.boards.tools import ToolFailed, call, versions
 from spigate.firmware_py import outputs, terminal
+from spigate.firmware_py.words import counted
 from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
@@ -236,7 +237,7 @@ def measure(
 
 def worst(results: Iterable[Result]) -> list[Result]:
     """Of each block the slowest seed."""
-    found = {}
+    found: dict[str, Result] = {}
     for result in results:
         if result.block not in found or result.mhz < found[result.block].mhz:
             found[result.block] = result
@@ -310,7 +311,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.whole:
         parts |= blocks(gateway)
         seeds |= dict.fromkeys(blocks(gateway), args.seeds[:1])
-    under_way = {}
+    under_way: dict[str, str] = {}
     with console.status("conversion to Verilog") as status:
 
         def tell(job, text):
@@ -325,8 +326,8 @@ def run(args: argparse.Namespace) -> int:
     # The whole comes first because it takes longest, but it is the last row of the table.
     results.sort(key=lambda result: result.block == WHOLE)
     table = Table(
-        title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on "
-        f"{target.device} speed {target.speed}"
+        title=f"{counted(args.dfes, 'DFE')} of {counted(args.lanes, 'lane')}, "
+        f"{args.beat_bytes} bytes a beat, on {target.device} speed {target.speed}"
     )
     for name, title in COLUMNS.items():
         table.add_column(title, justify="left" if name == "block" else "right")

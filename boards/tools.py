@@ -36,7 +36,7 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
         It did not end well.
     """
     package, function = _package(tool), TOOLS[tool][1]
-    end = deque(maxlen=LOG_LINES)
+    end: deque[str] = deque(maxlen=LOG_LINES)
     with subprocess.Popen(
         [
             sys.executable,
@@ -49,7 +49,7 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as running:
-        for line in running.stdout:
+        for line in running.stdout or ():
             end.append(line.rstrip())
             hear(line)
     if running.returncode:

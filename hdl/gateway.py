@@ -8,8 +8,8 @@ from spigate.hdl.cfe.cfe import Cfe
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
-from spigate.hdl.csr.axil import AxiLite
-from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
+from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite
+from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, TableWrite

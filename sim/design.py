@@ -1,5 +1,6 @@
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,10 +54,17 @@ class Configuration:
                 export(self.gateway(), scratch / "spigate.v")
         return folder / "spigate.v"
 
-    def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
-        """The board around it, built."""
+    def model(
+        self,
+        *,
+        simulator: str = "verilator",
+        waves: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> build.Model:
+        """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
         from spigate.sim import board  # which needs cocotb
 
+        tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 
 
