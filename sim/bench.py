@@ -19,7 +19,7 @@ from spigate.firmware_py.words import counted
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
-from spigate.sim.stand_in import WORD_BYTES
+from spigate.sim.stand_in import StandIn
 
 TESTBENCH = "spigate.sim.bench_testbench"
 SIZES = (64, 256, 1400)
@@ -249,7 +249,7 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     for size in SIZES:
         for direction in DIRECTIONS:
             clocks = found[f"beyond {size} {direction}"]["clocks"] - (
-                size // WORD_BYTES if size > SIZES[0] else 0
+                size // StandIn.word_bytes if size > SIZES[0] else 0
             )
             table.append(
                 at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND)

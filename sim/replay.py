@@ -16,7 +16,7 @@ from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, 
 from spigate.firmware_py.words import counted
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
-from spigate.sim.design import Configuration
+from spigate.sim.design import Configuration, add_configuration_arguments, configuration_from
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
@@ -130,16 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=DATAPLANES,
         help="the simulated gateware, or the control element's software path alone (default gateware)",
     )
-    parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
-    parser.add_argument(
-        "--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)"
-    )
-    parser.add_argument(
-        "--beat-bytes",
-        type=int,
-        default=16,
-        help="width of the packet streams (default 16)",
-    )
+    add_configuration_arguments(parser)
     parser.add_argument(
         "--balance",
         default=DEFAULT_BALANCE,
@@ -162,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    configuration = configuration_from(args)
     files = sources.find(
         args.folder,
         {name: getattr(args, name) for name in FILES},
