@@ -7,7 +7,7 @@ import pytest
 
 from tests.install.environments import TOP
 
-pytestmark = pytest.mark.xdist_group("install")
+pytestmark = [pytest.mark.xdist_group("install"), pytest.mark.slow]
 EXAMPLES = TOP / "examples"
 DECRYPTED = "4500001c292940003e11ff910a01000a0a02000a9c4b0fa000083fdc"
 """What Linux sent on of the packet in question: tests/data/captures/esp-tunnel-gcm128/server-out.pcap."""
