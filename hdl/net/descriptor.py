@@ -7,9 +7,10 @@ from enum import IntEnum
 from amaranth.lib import data
 
 from spigate.hdl.contract.enums import PuntClass
+from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.hdl.csr import layout
 
-MAX_DFES = 8
+MAX_DFES = max(PARAMETERS["dfes"].allowed)
 MARKS = 32
 """SAs of which a word tells what they have reached."""
 ALL_DFES = 15

@@ -34,7 +34,7 @@ def run(environment, folder, script):
 
 def test_every_example_is_run_here():
     assert sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir()) == ["capture", "core", "script"]
-    listed = re.findall(r"^\| \[(\w+)\]\((\w+)\)", (EXAMPLES / "README.md").read_text(), re.M)
+    listed = re.findall(r"^\| \[(\w+)\]\((\w+)/README\.md\)", (EXAMPLES / "README.md").read_text(), re.M)
     assert sorted(listed) == [(name, name) for name in ("capture", "core", "script")]
 
 
