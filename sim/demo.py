@@ -18,6 +18,7 @@ from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import PolicyAction
@@ -132,9 +133,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     with bars:
         making = bars.add_task("traffic", total=1)
         mix = traffic.fig_2(captures)
-        pcap.write(
-            out / "in.pcap", [pcap.Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames]
-        )
+        pcap.write(out / "in.pcap", [Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames])
         bars.update(making, completed=1)
         exporting = bars.add_task("gateway to Verilog", total=1)
         CONFIGURATION.verilog()
