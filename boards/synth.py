@@ -10,9 +10,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -26,6 +27,7 @@ from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from
 from spigate.hdl.forward import Forwarding
+from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
 from spigate.sim.build import cached, digest
 
@@ -90,7 +92,7 @@ class Result:
     seconds: float
 
 
-def blocks(gateway) -> dict[str, Callable]:
+def blocks(gateway: Gateway) -> dict[str, Callable[[], Any]]:
     """What makes each block of ``gateway``, by name."""
     g = gateway
     return {
@@ -117,7 +119,7 @@ def blocks(gateway) -> dict[str, Callable]:
     }
 
 
-def source(component) -> str:
+def source(component: Any) -> str:
     """The Verilog of ``component`` for ECP5, its top module ``top``."""
     platform = Technology(ECP5)
     return "".join([verilog.convert(component, platform=platform), *platform.modules.values()])
@@ -201,7 +203,7 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
 
 
 def measure(
-    parts: dict[str, Callable],
+    parts: dict[str, Callable[[], Any]],
     target: Target,
     seeds: dict[str, Iterable[int]],
     tell: Callable[[str, str], None] = lambda job, text: None,
@@ -210,13 +212,13 @@ def measure(
     parts that take longest should come first. ``tell`` hears of each job, and what is under way in it.
     """
 
-    def work(name, waited_for, seed):
+    def work(name: str, waited_for: Future[Path], seed: int) -> Result:
         job = f"{name}, seed {seed}"
         result = route(name, waited_for.result(), target, seed, lambda text: tell(job, text))
         tell(job, f"{result.mhz} MHz")
         return result
 
-    def synthesise(name, text):
+    def synthesise(name: str, text: str) -> Path:
         tell(name, "synthesis")
         made = netlist(text)
         tell(name, "synthesised")
@@ -313,7 +315,7 @@ def run(args: argparse.Namespace) -> int:
     under_way: dict[str, str] = {}
     with console.status("conversion to Verilog") as status:
 
-        def tell(job, text):
+        def tell(job: str, text: str) -> None:
             under_way.pop(job, None)
             if text.endswith("MHz") or text == "synthesised":
                 console.print(f"{job}: {text}")

@@ -3,8 +3,12 @@
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spigate.sim import build
+
+if TYPE_CHECKING:
+    from spigate.hdl.gateway import Gateway
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Configuration:
     stand_in: bool = False
     clock_khz: int = 50
 
-    def gateway(self):
+    def gateway(self) -> "Gateway":
         """The gateway.
 
         Raises

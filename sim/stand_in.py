@@ -2,6 +2,8 @@
 and leaves them as they are.
 """
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 
@@ -17,16 +19,16 @@ BREAKS = b"dead"
 class StandIn(wiring.Component):
     """An engine whose cipher text is the plain text, whose ICV is zero, and to which every ICV is right."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(EngineSignature(contexts=CONTEXTS, word_bytes=WORD_BYTES))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         for at, context in enumerate(self.context):
             self._context(m, context, at)
         return m
 
-    def _context(self, m, context, at):
+    def _context(self, m: Module, context: Any, at: int) -> None:
         # The next packet's job and material are taken while the present one runs.
         waiting, job = Signal(name=f"waiting_{at}"), Signal(Job(), name=f"job_{at}")
         rows = Signal(range(MATERIAL_ROWS + 1), name=f"rows_{at}")
