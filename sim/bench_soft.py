@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from spigate.firmware_py import terminal
 from spigate.firmware_py.ipsec.packet import UDP, ipv4_header
 from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, Auth, Cipher, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
@@ -116,14 +116,12 @@ def columns() -> tuple[str, ...]:
     return ("suite", "direction", *(f"{size} bytes" for size in SIZES))
 
 
-def show(console: Console, rates: list[Rate]) -> None:
+def show(rates: list[Rate]) -> None:
     """Packets a second, as they are on this machine."""
-    table = Table(title="software path, packets a second of one core")
-    for at, name in enumerate(columns()):
-        table.add_column(name, justify="right" if at > 1 else "left")
-    for row in _rows(rates, lambda rate: f"{rate.packets:,.0f}"):
-        table.add_row(*row)
-    console.print(table)
+    print("software path, packets a second of one core:")
+    rows = _rows(rates, lambda rate: f"{rate.packets:,.0f}")
+    for line in terminal.table([dict(zip(columns(), row, strict=True)) for row in rows], terminal.width()):
+        print(line)
 
 
 def markdown(rates: list[Rate]) -> str:

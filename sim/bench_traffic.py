@@ -12,6 +12,7 @@ from spigate.firmware_py.ipsec.sa import ESP, Address, Auth, Cipher, Sa, Selecto
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Rule
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")
@@ -200,7 +201,7 @@ def misplaced(expected: Sequence[bytes], arrived: Sequence[bytes], flows: int) -
     """
     if sorted(expected) != sorted(arrived):
         raise Unsound(
-            f"Of {len(expected)} packets {len(set(expected) - set(arrived))} are missing, and "
+            f"Of {counted(len(expected), 'packet')} {len(set(expected) - set(arrived))} are missing, and "
             f"{len(arrived) - len(set(arrived) & set(expected))} came that should not"
         )
     flow_of = {packet: number % flows for number, packet in enumerate(expected)}

@@ -15,7 +15,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import pcap
@@ -81,16 +80,14 @@ def steps(report: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 def print_report(console: Console, report: dict[str, Any], servers: dict[str, int]) -> None:
     """The tables of a run."""
-    happened = Table(title="What happened, by the steps of WO 02/062033", title_justify="left")
-    happened.add_column("step")
-    happened.add_column("")
-    happened.add_column("packets", justify="right")
-    for number, words, count in steps(report):
-        happened.add_row(number, words, str(count))
-    for server, count in servers.items():
-        happened.add_row("", f"of these to server {server}", str(count))
-    console.print(happened)
-
+    console.print("What happened, by the steps of WO 02/062033:")
+    rows = [
+        *steps(report),
+        *(("", f"of these to server {server}", count) for server, count in servers.items()),
+    ]
+    happened = [{"step": number, "what": words, "packets": count} for number, words, count in rows]
+    for line in ["", *terminal.table(happened, terminal.width()), ""]:
+        console.print(line, highlight=False, soft_wrap=True)
     load = [
         {
             "DFE": at,
@@ -103,8 +100,8 @@ def print_report(console: Console, report: dict[str, Any], servers: dict[str, in
         }
         for at, dfe in enumerate(report["dfes"])
     ]
-    for line in terminal.table(load, console.width):
-        console.print(line, highlight=False)
+    for line in terminal.table(load, terminal.width()):
+        console.print(line, highlight=False, soft_wrap=True)
     total = sum(dfe["bytes"] for dfe in report["dfes"])
     console.print(
         f"{report['cycles']} clocks, {8 * total / report['cycles']:.2f} bits a clock in all "

@@ -21,6 +21,7 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.punt import punt_class
 from spigate.firmware_py.tables.punt_queues import Classes
 from spigate.firmware_py.tables.remote import GREETING, Kind, Message, Messages, pack_words, unpack_words
+from spigate.firmware_py.words import counted
 from spigate.sim.board import MAX_BYTES, Arrival, Board, Sink, Source
 
 POLL_CLOCKS = 100
@@ -75,7 +76,7 @@ class Client:
                 or message.kind == Kind.READ
                 and len(message.body) != 4
             ):
-                raise InputError(f"no request: {message.kind.name} with {len(message.body)} bytes")
+                raise InputError(f"no request: {message.kind.name} with {counted(len(message.body), 'byte')}")
             self._requests.append(message)
 
     def next(self) -> Message | None:

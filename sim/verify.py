@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.words import counted
 
 ESP, AH, UDP, IPIP, IPV6_IN_IP = 50, 51, 17, 4, 41
 FRAGMENT, EXTENSIONS = 44, (0, 43, 44, 60)
@@ -220,7 +221,7 @@ def joined(given: list[bytes]) -> list[bytes]:
             found.append(header + whole)
             del parts[ends(packet), identity]
     if parts:
-        raise Differs(f"{len(parts)} packets lack fragments")
+        raise Differs(f"fragments are missing of {counted(len(parts), 'packet')}")
     return found
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from amaranth.lib import data
 
 from spigate.hdl.contract.enums import PuntClass
+from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.hdl.csr import layout
 
-MAX_DFES = 8
+MAX_DFES = max(PARAMETERS["dfes"].allowed)
 MARKS = 32
 """SAs of which a word tells what they have reached."""
 ALL_DFES = 15
