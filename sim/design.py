@@ -5,10 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
+
+if TYPE_CHECKING:
+    from spigate.hdl.gateway import Gateway
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Configuration:
     def __post_init__(self) -> None:
         check({name: getattr(self, name) for name in PARAMETERS})
 
-    def gateway(self):
+    def gateway(self) -> "Gateway":
         """The gateway."""
         from spigate.hdl.crypto.interface import engine_named
         from spigate.hdl.gateway import Gateway
