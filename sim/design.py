@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
+from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check, check_engine
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
 
@@ -39,6 +39,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         check({name: getattr(self, name) for name in PARAMETERS})
+        check_engine(self.engine)
 
     def gateway(self):
         """The gateway."""
