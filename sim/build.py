@@ -340,13 +340,15 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
     objects are kept.
     """
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
-        if not scratch:
-            for path in kept.iterdir():
-                shutil.copy(path, folder)
-        _call(command, folder)
         if scratch:
+            _call(command, folder)
             for path in folder.glob("verilated*.o"):
                 shutil.copy(path, scratch)
+            return
+        for path in kept.iterdir():
+            shutil.copy(path, folder)
+    # Without the lock: models are compiled at the same time, whoever else compiles one.
+    _call(command, folder)
 
 
 def _tidy(folder: Path) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
+from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check, check_engine
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
 from spigate.sim.cache import cached, digest
@@ -45,6 +45,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         check({name: getattr(self, name) for name in PARAMETERS})
+        check_engine(self.engine)
 
     def gateway(self) -> "Gateway":
         """The gateway."""
