@@ -219,6 +219,7 @@ def test_a_site_with_a_fault_fails(small_site, text, failed):
     assert small_site(text) == failed
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path):
     """All of it, with the docstrings of every module, in a process of its own as ``make docs`` does."""
     command = [sys.executable, ROOT / "docs/site/build.py", tmp_path]
