@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spigate.boards import synth
 from spigate.boards.tools import versions
@@ -70,23 +71,23 @@ def _engine(name: str) -> str:
     return f"engine {name}"
 
 
-def parts() -> dict[str, Callable]:
+def parts() -> dict[str, Callable[..., Any]]:
     """What is measured, by name."""
     wide, lanes = BASE | {"beat_bytes": 16}, BASE | {"lanes": 2}
-    found: dict[str, Callable] = {}
+    found: dict[str, Callable[..., Any]] = {}
 
-    def dfe(values: dict[str, int]) -> Callable:
+    def dfe(values: dict[str, Any]) -> Callable[..., Any]:
         names = ("beat_bytes", "lanes", "sa_entries", "sources", "dfes")
         return lambda: Dfe(**{name: values[name] for name in names})
 
-    def cfe(values: dict[str, int]) -> Callable:
+    def cfe(values: dict[str, int]) -> Callable[..., Any]:
         names = ("beat_bytes", "dfes", "cam_entries", "rules", "routes")
         return lambda: Cfe(**{name: values[name] for name in names})
 
-    def forwarding(values: dict[str, int]) -> Callable:
+    def forwarding(values: dict[str, int]) -> Callable[..., Any]:
         return lambda: Forwarding(beat_bytes=values["beat_bytes"], sources=values["dfes"] + 1)
 
-    def control(values: dict[str, int]) -> Callable:
+    def control(values: dict[str, Any]) -> Callable[..., Any]:
         return lambda: ControlPlane(reporters=values["dfes"] + 2, **values)
 
     found |= {_engine(name): engine_named(name) for name in ENGINES}
@@ -263,14 +264,11 @@ def engine_table() -> str:
 def filled(page: str, tables: dict[str, str]) -> str:
     """``page`` with each of ``tables`` between its two marks."""
     for name, table in tables.items():
-        page, count = re.subn(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}",
-            page,
-            flags=re.DOTALL,
-        )
-        if count != 1:
-            raise ValueError(f"the page must have the marks of {name!r} once, not {count} times")
+        marked = re.compile(rf"(?<=<!-- {re.escape(name)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        places = list(marked.finditer(page))
+        if len(places) != 1:
+            raise ValueError(f"the page must have the marks of {name!r} once, not {len(places)} times")
+        page = f"{page[: places[0].start()]}\n{table}\n\n{page[places[0].end() :]}"
     return page
 
 

@@ -40,7 +40,7 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
         It did not end well, also because of :func:`stop`.
     """
     package, function = _package(tool), TOOLS[tool][1]
-    end = deque(maxlen=LOG_LINES)
+    end: deque[str] = deque(maxlen=LOG_LINES)
     with subprocess.Popen(
         [
             sys.executable,
@@ -56,7 +56,7 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
         with _lock:
             _running.add(running)
         try:
-            for line in running.stdout:
+            for line in running.stdout or ():
                 end.append(line.rstrip())
                 hear(line)
         finally:

@@ -3,6 +3,7 @@ command that makes a gateway. Nothing here needs Amaranth.
 """
 
 import argparse
+from typing import Any
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, ENGINES, PARAMETERS, check
 
@@ -34,7 +35,7 @@ def add_gateway_arguments(
     )
 
 
-def gateway_options(args: argparse.Namespace, technology: str = "generic") -> tuple[dict[str, int], str]:
+def gateway_options(args: argparse.Namespace, technology: str = "generic") -> tuple[dict[str, Any], str]:
     """What the options of :func:`add_gateway_arguments` say: parameters by name, and the engine's name.
     They are for ``technology``.
 

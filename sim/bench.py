@@ -7,18 +7,19 @@ import tempfile
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import CamEntry, CamKey
+from spigate.firmware_py.words import counted
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
-from spigate.sim.stand_in import WORD_BYTES
+from spigate.sim.stand_in import StandIn
 
 TESTBENCH = "spigate.sim.bench_testbench"
 SIZES = (64, 256, 1400)
@@ -84,19 +85,20 @@ def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     return Figure(name, value, unit, f"{limit:g} or less" if limit else "none", value <= limit)
 
 
-def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
+def measure(configuration: Configuration, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Runs ``jobs`` (see the testbench) on one gateway; results by name."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         configuration.model().run(
             TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)}
         )
-        return json.loads(out.read_text())
+        results: dict[str, Any] = json.loads(out.read_text())
+        return results
 
 
 def stream(
     suite: str, size: int, packets: int, *, direction: str = "inbound", sas: int = 1, repeat: int = 0
-) -> dict:
+) -> dict[str, Any]:
     return {
         "kind": "stream",
         "suite": suite,
@@ -108,7 +110,7 @@ def stream(
     }
 
 
-def plan() -> dict[Configuration, dict[str, dict]]:
+def plan() -> dict[Configuration, dict[str, dict[str, Any]]]:
     """Jobs by name, for each gateway."""
     one = {"registers": {"kind": "registers", "suite": "cbc128-sha256", "direction": "inbound", "sas": 1}}
     for direction in DIRECTIONS:
@@ -139,7 +141,7 @@ def plan() -> dict[Configuration, dict[str, dict]]:
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
     jobs[SYNTHESISED] = {
-        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=64)
+        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=16)
         for suite in SYNTHESISED_SUITES
         for size in SIZES
         for direction in DIRECTIONS
@@ -163,15 +165,12 @@ def cam_lookups() -> list[Figure]:
     keys = [
         CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)
     ]
-    held = dict.fromkeys(keys[:500])
-    writes = []
-    for at, key in enumerate(held):
-        held[key] = CamEntry(key, at % 8, at, at % 64)
-        writes += placement.add(held[key])
+    held = {key: CamEntry(key, at % 8, at, at % 64) for at, key in enumerate(keys[:500])}
+    writes = [write for entry in held.values() for write in placement.add(entry)]
     source.shuffle(keys)
     answers, clocks = [], []
 
-    async def testbench(ctx):
+    async def testbench(ctx: Any) -> None:
         for write in writes:
             words = rows.cam(write.entry)
             packed = [
@@ -211,7 +210,7 @@ def cam_lookups() -> list[Figure]:
     ]
 
 
-def figures(found: dict[str, dict]) -> list[Figure]:
+def figures(found: dict[str, Any]) -> list[Figure]:
     """What the results of all jobs of :func:`plan` mean."""
     table = [
         at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
@@ -251,7 +250,7 @@ def figures(found: dict[str, dict]) -> list[Figure]:
     for size in SIZES:
         for direction in DIRECTIONS:
             clocks = found[f"beyond {size} {direction}"]["clocks"] - (
-                size // WORD_BYTES if size > SIZES[0] else 0
+                size // StandIn.word_bytes if size > SIZES[0] else 0
             )
             table.append(
                 at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND)
@@ -275,11 +274,11 @@ def figures(found: dict[str, dict]) -> list[Figure]:
     ]
 
 
-def synthesised(found: dict[str, dict]) -> list[Figure]:
+def synthesised(found: dict[str, dict[str, Any]]) -> list[Figure]:
     """The figures of the core that ``spigate synth`` takes, which its clock belongs to."""
     return [
         Figure(
-            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 64 SAs, {suite}, {size} bytes, "
+            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 16 SAs, {suite}, {size} bytes, "
             f"{direction}",
             8 * size / found[f"synthesised {suite} {size} {direction}"]["clocks"],
             "bits a clock",
@@ -299,12 +298,14 @@ def bench(console: Console) -> list[Figure]:
     return table + figures(work(console, plan()))
 
 
-def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[str, dict]:
+def work(console: Console, plan: dict[Configuration, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Results of the jobs, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for configuration, jobs in plan.items():
-        engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
-        with console.status(f"{configuration.dfes} DFEs, {engines}"):
+        engines = (
+            "a stand-in for the engine" if configuration.stand_in else counted(configuration.lanes, "lane")
+        )
+        with console.status(f"{counted(configuration.dfes, 'DFE')}, {engines}"):
             found |= measure(configuration, jobs)
     return found
 
@@ -345,7 +346,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
 
 
-def _write(args: argparse.Namespace, figures: list[dict], table: str) -> None:
+def _write(args: argparse.Namespace, figures: list[dict[str, Any]], table: str) -> None:
     for path, text in ((args.json, json.dumps(figures, indent=2) + "\n"), (args.markdown, table)):
         if path:
             path.write_text(text)
@@ -357,18 +358,17 @@ def run(args: argparse.Namespace) -> int:
         outputs.file(path)
     if args.soft:
         rates = bench_soft.bench(console)
-        bench_soft.show(console, rates)
+        bench_soft.show(rates)
         _write(args, bench_soft.plain(rates), bench_soft.markdown(rates))
         return 0
     if args.synthesised:
         found = synthesised(work(console, {SYNTHESISED: plan()[SYNTHESISED]}))
     else:
         found = bench(console)
-    table = Table()
-    for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
-        table.add_column(name, justify=justify)
-    for figure in found:
-        table.add_row(*cells(figure))
-    console.print(table)
+    names = ("figure", "measured", "unit", "required", "result")
+    for line in terminal.table(
+        [dict(zip(names, cells(figure), strict=True)) for figure in found], terminal.width()
+    ):
+        print(line)
     _write(args, [asdict(figure) for figure in found], markdown(found))
     return int(any(figure.passed is False for figure in found))

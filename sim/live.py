@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from spigate.firmware_py import terminal
 from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.sim.build import SIMULATORS
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         closing(Tap(args.server)) as server,
         _listener(args.socket) as listener,
     ):
-        model = configuration.model(simulator=args.simulator)
+        model = configuration.model(simulator=args.simulator, tell=terminal.tell)
         command, testbench = socket.socketpair()
         with command, testbench, _standard_input(testbench):
             socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, listener)])

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from typing import Any
 
 import cocotb
 
@@ -27,7 +28,7 @@ class Opened(Tap):
 
 
 @cocotb.test()
-async def live(dut):
+async def live(dut: Any) -> None:
     given = parameters()
     if "command" in given:
         command = socket.socket(socket.AF_UNIX)
@@ -39,11 +40,11 @@ async def live(dut):
     await board.start()
     if given.get("guard_may_stop"):
         board.expect_guard()
-    devices = [
-        Opened(fd, f"the TAP device at port {name}")
-        for fd, name in ((network, "network"), (server, "server"))
-    ]
-    ports = Live(board, *devices, socket.socket(fileno=listener), command)
+    devices = {
+        name: Opened(fd, f"the TAP device at port {name}")
+        for name, fd in (("network", network), ("server", server))
+    }
+    ports = Live(board, devices["network"], devices["server"], socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}
     try:

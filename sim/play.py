@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import SpigateError
@@ -16,7 +18,7 @@ from spigate.sim.session import Session
 from spigate.sim.software import FILES, PUNTS, REPORT
 
 
-async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
+async def play(dut: Any, given: Capture, settings: Settings, out: Path) -> None:
     """Plays the frames of ``given`` and writes to ``out``: :data:`FILES` and :data:`PUNTS` with what left the
     gateway (times in the pcap files are those of the simulation), and :data:`REPORT`. Where the run was not
     sound, the report is ``{"error": why}``.
@@ -56,10 +58,10 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
         for port, name in FILES.items():
             pcap.write(
                 out / name,
-                [pcap.Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]],
+                [Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]],
             )
         pcap.write(
-            out / PUNTS, [pcap.Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted]
+            out / PUNTS, [Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted]
         )
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from spigate.firmware_py.captures.capture import Capture
 from spigate.firmware_py.control.element import ControlElement
@@ -14,6 +15,7 @@ from spigate.firmware_py.ipsec.packet import checksum, rewrite
 from spigate.firmware_py.ipsec.sa import ESP
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.model import SoftGateway
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Port, Reason
 
 
@@ -40,7 +42,7 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
     )
     loop = Loop(gateway, control, port)
 
-    async def run():
+    async def run() -> None:
         await control.start()
         for arrival in given.frames:
             await loop.feed(arrival.port, arrival.frame)
@@ -49,7 +51,7 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
     return Outcome(loop.sent, loop.drops, control.consumed)
 
 
-def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None:
+def compare(sent: dict[Port, list[bytes]], report: dict[str, Any], model: Outcome) -> None:
     """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the
     same order, the same drops by reason.
 
@@ -71,7 +73,7 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
         missing, extra = Counter(frames) - Counter(given), Counter(given) - Counter(frames)
         if missing or extra:
             raise Unsound(
-                f"{port.name.lower()} port: {missing.total()} of the model's {len(frames)} frames are "
+                f"{port.name.lower()} port: {missing.total()} of the model's {counted(len(frames), 'frame')} "
                 f"missing and "
                 f"{extra.total()} are not the model's, such as {next(iter(extra or missing)).hex()}"
             )

@@ -4,17 +4,17 @@ takes the place of the machine that was captured.
 
 import argparse
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
-from spigate.firmware_py import outputs
+from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import capture, sources
 from spigate.firmware_py.captures.sources import FILES, Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
-from spigate.firmware_py.terminal import counted
+from spigate.firmware_py.words import counted
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration, add_configuration_arguments, configuration_from
@@ -42,7 +42,7 @@ def replay(
     simulator: str = "verilator",
     waveform: Path | None = None,
     dataplane: str = "gateware",
-) -> dict:
+) -> dict[str, Any]:
     """Plays the capture in a folder, or of files, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
     SAs and policies are those that ``ip`` printed, and so are Ethernet addresses and routes, or they are
@@ -70,7 +70,7 @@ def replay(
     files = given if isinstance(given, Sources) else sources.find(given)
     read = capture.read(files)  # what is wrong with it is said before anything is built
     if read.sent:
-        print(f"{counted(read.sent, 'frame')} that this gateway had sent itself left out", file=sys.stderr)
+        terminal.tell(f"{counted(read.sent, 'frame')} left out that the captured gateway had sent itself")
     if dataplane == "soft" and waveform is not None:
         raise InputError("in software there are no clocks: a waveform is the gateware's")
     outputs.folder(out)
@@ -79,7 +79,8 @@ def replay(
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
         return software.play(read, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
-    model = configuration.model(simulator=simulator, waves=waveform is not None)
+    model = configuration.model(simulator=simulator, waves=waveform is not None, tell=terminal.tell)
+    terminal.tell(f"playing {counted(len(read.frames), 'frame')}")
     model.run(
         TESTBENCH,
         waveform=waveform,
@@ -93,9 +94,9 @@ def replay(
     return result(out)
 
 
-def result(out: Path) -> dict:
+def result(out: Path) -> dict[str, Any]:
     """The report in ``out``; raises :class:`Unsound` where it is an error."""
-    report = json.loads((out / "report.json").read_text())
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
     if "error" in report:
         raise Unsound(report["error"])
     return report

@@ -5,13 +5,15 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.settings import Settings
-from spigate.firmware_py.tables.interface import SOFTWARE, Capabilities
+from spigate.firmware_py.tables.interface import SOFTWARE, Capabilities, Counters
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Port
 from spigate.sim.report import report
@@ -20,7 +22,9 @@ FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
 PUNTS, REPORT = "punt.pcap", "report.json"
 
 
-def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabilities = SOFTWARE) -> dict:
+def play(
+    given: Capture, settings: Settings, out: Path, *, capabilities: Capabilities = SOFTWARE
+) -> dict[str, Any]:
     """Plays the frames of ``given``, one after the other, and writes to ``out`` what
     :func:`spigate.sim.play.play` does; times are those of the capture. Returns the report.
 
@@ -42,11 +46,11 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
         clock=lambda: now[0] / 1e9,
     )
     loop = Loop(gateway, control, port)
-    left: dict[Port, list[pcap.Captured]] = {side: [] for side in FILES}
+    left: dict[Port, list[Captured]] = {side: [] for side in FILES}
     into = {"network": 0, "server": 0}
-    punted: list[pcap.Captured] = []
+    punted: list[Captured] = []
 
-    async def run():
+    async def run() -> Counters:
         await control.start()
         for arrival in given.frames:
             now[0] = arrival.time
@@ -55,10 +59,8 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
             punts = len(loop.punted)
             await loop.feed(arrival.port, arrival.frame)
             for side in FILES:
-                left[side] += [
-                    pcap.Captured(arrival.time, frame) for frame in loop.sent[side][before[side] :]
-                ]
-            punted.extend(pcap.Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
+                left[side] += [Captured(arrival.time, frame) for frame in loop.sent[side][before[side] :]]
+            punted.extend(Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
         return await gateway.counters()
 
     counters = asyncio.run(run())

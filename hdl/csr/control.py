@@ -105,7 +105,7 @@ class ControlPlane(wiring.Component):
         }
         for unknown in set(algorithms) - set(NAMES):
             raise ValueError(f"algorithms must be of {', '.join(NAMES)}, not {unknown!r}")
-        self._capabilities = {
+        self._capabilities: dict[str, dict[str, int]] = {
             "id": {"value": MAGIC},
             "version": VERSION,
             "geometry": {"beat_bytes": beat_bytes, "dfes": dfes, "lanes": lanes, "contexts": contexts},

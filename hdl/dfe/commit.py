@@ -166,8 +166,8 @@ class Commit(wiring.Component):
         for number, lane in enumerate(self.lane):
             wiring.connect(m, share.lane[number], wiring.flipped(lane.read))
             m.d.comb += [lane.rows.buffer.eq(inspect.rows.buffer), lane.rows.row.eq(inspect.rows.row)]
-        for number, reader in enumerate((inspect, emit)):
-            wiring.connect(m, reader.read, share.reader[number])
+        wiring.connect(m, inspect.read, share.reader[0])
+        wiring.connect(m, emit.read, share.reader[1])
 
         for name in ("tables", "request", "state"):
             wiring.connect(

@@ -12,6 +12,8 @@ import pytest
 from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 DRAWS = int(os.environ.get("SPIGATE_DRAWS", "0"))
 SMALL = {
     "dfes": (1, 2),
