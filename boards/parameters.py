@@ -233,6 +233,8 @@ def _code(name: str) -> str:
 
 def block_table(sizes: dict[str, Size]) -> str:
     """What the blocks take."""
+    if not sizes:
+        return "None was measured."
     lines = ["| block | LUTs | FFs | block RAMs |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {name} | {size.luts:,} | {size.ffs:,} | {size.ebr} |" for name, size in sizes.items()]
     return "\n".join(lines)
@@ -293,7 +295,7 @@ def write(sizes: dict[str, Size]) -> None:
         "engines": engine_table(),
         "costs": cost_table(sizes),
         "blocks": block_table(sizes),
-        "tools": f"Measured with {' and '.join(versions())}.",
+        "tools": f"Measured with {' and '.join(versions())}." if sizes else "",
     }
     PAGE.write_text(filled(PAGE.read_text(), tables))
 
