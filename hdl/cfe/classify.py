@@ -84,9 +84,15 @@ class Classifier(wiring.Component):
         self._write_tables(m, cam, rules, routes, reads_route)
 
         # 1: ask. Decided packets only pass.
-        asked, asking, scanned = Signal(Parsed()), Signal(), Signal()
-        waiting, await_room, maybe_own = Signal(), Signal(), Signal()
-        is_esp, ask_rules, moves = Signal(), Signal(), Signal()
+        asked = Signal(Parsed())
+        asking = Signal()
+        scanned = Signal()
+        waiting = Signal()
+        await_room = Signal()
+        maybe_own = Signal()
+        is_esp = Signal()
+        ask_rules = Signal()
+        moves = Signal()
         info = asked.info
         m.d.comb += [
             is_esp.eq(info.protocol == ESP_PROTOCOL),
@@ -118,8 +124,13 @@ class Classifier(wiring.Component):
             m.d.sync += [asked.eq(self.i.payload), asking.eq(1)]
 
         # 2: await the answer, in the form in which rules give it.
-        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
-        resolve_room, leaves, of_cam, looking = Signal(), Signal(), Signal(), Signal()
+        awaiting = Signal(Parsed())
+        answered = Signal()
+        found = Signal(RuleResult())
+        resolve_room = Signal()
+        leaves = Signal()
+        of_cam = Signal()
+        looking = Signal()
         m.d.comb += [
             leaves.eq(waiting & answered & ~looking & resolve_room),
             await_room.eq(~waiting | leaves),
@@ -182,7 +193,9 @@ class Classifier(wiring.Component):
         control = self.control
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, result, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
+        parsed = Signal(Parsed())
+        result = Signal(RuleResult())
+        is_esp = Signal()
         entry = result.outcome
         info, out = parsed.info, self.o.payload
         route = hop(routes.read_data)
@@ -203,7 +216,9 @@ class Classifier(wiring.Component):
         with m.If(arrives):
             m.d.sync += [parsed.eq(awaiting), result.eq(found), is_esp.eq(of_cam)]
 
-        down, known, needs_route = Signal(), Signal(), Signal()
+        down = Signal()
+        known = Signal()
+        needs_route = Signal()
         m.d.comb += [
             down.eq(~self.eligible.bit_select(entry.dfe, 1)),
             needs_route.eq(is_esp | (entry.action == Action.PROTECT) | (entry.action == Action.BYPASS)),

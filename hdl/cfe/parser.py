@@ -145,7 +145,9 @@ class Parser(wiring.Component):
         # IPv4 header.
         at = Signal(range((IP_WORD + 1 + LONGEST_HEADER + 3) // lanes + 2))
         m.submodules.checksum = checksum = HeaderChecksum(words=lanes)
-        taken, busy, step = Signal(), Signal(), Signal(checksum.latency)
+        taken = Signal()
+        busy = Signal()
+        step = Signal(checksum.latency)
         m.d.comb += [self.i.ready.eq(~(beat.last & busy)), taken.eq(self.i.valid & self.i.ready)]
         m.d.sync += step.eq(step << 1 | (taken & beat.last))
         with m.If(self.o.valid & self.o.ready):
@@ -158,8 +160,11 @@ class Parser(wiring.Component):
 
         # Capture. The words that are kept lie at one place, or at two with and without a tag, or behind the
         # IP header.
-        tagged, origin = Signal(), Signal(Origin())
-        outer_type, inner_type, length = Signal(16), Signal(16), Signal(12)
+        tagged = Signal()
+        origin = Signal(Origin())
+        outer_type = Signal(16)
+        inner_type = Signal(16)
+        length = Signal(12)
         tag_vlan = Signal(VLAN_BITS)
         ip = [Signal(32, name=f"ip_{word}") for word in range(IPV4.length // 4)]
         l4 = [Signal(32, name=f"l4_{word}") for word in range(ESP.length // 4)]
@@ -172,7 +177,8 @@ class Parser(wiring.Component):
 
         station = Signal(48)
         # By the time that the last words of an IPv6 header come, this is right.
-        looks_ipv6, ipv6_end = Signal(), IPV6.length // 4
+        looks_ipv6 = Signal()
+        ipv6_end = IPV6.length // 4
         m.d.sync += looks_ipv6.eq(Mux(tagged, inner_type, outer_type) == TYPE_IPV6)
         type_word, tag_word = FRAME["type"].word, FRAME["type"].word + 1
         with m.If(taken):
@@ -218,7 +224,8 @@ class Parser(wiring.Component):
 
         # The header's words: in its first beat all from its first word on, and then all up to what lies
         # behind it.
-        begun, inside = Signal(), Signal(lanes)
+        begun = Signal()
+        inside = Signal(lanes)
         with m.If(taken):
             m.d.sync += begun.eq(~beat.last & (begun | (at == (IP_WORD + tagged) // lanes)))
         for lane in range(lanes):
@@ -239,12 +246,23 @@ class Parser(wiring.Component):
         # Clock 1 behind the last beat: its facts move on, and the next packet may be captured.
         parsed, info = self.o.payload, self.o.payload.info
         header, begin = Cat(ip), Cat(l4)
-        more_fragments, fragment_offset, version = Signal(), Signal(13), Signal(4)
-        frame_type, direct, zero_marker, udp6, icmp6 = Signal(16), Signal(), Signal(), Signal(), Signal()
+        more_fragments = Signal()
+        fragment_offset = Signal(13)
+        version = Signal(4)
+        frame_type = Signal(16)
+        direct = Signal()
+        zero_marker = Signal()
+        udp6 = Signal()
+        icmp6 = Signal()
         # A frame that the control element sends down again has passed the filter, one that recirculates has
         # no station.
-        filtered, address, own = Signal(), Signal(48), Signal(48)
-        outside, vlan, own_vlan, own_link = Signal(), Signal(VLAN_BITS), Signal(VLAN_BITS + 1), Signal()
+        filtered = Signal()
+        address = Signal(48)
+        own = Signal(48)
+        outside = Signal()
+        vlan = Signal(VLAN_BITS)
+        own_vlan = Signal(VLAN_BITS + 1)
+        own_link = Signal()
         control = self.control
         with m.If(step[0]):
             m.d.sync += [
@@ -299,21 +317,25 @@ class Parser(wiring.Component):
             ]
 
         # 2: how many bytes there are.
-        room, l4_bytes = Signal(13), Signal(17)
-        is_ipv4, is_ipv6, fragment, version_right = Signal(), Signal(), Signal(), Signal()
+        room = Signal(13)
+        l4_bytes = Signal(17)
+        is_ipv4 = Signal()
+        is_ipv6 = Signal()
+        fragment = Signal()
+        version_right = Signal()
         protocols = {
             number: Signal(name=f"protocol_{number}")
             for number in (TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL)
         }
-        to_ike, to_natt, reserved, foreign, other_vlan, discovers = (
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
-        from_martian, to_martian, in_group = Signal(), Signal(), Signal()
+        to_ike = Signal()
+        to_natt = Signal()
+        reserved = Signal()
+        foreign = Signal()
+        other_vlan = Signal()
+        discovers = Signal()
+        from_martian = Signal()
+        to_martian = Signal()
+        in_group = Signal()
         destination_port, icmp_type = info.spi[:16], info.spi[24:]
         m.d.sync += [
             room.eq(info.length - Mux(info.tagged, FRAME.length + VLAN.length, FRAME.length)),
@@ -334,8 +356,13 @@ class Parser(wiring.Component):
             reserved.eq(info.spi < FIRST_SPI),
         ]
         # 3: whether they are enough. Negative numbers have their top bit set.
-        short, sound, ports_there, esp_there, marker_there = Signal(), Signal(), Signal(), Signal(), Signal()
-        udp6_there, icmp6_there = Signal(), Signal()
+        short = Signal()
+        sound = Signal()
+        ports_there = Signal()
+        esp_there = Signal()
+        marker_there = Signal()
+        udp6_there = Signal()
+        icmp6_there = Signal()
 
         def l4_holds(count):
             return ~l4_bytes[-1] & (l4_bytes >= count)
@@ -352,7 +379,10 @@ class Parser(wiring.Component):
             icmp6_there.eq(icmp6 & (version == 6) & ~room[-1] & (room >= IPV6.length + PORTS.length)),
         ]
         # Then, as soon as the checksum is known: decide.
-        verdict, reason, decided, is_sound = Signal(Verdict), Signal(Reason), Signal(), Signal()
+        verdict = Signal(Verdict)
+        reason = Signal(Reason)
+        decided = Signal()
+        is_sound = Signal()
         own_kind = Signal(Own)
         has_ports = protocols[TCP_PROTOCOL] | protocols[UDP_PROTOCOL]
         m.d.comb += [is_sound.eq(is_ipv4 & sound & checksum.right & ~short), decided.eq(1)]

@@ -81,7 +81,9 @@ class Router(wiring.Component):
         beat = self.i.payload
 
         # Room in the target's queue, always being looked up: right two clocks behind a new target.
-        room, fits, slot = Signal(12), Signal(), Signal()
+        room = Signal(12)
+        fits = Signal()
+        slot = Signal()
         m.d.sync += fits.eq(room >= beats)
         for at, free in enumerate(self.dfe_free):
             with m.If(target[at]):
@@ -93,7 +95,8 @@ class Router(wiring.Component):
         for port in [*self.dfe, self.direct]:
             m.d.comb += port.payload.eq(beat)
 
-        header, stamp = Signal(PuntHeader()), Signal(32)
+        header = Signal(PuntHeader())
+        stamp = Signal(32)
         header_beats = CE_HEADER_BYTES // self._beat_bytes
         at = Signal(range(max(header_beats, 2)))
         reason = Signal(Reason)

@@ -110,7 +110,8 @@ class Rules(wiring.Component):
             layout.row("rule", "addresses")(entry.rows[0]),
             layout.row("rule", "value")(entry.rows[1]),
         )
-        new, outcome = Signal(Criteria()), Signal(Outcome())
+        new = Signal(Criteria())
+        outcome = Signal(Outcome())
         for name in ("source", "source_mask", "destination", "destination_mask"):
             m.d.comb += new[name].eq(addresses[name])
         for name in (
@@ -137,7 +138,8 @@ class Rules(wiring.Component):
         # A scan: clock 0 group number, 1 criteria read, 2 compared in parts, 3 matches, 4 first match, 5
         # result.
         group = Signal(range(max(groups, 2)))
-        scanning, ending = Signal(), Signal()
+        scanning = Signal()
+        ending = Signal()
         stage = data.StructLayout({"valid": 1, "first": 1, "last": 1, "group": len(group)})
         stages = [Signal(stage, name=f"stage_{clock}") for clock in range(1, 5)]
         outstanding = Signal(2)
@@ -201,7 +203,8 @@ class Rules(wiring.Component):
             m.d.sync += [differs[at].eq(part) for at, part in enumerate(parts)]
             m.d.sync += matches[lane].eq(~differs.any())
 
-        found, index = Signal(), Signal(range(count))
+        found = Signal()
+        index = Signal(range(count))
         with m.If(stages[2].valid):
             with m.If(stages[2].first | ~found):
                 m.d.sync += found.eq(matches.any())

@@ -137,18 +137,24 @@ class Orders(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        task, active = Signal(Task()), Signal()
-        cbc, gcm = Signal(), Signal()
+        task = Signal(Task())
+        active = Signal()
+        cbc = Signal()
+        gcm = Signal()
         m.d.comb += [cbc.eq(task.cipher == enums.Cipher.AES_CBC), gcm.eq(task.cipher == enums.Cipher.AES_GCM)]
 
         # A word waits for the next one, which tells whether its run goes on.
-        word, held, first = Signal(interface.Word(WORD_BITS // 8)), Signal(), Signal()
+        word = Signal(interface.Word(WORD_BITS // 8))
+        held = Signal()
+        first = Signal()
         following = self.i.payload.kind
         # Words of an ICV that is to be made; `adding`: there are some.
-        icv_left, adding = Signal(range(5)), Signal()
+        icv_left = Signal(range(5))
+        adding = Signal()
         closing = Signal()
         place = Signal(2)
-        known, go = Signal(), Signal()
+        known = Signal()
+        go = Signal()
         item = self.o.payload
         adds_icv = task.encrypt & (task.scheme != Scheme.NONE)
         m.d.comb += [
@@ -193,21 +199,23 @@ class Orders(wiring.Component):
         # `block`.
         block = Signal(BLOCK_BITS)
         low, high = block[:WORD_BITS], block[-WORD_BITS:]
-        counters, mask, masking, whole, chained, mixed = (
-            Signal(3),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
+        counters = Signal(3)
+        mask = Signal()
+        masking = Signal()
+        whole = Signal()
+        chained = Signal()
+        mixed = Signal()
         many = (
             Signal()
         )  # counter blocks that are not begun; of the clock before, in which one may have been added
-        placing_counter, mixes, due = Signal(), Signal(), Signal()
+        placing_counter = Signal()
+        mixes = Signal()
+        due = Signal()
         may = Signal()
         begun = Signal()
-        starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
+        starts_block = Signal()
+        ends_block = Signal()
+        in_cbc_block = Signal()
         m.d.comb += [
             starts_block.eq(gcm & item.block & (place == 0)),
             in_cbc_block.eq(cbc & ((item.kind == Kind.TEXT) | (item.kind == Kind.IV))),
@@ -341,9 +349,14 @@ class CipherContext(wiring.Component):
 
         # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be
         # under way or here.
-        latest, latest_full, words, words_full = Signal(BLOCK_BITS), Signal(), Signal(BLOCK_BITS), Signal()
-        at_work, under_way = Signal(range(3)), Signal(range(3))
-        begun, used_up = Signal(), Signal()
+        latest = Signal(BLOCK_BITS)
+        latest_full = Signal()
+        words = Signal(BLOCK_BITS)
+        words_full = Signal()
+        at_work = Signal(range(3))
+        under_way = Signal(range(3))
+        begun = Signal()
+        used_up = Signal()
         m.d.comb += [
             begun.eq(orders.block.valid & orders.block.ready),
             orders.previous.eq(Mux(self.done, self.result, latest)),
@@ -353,7 +366,8 @@ class CipherContext(wiring.Component):
         m.d.sync += [at_work.eq(at_work + begun - self.done), under_way.eq(under_way + begun - used_up)]
 
         place = Signal(2)
-        go, uses = Signal(), Signal()
+        go = Signal()
+        uses = Signal()
         former = Signal(BLOCK_BITS)  # CBC, decrypting: the cipher text of one block before
         crypted = Signal(WORD_BITS)
         chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))

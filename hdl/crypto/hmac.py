@@ -115,7 +115,10 @@ class Hmac(wiring.Component):
         m.d.sync += packet_word.eq(Array(block.word for block in blocks)[context1])
         # What steers a whole stage 2 is made in stage 1 and registered.
         words = Mux(token1.sha1, SHA1_WORDS, SHA256_WORDS)
-        is_low, is_high, padding, given = Signal(), Signal(), Signal(32), Signal()
+        is_low = Signal()
+        is_high = Signal()
+        padding = Signal(32)
+        given = Signal()
         m.d.sync += [
             is_low.eq(token1.w[:4] < 4),
             is_high.eq((token1.w[:4] >= 4) & (token1.w[:4] < words)),

@@ -47,13 +47,19 @@ class KeySchedule(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        context, order = Signal(), Signal(KeyOrder())
+        context = Signal()
+        order = Signal(KeyOrder())
 
         # As many words as the key has are kept: the oldest in words[0], the newest where the key ends.
         words = [Signal(32, name=f"word_{n}") for n in range(8)]
-        newest, word = Signal(32), Signal(32)
-        at, row = Signal(2), Signal(4)  # word of a round key, and its number
-        place, given = Signal(3), Signal()  # word modulo the key's words; whether it is of the key itself
+        newest = Signal(32)
+        word = Signal(32)
+        # word of a round key, and its number
+        at = Signal(2)
+        row = Signal(4)
+        # word modulo the key's words; whether it is of the key itself
+        place = Signal(3)
+        given = Signal()
         final = Signal(4)
         round_constant = Signal(8)
         ends = {KeySize.AES128: 3, KeySize.AES192: 5, KeySize.AES256: 7}
@@ -61,13 +67,15 @@ class KeySchedule(wiring.Component):
         m.d.comb += final.eq(round_ends[order.key_size])
 
         # The S-box has a clock of its own.
-        substituted, looked_up = Signal(32), Signal()
+        substituted = Signal(32)
+        looked_up = Signal()
         m.submodules.sbox = sbox = gf256.Lookup(table=gf256.SBOX, count=4)
         m.d.comb += sbox.i.eq(newest)
         rotated = Cat(substituted[8:], substituted[:8])
 
         begins_cycle = Signal()
-        substitutes, cycle_ends = Signal(), Signal()
+        substitutes = Signal()
+        cycle_ends = Signal()
         m.d.comb += begins_cycle.eq(place == 0)
         with m.If(given):
             m.d.comb += word.eq(words[0])
@@ -142,8 +150,11 @@ class KeySchedule(wiring.Component):
         m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
         m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
         first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
-        set_written, row_written = Signal(KeySet()), Signal.like(row)
-        enable, mixes, is_first = Signal(4), Signal(), Signal()
+        set_written = Signal(KeySet())
+        row_written = Signal.like(row)
+        enable = Signal(4)
+        mixes = Signal()
+        is_first = Signal()
         m.d.sync += [
             enable.eq(write << at),
             row_written.eq(row),

@@ -73,7 +73,10 @@ class TableWindow(wiring.Component):
         command = Signal(layout.register("table.command"))
         index = Signal(16)
         end = Signal(4)
-        unknown, beyond, absent, wrong = Signal(), Signal(), Signal(), Signal()
+        unknown = Signal()
+        beyond = Signal()
+        absent = Signal()
+        wrong = Signal()
         m.d.comb += self.busy.eq(1)
         # Memories are zero when the device was configured, and keep what was written over a reset: so does
         # this.

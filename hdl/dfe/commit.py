@@ -160,7 +160,10 @@ class Commit(wiring.Component):
         inspection = Signal(Inspection())
         task = inspection.task
         job, info, control = task.done.job, task.done.job.info, task.done.job.control
-        decrypt, encrypt, accounted, passes = Signal(), Signal(), Signal(), Signal()
+        decrypt = Signal()
+        encrypt = Signal()
+        accounted = Signal()
+        passes = Signal()
         m.d.comb += [
             decrypt.eq(info.verdict == Verdict.DECRYPT),
             encrypt.eq(info.verdict == Verdict.ENCRYPT),
@@ -187,7 +190,8 @@ class Commit(wiring.Component):
             rewrite.index.eq(self.index),
         ]
 
-        reason, decided = Signal(6), Signal(6)
+        reason = Signal(6)
+        decided = Signal(6)
         with m.If(info.verdict == Verdict.DROP):
             m.d.comb += reason.eq(info.reason)
         with m.Elif(decrypt & outcome.replayed):
@@ -203,13 +207,11 @@ class Commit(wiring.Component):
         with m.Else():
             m.d.comb += reason.eq(Reason.NONE)
 
-        departure, departs, drop, tell_drop, tell_soft = (
-            emit.i.payload,
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
+        departure = emit.i.payload
+        departs = Signal()
+        drop = Signal()
+        tell_drop = Signal()
+        tell_soft = Signal()
         m.d.comb += [
             drop.eq(decided != Reason.NONE),
             departure.task.eq(task),
@@ -260,7 +262,8 @@ class Commit(wiring.Component):
                     m.d.comb += rewrite.o.ready.eq(1)
                     m.next = "IDLE"
 
-        report, esp = self.reports.payload, Signal()
+        report = self.reports.payload
+        esp = Signal()
         m.d.comb += [
             esp.eq(info.ipv4 & (info.protocol == ESP_PROTOCOL)),
             report.reason.eq(Mux(tell_drop, decided, Reason.SOFT_LIFETIME)),

@@ -110,12 +110,17 @@ class Dispatch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        packet, have = Signal(PacketInfo()), Signal()
-        running, step = Signal(), Signal(range(STEPS))
-        start, end = Signal(), Signal()
+        packet = Signal(PacketInfo())
+        have = Signal()
+        running = Signal()
+        step = Signal(range(STEPS))
+        start = Signal()
+        end = Signal()
 
         # The next lane with room, seen from the one behind the last used, is found while a decision runs.
-        lane, candidate, found = Signal(range(self._lanes)), Signal(range(self._lanes)), Signal()
+        lane = Signal(range(self._lanes))
+        candidate = Signal(range(self._lanes))
+        found = Signal()
         room = Cat(port.room for port in self.lane)
         m.d.sync += found.eq(room.any() & ~start)
         with m.Switch(lane):
@@ -127,7 +132,9 @@ class Dispatch(wiring.Component):
 
         # Zeros come where nothing waits and nothing is at work, and else when it is time and the next
         # buffer is not clean.
-        wipes, wiping, clock = Signal(), Signal(), Signal(range(WIPE_CLOCKS + 1))
+        wipes = Signal()
+        wiping = Signal()
+        clock = Signal(range(WIPE_CLOCKS + 1))
         due = clock[-1]
         unclean, stale, empty = (
             Cat(getattr(port, name) for port in self.lane) for name in ("unclean", "stale", "empty")
@@ -168,7 +175,8 @@ class Dispatch(wiring.Component):
             m.d.sync += step.eq(step + 1)
 
         # Rows go to the lane as they come; the last one again and again, where the last step waits.
-        control, row = Signal(layout.row("sa", "control")), Signal(layout.ROW_BITS)
+        control = Signal(layout.row("sa", "control"))
+        row = Signal(layout.ROW_BITS)
         of_zeros = layout.row("sa", "control").const(
             {"cipher": Cipher.AES_CBC, "key_size": KeySize.AES256, "auth": Auth.HMAC_SHA256_128}
         )
@@ -246,7 +254,8 @@ class Dispatch(wiring.Component):
         text_word = settled("text_word", esp + (ESP_BYTES // 4) + iv_words, 5)
         shift = settled("shift", text_word - split, 5)
 
-        verdict, reason = Signal(Verdict), Signal(Reason)
+        verdict = Signal(Verdict)
+        reason = Signal(Reason)
         m.d.sync += [verdict.eq(packet.verdict), reason.eq(Reason.NONE)]
 
         def becomes(new_verdict: Verdict, why):

@@ -108,7 +108,10 @@ class Emit(wiring.Component):
             departure.task.done.job.info,
             departure.task.done.job.info.route,
         )
-        punt, wipe, tunnel, keeps_header = Signal(), Signal(), Signal(), Signal()
+        punt = Signal()
+        wipe = Signal()
+        tunnel = Signal()
+        keeps_header = Signal()
         ethernet, own_ethernet = (
             IP_WORD + Mux(route.rewrite, route.tagged, info.tagged),
             IP_WORD + info.tagged,
@@ -119,7 +122,9 @@ class Emit(wiring.Component):
             tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
             keeps_header.eq(~((info.verdict == Verdict.ENCRYPT) & tunnel)),
         ]
-        planned, bytes_planned, run_planned = Signal(), Signal(12), Signal(range(BUFFER_WORDS))
+        planned = Signal()
+        bytes_planned = Signal(12)
+        run_planned = Signal(range(BUFFER_WORDS))
         overlay_planned, mask_planned = self._headers(m, departure, punt)
         m.d.sync += [
             planned.eq(self.i.valid & ~self.i.ready),
@@ -139,13 +144,21 @@ class Emit(wiring.Component):
         ]
 
         # The words in front, where `mask` says so instead of the buffer's; both move down with each beat.
-        overlay, mask = Signal(32 * (HEADER_WORDS + HEADER_WORDS % READ_WORDS)), Signal(HEADER_WORDS)
+        overlay = Signal(32 * (HEADER_WORDS + HEADER_WORDS % READ_WORDS))
+        mask = Signal(HEADER_WORDS)
         # Word addresses: the next beat's, and that of the first beat behind OWN_WORDS; and how far it is to
         # there.
-        address, run, runs = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS)), Signal()
+        address = Signal(range(BUFFER_WORDS))
+        run = Signal(range(BUFFER_WORDS))
+        runs = Signal()
         word = Signal(range(OWN_WORDS + 1))
-        to_read, to_come, final = Signal(12), Signal(12), Signal()
-        reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
+        to_read = Signal(12)
+        to_come = Signal(12)
+        final = Signal()
+        reading = Signal()
+        issue = Signal()
+        arrived = Signal()
+        beat = Signal(8 * STORE_BYTES)
         void = Signal()
         queued = data.StructLayout(
             {"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1), "void": 1}
@@ -208,7 +221,9 @@ class Emit(wiring.Component):
             ]
 
         # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
-        sending, ended, ends = Signal(), Signal(), Signal()
+        sending = Signal()
+        ended = Signal()
+        ends = Signal()
         m.d.comb += [
             ends.eq(sending & arrived & entry.last),
             self.sent.eq(ends & ~void),
@@ -258,7 +273,9 @@ class Emit(wiring.Component):
         """What was read goes out in beats, one or two of them."""
         head, size = queued(queue.r_data), self._beat_bytes
         parts = STORE_BYTES // size
-        part, ends, step = Signal(range(parts)), Signal(), Signal()
+        part = Signal(range(parts))
+        ends = Signal()
+        step = Signal()
         m.d.comb += [
             ends.eq(head.count <= (part + 1) * size),
             step.eq(self.o.ready | head.void),

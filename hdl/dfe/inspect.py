@@ -106,7 +106,9 @@ class Inspect(wiring.Component):
         m = Module()
         task = Signal(Task())
         done = task.done
-        tunnel, decrypt, plain = Signal(), Signal(), Signal()
+        tunnel = Signal()
+        decrypt = Signal()
+        plain = Signal()
         verdict = done.job.info.verdict
         m.d.comb += [
             tunnel.eq(done.job.control.mode),
@@ -131,15 +133,14 @@ class Inspect(wiring.Component):
         """
         done, job = task.done, task.done.job
         words = Words()
-        text_at, header_at = (
-            Signal(range(BUFFER_WORDS)),
-            Signal(range(BUFFER_WORDS)),
-        )  # of the next beat to be read
-        texts, headers = (
-            Signal.like(words.text_beats),
-            Signal.like(words.header_beats),
-        )  # beats that were asked for
-        waiting, settled = Signal(4), Signal(range(SETTLE))
+        # of the next beat to be read
+        text_at = Signal(range(BUFFER_WORDS))
+        header_at = Signal(range(BUFFER_WORDS))
+        # beats that were asked for
+        texts = Signal.like(words.text_beats)
+        headers = Signal.like(words.header_beats)
+        waiting = Signal(4)
+        settled = Signal(range(SETTLE))
         issue = Signal()
         m.d.comb += [
             self.read.buffer.eq(done.buffer),
@@ -210,7 +211,8 @@ class Inspect(wiring.Component):
                     take()
 
         # Answers come in the order of the questions: text, header, text. A clock behind them here.
-        beat, trailer_due = words.beat, Signal()
+        beat = words.beat
+        trailer_due = Signal()
         m.d.sync += [words.arrived.eq(self.read.valid), beat.eq(self.read.data)]
         m.d.comb += [
             words.is_trailer.eq(words.arrived & trailer_due),
@@ -246,8 +248,11 @@ class Inspect(wiring.Component):
         m.submodules.selectors = selectors = Selectors()
         names = ("selector_addresses", "selector_ports")
         indices = [rdl.entry("sa")[name].index for name in names]
-        wanted, sent, received = Signal(), Signal(2, init=2), Signal(2)
-        addresses, ports = Signal(layout.row("sa", names[0])), Signal(layout.row("sa", names[1]))
+        wanted = Signal()
+        sent = Signal(2, init=2)
+        received = Signal(2)
+        addresses = Signal(layout.row("sa", names[0]))
+        ports = Signal(layout.row("sa", names[1]))
         m.d.comb += [
             wanted.eq(decrypt & task.done.job.control.check_selectors),
             self.rows.buffer.eq(task.done.buffer),
@@ -280,7 +285,8 @@ class Inspect(wiring.Component):
         beat, o = words.beat, self.o.payload
 
         # The header, and the ports in the word behind it.
-        header, ports = Signal(160), Signal(32)
+        header = Signal(160)
+        ports = Signal(32)
         header_words = words.header_words
         m.d.comb += o.header.eq(header)
         with m.If(words.start):
@@ -294,7 +300,8 @@ class Inspect(wiring.Component):
                 m.d.sync += ports.eq(beat.word_select(header_words[:2], 32))
 
         # One's complement sum of the header (RFC 1071: in either byte order).
-        sums, total = [Signal(18, name=f"sum_{half}") for half in range(2)], Signal(22)
+        sums = [Signal(18, name=f"sum_{half}") for half in range(2)]
+        total = Signal(22)
         in_header = Signal(BEAT_WORDS)  # which words of the next beat are in the header
         known_words = Mux(words.header_at == 0, beat[:4], header_words)
         with m.If(words.start):
@@ -313,7 +320,8 @@ class Inspect(wiring.Component):
             for half, sum_ in enumerate(sums)
         ]
         m.d.sync += total.eq(Mux(words.start, 0, total + (sums[0] + sums[1])))
-        folded, sum_good = Signal(17), Signal()
+        folded = Signal(17)
+        sum_good = Signal()
         m.d.sync += [
             folded.eq(total[:16] + total[16:]),
             sum_good.eq((folded[:16] + folded[16])[:16] == 0xFFFF),
@@ -321,13 +329,11 @@ class Inspect(wiring.Component):
 
         # Padding: byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1
         # or more.
-        text, text_valid, is_trailer, expected, padding_bad = (
-            Signal(len(beat)),
-            Signal(),
-            Signal(),
-            Signal(signed(10)),
-            Signal(),
-        )
+        text = Signal(len(beat))
+        text_valid = Signal()
+        is_trailer = Signal()
+        expected = Signal(signed(10))
+        padding_bad = Signal()
         m.d.sync += [text.eq(beat), text_valid.eq(words.is_text), is_trailer.eq(words.is_trailer)]
         with m.If(words.is_text):
             m.d.sync += expected.eq(
@@ -350,7 +356,9 @@ class Inspect(wiring.Component):
         # Lengths.
         content = Signal(signed(14))
         length, header_bytes = IPV4.get("total_length", header), header_words << 2
-        payload_long, short, long = Signal(), Signal(), Signal()
+        payload_long = Signal()
+        short = Signal()
+        long = Signal()
         m.d.sync += [
             content.eq(job.text_bytes - words.pad_length - 2),
             short.eq(length < header_bytes),
@@ -360,7 +368,8 @@ class Inspect(wiring.Component):
         m.d.comb += [o.content.eq(content), o.next_header.eq(words.next_header)]
 
         # Selectors.
-        protocol, has_ports = Signal(8), Signal()
+        protocol = Signal(8)
+        has_ports = Signal()
         m.d.comb += [
             selectors.source.eq(IPV4.get("source", header)),
             selectors.destination.eq(IPV4.get("destination", header)),
@@ -379,11 +388,16 @@ class Inspect(wiring.Component):
 
         # The verdicts.
         # RFC 6040 4.2, figure 4. Where no tunnel ends, the outer field is the inner one.
-        inner_ecn, outer_ecn, ecn = IPV4.get("tos", header)[:2], Signal(2), Signal(2)
+        inner_ecn = IPV4.get("tos", header)[:2]
+        outer_ecn = Signal(2)
+        ecn = Signal(2)
         m.d.comb += [outer_ecn.eq(Mux(tunnel & control.copy_tos, info.tos, inner_ecn)), ecn.eq(inner_ecn)]
         with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
-        padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
+        padding = Signal()
+        malformed = Signal()
+        ttl_over = Signal()
+        martian = Signal()
         m.d.sync += [
             padding.eq(padding_bad | (content < 0)),
             malformed.eq(
@@ -428,12 +442,16 @@ class Words:
 
     def __init__(self):
         self.start = Signal(name="start")
-        self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
+        self.arrived = Signal(name="arrived")
+        self.beat = Signal(8 * STORE_BYTES, name="beat")
         self.is_header, self.is_text, self.is_trailer = (
             Signal(name=name) for name in ("is_header", "is_text", "is_trailer")
         )
-        self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
-        self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
-        self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
+        self.header_at = Signal(3, name="header_at")
+        self.header_beats = Signal(3, name="header_beats")
+        self.header_seen = Signal(name="header_seen")
+        self.header_words = Signal(4, name="header_words")
+        self.pad_length = Signal(8, name="pad_length")
+        self.next_header = Signal(8, name="next_header")
         self.text_beats = Signal(5, name="text_beats")
         self.rows_complete = Signal(name="rows_complete")

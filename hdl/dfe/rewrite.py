@@ -67,7 +67,9 @@ class Rewrite(wiring.Component):
         inspection = self.i.payload
         job = inspection.task.done.job
         info, control = job.info, job.control
-        encrypt, tunnel, fresh = Signal(), Signal(), Signal()
+        encrypt = Signal()
+        tunnel = Signal()
+        fresh = Signal()
         m.d.comb += [
             encrypt.eq(info.verdict == Verdict.ENCRYPT),
             fresh.eq(encrypt & tunnel),
@@ -83,7 +85,9 @@ class Rewrite(wiring.Component):
         field = {name: IPV4.get(name, inspection.header) for name in IPV4.fields}
 
         # Total length, in two steps.
-        around, size, total = Signal(7), Signal(13), Signal(16)
+        around = Signal(7)
+        size = Signal(13)
+        total = Signal(16)
         gcm = control.cipher == Cipher.AES_GCM
         m.d.sync += [
             around.eq(
@@ -97,8 +101,11 @@ class Rewrite(wiring.Component):
         ]
 
         # The new header but for its checksum.
-        tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
-        dont_fragment, identification = Signal(), Signal(16)
+        tos = Signal(8)
+        ttl = Signal(8)
+        protocol = Signal(8)
+        dont_fragment = Signal()
+        identification = Signal(16)
         m.d.comb += [
             numbers.index.eq(self.index),
             numbers.take.eq(self.i.ready & fresh & ~dont_fragment),
@@ -151,7 +158,9 @@ class Rewrite(wiring.Component):
         carries = 2
         # The fields above are ready in step 2, and terms are added a clock after they were chosen.
         first, last = 3, 2 + len(of_new) + carries
-        step, term, total_sum = Signal(range(last + 2)), Signal(17), Signal(18)
+        step = Signal(range(last + 2))
+        term = Signal(17)
+        total_sum = Signal(18)
         m.d.sync += term.eq(0)
         with m.Switch(step):
             for at, pairs in enumerate(zip(of_new, mended, strict=True)):

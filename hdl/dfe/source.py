@@ -56,7 +56,8 @@ class ClearSources(wiring.Component):
         write = self.tables.payload
         m.d.sync += self.allowed.eq(self.allowed & ~self.start)
 
-        row, scanning = Signal(range(ROWS)), Signal()
+        row = Signal(range(ROWS))
+        scanning = Signal()
         # Two clocks behind the row: a list's entry is registered, then its comparison.
         valid = Signal(2)
         m.d.sync += [

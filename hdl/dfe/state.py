@@ -109,10 +109,14 @@ class State(wiring.Component):
         limits_row = layout.row("sa", "byte_lifetime")  # packet_lifetime has the same fields
         counters_row = data.StructLayout({"bytes": 64, "packets": 64})
 
-        account, outcome = Signal(Account()), Signal(Outcome())
-        row, writes = Signal(Row), Signal()
-        read_sa, write_sa = Signal(sa_bits), Signal(sa_bits)
-        write_row, write_data = Signal(Row), Signal(layout.ROW_BITS)
+        account = Signal(Account())
+        outcome = Signal(Outcome())
+        row = Signal(Row)
+        writes = Signal()
+        read_sa = Signal(sa_bits)
+        write_sa = Signal(sa_bits)
+        write_row = Signal(Row)
+        write_data = Signal(layout.ROW_BITS)
         m.d.comb += [
             read_sa.eq(account.sa),
             store.read_address.eq(Cat(row, read_sa)),
@@ -125,7 +129,10 @@ class State(wiring.Component):
         windows, limits, counters = (
             shape(store.read_data) for shape in (window_row, limits_row, counters_row)
         )
-        used, total_bytes, bytes_expired, bytes_reached = Signal(counters_row), Signal(64), Signal(), Signal()
+        used = Signal(counters_row)
+        total_bytes = Signal(64)
+        bytes_expired = Signal()
+        bytes_reached = Signal()
         m.d.comb += [
             replay.sequence.eq(account.sequence),
             replay.size.eq(account.window_size),
@@ -142,7 +149,10 @@ class State(wiring.Component):
             shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
         )
         marked, mark = marks.read_port(domain="comb"), marks.write_port()
-        own, soft_now, hard_now, erase = Signal(MARKS), Signal(), Signal(), Signal()
+        own = Signal(MARKS)
+        soft_now = Signal()
+        hard_now = Signal()
+        erase = Signal()
         m.d.comb += [
             own.eq(1 << account.sa[:bits]),
             marked.addr.eq(account.sa[bits:sa_bits]),
@@ -160,7 +170,8 @@ class State(wiring.Component):
         upper = Signal(32)
 
         step = Signal(4)
-        table, listed = self.tables.payload, Signal()
+        table = self.tables.payload
+        listed = Signal()
         names = {
             rdl.entry("sa")[name].index: row
             for name, row in (
@@ -266,7 +277,8 @@ class State(wiring.Component):
                             bytes_reached.eq(lifetime.reached),
                         ]
                     with m.Case(9):
-                        counts, expired = Signal(), Signal()
+                        counts = Signal()
+                        expired = Signal()
                         m.d.comb += [
                             counts.eq(account.count & ~outcome.replayed),
                             expired.eq(bytes_expired | lifetime.expired),

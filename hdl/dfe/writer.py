@@ -110,15 +110,24 @@ class Writer(wiring.Component):
         at = Signal(range(BUFFER_WORDS))
         # Of the beat at `at`: its first byte's distance from the trailer's first byte, and from the pad
         # length.
-        from_end, from_length = Signal(signed(14)), Signal(signed(14))
-        moved, second_half, ended = Signal(), Signal(), Signal()
-        header_at, header_left = Signal(range(BUFFER_WORDS)), Signal(range(7))
+        from_end = Signal(signed(14))
+        from_length = Signal(signed(14))
+        moved = Signal()
+        second_half = Signal()
+        ended = Signal()
+        header_at = Signal(range(BUFFER_WORDS))
+        header_left = Signal(range(7))
 
         # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it,
         # `out` is the result.
         op = Signal(FillBeat(beat_bytes))
-        op_valid, go, step = Signal(), Signal(), Signal()
-        header, here, mixed, more = Signal(), Signal(), Signal(), Signal()
+        op_valid = Signal()
+        go = Signal()
+        step = Signal()
+        header = Signal()
+        here = Signal()
+        mixed = Signal()
+        more = Signal()
         low_mask = ((1 << plan.split[:low_bits]) - 1)[:words]
         m.d.comb += [
             header.eq(header_left != 0),
@@ -234,7 +243,9 @@ class Writer(wiring.Component):
                 with m.If(from_length[:6].as_signed() == 1 - byte):
                     m.d.sync += middle.value[byte].eq(plan.next_header)
 
-        out, out_lane, out_valid = Signal(FillBeat(beat_bytes)), Signal(range(self._lanes)), Signal()
+        out = Signal(FillBeat(beat_bytes))
+        out_lane = Signal(range(self._lanes))
+        out_valid = Signal()
         ready = Signal()
         m.d.comb += go.eq(~out_valid | ready)
         checksum = swap_bytes(middle.ttl_word[16:]) + Mux(middle.carry, 0x0101, 0x0100)
