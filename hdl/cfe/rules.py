@@ -174,7 +174,8 @@ class Rules(wiring.Component):
             m.submodules[f"criteria_{lane}"] = bank = memory.Memory(
                 shape=Criteria(), depth=max(groups, 2), init=[]
             )
-            write, read = bank.write_port(), bank.read_port(domain="comb")
+            write = bank.write_port()
+            read = bank.read_port(domain="comb")
             rule = Signal(Criteria(), name=f"rule_{lane}")
             m.d.comb += [
                 write.addr.eq(entry.index[2:]),
@@ -214,7 +215,8 @@ class Rules(wiring.Component):
         m.submodules.outcomes = outcomes = memory.Memory(
             shape=unsigned(outcome.shape().size), depth=count, init=[]
         )
-        write, read = outcomes.write_port(), outcomes.read_port(domain="comb")
+        write = outcomes.write_port()
+        read = outcomes.read_port(domain="comb")
         m.d.comb += [
             write.addr.eq(entry.index),
             write.data.eq(outcome),

@@ -149,7 +149,8 @@ class KeySchedule(wiring.Component):
         # InvMixColumns, except in the first and the last round key.
         m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
         m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
-        first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
+        first_write = firsts.write_port(granularity=32)
+        first_read = firsts.read_port(domain="comb")
         set_written = Signal(KeySet())
         row_written = Signal.like(row)
         enable = Signal(4)

@@ -48,7 +48,8 @@ class DropCounters(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = store = memory.Memory(shape=unsigned(32), depth=COUNTED, init=[])
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
         bus = self.bus
         clearing = Signal(init=1)
         at = Signal(range(COUNTED))

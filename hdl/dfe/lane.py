@@ -282,7 +282,8 @@ class Lane(wiring.Component):
     def _jobs(self, m: Module, assigned: Signal, oldest: Value):
         """Keeps each buffer's assignment; gives that of buffer ``oldest``."""
         m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
-        write, read = jobs.write_port(), jobs.read_port(domain="comb")
+        write = jobs.write_port()
+        read = jobs.read_port(domain="comb")
         m.d.comb += [
             write.addr.eq(assigned),
             write.data.eq(self.dispatch.assignment),
@@ -294,7 +295,8 @@ class Lane(wiring.Component):
     def _texts(self, m: Module, assigned: Signal) -> memory.Memory:
         """Keeps of each buffer's assignment what feeding and collecting take."""
         m.submodules.texts = texts = memory.Memory(shape=EspText(), depth=BUFFERS, init=[])
-        write, assignment = texts.write_port(), self.dispatch.assignment
+        write = texts.write_port()
+        assignment = self.dispatch.assignment
         text = write.data
         m.d.comb += [
             write.addr.eq(assigned),

@@ -71,7 +71,8 @@ class ClearSources(wiring.Component):
         lists = -(-self._entries // ROWS)
         for at in range(lists):
             m.submodules[f"list_{at}"] = store = memory.Memory(shape=layout.ROW_BITS, depth=ROWS, init=[])
-            write_port, read_port = store.write_port(), store.read_port(domain="comb")
+            write_port = store.write_port()
+            read_port = store.read_port(domain="comb")
             m.d.comb += [
                 write_port.addr.eq(write.index),
                 write_port.data.eq(write.data),

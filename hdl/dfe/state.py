@@ -148,7 +148,8 @@ class State(wiring.Component):
         m.submodules.marks = marks = memory.Memory(
             shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
         )
-        marked, mark = marks.read_port(domain="comb"), marks.write_port()
+        marked = marks.read_port(domain="comb")
+        mark = marks.write_port()
         own = Signal(MARKS)
         soft_now = Signal()
         hard_now = Signal()
