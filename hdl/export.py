@@ -15,6 +15,7 @@ from spigate.hdl.axi.stream import AxiStream, AxiStreamToPackets, PacketsToAxiSt
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.net.memory import ECP5
 from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.hdl.preamble import preamble
 
 TECHNOLOGIES = ("generic", ECP5)
 INPUTS = {"s_axis_network": "network_i", "s_axis_server": "server_i", "s_axis_inject": "inject"}
@@ -113,12 +114,17 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
         registers.
     """
     platform = Technology(technology)
-    text = "".join([verilog.convert(Core(gateway), name=name, platform=platform), *platform.modules.values()])
+    core = Core(gateway)
+    text = "".join(
+        [
+            preamble(gateway, core.signature, name=name, technology=technology),
+            verilog.convert(core, name=name, platform=platform),
+            *platform.modules.values(),
+        ]
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}"
-    )
+    path.write_text(text)
     return path
 
 

