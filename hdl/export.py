@@ -187,6 +187,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("spigate.v"), metavar="FILE", help="default spigate.v"
     )
+    parser.add_argument(
+        "--c-header",
+        type=Path,
+        metavar="FILE",
+        help="write registers, enumerations and the headers of the control element's frames for C there",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -194,6 +200,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.output} must be a file, and is a folder"
         )  # said before the minute that the conversion takes
+    if args.c_header:
+        from spigate.hdl.csr import c_header
+
+        c_header.write(args.c_header)
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0
