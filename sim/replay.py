@@ -13,7 +13,7 @@ from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
 from spigate.hdl.net.packet import BEAT_BYTES
-from spigate.sim import software
+from spigate.sim import software, waves
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
 
@@ -74,7 +74,7 @@ def replay(
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
         return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
-    model = configuration.model(simulator=simulator, waves=waveform is not None)
+    model = configuration.model(simulator=simulator, waves=waves.format_of(waveform))
     model.run(
         TESTBENCH,
         waveform=waveform,
@@ -141,7 +141,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
     parser.add_argument(
-        "--waveform", type=Path, metavar="FILE", help="write a waveform (VCD with verilator, FST with icarus)"
+        "--waveform",
+        type=Path,
+        metavar="FILE",
+        help="write a waveform in FST, or VCD where FILE ends in .vcd, and how GTKWave and Surfer show it",
     )
     parser.add_argument("--json", action="store_true", help="print the report")
 
