@@ -10,11 +10,12 @@ import importlib
 import os
 import select
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spigate import __version__
-from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError
+from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError, not_installed
 
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
@@ -122,12 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(chosen, error, 2)
     except ModuleNotFoundError as error:
-        if error.name is None:
-            return _fail(chosen, error, 2)
-        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
-        return _fail(
-            chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2
-        )
+        return _fail(chosen, not_installed(error, COMMANDS[chosen][1] if chosen in COMMANDS else ""), 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
 
@@ -147,6 +143,10 @@ def _nobody_reads() -> bool:
 
 
 def _fail(command: str | None, message: object, code: int) -> int:
+    # Amaranth warns of each component that was made and not used. Where an error has ended the work, that is
+    # no mistake of whoever made them.
+    if (amaranth := sys.modules.get("amaranth.hdl")) is not None:
+        warnings.simplefilter("ignore", amaranth.UnusedElaboratable)
     print(f"spigate {command or ''}: {message}", file=sys.stderr)
     return code
 

@@ -14,18 +14,9 @@ from cocotb.triggers import Event, SimTimeoutError, with_timeout
 from spigate.firmware_py.ipsec.packet import UDP
 from spigate.firmware_py.ipsec.sa import ESP, Selectors
 from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
-from spigate.firmware_py.tables.interface import (
-    UNLIMITED,
-    Action,
-    CamEntry,
-    CamKey,
-    CfeSettings,
-    Route,
-    Rule,
-    Source,
-)
+from spigate.firmware_py.tables.interface import UNLIMITED, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.enums import Direction, Port, Reason
+from spigate.hdl.contract.enums import Action, Direction, Port, Reason
 from spigate.sim.bench_traffic import (
     ETHERNET,
     FIRST_SPI,
@@ -94,7 +85,8 @@ class Bench:
         await tunnels.write(self.driver)
         plain = [tunnels.clear(job["size"], number) for number in range(job["packets"])]
         frames = [tunnels.frame(number, packet) for number, packet in enumerate(plain)]
-        sent, place = [], []
+        sent: list[bytes] = []
+        place = []
         for number, frame in enumerate(frames):
             place.append(len(sent))
             sent.append(frame)

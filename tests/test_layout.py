@@ -1,4 +1,4 @@
-"""Who may import whom: docs/architecture.md draws it, this holds it."""
+"""Who may import whom: docs/architecture.md draws it, this holds it. And how long a function may be."""
 
 import ast
 from pathlib import Path
@@ -13,6 +13,7 @@ ROOMS = [
     BASE,
     "firmware_py.ipsec",
     "firmware_py.tables",
+    "firmware_py.api",
     "firmware_py.control",
     "firmware_py.captures",
     "firmware_py.ike.wire",
@@ -24,7 +25,7 @@ ROOMS = [
 """Each imports from itself and from those before it."""
 APART = {
     ("firmware_py.ike", room)
-    for room in ("firmware_py.tables", "firmware_py.control", "firmware_py.captures")
+    for room in ("firmware_py.tables", "firmware_py.api", "firmware_py.control", "firmware_py.captures")
 }
 """IKE knows nothing of a gateway's tables."""
 
@@ -87,6 +88,8 @@ def against(module: str, imported: str) -> str | None:
         ("firmware_py.ike.engine.endpoint", "firmware_py.tables.bus", True),
         ("firmware_py.tables.driver", "hdl.contract.rdl", False),
         ("firmware_py.tables.driver", "hdl.net.descriptor", True),
+        ("firmware_py.api.gateway", "firmware_py.tables.driver", False),
+        ("firmware_py.api.gateway", "firmware_py.control.element", True),
         ("firmware_py.errors", "firmware_py.ipsec.sa", True),
     ],
 )
@@ -134,3 +137,17 @@ def test_gateware_knows_nothing_of_the_host():
 def test_each_room_says_what_it_is_for():
     for each in ROOMS:
         assert ast.get_docstring(ast.parse((ROOT / each.replace(".", "/") / "__init__.py").read_text())), each
+
+
+LONGEST = 100
+"""Lines of a function in hdl/: what a reader sees at once."""
+
+
+def test_a_function_of_gateware_is_seen_at_once():
+    long = [
+        f"{module}.{node.name}: {lines} lines"
+        for module, path in modules("hdl")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (lines := node.end_lineno - node.lineno + 1) > LONGEST
+    ]
+    assert not long

@@ -10,7 +10,7 @@ from spigate.firmware_py.daemon.loop import Daemon
 from spigate.firmware_py.daemon.software import Software
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.tables.remote import path_of
-from spigate.firmware_py.terminal import counted
+from spigate.firmware_py.words import counted
 
 SOFT = "soft"
 
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{args.config}: {counted(len(list(read.pad)), 'peer')}, "
             f"{counted(len(read.starts), 'child', 'children')}, "
-            f"{counted(len(read.policies), 'policy', 'policies')}"
+            f"{counted(len(read.sas), 'SA')} keyed by hand, "
+            f"{counted(len(read.policies) // 2, 'policy', 'policies')}"
         )
         return 0
     logs.set_up(read.log_format, read.log_level)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Df, Direction, Mode
 
 Address = IPv4Address | IPv6Address
@@ -266,6 +267,8 @@ class Sa:
     sequence, window : int
         State to start from. Outbound: the last number used. Inbound: the highest received, and its window:
         bit i is set when sequence - i was received.
+    last_sequence : int or None
+        Outbound: the last number that may be used. None: the last that there is, :attr:`last_number`.
     selectors : Selectors or None
         Inbound: what the SA may carry, of what the policies that name it say, if there are any. None: all
         of that.
@@ -306,6 +309,7 @@ class Sa:
     replay_window: int = 64
     sequence: int = 0
     window: int = 0
+    last_sequence: int | None = None
     selectors: Selectors | None = None
     soft: Lifetime = Lifetime()
     hard: Lifetime = Lifetime()
@@ -350,6 +354,12 @@ class Sa:
             "sequence",
             f"0 to 2^{64 if self.esn else 32} - 1",
             self.sequence,
+        )
+        _check(
+            self.last_sequence is None or self.sequence <= self.last_sequence < 1 << (64 if self.esn else 32),
+            "last_sequence",
+            f"None, or {self.sequence} to 2^{64 if self.esn else 32} - 1",
+            self.last_sequence,
         )
         _check(
             0 <= self.window < 1 << max(self.replay_window, 1),
@@ -424,6 +434,11 @@ class Sa:
         )
 
     @property
+    def last_number(self) -> int:
+        """The last sequence number that it may use."""
+        return (1 << (64 if self.esn else 32)) - 1 if self.last_sequence is None else self.last_sequence
+
+    @property
     def icv(self) -> int:
         """Bytes of the integrity check value."""
         return self.icv_bytes or AUTHS[self.auth].icv
@@ -445,7 +460,7 @@ class Sa:
 
 def _length(secret: bytes) -> str:
     """A secret as an error may show it."""
-    return f"{len(secret)} bytes"
+    return counted(len(secret), "byte")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Addresses and fields come from the register map by name. An SA is one burst that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address
@@ -31,7 +32,7 @@ from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Mode, Port, PuntClass, Reason, Table
 
 MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 2, 0
+MAP, MAJOR = 3, 0
 """The register map and the major version that this driver is written for."""
 MARKS = 32
 """SAs of which a word tells what they have reached."""
@@ -50,6 +51,7 @@ _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _ANY_VLAN = 1 << 12
 _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
+_ICVS = {"gcm_icv16": 16}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
 _ERRORS = {
     "address": "an address that is not there",
@@ -80,14 +82,14 @@ class Driver:
     def __init__(self, bus: Bus, capabilities: Capabilities):
         self.capabilities = capabilities
         self._bus = bus
-        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
+        self._placement = self._empty()
         self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
         self._written: set[tuple[Table, int, int]] = set()
         """Table, index and DFE of the entries in which something may stand."""
         self._sizes = {
-            Table.CAM: capabilities.cam_ways * self._placement.rows,
+            Table.CAM: capabilities.cam_ways * capabilities.cam_rows,
             Table.RULE: capabilities.rules,
             Table.ROUTE: capabilities.routes,
             Table.SA: capabilities.sa_entries,
@@ -131,11 +133,13 @@ class Driver:
                 sources=dfe_tables["sources"],
                 cam_entries=cam["cam_entries"],
                 cam_ways=cam["cam_ways"],
+                cam_rows=1 << cam["row_bits"],
                 rules=cfe_tables["rules"],
                 routes=cfe_tables["routes"],
                 ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
                 aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
                 auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
+                icvs=frozenset(size for name, size in _ICVS.items() if algorithms[name]),
                 modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
                 esn=bool(features["esn"]),
                 ipv6=bool(features["ipv6"]),
@@ -212,10 +216,14 @@ class Driver:
                 return
         raise BusError(f"The gateway refused {refused}, while its tables were erased")
 
+    def _empty(self) -> Placement:
+        """An empty CAM as the capability registers say it is."""
+        has = self.capabilities
+        return Placement(has.cam_entries, has.cam_ways, has.cam_rows)
+
     def _forget(self) -> None:
-        capabilities = self.capabilities
-        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules = [None] * capabilities.rules
+        self._placement = self._empty()
+        self._rules = [None] * self.capabilities.rules
         self._addresses = frozenset()
         self._sas.clear()
 
@@ -423,18 +431,20 @@ class Driver:
             await self._group("cfe_count"),
             await self._group("forward_count"),
             [await self._group("dfe_count", dfe) for dfe in range(self.capabilities.dfes)],
-            {reason: counts[reason] for reason in Reason if counts[reason]},
+            Counter({reason: counts[reason] for reason in Reason if counts[reason]}),
         )
 
-    async def _group(self, prefix: str, element: int | None = None) -> dict[str, int]:
+    async def _group(self, prefix: str, element: int | None = None) -> Counter[str]:
         """The registers of a register file as one burst, by name."""
         registers = [register for name, register in _REGISTERS.items() if name.startswith(f"{prefix}.")]
         offset = 0 if element is None else element * registers[0].stride
         words = await self._bus.read(registers[0].address + offset, len(registers))
-        return {
-            register.name.removeprefix(f"{prefix}."): word
-            for register, word in zip(registers, words, strict=True)
-        }
+        return Counter(
+            {
+                register.name.removeprefix(f"{prefix}."): word
+                for register, word in zip(registers, words, strict=True)
+            }
+        )
 
     async def healthy(self) -> int:
         """Bit n is set while DFE n takes packets."""

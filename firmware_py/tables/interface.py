@@ -6,6 +6,7 @@ gateware, :class:`~spigate.firmware_py.tables.model.SoftGateway` is a gateway it
 not know which it has.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -29,6 +30,8 @@ def punt_rates(value: object) -> tuple[int, ...]:
     return tuple(rates)
 
 
+BALANCES = {balance.name.lower().replace("_", "-"): balance for balance in Balance}
+"""The words for them in configurations and on the command line."""
 MISS_SECONDS = 0.01
 
 ANY_VLAN = "any"
@@ -47,6 +50,7 @@ class Capabilities:
     sources: int
     cam_entries: int
     cam_ways: int
+    cam_rows: int
     rules: int
     routes: int
     ciphers: frozenset[Cipher]
@@ -91,6 +95,7 @@ GATEWARE = Capabilities(
     sources=16,
     cam_entries=1024,
     cam_ways=3,
+    cam_rows=512,
     rules=32,
     routes=64,
     ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}),
@@ -286,13 +291,13 @@ class CfeSettings:
 
 @dataclass(frozen=True)
 class Counters:
-    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason, those that are 0
+    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason. What is 0 may be
     left out."""
 
-    cfe: dict[str, int] = field(default_factory=dict)
-    forward: dict[str, int] = field(default_factory=dict)
-    dfes: list[dict[str, int]] = field(default_factory=list)
-    drops: dict[Reason, int] = field(default_factory=dict)
+    cfe: Counter[str] = field(default_factory=Counter)
+    forward: Counter[str] = field(default_factory=Counter)
+    dfes: list[Counter[str]] = field(default_factory=list)
+    drops: Counter[Reason] = field(default_factory=Counter)
 
 
 class Tables(Protocol):

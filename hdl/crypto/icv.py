@@ -1,19 +1,25 @@
 """The end of a packet in an engine: its ICV is made, or compared, and the verdict given."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto import interface
-from spigate.hdl.crypto.cipher import WORD_BITS, OutWord
+from spigate.hdl.crypto.cipher import OutWord
 from spigate.hdl.crypto.intake import Scheme, icv_words
 from spigate.hdl.crypto.interface import Kind
+from spigate.hdl.crypto.orders import WORD_BITS
 
 DIGEST_BITS = 128
 
 
 class IcvCheck(wiring.Component):
     """Joins one context's words with the digest of its authenticator.
+
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
 
     Members
     -------
@@ -29,7 +35,8 @@ class IcvCheck(wiring.Component):
         looked at, right or wrong.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "i": In(stream.Signature(OutWord())),
@@ -54,7 +61,9 @@ class IcvCheck(wiring.Component):
         fetch = Signal()
         ended = Signal()
         wanted = Signal(2)
-        uses_hash = wanted == Scheme.GCM
+        uses_hash = (
+            wanted == Scheme.GCM if self._knows.hmac and self._knows.gcm else Const(int(self._knows.gcm))
+        )
         m.d.comb += [
             wanted.eq(Mux(ended, scheme, Mux(self.i.valid, item.scheme, Scheme.NONE))),
             fetch.eq((wanted != Scheme.NONE) & ~fetched & Mux(uses_hash, self.hash.valid, self.mac.valid)),

@@ -4,7 +4,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import PacketInfo
+from spigate.hdl.net.descriptor import MAX_DFES, PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
 
 BUFFERS = 8
@@ -18,6 +18,18 @@ inspection and what leaves share one read port.
 """
 ROWS = 10
 """Rows of an SA that are copied to the lane's context RAM: 0 (``control``) to 9 (``auth_3``)."""
+
+
+def check_sizes(*, lanes: int = 1, sa_entries: int = 2, sources: int = 1, dfes: int = 1) -> None:
+    """Raises ValueError where a DFE cannot have these; the message names size, range and value."""
+    if not 1 <= lanes <= 8:
+        raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+    if sa_entries < 2 or sa_entries & sa_entries - 1:
+        raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+    if sources < 1:
+        raise ValueError(f"sources must be 1 or more, not {sources!r}")
+    if not 1 <= dfes <= MAX_DFES:
+        raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
 
 
 class LaneJob(data.StructLayout):
@@ -34,7 +46,7 @@ class LaneJob(data.StructLayout):
     sequence : unsigned(64)
         ENCRYPT: the number taken. DECRYPT: the packet's, upper half 0.
     esp : range(BUFFER_WORDS)
-        Word of the ESP header (see the layouts in docs/architecture.md).
+        Word of the ESP header (see the layouts in docs/gateware.md).
     text_bytes : unsigned(12)
         Bytes of text: the cipher text without IV and ICV, or the plain text with its trailer; a multiple of
         4.

@@ -136,7 +136,7 @@ class Lane(wiring.Component):
     dispatch : Out(DispatchPort)
     fill : In(stream of FillBeat)
         Packets in the order of ``dispatch``, each after its ``assign``, in the layouts of
-        docs/architecture.md.
+        docs/gateware.md.
     context : In(Context).array(contexts)
         To be connected to those of the engine.
     port : Out(LanePort)
@@ -198,7 +198,9 @@ class Lane(wiring.Component):
             return count[:-1], work
 
         texts = self._texts(m, assigned)
-        introducers, feeders, collectors = [], [], []
+        introducers: list[Introducer] = []
+        feeders: list[Feeder] = []
+        collectors: list[Collector] = []
         buffer_of = {}
         for at in range(contexts):
             for name, worker, group in (

@@ -7,9 +7,10 @@ from enum import IntEnum
 from amaranth.lib import data
 
 from spigate.hdl.contract.enums import PuntClass
+from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.hdl.csr import layout
 
-MAX_DFES = 8
+MAX_DFES = max(PARAMETERS["dfes"].allowed)
 MARKS = 32
 """SAs of which a word tells what they have reached."""
 ALL_DFES = 15
@@ -300,6 +301,23 @@ class PuntHeader(data.StructLayout):
                 "from_generation": 8,
             }
         )
+
+
+def punt_header(header, info, *, dfe, time) -> list:
+    """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
+    return [
+        header.version.eq(CE_VERSION),
+        header.reason.eq(info.reason),
+        header.ingress.eq(info.ingress),
+        header.dfe.eq(dfe),
+        header.sa.eq(info.sa),
+        header.depth.eq(info.depth),
+        header.tagged.eq(info.tagged),
+        header.time.eq(time),
+        header.rule.eq(info.rule),
+        header.ruled.eq(info.ruled),
+        *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
+    ]
 
 
 class InjectHeader(data.StructLayout):

@@ -14,6 +14,8 @@ the way out.
 from amaranth.hdl import Cat, Value, ValueLike
 from amaranth.lib import data, stream
 
+from spigate.hdl.contract.parameters import PARAMETERS
+
 ALIGN = 2
 """Bytes in front of the Ethernet header, inside the gateway."""
 MAX_FRAME = 1920
@@ -22,7 +24,7 @@ MAX_FRAME = 1920
 BUFFER_BYTES = 2048
 """What a packet may grow to on its way through a DFE: :data:`MAX_FRAME` and room for the headers of a tunnel.
 """
-BEAT_BYTES = (8, 16)
+BEAT_BYTES = tuple(PARAMETERS["beat_bytes"].allowed)
 """Supported widths of a beat."""
 
 

@@ -40,6 +40,7 @@ from spigate.firmware_py.ike.wire.message import NO_SPI, Header, Message
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ipsec.sa import Sa, Selectors
+from spigate.firmware_py.words import counted
 
 VERSION = 0x20
 MAX_INIT = 8192
@@ -204,7 +205,7 @@ class Endpoint:
             self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
         if len(data) > MAX_INIT:
-            self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT of {len(data)} bytes")
+            self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT of {counted(len(data), 'byte')}")
             return
         try:
             message = Message.parse(data)
