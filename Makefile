@@ -81,6 +81,7 @@ synth: setup
 registers: setup
 	$(BIN)/python -m spigate.hdl.contract.generate
 	$(BIN)/python -m spigate.hdl.csr.reference build/registers
+	$(BIN)/python -m spigate.hdl.csr.c_header build/registers/spigate.h
 
 docs: setup
 	$(BIN)/python -m spigate.firmware_py.daemon.reference > docs/configuration.md

@@ -232,7 +232,8 @@ class StateRoutes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        request, asked = Signal(StateRequest()), Signal()
+        request = Signal(StateRequest())
+        asked = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.request.ready.eq(1)

@@ -297,9 +297,7 @@ class Board:
             sink.check()
 
 
-def model(
-    gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: bool = False
-) -> build.Model:
+def model(gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: str = "") -> build.Model:
     """Builds the board around the exported Verilog of a gateway with that beat."""
     folder = Path(__file__).parent
     return build.build(

@@ -12,7 +12,7 @@ from spigate.hdl.verilog import modules
 
 WIDE = 32
 """Bits from which on it is worth it."""
-WAKE = r"\$wake "
+WAKE = "_wake_xor_"
 _NAME = r"(?:\\\S+|[A-Za-z_]\w*)"
 _PART = re.compile(rf"{_NAME} *(?:\[\d+(?::\d+)?\])?")
 _CONSTANT = re.compile(r"\d+'h[0-9a-fx]+")

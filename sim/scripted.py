@@ -23,6 +23,7 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.remote import RemoteGateway
 from spigate.hdl.contract.enums import Port
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, ENGINES
+from spigate.sim import waves
 from spigate.sim.build import SIMULATORS, Model
 from spigate.sim.design import Configuration
 
@@ -208,7 +209,7 @@ def prepare(url: Url) -> Connect:
             raise InputError(f"{url.text}: {name} must be one of {', '.join(known)}, not {value!r}")
     try:
         model = Configuration(**{**DEFAULTS, **chosen}).model(
-            simulator=simulator, waves=waveform is not None, tell=LOG.info
+            simulator=simulator, waves=waves.format_of(waveform), tell=LOG.info
         )
     except SpigateError:
         raise

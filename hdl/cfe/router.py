@@ -140,7 +140,9 @@ class Router(wiring.Component):
         """Room in the target's queue, always being looked up: right two clocks behind a new target. Returns
         whether there is room for the packet and for its descriptor.
         """
-        room, fits, slot = Signal(12), Signal(), Signal()
+        room = Signal(12)
+        fits = Signal()
+        slot = Signal()
         m.d.sync += fits.eq(room >= work.beats)
         for at, free in enumerate(self.dfe_free):
             with m.If(work.target[at]):

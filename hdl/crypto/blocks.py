@@ -54,7 +54,8 @@ class Blocks(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = store = memory.Memory(shape=unsigned(32), depth=2 * BLOCK_WORDS, init=[])
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
 
         at = Signal(range(BLOCK_WORDS))
         writing = Signal()

@@ -92,7 +92,8 @@ class Chaining(wiring.Component):
             m.submodules[name] = store = memory.Memory(
                 shape=unsigned(32), depth=1 << target.shape().size, init=[]
             )
-            read, write = store.read_port(domain="comb"), store.write_port()
+            read = store.read_port(domain="comb")
+            write = store.write_port()
             m.d.comb += [
                 read.addr.eq(self.address),
                 out.eq(read.data),

@@ -176,7 +176,9 @@ class Orders(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         packet, block = Current(), Forming()
-        starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
+        starts_block = Signal()
+        ends_block = Signal()
+        in_cbc_block = Signal()
         item = self.o.payload
         self._describe(m, packet)
         m.d.comb += [

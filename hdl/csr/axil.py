@@ -119,7 +119,8 @@ class AxiLiteSlave(wiring.Component):
         axil, bus = self.axil, self.bus
 
         # One transfer of each channel is kept; all outputs come from registers.
-        have_address, have_data = Signal(), Signal()
+        have_address = Signal()
+        have_data = Signal()
         m.d.comb += [
             axil.awready.eq(~have_address),
             axil.wready.eq(~have_data),

@@ -210,7 +210,11 @@ class ControlPlane(wiring.Component):
         such SA, still busy.
         """
         request = self.state_request
-        busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
+        busy = Signal()
+        refused = Signal()
+        no_dfe = Signal()
+        no_sa = Signal()
+        early = Signal()
         kept = Signal(SaState())
         m.d.comb += [
             bank.state_status_busy.eq(busy),

@@ -91,7 +91,8 @@ class TableWindow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.staged = staged = memory.Memory(shape=unsigned(layout.ROW_BITS), depth=16, init=[])
-        write, read = staged.write_port(granularity=32), staged.read_port(domain="comb")
+        write = staged.write_port(granularity=32)
+        read = staged.read_port(domain="comb")
         work = AtWork()
         m.d.comb += [read.addr.eq(work.row), write.addr.eq(work.row), self.busy.eq(1)]
         with m.FSM(init="RESET"):

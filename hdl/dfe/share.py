@@ -48,7 +48,8 @@ class ReadShare(wiring.Component):
             ]
             # Answers come in order; `owners` remembers whose they are.
             m.submodules[f"owners_{at}"] = owners = fifo.SyncFIFO(width=1, depth=IN_FLIGHT)
-            ready, winner = Signal(name=f"ready_{at}"), Signal(name=f"winner_{at}")
+            ready = Signal(name=f"ready_{at}")
+            winner = Signal(name=f"winner_{at}")
             m.d.comb += [
                 winner.eq(~wants[0]),
                 ready.eq(lane.ready & owners.w_rdy),

@@ -177,8 +177,11 @@ class Writer(wiring.Component):
         m = Module()
         # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it,
         # `out` is the result. All of them stand still unless `go`.
-        work, go = AtWork(self._beat_bytes, self._lanes), Signal()
-        op, op_valid, step = Signal(FillBeat(self._beat_bytes)), Signal(), Signal()
+        work = AtWork(self._beat_bytes, self._lanes)
+        go = Signal()
+        op = Signal(FillBeat(self._beat_bytes))
+        op_valid = Signal()
+        step = Signal()
         middle = Signal(Middle(self._beat_bytes, self._lanes))
         m.d.comb += [
             work.header.eq(work.header_left != 0),

@@ -50,7 +50,8 @@ class DescribedFifo(wiring.Component):
         m = Module()
         m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
         m.submodules.described = described = fifo.SyncFIFO(width=self._shape.size, depth=self._items)
-        beat, over = self.i.payload, Signal()
+        beat = self.i.payload
+        over = Signal()
         m.d.comb += [
             over.eq(self.i.valid & beat.last & ~beat.abort & ~described.w_rdy),
             queue.i.payload.eq(beat),

@@ -38,7 +38,8 @@ class Slice(wiring.Component):
             return m
 
         # What came while `o` waited.
-        spare, spare_valid = Signal(self._shape), Signal()
+        spare = Signal(self._shape)
+        spare_valid = Signal()
         m.d.comb += self.i.ready.eq(~spare_valid)
         with m.If(~spare_valid):
             m.d.sync += spare.eq(self.i.payload)
