@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``make figures``: docs/figures.md, from what ``make bench``, ``make synth`` and ``make prove`` wrote.
 
 The results themselves are kept in ``docs/figures/``, with the commit and the day of each in
