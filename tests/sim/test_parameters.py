@@ -52,6 +52,11 @@ def test_every_table_holds_what_the_registers_say(seed):
     made.model().run("tests.sim.bench_parameters", parameters={"told": told})
 
 
+def test_an_engine_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="engine must be one of compact, .*, not 'fast'"):
+        Configuration(engine="fast")
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_not_legal_is_refused_with_a_sentence(seed):
     """Any parameter, next to its range or anywhere."""
