@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 # What a person types. Everything lives in .venv and build/; nothing else on the machine changes, but for two Debian packages
 # that root gets where they are missing.
 

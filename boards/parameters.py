@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What each parameter of the gateway costs: writes the tables of docs/parameters.md.
 
 ``python -m spigate.boards.parameters`` synthesises and packs the blocks that a parameter changes, each alone

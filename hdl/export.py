@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate
 export``.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The forwarding element: each packet to the egress queue that its descriptor names."""
 
 from typing import Any

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The gateway: read this page first, then follow a packet through cfe/, dfe/ and forward.py."""
 
 from amaranth.hdl import Cat, Module, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What goes to the control element: classes, their rates, and two queues."""
 
 from amaranth.hdl import Module, Mux, Signal

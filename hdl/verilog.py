@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From Amaranth to the Verilog that simulators, synthesis and users read.
 
 Amaranth's own converter lets yosys optimise expressions, which takes them apart where some of their bits

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulated board, as a cocotb test sees it: whole frames in and out of an exported gateway, bursts over
 its registers.
 

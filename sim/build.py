@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds Amaranth components and Verilog with Verilator or Icarus, and runs cocotb tests against them.
 
 A block test in three lines, for what is too slow in Amaranth's own simulator::

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed
 traffic, step by step.
 """

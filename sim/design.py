@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
 
 import argparse

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Verilog that Icarus simulates faster, and that says the same.
 
 Icarus evaluates XOR and AND of wires bit by bit, and each when one of its operands changes. In a process

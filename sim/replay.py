@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate replay``: plays a capture of Linux's IPsec through a gateway, simulated or in software, that
 takes the place of the machine that was captured.
 """

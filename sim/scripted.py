@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``sim:``: a simulated gateway for scripts (:mod:`spigate.firmware_py.api`), in a simulator that is started
 for it and ends with it. It is the one of ``spigate simulate``, with sockets of the script's in the place of
 TAP devices.

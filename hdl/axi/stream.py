@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AXI4-Stream at the boundary, packet streams behind it (ARM IHI 0051)."""
 
 from amaranth.hdl import C, Module, Mux, Signal

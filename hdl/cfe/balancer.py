@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Chooses the DFE for packets that no table entry binds to one."""
 
 from amaranth.hdl import Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Verifies the checksum of an IPv4 header on its way past, a beat a clock."""
 
 from amaranth.hdl import Module, Mux, Signal

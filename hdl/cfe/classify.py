@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From what the parser found to what becomes of the packet: CAM or rules, route, DFE."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Which DFEs work: a DFE's health is its progress, nothing else."""
 
 from amaranth.hdl import Module, Signal

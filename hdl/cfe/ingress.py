@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where packets enter the CFE: whole, undamaged ones that fit go on, each with what is known of
 its origin.
 """

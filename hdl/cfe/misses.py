@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Limits how often one unknown SPI comes up to the control element."""
 
 from amaranth.hdl import Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifier's parser: every frame gets exactly one result, from a stream of beats, a beat a clock."""
 
 from enum import IntEnum

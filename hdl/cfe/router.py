@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
 
 from amaranth.hdl import Cat, Module, Signal, Value

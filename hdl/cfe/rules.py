@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifier's rules over clear 5-tuples: ordered, the first match decides."""
 
 from itertools import pairwise

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AES rounds (FIPS 197) for two contexts that share one datapath.
 
 The datapath has two registers: the address of the block RAMs that hold SubBytes, and one behind them. So

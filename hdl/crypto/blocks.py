@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Bytes of a message become padded blocks (FIPS 180-4 5.1.1), two of which wait for the hash."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, unsigned

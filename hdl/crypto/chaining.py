@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Chaining values of two packets in the making and of the two that follow them, in LUT RAM."""
 
 from collections.abc import Collection

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL
 (RFC 2410).
 

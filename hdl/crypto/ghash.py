@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """GHASH (NIST SP 800-38D 6.4) for two contexts that share one multiplier of 16 bits a clock."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal

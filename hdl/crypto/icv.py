@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The end of a packet in an engine: its ICV is made, or compared, and the verdict given."""
 
 from amaranth.hdl import Const, Module, Mux, Signal

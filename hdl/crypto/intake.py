@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A context's next packet: its job and material are taken, and its keys made, while the present packet
 runs.
 """

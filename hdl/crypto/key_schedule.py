@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
 
 from collections.abc import Collection

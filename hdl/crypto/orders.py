@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The first half of a cipher context: what each word of a packet is, and which blocks AES makes for it."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AXI4-Lite at the boundary, and the plain register bus behind it."""
 
 from amaranth.hdl import Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.contract.rdl`
 can read.
 """

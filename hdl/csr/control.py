@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control plane: what the control element reaches over AXI4-Lite."""
 
 from collections.abc import Collection

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What becomes of reports: every drop is counted by its reason, and the auditable ones wait as events for the
 control element.
 """

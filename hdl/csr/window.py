@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The table window: rows staged word by word, then sent to a table as one burst."""
 
 from itertools import pairwise

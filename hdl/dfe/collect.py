@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From the engine back to the buffer: the words of one of the engine's contexts, and its verdict."""
 
 from amaranth.hdl import Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The decrypting forwarding element."""
 
 from amaranth.hdl import Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Dispatch of a DFE: what becomes of a packet, as far as that can be said before the crypto, and which lane
 gets it.
 """

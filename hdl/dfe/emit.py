@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What leaves a DFE, built from a buffer: Ethernet header, IP header, and one contiguous run of words."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From a buffer to the engine: the job and the SA's rows, and the packet's words, of one of the engine's
 contexts.
 """

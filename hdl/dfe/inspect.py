@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What came out of the crypto: padding, next header, inner IP header, selectors."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A lane of a DFE: a ring of packet buffers around a crypto engine."""
 
 from itertools import pairwise

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Lifetimes of an SA (RFC 4301 4.4.2.1): one counter against its soft and its hard limit."""
 
 from amaranth.hdl import Module, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The anti-replay window of one inbound SA: RFC 4303 3.4.3 and, for the arithmetic, appendix A2.
 
 The window is kept as RFC 4303 draws it: its right edge is the highest number received, bit *i* stands for

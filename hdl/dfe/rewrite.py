@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL
 and checksum mended.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The security association database of a DFE: the rows of its SAs that dispatch hands to a lane."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

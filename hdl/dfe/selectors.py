@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The selectors of an SA against what came out of it (RFC 4301 5.2, step 4)."""
 
 from amaranth.hdl import Cat, Module, Signal

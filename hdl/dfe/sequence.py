@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Outbound sequence numbers (RFC 4303 section 3.3.3)."""
 
 from amaranth.hdl import Cat, Module, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two readers, one after the other in the packet's way, on the read ports of several lanes."""
 
 from amaranth.hdl import Array, Module, Signal, Value

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The sources that may speak in the clear."""
 
 from amaranth.hdl import Cat, Module, Signal

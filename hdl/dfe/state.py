@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The state of a DFE's SAs that changes with every packet at commit: anti-replay window, byte and packet
 counters.
 """

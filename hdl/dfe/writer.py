@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The last step of dispatch: a packet goes from the DFE's queue to a buffer, ready for the crypto."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The packet queue whose packets each have an item beside them."""
 
 from amaranth.hdl import Module, Signal

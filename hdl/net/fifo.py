@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The packet queue with commit and rollback: nothing of a packet is seen before all of it has arrived."""
 
 from amaranth.hdl import Module, Mux, Signal

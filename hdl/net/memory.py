@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Block memory with an output register: the only kind of block memory the gateway uses.
 
 A block RAM's own output register takes ECP5 paths that begin at a memory from 186 to 350 MHz, and no

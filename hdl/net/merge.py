@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Several streams into one, round robin, item by item or packet by packet."""
 
 from collections.abc import Callable

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What lies between blocks that may stand far from each other: registers that cut a stream's paths."""
 
 from amaranth.hdl import Module, Mux, Signal
