@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What stands in front of the exported Verilog: what it is, its parameters, its ports, and what a linter may
 pass over.
 """
@@ -60,7 +64,9 @@ def preamble(gateway, signature: wiring.Signature, *, name: str, technology: str
     """
     rows = [
         f"spigate {__version__}, an IPsec gateway: module {name}, for {technology} technology",
+        # REUSE-IgnoreStart
         "SPDX-License-Identifier: Apache-2.0",
+        # REUSE-IgnoreEnd
         "",
         "Made by `spigate export`. Ports, headers of frames, bring-up: docs/integration.md",
         "",

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What Amaranth writes for yosys, made ready to become Verilog that people and other tools read.
 
 Amaranth numbers what bears a name twice in a module by how many names are there already, so a new signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a waveform shows: states as words, and how viewers begin.
 
 Verilator leaves out names that begin with an underscore, as the results of operators do that have no name in

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The registers, the enumerations and the headers of the control element's frames, for software in C:
 ``spigate export --c-header FILE``.
 
@@ -43,7 +47,9 @@ def write(path: Path) -> Path:
     added = "\n".join([*_enumerations(), *_headers()])
     before, end, after = text.rpartition(_END)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # REUSE-IgnoreStart
     path.write_text(f"// SPDX-License-Identifier: Apache-2.0\n{before}\n{added}\n{end}{after}")
+    # REUSE-IgnoreEnd
     return path
 
 

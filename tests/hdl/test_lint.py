@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The exported Verilog, as a user's own tools read it: without a warning, and without flags of ours."""
 
 import re
@@ -90,7 +94,9 @@ def test_waivers_have_reasons_and_the_file_says_what_it_is(sources):
     assert all(re.match(r"/\* verilator lint_off \w+ \*/ // \w{2}", line.strip()) for line in text.splitlines()
                if "lint_off" in line)  # fmt: skip
     head, _, module = text.partition("`timescale 1ns/1ps")
+    # REUSE-IgnoreStart
     assert "SPDX-License-Identifier: Apache-2.0" in head and re.search(r"^// spigate \d+\.\d+", head)
+    # REUSE-IgnoreEnd
     ports = re.findall(r"^  (?:input|output)(?: reg)? (?:\[\d+:0\] )?(\w+);",
                        re.search(r"^module spigate\(.*?^endmodule", module, re.DOTALL | re.MULTILINE)[0],
                        re.MULTILINE)  # fmt: skip
