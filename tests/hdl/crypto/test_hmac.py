@@ -180,6 +180,7 @@ def test_wycheproof():
     assert min(results.values()) > 100
 
 
+@pytest.mark.slow
 def test_every_length_around_the_ends_of_blocks():
     """The padding fits a block's rest up to 55 bytes of it, and a word is whole every 4 bytes."""
     source = random.Random(1)
