@@ -34,7 +34,7 @@ from spigate.hdl.forward import Forwarding
 from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
 from spigate.hdl.options import add_gateway_arguments, gateway_options
-from spigate.sim.build import cached, digest
+from spigate.sim.cache import cached, digest
 
 PACKAGES = {
     "25k": "CABGA381",
