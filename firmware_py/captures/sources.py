@@ -34,8 +34,8 @@ FILES = {
     ),
     "addresses": File("--addresses", ("addr.json",), "what `ip -j address` printed"),
     "neighbours": File("--neighbours", ("neigh.json",), "what `ip -j neighbour` printed"),
-    "routes": File("--ip-routes", ("route.json",), "what `ip -j route` printed"),
-    "routes6": File("--ip-routes6", ("route6.json",), "what `ip -j -6 route` printed"),
+    "routes": File("--routes", ("route.json",), "what `ip -j route` printed"),
+    "routes6": File("--routes6", ("route6.json",), "what `ip -j -6 route` printed"),
     "links": File("--links", ("link.json",), "what `ip -j link` printed"),
 }
 """By the names of :class:`Sources`."""
