@@ -116,7 +116,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, file in FILES.items():
         parser.add_argument(
-            file.option, type=Path, dest=name, metavar="FILE", help=f"{file.text} ({' or '.join(file.names)})"
+            file.option,
+            type=Path,
+            dest=f"file_{name}",
+            metavar="FILE",
+            help=f"{file.text} ({' or '.join(file.names)})",
         )
     for side in ("network", "server"):
         parser.add_argument(
@@ -157,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
     configuration = configuration_from(args)
     files = sources.find(
         args.folder,
-        {name: getattr(args, name) for name in FILES},
+        {name: getattr(args, f"file_{name}") for name in FILES},
         network=args.network_interface,
         server=args.server_interface,
     )

@@ -73,7 +73,7 @@ class Command:
 
     def _narrow(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that fit; of ``where`` without the reason."""
-        found = {name: row[name] for name in self._columns}
+        found = {name: row[name] for name in self._columns if name in row} or dict(row)
         if "where" in found:
             found["where"] = found["where"].partition(":")[0]
         return found
