@@ -61,6 +61,7 @@ def test_another_name_is_an_error_that_names_it():
         from spigate import opne  # noqa: F401
 
 
+@pytest.mark.slow
 def test_a_script_that_is_wrong_is_wrong_to_mypy(tmp_path):
     (tmp_path / "script.py").write_text(
         "import spigate\n"

@@ -21,7 +21,12 @@ from spigate.firmware_py.api import links
 from tests.firmware_py.api.served import served
 from tests.firmware_py.api.test_gateway import ESP, SA, learn
 
-LIVE = pytest.mark.xdist_group("live")
+
+def live(test):
+    """A mark: it has a simulator."""
+    return pytest.mark.slow(pytest.mark.xdist_group("live")(test))
+
+
 SECONDS = 60
 WAITING = """
 import signal, sys, spigate
@@ -184,7 +189,7 @@ def test_ctrl_c_ends_a_call_that_gets_no_answer(hardware):
     assert script.wait(SECONDS) == -signal.SIGINT and hardware.sas == 0
 
 
-@LIVE
+@live
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_simulator_outlives_its_script(number):
     script = waiting("sim:")
@@ -200,7 +205,7 @@ def test_no_simulator_outlives_its_script(number):
         time.sleep(0.05)
 
 
-@LIVE
+@live
 def test_a_simulator_that_dies_is_told():
     gateway = spigate.open("sim:")
     os.kill(simulators()[0], signal.SIGKILL)
@@ -211,7 +216,7 @@ def test_a_simulator_that_dies_is_told():
     gateway.close()
 
 
-@LIVE
+@live
 def test_a_script_that_does_not_close_ends(tmp_path):
     shown = subprocess.run(
         [sys.executable, "-c", "import spigate; print(spigate.open('sim:').capabilities.dfes)"],
@@ -223,7 +228,7 @@ def test_a_script_that_does_not_close_ends(tmp_path):
     assert (shown.stdout, shown.stderr) == ("1\n", "")
 
 
-@LIVE
+@live
 def test_a_folder_for_sockets_that_is_too_long_is_told(tmp_path, monkeypatch):
     long = tmp_path / ("x" * 100)
     long.mkdir()
@@ -233,7 +238,7 @@ def test_a_folder_for_sockets_that_is_too_long_is_told(tmp_path, monkeypatch):
     assert not list(long.iterdir())
 
 
-@LIVE
+@live
 def test_standard_input_stays_the_scripts():
     shown = subprocess.run(
         [sys.executable, "-c", "import spigate, sys\nwith spigate.open('sim:'): print(sys.stdin.readline())"],
