@@ -8,6 +8,7 @@ small.
 
 import asyncio
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -89,7 +90,7 @@ def daemon():
         ),
         settings=None,
         sas=(),
-        state=None,
+        state=Path("state"),
         control=None,
         metrics_port=0,
     )

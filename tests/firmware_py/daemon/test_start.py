@@ -67,4 +67,6 @@ def test_hardware_needs_ports(run, check):
 
 def test_a_check_starts_nothing(run, capsys):
     assert run(PORTS + CHILD, "--dataplane", "unix:/run/gateway.sock", "--check") is None
-    assert capsys.readouterr().out.endswith("spigate.toml: 1 peer, 1 child, 0 policies\n")
+    assert capsys.readouterr().out.endswith(
+        "spigate.toml: 1 peer, 1 child, 0 SAs keyed by hand, 0 policies\n"
+    )
