@@ -60,7 +60,9 @@ def preamble(gateway, signature: wiring.Signature, *, name: str, technology: str
     """
     rows = [
         f"spigate {__version__}, an IPsec gateway: module {name}, for {technology} technology",
+        # REUSE-IgnoreStart
         "SPDX-License-Identifier: Apache-2.0",
+        # REUSE-IgnoreEnd
         "",
         "Made by `spigate export`. Ports, headers of frames, bring-up: docs/integration.md",
         "",

@@ -112,6 +112,7 @@ def test_the_contract_needs_no_gateware_tools_and_no_control_element():
     found = {imported.split(".")[0] for _, path in modules("hdl/contract") for imported in imports(path)}
     assert found <= {
         "spigate",
+        "collections",
         "dataclasses",
         "enum",
         "functools",

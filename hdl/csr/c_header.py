@@ -43,7 +43,9 @@ def write(path: Path) -> Path:
     added = "\n".join([*_enumerations(), *_headers()])
     before, end, after = text.rpartition(_END)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # REUSE-IgnoreStart
     path.write_text(f"// SPDX-License-Identifier: Apache-2.0\n{before}\n{added}\n{end}{after}")
+    # REUSE-IgnoreEnd
     return path
 
 

@@ -3,6 +3,7 @@ tables.
 """
 
 from enum import IntEnum
+from typing import Any
 
 from amaranth.lib import data
 
@@ -303,7 +304,7 @@ class PuntHeader(data.StructLayout):
         )
 
 
-def punt_header(header, info, *, dfe, time) -> list:
+def punt_header(header, info, *, dfe, time) -> list[Any]:
     """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
     return [
         header.version.eq(CE_VERSION),
