@@ -163,7 +163,7 @@ def _names(module: str, *, top: bool, outer: Mapping[str, str]) -> dict[str, str
     return names
 
 
-def _ports_of_submodules(module: str, cells: list[re.Match]) -> dict[str, str]:
+def _ports_of_submodules(module: str, cells: list[re.Match[str]]) -> dict[str, str]:
     """For each wire that is a port of a submodule, ``\\submodule__port``: what the port is connected to, or
     another name for that.
     """
@@ -285,7 +285,7 @@ def widened(module: str) -> str:
     return _CELL.sub(_widen, module)
 
 
-def _widen(cell: re.Match) -> str:
+def _widen(cell: re.Match[str]) -> str:
     kind = cell["kind"]
     if kind not in _RESULT_WIDE | _COMPARISONS | _ONE_OPERAND | _DIVISIONS | _SHIFTS:
         return cell[0]

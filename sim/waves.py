@@ -37,7 +37,7 @@ def with_states(text: str) -> str:
             re.findall(r"^  (?:input|output) (?:reg )?(?:\[\d+:0\] )?(\\\S+ |\w+);", module, re.MULTILINE)
         )
 
-        def declare(found: re.Match) -> str:
+        def declare(found: re.Match[str]) -> str:
             if found["name"] in ports:
                 return found[0]
             width = int(found["high"] or 0) + 1
