@@ -62,16 +62,16 @@ def _split(text: str) -> list[str]:
     return [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
 
 
-def _module_name(module: str) -> str:
+def _kind(module: str) -> str:
+    """A module's name."""
     found = _MODULE.search(module)
-    if not found:
-        raise ValueError(f"no module begins in {module[:40]!r}")
+    assert found
     return found[1]
 
 
 def _valued(module: str, values: Mapping[tuple[str, ...], Mapping[int, str]]) -> str:
     """A module in which the values of some signals have names."""
-    path = tuple(_module_name(module)[1:].split("."))
+    path = tuple(_kind(module)[1:].split("."))
     for (*above, signal), names in values.items():
         if tuple(above) != path:
             continue
@@ -108,11 +108,11 @@ def named(modules: list[str]) -> list[str]:
     - Amaranth names a port that is a part of a signal by numbers of its own. Here it is called for
       the signal that it becomes a part of (``address__7_3``), or that it comes from.
     """
-    kinds = {_module_name(module) for module in modules}
+    kinds = {_kind(module) for module in modules}
     renamings: dict[str, _Renaming] = {}
     outer: dict[str, dict[str, str]] = {}  # By module: what its parent connects to its ports.
     for module in modules:
-        kind = _module_name(module)
+        kind = _kind(module)
         renaming = renamings.setdefault(kind, _Renaming(kind))
         renaming.names = _names(module, top=kind not in outer, outer=outer.get(kind, {}))
         for cell in _CELL.finditer(module):
@@ -230,12 +230,12 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
     """The new name of a wire, or of a field of one (``\\info.spi``, ``\\counts[2]``)."""
     if name in names:
         return names[name]
-    base = name.partition(".")[0].partition("[")[0]
+    base = re.split(r"[.\[]", name, maxsplit=1)[0]
     return names.get(base, base) + name[len(base) :]
 
 
 def _with_names(module: str, renamings: Mapping[str, _Renaming]) -> str:
-    kind = _module_name(module)
+    kind = _kind(module)
     names = renamings[kind].names
     inner: dict[str, str] = {}  # Names of the ports of the cell that the line stands in.
     lines = []

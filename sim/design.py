@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check, check_engine
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
+from spigate.sim import waves as waveforms
 from spigate.sim.cache import cached, digest
 
 if TYPE_CHECKING:
     from spigate.hdl.gateway import Gateway
-from spigate.sim import waves as waveforms
 
 
 @dataclass(frozen=True)

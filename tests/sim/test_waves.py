@@ -5,8 +5,6 @@
 """Waveforms show what has a name, and states as words."""
 
 import re
-import struct
-import zlib
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -17,7 +15,7 @@ from spigate.hdl import verilog
 from spigate.hdl.export import Core
 from spigate.hdl.gateway import Gateway
 from spigate.sim import waves
-from spigate.sim.build import can_write_fst, simulate_cocotb
+from spigate.sim.build import simulate_cocotb
 
 
 class Light(wiring.Component):
@@ -54,61 +52,6 @@ class _Lamp(wiring.Component):
                 with m.State(state):
                     m.next = following
         return m
-
-
-def hierarchy(path) -> bytes:
-    """The names in an FST file: its block of hierarchy, which is compressed by LZ4."""
-    content = path.read_bytes()
-    at = 0
-    while at < len(content):
-        kind, length = content[at], struct.unpack(">Q", content[at + 1 : at + 9])[0]
-        body = content[at + 9 : at + 1 + length]
-        if kind == 4:
-            return zlib.decompress(body[8:], wbits=31)
-        if kind == 6:
-            return _lz4(body[8:])
-        at += 1 + length
-    raise AssertionError("no hierarchy")
-
-
-def _lz4(block: bytes) -> bytes:
-    """One block, decompressed as LZ4's block format says."""
-    out, at = bytearray(), 0
-
-    def length(nibble):
-        nonlocal at
-        if nibble == 15:
-            while True:
-                more = block[at]
-                at += 1
-                nibble += more
-                if more != 255:
-                    break
-        return nibble
-
-    while at < len(block):
-        token = block[at]
-        at += 1
-        literals = length(token >> 4)
-        out += block[at : at + literals]
-        at += literals
-        if at >= len(block):
-            break
-        offset = int.from_bytes(block[at : at + 2], "little")
-        at += 2
-        for _ in range(length(token & 15) + 4):
-            out.append(out[-offset])
-    return bytes(out)
-
-
-@pytest.mark.skipif(not can_write_fst(), reason="needs liblz4-dev and zlib1g-dev")
-def test_an_fst_has_names_and_the_words_of_states(tmp_path):
-    simulate_cocotb(Light(), "tests.sim.bench_waves", waveform=tmp_path / "light.fst")
-    names = hierarchy(tmp_path / "light.fst")
-    assert all(
-        name in names for name in (b"lamp\0", b"fsm_state\0", b"count\0", b"RED", b"GREEN", b"AMBER_LIGHT")
-    )
-    assert b"$" not in names and not re.search(rb"\0_\d+_\0", names)
 
 
 def test_a_vcd_has_names_alone(tmp_path):
