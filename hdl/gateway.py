@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.contract.constants import ALL_DFES, MAX_DFES
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
@@ -12,7 +13,7 @@ from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
-from spigate.hdl.net.descriptor import ALL_DFES, MAX_DFES, SaState, StateRequest, TableWrite
+from spigate.hdl.net.descriptor import SaState, StateRequest, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 

@@ -16,11 +16,9 @@ from spigate.firmware_py.captures.xfrm_text import Line, XfrmError, entries, hid
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import (
-    AH,
     ANY_IPV4,
     ANY_IPV6,
     ANY_PORTS,
-    ESP,
     Address,
     Auth,
     Cipher,
@@ -30,19 +28,20 @@ from spigate.firmware_py.ipsec.sa import (
     Selectors,
 )
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, TCP, UDP
 
 PROTOCOLS = {
-    "icmp": 1,
-    "ipv4": 4,
-    "ipip": 4,
-    "tcp": 6,
-    "udp": 17,
-    "ipv6": 41,
+    "icmp": ICMP,
+    "ipv4": IPV4_IN_IP,
+    "ipip": IPV4_IN_IP,
+    "tcp": TCP,
+    "udp": UDP,
+    "ipv6": IPV6_IN_IP,
     "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "icmp6": 58,
-    "ipv6-icmp": 58,
+    "esp": ESP,
+    "ah": AH,
+    "icmp6": ICMPV6,
+    "ipv6-icmp": ICMPV6,
     "ospf": 89,
     "sctp": 132,
     "udplite": 136,

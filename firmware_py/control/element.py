@@ -20,15 +20,16 @@ from spigate.firmware_py.control.slow_path import SlowPath
 from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.errors import TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict
-from spigate.firmware_py.ipsec.packet import TCP, UDP, Ethernet, Ip, Refused
+from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.bus import PacketPort
 from spigate.firmware_py.tables.interface import CfeSettings, Event, Rule, Source, Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import ESP, TCP, UDP
 from spigate.hdl.contract.reasons import PUNTS
 
 Handler = Callable[[PuntHeader, bytes, Ethernet, bytes, Ip], Awaitable[None]]

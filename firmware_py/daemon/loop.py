@@ -22,8 +22,6 @@ from spigate.firmware_py.daemon.logs import LOG, log
 from spigate.firmware_py.daemon.metrics import serve
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import (
-    IKE_PORT,
-    NAT_PORT,
     Datagram,
     Event,
     EventKind,
@@ -33,6 +31,7 @@ from spigate.firmware_py.ike.engine.actions import (
     Socket,
 )
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.hdl.contract.protocols import IKE_PORT, NATT_PORT
 
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
@@ -107,7 +106,7 @@ class Daemon:
             self._udp = {
                 (version, port): stack.enter_context(closing(UdpLink(version, port)))
                 for version in versions()
-                for port in (IKE_PORT, NAT_PORT)
+                for port in (IKE_PORT, NATT_PORT)
             }
             if self._key_folder is not None:
                 self._key_log = stack.enter_context(closing(Folder(self._key_folder)))

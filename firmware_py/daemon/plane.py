@@ -23,12 +23,13 @@ from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import Identifications
-from spigate.firmware_py.ipsec.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
+from spigate.firmware_py.ipsec.packet import Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase, PolicyDirection
-from spigate.firmware_py.ipsec.sa import ESP, Address, Identity, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import ESP, NATT_PORT, UDP
 
 ALIVE_SECONDS = 1.0
 """A peer is called alive so often at most."""

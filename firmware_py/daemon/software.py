@@ -17,9 +17,8 @@ from spigate.firmware_py.daemon.routes import Routes
 from spigate.firmware_py.daemon.waiting import configured
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import AddPolicy, RemovePolicy, Socket
-from spigate.firmware_py.ike.engine.nat import KEEPALIVE
 from spigate.firmware_py.ipsec.policy import Policy, exceptions
-from spigate.firmware_py.ipsec.sa import AH, ESP
+from spigate.hdl.contract.protocols import AH, ESP, NATT_KEEPALIVE
 
 
 class Software:
@@ -106,7 +105,7 @@ class Software:
         self._turn()
 
     def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
-        if data != KEEPALIVE:
+        if data != NATT_KEEPALIVE:
             self._deliver(in_udp(data, local, remote, tos))
 
     def _deliver(self, packet: bytes) -> None:

@@ -67,20 +67,11 @@ from spigate.firmware_py.control.topology import (
     parse_mac,
 )
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import (
-    AH,
-    ESP,
-    Auth,
-    Cipher,
-    Encapsulation,
-    Lifetime,
-    Network,
-    Sa,
-    Selectors,
-)
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime, Network, Sa, Selectors
 from spigate.firmware_py.tables.interface import RATES_ARE, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import LARGEST, Table, integer, list_of, one_of, string
 from spigate.hdl.contract.enums import Action, Balance, Df, Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH, ESP
 
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 PORTS = {**SIDES, "recirculate": Port.RECIRCULATE}

@@ -7,9 +7,10 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from spigate.firmware_py.ipsec.packet import FRAGMENT, Ip, Refused, checksum, rewrite
+from spigate.firmware_py.ipsec.packet import Ip, Refused, checksum, rewrite
 from spigate.firmware_py.ipsec.sa import Address
 from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.protocols import FRAGMENT
 
 TIMEOUT_S = 30.0
 MAX_PACKETS, MAX_BYTES, MAX_FRAGMENTS = 256, 4 << 20, 256

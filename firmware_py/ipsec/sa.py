@@ -10,13 +10,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP, FIRST_SPI
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Identity = tuple[Address, int, int] | tuple[Address, int, int, int, int]
 """The name of an SA: :attr:`Sa.identity`."""
 
-ESP, AH = 50, 51
 ANY_PORTS = (0, 0xFFFF)
 
 
@@ -320,7 +320,7 @@ class Sa:
     ah_align: int = 4
 
     def __post_init__(self) -> None:
-        _check(256 <= self.spi <= 0xFFFF_FFFF, "spi", "256 to 2^32 - 1", self.spi)
+        _check(FIRST_SPI <= self.spi <= 0xFFFF_FFFF, "spi", f"{FIRST_SPI} to 2^32 - 1", self.spi)
         _check(self.protocol in (ESP, AH), "protocol", "50 (ESP) or 51 (AH)", self.protocol)
         _check(isinstance(self.source, Address), "source", "an address", self.source)
         _check(

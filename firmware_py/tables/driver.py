@@ -28,13 +28,10 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MARKS
 from spigate.hdl.contract.enums import Mode, Port, PuntClass, Reason, Table
+from spigate.hdl.contract.protocols import VLAN_BITS
 
-MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 2, 0
-"""The register map and the major version that this driver is written for."""
-MARKS = 32
-"""SAs of which a word tells what they have reached."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
 STATUS_READS = 1 << 16
@@ -47,7 +44,7 @@ DRAIN_CLOCKS = 1 << 17
 _REGISTERS = rdl.registers()
 _LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
-_ANY_VLAN = 1 << 12
+_ANY_VLAN = 1 << VLAN_BITS
 _CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
 _KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
 _AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.packet import IKE_PORT, UDP, Ethernet
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Auth, Cipher, Network, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.packet import Ethernet
+from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Network, Sa, SaState, Selectors
 from spigate.firmware_py.toml import integer, list_of
 from spigate.hdl.contract.enums import Action, Balance, Direction, Mode, Port, PuntClass, Reason
+from spigate.hdl.contract.protocols import AH, ESP, IKE_PORT, UDP
 
 UNLIMITED = (0,) * len(PuntClass)
 """As ``rates`` of :class:`CfeSettings`: for hosts that a simulated gateway waits for."""

@@ -14,22 +14,8 @@ from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.identification import DfeIdentifications
-from spigate.firmware_py.ipsec.packet import (
-    ETHERTYPE_IPV4,
-    ETHERTYPE_IPV6,
-    ICMPV6,
-    IKE_PORT,
-    NATT_PORT,
-    NEIGHBOUR_DISCOVERY,
-    TCP,
-    UDP,
-    Ethernet,
-    Ip,
-    Refused,
-    martian,
-    rewrite,
-)
-from spigate.firmware_py.ipsec.sa import AH, ANY_IPV4, ESP, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused, martian, rewrite
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.interface import (
@@ -47,21 +33,25 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
+from spigate.hdl.contract.constants import FROM_CFE, FROM_FORWARDING, MAX_DEPTH
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import (
+    AH,
+    ESP,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    FIRST_SPI,
+    ICMPV6,
+    IKE_PORT,
+    NATT_PORT,
+    NEIGHBOUR_DISCOVERY,
+    TCP,
+    UDP,
+    VLAN_IDENTIFIER,
+)
 from spigate.hdl.contract.reasons import AUDITABLE, PUNTS
 
 Entry = TypeVar("Entry")
-
-FROM_CFE = 15
-"""The DFE of a punt with which no DFE has to do."""
-FROM_FORWARDING = 14
-"""The DFE of an event of the forwarding element's."""
-VLAN_IDENTIFIER = 0xFFF
-"""Of 802.1Q tag control information."""
-MAX_DEPTH = 3
-"""Recirculations that headers can count."""
-FIRST_SPI = 256
-"""Lower ones are reserved (RFC 4303 2.1)."""
 
 
 @dataclass(frozen=True)

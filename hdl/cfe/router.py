@@ -4,19 +4,12 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.ce_header import HEADER_BYTES as CE_HEADER_BYTES
+from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.constants import FROM_CFE
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES,
-    CE_VERSION,
-    FROM_CFE,
-    Egress,
-    OutOf,
-    PacketInfo,
-    PuntHeader,
-    Report,
-    Verdict,
-)
-from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
+from spigate.hdl.net.descriptor import Egress, OutOf, PacketInfo, PuntHeader, Report, Verdict
 from spigate.hdl.net.packet import packets
 
 

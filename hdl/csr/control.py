@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MAX_DFES
 from spigate.hdl.contract.enums import PuntClass, Table
 from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
 from spigate.hdl.csr.bank import Bank, member
@@ -14,7 +15,6 @@ from spigate.hdl.net.descriptor import (
     CFE_COUNTERS,
     DFE_COUNTERS,
     FORWARD_COUNTERS,
-    MAX_DFES,
     CfeControl,
     Policer,
     Report,
@@ -23,8 +23,7 @@ from spigate.hdl.net.descriptor import (
     TableWrite,
 )
 
-MAGIC = 0x5350_4947
-VERSION = {"map": 2, "major": 0, "minor": 1, "patch": 0}
+VERSION = {"map": MAP, "major": MAJOR, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
 ALGORITHMS = tuple(rdl.registers()["algorithms"].fields)
 """Names of what an engine may know, as in the register ``algorithms``."""

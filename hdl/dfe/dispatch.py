@@ -7,27 +7,25 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth, Cipher, Direction, KeySize, Mode, Port, Reason
+from spigate.hdl.contract.protocols import IPV4_IN_IP
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe import sad
 from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.dfe.lane import DispatchPort
 from spigate.hdl.dfe.writer import Plan
 from spigate.hdl.net.descriptor import PacketInfo, Verdict
+from spigate.hdl.net.headers import ESP
 
 STEPS = ROWS + sad.READ_CLOCKS
 """Clocks of a decision: the rows of the SA come one a clock, and all else is known when the last one has
 come.
 """
-ESP_BYTES = 8
-"""SPI and sequence number."""
 TRAILER_BYTES = 2
 """Pad length and next header."""
 TUNNEL_ESP_WORD = 10
 """Where the ESP header lies in a buffer for tunnel mode: behind the longest Ethernet header and five words
 of IP.
 """
-IP_IN_IP = 4
-"""Next header of a tunnelled IPv4 packet."""
 
 
 WIPE_BYTES = 16
@@ -232,7 +230,7 @@ class Dispatch(wiring.Component):
             12,
         )
         pad = settled("pad", padded_bytes - plain_bytes - TRAILER_BYTES, 4)
-        added_bytes = settled("added_bytes", ESP_BYTES + (iv_words << 2) + (icv_words << 2), 6)
+        added_bytes = settled("added_bytes", ESP.length + (iv_words << 2) + (icv_words << 2), 6)
         cipher_bytes = settled("cipher_bytes", Cat(payload_bytes, 0) - added_bytes, 17)
         malformed = settled(
             "malformed",
@@ -243,7 +241,7 @@ class Dispatch(wiring.Component):
         )
         esp = settled("esp", Mux(encrypt & tunnel, TUNNEL_ESP_WORD, payload_word), 5)
         split = settled("split", Mux(tunnel, ip_word, payload_word), 5)
-        text_word = settled("text_word", esp + (ESP_BYTES // 4) + iv_words, 5)
+        text_word = settled("text_word", esp + (ESP.length // 4) + iv_words, 5)
         shift = settled("shift", text_word - split, 5)
 
         verdict, reason = Signal(Verdict), Signal(Reason)
@@ -305,7 +303,7 @@ class Dispatch(wiring.Component):
             plan.shift.eq(shift),
             plan.end.eq(frame_end),
             plan.pad.eq(pad),
-            plan.next_header.eq(Mux(tunnel, IP_IN_IP, packet.protocol)),
+            plan.next_header.eq(Mux(tunnel, IPV4_IN_IP, packet.protocol)),
             plan.esp.eq(esp),
             plan.iv_words.eq(iv_words),
             plan.spi.eq(control.spi),

@@ -9,11 +9,12 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import MARKS, SPARE_NUMBERS
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe.lifetime import Lifetime
 from spigate.hdl.dfe.replay import Replay
-from spigate.hdl.net.descriptor import MARKS, SaState, TableWrite
+from spigate.hdl.net.descriptor import SaState, TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
 WINDOW = 64
@@ -274,7 +275,10 @@ class State(wiring.Component):
                             write_data.eq(Cat(total_bytes, lifetime.total)),
                             writes.eq(counts & ~expired),
                         ]
-                        reached, left = bytes_reached | lifetime.reached, account.sequence[-4:].all()
+                        reached, left = (
+                            bytes_reached | lifetime.reached,
+                            account.sequence[SPARE_NUMBERS.bit_length() - 1 :].all(),
+                        )
                         m.d.comb += [
                             soft_now.eq(counts & ~expired & (reached | left)),
                             hard_now.eq(counts & (expired | account.sequence.all())),

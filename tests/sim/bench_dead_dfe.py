@@ -15,19 +15,10 @@ from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import FIRST_SPI
 from spigate.hdl.dfe.fill import QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.sim.bench_traffic import (
-    ETHERNET,
-    FIRST_SPI,
-    IP_BYTES,
-    OURS,
-    PEER,
-    PROTECTED,
-    Tunnels,
-    behind,
-    unencrypted,
-)
+from spigate.sim.bench_traffic import ETHERNET, IP_BYTES, OURS, PEER, PROTECTED, Tunnels, behind, unencrypted
 from spigate.sim.board import Board
 from spigate.sim.stand_in import BREAKS
 

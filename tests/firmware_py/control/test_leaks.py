@@ -14,10 +14,11 @@ from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRo
 from spigate.firmware_py.ipsec.fragments import fragments
 from spigate.firmware_py.ipsec.packet import Ip, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template, exceptions
-from spigate.firmware_py.ipsec.sa import AH, Auth, Cipher, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, Source
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import AH
 from tests.firmware_py.control.ce_host import Host
 from tests.firmware_py.control.network import (
     INSIDE_MAC,

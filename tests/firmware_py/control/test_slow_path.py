@@ -14,11 +14,12 @@ from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRo
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.packet import ETHERTYPES, Ethernet, Ip, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Encapsulation, Lifetime, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings, Source
+from spigate.hdl.contract.constants import ALIGN, MAX_FRAME
 from spigate.hdl.contract.enums import Df, Direction, Mode, Port, Reason
-from spigate.hdl.net.packet import ALIGN, MAX_FRAME
+from spigate.hdl.contract.protocols import AH, ESP
 from tests.firmware_py.control.network import INSIDE_MAC, LINUX, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
 
 PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}

@@ -5,7 +5,6 @@ window.
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from spigate.firmware_py.ipsec.packet import UDP
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, AUTHS, Auth, Cipher, Lifetime, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.bus import MemoryBus
@@ -14,6 +13,7 @@ from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.firmware_py.tables.model import Held, SoftGateway
 from spigate.hdl.contract import enums, hashing, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import UDP
 
 REGISTERS = rdl.registers()
 CIPHERS = {

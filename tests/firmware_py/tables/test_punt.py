@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.tables import punt
 from spigate.firmware_py.tables.punt import InjectHeader, InjectMode, Place, PuntHeader
+from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net import descriptor
-from spigate.hdl.net.packet import ALIGN
 
 FRAME = bytes(range(60))
 
