@@ -11,6 +11,7 @@ from spigate.firmware_py.ipsec.sa import Identity, Lifetime, Sa, SaState, Select
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Tables
 from spigate.firmware_py.tables.punt import Place
+from spigate.hdl.contract.constants import GENERATIONS
 from spigate.hdl.contract.enums import Action, Direction
 
 SEQUENCE_MARGIN = 1 << 20
@@ -29,8 +30,6 @@ try may cost an outbound SA
 LOOKED_AT = 4
 """SAs of which the DFEs are asked whether they are idle, each time."""
 
-GENERATIONS = 256
-"""Numbers that tell the SAs apart that have one place of a DFE one after the other."""
 MAX_PLACES = 1 << 14
 """Places of SAs that are remembered, for packets that a DFE had when its SA went elsewhere."""
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
-from spigate.hdl.contract.ce_header import HEADER_BYTES, INJECT, PUNT, VERSION, Fields
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION, INJECT, PUNT, Fields
 from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Port, PuntClass, Reason
 from spigate.hdl.contract.reasons import class_of
@@ -138,7 +138,7 @@ def unpack_inject(data: bytes) -> tuple[InjectHeader, bytes]:
 
 
 def _pack(fields: Fields, values: dict[str, int], out_of: Place | None, frame: bytes) -> bytes:
-    values["version"] = VERSION
+    values["version"] = CE_VERSION
     if out_of is not None:
         values |= {
             "from_sa": out_of.sa,
@@ -150,15 +150,15 @@ def _pack(fields: Fields, values: dict[str, int], out_of: Place | None, frame: b
 
 
 def _unpack(fields: Fields, data: bytes) -> tuple[dict[str, int], bytes]:
-    if len(data) <= HEADER_BYTES + ALIGN:
+    if len(data) <= CE_HEADER_BYTES + ALIGN:
         raise InputError(
-            f"A frame at the control element's port must be longer than {HEADER_BYTES + ALIGN} bytes, "
+            f"A frame at the control element's port must be longer than {CE_HEADER_BYTES + ALIGN} bytes, "
             f"not {len(data)}"
         )
-    values = fields.unpack(data[:HEADER_BYTES])
-    if values["version"] != VERSION:
-        raise InputError(f"version must be {VERSION}, not {values['version']}")
-    return values, bytes(data[HEADER_BYTES + ALIGN :])
+    values = fields.unpack(data[:CE_HEADER_BYTES])
+    if values["version"] != CE_VERSION:
+        raise InputError(f"version must be {CE_VERSION}, not {values['version']}")
+    return values, bytes(data[CE_HEADER_BYTES + ALIGN :])
 
 
 def _place(values: dict[str, int]) -> Place | None:

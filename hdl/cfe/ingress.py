@@ -6,8 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract.ce_header import HEADER_BYTES as CE_HEADER_BYTES
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
 from spigate.hdl.contract.constants import ALIGN, FROM_CFE, MAX_FRAME
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.align import AddAlignment

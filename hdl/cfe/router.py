@@ -4,8 +4,7 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract.ce_header import HEADER_BYTES as CE_HEADER_BYTES
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
 from spigate.hdl.contract.constants import FROM_CFE
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL

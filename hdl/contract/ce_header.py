@@ -22,6 +22,8 @@ class Fields:
     Members
     -------
     widths : dict of str to int
+    length : int
+        Bytes.
     """
 
     def __init__(self, widths: dict[str, int]):
@@ -40,6 +42,7 @@ class Fields:
         if self._words.pop():
             raise ValueError(f"The fields {', '.join(widths)} do not fill whole words")
         self._struct = struct.Struct(code)
+        self.length = self._struct.size
 
     def pack(self, values: dict[str, int]) -> bytes:
         """A header with these values; fields not named are 0.
@@ -73,9 +76,8 @@ class Fields:
         }
 
 
-VERSION = 1
+CE_VERSION = 1
 """Of both headers; a receiver refuses any other one."""
-HEADER_BYTES = 16
 
 _OUT_OF = {"from_sa": 16, "from_dfe": 4, "reserved": 3, "from_valid": 1, "from_generation": 8}
 PUNT = Fields(
@@ -100,3 +102,5 @@ INJECT = Fields({"version": 8, "mode": 8, "port": 8, "depth": 8, **_OUT_OF, "unu
 """In front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``; 1: send it out at
 ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` are those of the punt that it answers.
 """
+CE_HEADER_BYTES = PUNT.length
+"""Of both."""

@@ -14,6 +14,8 @@ ALIGN = 2
 MAX_FRAME = 1920
 """Longest frame that the gateway takes, in bytes, :data:`ALIGN` included, Ethernet frame check sequence not.
 """
+REPLAY_WINDOW = 64
+"""Sequence numbers in the anti-replay window of a DFE."""
 MAX_DFES = 8
 """As many have bits and weights in the registers."""
 MAX_DEPTH = 3
@@ -25,6 +27,8 @@ FROM_CFE = 15
 """As the DFE of a punt or report: no DFE has to do with it."""
 FROM_FORWARDING = 14
 """As the DFE of a report: the forwarding element's."""
+GENERATIONS = 256
+"""Numbers that tell the SAs apart that have one place of a DFE one after the other."""
 MARKS = 32
 """SAs of which a word tells what they have reached."""
 SPARE_NUMBERS = 1 << 28

@@ -5,11 +5,11 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth
+from spigate.hdl.contract.rdl import ROW_WORDS
 from spigate.hdl.csr import layout
 from spigate.hdl.net.packet import swap_bytes
 
 CONTEXTS = 2
-ROW_WORDS = 4
 MIDSTATE_ROWS = 4
 
 

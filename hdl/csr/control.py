@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MAX_DFES
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MAX_DFES, REPLAY_WINDOW
 from spigate.hdl.contract.enums import PuntClass, Table
 from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
 from spigate.hdl.csr.bank import Bank, member
@@ -85,7 +85,7 @@ class ControlPlane(wiring.Component):
         routes: int,
         contexts: int = 2,
         cam_ways: int = 3,
-        replay_window: int = 64,
+        replay_window: int = REPLAY_WINDOW,
         clock_khz: int = 100_000,
         algorithms=ALGORITHMS,
     ):

@@ -4,8 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract.ce_header import HEADER_BYTES as CE_HEADER_BYTES
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
 from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Direction, Port
 from spigate.hdl.contract.protocols import ETHERTYPE_IPV4 as TYPE_IPV4

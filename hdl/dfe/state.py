@@ -9,7 +9,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.constants import MARKS, SPARE_NUMBERS
+from spigate.hdl.contract.constants import MARKS, REPLAY_WINDOW, SPARE_NUMBERS
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe.lifetime import Lifetime
@@ -17,7 +17,6 @@ from spigate.hdl.dfe.replay import Replay
 from spigate.hdl.net.descriptor import SaState, TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
-WINDOW = 64
 """Numbers in the anti-replay window, as in the ``replay`` row of an SA's entry."""
 
 
@@ -33,7 +32,7 @@ class Account(data.StructLayout):
     check : unsigned(1)
         Check it against the anti-replay window.
     window_size : unsigned(7)
-        How much of the window counts, 1 to :data:`WINDOW`.
+        How much of the window counts, 1 to ``REPLAY_WINDOW``.
     authentic : unsigned(1)
         Its ICV is right: with ``check`` the window takes the number in.
     count : unsigned(1)
@@ -103,7 +102,7 @@ class State(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = store = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
-        m.submodules.replay = replay = Replay(width=WINDOW)
+        m.submodules.replay = replay = Replay(width=REPLAY_WINDOW)
         m.submodules.lifetime = lifetime = Lifetime()
         sa_bits = (self._sa_entries - 1).bit_length()
         window_row = layout.row("sa", "replay")

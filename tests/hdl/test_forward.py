@@ -3,7 +3,7 @@ from collections import defaultdict
 
 import pytest
 
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_VERSION
 from spigate.hdl.contract.constants import ALIGN, FROM_FORWARDING
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.forward import COUNTERS, RECIRCULATING, Forwarding

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_VERSION
 from spigate.hdl.contract.enums import PuntClass, Reason
 from spigate.hdl.contract.reasons import CLASSES, class_of
 from spigate.hdl.net.packet import BEAT_BYTES

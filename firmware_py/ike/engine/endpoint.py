@@ -35,13 +35,12 @@ from spigate.firmware_py.ike.engine.state import State
 from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.pad import Pad, Peer
 from spigate.firmware_py.ike.wire.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.wire.message import NO_SPI, Header, Message
+from spigate.firmware_py.ike.wire.message import NO_SPI, VERSION, Header, Message
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ipsec.sa import Sa, Selectors
 from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 
-VERSION = 0x20
 MAX_INIT = 8192
 """Longest IKE_SA_INIT of a stranger's: with every algorithm and the largest key exchange it is half of that.
 """

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 
 from spigate.hdl.cfe import ingress
 from spigate.hdl.cfe.router import Router
-from spigate.hdl.contract.ce_header import HEADER_BYTES as CE_HEADER_BYTES
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.fifo import PacketFifo

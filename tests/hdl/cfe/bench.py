@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from spigate.hdl.cfe.cfe import Cfe
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_VERSION
 from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Balance, Port, Reason
 from spigate.hdl.net.descriptor import CFE_COUNTERS, Verdict

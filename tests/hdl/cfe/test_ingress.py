@@ -3,7 +3,7 @@ import random
 import pytest
 
 from spigate.hdl.cfe.ingress import Ingress
-from spigate.hdl.contract.ce_header import VERSION as CE_VERSION
+from spigate.hdl.contract.ce_header import CE_VERSION
 from spigate.hdl.contract.constants import FROM_CFE, MAX_FRAME
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.packet import BEAT_BYTES
