@@ -241,7 +241,45 @@ class Encapsulation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sa:
+class Material:
+    """Algorithms with their keys, of one direction: of an SA, or of IKE's own messages.
+
+    Parameters
+    ----------
+    cipher, key, salt
+        ``salt``: what RFC 4106, 3686, 4309, 4543 and 7634 call salt or nonce.
+    icv_bytes : int
+        Length of the ICV of a cipher that authenticates; otherwise 0 and :attr:`icv` follows from ``auth``.
+    auth, auth_key
+
+    Nothing secret is in the repr.
+    """
+
+    cipher: Cipher = Cipher.NULL
+    key: bytes = field(default=b"", repr=False)
+    salt: bytes = field(default=b"", repr=False)
+    icv_bytes: int = 0
+    auth: Auth = Auth.NONE
+    auth_key: bytes = field(default=b"", repr=False)
+
+    @property
+    def icv(self) -> int:
+        """Bytes of the integrity check value."""
+        return self.icv_bytes or AUTHS[self.auth].icv
+
+    @property
+    def suite(self) -> str:
+        """Its algorithms in words, such as ``aes-cbc-128 with hmac-sha256-128``; nothing secret."""
+        cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
+        return (
+            f"{cipher} with {self.auth.value}"
+            if self.auth != Auth.NONE
+            else f"{cipher}, {self.icv_bytes}-byte ICV"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sa(Material):
     """One Security Association, one direction (RFC 4301 4.4.2).
 
     Parameters
@@ -254,11 +292,8 @@ class Sa:
     mode : Mode
     protocol : int
         :data:`ESP` or :data:`AH`.
-    cipher, key, salt
-        ``salt``: what RFC 4106, 3686, 4309, 4543 and 7634 call salt or nonce. Never in the SA's repr.
-    icv_bytes : int
-        Length of the ICV of a cipher that authenticates; otherwise 0 and :attr:`icv` follows from ``auth``.
-    auth, auth_key
+    cipher, key, salt, icv_bytes, auth, auth_key
+        As in :class:`Material`, of lengths that go together.
     esn : bool
         64-bit extended sequence numbers.
     replay_window : int
@@ -296,12 +331,6 @@ class Sa:
     destination: Address
     mode: Mode
     protocol: int = ESP
-    cipher: Cipher = Cipher.NULL
-    key: bytes = field(default=b"", repr=False)
-    salt: bytes = field(default=b"", repr=False)
-    icv_bytes: int = 0
-    auth: Auth = Auth.NONE
-    auth_key: bytes = field(default=b"", repr=False)
     esn: bool = False
     replay_window: int = 64
     sequence: int = 0
@@ -421,21 +450,6 @@ class Sa:
             *name,
             self.encapsulation.destination_port if self.encapsulation is not None else 0,
             self.reqid,
-        )
-
-    @property
-    def icv(self) -> int:
-        """Bytes of the integrity check value."""
-        return self.icv_bytes or AUTHS[self.auth].icv
-
-    @property
-    def suite(self) -> str:
-        """Its algorithms in words, such as ``aes-cbc-128 with hmac-sha256-128``; nothing secret."""
-        cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
-        return (
-            f"{cipher} with {self.auth.value}"
-            if self.auth != Auth.NONE
-            else f"{cipher}, {self.icv_bytes}-byte ICV"
         )
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from spigate.firmware_py.daemon import hardware
-from spigate.firmware_py.daemon.hardware import NEIGHBOUR_SECONDS, Active, Hardware
+from spigate.firmware_py.daemon.hardware import NEIGHBOUR_SECONDS, Hardware, HardwareActive
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.ipsec.sa import Encapsulation
@@ -157,7 +157,7 @@ def test_what_the_guard_stops_is_told(monkeypatch):
     async def run():
         bench = Bench(())
         plane = bench.plane
-        plane._active[inbound.identity] = Active("right", "net", inbound, 0.0, None)
+        plane._active[inbound.identity] = HardwareActive("right", "net", inbound, 0.0)
         events = [
             (SimpleNamespace(reason=Reason.GUARD), inbound),
             (SimpleNamespace(reason=Reason.ICV), inbound),
