@@ -383,11 +383,7 @@ class ControlElement:
         """The gateway's events since the last call and the software path's, and the SAs that they are
         about.
         """
-        at = {
-            (placed.dfe, placed.index): placed.sa
-            for placed in self._programming.placed.values()
-            if not placed.soft
-        }
+        at = self._programming.by_place()
         return [
             *((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()),
             *self._slow.take_events(),
@@ -397,7 +393,7 @@ class ControlElement:
         """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have
         few sequence numbers left, and whether they have stopped at a hard one."""
         placed = list(self._programming.placed.values())
-        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        at = self._programming.by_place()
         return [
             *(
                 (at[each.dfe, each.index], each.over)
@@ -446,7 +442,6 @@ class ControlElement:
         self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
     ) -> None:
         """The DFE of an entry has not the SA, or takes no packets."""
-        at = (header.dfe, header.sa)
         identity = (
             ip.destination,
             ip.protocol,
@@ -468,19 +463,20 @@ class ControlElement:
             raise Refused(Reason.NO_SA)
         inbound = placed.sa.direction == Direction.INBOUND
         await self._assignment.bring_in(placed)
-        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe and not placed.soft:
+        if header.reason == Reason.DFE_DOWN and placed.place.dfe == header.dfe and not placed.soft:
             await self._programming.move(placed, self._routing.inbound(placed, self.spd) if inbound else None)
+        there = (placed.place.dfe, placed.place.sa) == (header.dfe, header.sa)
         if placed.soft and inbound:
             await self._slow.decrypt(placed, header, ethernet, packet)
         elif placed.soft:
             await self._slow.encrypt(
                 await self._assignment.software_outbound(decision, header), header, ethernet, packet
             )
-        elif (placed.dfe, placed.index) != at and not inbound:
+        elif not there and not inbound:
             await self._clear(
                 header, frame, ethernet, packet, ip
             )  # a rule that says otherwise is written anew
-        elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
+        elif there and (header.ingress, header.depth, frame) in self._returns:
             raise Refused(Reason.NO_SA)  # not just written there: it is not there
         else:
             await self._again(header, frame)
@@ -516,7 +512,7 @@ class ControlElement:
             if decision.region is not None:
                 rule = await self._rule(decision, decision.region, header, ip)
                 await self._programming.ways.install(decision, rule)
-                absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
+                absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.place)
                 action = Action.PUNT if absent else rule.action
         except TableFull:
             action = Action.PUNT
@@ -544,7 +540,7 @@ class ControlElement:
                 if placed.soft
                 else self._programming.ways.route(route)
             )
-            return Rule(region, ingress, Action.PROTECT, placed.dfe, placed.index, at, placed.generation)
+            return Rule(region, ingress, Action.PROTECT, route=at).to(placed.place)
         return Rule(region, ingress, Action.DISCARD)
 
     async def _expired(

@@ -424,7 +424,7 @@ class Hardware:
             return
         active.state = await self._control.state(sa)
         active.where = (
-            f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
+            f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.place.dfe}"
         )
         if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)

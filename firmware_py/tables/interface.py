@@ -13,6 +13,7 @@ from typing import Protocol
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.packet import Ethernet
 from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Network, Sa, SaState, Selectors
+from spigate.firmware_py.tables.punt import Place
 from spigate.firmware_py.toml import integer, list_of
 from spigate.hdl.contract import enums
 from spigate.hdl.contract.constants import ALIGN, MAX_DFES, MAX_FRAME, REPLAY_WINDOW
@@ -155,6 +156,11 @@ class CamEntry:
     route: int
     generation: int = 0
 
+    @property
+    def place(self) -> Place:
+        """Where its SA is."""
+        return Place(self.dfe, self.sa, self.generation)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -172,6 +178,19 @@ class Rule:
     route: int = 0
     generation: int = 0
     clear: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where its SA is."""
+        return Place(self.dfe, self.sa, self.generation)
+
+    def to(self, place: Place) -> "Rule":
+        """The same for an SA that is elsewhere by now."""
+        return replace(self, dfe=place.dfe, sa=place.sa, generation=place.generation)
+
+    def punting(self) -> "Rule":
+        """One that lets the same packets come up."""
+        return Rule(self.selectors, self.ingress, Action.PUNT)
 
 
 @dataclass(frozen=True)

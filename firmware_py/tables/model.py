@@ -81,7 +81,7 @@ Outcome = Sent | Punted | Dropped
 
 
 @dataclass(frozen=True)
-class Held:
+class DfeSa:
     """An SA of a DFE."""
 
     soft: SoftSa
@@ -144,7 +144,7 @@ class SoftGateway:
         self._stations: dict[Port, bytes | None] = {}
         self._vlans: dict[Port, int | str | None] = {}
         self._turn = 0
-        self._sas: list[dict[int, Held]] = [{} for _ in range(capabilities.dfes)]
+        self._sas: list[dict[int, DfeSa]] = [{} for _ in range(capabilities.dfes)]
         self._identifications = [
             DfeIdentifications(index, capabilities.dfes) for index in range(capabilities.dfes)
         ]
@@ -296,7 +296,7 @@ class SoftGateway:
         if isinstance(entry, CamEntry):
             data, kind = self._decrypt(arrival, packet, dfe, entry), "decrypted"
             data, route = self._count_down(data, route, arrival.depth)
-            out_of = Place(dfe, entry.sa, entry.generation)
+            out_of = entry.place
         elif entry.action == Action.PROTECT:
             data, kind, may_leave = self._encrypt(arrival, packet, dfe, entry, route), "encrypted", True
         else:
@@ -445,7 +445,7 @@ class SoftGateway:
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         self._in_range("sa", index, self.capabilities.sa_entries)
-        self._sas[dfe][index] = Held(SoftSa(sa, [selectors or ANY_IPV4]), generation)
+        self._sas[dfe][index] = DfeSa(SoftSa(sa, [selectors or ANY_IPV4]), generation)
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:

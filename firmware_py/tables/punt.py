@@ -27,8 +27,8 @@ class InjectMode(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """An SA of a DFE: its index there, and its generation, which tells it from those that had the place
-    before.
+    """Where an SA is: a DFE, an index in its SAD, and the generation that tells it from those that had the
+    place before.
     """
 
     dfe: int

@@ -73,8 +73,8 @@ async def engine_breaks(dut):
         await board.clocks(3000)
     await board.network.send(ETHERNET + unencrypted(breaking.spi, 1, tunnels.clear(64, 0)))
     await board.clocks(3000)
-    dead = control.placed(breaking).dfe
-    moved = [at for at, sa in enumerate(sas) if control.placed(sa).dfe == dead]
+    dead = control.placed(breaking).place.dfe
+    moved = [at for at, sa in enumerate(sas) if control.placed(sa).place.dfe == dead]
     assert len(came) == FLOWS and len(moved) == 1
     for number in range(FLOWS, len(sent)):
         await board.network.send(tunnels.frame(number, sent[number]))
@@ -102,7 +102,7 @@ async def engine_breaks(dut):
     for flow in set(range(FLOWS)) - set(moved):
         assert arrived[flow] == expected[flow]
     flow = moved[0]
-    assert control.placed(sas[flow]).dfe != dead and not await driver.healthy() >> dead & 1
+    assert control.placed(sas[flow]).place.dfe != dead and not await driver.healthy() >> dead & 1
     order = [expected[flow].index(packet) for packet in arrived[flow]]
     overtaken = [number for at, number in enumerate(order) if number < max(order[: at + 1])]
     assert (

@@ -264,7 +264,7 @@ def test_the_balancer_chooses_the_dfe():
     bench = Bench(sas, policies, replace(GATEWARE, dfes=4))
     for n, one in enumerate(sas):
         bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))
-    assert len({bench.control.placed(one).dfe for one in sas}) == 4
+    assert len({bench.control.placed(one).place.dfe for one in sas}) == 4
 
 
 def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
@@ -274,7 +274,7 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
     for n, one in enumerate(sas):
         assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
     places = [
-        (bench.control.placed(one).dfe, bench.control.placed(one).index)
+        (bench.control.placed(one).place.dfe, bench.control.placed(one).place.sa)
         for one in sas
         if not bench.control.placed(one).soft
     ]
@@ -458,11 +458,11 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another(stopped):
     bench.gateway.stop_sa = stop_sa
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     first, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    before = bench.control.placed(OUTBOUND).dfe
+    before = bench.control.placed(OUTBOUND).place.dfe
     bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - before)))
     for _ in range(2):
         second, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    assert bench.control.placed(OUTBOUND).dfe == 1 - before
+    assert bench.control.placed(OUTBOUND).place.dfe == 1 - before
     assert int.from_bytes(second[0][38:42]) == 3 + SEQUENCE_MARGIN * (not stopped), "no number can come twice"
     assert len(opened([first[0], second[0]])) == 2
     assert bench.control.punted[Reason.DFE_DOWN] == 1
@@ -485,7 +485,7 @@ def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
     bench = Bench([limited], POLICIES)
     first, second, third, fourth = (bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")) for _ in range(4))
     bench.feed(Port.NETWORK, first, third)
-    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).dfe)))
+    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).place.dfe)))
     counts = [len(bench.feed(Port.NETWORK, one)[1]) for one in (first, third, second, fourth)]
     assert counts == [0, 0, 1, 0]
     assert bench.loop.drops == {Reason.REPLAY: 2, Reason.LIFETIME: 1}

@@ -267,13 +267,13 @@ def test_lifetimes_last_over_several_moves():
 
     done = one() + one()
     for _ in range(4):
-        dfe = bench.control.placed(limited).dfe
+        dfe = bench.control.placed(limited).place.dfe
         bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - dfe)))
         assert bench.do(bench.control.state(limited)) == SaState(
             done, (1 << done) - 1, packet_bytes * done, done
         )
         done += one()
-        assert bench.control.placed(limited).dfe == 1 - dfe, "it has moved"
+        assert bench.control.placed(limited).place.dfe == 1 - dfe, "it has moved"
     assert bench.do(bench.control.state(limited)) == SaState(6, 0b111111, 6 * packet_bytes, 6)
     assert [event.reason for event, _ in bench.do(bench.control.poll())] == [Reason.SOFT_LIFETIME]
     assert [one() for _ in range(4)] == [1, 1, 0, 0]
@@ -326,8 +326,8 @@ def test_a_punted_packet_whose_sa_is_outbound_is_not_opened_with_it():
     header = PuntHeader(
         Reason.SA_ABSENT,
         Port.SERVER,
-        bench.control.placed(OUTBOUND).dfe,
-        bench.control.placed(OUTBOUND).index,
+        bench.control.placed(OUTBOUND).place.dfe,
+        bench.control.placed(OUTBOUND).place.sa,
     )
     bench.do(bench.control.handle(header, server_frame(rewrite(foreign, 20))))
     assert bench.loop.drops == {Reason.POLICY: 1}
@@ -341,7 +341,11 @@ def test_a_path_that_takes_more_again_is_used_again():
     placed = bench.control.placed(OUTBOUND)
     bench.do(
         bench.gateway.write_sa(
-            placed.dfe, placed.index, replace(OUTBOUND, mtu=600), None, generation=placed.generation
+            placed.place.dfe,
+            placed.place.sa,
+            replace(OUTBOUND, mtu=600),
+            None,
+            generation=placed.place.generation,
         )
     )
     out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))

@@ -10,7 +10,7 @@ from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.bus import MemoryBus
 from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.firmware_py.tables.midstate import hmac_midstates
-from spigate.firmware_py.tables.model import Held, SoftGateway
+from spigate.firmware_py.tables.model import DfeSa, SoftGateway
 from spigate.hdl.contract import enums, hashing, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
 from spigate.hdl.contract.protocols import UDP
@@ -194,7 +194,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
             permitted = [
                 _selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))
             ]
-        return Held(SoftSa(sa, permitted), control["generation"])
+        return DfeSa(SoftSa(sa, permitted), control["generation"])
 
 
 def _network(address, mask):
