@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from spigate.firmware_py.captures.xfrm_text import Line, XfrmError, entries, hide, read
 from spigate.firmware_py.errors import InputError
@@ -82,32 +82,8 @@ _IGNORED = (
 # SAs
 
 
-class _Fields(TypedDict, total=False):
-    """What the lines of an SA have said so far, by the names of :class:`Sa`."""
-
-    direction: Direction
-    spi: int
-    source: Address
-    destination: Address
-    mode: Mode
-    protocol: int
-    cipher: Cipher
-    key: bytes
-    salt: bytes
-    icv_bytes: int
-    auth: Auth
-    auth_key: bytes
-    esn: bool
-    replay_window: int
-    sequence: int
-    window: int
-    selectors: Selectors | None
-    df: Df
-    copy_tos: bool
-    reqid: int
-    encapsulation: Encapsulation
-    tfc: int
-    ah_align: int
+_Fields = dict[str, Any]
+"""What the lines of an SA have said so far, by the names of :class:`Sa`, which checks it in the end."""
 
 
 def read_states(path: Path, local: Collection[Address]) -> list[Sa]:

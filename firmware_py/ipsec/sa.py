@@ -1,7 +1,17 @@
 """The Security Association: the one model of it in the whole project.
 
 Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make
-them, the driver packs them into the tables of the gateware, the software path does ESP with them.
+them, the driver packs them into the tables of the gateware, the software path does ESP with them. It never
+changes; what changes, or belongs to one room alone, stands around it:
+
+- :class:`Material`: algorithms with keys, which an SA is, and which IKE has for its own messages.
+- :class:`SaState`: how far an SA is.
+- :class:`~spigate.firmware_py.ipsec.soft_sa.SoftSa`: one at work in software, with its state.
+- :class:`~spigate.firmware_py.ike.engine.children.ChildSa`: a pair that IKE made, and its life.
+- :class:`~spigate.firmware_py.control.programming.Placed`: which DFE has it, and what leads there.
+- :class:`~spigate.firmware_py.tables.model.DfeSa`: what a DFE of the reference model has at an index.
+- :class:`~spigate.firmware_py.daemon.dataplane.Active`: what an operator sees of it.
+- :mod:`~spigate.firmware_py.tables.rows`: its words in the table of a DFE.
 """
 
 from dataclasses import dataclass, field

@@ -123,7 +123,6 @@ TOPOLOGY = Topology(
         NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ROUTERS[4]),
         NetworkRoute(ip_network("::/0"), Port.NETWORK, ROUTERS[6]),
     ],
-    complete=False,
 )
 
 

@@ -8,7 +8,6 @@ from spigate.firmware_py.ike.wire.payloads import Notify, Payload, pack_chain, p
 from spigate.firmware_py.ike.wire.registry import ExchangeType, named
 
 HEADER = 28
-MAX_MESSAGE = 0xFFFF
 NO_SPI = bytes(8)
 _INITIATOR, _RESPONSE = 0x08, 0x20
 VERSION = 0x20

@@ -17,7 +17,7 @@ NEIGHBOURS = tuple(both.TOPOLOGY.neighbours.values())
 def topology(*neighbours):
     """The bench's network, with these neighbours alone; others may turn up."""
     known = both.TOPOLOGY
-    return Topology(known.interfaces.values(), neighbours, known.routes, complete=False)
+    return Topology(known.interfaces.values(), neighbours, known.routes)
 
 
 def without(address):

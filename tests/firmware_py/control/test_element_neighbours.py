@@ -187,9 +187,7 @@ def test_more_new_routes_than_there_is_room_for():
         )
         for n, server in enumerate(SERVERS)
     ]
-    known = Topology(
-        TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes, complete=False
-    )
+    known = Topology(TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes)
     bench = Host(sas, policies, replace(GATEWARE, routes=4), known)
     senders = [peer(one) for one in sas]
 
@@ -209,7 +207,6 @@ def test_more_new_routes_than_there_is_room_for():
             known.interfaces.values(),
             [known.neighbours[Port.NETWORK, ip_address(PEER)], *others],
             known.routes,
-            complete=False,
         )
         bench.do(bench.control.change_topology(changed))
         assert macs() == [each.mac for each in others]

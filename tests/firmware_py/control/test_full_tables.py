@@ -193,7 +193,6 @@ def many_hops(count, routes):
             ),
         ],
         TOPOLOGY.routes,
-        complete=False,
     )
     sas = [sa(0x1000 + n, reqid=n + 1) for n in range(count)]
     policies = [
@@ -338,7 +337,6 @@ def neighbours(**others):
             ),
         ],
         TOPOLOGY.routes,
-        complete=False,
     )
 
 

@@ -52,7 +52,6 @@ WHOLE = Topology(
         *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
     ],
     [NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ip_address("192.0.2.254"))],
-    complete=False,
 )
 INBOUND, OUTBOUND = sa(0x1001), sa(0x1002, Direction.OUTBOUND)
 TO_SPOKE = sa(0x2001, Direction.OUTBOUND, reqid=2, destination=ip_address(SPOKE))

@@ -7,7 +7,7 @@ import pytest
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, SaState, Selectors
 from spigate.firmware_py.tables import driver as driver_module
-from spigate.firmware_py.tables.bus import BusError, MemoryBus
+from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import (
     ANY_VLAN,
@@ -26,6 +26,7 @@ from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP
 from spigate.hdl.contract.constants import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
 from spigate.hdl.csr.control import VERSION, ControlPlane
+from tests.firmware_py.tables.registers import MemoryBus
 from tests.hdl.csr import manager
 from tests.hdl.streams import put, simulate, take
 
