@@ -6,9 +6,9 @@ from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.punt import InjectMode
 from spigate.hdl.contract.enums import Direction, Port
-from tests.firmware_py.control import test_slow_path as both
+from tests.firmware_py.control import families as both
+from tests.firmware_py.control.families import POLICIES
 from tests.firmware_py.control.network import Bench, sa
-from tests.firmware_py.control.test_slow_path import POLICIES
 
 INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
 NEIGHBOURS = tuple(both.TOPOLOGY.neighbours.values())

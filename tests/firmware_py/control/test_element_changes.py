@@ -16,7 +16,7 @@ from spigate.firmware_py.ipsec.sa import Encapsulation, Lifetime, SaState
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Port, Reason
-from tests.firmware_py.control import test_slow_path as both
+from tests.firmware_py.control import families as both
 from tests.firmware_py.control.ce_host import (
     INBOUND,
     NEIGHBOURS,
@@ -26,21 +26,16 @@ from tests.firmware_py.control.ce_host import (
     topology,
     without,
 )
-from tests.firmware_py.control.network import PEER, SELF, udp
-from tests.firmware_py.control.test_slow_path import (
-    FORWARD,
+from tests.firmware_py.control.families import (
     HEADERS,
     HERE,
-    OUT,
     incoming,
     network_frame,
-    opened,
     outgoing,
-    peer,
     policy,
-    routed,
     server_frame,
 )
+from tests.firmware_py.control.network import FORWARD, OUT, PEER, SELF, opened, peer, routed, sa, udp
 
 # SAs that move
 
@@ -50,7 +45,7 @@ NATT = {"encapsulation": Encapsulation(4500, 4500)}
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_peer_that_is_heard_from_elsewhere_is_told(version):
-    inbound = both.sa(version=version, **NATT)
+    inbound = sa(version=version, **NATT)
     bench = Host((inbound,), [policy(FORWARD, version=version)])
     sender = peer(inbound)
     bench.feed(Port.NETWORK, network_frame(sender.encapsulate(incoming())))

@@ -12,12 +12,14 @@ from spigate.firmware_py.control.topology import Neighbour, NetworkRoute, Topolo
 from spigate.firmware_py.control.ways import RULE_SECONDS
 from spigate.firmware_py.ipsec.fragments import fragments
 from spigate.firmware_py.ipsec.packet import rewrite
-from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
+from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime
 from spigate.firmware_py.tables.interface import GATEWARE, CfeSettings, Source
 from spigate.hdl.contract.enums import Direction, Port, Reason
 from tests.firmware_py.control.network import (
+    FORWARD,
     LINUX,
+    OUT,
     PEER,
     SELF,
     SERVERS,
@@ -31,7 +33,6 @@ from tests.firmware_py.control.network import (
     udp,
 )
 
-OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD
 HERE = "10.2.0.0/24"
 SMALL = replace(GATEWARE, dfes=1, sa_entries=5)
 """Room for four SAs."""

@@ -17,13 +17,14 @@ from spigate.firmware_py.daemon.hardware import NEIGHBOUR_SECONDS, Hardware, Har
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.ipsec.sa import Encapsulation
-from spigate.firmware_py.tables.bus import BusError, MemoryBus
+from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.tables.punt_queues import ROOM
 from spigate.hdl.contract.enums import Direction, Port, Reason, Table
 from spigate.hdl.contract.reasons import class_of
 from tests.firmware_py.control import network
 from tests.firmware_py.control.network import sa
+from tests.firmware_py.tables.registers import MemoryBus
 from tests.firmware_py.tables.test_driver import GCM, Entries, registers
 
 
