@@ -310,7 +310,7 @@ def _check_bounds(target):
     assert (
         all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
     )
-    assert len(target.control._returns) <= 4096
+    assert len(target.control._learning._returns) <= 4096
     slow.take_events()
     target.gateway._events.clear()
 
