@@ -14,7 +14,7 @@ debian = { package=$(1); \
 		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
 	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
-.PHONY: help setup demo test prove bench fuzz synth registers docs lint clean
+.PHONY: help setup demo test prove bench fuzz synth registers docs figures lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV): $(BIN)/spigate"
@@ -27,7 +27,9 @@ help:
 	@echo "                path; handshakes beside strongSwan's"
 	@echo "make synth      LUTs, block RAM and MHz on an ECP5"
 	@echo "make registers  the register reference, as HTML, and its enumerations in Python"
-	@echo "make docs       docs/configuration.md, from the schemas"
+	@echo "make docs       the documentation as a site, in build/docs/html; before that"
+	@echo "                docs/configuration.md, from the schemas, and the pictures"
+	@echo "make figures    docs/figures.md, from what bench, synth and prove wrote"
 	@echo "make fuzz       a million packets in each data plane beside RFC 4301, mutated"
 	@echo "                packets, IKE messages, and IKE messages of peers and of"
 	@echo "                strangers to endpoints at work (FUZZ=n: n of each); a"
@@ -67,7 +69,7 @@ bench: setup
 	$(BIN)/python -m tests.firmware_py.bench_ike --json build/bench-ike.json --markdown build/bench-ike.md
 
 synth: setup
-	$(BIN)/spigate synth
+	$(BIN)/spigate synth --json build/synth.json
 
 registers: setup
 	$(BIN)/python -m spigate.hdl.contract.generate
@@ -75,6 +77,11 @@ registers: setup
 
 docs: setup
 	$(BIN)/python -m spigate.firmware_py.daemon.reference > docs/configuration.md
+	$(BIN)/python docs/pictures/draw.py
+	$(BIN)/python docs/site/build.py build/docs
+
+figures: setup
+	$(BIN)/python -m spigate.sim.figures docs --collect build
 
 fuzz: setup
 	$(BIN)/python -m tests.firmware_py.differential --count $(FUZZ)

@@ -335,7 +335,14 @@ def run(args: argparse.Namespace) -> int:
     console.print(table)
     if args.json:
         args.json.write_text(
-            json.dumps({"target": asdict(target), "runs": [asdict(result) for result in results]}, indent=1)
+            json.dumps(
+                {
+                    "core": {name: getattr(gateway, name) for name in ("beat_bytes", "dfes", "lanes")},
+                    "target": asdict(target),
+                    "runs": [asdict(result) for result in results],
+                },
+                indent=1,
+            )
             + "\n"
         )
     if args.markdown:

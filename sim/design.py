@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from spigate.sim import board, build
+from spigate.sim import build
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Configuration:
 
     def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
         """The board around it, built."""
+        from spigate.sim import board  # which needs cocotb
+
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
 
 

@@ -1,4 +1,4 @@
-"""Inside the simulator: what :mod:`spigate.sim.live` starts."""
+"""Inside the simulator: what :mod:`spigate.sim.live` and :mod:`spigate.sim.scripted` start."""
 
 import json
 import os
@@ -9,11 +9,13 @@ import cocotb
 from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import SpigateError
 from spigate.sim.board import Board
-from spigate.sim.build import progress
+from spigate.sim.build import parameters, progress
 from spigate.sim.live_ports import Live
 
 FILES = 3
-"""File descriptors that come through standard input: two TAP devices, and the socket for control elements."""
+"""File descriptors that come through the command socket: two TAP devices, or sockets in their place, and the
+socket for control elements.
+"""
 
 
 class Opened(Tap):
@@ -26,10 +28,17 @@ class Opened(Tap):
 
 @cocotb.test()
 async def live(dut):
-    command = socket.socket(fileno=os.dup(0))
+    given = parameters()
+    if "command" in given:
+        command = socket.socket(socket.AF_UNIX)
+        command.connect(given["command"])
+    else:
+        command = socket.socket(fileno=os.dup(0))
     _, (network, server, listener), _, _ = socket.recv_fds(command, 1, FILES)
     board = Board(dut)
     await board.start()
+    if given.get("guard_may_stop"):
+        board.expect_guard()
     devices = [
         Opened(fd, f"the TAP device at port {name}")
         for fd, name in ((network, "network"), (server, "server"))

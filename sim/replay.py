@@ -4,22 +4,23 @@ takes the place of the machine that was captured.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from spigate.firmware_py import outputs
-from spigate.firmware_py.captures import capture
+from spigate.firmware_py.captures import capture, sources
+from spigate.firmware_py.captures.sources import FILES, Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import ANY_VLAN, UNLIMITED, Balance, CfeSettings
-from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
+from spigate.firmware_py.terminal import counted
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
-BALANCES = [balance.name.lower().replace("_", "-") for balance in Balance]
 DEFAULT_BALANCE = "flow-hash"
 MISSES = tuple(miss.value for miss in Miss)
 DATAPLANES = ("gateware", "soft")
@@ -32,7 +33,7 @@ CFE = CfeSettings(network_vlan=ANY_VLAN, server_vlan=ANY_VLAN, miss_interval=0, 
 
 
 def replay(
-    folder: Path,
+    given: Path | Sources,
     out: Path,
     *,
     configuration: Configuration = Configuration(),  # noqa: B008 (immutable)
@@ -42,10 +43,11 @@ def replay(
     waveform: Path | None = None,
     dataplane: str = "gateware",
 ) -> dict:
-    """Plays the capture in ``folder``, and writes :data:`OUTPUTS` to ``out``. Returns the report.
+    """Plays the capture in a folder, or of files, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
-    SAs, policies, Ethernet addresses and routes are those of the files that ``ip`` wrote. Frames go in by
-    their timestamps over both files. The gateway starts cold.
+    SAs and policies are those that ``ip`` printed, and so are Ethernet addresses and routes, or they are
+    found out (:mod:`spigate.firmware_py.captures.deduced`). Frames go in by their timestamps over both
+    files. The gateway starts cold.
 
     Parameters
     ----------
@@ -59,13 +61,16 @@ def replay(
     Raises
     ------
     InputError
-        The folder lacks something, or a file in it is wrong; or what is to be written cannot be.
+        Files are missing, or wrong; or what is to be written cannot be.
     Unsound
         The run was not: a frame is not accounted for, the gateway hung, or broke the rules of a port.
     ToolMissing, BuildFailed, SimulationFailed
         As :mod:`spigate.sim.build` says.
     """
-    given = capture.read(folder)  # What is wrong with it is said before anything is built.
+    files = given if isinstance(given, Sources) else sources.find(given)
+    read = capture.read(files)  # what is wrong with it is said before anything is built
+    if read.sent:
+        print(f"{counted(read.sent, 'frame')} that this gateway had sent itself left out", file=sys.stderr)
     if dataplane == "soft" and waveform is not None:
         raise InputError("in software there are no clocks: a waveform is the gateware's")
     outputs.folder(out)
@@ -73,13 +78,13 @@ def replay(
     for name in OUTPUTS:
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
-        return software.play(given, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
+        return software.play(read, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
     model = configuration.model(simulator=simulator, waves=waveform is not None)
     model.run(
         TESTBENCH,
         waveform=waveform,
         parameters={
-            "folder": str(folder.resolve()),
+            "files": files.texts(),
             "out": str(out.resolve()),
             "balance": balance,
             "miss": miss,
@@ -104,9 +109,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder",
         type=Path,
+        nargs="?",
         metavar="DIR",
-        help="folder with network-in.pcap, server-in.pcap and what ip printed (xfrm-state.txt, ...)",
+        help="folder with the files of a capture (docs/captures.md); each may be named by itself instead",
     )
+    for name, file in FILES.items():
+        parser.add_argument(
+            file.option, type=Path, dest=name, metavar="FILE", help=f"{file.text} ({' or '.join(file.names)})"
+        )
+    for side in ("network", "server"):
+        parser.add_argument(
+            f"--{side}-interface",
+            metavar="NAME",
+            help=f"the interface that was the {side} port, in a pcapng file and in what ip printed",
+        )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {', '.join(OUTPUTS)}")
     parser.add_argument(
         "--dataplane",
@@ -122,7 +138,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--beat-bytes",
         type=int,
         default=16,
-        choices=BEAT_BYTES,
         help="width of the packet streams (default 16)",
     )
     parser.add_argument(
@@ -148,8 +163,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
-    report = replay(
+    files = sources.find(
         args.folder,
+        {name: getattr(args, name) for name in FILES},
+        network=args.network_interface,
+        server=args.server_interface,
+    )
+    report = replay(
+        files,
         args.out,
         configuration=configuration,
         balance=args.balance,

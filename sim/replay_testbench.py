@@ -6,9 +6,10 @@ from pathlib import Path
 import cocotb
 
 from spigate.firmware_py.captures import capture
+from spigate.firmware_py.captures.sources import Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import Balance
+from spigate.firmware_py.tables.interface import BALANCES
 from spigate.sim.build import parameters
 from spigate.sim.play import play
 from spigate.sim.replay import CFE, PATIENCE
@@ -17,10 +18,10 @@ from spigate.sim.replay import CFE, PATIENCE
 @cocotb.test()
 async def replay(dut):
     given = parameters()
-    balance = Balance[given["balance"].upper().replace("-", "_")]
+    balance = BALANCES[given["balance"]]
     settings = Settings(
         default=PolicyAction.BYPASS,
         miss=Miss(given["miss"]),
         cfe=replace(CFE, balance=balance, patience=PATIENCE),
     )
-    await play(dut, capture.read(Path(given["folder"])), settings, Path(given["out"]))
+    await play(dut, capture.read(Sources.of_texts(given["files"])), settings, Path(given["out"]))

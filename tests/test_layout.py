@@ -13,6 +13,7 @@ ROOMS = [
     BASE,
     "firmware_py.ipsec",
     "firmware_py.tables",
+    "firmware_py.api",
     "firmware_py.control",
     "firmware_py.captures",
     "firmware_py.ike.wire",
@@ -24,7 +25,7 @@ ROOMS = [
 """Each imports from itself and from those before it."""
 APART = {
     ("firmware_py.ike", room)
-    for room in ("firmware_py.tables", "firmware_py.control", "firmware_py.captures")
+    for room in ("firmware_py.tables", "firmware_py.api", "firmware_py.control", "firmware_py.captures")
 }
 """IKE knows nothing of a gateway's tables."""
 
@@ -87,6 +88,8 @@ def against(module: str, imported: str) -> str | None:
         ("firmware_py.ike.engine.endpoint", "firmware_py.tables.bus", True),
         ("firmware_py.tables.driver", "hdl.contract.rdl", False),
         ("firmware_py.tables.driver", "hdl.net.descriptor", True),
+        ("firmware_py.api.gateway", "firmware_py.tables.driver", False),
+        ("firmware_py.api.gateway", "firmware_py.control.element", True),
         ("firmware_py.errors", "firmware_py.ipsec.sa", True),
     ],
 )

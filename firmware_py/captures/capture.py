@@ -1,11 +1,12 @@
-"""A folder with what was captured on a Linux gateway: what it was configured to do, and the frames that
-came in.
-"""
+"""What was captured on a Linux gateway: what it was configured to do, and the frames that came in."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spigate.firmware_py.captures import pcap, xfrm
+from spigate.firmware_py.captures import deduced, pcap, pcapng, sources, xfrm
+from spigate.firmware_py.captures.frames import Captured
+from spigate.firmware_py.captures.sources import Sources
 from spigate.firmware_py.control.topology import Topology, from_ip
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import Policy
@@ -24,42 +25,63 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Capture:
-    """What the files of a folder say; ``frames`` in the order of their times."""
+    """What the files say; ``frames`` in the order of their times. ``sent``: so many that the gateway itself
+    had sent are left out.
+    """
 
     topology: Topology
     sas: list[Sa]
     policies: list[Policy]
     frames: list[Arrival]
+    sent: int = 0
 
 
-def read(folder: Path, *, network_port: str | None = None, server_port: str | None = None) -> Capture:
-    """Reads ``xfrm-state.txt``, ``xfrm-policy.txt``, the JSON files of ``ip``, ``network-in.pcap`` and
-    ``server-in.pcap``.
-
-    Parameters
-    ----------
-    network_port, server_port : str or None
-        Names of the interfaces behind the ports; None: found by where the SAs end.
+def read(given: Path | Sources) -> Capture:
+    """Reads a folder, or the files of ``given``. docs/captures.md says what must be there, and what is found
+    out of the frames where it is not.
 
     Raises
     ------
     InputError
-        A file is missing or wrong; the message names it.
+        Files are missing or wrong; the message names them.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder")
-    states = folder / "xfrm-state.txt"
-    topology = from_ip(folder, endpoints=xfrm.endpoints(states), network=network_port, server=server_port)
-    frames = []
-    for port, name in ((Port.NETWORK, "network-in.pcap"), (Port.SERVER, "server-in.pcap")):
-        try:
-            frames += [Arrival(item.time, port, item.frame) for item in pcap.read(folder / name)]
-        except FileNotFoundError:
-            raise InputError(f"{folder / name}: expected a pcap file, but there is no such file") from None
+    files = given if isinstance(given, Sources) else sources.find(given)
+    network, server = _frames(files)
+    policies, ends = xfrm.read_policies(files.xfrm_policy), xfrm.endpoints(files.xfrm_state)
+    if files.ip is not None:
+        topology = from_ip(files.ip, endpoints=ends, network=files.network, server=files.server)
+    else:
+        names = (files.network or "network", files.server or "server")
+        topology = deduced.topology(policies, ends, network, server, names=names)
+    arrivals = [
+        *_arrivals(topology, Port.NETWORK, network),
+        *_arrivals(topology, Port.SERVER, server),
+    ]
     return Capture(
         topology,
-        xfrm.read_states(states, topology.local),
-        xfrm.read_policies(folder / "xfrm-policy.txt"),
-        sorted(frames, key=lambda arrival: arrival.time),
+        xfrm.read_states(files.xfrm_state, topology.local),
+        policies,
+        sorted(arrivals, key=lambda arrival: arrival.time),
+        len(network) + len(server) - len(arrivals),
     )
+
+
+def _frames(files: Sources) -> tuple[list[Captured], list[Captured]]:
+    """Those at the two ports. One pcapng file may have both, by names of interfaces."""
+    network = pcap.read(files.network_pcap, files.network)
+    if files.server_pcap is not None:
+        if files.server_pcap.samefile(files.network_pcap) and (files.network is None or files.server is None):
+            raise InputError(
+                f"{files.network_pcap}: expected a file for each port, or one of pcapng and the names of two "
+                f"interfaces in it (--network-interface, --server-interface)"
+            )
+        return network, pcap.read(files.server_pcap, files.server)
+    if files.server is not None and files.server in pcapng.interfaces(files.network_pcap):
+        return network, pcap.read(files.network_pcap, files.server)
+    return network, []
+
+
+def _arrivals(topology: Topology, port: Port, frames: Iterable[Captured]) -> list[Arrival]:
+    """Without those that the gateway sent, which a capture without a direction has too."""
+    own = topology.interfaces[port].mac
+    return [Arrival(each.time, port, each.frame) for each in frames if each.frame[6:12] != own]

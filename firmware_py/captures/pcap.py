@@ -1,30 +1,18 @@
-"""Classic pcap files of Ethernet frames: reading both byte orders and both resolutions, writing microseconds.
+"""Files of Ethernet frames: classic pcap in both byte orders and both resolutions, and pcapng
+(:mod:`spigate.firmware_py.captures.pcapng`); written is pcap with microseconds.
 
 The format: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/.
 """
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.captures import pcapng
+from spigate.firmware_py.captures.frames import ETHERNET, SNAP_LENGTH, Captured, PcapError
 
 _MICROSECONDS, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
-_ETHERNET = 1
-_SNAP_LENGTH = 262144
-
-
-class PcapError(InputError):
-    """A pcap file that is none; the message names file and offset."""
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A captured frame. ``time`` is in nanoseconds since 1970."""
-
-    time: int
-    frame: bytes
 
 
 def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
@@ -47,11 +35,13 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
         if magic in (_MICROSECONDS, _NANOSECONDS):
             break
     else:
-        raise error(0, f"the magic of pcap, {_MICROSECONDS:#x} or {_NANOSECONDS:#x}", data[:4].hex())
+        raise error(
+            0, f"the magic of pcap, {_MICROSECONDS:#x} or {_NANOSECONDS:#x}, or of pcapng", data[:4].hex()
+        )
     if (major, minor) != (2, 4):
         raise error(4, "version 2.4", f"{major}.{minor}")
-    if link & 0xFFFF != _ETHERNET:
-        raise error(20, f"link type {_ETHERNET} (Ethernet)", link & 0xFFFF)
+    if link & 0xFFFF != ETHERNET:
+        raise error(20, f"link type {ETHERNET} (Ethernet)", link & 0xFFFF)
     unit = 1 if magic == _NANOSECONDS else 1000
     record = struct.Struct(order + "IIII")
     at = 24
@@ -60,26 +50,44 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
             raise error(at, f"a record header of {record.size} bytes", f"{len(data) - at} bytes")
         seconds, fraction, captured, _ = record.unpack_from(data, at)
         end = at + record.size + captured
-        if captured > _SNAP_LENGTH or end > len(data):
+        if captured > SNAP_LENGTH or end > len(data):
             raise error(
                 at + 8,
-                f"a frame of at most {min(_SNAP_LENGTH, len(data) - at - record.size)} bytes",
+                f"a frame of at most {min(SNAP_LENGTH, len(data) - at - record.size)} bytes",
                 captured,
             )
         yield Captured(seconds * 10**9 + fraction * unit, data[at + record.size : end])
         at = end
 
 
-def read(path: str | PathLike[str]) -> list[Captured]:
-    """The frames of the file ``path``. Errors as :func:`parse`."""
-    with open(path, "rb") as file:
-        return list(parse(file.read(), str(path)))
+def read(path: str | PathLike[str], interface: str | None = None) -> list[Captured]:
+    """The frames of the file ``path``, pcap or pcapng.
+
+    Parameters
+    ----------
+    interface : str or None
+        Of a pcapng file with several interfaces: the name of the one that is meant.
+
+    Raises
+    ------
+    PcapError
+        As :func:`parse` and :func:`.pcapng.parse`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PcapError(f"{path}: expected a file that can be read: {error.strerror}") from None
+    if data[:4] == pcapng.SECTION.to_bytes(4):
+        return list(pcapng.parse(data, str(path), interface))
+    return list(parse(data, str(path)))
 
 
 def write(path: str | PathLike[str], frames: Iterable[Captured]) -> None:
     """Writes ``frames`` to a pcap file of microseconds, little-endian."""
     with open(path, "wb") as file:
-        file.write(struct.pack("<IHHiIII", _MICROSECONDS, 2, 4, 0, 0, _SNAP_LENGTH, _ETHERNET))
+        file.write(struct.pack("<IHHiIII", _MICROSECONDS, 2, 4, 0, 0, SNAP_LENGTH, ETHERNET))
         for item in frames:
             seconds, fraction = divmod(item.time, 10**9)
             file.write(

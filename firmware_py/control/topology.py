@@ -132,13 +132,39 @@ def parse_mac(text: object) -> bytes:
     raise InputError(f"expected an Ethernet address such as 02:00:00:00:00:01, not {text!r}")
 
 
-def from_ip(
-    folder: Path, *, endpoints: Iterable[Address] = (), network: str | None = None, server: str | None = None
-) -> Topology:
-    """The topology that the JSON files of ``ip`` in ``folder`` describe.
+@dataclass(frozen=True)
+class IpFiles:
+    """Files with what ``ip -j`` printed: ``addr``, ``neigh``, ``route``, and ``link`` and ``-6 route`` where
+    they are.
+    """
 
-    ``addr.json``, ``neigh.json`` and ``route.json`` must be there; ``link.json`` and ``route6.json`` are read
-    where they are.
+    addresses: Path
+    neighbours: Path
+    routes: Path
+    links: Path | None = None
+    routes6: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> "IpFiles":
+        """``addr.json``, ``neigh.json``, ``route.json``, ``link.json`` and ``route6.json`` of a folder."""
+        links, routes6 = folder / "link.json", folder / "route6.json"
+        return cls(
+            folder / "addr.json",
+            folder / "neigh.json",
+            folder / "route.json",
+            links if links.exists() else None,
+            routes6 if routes6.exists() else None,
+        )
+
+
+def from_ip(
+    files: IpFiles,
+    *,
+    endpoints: Iterable[Address] = (),
+    network: str | None = None,
+    server: str | None = None,
+) -> Topology:
+    """The topology that the JSON files of ``ip`` describe.
 
     Parameters
     ----------
@@ -154,12 +180,11 @@ def from_ip(
         A file is missing or not what ``ip`` prints (the message names file and key), or the ports are not
         clear.
     """
-    folder = Path(folder)
-    links = _links(folder / "addr.json")
-    if (folder / "link.json").exists():
-        for name, item in _links(folder / "link.json").items():
+    where = files.addresses
+    links = _links(where)
+    if files.links is not None:
+        for name, item in _links(files.links).items():
             links[name] = {**links.get(name, {}), **item}
-    where = folder / "addr.json"
     addresses = {
         name: tuple(_address(where, entry) for entry in _get(where, item, "addr_info", list, []))
         for name, item in links.items()
@@ -175,16 +200,16 @@ def from_ip(
         )
         for name, port in ports.items()
     ]
-    file = folder / "neigh.json"
+    file = files.neighbours
     neighbours = [
         Neighbour(_ip(file, item, "dst"), port, _mac(file, item, "lladdr"))
         for item, port in _at_ports(file, ports)
         if "lladdr" in item
     ]
     routes: list[NetworkRoute] = []
-    for file in (folder / "route.json", folder / "route6.json"):
-        if file.name == "route.json" or file.exists():
-            routes += [_route(file, item, port) for item, port in _at_ports(file, ports)]
+    for each, six in ((files.routes, False), (files.routes6, True)):
+        if each is not None:
+            routes += [_route(each, item, port, six=six) for item, port in _at_ports(each, ports)]
     return Topology(interfaces, neighbours, routes)
 
 
@@ -246,10 +271,10 @@ def _mac(file: Path, item: Mapping[str, object], key: str) -> bytes:
         raise InputError(f"{file}, key {key}: {error}") from None
 
 
-def _route(file: Path, item: Mapping[str, object], port: Port) -> NetworkRoute:
+def _route(file: Path, item: Mapping[str, object], port: Port, *, six: bool) -> NetworkRoute:
     text = _get(file, item, "dst", str)
     gateway = _ip(file, item, "gateway") if "gateway" in item else None
-    default = "::/0" if (gateway and gateway.version == 6) or file.name == "route6.json" else "0.0.0.0/0"
+    default = "::/0" if (gateway and gateway.version == 6) or six else "0.0.0.0/0"
     try:
         destination = ip_network(default if text == "default" else text)
     except ValueError:

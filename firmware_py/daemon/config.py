@@ -9,16 +9,18 @@ from pathlib import Path
 
 from spigate.firmware_py import toml
 from spigate.firmware_py.control.topology import AddressWithPrefix, Interface, NetworkRoute, parse_mac
+from spigate.firmware_py.daemon import manual
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.daemon.control_socket import CONTROL
+from spigate.firmware_py.daemon.manual import ManualSa
 from spigate.firmware_py.ike.engine.context import Settings
 from spigate.firmware_py.ike.peers.pad import Pad
-from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.ipsec.sa import Address, Selectors
-from spigate.firmware_py.tables.interface import RATES_ARE, CfeSettings, Source, punt_rates
+from spigate.firmware_py.ipsec.policy import Policy
+from spigate.firmware_py.ipsec.sa import Address
+from spigate.firmware_py.tables.interface import BALANCES, RATES_ARE, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, one_of, string
 from spigate.hdl.contract.constants import MAX_DFES
-from spigate.hdl.contract.enums import Balance, Port
+from spigate.hdl.contract.enums import Port
 
 
 def _device(value: object) -> str:
@@ -37,6 +39,13 @@ def _own(address: AddressWithPrefix) -> AddressWithPrefix:
 def _socket(value: object) -> Path:
     name = string(value)
     if not 1 <= len(os.fsencode(name)) <= _MAX_SOCKET_NAME or "\0" in name:
+        raise ValueError
+    return Path(name)
+
+
+def _folder(value: object) -> Path:
+    name = string(value)
+    if not name or "\0" in name:
         raise ValueError
     return Path(name)
 
@@ -93,6 +102,14 @@ HOST = Schema(
             _socket,
             "Control socket, for `spigate sas` and the others.",
             CONTROL,
+        ),
+        Key(
+            "state",
+            "the name of a folder",
+            _folder,
+            "Folder for what outlives the gateway: the sequence numbers of SAs that are keyed by hand. Only "
+            "its owner may enter it; it is made where it is not there.",
+            Path("/var/lib/spigate"),
         ),
         toml.number("metrics_port", 0, 0xFFFF, "TCP port at 127.0.0.1 for Prometheus; 0: none.", 0),
         toml.choice(
@@ -166,11 +183,11 @@ GATEWAY = Schema(
     (
         toml.choice(
             "balance",
-            {each.name.lower(): each for each in Balance},
+            BALANCES,
             "How a new SA, or a clear packet, finds its DFE. SAs "
-            "take turns with `round_robin` and `weighted`. Only `flow_hash` keeps clear packets of a "
+            "take turns with `round-robin` and `weighted`. Only `flow-hash` keeps clear packets of a "
             "flow in order.",
-            "flow_hash",
+            "flow-hash",
         ),
         Key(
             "enable",
@@ -217,20 +234,6 @@ GATEWAY = Schema(
         ),
     ),
 )
-POLICY = Schema(
-    "policy",
-    "Traffic that is not protected although a peer's would include it: `[[policy]]`, with the keys of "
-    "[traffic](#traffic) besides. The first that matches decides, before all peers. What nothing matches "
-    "and comes to the device, or to the gateway's ports, is discarded.",
-    (
-        toml.choice(
-            "action",
-            {"discard": PolicyAction.DISCARD, "bypass": PolicyAction.BYPASS},
-            "`bypass` lets it pass in the clear; with hardware in both directions.",
-            "discard",
-        ),
-    ),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,19 +246,22 @@ class Config:
         Who may take part, and how IKE goes about it.
     starts : dict of (str, str) to str
         By names of peer and child: ``now``, ``traffic`` or ``never``.
-    policies : tuple of (PolicyAction, Selectors)
-        What comes before what is negotiated: DISCARD or BYPASS, and the traffic; source: this side.
+    sas : tuple of ManualSa
+        Those that are keyed by hand.
+    policies : tuple of Policy
+        What comes before what is negotiated.
     interfaces, routes, sources, cfe
         Of a gateway in hardware; ``interfaces`` are none, or one for each of its ports, ``sources`` None
         where there is no restriction.
-    device, addresses, device_mtu, mtu, control, metrics_port, log_format, log_level
+    device, addresses, device_mtu, mtu, control, state, metrics_port, log_format, log_level
         As in :data:`HOST`.
     """
 
     pad: Pad
     settings: Settings
     starts: dict[tuple[str, str], str]
-    policies: tuple[tuple[PolicyAction, Selectors], ...]
+    sas: tuple[ManualSa, ...]
+    policies: tuple[Policy, ...]
     interfaces: tuple[Interface, ...]
     routes: tuple[NetworkRoute, ...]
     sources: tuple[Source, ...] | None
@@ -265,6 +271,7 @@ class Config:
     device_mtu: int
     mtu: int
     control: Path
+    state: Path
     metrics_port: int
     log_format: str
     log_level: str
@@ -285,7 +292,8 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     host = HOST.read(table)
     table.done()
     settings = ike.read_settings(top.table("ike", {}), key_log=key_log)
-    policies = tuple(_policy(item) for item in top.tables("policy"))
+    sas = manual.read_sas(top.tables("sa"), ike.Files(path.parent))
+    policies = manual.read_policies(top.tables("policy"), sas)
     interfaces = _interfaces(top.table("port", {}))
     routes = tuple(_route(item, interfaces) for item in top.tables("route"))
     sources = tuple(_source(item) for item in top.tables("source")) if top.has("source") else None
@@ -293,6 +301,7 @@ def read(path: Path, *, key_log: bool = False) -> Config:
     pad, starts = ike.read_pad(top, path.parent)
     top.done()
     host["addresses"], host["control"] = tuple(host["addresses"]), Path(host["control"])
+    host["state"] = path.parent / host["state"]
     ours = [
         *host["addresses"],
         *(each.source for peer in pad for child in peer.children for each in child.traffic),
@@ -303,6 +312,7 @@ def read(path: Path, *, key_log: bool = False) -> Config:
         pad=pad,
         settings=settings,
         starts=starts,
+        sas=sas,
         policies=policies,
         interfaces=interfaces,
         routes=routes,
@@ -310,11 +320,6 @@ def read(path: Path, *, key_log: bool = False) -> Config:
         cfe=cfe,
         **host,
     )
-
-
-def _policy(table: Table) -> tuple[PolicyAction, Selectors]:
-    action: PolicyAction = POLICY.read(table)["action"]
-    return action, ike.selectors(table)
 
 
 def _interfaces(table: Table) -> tuple[Interface, ...]:

@@ -36,7 +36,7 @@ from spigate.firmware_py.ike.engine.actions import (
     Socket,
 )
 from spigate.firmware_py.ipsec.packet import Ip
-from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, exceptions
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
 from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, SaState
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
@@ -137,10 +137,7 @@ class Hardware:
             port=self._gateway,
             topology=self._ports.topology(),
             clock=self._clock,
-            policies=[
-                *(policy for exception in config.policies for policy in exceptions(*exception)),
-                *traps,
-            ],
+            policies=[*config.policies, *traps],
             settings=Settings(
                 default=PolicyAction.DISCARD, sources=config.sources, cfe=config.cfe, own_host=True
             ),
@@ -388,6 +385,7 @@ class Hardware:
             active = self._active.get(sa.identity)
             if active is not None and active.told <= over:
                 active.told = over + 1
+                active.state = await self._control.state(sa)
                 self._hooks.expired(sa, over)
         await self._control.give_back()
         for _ in range(min(STATES, len(self._active))):

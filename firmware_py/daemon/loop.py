@@ -19,7 +19,9 @@ from spigate.firmware_py.daemon.dataplane import DataPlane, Hooks
 from spigate.firmware_py.daemon.keylog import Folder
 from spigate.firmware_py.daemon.links import UdpLink, versions
 from spigate.firmware_py.daemon.logs import LOG, log
+from spigate.firmware_py.daemon.manual_keying import ManualKeying
 from spigate.firmware_py.daemon.metrics import serve
+from spigate.firmware_py.daemon.sequence_file import SequenceFile
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import (
     Datagram,
@@ -31,6 +33,7 @@ from spigate.firmware_py.ike.engine.actions import (
     Socket,
 )
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
+from spigate.firmware_py.ipsec.sa import Sa, SaState
 from spigate.hdl.contract.protocols import IKE_PORT, NATT_PORT
 
 KEPT_EVENTS = 1000
@@ -41,6 +44,9 @@ _WARNINGS = frozenset(
         EventKind.IKE_FAILED,
         EventKind.PEER_DEAD,
         EventKind.CHILD_FAILED,
+        EventKind.SA_WORN,
+        EventKind.SA_DOWN,
+        EventKind.SA_FAILED,
         EventKind.UNDER_LOAD,
         EventKind.REFUSED,
         EventKind.INTERNAL,
@@ -70,6 +76,7 @@ class Daemon:
         self._config = config
         self._endpoint = Endpoint(config.pad, config.settings)
         self._plane = make_plane(config, lambda: self._now)
+        self._manual = ManualKeying(config.sas, SequenceFile(config.state), self._state_of)
         self._key_folder = key_log
         self._key_log: Folder | None = None
         self._events: deque[Row] = deque(maxlen=KEPT_EVENTS)
@@ -96,9 +103,9 @@ class Daemon:
             alive=lambda spi: endpoint.alive(self._now, spi),
             expects=endpoint.expects,
             turn=self._settle,
-            undone=lambda output, error: endpoint.undone(self._now, output, error),
+            undone=self._undone,
             moved=lambda spi, local, remote: endpoint.moved(self._now, spi, local, remote),
-            expired=lambda sa, hard: endpoint.expired(self._now, sa, hard=hard),
+            expired=self._expired,
             wanted=lambda peer, child, packet: endpoint.initiate(self._now, peer, child, packet),
         )
         async with AsyncExitStack() as stack:
@@ -130,6 +137,7 @@ class Daemon:
         plane, stop = asyncio.create_task(self._plane.run()), asyncio.create_task(stopped.wait())
         log(logging.INFO, "started", peers=",".join(peer.name for peer in self._config.pad))
         try:
+            self._manual.start(self._now)
             endpoint.start(self._now)
             self._settle()
             await asyncio.wait((plane, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -160,22 +168,35 @@ class Daemon:
             self._plane.datagram(data, local, remote, tos)
 
     def _settle(self) -> None:
-        """Does what the endpoint wants, and asks for the next call of its timers."""
-        while outputs := self._endpoint.take():
+        """Does what endpoint and SAs keyed by hand want, and asks for the next call of their timers."""
+        while outputs := [*self._manual.take(), *self._endpoint.take()]:
             for output in outputs:
                 try:
                     self._do(output)
                 except Exception as error:  # noqa: BLE001 each output by itself, whatever becomes of the others
-                    self._endpoint.undone(self._now, output, error)
+                    self._undone(output, error)
             _safely(self._plane.applied)
         if self._timer is not None:
             self._timer.cancel()
-        when = self._endpoint.next_timer
+        timers = (self._manual.next_timer, self._endpoint.next_timer)
+        when = min((each for each in timers if each is not None), default=None)
         self._timer = self._loop.call_at(when, self._tick) if when is not None else None
 
     def _tick(self) -> None:
+        self._manual.tick(self._now)
         self._endpoint.tick(self._now)
         self._settle()
+
+    def _expired(self, sa: Sa, hard: bool) -> None:
+        if not self._manual.expired(sa, hard=hard):
+            self._endpoint.expired(self._now, sa, hard=hard)
+
+    def _undone(self, output: Output, error: Exception) -> None:
+        if not self._manual.undone(output, error):
+            self._endpoint.undone(self._now, output, error)
+
+    def _state_of(self, sa: Sa) -> SaState | None:
+        return next((each.state for each in self._plane.sas if each.sa == sa), None)
 
     def _do(self, output: Output) -> None:
         match output:

@@ -108,7 +108,7 @@ TRAFFIC = Schema(
 )
 LIFETIME = Schema(
     "lifetime",
-    "Limits of a child SA. Written inline.",
+    "Limits of a child SA, or of one that is keyed by hand. Written inline.",
     (
         toml.number("seconds", 1, toml.LARGEST, "Time since it was made.", None),
         toml.number("bytes", 1, toml.LARGEST, "Bytes carried.", None),
@@ -500,7 +500,6 @@ def read_pad(top: Table, folder: Path) -> tuple[Pad, dict[tuple[str, str], str]]
 
 def _server(table: Table, files: Files) -> _Server:
     values = SERVER.read(table)
-    table.done()  # a key that is not one is told of first: it may be what is missing below
     chain = values["certificate_files"]
     own = _own(table, values, files)
     if own == _Own(None, None):
@@ -514,7 +513,6 @@ def _server(table: Table, files: Files) -> _Server:
 
 def _peer(name: str, table: Table, servers: dict[str, _Server], files: Files) -> tuple[Peer, dict[str, str]]:
     values = PEER.read(table)
-    table.done()  # as with a server
     named = table.inner("child", values.pop("child"))
     server = _served(table, values, servers)
     local, remote = _credentials(table, values, server, files)
@@ -638,15 +636,16 @@ def _child(name: str, table: Table, networks: tuple[Network, ...]) -> tuple[Chil
             )
     hard, soft = (values.pop(key) for key in ("hard", "soft"))
     if hard is not None:
-        values["hard"] = _lifetime(table.inner("hard", hard))
+        values["hard"] = lifetime(table.inner("hard", hard))
         values["soft"] = _shorter(values["hard"])
     if soft is not None:
-        values["soft"] = _lifetime(table.inner("soft", soft))
+        values["soft"] = lifetime(table.inner("soft", soft))
     values["proposals"] = _proposals(table, values["proposals"], values["protocol"])
     return table.build(ChildConfig, name=name, traffic=traffic, initiate=start == START_NOW, **values), start
 
 
-def _lifetime(table: Table) -> Lifetime:
+def lifetime(table: Table) -> Lifetime:
+    """What ``hard`` or ``soft`` says. Raises ConfigError."""
     return table.build(Lifetime, **LIFETIME.read(table))
 
 

@@ -3,15 +3,16 @@ spigate.firmware_py.daemon.reference``.
 """
 
 import sys
+import textwrap
 
-from spigate.firmware_py.daemon import config
+from spigate.firmware_py.daemon import config, manual
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.toml import Key, Schema
 
 HEAD = """\
 # Configuration
 
-Made from the schemas in `firmware_py/daemon/config.py` and `firmware_py/daemon/peers.py` by `make docs`;
+Made from the schemas in `firmware_py/daemon/` (`config.py`, `peers.py`, `manual.py`) by `make docs`;
 change it there.
 
 `spigate ce --config FILE` reads one file in TOML. `spigate ce --config FILE --check` only reads it, and
@@ -28,6 +29,8 @@ key exchange `ecp256` `ecp384` `ecp521` `curve25519` `modp2048` `modp3072` `modp
 additional ones `ke1_mlkem768` and the like (RFC 9370);
 `esn` and `noesn`.
 """
+WIDTH = 110
+"""Columns of a line that is no row of a table."""
 SCHEMAS = (
     config.HOST,
     ike.IKE,
@@ -37,7 +40,8 @@ SCHEMAS = (
     ike.CHILD,
     ike.TRAFFIC,
     ike.LIFETIME,
-    config.POLICY,
+    manual.SA,
+    manual.POLICY,
     config.PORT,
     config.ROUTE,
     config.SOURCE,
@@ -55,7 +59,8 @@ def _section(schema: Schema) -> str:
         f"| `{key.name}` | {_cell(key.expected)} | {_cell(_default(key))} | {_cell(key.text)} |\n"
         for key in schema.keys
     )
-    return f"\n## {schema.name}\n\n{schema.text}\n\n| key | value | default | |\n|---|---|---|---|\n{rows}"
+    words = textwrap.fill(schema.text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return f"\n## {schema.name}\n\n{words}\n\n| key | value | default | |\n|---|---|---|---|\n{rows}"
 
 
 def _default(key: Key) -> str:

@@ -17,7 +17,7 @@ from spigate.firmware_py.daemon.routes import Routes
 from spigate.firmware_py.daemon.waiting import configured
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import AddPolicy, RemovePolicy, Socket
-from spigate.firmware_py.ipsec.policy import Policy, exceptions
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
 from spigate.hdl.contract.protocols import AH, ESP, NATT_KEEPALIVE
 
 
@@ -34,9 +34,13 @@ class Software:
     def __init__(self, config: Config, clock: Callable[[], float]):
         self._config = config
         on_traffic = {child for child, start in config.starts.items() if start == START_ON_TRAFFIC}
-        policies = [policy for exception in config.policies for policy in exceptions(*exception)]
         self._plane = Plane(
-            config.pad, on_traffic, policies, mtu=config.mtu, clock=clock, local=lambda: self._routes.own
+            config.pad,
+            on_traffic,
+            config.policies,
+            mtu=config.mtu,
+            clock=clock,
+            local=lambda: self._routes.own,
         )
 
     @property
@@ -66,6 +70,9 @@ class Software:
             for child in peer.children:
                 for traffic in configured(peer, child):
                     self._routes.hold(traffic)
+        for policy in config.policies:
+            if outward(policy) and policy.action == PolicyAction.PROTECT:
+                self._routes.hold(policy.selectors)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()

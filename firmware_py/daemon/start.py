@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"{args.config}: {counted(len(list(read.pad)), 'peer')}, "
             f"{counted(len(read.starts), 'child', 'children')}, "
-            f"{counted(len(read.policies), 'policy', 'policies')}"
+            f"{counted(len(read.sas), 'SA')} keyed by hand, "
+            f"{counted(len(read.policies) // 2, 'policy', 'policies')}"
         )
         return 0
     logs.set_up(read.log_format, read.log_level)

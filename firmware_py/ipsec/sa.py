@@ -311,6 +311,8 @@ class Sa(Material):
     sequence, window : int
         State to start from. Outbound: the last number used. Inbound: the highest received, and its window:
         bit i is set when sequence - i was received.
+    last_sequence : int or None
+        Outbound: the last number that may be used. None: the last that there is, :attr:`last_number`.
     selectors : Selectors or None
         Inbound: what the SA may carry, of what the policies that name it say, if there are any. None: all
         of that.
@@ -345,6 +347,7 @@ class Sa(Material):
     replay_window: int = 64
     sequence: int = 0
     window: int = 0
+    last_sequence: int | None = None
     selectors: Selectors | None = None
     soft: Lifetime = Lifetime()
     hard: Lifetime = Lifetime()
@@ -389,6 +392,12 @@ class Sa(Material):
             "sequence",
             f"0 to 2^{64 if self.esn else 32} - 1",
             self.sequence,
+        )
+        _check(
+            self.last_sequence is None or self.sequence <= self.last_sequence < 1 << (64 if self.esn else 32),
+            "last_sequence",
+            f"None, or {self.sequence} to 2^{64 if self.esn else 32} - 1",
+            self.last_sequence,
         )
         _check(
             0 <= self.window < 1 << max(self.replay_window, 1),
@@ -461,6 +470,11 @@ class Sa(Material):
             self.encapsulation.destination_port if self.encapsulation is not None else 0,
             self.reqid,
         )
+
+    @property
+    def last_number(self) -> int:
+        """The last sequence number that it may use."""
+        return (1 << (64 if self.esn else 32)) - 1 if self.last_sequence is None else self.last_sequence
 
     def __str__(self) -> str:
         kind = "ESP" if self.protocol == ESP else "AH"

@@ -59,7 +59,8 @@ class SoftSa:
     def worn(self) -> bool:
         """Whether a soft byte or packet lifetime is reached, or few sequence numbers are left."""
         limits = ((self._bytes, self.sa.soft.bytes), (self._packets, self.sa.soft.packets))
-        return self._left() < SPARE_NUMBERS or any(
+        limited = self.sa.last_sequence is not None  # whoever limits the numbers sees to it by itself
+        return (self._left() < SPARE_NUMBERS and not limited) or any(
             limit is not None and used >= limit for used, limit in limits
         )
 
@@ -69,7 +70,7 @@ class SoftSa:
         return self._stopped or self._left() <= 0
 
     def _left(self) -> int:
-        return (1 << (64 if self.sa.esn else 32)) - 1 - self._window.sequence
+        return self.sa.last_number - self._window.sequence
 
     @property
     def state(self) -> SaState:
@@ -189,7 +190,7 @@ class SoftSa:
         ):
             raise Refused(Reason.TOO_BIG)
         number = self._window.sequence + 1
-        if number >= 1 << (64 if self.sa.esn else 32):
+        if number > self.sa.last_number:
             raise Refused(Reason.SEQUENCE_OVERFLOW)
         self._window.sequence = number
         if transport:

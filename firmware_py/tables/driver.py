@@ -5,6 +5,7 @@ Addresses and fields come from the register map by name. An SA is one burst that
 makes it visible; nothing is read back: what the gateway refused, the register ``errors`` tells.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import IntEnum
@@ -424,18 +425,20 @@ class Driver:
             await self._group("cfe_count"),
             await self._group("forward_count"),
             [await self._group("dfe_count", dfe) for dfe in range(self.capabilities.dfes)],
-            {reason: counts[reason] for reason in Reason if counts[reason]},
+            Counter({reason: counts[reason] for reason in Reason if counts[reason]}),
         )
 
-    async def _group(self, prefix: str, element: int | None = None) -> dict[str, int]:
+    async def _group(self, prefix: str, element: int | None = None) -> Counter[str]:
         """The registers of a register file as one burst, by name."""
         registers = [register for name, register in _REGISTERS.items() if name.startswith(f"{prefix}.")]
         offset = 0 if element is None else element * registers[0].stride
         words = await self._bus.read(registers[0].address + offset, len(registers))
-        return {
-            register.name.removeprefix(f"{prefix}."): word
-            for register, word in zip(registers, words, strict=True)
-        }
+        return Counter(
+            {
+                register.name.removeprefix(f"{prefix}."): word
+                for register, word in zip(registers, words, strict=True)
+            }
+        )
 
     async def healthy(self) -> int:
         """Bit n is set while DFE n takes packets."""

@@ -6,6 +6,7 @@ gateware, :class:`~spigate.firmware_py.tables.model.SoftGateway` is a gateway it
 not know which it has.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -33,6 +34,8 @@ def punt_rates(value: object) -> tuple[int, ...]:
     return tuple(rates)
 
 
+BALANCES = {balance.name.lower().replace("_", "-"): balance for balance in Balance}
+"""The words for them in configurations and on the command line."""
 MISS_SECONDS = 0.01
 
 CIPHERS = {
@@ -324,13 +327,13 @@ class CfeSettings:
 
 @dataclass(frozen=True)
 class Counters:
-    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason, those that are 0
+    """All counters of the gateway, by the names of ``gateway.rdl``; ``drops`` by reason. What is 0 may be
     left out."""
 
-    cfe: dict[str, int] = field(default_factory=dict)
-    forward: dict[str, int] = field(default_factory=dict)
-    dfes: list[dict[str, int]] = field(default_factory=list)
-    drops: dict[Reason, int] = field(default_factory=dict)
+    cfe: Counter[str] = field(default_factory=Counter)
+    forward: Counter[str] = field(default_factory=Counter)
+    dfes: list[Counter[str]] = field(default_factory=list)
+    drops: Counter[Reason] = field(default_factory=Counter)
 
 
 class Tables(Protocol):

@@ -444,14 +444,16 @@ class SoftGateway:
         lacking = self.capabilities.lacks(sa, [selectors] if selectors else [])
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
-        self._in_range("sa", index, self.capabilities.sa_entries)
+        self._in_dfe("sa", index, dfe, self.capabilities.sa_entries)
         self._sas[dfe][index] = DfeSa(SoftSa(sa, [selectors or ANY_IPV4]), generation)
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:
+        self._in_dfe("sa", index, dfe, self.capabilities.sa_entries)
         self._sas[dfe].pop(index, None)
 
     async def read_state(self, dfe: int, index: int) -> SaState:
+        self._in_dfe("sa", index, dfe, self.capabilities.sa_entries)
         held = self._sas[dfe].get(index)
         return held.soft.state if held else SaState()
 
@@ -492,11 +494,11 @@ class SoftGateway:
             self._rules.remove(rule)
 
     async def write_route(self, index: int, route: Route | None) -> None:
-        self._in_range("route", index, self.capabilities.routes)
+        self._in_range("route index", index, self.capabilities.routes)
         self._put(self._routes, "route", index, route)
 
     async def write_source(self, dfe: int, index: int, source: Source | None) -> None:
-        self._in_range("source", index, self.capabilities.sources)
+        self._in_dfe("source", index, dfe, self.capabilities.sources)
         self._put(self._sources[dfe], "source", index, source)
 
     def _put(self, table: dict[int, Entry], name: str, index: int, entry: Entry | None) -> None:
@@ -506,13 +508,17 @@ class SoftGateway:
             table[index] = entry
             self.programmed[name] += 1
 
-    def _in_range(self, table: str, index: int, size: int) -> None:
-        if not 0 <= index < size:
-            raise InputError(f"{table} index must be 0 to {size - 1}, not {index!r}")
+    def _in_dfe(self, table: str, index: int, dfe: int, size: int) -> None:
+        self._in_range(f"{table} index", index, size)
+        self._in_range("dfe", dfe, self.capabilities.dfes)
+
+    def _in_range(self, name: str, value: int, size: int) -> None:
+        if not 0 <= value < size:
+            raise InputError(f"{name} must be 0 to {size - 1}, not {value!r}")
 
     async def counters(self) -> Counters:
         return Counters(
-            dict(self._cfe), dict(self._forward), [dict(counts) for counts in self._dfes], dict(self.drops)
+            self._cfe.copy(), self._forward.copy(), [*map(Counter, self._dfes)], self.drops.copy()
         )
 
     async def events(self) -> list[Event]:

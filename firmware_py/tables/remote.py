@@ -184,6 +184,11 @@ class RemoteGateway:
             await self._came.wait()
         return unpack_punt(self._punts.pop()[1])
 
+    @property
+    def failure(self) -> BusError | None:
+        """Why nothing can be asked any more; None where it can."""
+        return self._failure
+
     def take_lost(self) -> Counter[PuntClass]:
         """Punted frames that nobody took in time, since the last call."""
         return self._punts.take_lost()
@@ -254,6 +259,7 @@ class RemoteGateway:
             for answer in self._answers:
                 if not answer.done():
                     answer.set_exception(self._failure)
+                    answer.exception()  # who could not even send its request hears of it there
             self._answers.clear()
             self._task.cancel()
         return self._failure

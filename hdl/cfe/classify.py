@@ -25,14 +25,76 @@ from spigate.hdl.net.memory import BlockMemory
 """
 
 
+class Flow:
+    """How packets go from stage to stage of :class:`Classifier`.
+
+    Members
+    -------
+    moves, leaves : unsigned(1)
+        One goes from stage 1 to 2, from 2 to 3.
+    await_room, resolve_room : unsigned(1)
+        Stage 2, stage 3 can take one.
+    reads_route : unsigned(1)
+        Stage 3 reads a route, which no entry is to be written to then.
+    """
+
+    def __init__(self):
+        self.moves = Signal()
+        self.leaves = Signal()
+        self.await_room = Signal()
+        self.resolve_room = Signal()
+        self.reads_route = Signal()
+
+
+class Asked:
+    """The packet of a stage.
+
+    Members
+    -------
+    parsed : Parsed
+    is_esp : unsigned(1)
+        The CAM is asked, not rules.
+    result : RuleResult
+        The answer, in the form in which rules give it.
+    """
+
+    def __init__(self, stage: str):
+        self.parsed = Signal(Parsed(), name=f"{stage}_parsed")
+        self.is_esp = Signal(name=f"{stage}_is_esp")
+        self.result = Signal(RuleResult(), name=f"{stage}_result")
+
+
+class Resolved(Asked):
+    """And what is known of it in stage 3.
+
+    Members
+    -------
+    route : row ``hop`` of the table of routes
+        Of its entry.
+    needs_route : unsigned(1)
+        Its entry leads to a route.
+    known : unsigned(1)
+        There is an entry, and its route is valid.
+    down : unsigned(1)
+        The entry's DFE may not get packets.
+    """
+
+    def __init__(self, stage: str):
+        super().__init__(stage)
+        self.route = Signal(layout.row("route", "hop"))
+        self.needs_route = Signal()
+        self.known = Signal()
+        self.down = Signal()
+
+
 class Classifier(wiring.Component):
     """Decides about packets in order; three of them are inside at a time.
 
     1. Rules are scanned for a packet that is not ESP; the CAM is asked about one that is, and about one
-       that may be for the gateway
-    itself. 2. The result of the scan, or of the CAM, is awaited. 3. The route is read, and, where the entry
-    names no DFE, the balancer asked and, for a miss, the limiter. An entry whose route is not valid is a
-    miss.
+       that may be for the gateway itself.
+    2. The result of the scan, or of the CAM, is awaited.
+    3. The route is read, and, where the entry names no DFE, the balancer asked and, for a miss, the
+       limiter. An entry whose route is not valid is a miss.
 
     Parameters
     ----------
@@ -78,53 +140,79 @@ class Classifier(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.cam = cam = Cam(entries=self._cam_entries)
-        m.submodules.rules = rules = Rules(count=self._rules)
-        hop = layout.row("route", "hop")
-        m.submodules.routes = routes = BlockMemory(width=hop.size, depth=self._routes)
-        reads_route = Signal()
-        self._write_tables(m, cam, rules, routes, reads_route)
+        m.submodules.cam = Cam(entries=self._cam_entries)
+        m.submodules.rules = Rules(count=self._rules)
+        m.submodules.routes = BlockMemory(width=layout.row("route", "hop").size, depth=self._routes)
+        flow, asked, awaited, resolved = Flow(), Asked("asked"), Asked("awaited"), Resolved("resolved")
+        self._write_tables(m, flow)
+        self._ask(m, flow, asked)
+        self._await(m, flow, asked, awaited)
+        self._resolve(m, flow, awaited, resolved)
+        return m
 
-        # 1: ask. Decided packets only pass.
-        asked, asking, scanned = Signal(Parsed()), Signal(), Signal()
-        waiting, await_room, maybe_own = Signal(), Signal(), Signal()
-        is_esp, ask_rules, moves = Signal(), Signal(), Signal()
-        info = asked.info
+    def _write_tables(self, m, flow: Flow) -> None:
+        """One entry at a time, to the table it names; one that there is not vanishes."""
+        cam, rules, routes = m.submodules.cam, m.submodules.rules, m.submodules.routes
+        entry = self.write.payload
         m.d.comb += [
-            is_esp.eq(info.protocol == ESP_PROTOCOL),
-            ask_rules.eq(asking & ~asked.decided & ~is_esp),
+            cam.write.payload.eq(entry),
+            rules.write.payload.eq(entry),
+            routes.write_address.eq(entry.index),
+            routes.write_data.eq(entry.rows[0]),
+        ]
+        with m.Switch(entry.table):
+            with m.Case(Table.CAM):
+                m.d.comb += [cam.write.valid.eq(self.write.valid), self.write.ready.eq(cam.write.ready)]
+            with m.Case(Table.RULE):
+                m.d.comb += [rules.write.valid.eq(self.write.valid), self.write.ready.eq(rules.write.ready)]
+            with m.Case(Table.ROUTE):
+                writes = self.write.valid & ~flow.reads_route & (entry.index < self._routes)
+                m.d.comb += [self.write.ready.eq(~flow.reads_route), routes.write_enable.eq(writes)]
+            with m.Default():
+                m.d.comb += self.write.ready.eq(1)
+
+    def _ask(self, m, flow: Flow, asked: Asked) -> None:
+        """Stage 1: ask. Decided packets only pass."""
+        cam, rules = m.submodules.cam, m.submodules.rules
+        parsed, info = asked.parsed, asked.parsed.info
+        asking, scanned, maybe_own, ask_rules = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            asked.is_esp.eq(info.protocol == ESP_PROTOCOL),
+            ask_rules.eq(asking & ~parsed.decided & ~asked.is_esp),
             rules.i.valid.eq(ask_rules & ~scanned),
             rules.i.payload.source.eq(info.source),
             rules.i.payload.destination.eq(info.destination),
             rules.i.payload.source_port.eq(info.spi[16:]),
             rules.i.payload.destination_port.eq(info.spi[:16]),
-            rules.i.payload.ports.eq(asked.ports),
+            rules.i.payload.ports.eq(parsed.ports),
             rules.i.payload.protocol.eq(info.protocol),
             rules.i.payload.ingress.eq(info.ingress),
-            moves.eq(asking & await_room & (~ask_rules | scanned | rules.i.ready)),
+            flow.moves.eq(asking & flow.await_room & (~ask_rules | scanned | rules.i.ready)),
             # What may be for the gateway itself is looked up besides: its own addresses stand in the CAM as
             # if they had an SA for IKE.
-            maybe_own.eq(asked.own != Own.NONE),
-            cam.start.eq(moves & (maybe_own | ~asked.decided & is_esp)),
+            maybe_own.eq(parsed.own != Own.NONE),
+            cam.start.eq(flow.moves & (maybe_own | ~parsed.decided & asked.is_esp)),
             cam.key.destination.eq(info.destination),
-            cam.key.ipv6.eq(maybe_own & asked.ipv6),
+            cam.key.ipv6.eq(maybe_own & parsed.ipv6),
             cam.key.spi.eq(Mux(maybe_own, IKE_PORT, info.spi)),
             cam.key.protocol.eq(Mux(maybe_own, UDP_PROTOCOL, ESP_PROTOCOL)),
-            self.i.ready.eq(~asking | moves),
+            self.i.ready.eq(~asking | flow.moves),
         ]
-        with m.If(moves):
+        with m.If(flow.moves):
             m.d.sync += [asking.eq(0), scanned.eq(0)]
         with m.Elif(rules.i.valid & rules.i.ready):
             m.d.sync += scanned.eq(1)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [asked.eq(self.i.payload), asking.eq(1)]
+            m.d.sync += [parsed.eq(self.i.payload), asking.eq(1)]
 
-        # 2: await the answer, in the form in which rules give it.
-        awaiting, answered, found = Signal(Parsed()), Signal(), Signal(RuleResult())
-        resolve_room, leaves, of_cam, looking = Signal(), Signal(), Signal(), Signal()
+    def _await(self, m, flow: Flow, asked: Asked, awaited: Asked) -> None:
+        """Stage 2: await the answer, in the form in which rules give it."""
+        cam, rules = m.submodules.cam, m.submodules.rules
+        parsed, found, of_cam = awaited.parsed, awaited.result, awaited.is_esp
+        waiting, answered, looking = Signal(), Signal(), Signal()
         m.d.comb += [
-            leaves.eq(waiting & answered & ~looking & resolve_room),
-            await_room.eq(~waiting | leaves),
+            flow.leaves.eq(waiting & answered & ~looking & flow.resolve_room),
+            flow.await_room.eq(~waiting | flow.leaves),
             rules.o.ready.eq(waiting & ~answered & ~of_cam),
         ]
         with m.If(rules.o.valid & rules.o.ready):
@@ -139,97 +227,45 @@ class Classifier(wiring.Component):
                 ]
             with m.Elif(cam.result.hit):
                 m.d.sync += [
-                    awaiting.decided.eq(1),
-                    awaiting.info.verdict.eq(Verdict.PUNT),
-                    awaiting.info.reason.eq(Mux(awaiting.own == Own.IKE, Reason.IKE, Reason.NATT)),
+                    parsed.decided.eq(1),
+                    parsed.info.verdict.eq(Verdict.PUNT),
+                    parsed.info.reason.eq(Mux(parsed.own == Own.IKE, Reason.IKE, Reason.NATT)),
                 ]
-        with m.If(leaves):
+        with m.If(flow.leaves):
             m.d.sync += waiting.eq(0)
-        with m.If(moves):
+        with m.If(flow.moves):
             m.d.sync += [
                 waiting.eq(1),
-                awaiting.eq(asked),
-                of_cam.eq(is_esp & ~asked.decided),
-                answered.eq(asked.decided),
+                parsed.eq(asked.parsed),
+                of_cam.eq(asked.is_esp & ~asked.parsed.decided),
+                answered.eq(asked.parsed.decided),
                 looking.eq(cam.start),
             ]
 
-        self._resolve(m, awaiting, found, of_cam, leaves, resolve_room, routes, hop, reads_route)
-        return m
-
-    def _write_tables(self, m, cam, rules, routes, reads_route):
-        """One entry at a time, to the table it names; one that there is not vanishes."""
-        entry = self.write.payload
-        m.d.comb += [
-            cam.write.payload.eq(entry),
-            rules.write.payload.eq(entry),
-            routes.write_address.eq(entry.index),
-            routes.write_data.eq(entry.rows[0]),
-        ]
-        with m.Switch(entry.table):
-            with m.Case(Table.CAM):
-                m.d.comb += [cam.write.valid.eq(self.write.valid), self.write.ready.eq(cam.write.ready)]
-            with m.Case(Table.RULE):
-                m.d.comb += [rules.write.valid.eq(self.write.valid), self.write.ready.eq(rules.write.ready)]
-            with m.Case(Table.ROUTE):
-                m.d.comb += [
-                    self.write.ready.eq(~reads_route),
-                    routes.write_enable.eq(self.write.valid & ~reads_route & (entry.index < self._routes)),
-                ]
-            with m.Default():
-                m.d.comb += self.write.ready.eq(1)
-
-    def _resolve(self, m, awaiting, found, of_cam, arrives, room, routes, hop, reads_route):
-        """Stage 3."""
-        control = self.control
+    def _resolve(self, m, flow: Flow, awaited: Asked, resolved: Resolved) -> None:
+        """Stage 3: from the answer to the verdict."""
         m.submodules.balancer = balancer = Balancer(dfes=self._dfes)
         m.submodules.misses = misses = MissLimiter()
-        parsed, result, is_esp = Signal(Parsed()), Signal(RuleResult()), Signal()
-        entry = result.outcome
-        info, out = parsed.info, self.o.payload
-        route = hop(routes.read_data)
-        flow = Cat(info.source, info.destination, info.protocol, Mux(is_esp | parsed.ports, info.spi, 0))
-        m.d.sync += balancer.flow.eq(parities(hashing.masks("flow", len(flow), FLOW_BITS), flow))
-        m.d.comb += [
-            routes.read_address.eq(entry.route),
-            balancer.balance.eq(control.balance),
-            balancer.weights.eq(control.weights),
-            balancer.eligible.eq(self.eligible),
-            *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
-            misses.interval.eq(control.miss_interval),
-            misses.open.eq(self.spi_open),
-            misses.time.eq(self.time),
-            misses.key.destination.eq(info.destination),
-            misses.key.spi.eq(info.spi),
-        ]
-        with m.If(arrives):
-            m.d.sync += [parsed.eq(awaiting), result.eq(found), is_esp.eq(of_cam)]
-
-        down, known, needs_route = Signal(), Signal(), Signal()
-        m.d.comb += [
-            down.eq(~self.eligible.bit_select(entry.dfe, 1)),
-            needs_route.eq(is_esp | (entry.action == Action.PROTECT) | (entry.action == Action.BYPASS)),
-            known.eq(result.hit & (route.valid | ~needs_route)),
-        ]
-
-        def decide(verdict, reason=Reason.NONE):
-            m.d.sync += [out.verdict.eq(verdict), out.reason.eq(reason)]
-
-        def of_entry():
-            m.d.sync += [out.dfe.eq(entry.dfe), out.sa.eq(entry.sa)]
-
+        parsed, out = resolved.parsed, self.o.payload
+        self._look_up(m, resolved)
+        with m.If(flow.leaves):
+            m.d.sync += [
+                parsed.eq(awaited.parsed),
+                resolved.result.eq(awaited.result),
+                resolved.is_esp.eq(awaited.is_esp),
+            ]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += room.eq(1)
-                with m.If(arrives):
+                m.d.comb += flow.resolve_room.eq(1)
+                with m.If(flow.leaves):
                     m.next = "READ"
             with m.State("READ"):
-                m.d.comb += reads_route.eq(1)
+                m.d.comb += flow.reads_route.eq(1)
                 # What is not decided yet, and what a table says, follows.
-                m.d.sync += [out[name].eq(info[name]) for name, _ in PacketInfo() if name != "route"]
+                m.d.sync += [out[name].eq(parsed.info[name]) for name, _ in PacketInfo() if name != "route"]
                 m.d.sync += [out.dfe.eq(FROM_CFE), out.sa.eq(0)]
                 with m.If(parsed.decided):
-                    m.d.sync += out.route.egress.eq(info.ingress)
+                    m.d.sync += out.route.egress.eq(parsed.info.ingress)
                     m.next = "OFFER"
                 with m.Else():
                     m.next = "WAIT"
@@ -237,72 +273,118 @@ class Classifier(wiring.Component):
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 m.next = "OFFER"
-                m.d.sync += [
-                    out.route.eq(route),
-                    out.generation.eq(entry.generation),
-                    out.clear.eq(entry.clear & ~is_esp),
-                    out.rule.eq(result.rule),
-                    out.ruled.eq(known & ~is_esp),
-                ]
-                m.d.comb += [
-                    self.hit.eq(known & is_esp),
-                    self.clear.eq(known & ~is_esp),
-                    self.miss.eq(~known),
-                ]
-                with m.If(~known):
-                    decide(Verdict.PUNT, Mux(is_esp, Reason.UNKNOWN_SPI, Reason.NO_RULE))
-                    with m.If(is_esp & control.miss_drop):
-                        decide(Verdict.DROP, Reason.NO_SA)
-                    with m.Elif(~is_esp & (control.rule_miss == Action.DISCARD)):
-                        decide(Verdict.DROP, Reason.POLICY)
-                    with m.Else():
-                        m.d.comb += [balancer.start.eq(1), misses.start.eq(is_esp & self.eligible.any())]
-                        m.next = "BALANCE"
-                        with m.If(is_esp & self.eligible.any()):
-                            m.next = "MISS"
-                with m.Elif(needs_route & (route.egress == Port.RECIRCULATE) & (info.depth == MAX_DEPTH)):
-                    decide(Verdict.DROP, Reason.NESTED)
-                with m.Elif(is_esp):
-                    of_entry()
-                    decide(Verdict.DECRYPT)
-                    with m.If(info.depth > control.depth_limit):
-                        decide(Verdict.DROP, Reason.NESTED)
-                    with m.Elif(down):
-                        decide(Verdict.PUNT, Reason.DFE_DOWN)
-                with m.Else():
-                    with m.Switch(entry.action):
-                        with m.Case(Action.PROTECT):
-                            of_entry()
-                            decide(Verdict.ENCRYPT)
-                            with m.If(down):
-                                decide(Verdict.PUNT, Reason.DFE_DOWN)
-                        with m.Case(Action.BYPASS):
-                            decide(Verdict.BYPASS)
-                            m.d.comb += balancer.start.eq(1)
-                            m.next = "BALANCE"
-                        with m.Case(Action.DISCARD):
-                            decide(Verdict.DROP, Reason.POLICY)
-                        with m.Case(Action.PUNT):
-                            decide(Verdict.PUNT, Reason.RULE)
+                self._decide(m, resolved)
             with m.State("BALANCE"):
                 with m.If(balancer.done):
                     m.d.sync += out.dfe.eq(balancer.dfe)
                     with m.If(balancer.none):
                         m.d.sync += out.dfe.eq(FROM_CFE)
-                        decide(Verdict.DROP, Reason.NO_DFE)
+                        self._becomes(m, Verdict.DROP, Reason.NO_DFE)
                     m.next = "OFFER"
             with m.State("MISS"):
                 with m.If(misses.done):
                     m.d.sync += out.dfe.eq(balancer.dfe)
                     with m.If(balancer.none):
                         m.d.sync += out.dfe.eq(FROM_CFE)
-                        decide(Verdict.DROP, Reason.NO_DFE)
+                        self._becomes(m, Verdict.DROP, Reason.NO_DFE)
                     with m.Elif(~misses.allowed):
-                        decide(Verdict.DROP, Reason.SPI_RATE)
+                        self._becomes(m, Verdict.DROP, Reason.SPI_RATE)
                     m.next = "OFFER"
             with m.State("OFFER"):
-                m.d.comb += [self.o.valid.eq(1), room.eq(self.o.ready)]
+                m.d.comb += [self.o.valid.eq(1), flow.resolve_room.eq(self.o.ready)]
                 with m.If(self.o.ready):
                     m.next = "IDLE"
-                    with m.If(arrives):
+                    with m.If(flow.leaves):
                         m.next = "READ"
+
+    def _look_up(self, m, resolved: Resolved) -> None:
+        """What route, balancer and limiter are asked, and what follows from the route."""
+        routes, balancer, misses = m.submodules.routes, m.submodules.balancer, m.submodules.misses
+        info, entry, is_esp = resolved.parsed.info, resolved.result.outcome, resolved.is_esp
+        has_word = is_esp | resolved.parsed.ports
+        flow = Cat(info.source, info.destination, info.protocol, Mux(has_word, info.spi, 0))
+        m.d.sync += balancer.flow.eq(parities(hashing.masks("flow", len(flow), FLOW_BITS), flow))
+        m.d.comb += [
+            routes.read_address.eq(entry.route),
+            balancer.balance.eq(self.control.balance),
+            balancer.weights.eq(self.control.weights),
+            balancer.eligible.eq(self.eligible),
+            *(port.eq(free) for port, free in zip(balancer.free, self.free, strict=True)),
+            misses.interval.eq(self.control.miss_interval),
+            misses.open.eq(self.spi_open),
+            misses.time.eq(self.time),
+            misses.key.destination.eq(info.destination),
+            misses.key.spi.eq(info.spi),
+            resolved.route.eq(routes.read_data),
+            resolved.down.eq(~self.eligible.bit_select(entry.dfe, 1)),
+            resolved.needs_route.eq(
+                is_esp | (entry.action == Action.PROTECT) | (entry.action == Action.BYPASS)
+            ),
+            resolved.known.eq(resolved.result.hit & (resolved.route.valid | ~resolved.needs_route)),
+        ]
+
+    def _becomes(self, m, verdict: Verdict, reason=Reason.NONE) -> None:
+        m.d.sync += [self.o.payload.verdict.eq(verdict), self.o.payload.reason.eq(reason)]
+
+    def _decide(self, m, resolved: Resolved) -> None:
+        """All is known but what the balancer and the limiter say."""
+        is_esp, known, route = resolved.is_esp, resolved.known, resolved.route
+        entry, out = resolved.result.outcome, self.o.payload
+        nests = resolved.needs_route & (route.egress == Port.RECIRCULATE)
+        m.d.comb += [
+            self.hit.eq(known & is_esp),
+            self.clear.eq(known & ~is_esp),
+            self.miss.eq(~known),
+        ]
+        m.d.sync += [
+            out.route.eq(route),
+            out.generation.eq(entry.generation),
+            out.clear.eq(entry.clear & ~is_esp),
+            out.rule.eq(resolved.result.rule),
+            out.ruled.eq(known & ~is_esp),
+        ]
+        with m.If(~known):
+            self._miss(m, is_esp)
+        with m.Elif(nests & (resolved.parsed.info.depth == MAX_DEPTH)):
+            self._becomes(m, Verdict.DROP, Reason.NESTED)
+        with m.Elif(is_esp):
+            m.d.sync += [out.dfe.eq(entry.dfe), out.sa.eq(entry.sa)]
+            self._becomes(m, Verdict.DECRYPT)
+            with m.If(resolved.parsed.info.depth > self.control.depth_limit):
+                self._becomes(m, Verdict.DROP, Reason.NESTED)
+            with m.Elif(resolved.down):
+                self._becomes(m, Verdict.PUNT, Reason.DFE_DOWN)
+        with m.Else():
+            self._act(m, resolved)
+
+    def _miss(self, m, is_esp) -> None:
+        """No table knows what to do with the packet."""
+        self._becomes(m, Verdict.PUNT, Mux(is_esp, Reason.UNKNOWN_SPI, Reason.NO_RULE))
+        with m.If(is_esp & self.control.miss_drop):
+            self._becomes(m, Verdict.DROP, Reason.NO_SA)
+        with m.Elif(~is_esp & (self.control.rule_miss == Action.DISCARD)):
+            self._becomes(m, Verdict.DROP, Reason.POLICY)
+        with m.Else():
+            limited = is_esp & self.eligible.any()
+            m.d.comb += [m.submodules.balancer.start.eq(1), m.submodules.misses.start.eq(limited)]
+            m.next = "BALANCE"
+            with m.If(limited):
+                m.next = "MISS"
+
+    def _act(self, m, resolved: Resolved) -> None:
+        """As the rule says."""
+        entry, out = resolved.result.outcome, self.o.payload
+        with m.Switch(entry.action):
+            with m.Case(Action.PROTECT):
+                m.d.sync += [out.dfe.eq(entry.dfe), out.sa.eq(entry.sa)]
+                self._becomes(m, Verdict.ENCRYPT)
+                with m.If(resolved.down):
+                    self._becomes(m, Verdict.PUNT, Reason.DFE_DOWN)
+            with m.Case(Action.BYPASS):
+                self._becomes(m, Verdict.BYPASS)
+                m.d.comb += m.submodules.balancer.start.eq(1)
+                m.next = "BALANCE"
+            with m.Case(Action.DISCARD):
+                self._becomes(m, Verdict.DROP, Reason.POLICY)
+            with m.Case(Action.PUNT):
+                self._becomes(m, Verdict.PUNT, Reason.RULE)

@@ -1,15 +1,43 @@
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
 from spigate.hdl.contract.constants import FROM_CFE
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
-from spigate.hdl.net.descriptor import Egress, OutOf, PacketInfo, PuntHeader, Report, Verdict
+from spigate.hdl.net.descriptor import Egress, PacketInfo, PuntHeader, Report, Verdict, punt_header
 from spigate.hdl.net.packet import packets
+
+
+class AtWork:
+    """The packet that the router has.
+
+    Members
+    -------
+    info : PacketInfo
+    beats : unsigned(12)
+        How long it is.
+    target : unsigned(dfes)
+        A bit for the DFE that is to get it.
+    reason : Reason
+        Why it is dropped, where it is.
+    stamp : unsigned(32)
+        When it was punted.
+    header : PuntHeader
+        What goes in front of it then; ``header_beat``: the beat that goes.
+    """
+
+    def __init__(self, dfes: int, beat_bytes: int):
+        self.info = Signal(PacketInfo())
+        self.beats = Signal(12)
+        self.target = Signal(dfes)
+        self.reason = Signal(Reason)
+        self.stamp = Signal(32)
+        self.header = Signal(PuntHeader())
+        self.header_beat = Signal(range(max(CE_HEADER_BYTES // beat_bytes, 2)))
 
 
 class Router(wiring.Component):
@@ -66,138 +94,145 @@ class Router(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        width = self._beat_bytes.bit_length() - 1
-        info = Signal(PacketInfo())
-        beats = Signal(12)
-        target = Signal(self._dfes)
-        beat = self.i.payload
-
-        # Room in the target's queue, always being looked up: right two clocks behind a new target.
-        room, fits, slot = Signal(12), Signal(), Signal()
-        m.d.sync += fits.eq(room >= beats)
-        for at, free in enumerate(self.dfe_free):
-            with m.If(target[at]):
-                m.d.sync += room.eq(free)
-        m.d.comb += slot.eq((target & ~Cat(port.valid for port in self.dfe_info)).any())
+        work = AtWork(self._dfes, self._beat_bytes)
         for port in [*self.dfe_info, self.direct_egress]:
             with m.If(port.ready):
                 m.d.sync += port.valid.eq(0)
         for port in [*self.dfe, self.direct]:
-            m.d.comb += port.payload.eq(beat)
-
-        header, stamp = Signal(PuntHeader()), Signal(32)
-        header_beats = CE_HEADER_BYTES // self._beat_bytes
-        at = Signal(range(max(header_beats, 2)))
-        reason = Signal(Reason)
-        is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (reason != Reason.MALFORMED)
-        m.d.comb += [
-            header.version.eq(CE_VERSION),
-            header.reason.eq(info.reason),
-            header.ingress.eq(info.ingress),
-            header.dfe.eq(info.dfe),
-            header.sa.eq(info.sa),
-            header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged),
-            header.time.eq(stamp),
-            header.rule.eq(info.rule),
-            header.ruled.eq(info.ruled),
-            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
-        ]
-        report = self.reports.payload
-
+            m.d.comb += port.payload.eq(self.i.payload)
+        m.d.comb += punt_header(work.header, work.info, dfe=work.info.dfe, time=work.stamp)
+        has_room = self._look(m, work)
         with m.FSM():
             with m.State("IDLE"):
-                new = self.info.payload
-                for_dfe = (
-                    (new.verdict == Verdict.BYPASS)
-                    | (new.verdict == Verdict.DECRYPT)
-                    | (new.verdict == Verdict.ENCRYPT)
-                )
-                m.d.comb += self.info.ready.eq(1)
-                m.d.sync += [
-                    info.eq(new),
-                    beats.eq((new.length + self._beat_bytes - 1) >> width),
-                    reason.eq(new.reason),
-                    target.eq(0),
-                ]
-                with m.If(self.info.valid):
-                    with m.If(new.verdict == Verdict.DROP):
-                        m.next = "DROP"
-                    with m.Elif(for_dfe):
-                        m.d.sync += [target[dfe].eq(new.dfe == dfe) for dfe in range(self._dfes)]
-                        m.next = "LOOK"
-                    with m.Else():
-                        m.next = "DIRECT"
+                self._take(m, work)
             with m.State("LOOK"):
                 m.next = "COMPARE"
             with m.State("COMPARE"):
                 m.next = "TRY"
             with m.State("TRY"):
-                # A DFE that does not exist has no room either.
-                with m.If(fits & slot):
-                    for port, chosen in zip(self.dfe_info, target, strict=True):
-                        with m.If(chosen):
-                            m.d.sync += [port.valid.eq(1), port.payload.eq(info)]
-                    m.next = "SEND"
-                with m.Else():
-                    m.d.sync += reason.eq(Reason.QUEUE_FULL)
-                    m.next = "DROP"
+                self._try(m, work, has_room)
             with m.State("SEND"):
-                for port, chosen in zip(self.dfe, target, strict=True):
-                    with m.If(chosen):
-                        m.d.comb += [port.valid.eq(self.i.valid), self.i.ready.eq(port.ready)]
-                with m.If(self.i.valid & self.i.ready & beat.last):
-                    m.next = "IDLE"
+                self._send(m, work)
             with m.State("DIRECT"):
-                m.d.sync += stamp.eq(self.time)
-                with m.If(~self.direct_egress.valid):
-                    m.d.sync += [
-                        self.direct_egress.valid.eq(1),
-                        self.direct_egress.payload.depth.eq(info.depth),
-                    ]
-                    m.d.sync += self.direct_egress.payload.injected.eq(info.verdict == Verdict.DIRECT)
-                    with m.If(info.verdict == Verdict.DIRECT):
-                        m.d.sync += self.direct_egress.payload.port.eq(info.route.egress)
-                        m.next = "SEND DIRECT"
-                    with m.Else():
-                        m.d.sync += self.direct_egress.payload.port.eq(Port.CE)
-                        m.d.comb += self.punted.eq(1)
-                        m.next = "HEADER"
+                self._begin_direct(m, work)
             with m.State("HEADER"):
-                out = self.direct.payload
-                m.d.comb += [
-                    self.direct.valid.eq(1),
-                    out.last.eq(0),
-                    out.abort.eq(0),
-                    out.count.eq(self._beat_bytes),
-                    out.data.eq(header.as_value().word_select(at, 8 * self._beat_bytes)),
-                ]
-                with m.If(self.direct.ready):
-                    m.d.sync += at.eq(at + 1)
-                    with m.If(at == header_beats - 1):
-                        m.d.sync += at.eq(0)
-                        m.next = "SEND DIRECT"
+                self._send_header(m, work)
             with m.State("SEND DIRECT"):
                 m.d.comb += [self.direct.valid.eq(self.i.valid), self.i.ready.eq(self.direct.ready)]
-                with m.If(self.i.valid & self.i.ready & beat.last):
+                with m.If(self.i.valid & self.i.ready & self.i.payload.last):
                     m.next = "IDLE"
             with m.State("DROP"):
                 m.d.comb += self.i.ready.eq(1)
-                with m.If(self.i.valid & beat.last):
+                with m.If(self.i.valid & self.i.payload.last):
                     m.next = "REPORT"
             with m.State("REPORT"):
-                m.d.comb += [
-                    self.reports.valid.eq(1),
-                    report.reason.eq(reason),
-                    report.dropped.eq(1),
-                    report.ingress.eq(info.ingress),
-                    report.dfe.eq(FROM_CFE),
-                    report.sa.eq(info.sa),
-                ]
-                with m.If(info.ipv4):
-                    m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]
-                with m.If(is_esp):
-                    m.d.comb += [report.spi.eq(info.spi), report.sequence.eq(info.sequence)]
-                with m.If(self.reports.ready):
-                    m.next = "IDLE"
+                self._report(m, work)
         return m
+
+    def _look(self, m, work: AtWork) -> Value:
+        """Room in the target's queue, always being looked up: right two clocks behind a new target. Returns
+        whether there is room for the packet and for its descriptor.
+        """
+        room, fits, slot = Signal(12), Signal(), Signal()
+        m.d.sync += fits.eq(room >= work.beats)
+        for at, free in enumerate(self.dfe_free):
+            with m.If(work.target[at]):
+                m.d.sync += room.eq(free)
+        m.d.comb += slot.eq((work.target & ~Cat(port.valid for port in self.dfe_info)).any())
+        return fits & slot
+
+    def _take(self, m, work: AtWork) -> None:
+        """Takes a verdict and goes its way."""
+        new = self.info.payload
+        for_dfe = (
+            (new.verdict == Verdict.BYPASS)
+            | (new.verdict == Verdict.DECRYPT)
+            | (new.verdict == Verdict.ENCRYPT)
+        )
+        m.d.comb += self.info.ready.eq(1)
+        m.d.sync += [
+            work.info.eq(new),
+            work.beats.eq((new.length + self._beat_bytes - 1) >> self._beat_bytes.bit_length() - 1),
+            work.reason.eq(new.reason),
+            work.target.eq(0),
+        ]
+        with m.If(self.info.valid):
+            with m.If(new.verdict == Verdict.DROP):
+                m.next = "DROP"
+            with m.Elif(for_dfe):
+                m.d.sync += [work.target[dfe].eq(new.dfe == dfe) for dfe in range(self._dfes)]
+                m.next = "LOOK"
+            with m.Else():
+                m.next = "DIRECT"
+
+    def _try(self, m, work: AtWork, has_room) -> None:
+        """A DFE that does not exist has no room either."""
+        with m.If(has_room):
+            for port, chosen in zip(self.dfe_info, work.target, strict=True):
+                with m.If(chosen):
+                    m.d.sync += [port.valid.eq(1), port.payload.eq(work.info)]
+            m.next = "SEND"
+        with m.Else():
+            m.d.sync += work.reason.eq(Reason.QUEUE_FULL)
+            m.next = "DROP"
+
+    def _send(self, m, work: AtWork) -> None:
+        """To the target, without a wait: there is room."""
+        for port, chosen in zip(self.dfe, work.target, strict=True):
+            with m.If(chosen):
+                m.d.comb += [port.valid.eq(self.i.valid), self.i.ready.eq(port.ready)]
+        with m.If(self.i.valid & self.i.ready & self.i.payload.last):
+            m.next = "IDLE"
+
+    def _begin_direct(self, m, work: AtWork) -> None:
+        """Offers the descriptor, which says where the direct way leads."""
+        info, egress = work.info, self.direct_egress.payload
+        m.d.sync += work.stamp.eq(self.time)
+        with m.If(~self.direct_egress.valid):
+            m.d.sync += [
+                self.direct_egress.valid.eq(1),
+                egress.depth.eq(info.depth),
+                egress.injected.eq(info.verdict == Verdict.DIRECT),
+            ]
+            with m.If(info.verdict == Verdict.DIRECT):
+                m.d.sync += egress.port.eq(info.route.egress)
+                m.next = "SEND DIRECT"
+            with m.Else():
+                m.d.sync += egress.port.eq(Port.CE)
+                m.d.comb += self.punted.eq(1)
+                m.next = "HEADER"
+
+    def _send_header(self, m, work: AtWork) -> None:
+        """In front of what is punted."""
+        out, at = self.direct.payload, work.header_beat
+        m.d.comb += [
+            self.direct.valid.eq(1),
+            out.last.eq(0),
+            out.abort.eq(0),
+            out.count.eq(self._beat_bytes),
+            out.data.eq(work.header.as_value().word_select(at, 8 * self._beat_bytes)),
+        ]
+        with m.If(self.direct.ready):
+            m.d.sync += at.eq(at + 1)
+            with m.If(at == CE_HEADER_BYTES // self._beat_bytes - 1):
+                m.d.sync += at.eq(0)
+                m.next = "SEND DIRECT"
+
+    def _report(self, m, work: AtWork) -> None:
+        """Tells of what was dropped."""
+        info, report = work.info, self.reports.payload
+        is_esp = info.ipv4 & (info.protocol == ESP_PROTOCOL) & (work.reason != Reason.MALFORMED)
+        m.d.comb += [
+            self.reports.valid.eq(1),
+            report.reason.eq(work.reason),
+            report.dropped.eq(1),
+            report.ingress.eq(info.ingress),
+            report.dfe.eq(FROM_CFE),
+            report.sa.eq(info.sa),
+        ]
+        with m.If(info.ipv4):
+            m.d.comb += [report.source.eq(info.source), report.destination.eq(info.destination)]
+        with m.If(is_esp):
+            m.d.comb += [report.spi.eq(info.spi), report.sequence.eq(info.sequence)]
+        with m.If(self.reports.ready):
+            m.next = "IDLE"

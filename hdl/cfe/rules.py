@@ -1,5 +1,7 @@
 """The classifier's rules over clear 5-tuples: ordered, the first match decides."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -70,6 +72,94 @@ class Criteria(data.StructLayout):
         )
 
 
+class Compare(wiring.Component):
+    """The criteria of every fourth rule, one of them compared in a clock.
+
+    Parameters
+    ----------
+    groups : int
+
+    Members
+    -------
+    write : In(1)
+        Of ``write_data`` to ``write_group``.
+    group : In(range(groups))
+        Which one to compare.
+    key : In(RuleKey)
+        With what, a clock later.
+    matches : Out(1)
+        The answer, three clocks behind ``group``.
+    """
+
+    def __init__(self, *, groups: int):
+        self._depth = max(groups, 2)
+        super().__init__(
+            {
+                "write": In(1),
+                "write_group": In(range(self._depth)),
+                "write_data": In(Criteria()),
+                "group": In(range(self._depth)),
+                "key": In(RuleKey()),
+                "matches": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.bank = bank = memory.Memory(shape=Criteria(), depth=self._depth, init=[])
+        write, read = bank.write_port(), bank.read_port(domain="comb")
+        rule, key = Signal(Criteria()), self.key
+        m.d.comb += [
+            write.addr.eq(self.write_group),
+            write.data.eq(self.write_data),
+            write.en.eq(self.write),
+            read.addr.eq(self.group),
+        ]
+        m.d.sync += rule.eq(read.data)
+
+        different = [(rule[name] ^ key[name]) & rule[f"{name}_mask"] for name in ("source", "destination")]
+        parts = [value[at : at + 8].any() for value in different for at in range(0, 32, 8)]
+        parts += [
+            (rule.protocol != key.protocol) & ~rule.any_protocol,
+            ~rule.valid,
+            ~rule.ingress.bit_select(key.ingress, 1),
+            ~rule.all_ports & ~key.ports,
+        ]
+        for name in ("source_port", "destination_port"):
+            parts += [
+                key.ports & (rule[f"{name}_low"] > key[name]),
+                key.ports & (rule[f"{name}_high"] < key[name]),
+            ]
+        differs = Signal(len(parts))
+        m.d.sync += [
+            *(differs[at].eq(part) for at, part in enumerate(parts)),
+            self.matches.eq(~differs.any()),
+        ]
+        return m
+
+
+class Scan:
+    """Where a scan is. Clock 0: group number; 1: criteria read; 2: compared in parts; 3: matches; 4: first
+    match; 5: result.
+
+    Members
+    -------
+    group : range(groups)
+        In clock 0.
+    key : RuleKey
+        From clock 1 on.
+    stages : list of Signal
+        Of clock 1 to 4: whether there is a group (``valid``), which it is, and whether it is the scan's
+        ``first`` or ``last``.
+    """
+
+    def __init__(self, groups: int):
+        self.group = Signal(range(max(groups, 2)))
+        self.key = Signal(RuleKey())
+        stage = data.StructLayout({"valid": 1, "first": 1, "last": 1, "group": len(self.group)})
+        self.stages = [Signal(stage, name=f"stage_{clock}") for clock in range(1, 5)]
+
+
 class Rules(wiring.Component):
     """An ordered table of rules, as ``rule_entry`` of ``entries.rdl``; rule 0 comes first.
 
@@ -103,137 +193,110 @@ class Rules(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        count, groups = self._count, self._count // LANES
+        scan, entry = Scan(self._count // LANES), self.write.payload
+        criteria, outcome = self._decode(m)
+        taken = Signal()
+        m.d.comb += taken.eq(self.o.valid & self.o.ready)
+        self._scan(m, scan, taken)
 
-        entry = self.write.payload
-        addresses, value = (
-            layout.row("rule", "addresses")(entry.rows[0]),
-            layout.row("rule", "value")(entry.rows[1]),
-        )
-        new, outcome = Signal(Criteria()), Signal(Outcome())
-        for name in ("source", "source_mask", "destination", "destination_mask"):
-            m.d.comb += new[name].eq(addresses[name])
-        for name in (
-            "source_port_low",
-            "source_port_high",
-            "destination_port_low",
-            "destination_port_high",
-            "protocol",
-            "any_protocol",
-            "ingress",
-            "valid",
-        ):
-            m.d.comb += new[name].eq(value[name])
-        m.d.comb += [
-            new.all_ports.eq(
-                (value.source_port_low == 0)
-                & value.source_port_high.all()
-                & (value.destination_port_low == 0)
-                & value.destination_port_high.all()
-            ),
-            *(outcome[name].eq(value[name]) for name in Outcome().members),
-        ]
-
-        # A scan: clock 0 group number, 1 criteria read, 2 compared in parts, 3 matches, 4 first match, 5
-        # result.
-        group = Signal(range(max(groups, 2)))
-        scanning, ending = Signal(), Signal()
-        stage = data.StructLayout({"valid": 1, "first": 1, "last": 1, "group": len(group)})
-        stages = [Signal(stage, name=f"stage_{clock}") for clock in range(1, 5)]
-        outstanding = Signal(2)
-        key = Signal(RuleKey())
-        results = [Signal(RuleResult(), name=f"waiting_{at}") for at in range(2)]
-        full = Signal(2)
-        take = Signal()
-        idle = ~stages[0].valid & ~stages[1].valid & ~stages[2].valid & ~stages[3].valid
-        m.d.comb += [
-            # What began is finished; a new scan gives way to a write, and to results that nobody has taken.
-            scanning.eq(self.i.valid & ((group != 0) | (~self.write.valid & (outstanding != 2)))),
-            ending.eq(scanning & (group == groups - 1)),
-            self.i.ready.eq(ending),
-            self.write.ready.eq(idle & (group == 0)),
-            take.eq(self.o.valid & self.o.ready),
-        ]
-        m.d.sync += outstanding.eq(outstanding + (scanning & (group == 0)) - take)
-        with m.If(scanning):
-            m.d.sync += [key.eq(self.i.payload), group.eq(Mux(ending, 0, group + 1))]
-        m.d.sync += [
-            stages[0].valid.eq(scanning),
-            stages[0].first.eq(group == 0),
-            stages[0].last.eq(ending),
-            stages[0].group.eq(group),
-        ]
-        for older, newer in zip(stages, stages[1:], strict=False):
-            m.d.sync += newer.eq(older)
-
-        writing = self.write.valid & self.write.ready & (entry.index < count)
+        writing = self.write.valid & self.write.ready & (entry.index < self._count)
         matches = Signal(LANES)
         for lane in range(LANES):
-            m.submodules[f"criteria_{lane}"] = bank = memory.Memory(
-                shape=Criteria(), depth=max(groups, 2), init=[]
-            )
-            write, read = bank.write_port(), bank.read_port(domain="comb")
-            rule = Signal(Criteria(), name=f"rule_{lane}")
+            m.submodules[f"criteria_{lane}"] = compare = Compare(groups=self._count // LANES)
             m.d.comb += [
-                write.addr.eq(entry.index[2:]),
-                write.data.eq(new),
-                write.en.eq(writing & (entry.index[:2] == lane)),
-                read.addr.eq(group),
+                compare.write.eq(writing & (entry.index[:2] == lane)),
+                compare.write_group.eq(entry.index[2:]),
+                compare.write_data.eq(criteria),
+                compare.group.eq(scan.group),
+                compare.key.eq(scan.key),
+                matches[lane].eq(compare.matches),
             ]
-            m.d.sync += rule.eq(read.data)
-
-            different = [
-                (rule[name] ^ key[name]) & rule[f"{name}_mask"] for name in ("source", "destination")
-            ]
-            parts = [value[at : at + 8].any() for value in different for at in range(0, 32, 8)]
-            parts += [
-                (rule.protocol != key.protocol) & ~rule.any_protocol,
-                ~rule.valid,
-                ~rule.ingress.bit_select(key.ingress, 1),
-                ~rule.all_ports & ~key.ports,
-            ]
-            for name in ("source_port", "destination_port"):
-                parts += [
-                    key.ports & (rule[f"{name}_low"] > key[name]),
-                    key.ports & (rule[f"{name}_high"] < key[name]),
-                ]
-            differs = Signal(len(parts), name=f"differs_{lane}")
-            m.d.sync += [differs[at].eq(part) for at, part in enumerate(parts)]
-            m.d.sync += matches[lane].eq(~differs.any())
-
-        found, index = Signal(), Signal(range(count))
-        with m.If(stages[2].valid):
-            with m.If(stages[2].first | ~found):
-                m.d.sync += found.eq(matches.any())
-                for lane in reversed(range(LANES)):
-                    with m.If(matches[lane]):
-                        m.d.sync += index.eq(stages[2].group * LANES + lane)
+        result = self._first(m, scan, matches)
         m.submodules.outcomes = outcomes = memory.Memory(
-            shape=unsigned(outcome.shape().size), depth=count, init=[]
+            shape=unsigned(outcome.shape().size), depth=self._count, init=[]
         )
         write, read = outcomes.write_port(), outcomes.read_port(domain="comb")
         m.d.comb += [
             write.addr.eq(entry.index),
             write.data.eq(outcome),
             write.en.eq(writing),
-            read.addr.eq(index),
-        ]
-
-        # Up to two results wait; the older one is results[0].
-        arrives = Signal()
-        result = Signal(RuleResult())
-        m.d.comb += [
-            arrives.eq(stages[3].valid & stages[3].last),
-            result.hit.eq(found),
-            result.rule.eq(index),
+            read.addr.eq(result.rule),
             result.outcome.eq(read.data),
+        ]
+        self._keep(m, scan, result, taken)
+        return m
+
+    def _decode(self, m):
+        """What an entry says, as it is kept: its criteria and its outcome."""
+        rows = self.write.payload.rows
+        addresses, value = layout.row("rule", "addresses")(rows[0]), layout.row("rule", "value")(rows[1])
+        criteria, outcome = Signal(Criteria()), Signal(Outcome())
+        every_port = (
+            (value.source_port_low == 0)
+            & value.source_port_high.all()
+            & (value.destination_port_low == 0)
+            & value.destination_port_high.all()
+        )
+        for name in Criteria().members:
+            if name == "all_ports":
+                m.d.comb += criteria.all_ports.eq(every_port)
+            else:
+                row = addresses if name in addresses.shape().fields else value
+                m.d.comb += criteria[name].eq(row[name])
+        m.d.comb += [outcome[name].eq(value[name]) for name in Outcome().members]
+        return criteria, outcome
+
+    def _scan(self, m, scan: Scan, taken) -> None:
+        """Counts through the groups. What began is finished; a new scan gives way to a write, and to results
+        that nobody has taken.
+        """
+        outstanding, ending = Signal(2), Signal()
+        group, scanning, stages = scan.group, Signal(), scan.stages
+        first = group == 0
+        idle = ~stages[0].valid & ~stages[1].valid & ~stages[2].valid & ~stages[3].valid
+        m.d.comb += [
+            scanning.eq(self.i.valid & ((group != 0) | (~self.write.valid & (outstanding != 2)))),
+            ending.eq(scanning & (group == self._count // LANES - 1)),
+            self.i.ready.eq(ending),
+            self.write.ready.eq(idle & first),
+        ]
+        m.d.sync += [
+            outstanding.eq(outstanding + (scanning & first) - taken),
+            stages[0].valid.eq(scanning),
+            stages[0].first.eq(first),
+            stages[0].last.eq(ending),
+            stages[0].group.eq(group),
+            *(newer.eq(older) for older, newer in pairwise(stages)),
+        ]
+        with m.If(scanning):
+            m.d.sync += [scan.key.eq(self.i.payload), group.eq(Mux(ending, 0, group + 1))]
+
+    def _first(self, m, scan: Scan, matches):
+        """The first match of all groups so far; its outcome is to be looked up."""
+        found, index = Signal(), Signal(range(self._count))
+        stage = scan.stages[2]
+        with m.If(stage.valid):
+            with m.If(stage.first | ~found):
+                m.d.sync += found.eq(matches.any())
+                for lane in reversed(range(LANES)):
+                    with m.If(matches[lane]):
+                        m.d.sync += index.eq(stage.group * LANES + lane)
+        result = Signal(RuleResult())
+        m.d.comb += [result.hit.eq(found), result.rule.eq(index)]
+        return result
+
+    def _keep(self, m, scan: Scan, result, taken) -> None:
+        """Up to two results wait; the older one is ``results[0]``."""
+        results = [Signal(RuleResult(), name=f"waiting_{at}") for at in range(2)]
+        full, arrives = Signal(2), Signal()
+        m.d.comb += [
+            arrives.eq(scan.stages[3].valid & scan.stages[3].last),
             self.o.valid.eq(full[0]),
             self.o.payload.eq(results[0]),
         ]
-        with m.If(take):
+        with m.If(taken):
             m.d.sync += [results[0].eq(results[1]), full.eq(full >> 1)]
-        with m.If(arrives & full[0] & ~take):
+        with m.If(arrives & full[0] & ~taken):
             m.d.sync += [results[1].eq(result), full.eq(0b11)]
         with m.Elif(arrives):
             m.d.sync += [results[0].eq(result), full.eq(0b01)]
-        return m

@@ -1,69 +1,27 @@
 """The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL
 (RFC 2410).
 
-Two halves with a queue between them. The first one knows what each word is, and orders blocks of AES ahead
-of the words that need them: counter blocks as soon as a word of the text is in the queue, the one that
-masks the ICV at the end, CBC's blocks when they are whole. The second one joins words and blocks. So AES
-works on, into the next packet, while the second half still waits for a result.
+Two halves with a queue between them. The first one (:mod:`spigate.hdl.crypto.orders`) knows what each word
+is, and orders blocks of AES ahead of the words that need them: counter blocks as soon as a word of the text
+is in the queue, the one that masks the ICV at the end, CBC's blocks when they are whole. The second one
+joins words and blocks. So AES works on, into the next packet, while the second half still waits for a
+result.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract import enums
 from spigate.hdl.crypto import interface
 from spigate.hdl.crypto.aes import BLOCK_BITS, AesBlock
 from spigate.hdl.crypto.ghash import GhashWord
-from spigate.hdl.crypto.intake import Scheme, Task, icv_words
+from spigate.hdl.crypto.intake import Scheme, Task
 from spigate.hdl.crypto.interface import Kind
+from spigate.hdl.crypto.orders import WORD_BITS, Item, Orders
 from spigate.hdl.crypto.queue import Queue
 
-WORD_BITS = 32
 ITEMS = 16
 """Words between the halves: AES works up to four blocks ahead."""
-FIRST_COUNTER = 0x02000000
-"""GCM's counter of the first block of text, 2, and below the one of the ICV's mask, 1, as words of the wire.
-"""
-MASK_COUNTER = 0x01000000
-
-
-class Item(data.StructLayout):
-    """A word on its way through an engine.
-
-    Members
-    -------
-    data, kind, count
-        As in :class:`~spigate.hdl.crypto.interface.Word`.
-    end : unsigned(1)
-        The last of a run of one kind.
-    last : unsigned(1)
-        The last of the packet.
-    authenticate : unsigned(1)
-        It goes to the authenticator; ``final``: as the last of the packet. ``silent``: only to say that.
-    block : unsigned(1)
-        Its run takes blocks from AES.
-    cbc, encrypt, scheme
-        Of the packet.
-    """
-
-    def __init__(self):
-        super().__init__(
-            {
-                "data": WORD_BITS,
-                "kind": 2,
-                "count": range(WORD_BITS // 8 + 1),
-                "end": 1,
-                "last": 1,
-                "authenticate": 1,
-                "final": 1,
-                "silent": 1,
-                "block": 1,
-                "cbc": 1,
-                "encrypt": 1,
-                "scheme": 2,
-            }
-        )
 
 
 class AuthWord(data.StructLayout):
@@ -100,197 +58,6 @@ class OutWord(data.StructLayout):
                 "scheme": 2,
             }
         )
-
-
-class Orders(wiring.Component):
-    """The first half: sorts a packet's words and orders AES blocks.
-
-    Members
-    -------
-    task : In(stream of Task)
-    i : In(stream of Word)
-    o : Out(stream of Item)
-        Where the packet is to get an ICV, its words follow as zeros.
-    block : Out(stream of AesBlock)
-        In the order in which the items want them: one for each four words, or less at the end, of a run with
-        ``block``.
-    previous : In(128)
-        The latest block that AES has made for this context.
-    room : In(1)
-        One more block may be begun.
-    idle : In(1)
-        No block is at work any more, and ``previous`` is the last one ordered.
-    """
-
-    def __init__(self):
-        super().__init__(
-            {
-                "task": In(stream.Signature(Task())),
-                "i": In(stream.Signature(interface.Word(WORD_BITS // 8))),
-                "o": Out(stream.Signature(Item())),
-                "block": Out(stream.Signature(AesBlock())),
-                "previous": In(BLOCK_BITS),
-                "room": In(1),
-                "idle": In(1),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        task, active = Signal(Task()), Signal()
-        cbc, gcm = Signal(), Signal()
-        m.d.comb += [cbc.eq(task.cipher == enums.Cipher.AES_CBC), gcm.eq(task.cipher == enums.Cipher.AES_GCM)]
-
-        # A word waits for the next one, which tells whether its run goes on.
-        word, held, first = Signal(interface.Word(WORD_BITS // 8)), Signal(), Signal()
-        following = self.i.payload.kind
-        # Words of an ICV that is to be made; `adding`: there are some.
-        icv_left, adding = Signal(range(5)), Signal()
-        closing = Signal()
-        place = Signal(2)
-        known, go = Signal(), Signal()
-        item = self.o.payload
-        adds_icv = task.encrypt & (task.scheme != Scheme.NONE)
-        m.d.comb += [
-            known.eq(held & (word.last | self.i.valid)),
-            # Out of registers: a word every other clock is more than AES, GHASH or HMAC take.
-            self.i.ready.eq(active & ~closing & ~held),
-            item.cbc.eq(cbc),
-            item.encrypt.eq(task.encrypt),
-            item.scheme.eq(task.scheme),
-        ]
-        with m.If(adding):
-            m.d.comb += [
-                item.kind.eq(Kind.ICV),
-                item.count.eq(4),
-                item.end.eq(icv_left == 1),
-                item.last.eq(icv_left == 1),
-                item.block.eq(gcm),
-            ]
-        with m.Else():
-            is_icv = word.kind == Kind.ICV
-            silent = is_icv | gcm & (word.kind == Kind.IV)
-            final = Mux(is_icv, first, word.last | (following == Kind.ICV))
-            m.d.comb += [
-                item.data.eq(word.data),
-                item.kind.eq(word.kind),
-                item.count.eq(word.count),
-                item.end.eq(word.last | (following != word.kind)),
-                item.last.eq(word.last & ~adds_icv),
-                item.silent.eq(silent),
-                item.final.eq(final),
-                item.authenticate.eq((task.scheme != Scheme.NONE) & (~silent | final)),
-                item.block.eq(
-                    Mux(
-                        cbc,
-                        (word.kind == Kind.TEXT) | (word.kind == Kind.IV) & task.encrypt & task.derive_iv,
-                        gcm & ((word.kind == Kind.TEXT) | is_icv),
-                    )
-                ),
-            ]
-
-        # What AES is to do: counter blocks, the block of GCM's mask, or the block of CBC that lies in
-        # `block`.
-        block = Signal(BLOCK_BITS)
-        low, high = block[:WORD_BITS], block[-WORD_BITS:]
-        counters, mask, masking, whole, chained, mixed = (
-            Signal(3),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
-        many = (
-            Signal()
-        )  # counter blocks that are not begun; of the clock before, in which one may have been added
-        placing_counter, mixes, due = Signal(), Signal(), Signal()
-        may = Signal()
-        begun = Signal()
-        starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
-        m.d.comb += [
-            starts_block.eq(gcm & item.block & (place == 0)),
-            in_cbc_block.eq(cbc & ((item.kind == Kind.TEXT) | (item.kind == Kind.IV))),
-            ends_block.eq(cbc & item.block & ((place == 3) | item.end)),
-            may.eq(~placing_counter & ~(starts_block & (mask | many)) & ~(in_cbc_block & whole)),
-            self.o.valid.eq((known | adding) & may),
-            go.eq(self.o.valid & self.o.ready),
-            due.eq(self.room & ((counters != 0) | masking | whole & (~(chained & task.encrypt) | mixed))),
-            begun.eq(self.block.valid & self.block.ready),
-            mixes.eq(whole & task.encrypt & chained & ~mixed & self.idle),
-            self.block.payload.block.eq(block),
-            self.block.payload.decrypt.eq(cbc & ~task.encrypt),
-            self.block.payload.rounds.eq(task.rounds),
-            self.block.payload.bank.eq(task.bank),
-        ]
-
-        # Offered out of a register: AES takes a block in the clock in which it decides to, into all of its
-        # tables.
-        m.d.sync += self.block.valid.eq(due & ~begun)
-
-        with m.If(~active):
-            m.d.comb += self.task.ready.eq(1)
-            with m.If(self.task.valid):
-                m.d.sync += [
-                    task.eq(self.task.payload),
-                    active.eq(1),
-                    first.eq(1),
-                    chained.eq(0),
-                    closing.eq(0),
-                ]
-                m.d.sync += block.eq(Cat(block[WORD_BITS:], self.task.payload.salt))
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [word.eq(self.i.payload), held.eq(1)]
-        with m.Elif(go & ~adding):
-            m.d.sync += held.eq(0)
-        with m.If(go):
-            m.d.sync += [place.eq(Mux(item.end, 0, place + 1)), first.eq(0)]
-            with m.If(adding):
-                m.d.sync += [icv_left.eq(icv_left - 1), adding.eq(icv_left != 1)]
-            with m.Elif(word.last):
-                m.d.sync += closing.eq(1)
-                with m.If(adds_icv):
-                    m.d.sync += [icv_left.eq(icv_words(task.scheme)), adding.eq(1)]
-        with m.If(active & closing & ~adding & (counters == 0) & ~mask & ~whole):
-            m.d.sync += [active.eq(0), closing.eq(0)]
-
-        # The counter block is salt, IV and counter, CBC's the four latest words: all of them come in as
-        # words at the top. A literal IV of CBC is in `block` when the first text comes, and is added to it
-        # on the way; to later blocks what they are chained to is added when they are whole.
-        chain_iv = task.encrypt & (item.kind == Kind.TEXT) & ~chained
-        with m.If(placing_counter):
-            m.d.sync += [
-                block.eq(Cat(block[WORD_BITS:], Const(FIRST_COUNTER, WORD_BITS))),
-                placing_counter.eq(0),
-            ]
-        with m.Elif(go & gcm & (item.kind == Kind.IV)):
-            m.d.sync += [block.eq(Cat(block[WORD_BITS:], item.data)), placing_counter.eq(item.end)]
-        with m.Elif(go & in_cbc_block):
-            m.d.sync += block.eq(Cat(block[WORD_BITS:], item.data ^ Mux(chain_iv, low, 0)))
-        with m.Elif(mixes):
-            m.d.sync += [block.eq(block ^ self.previous), mixed.eq(1)]
-        with m.Elif(mask & ~masking & (counters == 0)):
-            m.d.sync += [high.eq(MASK_COUNTER), masking.eq(1)]
-        with m.Elif(begun & gcm):
-            m.d.sync += high.eq(_bytes_reversed((_bytes_reversed(high) + 1)[:WORD_BITS]))
-        with m.If(go & starts_block):
-            with m.If(item.kind == Kind.ICV):
-                m.d.sync += mask.eq(1)
-        m.d.sync += many.eq(counters >= 6)
-        m.d.sync += counters.eq(
-            counters + (go & starts_block & (item.kind == Kind.TEXT)) - (begun & (counters != 0))
-        )
-        with m.If(go & ends_block):
-            m.d.sync += whole.eq(1)
-        with m.If(begun):
-            m.d.sync += [chained.eq(1), mixed.eq(0)]
-            with m.If(counters == 0):
-                m.d.sync += [mask.eq(0), masking.eq(0), whole.eq(0)]
-        return m
-
-
-def _bytes_reversed(word):
-    return Cat(word[at : at + 8] for at in reversed(range(0, WORD_BITS, 8)))
 
 
 class CipherContext(wiring.Component):

@@ -4,13 +4,14 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 
 from spigate.hdl.crypto.aes import CONTEXTS, Aes
-from spigate.hdl.crypto.cipher import WORD_BITS, CipherContext
+from spigate.hdl.crypto.cipher import CipherContext
 from spigate.hdl.crypto.ghash import Ghash
 from spigate.hdl.crypto.hmac import Hmac
 from spigate.hdl.crypto.icv import IcvCheck
 from spigate.hdl.crypto.intake import Intake
 from spigate.hdl.crypto.interface import EngineSignature, Word
 from spigate.hdl.crypto.key_schedule import KeySchedule
+from spigate.hdl.crypto.orders import WORD_BITS
 from spigate.hdl.net.slice import Slice
 
 

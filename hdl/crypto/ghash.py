@@ -109,9 +109,10 @@ def _reflected(block):
 
 
 class Ghash(wiring.Component):
-    """The hash of two contexts' packets. A block takes 8 clocks, which the contexts take in turn.
+    """The hash of two contexts' packets. A block takes 8 clocks, which the contexts take in turn. Each member
+    is an array of 2.
 
-    Members, an array of 2 each
+    Members
     -------
     key : In(stream of unsigned(128))
         The hash subkey H, one a packet; taken when the digest of the packet before has been.

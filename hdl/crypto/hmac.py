@@ -60,17 +60,24 @@ class Hmac(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.chaining = chaining = Chaining()
-        m.submodules.sequencer = sequencer = Sequencer()
-        m.submodules.schedule = schedule = MessageSchedule()
-        m.submodules.sha1 = sha1 = Sha1Rounds()
-        m.submodules.sha256 = sha256 = Sha256Rounds()
-        blocks = [Blocks() for _ in range(CONTEXTS)]
-        # A round takes a clock in stage 1, where the token of context1 is, and one in stage 2, where the
+        m.submodules.chaining = Chaining()
+        m.submodules.sequencer = Sequencer()
+        m.submodules.schedule = MessageSchedule()
+        m.submodules.sha1 = Sha1Rounds()
+        m.submodules.sha256 = Sha256Rounds()
+        # A round takes a clock in stage 1, where the token of `context_1` is, and one in stage 2, where the
         # other's is.
-        token1, token2 = sequencer.token_1, sequencer.token_2
-        context1, context2 = sequencer.context_1, ~sequencer.context_1
+        blocks = self._take(m)
+        chain = self._fetch(m)
+        self._schedule(m, blocks, chain)
+        self._rounds(m, chain)
+        self._collect(m)
+        return m
 
+    def _take(self, m) -> list[Blocks]:
+        """Connects the contexts' streams, and tells the sequencer what waits. Returns their messages."""
+        chaining, sequencer = m.submodules.chaining, m.submodules.sequencer
+        blocks = [Blocks() for _ in range(CONTEXTS)]
         for at, (context, block) in enumerate(zip(self.context, blocks, strict=True)):
             m.submodules[f"blocks{at}"] = block
             wiring.connect(m, wiring.flipped(context.i), block.i)
@@ -83,56 +90,76 @@ class Hmac(wiring.Component):
                 sequencer.sha1[at].eq(chaining.sha1[at]),
                 chaining.release[at].eq(sequencer.bank_done[at]),
                 block.release.eq(sequencer.block_done[at]),
-                block.address.eq(token1.w),
+                block.address.eq(sequencer.token_1.w),
             ]
+        return blocks
 
-        # The chaining value: H3, H2, H1, H0 and H7, H6, H5, H4 in the rounds with 5 to 2 left, to be used
-        # three rounds later. In other rounds, the inner digest is read as the outer hash's message.
-        fetching = (token1.left >= 2) & (token1.left < LEAD)
+    def _fetch(self, m) -> "Fetched":
+        """Reads the chaining value: H3, H2, H1, H0 and H7, H6, H5, H4 in the rounds with 5 to 2 left, to be
+        used three rounds later. In other rounds, the inner digest is read as the outer hash's message.
+        """
+        chaining, sequencer = m.submodules.chaining, m.submodules.sequencer
+        token = sequencer.token_1
+        fetching = (token.left >= 2) & (token.left < LEAD)
         m.d.comb += [
-            chaining.address.context.eq(context1),
-            chaining.address.bank.eq(token1.bank),
-            chaining.address.outer.eq(fetching & token1.outer),
-            chaining.address.word.eq(Mux(fetching, Cat(token1.left[0], token1.left[2]), token1.w)),
+            chaining.address.context.eq(sequencer.context_1),
+            chaining.address.bank.eq(token.bank),
+            chaining.address.outer.eq(fetching & token.outer),
+            chaining.address.word.eq(Mux(fetching, Cat(token.left[0], token.left[2]), token.w)),
         ]
-        # Half rounds ago.
-        low, high = ([Signal(32, name=f"{name}_{half}") for half in range(1, 6)] for name in ("low", "high"))
-        m.d.sync += [Cat(low).eq(Cat(chaining.low, low)), Cat(high).eq(Cat(chaining.high, high))]
+        chain = Fetched()
+        m.d.sync += [
+            Cat(chain.low).eq(Cat(chaining.low, chain.low)),
+            Cat(chain.high).eq(Cat(chaining.high, chain.high)),
+        ]
+        return chain
+
+    def _schedule(self, m, blocks: list[Blocks], chain: "Fetched") -> None:
+        """The message, from the packet or from the inner digest. What steers a whole stage 2 is made in
+        stage 1 and registered.
+        """
+        sequencer, schedule = m.submodules.sequencer, m.submodules.schedule
+        token = sequencer.token_1
+        packet_word = Signal(32)
+        digest_word = Signal(32)
+        m.d.sync += packet_word.eq(Array(block.word for block in blocks)[sequencer.context_1])
+        words = Mux(token.sha1, SHA1_WORDS, SHA256_WORDS)
+        is_low = Signal()
+        is_high = Signal()
+        padding = Signal(32)
+        given = Signal()
+        m.d.sync += [
+            is_low.eq(token.w[:4] < 4),
+            is_high.eq((token.w[:4] >= 4) & (token.w[:4] < words)),
+            padding.eq(0),
+            given.eq(token.w < BLOCK_WORDS),
+        ]
+        with m.If(token.w[:4] == words):
+            m.d.sync += padding.eq(MARK)
+        with m.Elif(token.w[:4] == BLOCK_WORDS - 1):
+            m.d.sync += padding.eq(8 * (HASHED_BYTES + 4 * words))
+        m.d.comb += [
+            digest_word.eq(Mux(is_low, chain.low[0], Mux(is_high, chain.high[0], padding))),
+            schedule.word_2.eq(Mux(sequencer.token_2.outer, digest_word, packet_word)),
+            schedule.sha1_2.eq(sequencer.token_2.sha1),
+            schedule.given_2.eq(given),
+        ]
+
+    def _rounds(self, m, chain: "Fetched") -> None:
+        """Steers the rounds of both algorithms: K + W, the chaining value, and who is at work."""
+        sequencer, schedule = m.submodules.sequencer, m.submodules.schedule
+        sha1, sha256 = m.submodules.sha1, m.submodules.sha256
+        token1, token2 = sequencer.token_1, sequencer.token_2
         h_a = Signal(32)
         h_e = Signal(32)
         h_0 = Signal(32)
         h_4 = Signal(32)
         m.d.sync += [
-            h_a.eq(Mux(token2.left == 0, 0, low[4])),
-            h_e.eq(Mux(token2.left == 0, 0, high[4])),
-            h_0.eq(Mux(token2.left == 1, low[2], 0)),
-            h_4.eq(Mux(token1.left == 1, high[1], 0)),
+            h_a.eq(Mux(token2.left == 0, 0, chain.low[4])),
+            h_e.eq(Mux(token2.left == 0, 0, chain.high[4])),
+            h_0.eq(Mux(token2.left == 1, chain.low[2], 0)),
+            h_4.eq(Mux(token1.left == 1, chain.high[1], 0)),
         ]
-
-        # The message, from the packet or from the inner digest.
-        packet_word = Signal(32)
-        digest_word = Signal(32)
-        m.d.sync += packet_word.eq(Array(block.word for block in blocks)[context1])
-        # What steers a whole stage 2 is made in stage 1 and registered.
-        words = Mux(token1.sha1, SHA1_WORDS, SHA256_WORDS)
-        is_low, is_high, padding, given = Signal(), Signal(), Signal(32), Signal()
-        m.d.sync += [
-            is_low.eq(token1.w[:4] < 4),
-            is_high.eq((token1.w[:4] >= 4) & (token1.w[:4] < words)),
-            padding.eq(0),
-            given.eq(token1.w < BLOCK_WORDS),
-        ]
-        with m.If(token1.w[:4] == words):
-            m.d.sync += padding.eq(MARK)
-        with m.Elif(token1.w[:4] == BLOCK_WORDS - 1):
-            m.d.sync += padding.eq(8 * (HASHED_BYTES + 4 * words))
-        m.d.comb += [
-            digest_word.eq(Mux(is_low, low[0], Mux(is_high, high[0], padding))),
-            schedule.word_2.eq(Mux(token2.outer, digest_word, packet_word)),
-            schedule.sha1_2.eq(token2.sha1),
-            schedule.given_2.eq(given),
-        ]
-
         # K for the W made last, and K + W a clock later.
         k = Signal(32)
         kw = Signal(32)
@@ -147,7 +174,6 @@ class Hmac(wiring.Component):
             quarter2.eq(quarter1),
             mix.eq(quarter2),
         ]
-
         last = Signal(init=1)
         m.d.sync += last.eq(token1.left == 0)
         for core, name, mine in ((sha1, "sha1", token1.sha1), (sha256, "sha256", ~token1.sha1)):
@@ -163,17 +189,22 @@ class Hmac(wiring.Component):
         m.d.comb += [
             sha256.ports.h_e_1.eq(h_e),
             sha256.ports.h_4_2.eq(h_4),
-            sha1.ports.h_e_1.eq(high[3]),
+            sha1.ports.h_e_1.eq(chain.high[3]),
             sha1.mix_1.eq(mix),
             sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
         ]
 
-        # The sums: the inner hash's go back to where H came from, the outer one's out.
+    def _collect(self, m) -> None:
+        """The sums: the inner hash's go back to where H came from, the outer one's out."""
+        chaining, sequencer = m.submodules.chaining, m.submodules.sequencer
+        sha1, sha256 = m.submodules.sha1, m.submodules.sha256
+        token1, token2 = sequencer.token_1, sequencer.token_2
+        context2 = ~sequencer.context_1
         folding = Signal()
         outer = Signal()
+        fold_word = Signal(2)
         sum_a = Mux(token2.sha1, sha1.ports.sum_a_2, sha256.ports.sum_a_2)
         sum_e = Mux(token2.sha1, sha1.ports.sum_e_2, sha256.ports.sum_e_2)
-        fold_word = Signal(2)
         m.d.sync += [
             folding.eq(token1.folded | (token1.real & (token1.left < 3))),
             outer.eq(Mux(token1.folded, token1.folded_outer, token1.outer)),
@@ -202,4 +233,18 @@ class Hmac(wiring.Component):
                     digest_high.eq(Cat(swap_bytes(sum_e), digest_high)),
                     context.digest.valid.eq(token2.folded),
                 ]
-        return m
+
+
+class Fetched:
+    """What was read of chaining values, two words a clock.
+
+    Members
+    -------
+    low, high : list of Signal(32)
+        H0 to H3 and H4 to H7, of one clock ago to five clocks ago.
+    """
+
+    def __init__(self):
+        self.low, self.high = (
+            [Signal(32, name=f"{name}_{half}") for half in range(1, 6)] for name in ("low", "high")
+        )

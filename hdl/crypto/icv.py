@@ -5,9 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.crypto import interface
-from spigate.hdl.crypto.cipher import WORD_BITS, OutWord
+from spigate.hdl.crypto.cipher import OutWord
 from spigate.hdl.crypto.intake import Scheme, icv_words
 from spigate.hdl.crypto.interface import Kind
+from spigate.hdl.crypto.orders import WORD_BITS
 
 DIGEST_BITS = 128
 

@@ -19,6 +19,34 @@ CLEARED = (Table.SA, Table.SOURCE, Table.CAM, Table.RULE, Table.ROUTE)
 """The tables in the order in which they are erased after a reset: keys first."""
 
 
+class AtWork:
+    """The command at work.
+
+    Members
+    -------
+    command : register ``table.command``
+    index : unsigned(16)
+    row, end : unsigned(4)
+        The row that is sent, or wiped, and the command's last one.
+    unknown, beyond, absent, wrong : unsigned(1)
+        What is wrong with it: table, index, DFE, rows.
+    written : unsigned(1)
+        Some command was carried out since the device was configured. Memories are zero when it is
+        configured, and keep what was written over a reset: so does this.
+    """
+
+    def __init__(self):
+        self.command = Signal(layout.register("table.command"))
+        self.index = Signal(16)
+        self.row = Signal(4)
+        self.end = Signal(4)
+        self.unknown = Signal()
+        self.beyond = Signal()
+        self.absent = Signal()
+        self.wrong = Signal()
+        self.written = Signal(reset_less=True)
+
+
 class TableWindow(wiring.Component):
     """The part ``table`` of ``gateway.rdl``; its contract is written there.
 
@@ -63,123 +91,83 @@ class TableWindow(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        bus, o = self.bus, self.o
-
         m.submodules.staged = staged = memory.Memory(shape=unsigned(layout.ROW_BITS), depth=16, init=[])
-        write = staged.write_port(granularity=32)
-        read = staged.read_port(domain="comb")
-        row = Signal(4)
-        m.d.comb += [read.addr.eq(row), write.addr.eq(row)]
-
-        command = Signal(layout.register("table.command"))
-        index = Signal(16)
-        end = Signal(4)
-        unknown, beyond, absent, wrong = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += self.busy.eq(1)
-        # Memories are zero when the device was configured, and keep what was written over a reset: so does
-        # this.
-        written = Signal(reset_less=True)
+        write, read = staged.write_port(granularity=32), staged.read_port(domain="comb")
+        work = AtWork()
+        m.d.comb += [read.addr.eq(work.row), write.addr.eq(work.row), self.busy.eq(1)]
         with m.FSM(init="RESET"):
             with m.State("RESET"):
                 m.d.sync += [
-                    self.closed.eq(written),
-                    command.erase.eq(1),
-                    command.table.eq(CLEARED[0]),
-                    command.dfe.eq(ALL_DFES),
+                    self.closed.eq(work.written),
+                    work.command.erase.eq(1),
+                    work.command.table.eq(CLEARED[0]),
+                    work.command.dfe.eq(ALL_DFES),
                 ]
                 m.next = "WIPE"
-                with m.If(written):
+                with m.If(work.written):
                     m.next = "CHECK"
             with m.State("NEXT"):
-                m.d.sync += index.eq(index + 1)
+                m.d.sync += work.index.eq(work.index + 1)
                 m.next = "CHECK"
             with m.State("TABLE"):
-                m.d.sync += index.eq(0)
-                m.next = "CHECK"
-                with m.Switch(command.table):
-                    for table, following in pairwise(CLEARED):
-                        with m.Case(table):
-                            m.d.sync += command.table.eq(following)
-                    with m.Default():
-                        m.d.sync += self.closed.eq(0)
-                        m.next = "WIPE"
+                self._next_table(m, work)
             with m.State("IDLE"):
-                m.d.comb += [
-                    self.busy.eq(0),
-                    bus.write_done.eq(bus.write),
-                    write.addr.eq(bus.write_address[2:]),
-                    write.data.eq(bus.write_data.replicate(rdl.ROW_WORDS)),
-                ]
-                with m.If(bus.write):
-                    with m.If(bus.write_address < DATA_WORDS):
-                        m.d.comb += write.en.eq(1 << bus.write_address[:2])
-                    with m.Elif(bus.write_address == INDEX_WORD):
-                        m.d.sync += index.eq(bus.write_data)
-                    with m.Else():
-                        m.d.sync += command.eq(bus.write_data)
-                        m.next = "CHECK"
+                self._stage(m, work, write)
             with m.State("CHECK"):
-                self._check(m, command, index, unknown, beyond, absent, wrong)
-                m.d.sync += [row.eq(command.first), end.eq(command.first + command.count - 1)]
-                with m.If(command.erase):
-                    m.d.sync += row.eq(0)
-                    with m.Switch(command.table):
-                        for table in Table:
-                            with m.Case(table):
-                                m.d.sync += end.eq(_rows(table) - 1)
+                self._check(m, work)
                 m.next = "DECIDE"
             with m.State("DECIDE"):
-                with m.If(~self.closed):
-                    m.d.comb += [
-                        self.bad_table.eq(unknown),
-                        self.bad_index.eq(beyond),
-                        self.bad_dfe.eq(absent),
-                        self.bad_rows.eq(wrong),
-                    ]
-                m.d.sync += [
-                    o.payload.table.eq(command.table),
-                    o.payload.dfe.eq(command.dfe),
-                    o.payload.index.eq(index),
-                    o.payload.first.eq(1),
-                ]
-                m.next = "SEND"
-                with m.If(self.closed):
-                    with m.If(beyond):
-                        m.next = "TABLE"
-                with m.Elif(unknown | beyond | absent | wrong):
-                    m.d.sync += row.eq(0)
-                    m.next = "WIPE"
-                with m.Else():
-                    m.d.sync += written.eq(1)
+                self._decide(m, work)
             with m.State("SEND"):
-                with m.If(~o.valid | o.ready):
-                    m.d.sync += [
-                        o.valid.eq(1),
-                        o.payload.row.eq(row),
-                        o.payload.last.eq(row == end),
-                        o.payload.data.eq(Mux(command.erase, 0, read.data)),
-                        row.eq(row + 1),
-                    ]
-                    with m.If(row == end):
-                        m.next = "DRAIN"
-                with m.If(o.valid & o.ready):
-                    m.d.sync += o.payload.first.eq(0)
+                self._send(m, work, read.data)
             with m.State("DRAIN"):
-                with m.If(o.ready):
+                with m.If(self.o.ready):
                     # No key stays in the register either.
-                    m.d.sync += [o.valid.eq(0), o.payload.data.eq(0), row.eq(0)]
+                    m.d.sync += [self.o.valid.eq(0), self.o.payload.data.eq(0), work.row.eq(0)]
                     m.next = "WIPE"
                     with m.If(self.closed):
                         m.next = "NEXT"
             with m.State("WIPE"):
                 m.d.comb += write.en.eq(~0)
-                m.d.sync += row.eq(row + 1)
-                with m.If(row.all()):
+                m.d.sync += work.row.eq(work.row + 1)
+                with m.If(work.row.all()):
                     m.next = "IDLE"
         return m
 
-    def _check(self, m, command, index, unknown, beyond, absent, wrong):
-        m.d.sync += [unknown.eq(1), beyond.eq(0), absent.eq(0), wrong.eq(0)]
+    def _next_table(self, m, work: AtWork) -> None:
+        """After a reset: the table behind the one that was erased."""
+        m.d.sync += work.index.eq(0)
+        m.next = "CHECK"
+        with m.Switch(work.command.table):
+            for table, following in pairwise(CLEARED):
+                with m.Case(table):
+                    m.d.sync += work.command.table.eq(following)
+            with m.Default():
+                m.d.sync += self.closed.eq(0)
+                m.next = "WIPE"
+
+    def _stage(self, m, work: AtWork, write) -> None:
+        """Takes what the bus writes, until it is a command."""
+        bus = self.bus
+        m.d.comb += [
+            self.busy.eq(0),
+            bus.write_done.eq(bus.write),
+            write.addr.eq(bus.write_address[2:]),
+            write.data.eq(bus.write_data.replicate(rdl.ROW_WORDS)),
+        ]
+        with m.If(bus.write):
+            with m.If(bus.write_address < DATA_WORDS):
+                m.d.comb += write.en.eq(1 << bus.write_address[:2])
+            with m.Elif(bus.write_address == INDEX_WORD):
+                m.d.sync += work.index.eq(bus.write_data)
+            with m.Else():
+                m.d.sync += work.command.eq(bus.write_data)
+                m.next = "CHECK"
+
+    def _check(self, m, work: AtWork) -> None:
+        """What is wrong with the command, and which rows it means."""
+        command = work.command
+        m.d.sync += [work.unknown.eq(1), work.beyond.eq(0), work.absent.eq(0), work.wrong.eq(0)]
         with m.Switch(command.table):
             for table in Table:
                 with m.Case(table):
@@ -189,12 +177,61 @@ class TableWindow(wiring.Component):
                     else:
                         sound = (command.first == 0) & (command.count == rows)
                     m.d.sync += [
-                        unknown.eq(0),
-                        beyond.eq(index >= self._sizes[table]),
-                        wrong.eq(~sound & ~command.erase),
+                        work.unknown.eq(0),
+                        work.beyond.eq(work.index >= self._sizes[table]),
+                        work.wrong.eq(~sound & ~command.erase),
                     ]
                     if table in (Table.SA, Table.SOURCE):
-                        m.d.sync += absent.eq(command.dfe >= self._dfes)
+                        m.d.sync += work.absent.eq(command.dfe >= self._dfes)
+        m.d.sync += [work.row.eq(command.first), work.end.eq(command.first + command.count - 1)]
+        with m.If(command.erase):
+            m.d.sync += work.row.eq(0)
+            with m.Switch(command.table):
+                for table in Table:
+                    with m.Case(table):
+                        m.d.sync += work.end.eq(_rows(table) - 1)
+
+    def _decide(self, m, work: AtWork) -> None:
+        """Refuses the command, or begins it."""
+        o = self.o.payload
+        with m.If(~self.closed):
+            m.d.comb += [
+                self.bad_table.eq(work.unknown),
+                self.bad_index.eq(work.beyond),
+                self.bad_dfe.eq(work.absent),
+                self.bad_rows.eq(work.wrong),
+            ]
+        m.d.sync += [
+            o.table.eq(work.command.table),
+            o.dfe.eq(work.command.dfe),
+            o.index.eq(work.index),
+            o.first.eq(1),
+        ]
+        m.next = "SEND"
+        with m.If(self.closed):
+            with m.If(work.beyond):
+                m.next = "TABLE"
+        with m.Elif(work.unknown | work.beyond | work.absent | work.wrong):
+            m.d.sync += work.row.eq(0)
+            m.next = "WIPE"
+        with m.Else():
+            m.d.sync += work.written.eq(1)
+
+    def _send(self, m, work: AtWork, staged) -> None:
+        """Row after row, as the tables take them."""
+        o = self.o
+        with m.If(~o.valid | o.ready):
+            m.d.sync += [
+                o.valid.eq(1),
+                o.payload.row.eq(work.row),
+                o.payload.last.eq(work.row == work.end),
+                o.payload.data.eq(Mux(work.command.erase, 0, staged)),
+                work.row.eq(work.row + 1),
+            ]
+            with m.If(work.row == work.end):
+                m.next = "DRAIN"
+        with m.If(o.valid & o.ready):
+            m.d.sync += o.payload.first.eq(0)
 
 
 def _rows(table: Table) -> int:

@@ -28,6 +28,42 @@ class Sent(data.StructLayout):
         super().__init__({"valid": 1, "verdict": 3, "bytes": 12})
 
 
+class AtWork:
+    """The packet that is decided on.
+
+    Members
+    -------
+    inspection : Inspection
+        ``task``, ``job``, ``info``, ``control``: of it.
+    decrypt, encrypt : unsigned(1)
+        Its verdict.
+    accounted : unsigned(1)
+        It counts towards an SA.
+    passes : unsigned(1)
+        It needs a new header.
+    reason : unsigned(6)
+        What follows from all of this, as soon as it is there. ``decided``: it, kept.
+    departs, tell_drop, tell_soft : unsigned(1)
+        What is still to be handed on: the packet; the report of its drop; of a soft lifetime.
+    """
+
+    def __init__(self):
+        self.inspection = Signal(Inspection())
+        self.task = self.inspection.task
+        self.job = self.task.done.job
+        self.info = self.job.info
+        self.control = self.job.control
+        self.decrypt = Signal()
+        self.encrypt = Signal()
+        self.accounted = Signal()
+        self.passes = Signal()
+        self.reason = Signal(6)
+        self.decided = Signal(6)
+        self.departs = Signal()
+        self.tell_drop = Signal()
+        self.tell_soft = Signal()
+
+
 class Commit(wiring.Component):
     """Decides on packets in the order of dispatch, and sends, punts or drops them.
 
@@ -149,126 +185,137 @@ class Commit(wiring.Component):
             self.sent.verdict.eq(emit.verdict),
             self.sent.bytes.eq(emit.bytes),
         ]
-        self._decide(m, inspect, state, emit)
+        self._decide(m)
         return m
 
-    def _decide(self, m, inspect, state, emit):
+    def _decide(self, m) -> None:
         """Has one packet at a time accounted and its header rewritten, both at the same time; then it is
         decided.
         """
         m.submodules.rewrite = rewrite = Rewrite(dfes=self._dfes)
-        inspection = Signal(Inspection())
-        task = inspection.task
-        job, info, control = task.done.job, task.done.job.info, task.done.job.control
-        decrypt, encrypt, accounted, passes = Signal(), Signal(), Signal(), Signal()
-        m.d.comb += [
-            decrypt.eq(info.verdict == Verdict.DECRYPT),
-            encrypt.eq(info.verdict == Verdict.ENCRYPT),
-            accounted.eq(decrypt | encrypt),
-            passes.eq(accounted | (info.verdict == Verdict.BYPASS)),
-        ]
+        packet = AtWork()
+        account, outcome = m.submodules.state.account, m.submodules.state.outcome
+        self._account(m, packet)
+        self._find_reason(m, packet)
+        self._depart(m, packet)
+        self._report(m, packet)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += m.submodules.inspect.o.ready.eq(1)
+                m.d.sync += packet.inspection.eq(m.submodules.inspect.o.payload)
+                with m.If(m.submodules.inspect.o.valid):
+                    m.next = "ASK"
 
-        account, outcome = state.account.payload, state.outcome.payload
+            with m.State("ASK"):
+                m.d.comb += [account.valid.eq(packet.accounted), rewrite.i.valid.eq(packet.passes)]
+                with m.If(account.ready | ~packet.accounted):
+                    m.next = "WAIT"
+
+            with m.State("WAIT"):
+                m.d.comb += rewrite.i.valid.eq(packet.passes)
+                m.d.sync += [
+                    packet.decided.eq(packet.reason),
+                    packet.departs.eq(1),
+                    packet.tell_drop.eq(packet.reason != Reason.NONE),
+                    packet.tell_soft.eq(packet.accounted & outcome.payload.soft),
+                ]
+                with m.If((outcome.valid | ~packet.accounted) & (rewrite.o.valid | ~packet.passes)):
+                    m.d.comb += outcome.ready.eq(1)
+                    m.next = "TELL"
+
+            with m.State("TELL"):
+                self._tell(m, packet)
+
+    def _account(self, m, packet: AtWork) -> None:
+        """What accounting and the new header are made of."""
+        inspection, info = packet.inspection, packet.info
+        account, rewrite = m.submodules.state.account.payload, m.submodules.rewrite
         m.d.comb += [
+            packet.decrypt.eq(info.verdict == Verdict.DECRYPT),
+            packet.encrypt.eq(info.verdict == Verdict.ENCRYPT),
+            packet.accounted.eq(packet.decrypt | packet.encrypt),
+            packet.passes.eq(packet.accounted | (info.verdict == Verdict.BYPASS)),
             account.sa.eq(info.sa),
-            account.sequence.eq(job.sequence),
-            account.window_size.eq(control.window_size),
-            account.check.eq(decrypt & control.anti_replay),
-            account.authentic.eq(task.done.ok),
-            account.count.eq(encrypt | task.done.ok & inspection.counts),
+            account.sequence.eq(packet.job.sequence),
+            account.window_size.eq(packet.control.window_size),
+            account.check.eq(packet.decrypt & packet.control.anti_replay),
+            account.authentic.eq(packet.task.done.ok),
+            account.count.eq(packet.encrypt | packet.task.done.ok & inspection.counts),
             account.bytes.eq(
                 Mux(
-                    decrypt,
+                    packet.decrypt,
                     inspection.content,
-                    info.total_length - Mux(control.mode, 0, info.header_words << 2),
+                    info.total_length - Mux(packet.control.mode, 0, info.header_words << 2),
                 )
             ),
             rewrite.i.payload.eq(inspection),
             rewrite.index.eq(self.index),
         ]
 
-        reason, decided = Signal(6), Signal(6)
+    def _find_reason(self, m, packet: AtWork) -> None:
+        """Why the packet is dropped, if it is: the first reason in the order that :class:`Commit` gives."""
+        info, inspection, outcome = packet.info, packet.inspection, m.submodules.state.outcome.payload
+        decrypt, authentic = packet.decrypt, packet.task.done.ok
+        nests = packet.passes & (info.route.egress == Port.RECIRCULATE)
         with m.If(info.verdict == Verdict.DROP):
-            m.d.comb += reason.eq(info.reason)
+            m.d.comb += packet.reason.eq(info.reason)
         with m.Elif(decrypt & outcome.replayed):
-            m.d.comb += reason.eq(Reason.REPLAY)
-        with m.Elif(decrypt & ~task.done.ok):
-            m.d.comb += reason.eq(Reason.ICV)
+            m.d.comb += packet.reason.eq(Reason.REPLAY)
+        with m.Elif(decrypt & ~authentic):
+            m.d.comb += packet.reason.eq(Reason.ICV)
         with m.Elif(inspection.reason != Reason.NONE):
-            m.d.comb += reason.eq(inspection.reason)
-        with m.Elif(accounted & outcome.expired):
-            m.d.comb += reason.eq(Reason.LIFETIME)
-        with m.Elif(passes & (info.route.egress == Port.RECIRCULATE) & (info.depth == MAX_DEPTH)):
-            m.d.comb += reason.eq(Reason.NESTED)
+            m.d.comb += packet.reason.eq(inspection.reason)
+        with m.Elif(packet.accounted & outcome.expired):
+            m.d.comb += packet.reason.eq(Reason.LIFETIME)
+        with m.Elif(nests & (info.depth == MAX_DEPTH)):
+            m.d.comb += packet.reason.eq(Reason.NESTED)
         with m.Else():
-            m.d.comb += reason.eq(Reason.NONE)
+            m.d.comb += packet.reason.eq(Reason.NONE)
 
-        departure, departs, drop, tell_drop, tell_soft = (
-            emit.i.payload,
-            Signal(),
-            Signal(),
-            Signal(),
-            Signal(),
-        )
+    def _depart(self, m, packet: AtWork) -> None:
+        """What is handed on to be sent, or to be dropped."""
+        departure, rewritten = m.submodules.emit.i.payload, m.submodules.rewrite.o.payload
         m.d.comb += [
-            drop.eq(decided != Reason.NONE),
-            departure.task.eq(task),
-            departure.drop.eq(drop),
-            departure.header.eq(rewrite.o.payload.header),
-            departure.total_length.eq(rewrite.o.payload.total_length),
+            departure.task.eq(packet.task),
+            departure.drop.eq(packet.decided != Reason.NONE),
+            departure.header.eq(rewritten.header),
+            departure.total_length.eq(rewritten.total_length),
         ]
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += inspect.o.ready.eq(1)
-                m.d.sync += inspection.eq(inspect.o.payload)
-                with m.If(inspect.o.valid):
-                    m.next = "ASK"
 
-            with m.State("ASK"):
-                m.d.comb += [state.account.valid.eq(accounted), rewrite.i.valid.eq(passes)]
-                with m.If(state.account.ready | ~accounted):
-                    m.next = "WAIT"
+    def _tell(self, m, packet: AtWork) -> None:
+        """Hands the packet on and tells of it, whichever is taken first."""
+        rewrite, emit = m.submodules.rewrite, m.submodules.emit
+        departs, tell_drop, tell_soft = packet.departs, packet.tell_drop, packet.tell_soft
+        m.d.comb += [
+            emit.i.valid.eq(departs),
+            rewrite.i.valid.eq(packet.passes),
+            self.reports.valid.eq(tell_drop | tell_soft),
+        ]
+        with m.If(emit.i.ready):
+            m.d.sync += departs.eq(0)
+        with m.If(self.reports.ready):
+            m.d.sync += tell_drop.eq(0)
+            with m.If(~tell_drop):
+                m.d.sync += tell_soft.eq(0)
+        with m.If(
+            (~departs | emit.i.ready)
+            & (~(tell_drop | tell_soft) | self.reports.ready & ~(tell_drop & tell_soft))
+        ):
+            m.d.comb += rewrite.o.ready.eq(1)
+            m.next = "IDLE"
 
-            with m.State("WAIT"):
-                m.d.comb += rewrite.i.valid.eq(passes)
-                m.d.sync += [
-                    decided.eq(reason),
-                    departs.eq(1),
-                    tell_drop.eq(reason != Reason.NONE),
-                    tell_soft.eq(accounted & outcome.soft),
-                ]
-                with m.If((state.outcome.valid | ~accounted) & (rewrite.o.valid | ~passes)):
-                    m.d.comb += state.outcome.ready.eq(1)
-                    m.next = "TELL"
-
-            with m.State("TELL"):
-                m.d.comb += [
-                    emit.i.valid.eq(departs),
-                    rewrite.i.valid.eq(passes),
-                    self.reports.valid.eq(tell_drop | tell_soft),
-                ]
-                with m.If(emit.i.ready):
-                    m.d.sync += departs.eq(0)
-                with m.If(self.reports.ready):
-                    m.d.sync += tell_drop.eq(0)
-                    with m.If(~tell_drop):
-                        m.d.sync += tell_soft.eq(0)
-                with m.If(
-                    (~departs | emit.i.ready)
-                    & (~(tell_drop | tell_soft) | self.reports.ready & ~(tell_drop & tell_soft))
-                ):
-                    m.d.comb += rewrite.o.ready.eq(1)
-                    m.next = "IDLE"
-
-        report, esp = self.reports.payload, Signal()
+    def _report(self, m, packet: AtWork) -> None:
+        """What there is to be told."""
+        report, info, job, encrypt = self.reports.payload, packet.info, packet.job, packet.encrypt
+        esp = Signal()
         m.d.comb += [
             esp.eq(info.ipv4 & (info.protocol == ESP_PROTOCOL)),
-            report.reason.eq(Mux(tell_drop, decided, Reason.SOFT_LIFETIME)),
-            report.dropped.eq(tell_drop),
+            report.reason.eq(Mux(packet.tell_drop, packet.decided, Reason.SOFT_LIFETIME)),
+            report.dropped.eq(packet.tell_drop),
             report.ingress.eq(info.ingress),
             report.dfe.eq(self.index),
             report.sa.eq(info.sa),
-            report.spi.eq(Mux(encrypt, control.spi, Mux(esp, info.spi, 0))),
+            report.spi.eq(Mux(encrypt, packet.control.spi, Mux(esp, info.spi, 0))),
             report.sequence.eq(Mux(encrypt, job.sequence, Mux(esp, info.sequence, 0))),
             report.source.eq(info.source),
             report.destination.eq(info.destination),

@@ -2,6 +2,8 @@
 gets it.
 """
 
+from dataclasses import dataclass
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -32,6 +34,81 @@ WIPE_BYTES = 16
 """Text of a job of zeros."""
 WIPE_CLOCKS = 2048
 """So often packets wait for a buffer to be wiped, where there are always some."""
+
+
+class AtWork:
+    """The packet that dispatch decides about, or the zeros in its place.
+
+    Members
+    -------
+    packet : PacketInfo
+        Where ``have`` is 1. ``encrypt``: it is to be encrypted.
+    running : unsigned(1)
+        A decision runs: the clocks from ``start`` to ``end``, counted by ``step``.
+    control : row ``control`` of its SA
+        ``tunnel``: its mode.
+    lane : range(lanes)
+        The packet's, or the last one's. ``candidate``: the next one's, where there is one (``found``).
+    wipes : unsigned(1)
+        The next one is zeros. ``wiping``: this one is.
+    verdict, reason
+        What becomes of it, right at the end. ``encrypts``: it is encrypted.
+    """
+
+    def __init__(self, lanes: int):
+        self.packet = Signal(PacketInfo())
+        self.have = Signal()
+        self.running = Signal()
+        self.step = Signal(range(STEPS))
+        self.start = Signal()
+        self.end = Signal()
+        self.control = Signal(layout.row("sa", "control"))
+        self.lane = Signal(range(lanes))
+        self.candidate = Signal(range(lanes))
+        self.found = Signal()
+        self.wipes = Signal()
+        self.wiping = Signal()
+        self.verdict = Signal(Verdict)
+        self.reason = Signal(Reason)
+        self.encrypt = self.packet.verdict == Verdict.ENCRYPT
+        self.encrypts = (self.verdict == Verdict.ENCRYPT) & ~self.wiping
+        self.tunnel = self.control.mode == Mode.TUNNEL
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a packet lies in its buffer, in words from its start, and how long its parts are.
+
+    Members
+    -------
+    esp : Value
+        Word of the ESP header.
+    split, shift, frame_end, pad : Value
+        As :class:`~spigate.hdl.dfe.writer.Plan` has them, ``frame_end`` as ``end``.
+    iv_words, icv_words : Value
+    padded_bytes : Value
+        Text with its trailer, outbound.
+    cipher_bytes : Value
+        Text with its trailer, inbound; negative where the packet is too short.
+    """
+
+    esp: Value
+    split: Value
+    shift: Value
+    frame_end: Value
+    pad: Value
+    iv_words: Value
+    icv_words: Value
+    padded_bytes: Value
+    cipher_bytes: Value
+
+
+def _settled(m, name: str, value, shape=None) -> Signal:
+    """``value`` as it was a clock ago."""
+    value = Value.cast(value)
+    register = Signal(shape or value.shape(), name=name)
+    m.d.sync += register.eq(value)
+    return register
 
 
 class Dispatch(wiring.Component):
@@ -108,148 +185,156 @@ class Dispatch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        packet, have = Signal(PacketInfo()), Signal()
-        running, step = Signal(), Signal(range(STEPS))
-        start, end = Signal(), Signal()
+        work = AtWork(self._lanes)
+        self._choose_lane(m, work)
+        self._choose_wipe(m, work)
+        self._run(m, work)
+        self._hand_rows(m, work)
+        places = self._lay_out(m, work)
+        self._decide(m, work, places)
+        self._assign(m, work, places)
+        self._plan(m, work, places)
+        return m
 
-        # The next lane with room, seen from the one behind the last used, is found while a decision runs.
-        lane, candidate, found = Signal(range(self._lanes)), Signal(range(self._lanes)), Signal()
+    def _choose_lane(self, m, work: AtWork) -> None:
+        """The next lane with room, seen from the one behind the last used, is found while a decision runs."""
         room = Cat(port.room for port in self.lane)
-        m.d.sync += found.eq(room.any() & ~start)
-        with m.Switch(lane):
+        m.d.sync += work.found.eq(room.any() & ~work.start)
+        with m.Switch(work.lane):
             for last in range(self._lanes):
                 with m.Case(last):
                     for ahead in reversed(range(1, self._lanes + 1)):
                         with m.If(room[(last + ahead) % self._lanes]):
-                            m.d.sync += candidate.eq((last + ahead) % self._lanes)
+                            m.d.sync += work.candidate.eq((last + ahead) % self._lanes)
 
-        # Zeros come where nothing waits and nothing is at work, and else when it is time and the next
-        # buffer is not clean.
-        wipes, wiping, clock = Signal(), Signal(), Signal(range(WIPE_CLOCKS + 1))
+    def _choose_wipe(self, m, work: AtWork) -> None:
+        """Zeros come where nothing waits and nothing is at work, and else when it is time and the next
+        buffer is not clean.
+        """
+        clock = Signal(range(WIPE_CLOCKS + 1))
         due = clock[-1]
         unclean, stale, empty = (
             Cat(getattr(port, name) for port in self.lane) for name in ("unclean", "stale", "empty")
         )
         m.d.sync += [
-            wipes.eq(
-                ~start
+            work.wipes.eq(
+                ~work.start
                 & (
-                    due & stale.bit_select(candidate, 1)
-                    | ~have & unclean.any() & empty.bit_select(candidate, 1)
+                    due & stale.bit_select(work.candidate, 1)
+                    | ~work.have & unclean.any() & empty.bit_select(work.candidate, 1)
                 )
             ),
-            clock.eq(Mux(start & wipes, 0, clock + ~due)),
+            clock.eq(Mux(work.start & work.wipes, 0, clock + ~due)),
         ]
 
+    def _run(self, m, work: AtWork) -> None:
+        """Takes packets and goes through the steps."""
+        packet, running, step, start, end = work.packet, work.running, work.step, work.start, work.end
         m.d.comb += [
-            self.sad_start.eq(~running & (have | wipes) & found),
+            self.sad_start.eq(~running & (work.have | work.wipes) & work.found),
             start.eq(self.sad_start & self.sad_granted),
             self.sad_running.eq(running),
-            self.sad_blank.eq(wiping),
+            self.sad_blank.eq(work.wiping),
             end.eq(running & (step == STEPS - 1) & self.plan.ready),
-            self.info.ready.eq(~have | end & ~wiping),
+            self.info.ready.eq(~work.have | end & ~work.wiping),
             self.sa.eq(packet.sa),
             self.look.eq(start),
             self.source_start.eq(start),
             self.source.eq(packet.source),
             self.ingress.eq(packet.ingress),
             self.order.valid.eq(start),
-            self.order.payload.eq(candidate),
+            self.order.payload.eq(work.candidate),
         ]
         with m.If(self.info.ready):
-            m.d.sync += [packet.eq(self.info.payload), have.eq(self.info.valid)]
+            m.d.sync += [packet.eq(self.info.payload), work.have.eq(self.info.valid)]
         with m.If(start):
-            m.d.sync += [running.eq(1), step.eq(0), lane.eq(candidate), wiping.eq(wipes)]
+            m.d.sync += [
+                running.eq(1),
+                step.eq(0),
+                work.lane.eq(work.candidate),
+                work.wiping.eq(work.wipes),
+            ]
         with m.Elif(end):
             m.d.sync += running.eq(0)
         with m.Elif(step != STEPS - 1):
             m.d.sync += step.eq(step + 1)
 
-        # Rows go to the lane as they come; the last one again and again, where the last step waits.
-        control, row = Signal(layout.row("sa", "control")), Signal(layout.ROW_BITS)
+    def _hand_rows(self, m, work: AtWork) -> None:
+        """Rows go to the lane as they come; the last one again and again, where the last step waits."""
+        step, row = work.step, Signal(layout.ROW_BITS)
         of_zeros = layout.row("sa", "control").const(
             {"cipher": Cipher.AES_CBC, "key_size": KeySize.AES256, "auth": Auth.HMAC_SHA256_128}
         )
         m.d.comb += [
             self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1)),
-            row.eq(self.sad_data | Mux(wiping & (step == sad.READ_CLOCKS), of_zeros.as_value(), 0)),
+            row.eq(self.sad_data | Mux(work.wiping & (step == sad.READ_CLOCKS), of_zeros.as_value(), 0)),
         ]
         with m.If(step == sad.READ_CLOCKS):
-            m.d.sync += control.eq(row)
+            m.d.sync += work.control.eq(row)
         for at, port in enumerate(self.lane):
             mine = Signal(name=f"mine_{at}")
             m.d.comb += [
-                mine.eq(running & (lane == at)),
-                port.claim.eq(start & (candidate == at)),
-                port.wipe.eq(wipes),
+                mine.eq(work.running & (work.lane == at)),
+                port.claim.eq(work.start & (work.candidate == at)),
+                port.wipe.eq(work.wipes),
                 port.erased.eq(self.sad_erased),
-                port.assign.eq(mine & end),
+                port.assign.eq(mine & work.end),
                 port.row_enable.eq(mine & (step >= sad.READ_CLOCKS)),
                 port.row.eq(step - sad.READ_CLOCKS),
                 port.row_data.eq(row),
             ]
 
-        # All below settles, register after register, while the rows come: what it depends on stays to the
-        # end.
-        def settled(name: str, value, shape=None) -> Value:
-            value = Value.cast(value)
-            register = Signal(shape or value.shape(), name=name)
-            m.d.sync += register.eq(value)
-            return register
-
-        encrypt = packet.verdict == Verdict.ENCRYPT
-        tunnel = control.mode == Mode.TUNNEL
+    def _lay_out(self, m, work: AtWork) -> Places:
+        """Where the packet lies in its buffer, and how much of it there is. All of it settles, register
+        after register, while the rows come: what it depends on stays to the end.
+        """
+        packet, control = work.packet, work.control
+        encrypt, tunnel = work.encrypt, work.tunnel
+        cbc, gcm = control.cipher == Cipher.AES_CBC, control.cipher == Cipher.AES_GCM
         ip_word = Mux(packet.tagged, 5, 4)
-        payload_word = settled("payload_word", ip_word + packet.header_words, 5)
-        payload_bytes = settled("payload_bytes", packet.total_length - (packet.header_words << 2), 16)
-        frame_end = settled("frame_end", (ip_word << 2) + packet.total_length, 12)
-        spi_right = settled("spi_right", control.spi == packet.spi)
-        too_big = settled("too_big", (control.mtu != 0) & (packet.total_length > control.mtu))
-        expired = settled("expired", packet.route.decrement_ttl & (packet.ttl <= 1))
-        present = settled(
+        payload_word = _settled(m, "payload_word", ip_word + packet.header_words, 5)
+        payload_bytes = _settled(m, "payload_bytes", packet.total_length - (packet.header_words << 2), 16)
+        frame_end = _settled(m, "frame_end", (ip_word << 2) + packet.total_length, 12)
+        iv_words = _settled(m, "iv_words", Mux(cbc, 4, Mux(gcm, 2, 0)), 3)
+        hmac_words = Mux(control.auth == Auth.HMAC_SHA1_96, 3, 0)
+        icv_words = _settled(
+            m, "icv_words", Mux(gcm | (control.auth == Auth.HMAC_SHA256_128), 4, hmac_words), 3
+        )
+        plain_bytes = _settled(m, "plain_bytes", Mux(tunnel, packet.total_length, payload_bytes), 12)
+        in_blocks, in_words = (plain_bytes + (TRAILER_BYTES + unit - 1) & ~(unit - 1) for unit in (16, 4))
+        padded_bytes = _settled(m, "padded_bytes", Mux(cbc, in_blocks, in_words), 12)
+        pad = _settled(m, "pad", padded_bytes - plain_bytes - TRAILER_BYTES, 4)
+        added_bytes = _settled(m, "added_bytes", ESP.length + (iv_words << 2) + (icv_words << 2), 6)
+        cipher_bytes = _settled(m, "cipher_bytes", Cat(payload_bytes, 0) - added_bytes, 17)
+        esp = _settled(m, "esp", Mux(encrypt & tunnel, TUNNEL_ESP_WORD, payload_word), 5)
+        split = _settled(m, "split", Mux(tunnel, ip_word, payload_word), 5)
+        text_word = _settled(m, "text_word", esp + (ESP.length // 4) + iv_words, 5)
+        shift = _settled(m, "shift", text_word - split, 5)
+        return Places(esp, split, shift, frame_end, pad, iv_words, icv_words, padded_bytes, cipher_bytes)
+
+    def _decide(self, m, work: AtWork, places: Places) -> None:
+        """What becomes of the packet."""
+        packet, control = work.packet, work.control
+        spi_right = _settled(m, "spi_right", control.spi == packet.spi)
+        too_big = _settled(m, "too_big", (control.mtu != 0) & (packet.total_length > control.mtu))
+        expired = _settled(m, "expired", packet.route.decrement_ttl & (packet.ttl <= 1))
+        present = _settled(
+            m,
             "present",
             control.valid
             & (packet.sa < self._sa_entries)
             & (control.generation == packet.generation)
-            & (control.direction == Mux(encrypt, Direction.OUTBOUND, Direction.INBOUND)),
+            & (control.direction == Mux(work.encrypt, Direction.OUTBOUND, Direction.INBOUND)),
         )
-        cbc, gcm = control.cipher == Cipher.AES_CBC, control.cipher == Cipher.AES_GCM
-        iv_words = settled("iv_words", Mux(cbc, 4, Mux(gcm, 2, 0)), 3)
-        icv_words = settled(
-            "icv_words",
-            Mux(
-                gcm | (control.auth == Auth.HMAC_SHA256_128), 4, Mux(control.auth == Auth.HMAC_SHA1_96, 3, 0)
-            ),
-            3,
+        length, cbc = places.cipher_bytes, control.cipher == Cipher.AES_CBC
+        malformed = _settled(
+            m, "malformed", length[-1] | (length == 0) | (length[:2] != 0) | (cbc & (length[2:4] != 0))
         )
 
-        plain_bytes = settled("plain_bytes", Mux(tunnel, packet.total_length, payload_bytes), 12)
-        padded_bytes = settled(
-            "padded_bytes",
-            Mux(cbc, plain_bytes + (TRAILER_BYTES + 15) & ~15, plain_bytes + (TRAILER_BYTES + 3) & ~3),
-            12,
-        )
-        pad = settled("pad", padded_bytes - plain_bytes - TRAILER_BYTES, 4)
-        added_bytes = settled("added_bytes", ESP.length + (iv_words << 2) + (icv_words << 2), 6)
-        cipher_bytes = settled("cipher_bytes", Cat(payload_bytes, 0) - added_bytes, 17)
-        malformed = settled(
-            "malformed",
-            cipher_bytes[-1]
-            | (cipher_bytes == 0)
-            | (cipher_bytes[:2] != 0)
-            | (cbc & (cipher_bytes[2:4] != 0)),
-        )
-        esp = settled("esp", Mux(encrypt & tunnel, TUNNEL_ESP_WORD, payload_word), 5)
-        split = settled("split", Mux(tunnel, ip_word, payload_word), 5)
-        text_word = settled("text_word", esp + (ESP.length // 4) + iv_words, 5)
-        shift = settled("shift", text_word - split, 5)
+        def becomes(verdict: Verdict, reason) -> None:
+            m.d.sync += [work.verdict.eq(verdict), work.reason.eq(reason)]
 
-        verdict, reason = Signal(Verdict), Signal(Reason)
-        m.d.sync += [verdict.eq(packet.verdict), reason.eq(Reason.NONE)]
-
-        def becomes(new_verdict: Verdict, why):
-            m.d.sync += [verdict.eq(new_verdict), reason.eq(why)]
-
+        m.d.sync += [work.verdict.eq(packet.verdict), work.reason.eq(Reason.NONE)]
         with m.Switch(packet.verdict):
             with m.Case(Verdict.BYPASS):
                 with m.If(~self.allowed & (packet.ingress != Port.RECIRCULATE)):
@@ -273,40 +358,46 @@ class Dispatch(wiring.Component):
             with m.Default():
                 becomes(Verdict.DROP, packet.reason)
 
-        encrypts = (verdict == Verdict.ENCRYPT) & ~wiping
-        m.d.comb += self.take.eq(end & encrypts)
+    def _assign(self, m, work: AtWork, places: Places) -> None:
+        """The lane's job."""
+        wiping, encrypts = work.wiping, work.encrypts
+        m.d.comb += self.take.eq(work.end & encrypts)
         for port in self.lane:
             assignment = port.assignment
             m.d.comb += [
-                assignment.info.eq(packet),
-                assignment.info.verdict.eq(Mux(wiping, Verdict.WIPE, verdict)),
-                assignment.info.reason.eq(reason),
+                assignment.info.eq(work.packet),
+                assignment.info.verdict.eq(Mux(wiping, Verdict.WIPE, work.verdict)),
+                assignment.info.reason.eq(work.reason),
                 assignment.info.generation.eq(0),  # by now it is the SA's own
-                assignment.sequence.eq(Mux(encrypts, self.number, packet.sequence)),
-                assignment.esp.eq(esp),
-                assignment.text_bytes.eq(Mux(wiping, WIPE_BYTES, Mux(encrypts, padded_bytes, cipher_bytes))),
-                assignment.iv_words.eq(iv_words),
-                assignment.icv_words.eq(icv_words),
+                assignment.sequence.eq(Mux(encrypts, self.number, work.packet.sequence)),
+                assignment.esp.eq(places.esp),
+                assignment.text_bytes.eq(
+                    Mux(wiping, WIPE_BYTES, Mux(encrypts, places.padded_bytes, places.cipher_bytes))
+                ),
+                assignment.iv_words.eq(places.iv_words),
+                assignment.icv_words.eq(places.icv_words),
             ]
-        plan = self.plan.payload
+
+    def _plan(self, m, work: AtWork, places: Places) -> None:
+        """What the writer does with the frame."""
+        plan, packet, wiping, encrypts = self.plan.payload, work.packet, work.wiping, work.encrypts
         m.d.comb += [
-            self.plan.valid.eq(running & (step == STEPS - 1)),
-            plan.lane.eq(lane),
-            plan.keep.eq(wiping | (verdict != Verdict.DROP)),
+            self.plan.valid.eq(work.running & (work.step == STEPS - 1)),
+            plan.lane.eq(work.lane),
+            plan.keep.eq(wiping | (work.verdict != Verdict.DROP)),
             plan.wipe.eq(wiping),
             plan.count_down.eq(
-                packet.route.decrement_ttl & (encrypts | ~wiping & (verdict == Verdict.BYPASS))
+                packet.route.decrement_ttl & (encrypts | ~wiping & (work.verdict == Verdict.BYPASS))
             ),
             plan.tagged.eq(packet.tagged),
             plan.encrypt.eq(encrypts),
-            plan.split.eq(split),
-            plan.shift.eq(shift),
-            plan.end.eq(frame_end),
-            plan.pad.eq(pad),
-            plan.next_header.eq(Mux(tunnel, IPV4_IN_IP, packet.protocol)),
-            plan.esp.eq(esp),
-            plan.iv_words.eq(iv_words),
-            plan.spi.eq(control.spi),
+            plan.split.eq(places.split),
+            plan.shift.eq(places.shift),
+            plan.end.eq(places.frame_end),
+            plan.pad.eq(places.pad),
+            plan.next_header.eq(Mux(work.tunnel, IPV4_IN_IP, packet.protocol)),
+            plan.esp.eq(places.esp),
+            plan.iv_words.eq(places.iv_words),
+            plan.spi.eq(work.control.spi),
             plan.sequence.eq(self.number),
         ]
-        return m

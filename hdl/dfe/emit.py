@@ -1,17 +1,17 @@
 """What leaves a DFE, built from a buffer: Ethernet header, IP header, and one contiguous run of words."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
 from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Direction, Port
 from spigate.hdl.contract.protocols import ETHERTYPE_IPV4 as TYPE_IPV4
 from spigate.hdl.contract.protocols import ETHERTYPE_VLAN as TYPE_VLAN
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import Egress, OutOf, PuntHeader, Verdict
+from spigate.hdl.net.descriptor import Egress, PuntHeader, Verdict, punt_header
 from spigate.hdl.net.headers import IP_WORD, IPV4
 from spigate.hdl.net.packet import packets, swap_bytes
 
@@ -45,6 +45,83 @@ class Departure(data.StructLayout):
 
     def __init__(self):
         super().__init__({"task": Task(), "drop": 1, "header": 160, "total_length": 16})
+
+
+class Queued(data.StructLayout):
+    """What was read, on its way out: ``count`` bytes. ``void``: it only wipes the queue."""
+
+    def __init__(self):
+        super().__init__({"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1), "void": 1})
+
+
+class Planned:
+    """The next packet.
+
+    Members
+    -------
+    ready : unsigned(1)
+        The rest is right.
+    punt, wipe : unsigned(1)
+        Its verdict.
+    bytes : unsigned(12)
+        How long it leaves.
+    run : range(BUFFER_WORDS)
+        Where its run begins in the buffer.
+    overlay, mask : Value
+        The words in front, and which of them are not the buffer's.
+    """
+
+    overlay: Value
+    mask: Value
+
+    def __init__(self):
+        self.ready = Signal(name="planned")
+        self.punt = Signal()
+        self.wipe = Signal()
+        self.bytes = Signal(12, name="bytes_planned")
+        self.run = Signal(range(BUFFER_WORDS), name="run_planned")
+
+
+class Sending:
+    """The packet that is sent.
+
+    Members
+    -------
+    load : unsigned(1)
+        The next packet takes its place.
+    sending, ended : unsigned(1)
+        It is on its way; it has ended, and its egress waits.
+    reading, issue : unsigned(1)
+        Words are to be asked for, ``to_read`` bytes; some are.
+    address, run : range(BUFFER_WORDS)
+        Word addresses: the next read's, and that of the first read behind OWN_WORDS, where it ``runs``
+        elsewhere. ``word``: how far it is to there.
+    arrived, beat
+        What was asked for has come; ``to_come`` bytes with it and behind it. ``final``: it is the last.
+    overlay, mask
+        The words in front, where ``mask`` says so instead of the buffer's; both move down with each beat.
+    void : unsigned(1)
+        It does not leave.
+    """
+
+    def __init__(self):
+        self.load = Signal()
+        self.sending = Signal()
+        self.ended = Signal()
+        self.reading = Signal()
+        self.issue = Signal()
+        self.address = Signal(range(BUFFER_WORDS))
+        self.run = Signal(range(BUFFER_WORDS))
+        self.runs = Signal()
+        self.word = Signal(range(OWN_WORDS + 1))
+        self.to_read = Signal(12)
+        self.arrived = Signal()
+        self.beat = Signal(8 * STORE_BYTES)
+        self.to_come = Signal(12)
+        self.final = Signal()
+        self.overlay = Signal(32 * (HEADER_WORDS + HEADER_WORDS % READ_WORDS))
+        self.mask = Signal(HEADER_WORDS)
+        self.void = Signal()
 
 
 class Emit(wiring.Component):
@@ -104,144 +181,142 @@ class Emit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        now = Sending()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=Queued().size, depth=QUEUE)
+        with m.If(self.egress.valid & self.egress.ready):
+            m.d.sync += self.egress.valid.eq(0)
+        planned = self._plan(m)
+        self._read(m, now, queue)
+        self._load(m, planned, now)
+        self._end(m, planned, now)
+        self._put_together(m, now, queue)
+        self._send(m, queue)
+        return m
 
-        # The next packet's plan is made while the present one is sent.
+    def _plan(self, m) -> Planned:
+        """The next packet's plan is made while the present one is sent."""
         departure = self.i.payload
-        job, info, route = (
-            departure.task.done.job,
-            departure.task.done.job.info,
-            departure.task.done.job.info.route,
-        )
-        punt, wipe, tunnel, keeps_header = Signal(), Signal(), Signal(), Signal()
-        ethernet, own_ethernet = (
-            IP_WORD + Mux(route.rewrite, route.tagged, info.tagged),
-            IP_WORD + info.tagged,
-        )
+        job = departure.task.done.job
+        info, route = job.info, job.info.route
+        planned, tunnel, keeps_header = Planned(), Signal(), Signal()
+        ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged)
+        own_ethernet = IP_WORD + info.tagged
         m.d.comb += [
-            punt.eq(info.verdict == Verdict.PUNT),
-            wipe.eq(info.verdict == Verdict.WIPE),
+            planned.punt.eq(info.verdict == Verdict.PUNT),
+            planned.wipe.eq(info.verdict == Verdict.WIPE),
             tunnel.eq((info.verdict != Verdict.BYPASS) & job.control.mode),
             keeps_header.eq(~((info.verdict == Verdict.ENCRYPT) & tunnel)),
         ]
-        planned, bytes_planned, run_planned = Signal(), Signal(12), Signal(range(BUFFER_WORDS))
-        overlay_planned, mask_planned = self._headers(m, departure, punt)
         m.d.sync += [
-            planned.eq(self.i.valid & ~self.i.ready),
-            bytes_planned.eq(
-                Mux(punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)
+            planned.ready.eq(self.i.valid & ~self.i.ready),
+            planned.bytes.eq(
+                Mux(planned.punt, CE_HEADER_BYTES + info.length, (ethernet << 2) + departure.total_length)
             ),
-        ]
-        with m.If(wipe):
-            m.d.sync += bytes_planned.eq(WIPE_BYTES)
-        m.d.sync += [
             # The run begins behind the header that was read, at `ethernet + IP_WORDS` words from the
             # frame's start.
-            run_planned.eq(
+            planned.run.eq(
                 Mux(tunnel, job.esp, own_ethernet)
                 + (Mux(keeps_header, IP_WORDS, 0) + (OWN_WORDS - IP_WORDS) - ethernet)
-            )
+            ),
         ]
+        with m.If(planned.wipe):
+            m.d.sync += planned.bytes.eq(WIPE_BYTES)
+        planned.overlay, planned.mask = self._headers(m, departure, planned.punt)
+        return planned
 
-        # The words in front, where `mask` says so instead of the buffer's; both move down with each beat.
-        overlay, mask = Signal(32 * (HEADER_WORDS + HEADER_WORDS % READ_WORDS)), Signal(HEADER_WORDS)
-        # Word addresses: the next beat's, and that of the first beat behind OWN_WORDS; and how far it is to
-        # there.
-        address, run, runs = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS)), Signal()
-        word = Signal(range(OWN_WORDS + 1))
-        to_read, to_come, final = Signal(12), Signal(12), Signal()
-        reading, issue, arrived, beat = Signal(), Signal(), Signal(), Signal(8 * STORE_BYTES)
-        void = Signal()
-        queued = data.StructLayout(
-            {"data": 8 * STORE_BYTES, "last": 1, "count": range(STORE_BYTES + 1), "void": 1}
-        )
-        m.submodules.queue = queue = fifo.SyncFIFO(width=queued.size, depth=QUEUE)
+    def _read(self, m, now: Sending, queue) -> None:
+        """Asks for the buffer's words, as many at a time as the queue has room for."""
         ahead = Signal(range(QUEUE + 1))
-        entry = Signal(queued)
         m.d.comb += [
-            self.read.address.eq(address),
-            self.read.enable.eq(reading & (ahead != QUEUE)),
-            issue.eq(self.read.enable & self.read.ready),
+            self.read.address.eq(now.address),
+            self.read.enable.eq(now.reading & (ahead != QUEUE)),
+            now.issue.eq(self.read.enable & self.read.ready),
         ]
         m.d.sync += [
-            arrived.eq(self.read.valid),
-            beat.eq(self.read.data),
-            ahead.eq(ahead + issue - (queue.r_rdy & queue.r_en)),
+            now.arrived.eq(self.read.valid),
+            now.beat.eq(self.read.data),
+            ahead.eq(ahead + now.issue - (queue.r_rdy & queue.r_en)),
         ]
-        with m.If(self.egress.valid & self.egress.ready):
-            m.d.sync += self.egress.valid.eq(0)
-        with m.If(issue):
-            m.d.sync += [address.eq(address + READ_WORDS), to_read.eq(to_read - STORE_BYTES)]
-            with m.If(to_read <= STORE_BYTES):
-                m.d.sync += reading.eq(0)
-            with m.If(word != OWN_WORDS):
-                m.d.sync += word.eq(word + READ_WORDS)
-            with m.If((word == OWN_WORDS - READ_WORDS) & runs):
-                m.d.sync += address.eq(run)
-        with m.If(arrived):
+        with m.If(now.issue):
             m.d.sync += [
-                to_come.eq(to_come - STORE_BYTES),
-                final.eq(to_come <= 2 * STORE_BYTES),
-                overlay.eq(overlay >> 8 * STORE_BYTES),
-                mask.eq(mask >> READ_WORDS),
+                now.address.eq(now.address + READ_WORDS),
+                now.to_read.eq(now.to_read - STORE_BYTES),
+            ]
+            with m.If(now.to_read <= STORE_BYTES):
+                m.d.sync += now.reading.eq(0)
+            with m.If(now.word != OWN_WORDS):
+                m.d.sync += now.word.eq(now.word + READ_WORDS)
+            with m.If((now.word == OWN_WORDS - READ_WORDS) & now.runs):
+                m.d.sync += now.address.eq(now.run)
+        with m.If(now.arrived):
+            m.d.sync += [
+                now.to_come.eq(now.to_come - STORE_BYTES),
+                now.final.eq(now.to_come <= 2 * STORE_BYTES),
+                now.overlay.eq(now.overlay >> 8 * STORE_BYTES),
+                now.mask.eq(now.mask >> READ_WORDS),
             ]
 
-        # The plan becomes the present packet while none is sent: it is wide, so out of registers.
-        load = Signal()
-        m.d.comb += self.i.ready.eq(load)
-        with m.If(load):
+    def _load(self, m, planned: Planned, now: Sending) -> None:
+        """The plan becomes the present packet while none is sent: it is wide, so out of registers."""
+        departure = self.i.payload
+        info, punt, wipe = departure.task.done.job.info, planned.punt, planned.wipe
+        m.d.comb += self.i.ready.eq(now.load)
+        with m.If(now.load):
             m.d.sync += [
                 self.lane.eq(departure.task.lane),
                 self.read.buffer.eq(departure.task.done.buffer),
                 self.verdict.eq(info.verdict),
-                self.bytes.eq(bytes_planned),
-                to_read.eq(bytes_planned),
-                to_come.eq(bytes_planned),
-                final.eq(0),  # no frame is as short as one read
-                overlay.eq(overlay_planned),
-                mask.eq(mask_planned),
-                word.eq(0),
-                runs.eq(~punt),
-                run.eq(run_planned),
-                address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)),
-                reading.eq(~departure.drop),
+                self.bytes.eq(planned.bytes),
+                now.to_read.eq(planned.bytes),
+                now.to_come.eq(planned.bytes),
+                now.final.eq(0),  # no frame is as short as one read
+                now.overlay.eq(planned.overlay),
+                now.mask.eq(planned.mask),
+                now.word.eq(0),
+                now.runs.eq(~punt),
+                now.run.eq(planned.run),
+                now.address.eq(Mux(punt, -(CE_HEADER_BYTES // 4), 0)),
+                now.reading.eq(~departure.drop),
+                now.void.eq(wipe),
                 self.egress.valid.eq(~departure.drop & ~wipe),
-                void.eq(wipe),
-                self.egress.payload.port.eq(Mux(punt, Port.CE, route.egress)),
-                self.egress.payload.depth.eq(info.depth + (~punt & (route.egress == Port.RECIRCULATE))),
-                *self._provenance(job),
+                self.egress.payload.port.eq(Mux(punt, Port.CE, info.route.egress)),
+                self.egress.payload.depth.eq(info.depth + (~punt & (info.route.egress == Port.RECIRCULATE))),
+                *self._provenance(departure.task.done.job),
             ]
 
-        # A packet is sent, then it has ended (a dropped one at once) and waits for its egress to be taken.
-        sending, ended, ends = Signal(), Signal(), Signal()
+    def _end(self, m, planned: Planned, now: Sending) -> None:
+        """A packet is sent, then it has ended (a dropped one at once) and waits until its egress is taken."""
+        drop, ends = self.i.payload.drop, Signal()
         m.d.comb += [
-            ends.eq(sending & arrived & entry.last),
-            self.sent.eq(ends & ~void),
-            self.release.eq((ended | ends) & ~self.egress.valid),
-            self.wiped.eq(void),
-            load.eq(planned & ~(sending | ended)),
+            ends.eq(now.sending & now.arrived & now.final),
+            self.sent.eq(ends & ~now.void),
+            self.release.eq((now.ended | ends) & ~self.egress.valid),
+            self.wiped.eq(now.void),
+            now.load.eq(planned.ready & ~(now.sending | now.ended)),
         ]
-        with m.If(load):
-            m.d.sync += [sending.eq(~departure.drop), ended.eq(departure.drop)]
+        with m.If(now.load):
+            m.d.sync += [now.sending.eq(~drop), now.ended.eq(drop)]
         with m.Elif(self.release):
-            m.d.sync += [sending.eq(0), ended.eq(0)]
+            m.d.sync += [now.sending.eq(0), now.ended.eq(0)]
         with m.Elif(ends):
-            m.d.sync += [sending.eq(0), ended.eq(1)]
+            m.d.sync += [now.sending.eq(0), now.ended.eq(1)]
 
+    def _put_together(self, m, now: Sending, queue) -> None:
+        """What arrived goes into the queue, with the words in front in the place of the buffer's."""
+        entry = Signal(Queued())
         m.d.comb += [
             entry.data.eq(
                 Cat(
-                    Mux(mask[at], overlay.word_select(at, 32), beat.word_select(at, 32))
+                    Mux(now.mask[at], now.overlay.word_select(at, 32), now.beat.word_select(at, 32))
                     for at in range(READ_WORDS)
                 )
             ),
-            entry.last.eq(final),
-            entry.count.eq(Mux(entry.last, to_come, STORE_BYTES)),
-            entry.void.eq(void),
-            queue.w_en.eq(arrived),
+            entry.last.eq(now.final),
+            entry.count.eq(Mux(entry.last, now.to_come, STORE_BYTES)),
+            entry.void.eq(now.void),
+            queue.w_en.eq(now.arrived),
             queue.w_data.eq(entry),
         ]
-        self._send(m, queue, queued)
-        return m
 
     def _provenance(self, job):
         """What has really become of a packet: not what was wished for, but which SA it went through."""
@@ -258,9 +333,9 @@ class Emit(wiring.Component):
             egress.out_of.generation.eq(control.generation),
         ]
 
-    def _send(self, m, queue, queued):
+    def _send(self, m, queue) -> None:
         """What was read goes out in beats, one or two of them."""
-        head, size = queued(queue.r_data), self._beat_bytes
+        head, size = Queued()(queue.r_data), self._beat_bytes
         parts = STORE_BYTES // size
         part, ends, step = Signal(range(parts)), Signal(), Signal()
         m.d.comb += [
@@ -281,19 +356,7 @@ class Emit(wiring.Component):
         job = departure.task.done.job
         info, route = job.info, job.info.route
         header = Signal(PuntHeader())
-        m.d.comb += [
-            header.version.eq(CE_VERSION),
-            header.reason.eq(info.reason),
-            header.ingress.eq(info.ingress),
-            header.dfe.eq(self.index),
-            header.sa.eq(info.sa),
-            header.depth.eq(info.depth),
-            header.tagged.eq(info.tagged),
-            header.time.eq(self.time),
-            header.rule.eq(info.rule),
-            header.ruled.eq(info.ruled),
-            *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
-        ]
+        m.d.comb += punt_header(header, info, dfe=self.index, time=self.time)
         addresses = Cat(Const(0, 8 * ALIGN), swap_bytes(route.destination_mac), swap_bytes(route.source_mac))
         ip_type, tag_type = (swap_bytes(Const(value, 16)) for value in (TYPE_IPV4, TYPE_VLAN))
         tagged = Mux(route.rewrite, route.tagged, info.tagged)

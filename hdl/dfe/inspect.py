@@ -66,6 +66,79 @@ class Inspection(data.StructLayout):
         )
 
 
+class AtWork:
+    """The packet that :class:`Inspect` is at.
+
+    Members
+    -------
+    task : Task
+        ``job``, ``info``, ``control``: of it.
+    tunnel : unsigned(1)
+        Its SA's mode.
+    decrypt : unsigned(1)
+        It was decrypted, and the ICV is right.
+    plain : unsigned(1)
+        It is as it came, but for its header.
+    """
+
+    def __init__(self):
+        self.task = Signal(Task())
+        self.job = self.task.done.job
+        self.info = self.job.info
+        self.control = self.job.control
+        self.tunnel = Signal()
+        self.decrypt = Signal()
+        self.plain = Signal()
+
+
+class Words:
+    """What :class:`Inspect` knows of the words it asked for: the beat that ``arrived`` in this clock, what it
+    is, and what follows from it.
+    """
+
+    def __init__(self):
+        self.start = Signal(name="start")
+        self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
+        self.is_header, self.is_text, self.is_trailer = (
+            Signal(name=name) for name in ("is_header", "is_text", "is_trailer")
+        )
+        self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
+        self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
+        self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
+        self.text_beats = Signal(5, name="text_beats")
+        self.rows_complete = Signal(name="rows_complete")
+
+
+class Findings:
+    """What :class:`Inspect` found out about the packet.
+
+    Members
+    -------
+    header, ports
+        Five words of IP header, and the word behind the header.
+    sum_good : unsigned(1)
+        The header's checksum is right.
+    padding_bad : unsigned(1)
+        Some byte of padding is not the number that it should be.
+    content : signed(14)
+        Bytes of text without trailer; negative where the padding is longer.
+    short, long : unsigned(1)
+        The total length is that of no whole header; is more than the text.
+    payload_long : unsigned(1)
+        Ports can be behind the header.
+    """
+
+    def __init__(self):
+        self.header = Signal(160)
+        self.ports = Signal(32)
+        self.sum_good = Signal()
+        self.padding_bad = Signal()
+        self.content = Signal(signed(14))
+        self.short = Signal()
+        self.long = Signal()
+        self.payload_long = Signal()
+
+
 class Inspect(wiring.Component):
     """Reads what it needs of a packet from its lane's buffer, and judges: 14 clocks a packet as long as the
     buffer can be read, options and long padding apart.
@@ -103,58 +176,61 @@ class Inspect(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        task = Signal(Task())
-        done = task.done
-        tunnel, decrypt, plain = Signal(), Signal(), Signal()
-        verdict = done.job.info.verdict
+        packet, words, found = AtWork(), Words(), Findings()
+        verdict = packet.info.verdict
         m.d.comb += [
-            tunnel.eq(done.job.control.mode),
-            decrypt.eq((verdict == Verdict.DECRYPT) & done.ok),
-            plain.eq(
+            packet.tunnel.eq(packet.control.mode),
+            packet.decrypt.eq((verdict == Verdict.DECRYPT) & packet.task.done.ok),
+            packet.plain.eq(
                 (verdict == Verdict.BYPASS)
-                | (verdict == Verdict.ENCRYPT) & ~tunnel
+                | (verdict == Verdict.ENCRYPT) & ~packet.tunnel
                 | (verdict == Verdict.WIPE)
             ),
-            self.lane.eq(task.lane),
-            self.o.payload.task.eq(task),
+            self.lane.eq(packet.task.lane),
+            self.o.payload.task.eq(packet.task),
         ]
-        words = self._fetch(m, task, tunnel, decrypt, plain)
-        selectors = self._rows(m, task, decrypt, words)
-        self._judge(m, task, tunnel, decrypt, words, selectors)
+        self._fetch(m, packet, words)
+        self._sort(m, packet, words)
+        selectors = self._rows(m, packet, words)
+        # From here on everything runs freely on what has arrived so far; it counts `SETTLE` clocks after
+        # the last word.
+        self._keep_header(m, words, found)
+        self._sum_header(m, words, found)
+        self._check_padding(m, words, found)
+        self._measure(m, packet, words, found)
+        self._select(m, packet, words, found, selectors)
+        self._judge(m, packet, words, found, selectors)
         return m
 
-    def _fetch(self, m, task, tunnel, decrypt, plain):
+    def _fetch(self, m, packet: AtWork, words: Words) -> None:
         """Takes a task, reads the text's end, then the IP header, then what turns out to be needed beyond
         (options and the ports behind them, then more padding, backwards), and offers the result when
         everything has arrived and been judged.
         """
-        done, job = task.done, task.done.job
-        words = Words()
-        text_at, header_at = (
-            Signal(range(BUFFER_WORDS)),
-            Signal(range(BUFFER_WORDS)),
-        )  # of the next beat to be read
-        texts, headers = (
-            Signal.like(words.text_beats),
-            Signal.like(words.header_beats),
-        )  # beats that were asked for
+        job, decrypt = packet.job, packet.decrypt
+        # Of the next beat to be read, and beats that were asked for.
+        text_at, header_at = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS))
+        texts, headers = Signal.like(words.text_beats), Signal.like(words.header_beats)
         waiting, settled = Signal(4), Signal(range(SETTLE))
         issue = Signal()
         m.d.comb += [
-            self.read.buffer.eq(done.buffer),
+            self.read.buffer.eq(packet.task.done.buffer),
             self.read.address.eq(text_at),
             issue.eq(self.read.enable & self.read.ready),
         ]
         m.d.sync += waiting.eq(waiting + issue - words.arrived)
 
+        def take() -> None:
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += packet.task.eq(self.i.payload)
+            with m.If(self.i.valid):
+                m.next = "START"
+
+        def read_text() -> None:
+            with m.If(issue):
+                m.d.sync += [text_at.eq(text_at - BEAT_WORDS), texts.eq(texts + 1)]
+
         with m.FSM():
-
-            def take():
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += task.eq(self.i.payload)
-                with m.If(self.i.valid):
-                    m.next = "START"
-
             with m.State("IDLE"):
                 take()
 
@@ -163,20 +239,16 @@ class Inspect(wiring.Component):
                 m.d.sync += [
                     text_at.eq(job.esp + job.text_bytes[2:] - BEAT_WORDS),
                     texts.eq(0),
-                    header_at.eq(Mux(decrypt & tunnel, job.esp, IP_WORD + job.info.tagged)),
+                    header_at.eq(Mux(decrypt & packet.tunnel, job.esp, IP_WORD + job.info.tagged)),
                     headers.eq(0),
                     settled.eq(0),
                 ]
                 with m.If(decrypt):
                     m.next = "TRAILER"
-                with m.Elif(plain):
+                with m.Elif(packet.plain):
                     m.next = "HEADER"
                 with m.Else():
                     m.next = "DONE"
-
-            def read_text():
-                with m.If(issue):
-                    m.d.sync += [text_at.eq(text_at - BEAT_WORDS), texts.eq(texts + 1)]
 
             with m.State("TRAILER"):
                 m.d.comb += self.read.enable.eq(1)
@@ -208,7 +280,8 @@ class Inspect(wiring.Component):
                     m.next = "IDLE"
                     take()
 
-        # Answers come in the order of the questions: text, header, text. A clock behind them here.
+    def _sort(self, m, packet: AtWork, words: Words) -> None:
+        """Answers come in the order of the questions: text, header, text. A clock behind them here."""
         beat, trailer_due = words.beat, Signal()
         m.d.sync += [words.arrived.eq(self.read.valid), beat.eq(self.read.data)]
         m.d.comb += [
@@ -219,7 +292,7 @@ class Inspect(wiring.Component):
         header_words = beat[:4]
         with m.If(words.start):
             m.d.sync += [
-                trailer_due.eq(decrypt),
+                trailer_due.eq(packet.decrypt),
                 words.header_at.eq(0),
                 words.header_seen.eq(0),
                 words.header_beats.eq(HEADER_BEATS),
@@ -234,13 +307,12 @@ class Inspect(wiring.Component):
             m.d.sync += words.header_at.eq(words.header_at + 1)
             with m.If(words.header_at == 0):
                 m.d.sync += [words.header_seen.eq(1), words.header_words.eq(header_words)]
-                with m.If(decrypt & (header_words >= HEADER_BEATS * BEAT_WORDS)):
+                with m.If(packet.decrypt & (header_words >= HEADER_BEATS * BEAT_WORDS)):
                     m.d.sync += words.header_beats.eq(header_words[2:] + 1)
         # Known when the header's first beat has been seen: the trailer came before it.
         m.d.sync += words.text_beats.eq(((words.pad_length + 1) >> 4) + 1)
-        return words
 
-    def _rows(self, m, task, decrypt, words):
+    def _rows(self, m, packet: AtWork, words: Words) -> Selectors:
         """Reads the selectors' rows."""
         m.submodules.selectors = selectors = Selectors()
         names = ("selector_addresses", "selector_ports")
@@ -248,8 +320,8 @@ class Inspect(wiring.Component):
         wanted, sent, received = Signal(), Signal(2, init=2), Signal(2)
         addresses, ports = Signal(layout.row("sa", names[0])), Signal(layout.row("sa", names[1]))
         m.d.comb += [
-            wanted.eq(decrypt & task.done.job.control.check_selectors),
-            self.rows.buffer.eq(task.done.buffer),
+            wanted.eq(packet.decrypt & packet.control.check_selectors),
+            self.rows.buffer.eq(packet.task.done.buffer),
             self.rows.row.eq(Mux(sent[0], indices[1], indices[0])),
             self.rows.enable.eq(wanted & ~sent[1] & ~words.start),
             words.rows_complete.eq(~wanted | received[1]),
@@ -271,31 +343,25 @@ class Inspect(wiring.Component):
             m.d.sync += [sent.eq(Mux(wanted, 0, 2)), received.eq(0)]
         return selectors
 
-    def _judge(self, m, task, tunnel, decrypt, words, selectors):
-        """Everything here runs freely on what has arrived so far; it counts ``SETTLE`` clocks after the
-        last word.
-        """
-        job, info, control = task.done.job, task.done.job.info, task.done.job.control
-        beat, o = words.beat, self.o.payload
-
-        # The header, and the ports in the word behind it.
-        header, ports = Signal(160), Signal(32)
-        header_words = words.header_words
-        m.d.comb += o.header.eq(header)
+    def _keep_header(self, m, words: Words, found: Findings) -> None:
+        """The header, and the ports in the word behind it."""
+        beat, header_words = words.beat, words.header_words
+        m.d.comb += self.o.payload.header.eq(found.header)
         with m.If(words.start):
-            m.d.sync += ports.eq(0)
+            m.d.sync += found.ports.eq(0)
         with m.If(words.is_header):
             for at in range(HEADER_BEATS):
                 with m.If(words.header_at == at):
-                    part = header[at * len(beat) : (at + 1) * len(beat)]
+                    part = found.header[at * len(beat) : (at + 1) * len(beat)]
                     m.d.sync += part.eq(beat[: len(part)])
             with m.If((words.header_at == header_words[2:]) & (words.header_at != 0)):
-                m.d.sync += ports.eq(beat.word_select(header_words[:2], 32))
+                m.d.sync += found.ports.eq(beat.word_select(header_words[:2], 32))
 
-        # One's complement sum of the header (RFC 1071: in either byte order).
-        sums, total = [Signal(18, name=f"sum_{half}") for half in range(2)], Signal(22)
+    def _sum_header(self, m, words: Words, found: Findings) -> None:
+        """One's complement sum of the header (RFC 1071: in either byte order)."""
+        beat = words.beat
         in_header = Signal(BEAT_WORDS)  # which words of the next beat are in the header
-        known_words = Mux(words.header_at == 0, beat[:4], header_words)
+        known_words = Mux(words.header_at == 0, beat[:4], words.header_words)
         with m.If(words.start):
             m.d.sync += in_header.eq(~0)
         with m.Elif(words.is_header):
@@ -303,30 +369,25 @@ class Inspect(wiring.Component):
                 Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS))
             )
         counted = [Signal(16, name=f"counted_{at}") for at in range(2 * BEAT_WORDS)]
+        sums, total, folded = [Signal(18, name=f"sum_{half}") for half in range(2)], Signal(22), Signal(17)
         m.d.sync += [
-            word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0))
-            for at, word in enumerate(counted)
-        ]
-        m.d.sync += [
-            sum_.eq(sum(counted[half * BEAT_WORDS : (half + 1) * BEAT_WORDS]))
-            for half, sum_ in enumerate(sums)
-        ]
-        m.d.sync += total.eq(Mux(words.start, 0, total + (sums[0] + sums[1])))
-        folded, sum_good = Signal(17), Signal()
-        m.d.sync += [
+            *(
+                word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0))
+                for at, word in enumerate(counted)
+            ),
+            *(
+                sum_.eq(sum(counted[half * BEAT_WORDS : (half + 1) * BEAT_WORDS]))
+                for half, sum_ in enumerate(sums)
+            ),
+            total.eq(Mux(words.start, 0, total + (sums[0] + sums[1]))),
             folded.eq(total[:16] + total[16:]),
-            sum_good.eq((folded[:16] + folded[16])[:16] == 0xFFFF),
+            found.sum_good.eq((folded[:16] + folded[16])[:16] == 0xFFFF),
         ]
 
-        # Padding: byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1
-        # or more.
-        text, text_valid, is_trailer, expected, padding_bad = (
-            Signal(len(beat)),
-            Signal(),
-            Signal(),
-            Signal(signed(10)),
-            Signal(),
-        )
+    def _check_padding(self, m, words: Words, found: Findings) -> None:
+        """Byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1 or more."""
+        beat, text, text_valid, is_trailer = words.beat, Signal.like(words.beat), Signal(), Signal()
+        expected = Signal(signed(10))
         m.d.sync += [text.eq(beat), text_valid.eq(words.is_text), is_trailer.eq(words.is_trailer)]
         with m.If(words.is_text):
             m.d.sync += expected.eq(
@@ -342,64 +403,73 @@ class Inspect(wiring.Component):
                 & (~is_trailer if at >= STORE_BYTES - 2 else 1)
             )
         with m.If(words.start):
-            m.d.sync += padding_bad.eq(0)
+            m.d.sync += found.padding_bad.eq(0)
         with m.Elif(text_valid & Cat(wrong).any()):
-            m.d.sync += padding_bad.eq(1)
+            m.d.sync += found.padding_bad.eq(1)
 
-        # Lengths.
-        content = Signal(signed(14))
-        length, header_bytes = IPV4.get("total_length", header), header_words << 2
-        payload_long, short, long = Signal(), Signal(), Signal()
+    def _measure(self, m, packet: AtWork, words: Words, found: Findings) -> None:
+        """What the lengths say."""
+        content = found.content
+        length, header_bytes = IPV4.get("total_length", found.header), words.header_words << 2
         m.d.sync += [
-            content.eq(job.text_bytes - words.pad_length - 2),
-            short.eq(length < header_bytes),
-            long.eq(length > content[:13]),
-            payload_long.eq(Mux(tunnel, length >= header_bytes + 4, content >= 4)),
+            content.eq(packet.job.text_bytes - words.pad_length - 2),
+            found.short.eq(length < header_bytes),
+            found.long.eq(length > content[:13]),
+            found.payload_long.eq(Mux(packet.tunnel, length >= header_bytes + 4, content >= 4)),
         ]
-        m.d.comb += [o.content.eq(content), o.next_header.eq(words.next_header)]
+        m.d.comb += [
+            self.o.payload.content.eq(content),
+            self.o.payload.next_header.eq(words.next_header),
+        ]
 
-        # Selectors.
-        protocol, has_ports = Signal(8), Signal()
+    def _select(self, m, packet: AtWork, words: Words, found: Findings, selectors: Selectors) -> None:
+        """Asks the selectors."""
+        header, protocol, has_ports = found.header, Signal(8), Signal()
         m.d.comb += [
             selectors.source.eq(IPV4.get("source", header)),
             selectors.destination.eq(IPV4.get("destination", header)),
             selectors.protocol.eq(protocol),
         ]
         m.d.sync += [
-            protocol.eq(Mux(tunnel, IPV4.get("protocol", header), words.next_header)),
+            protocol.eq(Mux(packet.tunnel, IPV4.get("protocol", header), words.next_header)),
             has_ports.eq(
                 ((protocol == TCP_PROTOCOL) | (protocol == UDP_PROTOCOL))
                 & (IPV4.get("fragment_offset", header) == 0)
             ),
-            selectors.has_ports.eq(has_ports & payload_long),
-            selectors.source_port.eq(PORTS.get("source", ports)),
-            selectors.destination_port.eq(PORTS.get("destination", ports)),
+            selectors.has_ports.eq(has_ports & found.payload_long),
+            selectors.source_port.eq(PORTS.get("source", found.ports)),
+            selectors.destination_port.eq(PORTS.get("destination", found.ports)),
         ]
 
-        # The verdicts.
+    def _judge(self, m, packet: AtWork, words: Words, found: Findings, selectors: Selectors) -> None:
+        """The verdict, and the ECN field that leaves."""
+        header, tunnel, decrypt, o = found.header, packet.tunnel, packet.decrypt, self.o.payload
         # RFC 6040 4.2, figure 4. Where no tunnel ends, the outer field is the inner one.
         inner_ecn, outer_ecn, ecn = IPV4.get("tos", header)[:2], Signal(2), Signal(2)
-        m.d.comb += [outer_ecn.eq(Mux(tunnel & control.copy_tos, info.tos, inner_ecn)), ecn.eq(inner_ecn)]
+        m.d.comb += [
+            outer_ecn.eq(Mux(tunnel & packet.control.copy_tos, packet.info.tos, inner_ecn)),
+            ecn.eq(inner_ecn),
+        ]
         with m.If((outer_ecn == ECN_CE) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
         padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
-            padding.eq(padding_bad | (content < 0)),
+            padding.eq(found.padding_bad | (found.content < 0)),
             malformed.eq(
                 tunnel
                 & (
                     (IPV4.get("version", header) != 4)
-                    | (header_words < 5)
-                    | short
-                    | long
-                    | ~sum_good
+                    | (words.header_words < 5)
+                    | found.short
+                    | found.long
+                    | ~found.sum_good
                     | (outer_ecn == ECN_CE) & (inner_ecn == NOT_ECT)
                 )
             ),
             martian.eq(
                 tunnel & (source_is_martian(selectors.source) | destination_is_martian(selectors.destination))
             ),
-            ttl_over.eq(info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
+            ttl_over.eq(packet.info.route.decrement_ttl & (IPV4.get("ttl", header) <= 1)),
         ]
         m.d.comb += [o.reason.eq(Reason.NONE), o.ecn.eq(ecn), o.counts.eq(~padding)]
         route = o.task.done.job.info.route
@@ -416,23 +486,5 @@ class Inspect(wiring.Component):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)
             with m.Elif(martian):
                 m.d.comb += o.reason.eq(Reason.MARTIAN)
-            with m.Elif(control.check_selectors & ~selectors.match):
+            with m.Elif(packet.control.check_selectors & ~selectors.match):
                 m.d.comb += o.reason.eq(Reason.POLICY)
-
-
-class Words:
-    """What :class:`Inspect` knows of the words it asked for: the beat that ``arrived`` in this clock, what it
-    is, and what follows from it.
-    """
-
-    def __init__(self):
-        self.start = Signal(name="start")
-        self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
-        self.is_header, self.is_text, self.is_trailer = (
-            Signal(name=name) for name in ("is_header", "is_text", "is_trailer")
-        )
-        self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
-        self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
-        self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
-        self.text_beats = Signal(5, name="text_beats")
-        self.rows_complete = Signal(name="rows_complete")

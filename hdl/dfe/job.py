@@ -34,7 +34,7 @@ class LaneJob(data.StructLayout):
     sequence : unsigned(64)
         ENCRYPT: the number taken. DECRYPT: the packet's, upper half 0.
     esp : range(BUFFER_WORDS)
-        Word of the ESP header (see the layouts in docs/architecture.md).
+        Word of the ESP header (see the layouts in docs/gateware.md).
     text_bytes : unsigned(12)
         Bytes of text: the cipher text without IV and ICV, or the plain text with its trailer; a multiple of
         4.

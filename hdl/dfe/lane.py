@@ -136,7 +136,7 @@ class Lane(wiring.Component):
     dispatch : Out(DispatchPort)
     fill : In(stream of FillBeat)
         Packets in the order of ``dispatch``, each after its ``assign``, in the layouts of
-        docs/architecture.md.
+        docs/gateware.md.
     context : In(Context).array(contexts)
         To be connected to those of the engine.
     port : Out(LanePort)

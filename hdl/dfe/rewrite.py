@@ -26,6 +26,31 @@ class Rewritten(data.StructLayout):
         super().__init__({"header": 160, "total_length": 16})
 
 
+class AtWork:
+    """The packet that gets a header.
+
+    Members
+    -------
+    inspection : Inspection
+        ``job``, ``info``, ``control``, ``header``: of it. ``field``: the header's fields by name.
+    encrypt, tunnel : unsigned(1)
+        Its verdict, and its SA's mode.
+    fresh : unsigned(1)
+        The header is a new one.
+    """
+
+    def __init__(self, inspection):
+        self.inspection = inspection
+        self.job = inspection.task.done.job
+        self.info = self.job.info
+        self.control = self.job.control
+        self.header = inspection.header
+        self.field = {name: IPV4.get(name, inspection.header) for name in IPV4.fields}
+        self.encrypt = Signal()
+        self.tunnel = Signal()
+        self.fresh = Signal()
+
+
 class Rewrite(wiring.Component):
     """Makes the IP header for a packet that was inspected, and is not dropped or punted.
 
@@ -64,40 +89,53 @@ class Rewrite(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.numbers = numbers = Identification(dfes=self._dfes)
-        inspection = self.i.payload
-        job = inspection.task.done.job
-        info, control = job.info, job.control
-        encrypt, tunnel, fresh = Signal(), Signal(), Signal()
+        m.submodules.numbers = Identification(dfes=self._dfes)
+        packet = AtWork(self.i.payload)
         m.d.comb += [
-            encrypt.eq(info.verdict == Verdict.ENCRYPT),
-            fresh.eq(encrypt & tunnel),
-            tunnel.eq((info.verdict != Verdict.BYPASS) & control.mode),
+            packet.encrypt.eq(packet.info.verdict == Verdict.ENCRYPT),
+            packet.tunnel.eq((packet.info.verdict != Verdict.BYPASS) & packet.control.mode),
+            packet.fresh.eq(packet.encrypt & packet.tunnel),
         ]
-
         # Headers as five numbers, the first byte on the wire highest.
         own = [Signal(32, name=f"own_{word}") for word in range(5)]
         new = [Signal(32, name=f"new_{word}") for word in range(5)]
         m.d.comb += [
-            word.eq(swap_bytes(inspection.header[32 * at : 32 * at + 32])) for at, word in enumerate(own)
+            word.eq(swap_bytes(packet.header[32 * at : 32 * at + 32])) for at, word in enumerate(own)
         ]
-        field = {name: IPV4.get(name, inspection.header) for name in IPV4.fields}
+        total = self._measure(m, packet)
+        self._make(m, packet, total, own, new)
+        self._sum(m, packet, own, new)
+        m.d.comb += self.o.payload.total_length.eq(total)
+        return m
 
-        # Total length, in two steps.
+    def _measure(self, m, packet: AtWork) -> Signal:
+        """Total length, in two steps."""
+        info, control, encrypt, tunnel = packet.info, packet.control, packet.encrypt, packet.tunnel
         around, size, total = Signal(7), Signal(13), Signal(16)
-        gcm = control.cipher == Cipher.AES_GCM
+        gcm, header_bytes = control.cipher == Cipher.AES_GCM, info.header_words << 2
         m.d.sync += [
             around.eq(
                 ESP.length
                 + self._choose(control.cipher, IV_BYTES)
                 + Mux(gcm, GCM_ICV_BYTES, self._choose(control.auth, ICV_BYTES))
-                + Mux(tunnel, IPV4.length, info.header_words << 2)
+                + Mux(tunnel, IPV4.length, header_bytes)
             ),
-            size.eq(Mux(encrypt, job.text_bytes + around, inspection.content + (info.header_words << 2))),
-            total.eq(Mux(encrypt | (info.verdict == Verdict.DECRYPT) & ~tunnel, size, field["total_length"])),
+            size.eq(Mux(encrypt, packet.job.text_bytes + around, packet.inspection.content + header_bytes)),
+            total.eq(
+                Mux(
+                    encrypt | (info.verdict == Verdict.DECRYPT) & ~tunnel,
+                    size,
+                    packet.field["total_length"],
+                )
+            ),
         ]
+        return total
 
-        # The new header but for its checksum.
+    def _make(self, m, packet: AtWork, total, own, new) -> None:
+        """The new header but for its checksum."""
+        numbers = m.submodules.numbers
+        info, control, job, fresh = packet.info, packet.control, packet.job, packet.fresh
+        decrypt = info.verdict == Verdict.DECRYPT
         tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
         dont_fragment, identification = Signal(), Signal(16)
         m.d.comb += [
@@ -113,27 +151,30 @@ class Rewrite(wiring.Component):
             with m.Default():
                 m.d.comb += dont_fragment.eq(1)
         m.d.sync += [
-            tos.eq(Cat(inspection.ecn, field["tos"][2:])),
-            ttl.eq(field["ttl"] - (info.route.decrement_ttl & (info.verdict == Verdict.DECRYPT))),
-            protocol.eq(field["protocol"]),
+            tos.eq(Cat(packet.inspection.ecn, packet.field["tos"][2:])),
+            ttl.eq(packet.field["ttl"] - (info.route.decrement_ttl & decrypt)),
+            protocol.eq(packet.field["protocol"]),
         ]
-        with m.If(encrypt | ~tunnel & (info.verdict == Verdict.DECRYPT)):
-            m.d.sync += protocol.eq(Mux(encrypt, ESP_PROTOCOL, inspection.next_header))
+        with m.If(packet.encrypt | ~packet.tunnel & decrypt):
+            m.d.sync += protocol.eq(Mux(packet.encrypt, ESP_PROTOCOL, packet.inspection.next_header))
         with m.If(fresh):
             m.d.sync += [
                 tos.eq(Mux(control.copy_tos, info.tos, control.outer_tos)),
                 ttl.eq(control.outer_ttl),
             ]
+        flags = Cat(Const(0, 14), dont_fragment, Const(0, 1))
         m.d.comb += [
             new[0].eq(Cat(total, tos, Mux(fresh, 0x45, own[0][24:]))),
-            new[1].eq(Mux(fresh, Cat(Const(0, 14), dont_fragment, Const(0, 1), identification), own[1])),
+            new[1].eq(Mux(fresh, Cat(flags, identification), own[1])),
             new[2].eq(Cat(Const(0, 16), protocol, ttl)),
             new[3].eq(Mux(fresh, job.tunnel.source, own[3])),
             new[4].eq(Mux(fresh, job.tunnel.destination, own[4])),
         ]
 
-        # The checksum, two terms a clock. A new header: all its halves. An old one: what it was the
-        # complement of, less the old, plus the new.
+    def _sum(self, m, packet: AtWork, own, new) -> None:
+        """The checksum, two terms a clock. A new header: all its halves. An old one: what it was the
+        complement of, less the old, plus the new. With it the header is offered.
+        """
         high, low = slice(16, 32), slice(0, 16)
         of_new = (
             (new[0][high], new[1][high]),
@@ -157,7 +198,7 @@ class Rewrite(wiring.Component):
         with m.Switch(step):
             for at, pairs in enumerate(zip(of_new, mended, strict=True)):
                 with m.Case(at + first - 1):
-                    m.d.sync += term.eq(sum(Mux(fresh, *terms) for terms in zip(*pairs, strict=True)))
+                    m.d.sync += term.eq(sum(Mux(packet.fresh, *terms) for terms in zip(*pairs, strict=True)))
         m.d.sync += total_sum.eq(Mux(step < first, 0, total_sum[:16] + term + total_sum[16:]))
         with m.If(self.i.valid & (step != last + 1)):
             m.d.sync += step.eq(step + 1)
@@ -165,13 +206,11 @@ class Rewrite(wiring.Component):
         header[2] = new[2] | ~total_sum[:16]
         m.d.comb += [
             self.o.valid.eq(step == last + 1),
-            self.o.payload.total_length.eq(total),
             self.o.payload.header.eq(Cat(swap_bytes(word) for word in header)),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += step.eq(0)
-        return m
 
     @staticmethod
     def _choose(value, sizes):

@@ -17,8 +17,6 @@ from spigate.hdl.dfe.replay import Replay
 from spigate.hdl.net.descriptor import SaState, TableWrite
 from spigate.hdl.net.memory import BlockMemory
 
-"""Numbers in the anti-replay window, as in the ``replay`` row of an SA's entry."""
-
 
 class Account(data.StructLayout):
     """One packet at commit.
@@ -54,6 +52,134 @@ class Outcome(data.StructLayout):
 
     def __init__(self):
         super().__init__({"replayed": 1, "expired": 1, "soft": 1})
+
+
+class Row(IntEnum):
+    """Rows of an SA's state in memory."""
+
+    WINDOW = 0
+    COUNTERS = 1
+    BYTE_LIMITS = 2
+    PACKET_LIMITS = 3
+
+
+KEPT = {
+    "byte_lifetime": Row.BYTE_LIMITS,
+    "packet_lifetime": Row.PACKET_LIMITS,
+    "replay": Row.WINDOW,
+}
+"""Rows of an SA's entry that are kept here, and where."""
+
+
+class Counters(data.StructLayout):
+    """Row of counters."""
+
+    def __init__(self):
+        super().__init__({"bytes": 64, "packets": 64})
+
+
+class Rows:
+    """The memory's ports.
+
+    Members
+    -------
+    read_sa, read_row
+        What is read.
+    window, limits, counters
+        What was read two clocks ago, taken for each kind of row.
+    writes, write_sa, write_row, write_data
+        What is written.
+    """
+
+    def __init__(self, store: BlockMemory, sa_bits: int):
+        self.read_sa = Signal(sa_bits)
+        self.read_row = Signal(Row)
+        self.window = layout.row("sa", "replay")(store.read_data)
+        self.limits = layout.row("sa", "byte_lifetime")(store.read_data)  # packet_lifetime has the same
+        self.counters = Counters()(store.read_data)
+        self.writes = Signal()
+        self.write_sa = Signal(sa_bits)
+        self.write_row = Signal(Row)
+        self.write_data = Signal(layout.ROW_BITS)
+
+
+class AtWork:
+    """The packet that is accounted.
+
+    Members
+    -------
+    account : Account
+        Of a table write or a request, ``sa`` alone.
+    step : unsigned(4)
+        Clock of the work.
+    upper : unsigned(32)
+        The window has 32-bit numbers; the upper half of ``sequence`` stays as the table had it.
+    used : Counters
+        Before this packet.
+    total_bytes, bytes_expired, bytes_reached
+        The byte counter with this packet, and whether a limit of it was passed or reached.
+    outcome : Outcome
+    """
+
+    def __init__(self):
+        self.account = Signal(Account())
+        self.step = Signal(4)
+        self.upper = Signal(32)
+        self.used = Signal(Counters())
+        self.total_bytes = Signal(64)
+        self.bytes_expired = Signal()
+        self.bytes_reached = Signal()
+        self.outcome = Signal(Outcome())
+
+
+class Marks(wiring.Component):
+    """What SAs have reached, soft and hard, a word for :data:`MARKS` of them.
+
+    Parameters
+    ----------
+    sa_entries : int
+
+    Members
+    -------
+    sa : In(16)
+    marked : Out(2 * MARKS)
+        Soft and hard marks of all SAs whose word ``sa`` is in, in the same clock.
+    soft, hard : In(1)
+        Marks ``sa``.
+    erase : In(1)
+        Takes both marks from ``sa``.
+    """
+
+    def __init__(self, *, sa_entries: int):
+        self._sa_entries = sa_entries
+        super().__init__(
+            {"sa": In(16), "marked": Out(2 * MARKS), "soft": In(1), "hard": In(1), "erase": In(1)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = marks = memory.Memory(
+            shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
+        )
+        read, write = marks.read_port(domain="comb"), marks.write_port()
+        sa_bits = (self._sa_entries - 1).bit_length()
+        bits = min(sa_bits, (MARKS - 1).bit_length())
+        own = Signal(MARKS)
+        m.d.comb += [
+            own.eq(1 << self.sa[:bits]),
+            read.addr.eq(self.sa[bits:sa_bits]),
+            write.addr.eq(self.sa[bits:sa_bits]),
+            self.marked.eq(read.data),
+            write.data.eq(
+                Mux(
+                    self.erase,
+                    read.data & ~Cat(own, own),
+                    read.data | Cat(Mux(self.soft, own, 0), Mux(self.hard, own, 0)),
+                )
+            ),
+            write.en.eq(self.soft | self.hard | self.erase),
+        ]
+        return m
 
 
 class State(wiring.Component):
@@ -101,207 +227,168 @@ class State(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = store = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
+        sa_bits = (self._sa_entries - 1).bit_length()
+        store = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
+        m.submodules.memory = store
         m.submodules.replay = replay = Replay(width=REPLAY_WINDOW)
         m.submodules.lifetime = lifetime = Lifetime()
-        sa_bits = (self._sa_entries - 1).bit_length()
-        window_row = layout.row("sa", "replay")
-        limits_row = layout.row("sa", "byte_lifetime")  # packet_lifetime has the same fields
-        counters_row = data.StructLayout({"bytes": 64, "packets": 64})
-
-        account, outcome = Signal(Account()), Signal(Outcome())
-        row, writes = Signal(Row), Signal()
-        read_sa, write_sa = Signal(sa_bits), Signal(sa_bits)
-        write_row, write_data = Signal(Row), Signal(layout.ROW_BITS)
+        m.submodules.marks = marks = Marks(sa_entries=self._sa_entries)
+        rows, work = Rows(store, sa_bits), AtWork()
         m.d.comb += [
-            read_sa.eq(account.sa),
-            store.read_address.eq(Cat(row, read_sa)),
-            write_sa.eq(account.sa),
-            store.write_address.eq(Cat(write_row, write_sa)),
-            store.write_enable.eq(writes),
-            store.write_data.eq(write_data),
-            self.outcome.payload.eq(outcome),
+            rows.read_sa.eq(work.account.sa),
+            rows.write_sa.eq(work.account.sa),
+            store.read_address.eq(Cat(rows.read_row, rows.read_sa)),
+            store.write_address.eq(Cat(rows.write_row, rows.write_sa)),
+            store.write_enable.eq(rows.writes),
+            store.write_data.eq(rows.write_data),
+            marks.sa.eq(work.account.sa),
+            self.outcome.payload.eq(work.outcome),
+            replay.sequence.eq(work.account.sequence),
+            replay.size.eq(work.account.window_size),
+            replay.highest.eq(rows.window.sequence),
+            replay.window.eq(rows.window.window),
+            lifetime.soft.eq(rows.limits.soft),
+            lifetime.hard.eq(rows.limits.hard),
+            lifetime.used.eq(work.used.bytes),
+            lifetime.increment.eq(work.account.bytes),
         ]
-        windows, limits, counters = (
-            shape(store.read_data) for shape in (window_row, limits_row, counters_row)
-        )
-        used, total_bytes, bytes_expired, bytes_reached = Signal(counters_row), Signal(64), Signal(), Signal()
-        m.d.comb += [
-            replay.sequence.eq(account.sequence),
-            replay.size.eq(account.window_size),
-            replay.highest.eq(windows.sequence),
-            replay.window.eq(windows.window),
-            lifetime.soft.eq(limits.soft),
-            lifetime.hard.eq(limits.hard),
-            lifetime.used.eq(used.bytes),
-            lifetime.increment.eq(account.bytes),
-        ]
-        # What SAs have reached, soft and hard, a word for 32 of them.
-        bits = min(sa_bits, (MARKS - 1).bit_length())
-        m.submodules.marks = marks = memory.Memory(
-            shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
-        )
-        marked, mark = marks.read_port(domain="comb"), marks.write_port()
-        own, soft_now, hard_now, erase = Signal(MARKS), Signal(), Signal(), Signal()
-        m.d.comb += [
-            own.eq(1 << account.sa[:bits]),
-            marked.addr.eq(account.sa[bits:sa_bits]),
-            mark.addr.eq(account.sa[bits:sa_bits]),
-            mark.data.eq(
-                Mux(
-                    erase,
-                    marked.data & ~Cat(own, own),
-                    marked.data | Cat(Mux(soft_now, own, 0), Mux(hard_now, own, 0)),
-                )
-            ),
-            mark.en.eq(soft_now | hard_now | erase),
-        ]
-        # The window has 32-bit numbers; the upper half of ``sequence`` stays as the table had it.
-        upper = Signal(32)
-
-        step = Signal(4)
         table, listed = self.tables.payload, Signal()
-        names = {
-            rdl.entry("sa")[name].index: row
-            for name, row in (
-                ("byte_lifetime", Row.BYTE_LIMITS),
-                ("packet_lifetime", Row.PACKET_LIMITS),
-                ("replay", Row.WINDOW),
-            )
-        }
         m.d.comb += listed.eq((table.table == Table.SA) & ~table.index[sa_bits:].any())
 
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(self.tables.valid):
-                    m.d.sync += account.sa.eq(table.index)
-                    m.next = "TABLE"
-                with m.Elif(self.request.valid & ~self.state.valid):
-                    m.d.comb += self.request.ready.eq(1)
-                    m.d.sync += [account.sa.eq(self.request.payload), step.eq(0), self.state.payload.eq(0)]
-                    m.next = "TELL"
-                with m.Else():
-                    m.d.comb += self.account.ready.eq(1)
-                    m.d.sync += [account.eq(self.account.payload), step.eq(0)]
-                    with m.If(self.account.valid):
-                        m.next = "ACCOUNT"
-
+                self._take(m, work)
             with m.State("TABLE"):
-                m.d.comb += [write_sa.eq(table.index), write_data.eq(table.data), self.tables.ready.eq(1)]
-                with m.Switch(table.row):
-                    for index, kept in names.items():
-                        with m.Case(index):
-                            m.d.comb += [write_row.eq(kept), writes.eq(listed & self.tables.valid)]
-                            if kept == Row.WINDOW:
-                                # One clock more, for the counters; the row is taken then.
-                                m.d.comb += self.tables.ready.eq(0)
-                                with m.If(self.tables.valid):
-                                    m.next = "CLEAR"
-                with m.If(self.tables.valid & self.tables.ready & table.last):
-                    m.next = "IDLE"
-
+                self._write_row(m, rows, listed)
             with m.State("CLEAR"):
-                m.d.comb += [
-                    write_sa.eq(table.index),
-                    write_row.eq(Row.COUNTERS),
-                    write_data.eq(0),
-                    writes.eq(listed),
-                    self.tables.ready.eq(1),
-                    erase.eq(listed),
-                ]
-                m.next = "TABLE"
-                with m.If(table.last):
-                    m.next = "IDLE"
-
+                self._clear(m, rows, marks, listed)
             with m.State("TELL"):
-                m.d.sync += step.eq(step + 1)
-                m.d.comb += row.eq(step[0])
-                known = ~account.sa[sa_bits:].any()
-                with m.If((step == 2) & known):
-                    m.d.sync += [
-                        self.state.payload.sequence.eq(windows.sequence),
-                        self.state.payload.window.eq(windows.window),
-                    ]
-                with m.If((step == 3) & known):
-                    m.d.sync += [
-                        self.state.payload.bytes.eq(counters.bytes),
-                        self.state.payload.packets.eq(counters.packets),
-                    ]
-                with m.If(step == 3):
-                    m.d.sync += self.state.valid.eq(1)
-                    with m.If(known):
-                        m.d.sync += Cat(self.state.payload.soft, self.state.payload.hard).eq(marked.data)
-                    m.next = "IDLE"
-
+                self._tell(m, rows, marks, work, known=~work.account.sa[sa_bits:].any())
             with m.State("ACCOUNT"):
-                m.d.sync += step.eq(step + 1)
-                with m.Switch(step):
-                    # Rows come two clocks after their address, answers of Replay and Lifetime four after
-                    # the question.
-                    with m.Case(0):
-                        m.d.comb += row.eq(Row.WINDOW)
-                    with m.Case(1):
-                        m.d.comb += row.eq(Row.COUNTERS)
-                    with m.Case(2):
-                        m.d.comb += row.eq(Row.BYTE_LIMITS)
-                        m.d.sync += upper.eq(windows.sequence[32:])
-                    with m.Case(3):
-                        m.d.comb += row.eq(Row.PACKET_LIMITS)
-                        m.d.sync += used.eq(counters)
-                    with m.Case(5):
-                        m.d.comb += [lifetime.used.eq(used.packets), lifetime.increment.eq(1)]
-                    with m.Case(6):
-                        fresh = window_row(write_data)
-                        m.d.comb += [
-                            write_row.eq(Row.WINDOW),
-                            fresh.window.eq(replay.next_window),
-                            fresh.sequence.eq(Cat(replay.next_highest, upper)),
-                            writes.eq(account.check & account.authentic & replay.fresh),
-                        ]
-                        m.d.sync += outcome.replayed.eq(account.check & ~replay.fresh)
-                    with m.Case(8):
-                        m.d.sync += [
-                            total_bytes.eq(lifetime.total),
-                            bytes_expired.eq(lifetime.expired),
-                            bytes_reached.eq(lifetime.reached),
-                        ]
-                    with m.Case(9):
-                        counts, expired = Signal(), Signal()
-                        m.d.comb += [
-                            counts.eq(account.count & ~outcome.replayed),
-                            expired.eq(bytes_expired | lifetime.expired),
-                            write_row.eq(Row.COUNTERS),
-                            write_data.eq(Cat(total_bytes, lifetime.total)),
-                            writes.eq(counts & ~expired),
-                        ]
-                        reached, left = (
-                            bytes_reached | lifetime.reached,
-                            account.sequence[SPARE_NUMBERS.bit_length() - 1 :].all(),
-                        )
-                        m.d.comb += [
-                            soft_now.eq(counts & ~expired & (reached | left)),
-                            hard_now.eq(counts & (expired | account.sequence.all())),
-                        ]
-                        m.d.sync += [
-                            outcome.expired.eq(counts & expired),
-                            outcome.soft.eq(counts & ~expired & reached),
-                        ]
-                        m.next = "ANSWER"
-
+                self._account(m, rows, marks, work)
             with m.State("ANSWER"):
                 m.d.comb += self.outcome.valid.eq(1)
                 with m.If(self.outcome.ready):
                     m.next = "IDLE"
-
         with m.If(self.state.ready & self.state.valid):
             m.d.sync += self.state.valid.eq(0)
         return m
 
+    def _take(self, m, work: AtWork) -> None:
+        """Begins what waits: a table write, a request, an account."""
+        with m.If(self.tables.valid):
+            m.d.sync += work.account.sa.eq(self.tables.payload.index)
+            m.next = "TABLE"
+        with m.Elif(self.request.valid & ~self.state.valid):
+            m.d.comb += self.request.ready.eq(1)
+            m.d.sync += [work.account.sa.eq(self.request.payload), work.step.eq(0), self.state.payload.eq(0)]
+            m.next = "TELL"
+        with m.Else():
+            m.d.comb += self.account.ready.eq(1)
+            m.d.sync += [work.account.eq(self.account.payload), work.step.eq(0)]
+            with m.If(self.account.valid):
+                m.next = "ACCOUNT"
 
-class Row(IntEnum):
-    """Rows of an SA's state in memory."""
+    def _write_row(self, m, rows: Rows, listed) -> None:
+        """Takes rows of a burst, and keeps those that are kept here."""
+        table = self.tables.payload
+        m.d.comb += [
+            rows.write_sa.eq(table.index),
+            rows.write_data.eq(table.data),
+            self.tables.ready.eq(1),
+        ]
+        with m.Switch(table.row):
+            for name, kept in KEPT.items():
+                with m.Case(rdl.entry("sa")[name].index):
+                    m.d.comb += [rows.write_row.eq(kept), rows.writes.eq(listed & self.tables.valid)]
+                    if kept == Row.WINDOW:
+                        # One clock more, for the counters; the row is taken then.
+                        m.d.comb += self.tables.ready.eq(0)
+                        with m.If(self.tables.valid):
+                            m.next = "CLEAR"
+        with m.If(self.tables.valid & self.tables.ready & table.last):
+            m.next = "IDLE"
 
-    WINDOW = 0
-    COUNTERS = 1
-    BYTE_LIMITS = 2
-    PACKET_LIMITS = 3
+    def _clear(self, m, rows: Rows, marks: Marks, listed) -> None:
+        """With a new window, counters and marks begin at 0."""
+        table = self.tables.payload
+        m.d.comb += [
+            rows.write_sa.eq(table.index),
+            rows.write_row.eq(Row.COUNTERS),
+            rows.write_data.eq(0),
+            rows.writes.eq(listed),
+            self.tables.ready.eq(1),
+            marks.erase.eq(listed),
+        ]
+        m.next = "TABLE"
+        with m.If(table.last):
+            m.next = "IDLE"
+
+    def _tell(self, m, rows: Rows, marks: Marks, work: AtWork, known) -> None:
+        """Reads window and counters, two clocks each, and offers them."""
+        state, step = self.state.payload, work.step
+        m.d.sync += step.eq(step + 1)
+        m.d.comb += rows.read_row.eq(step[0])
+        with m.If((step == 2) & known):
+            m.d.sync += [state.sequence.eq(rows.window.sequence), state.window.eq(rows.window.window)]
+        with m.If((step == 3) & known):
+            m.d.sync += [state.bytes.eq(rows.counters.bytes), state.packets.eq(rows.counters.packets)]
+        with m.If(step == 3):
+            m.d.sync += self.state.valid.eq(1)
+            with m.If(known):
+                m.d.sync += Cat(state.soft, state.hard).eq(marks.marked)
+            m.next = "IDLE"
+
+    def _account(self, m, rows: Rows, marks: Marks, work: AtWork) -> None:
+        """Rows come two clocks after their address, answers of Replay and Lifetime four after a question."""
+        replay, lifetime = m.submodules.replay, m.submodules.lifetime
+        account, outcome = work.account, work.outcome
+        m.d.sync += work.step.eq(work.step + 1)
+        with m.Switch(work.step):
+            with m.Case(0):
+                m.d.comb += rows.read_row.eq(Row.WINDOW)
+            with m.Case(1):
+                m.d.comb += rows.read_row.eq(Row.COUNTERS)
+            with m.Case(2):
+                m.d.comb += rows.read_row.eq(Row.BYTE_LIMITS)
+                m.d.sync += work.upper.eq(rows.window.sequence[32:])
+            with m.Case(3):
+                m.d.comb += rows.read_row.eq(Row.PACKET_LIMITS)
+                m.d.sync += work.used.eq(rows.counters)
+            with m.Case(5):
+                m.d.comb += [lifetime.used.eq(work.used.packets), lifetime.increment.eq(1)]
+            with m.Case(6):
+                fresh = rows.window.shape()(rows.write_data)
+                m.d.comb += [
+                    rows.write_row.eq(Row.WINDOW),
+                    fresh.window.eq(replay.next_window),
+                    fresh.sequence.eq(Cat(replay.next_highest, work.upper)),
+                    rows.writes.eq(account.check & account.authentic & replay.fresh),
+                ]
+                m.d.sync += outcome.replayed.eq(account.check & ~replay.fresh)
+            with m.Case(8):
+                m.d.sync += [
+                    work.total_bytes.eq(lifetime.total),
+                    work.bytes_expired.eq(lifetime.expired),
+                    work.bytes_reached.eq(lifetime.reached),
+                ]
+            with m.Case(9):
+                counts, expired = Signal(), Signal()
+                m.d.comb += [
+                    counts.eq(account.count & ~outcome.replayed),
+                    expired.eq(work.bytes_expired | lifetime.expired),
+                    rows.write_row.eq(Row.COUNTERS),
+                    rows.write_data.eq(Cat(work.total_bytes, lifetime.total)),
+                    rows.writes.eq(counts & ~expired),
+                ]
+                reached = work.bytes_reached | lifetime.reached
+                left = account.sequence[SPARE_NUMBERS.bit_length() - 1 :].all()
+                m.d.comb += [
+                    marks.soft.eq(counts & ~expired & (reached | left)),
+                    marks.hard.eq(counts & (expired | account.sequence.all())),
+                ]
+                m.d.sync += [
+                    outcome.expired.eq(counts & expired),
+                    outcome.soft.eq(counts & ~expired & reached),
+                ]
+                m.next = "ANSWER"

@@ -65,6 +65,81 @@ class Plan(data.StructLayout):
         )
 
 
+class AtWork:
+    """The packet that is written, and how far it is.
+
+    Members
+    -------
+    words, low_bits : int
+        Words in a beat, and bits of a word's number in it.
+    plan : Plan
+        Where ``running``.
+    at : range(BUFFER_WORDS)
+        Word of the frame with which the beat begins; ``beat_at`` without the bits of a word in it.
+    header_at, header_left
+        Where the next word of ESP header and IV goes, and how many there are. ``header``: some.
+    here : unsigned(1)
+        The text begins in this beat. ``mixed``: not with its first word. ``second_half``: what lies in front
+        of the text is written. ``moved``: the text began in a beat before.
+    ended : unsigned(1)
+        The frame has ended. ``more``: its trailer goes on in the next beat.
+    from_end, from_length : signed(14)
+        Distance of the beat's first byte from the trailer's first byte, and from the pad length.
+    """
+
+    def __init__(self, beat_bytes: int, lanes: int):
+        self.words = beat_bytes // 4
+        self.low_bits = self.words.bit_length() - 1
+        self.plan = Signal(Plan(lanes))
+        self.running = Signal()
+        self.at = Signal(range(BUFFER_WORDS))
+        self.beat_at = self.at[self.low_bits :]
+        self.split_beat = self.plan.split[self.low_bits :]
+        self.split_word = self.plan.split[: self.low_bits]
+        self.header_at = Signal(range(BUFFER_WORDS))
+        self.header_left = Signal(range(7))
+        self.header = Signal()
+        self.here = Signal()
+        self.mixed = Signal()
+        self.second_half = Signal()
+        self.moved = Signal()
+        self.ended = Signal()
+        self.more = Signal()
+        self.from_end = Signal(signed(14))
+        self.from_length = Signal(signed(14))
+
+
+class Middle(data.StructLayout):
+    """A write, and what comes into its beat.
+
+    Members
+    -------
+    valid : unsigned(1)
+    beat : FillBeat
+    lane : range(lanes)
+    count_down : unsigned(1)
+        ``ttl_word`` is in this beat, further on where ``tagged``, and is counted down; its checksum has a
+        ``carry`` then.
+    trailer : unsigned(beat_bytes)
+        Bytes that are not the frame's, but the ``value`` of the trailer.
+    """
+
+    def __init__(self, beat_bytes: int, lanes: int):
+        super().__init__(
+            {
+                "valid": 1,
+                "beat": FillBeat(beat_bytes),
+                "lane": range(lanes),
+                "count_down": 1,
+                "tagged": 1,
+                "ttl_word": 32,
+                "carry": 1,
+                "trailer": beat_bytes,
+                "value": data.ArrayLayout(8, beat_bytes),
+            }
+        )
+
+
 class Writer(wiring.Component):
     """Takes a packet for each plan and writes it as the plan says.
 
@@ -100,155 +175,164 @@ class Writer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        beat_bytes = self._beat_bytes
-        words = beat_bytes // 4
-        low_bits = words.bit_length() - 1
-
-        offered = self.plan.payload
-        plan = Signal(Plan(self._lanes))
-        running = Signal()
-        at = Signal(range(BUFFER_WORDS))
-        # Of the beat at `at`: its first byte's distance from the trailer's first byte, and from the pad
-        # length.
-        from_end, from_length = Signal(signed(14)), Signal(signed(14))
-        moved, second_half, ended = Signal(), Signal(), Signal()
-        header_at, header_left = Signal(range(BUFFER_WORDS)), Signal(range(7))
-
         # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it,
-        # `out` is the result.
-        op = Signal(FillBeat(beat_bytes))
-        op_valid, go, step = Signal(), Signal(), Signal()
-        header, here, mixed, more = Signal(), Signal(), Signal(), Signal()
-        low_mask = ((1 << plan.split[:low_bits]) - 1)[:words]
+        # `out` is the result. All of them stand still unless `go`.
+        work, go = AtWork(self._beat_bytes, self._lanes), Signal()
+        op, op_valid, step = Signal(FillBeat(self._beat_bytes)), Signal(), Signal()
+        middle = Signal(Middle(self._beat_bytes, self._lanes))
         m.d.comb += [
-            header.eq(header_left != 0),
-            here.eq(plan.encrypt & (at[low_bits:] == plan.split[low_bits:])),
-            mixed.eq(here & (plan.split[:low_bits] != 0)),
-            more.eq(plan.encrypt & (from_length < 2 - beat_bytes)),
-            op_valid.eq(running & (header | ended | plan.wipe | self.i.valid)),
+            work.header.eq(work.header_left != 0),
+            work.here.eq(work.plan.encrypt & (work.beat_at == work.split_beat)),
+            work.mixed.eq(work.here & (work.split_word != 0)),
+            work.more.eq(work.plan.encrypt & (work.from_length < 2 - self._beat_bytes)),
+            op_valid.eq(work.running & (work.header | work.ended | work.plan.wipe | self.i.valid)),
             step.eq(op_valid & go),
-            self.plan.ready.eq(~running),
-            self.i.ready.eq(running & ~header & ~ended & ~plan.wipe & go & (~mixed | second_half)),
+            self.plan.ready.eq(~work.running),
+            self.i.ready.eq(
+                work.running
+                & ~work.header
+                & ~work.ended
+                & ~work.plan.wipe
+                & go
+                & (~work.mixed | work.second_half)
+            ),
         ]
-        with m.If(header):
-            # The numbers of ESP header and IV are big-endian on the wire.
-            low, high = swap_bytes(plan.sequence[:32]), swap_bytes(plan.sequence[32:])
-            spi, cbc = swap_bytes(plan.spi), plan.iv_words == 4
-            fields = Cat(spi, low, Mux(cbc, spi, high), Mux(cbc, 0, low), high, low)
-            written = Signal(range(7))
-            m.d.comb += [
-                written.eq(2 + plan.iv_words - header_left),
-                op.address.eq(header_at),
-                op.data.eq(fields.word_select(written[low_bits:], 8 * beat_bytes)),
-                op.mask.eq(Mux(header_left >= words, ~0, (1 << header_left[:low_bits]) - 1)),
-            ]
+        with m.If(work.header):
+            self._write_header(m, work, op)
         with m.Else():
-            m.d.comb += [
-                op.address.eq(at + Mux(moved | second_half | (here & ~mixed), plan.shift, 0)),
-                op.data.eq(self.i.payload.data),
-                op.last.eq(
-                    Mux(
-                        plan.wipe,
-                        at[low_bits:].all(),
-                        (ended | self.i.payload.last) & ~more & (~mixed | second_half),
-                    )
-                ),
-                op.mask.eq(
-                    Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(words)
-                ),
-            ]
+            self._write_text(m, work, op)
+        self._advance(m, work, op, step)
+        with m.If(go):
+            self._prepare(m, work, op, op_valid, middle)
+        self._finish(m, middle, go)
+        return m
 
-        with m.If(~running):
+    def _write_header(self, m, work: AtWork, op) -> None:
+        """ESP header and IV, as many words as a beat has at a time. Their numbers are big-endian on the
+        wire.
+        """
+        plan, left = work.plan, work.header_left
+        low, high = swap_bytes(plan.sequence[:32]), swap_bytes(plan.sequence[32:])
+        spi, cbc = swap_bytes(plan.spi), plan.iv_words == 4
+        fields = Cat(spi, low, Mux(cbc, spi, high), Mux(cbc, 0, low), high, low)
+        written = Signal(range(7))
+        m.d.comb += [
+            written.eq(2 + plan.iv_words - left),
+            op.address.eq(work.header_at),
+            op.data.eq(fields.word_select(written[work.low_bits :], 8 * self._beat_bytes)),
+            op.mask.eq(Mux(left >= work.words, ~0, (1 << left[: work.low_bits]) - 1)),
+        ]
+
+    def _write_text(self, m, work: AtWork, op) -> None:
+        """A beat of the frame, in its place or moved. One that is moved in part is written twice."""
+        plan, second_half, mixed = work.plan, work.second_half, work.mixed
+        low_mask = ((1 << work.split_word) - 1)[: work.words]
+        m.d.comb += [
+            op.address.eq(work.at + Mux(work.moved | second_half | (work.here & ~mixed), plan.shift, 0)),
+            op.data.eq(self.i.payload.data),
+            op.last.eq(
+                Mux(
+                    plan.wipe,
+                    work.beat_at.all(),
+                    (work.ended | self.i.payload.last) & ~work.more & (~mixed | second_half),
+                )
+            ),
+            op.mask.eq(
+                Mux(mixed, Mux(second_half, ~low_mask, low_mask), ~0) & plan.keep.replicate(work.words)
+            ),
+        ]
+
+    def _advance(self, m, work: AtWork, op, step) -> None:
+        """To the next plan, or to the next write."""
+        offered, words = self.plan.payload, work.words
+        with m.If(~work.running):
             m.d.sync += [
-                running.eq(self.plan.valid),
-                plan.eq(offered),
-                at.eq(0),
-                moved.eq(0),
-                second_half.eq(0),
-                ended.eq(0),
-                from_end.eq(-offered.end),
-                from_length.eq(-offered.end - offered.pad),
-                header_at.eq(offered.esp),
-                header_left.eq(Mux(offered.encrypt, 2 + offered.iv_words, 0)),
+                work.running.eq(self.plan.valid),
+                work.plan.eq(offered),
+                work.at.eq(0),
+                work.moved.eq(0),
+                work.second_half.eq(0),
+                work.ended.eq(0),
+                work.from_end.eq(-offered.end),
+                work.from_length.eq(-offered.end - offered.pad),
+                work.header_at.eq(offered.esp),
+                work.header_left.eq(Mux(offered.encrypt, 2 + offered.iv_words, 0)),
             ]
-        with m.Elif(step & header):
+        with m.Elif(step & work.header):
             m.d.sync += [
-                header_at.eq(header_at + words),
-                header_left.eq(Mux(header_left > words, header_left - words, 0)),
+                work.header_at.eq(work.header_at + words),
+                work.header_left.eq(Mux(work.header_left > words, work.header_left - words, 0)),
             ]
-        with m.Elif(step & mixed & ~second_half):
-            m.d.sync += second_half.eq(1)
+        with m.Elif(step & work.mixed & ~work.second_half):
+            m.d.sync += work.second_half.eq(1)
         with m.Elif(step):
             m.d.sync += [
-                at.eq(at + words),
-                from_end.eq(from_end + beat_bytes),
-                from_length.eq(from_length + beat_bytes),
-                moved.eq(moved | here),
-                second_half.eq(0),
-                ended.eq(ended | self.i.payload.last),
-                running.eq(~op.last),
+                work.at.eq(work.at + words),
+                work.from_end.eq(work.from_end + self._beat_bytes),
+                work.from_length.eq(work.from_length + self._beat_bytes),
+                work.moved.eq(work.moved | work.here),
+                work.second_half.eq(0),
+                work.ended.eq(work.ended | self.i.payload.last),
+                work.running.eq(~op.last),
             ]
 
-        # Time to live, protocol and checksum are in one word, and with and without a tag in the same beat.
-        # Counting down takes 0x0100 from the first two bytes; the checksum grows by that, with the carry
-        # around its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
-        first, second = TTL_WORD + 4, TTL_WORD + 5
-        beat = self.i.payload.data
-        word = Mux(plan.tagged, beat.word_select(second % words, 32), beat.word_select(first % words, 32))
-        middle = Signal(
-            data.StructLayout(
-                {
-                    "valid": 1,
-                    "beat": FillBeat(beat_bytes),
-                    "lane": range(self._lanes),
-                    "count_down": 1,
-                    "tagged": 1,
-                    "ttl_word": 32,
-                    "carry": 1,
-                    "trailer": beat_bytes,
-                    "value": data.ArrayLayout(8, beat_bytes),
-                }
-            )
+    def _prepare(self, m, work: AtWork, op, op_valid, middle) -> None:
+        """What comes into a beat: time to live and checksum, and the trailer.
+
+        Time to live, protocol and checksum are in one word, and with and without a tag in the same beat.
+        Counting down takes 0x0100 from the first two bytes; the checksum grows by that, with the carry
+        around its end (RFC 1624, equation 3; the sum 0xffff is written as 0).
+        """
+        plan, words, beat = work.plan, work.words, self.i.payload.data
+        place = TTL_WORD + 4
+        word = Mux(
+            plan.tagged,
+            beat.word_select((place + 1) % words, 32),
+            beat.word_select(place % words, 32),
         )
-        with m.If(go):
+        m.d.sync += [
+            middle.valid.eq(op_valid),
+            middle.beat.eq(op),
+            middle.lane.eq(plan.lane),
+            middle.tagged.eq(plan.tagged),
+            middle.count_down.eq(plan.count_down & ~work.header & (work.at == place // words * words)),
+            middle.ttl_word.eq(word),
+            middle.carry.eq(swap_bytes(word[16:]) >= 0xFEFF),
+        ]
+        with m.If(plan.wipe):
+            m.d.sync += middle.beat.data.eq(0)
+        # RFC 4303 section 2.4: padding 1, 2, 3, ..., pad length, next header.
+        from_end, from_length = work.from_end[:6], work.from_length[:6].as_signed()
+        near = plan.encrypt & ~work.header & (work.from_end >= -self._beat_bytes)
+        for byte in range(self._beat_bytes):
             m.d.sync += [
-                middle.valid.eq(op_valid),
-                middle.beat.eq(op),
-                middle.lane.eq(plan.lane),
-                middle.tagged.eq(plan.tagged),
-                middle.count_down.eq(plan.count_down & ~header & (at == first // words * words)),
-                middle.ttl_word.eq(word),
-                middle.carry.eq(swap_bytes(word[16:]) >= 0xFEFF),
+                middle.trailer[byte].eq(near & (from_end.as_signed() >= -byte)),
+                middle.value[byte].eq((from_end + byte + 1)[:6]),
             ]
-            with m.If(plan.wipe):
-                m.d.sync += middle.beat.data.eq(0)
-            # RFC 4303 section 2.4: padding 1, 2, 3, ..., pad length, next header.
-            near = plan.encrypt & ~header & (from_end >= -beat_bytes)
-            for byte in range(beat_bytes):
-                m.d.sync += [
-                    middle.trailer[byte].eq(near & (from_end[:6].as_signed() >= -byte)),
-                    middle.value[byte].eq((from_end[:6] + byte + 1)[:6]),
-                ]
-                with m.If(from_length[:6].as_signed() == -byte):
-                    m.d.sync += middle.value[byte].eq(plan.pad)
-                with m.If(from_length[:6].as_signed() == 1 - byte):
-                    m.d.sync += middle.value[byte].eq(plan.next_header)
+            with m.If(from_length == -byte):
+                m.d.sync += middle.value[byte].eq(plan.pad)
+            with m.If(from_length == 1 - byte):
+                m.d.sync += middle.value[byte].eq(plan.next_header)
 
-        out, out_lane, out_valid = Signal(FillBeat(beat_bytes)), Signal(range(self._lanes)), Signal()
+    def _finish(self, m, middle, go) -> None:
+        """Puts in what comes into the beat, and offers it to its lane."""
+        words = self._beat_bytes // 4
+        out = Signal(FillBeat(self._beat_bytes))
+        out_lane = Signal(range(self._lanes))
+        out_valid = Signal()
         ready = Signal()
         m.d.comb += go.eq(~out_valid | ready)
         checksum = swap_bytes(middle.ttl_word[16:]) + Mux(middle.carry, 0x0101, 0x0100)
         mended = Cat((middle.ttl_word[:8] - 1)[:8], middle.ttl_word[8:16], swap_bytes(checksum[:16]))
         with m.If(go):
             m.d.sync += [out_valid.eq(middle.valid), out.eq(middle.beat), out_lane.eq(middle.lane)]
-            for byte in range(beat_bytes):
+            for byte in range(self._beat_bytes):
                 with m.If(middle.trailer[byte]):
                     m.d.sync += out.data.word_select(byte, 8).eq(middle.value[byte])
-            for tagged, at_word in ((0, first % words), (1, second % words)):
+            for tagged in (0, 1):
                 with m.If(middle.count_down & (middle.tagged == tagged)):
-                    m.d.sync += out.data.word_select(at_word, 32).eq(mended)
+                    m.d.sync += out.data.word_select((TTL_WORD + 4 + tagged) % words, 32).eq(mended)
         for lane, fill in enumerate(self.fill):
             m.d.comb += [fill.payload.eq(out), fill.valid.eq(out_valid & (out_lane == lane))]
             with m.If(out_lane == lane):
                 m.d.comb += ready.eq(fill.ready)
-        return m

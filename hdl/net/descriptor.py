@@ -266,6 +266,23 @@ class PuntHeader(data.StructLayout):
         super().__init__(ce_header.PUNT.widths)
 
 
+def punt_header(header, info, *, dfe, time) -> list:
+    """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
+    return [
+        header.version.eq(ce_header.CE_VERSION),
+        header.reason.eq(info.reason),
+        header.ingress.eq(info.ingress),
+        header.dfe.eq(dfe),
+        header.sa.eq(info.sa),
+        header.depth.eq(info.depth),
+        header.tagged.eq(info.tagged),
+        header.time.eq(time),
+        header.rule.eq(info.rule),
+        header.ruled.eq(info.ruled),
+        *(header[f"from_{name}"].eq(info.out_of[name]) for name in OutOf().members),
+    ]
+
+
 class InjectHeader(data.StructLayout):
     """The header in front of an injected frame: :data:`~spigate.hdl.contract.ce_header.INJECT`."""
 

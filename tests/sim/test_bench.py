@@ -117,7 +117,9 @@ def test_a_miss_is_reported(monkeypatch, tmp_path, capsys):
         bench.Figure("third", 7, "clocks"),
     ]
     monkeypatch.setattr(bench, "bench", lambda console: figures)
-    given = Namespace(soft=False, json=tmp_path / "made" / "bench.json", markdown=tmp_path / "bench.md")
+    given = Namespace(
+        soft=False, synthesised=False, json=tmp_path / "made" / "bench.json", markdown=tmp_path / "bench.md"
+    )
     assert bench.run(given) == 1
     assert "FAIL" in capsys.readouterr().out
     assert json.loads(given.json.read_text())[1] == {
@@ -126,6 +128,8 @@ def test_a_miss_is_reported(monkeypatch, tmp_path, capsys):
         "unit": "clocks",
         "required": "24 or less",
         "passed": False,
+        "core": None,
+        "size": None,
     }
     assert given.markdown.read_text().splitlines()[2:] == [
         "| first | 3.14 | bits a clock | 3 or more | pass |",
@@ -133,7 +137,7 @@ def test_a_miss_is_reported(monkeypatch, tmp_path, capsys):
         "| third | 7 | clocks |  |  |",
     ]
     del figures[1]
-    assert bench.run(Namespace(soft=False, json=None, markdown=None)) == 0
+    assert bench.run(Namespace(soft=False, synthesised=False, json=None, markdown=None)) == 0
 
 
 def test_what_is_sent():
@@ -148,7 +152,14 @@ def test_what_is_sent():
 
 def test_the_software_path(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bench_soft, "SECONDS", 0.0001)
-    assert bench.run(Namespace(soft=True, json=tmp_path / "soft.json", markdown=tmp_path / "soft.md")) == 0
+    assert (
+        bench.run(
+            Namespace(
+                soft=True, synthesised=False, json=tmp_path / "soft.json", markdown=tmp_path / "soft.md"
+            )
+        )
+        == 0
+    )
     rates = json.loads((tmp_path / "soft.json").read_text())
     assert len(rates) == 15 * 2 * 3 and all(rate["packets"] > 100 for rate in rates)
     table = (tmp_path / "soft.md").read_text().splitlines()

@@ -77,7 +77,8 @@ class RemovePolicy:
 
 
 class EventKind(StrEnum):
-    """What happened. INTERNAL: something that nobody expected, which ended one IKE SA at most."""
+    """What happened. SA_*: to an SA that is keyed by hand. INTERNAL: something that nobody expected, which
+    ended one IKE SA at most."""
 
     IKE_UP = "ike-up"
     IKE_FAILED = "ike-failed"
@@ -89,6 +90,10 @@ class EventKind(StrEnum):
     CHILD_FAILED = "child-failed"
     CHILD_REKEYED = "child-rekeyed"
     CHILD_DOWN = "child-down"
+    SA_UP = "sa-up"
+    SA_WORN = "sa-worn"
+    SA_DOWN = "sa-down"
+    SA_FAILED = "sa-failed"
     UNDER_LOAD = "under-load"
     REFUSED = "refused"
     INTERNAL = "internal-error"
@@ -102,13 +107,13 @@ class Event:
     -------
     kind : EventKind
     peer : str
-        Configured name, or the address where it is not known yet.
+        Configured name, or the address where it is not known yet; empty where no peer is concerned.
     text : str
         One sentence of what and why, cut at :data:`MAX_TEXT` characters: much of it may be a stranger's.
     ike : str
         The IKE SA: its SPIs in hexadecimal, joined by a hyphen.
     child : str
-        Configured name, where one is concerned.
+        Configured name, where one is concerned; of an SA that is keyed by hand its name.
     count : int
         So many events this one stands for.
     """

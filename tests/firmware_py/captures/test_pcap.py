@@ -40,7 +40,10 @@ def test_both_byte_orders_and_resolutions(order, magic, unit):
     ("data", "message"),
     [
         (b"", "x.pcap, offset 0: expected a file header of 24 bytes, not 0 bytes"),
-        (bytes(24), "x.pcap, offset 0: expected the magic of pcap, 0xa1b2c3d4 or 0xa1b23c4d, not 00000000"),
+        (
+            bytes(24),
+            "x.pcap, offset 0: expected the magic of pcap, 0xa1b2c3d4 or 0xa1b23c4d, or of pcapng, not 00000000",
+        ),
         (header(version=(2, 5)), "x.pcap, offset 4: expected version 2.4, not 2.5"),
         (header(link=113), "x.pcap, offset 20: expected link type 1 .Ethernet., not 113"),
         (header() + bytes(15), "x.pcap, offset 24: expected a record header of 16 bytes, not 15 bytes"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spigate.firmware_py.control.topology import NetworkRoute, NextHop, Topology, from_ip, parse_mac
+from spigate.firmware_py.control.topology import IpFiles, NetworkRoute, NextHop, Topology, from_ip, parse_mac
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.contract.enums import Port
 from tests.firmware_py.control.network import PEER, mac
@@ -17,7 +17,7 @@ END = ip_address("192.0.2.2")
 
 
 def test_reads_what_ip_prints():
-    found = from_ip(CAPTURE, endpoints=[ip_address("192.0.2.1"), END])
+    found = from_ip(IpFiles.of(CAPTURE), endpoints=[ip_address("192.0.2.1"), END])
     assert (found.interfaces[Port.NETWORK].name, found.interfaces[Port.SERVER].name) == ("ebn", "ebs")
     assert found.interfaces[Port.NETWORK].mac == mac("02:00:00:00:00:02")
     assert {END, ip_address("10.2.0.1"), ip_address("2001:db8::2")} <= found.local
@@ -31,7 +31,7 @@ def test_reads_what_ip_prints():
 
 
 def test_ports_may_be_named_instead():
-    found = from_ip(CAPTURE, network="ebs", server="ebn")
+    found = from_ip(IpFiles.of(CAPTURE), network="ebs", server="ebn")
     assert found.interfaces[Port.NETWORK].name == "ebs"
 
 
@@ -71,17 +71,17 @@ def test_errors_name_file_and_key(folder, file, change, message):
     (folder / file).unlink() if change is None else (folder / file).write_text(change)
     (folder / "link.json").unlink()
     with pytest.raises(InputError, match=message):
-        from_ip(folder, endpoints=[END])
+        from_ip(IpFiles.of(folder), endpoints=[END])
 
 
 def test_a_default_route(folder):
     (folder / "route.json").write_text('[{"dev": "ebn", "dst": "default", "gateway": "192.0.2.1"}]')
-    assert from_ip(folder, endpoints=[END]).next_hop(ip_address("8.8.8.8")).port == Port.NETWORK
+    assert from_ip(IpFiles.of(folder), endpoints=[END]).next_hop(ip_address("8.8.8.8")).port == Port.NETWORK
 
 
 def test_an_interface_that_is_not_there(folder):
     with pytest.raises(InputError, match="expected an Ethernet interface 'eth9', there are ebn, ebs"):
-        from_ip(folder, network="eth9")
+        from_ip(IpFiles.of(folder), network="eth9")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_only_named_errors_escape(tmp_path_factory, file, data):
             item[data.draw(st.sampled_from(sorted(item)))] = data.draw(values)
         (folder / source.name).write_text(json.dumps(content))
     try:
-        from_ip(folder, endpoints=[END])
+        from_ip(IpFiles.of(folder), endpoints=[END])
     except InputError:
         pass
 

@@ -84,6 +84,8 @@ def daemon():
             ]
         ),
         settings=None,
+        sas=(),
+        state=None,
         control=None,
         metrics_port=0,
     )

@@ -211,7 +211,7 @@ def test_nothing_is_left(monkeypatch, name, step, end):
 
 
 LONGEST_SECONDS = 181
-"""Of the deadlines of docs/architecture.md."""
+"""Of the deadlines of docs/ike.md."""
 
 
 @pytest.mark.parametrize("who", ["a", "b"])

@@ -25,15 +25,13 @@ DFES, BEAT_BYTES = 2, 8
     search=14,
     limits="2 DFEs, 8 bytes a beat.",
     mutations=(
-        Mutation(
-            "a packet without room is sent anyway", ROUTER, "with m.If(fits & slot):", "with m.If(slot):"
-        ),
+        Mutation("a packet without room is sent anyway", ROUTER, "return fits & slot", "return slot"),
         Mutation("a drop is not reported", ROUTER, 'm.next = "REPORT"', 'm.next = "IDLE"'),
         Mutation(
             "the first DFE gets everything",
             ROUTER,
-            "with m.If(chosen):\n                        m.d.comb += [port.valid.eq(self.i.valid)",
-            "with m.If(chosen | (port is self.dfe[0])):\n                        m.d.comb += [port.valid.eq(self.i.valid)",
+            "with m.If(chosen):\n                m.d.comb += [port.valid.eq(self.i.valid)",
+            "with m.If(chosen | (port is self.dfe[0])):\n                m.d.comb += [port.valid.eq(self.i.valid)",
         ),
         Mutation(
             "what is to be dropped is sent",
@@ -133,7 +131,8 @@ def router(bench: Bench) -> None:
             "a packet is sent without room",
         )
     # Invariants.
-    own, target, at_header = inside["info"], inside["target"], inside["at"]
+    work = inside["work"]
+    own, target, at_header = work.info, work.target, work.header_beat
     within = inside.within
     going = within("LOOK") | within("COMPARE") | within("TRY") | within("SEND")
     direct = within("DIRECT") | within("HEADER") | within("SEND DIRECT")
@@ -164,7 +163,7 @@ def router(bench: Bench) -> None:
         ),
         Assert(
             ~(within("DROP") | within("REPORT"))
-            | (inside["reason"] == Mux(for_dfe, Reason.QUEUE_FULL, info.reason)),
+            | (work.reason == Mux(for_dfe, Reason.QUEUE_FULL, info.reason)),
             "invariant: its reason",
         ),
         Assert(~within("HEADER") | (info.verdict != Verdict.DIRECT), "invariant: a header"),

@@ -188,20 +188,20 @@ def _commit(bench: Bench, **more):
         Mutation(
             "a wrong ICV is overlooked",
             COMMIT,
-            "with m.Elif(decrypt & ~task.done.ok):",
-            "with m.Elif(decrypt & ~task.done.ok & account.count):",
+            "with m.Elif(decrypt & ~authentic):",
+            "with m.Elif(decrypt & ~authentic & m.submodules.state.account.payload.count):",
         ),
         Mutation(
             "a replay is overlooked",
             COMMIT,
             "with m.Elif(decrypt & outcome.replayed):",
-            "with m.Elif(encrypt & outcome.replayed):",
+            "with m.Elif(packet.encrypt & outcome.replayed):",
         ),
         Mutation(
             "a drop is forgotten once it is reported",
             COMMIT,
-            "drop.eq(decided != Reason.NONE)",
-            "drop.eq(tell_drop)",
+            "drop.eq(packet.decided != Reason.NONE)",
+            "drop.eq(packet.tell_drop)",
         ),
     ),
 )
@@ -255,7 +255,7 @@ def dropped_stays(bench: Bench) -> None:
     """Between a departure that is dropped and the next one nothing is read or offered."""
     m = bench.m
     dut = Emit(beat_bytes=BEAT_BYTES)
-    inside = bench.block(dut)
+    now = bench.block(dut)["now"]
     all_keep_rules_of_emit(bench, dut)
     dropping, wiping = Signal(), Signal()
     with m.If(dut.i.valid & dut.i.ready):
@@ -268,8 +268,8 @@ def dropped_stays(bench: Bench) -> None:
         Assert(~(dropping & dut.egress.valid), "a dropped packet is given a port"),
         Assert(~(wiping & dut.egress.valid), "what wipes is given a port"),
         Assert(~(dropping & dut.sent), "a dropped packet counts as sent"),
-        Assert(~dut.egress.valid | inside["sending"] | inside["ended"], "invariant: egress"),
-        Assert(~(dropping & (inside["sending"] | inside["reading"])), "invariant: it is at rest"),
+        Assert(~dut.egress.valid | now.sending | now.ended, "invariant: egress"),
+        Assert(~(dropping & (now.sending | now.reading)), "invariant: it is at rest"),
     ]
     # Answers only to what was asked.
     asked = Signal(5)

@@ -67,8 +67,8 @@ class SameEvents(wiring.Component):
         Mutation(
             "an error tells a bit",
             WINDOW,
-            "self.bad_table.eq(unknown)",
-            "self.bad_table.eq(unknown ^ read.data[0])",
+            "self.bad_table.eq(work.unknown)",
+            "self.bad_table.eq(work.unknown ^ m.submodules.staged.read_ports[0].data[0])",
             deep=True,
         ),
     ),

@@ -1,0 +1,3 @@
+"""What ``import spigate`` offers to scripts: a gateway that is opened by its URL, and calls that wait for
+their answer.
+"""
