@@ -6,13 +6,14 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from spigate.firmware_py.errors import Unsound
+from spigate.firmware_py.ipsec.esp import ESP_HEADER_BYTES
 from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ethernet, checksum
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Rule
 from spigate.hdl.contract.enums import Direction, Mode, Port
-from spigate.hdl.contract.protocols import ESP, ESP_HEADER_BYTES, ETHERTYPE_IPV4, FIRST_SPI, IPV4_IN_IP, UDP
+from spigate.hdl.contract.protocols import ESP, ETHERTYPE_IPV4, FIRST_SPI, IPV4_IN_IP, UDP
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 SENDER, PROTECTED = ip_address("10.1.0.10"), ip_network("10.1.0.0/16")
