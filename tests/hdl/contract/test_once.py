@@ -4,6 +4,7 @@ import ast
 import io
 import tokenize
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,22 @@ INDEPENDENT = {"sim/verify.py"}
 SPELLED = {"0x0800", "0x0806", "0x8100", "0x86dd", "500", "4500"}
 """EtherTypes as everybody writes them, and the ports of IKE."""
 MEANT = {"protocol": {1, 4, 6, 17, 41, 50, 51, 58}, "next_header": {4, 41, 50, 51, 59}, "spi": {256}}
-"""Numbers that mean what the contract has a name for, where they are compared with what is called so."""
+"""Numbers that mean what the contract has a name for, where they are compared with what is called so, or handed
+over beside that word.
+"""
 OTHERWISE = {("sim/bench.py", "500"): "half of a thousand keys"}
 """Numbers that happen to be spelled like those."""
 FOLDED = {"range": range, "bytes": bytes, "int": int, "len": len}
+
+
+_tree = cache(ast.parse)
 
 
 def assigned(text: str) -> dict[str, object]:
     """What a module calls by a name in upper case, by these names without underscores in front: numbers, bytes
     and the like by their value, all else None."""
     found = {}
-    for node in ast.parse(text).body:
+    for node in _tree(text).body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
@@ -59,27 +65,31 @@ def literals(text: str) -> set[str]:
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
         if token.type == tokenize.NUMBER and token.string.lower() in SPELLED
     }
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-            called = {
-                part
+    for node in ast.walk(_tree(text)):
+        if isinstance(node, ast.Compare | ast.Call):
+            compares = isinstance(node, ast.Compare)
+            sides = [node.left, *node.comparators] if compares else node.args
+            words = {
+                getattr(each, "id", None) or getattr(each, "attr", None)
+                if compares
+                else getattr(each, "value", None)
                 for side in sides
-                for each in ast.walk(side)
-                if isinstance(each, ast.Name | ast.Attribute)
-                for part in MEANT
-                if (each.id if isinstance(each, ast.Name) else each.attr).endswith(part)
+                for each in (ast.walk(side) if compares else [side])
+            }
+            called = {
+                part for part in MEANT if any(isinstance(word, str) and word.endswith(part) for word in words)
             }
             numbers = {
                 each.value
                 for side in sides
                 for each in (side.elts if isinstance(side, ast.Tuple | ast.Set) else [side])
-                if isinstance(each, ast.Constant) and isinstance(each.value, int)
+                if isinstance(each, ast.Constant) and type(each.value) is int
             }
             found |= {f"{part} {number}" for part in called for number in numbers & MEANT[part]}
     return found
 
 
+@cache
 def modules(*folders: str) -> list[tuple[str, str]]:
     """Path and text of each module in ``folders``, but for the contract's own and those that are apart."""
     found = [
@@ -95,7 +105,7 @@ def exported() -> set[str]:
     own = {path.stem: set(assigned(path.read_text())) for path in (ROOT / CONTRACT).glob("*.py")}
     used = set()
     for _, text in modules(*HALVES):
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(_tree(text)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spigate.hdl.contract."):
                 used |= {each.name for each in node.names} & own[node.module.rsplit(".", 1)[1]]
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -126,6 +136,7 @@ def test_a_second_value_is_seen(text, names):
         ("ip.protocol == 50", {"protocol 50"}),
         ("protocol in (50, 51)", {"protocol 50", "protocol 51"}),
         ("256 <= self.spi <= 0xFFFF_FFFF", {"spi 256"}),
+        ("number('spi', 256, 0xFFFF_FFFF)", {"spi 256"}),
         ("size == 50 and spi == other", set()),
         ("text = 'port 4500'", set()),
     ],
