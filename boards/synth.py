@@ -1,7 +1,8 @@
 """Size and speed of the gateway on an ECP5, block by block and in all; ``spigate synth``.
 
 Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no
-pins. Paths between registers are timed; those that begin or end at a port are not.
+pins. Its size is known when nextpnr has packed it, long before it has been placed. Paths between registers
+are timed; those that begin or end at a port are not.
 """
 
 import argparse
@@ -9,24 +10,29 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+from rich.console import Console
 from rich.table import Table
 
+from spigate.boards import tools
 from spigate.boards.tools import ToolFailed, call, versions
 from spigate.firmware_py import outputs, terminal
 from spigate.hdl import verilog
 from spigate.hdl.cfe.cam import Cam
 from spigate.hdl.cfe.cfe import Cfe
-from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.crypto.interface import Engine, engine_named
 from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
-from spigate.hdl.export import Core, Technology, add_gateway_arguments, gateway_from
+from spigate.hdl.export import Core, Technology
 from spigate.hdl.forward import Forwarding
+from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
+from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim.build import cached, digest
 
 PACKAGES = {
@@ -42,11 +48,12 @@ WHOLE = "in all"
 CLOCK = "clk"
 AT_ONCE = 2
 """Runs at the same time: one of a whole device takes more than a gigabyte."""
+STOP_SECONDS = 0.1
+"""So often tools are stopped, until none has begun meanwhile."""
 # Without carry chains for comparisons with constants, which are mostly of a few bits. Without multiplexers
 # behind LUTs: they save none here, and tie cells together that are better placed apart.
 SYNTHESIS = "read_verilog top.v; synth_ecp5 -cmp2softlogic -nowidelut -top top -json top.json"
 PLACE_AND_ROUTE = (
-    "--out-of-context",
     "--timing-allow-fail",
     # A DFE's wires are 143,000 long after the static placer, and 199,000 after the other one.
     "--placer",
@@ -75,10 +82,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Area:
+    """What one block takes. ``luts`` counts nextpnr's TRELLIS_COMB, LUTs that carry or store included."""
+
+    block: str
+    luts: int
+    ffs: int
+    ebr: int
+    dsp: int
+
+    def __str__(self) -> str:
+        return f"{self.luts} LUTs, {self.ffs} FFs, {self.ebr} block RAMs, {self.dsp} DSPs"
+
+
+@dataclass(frozen=True)
 class Result:
-    """One block on one seed. ``luts`` counts nextpnr's TRELLIS_COMB, LUTs that carry or store included.
-    ``seconds`` is place and route on the wall's clock.
-    """
+    """One block on one seed; as in :class:`Area`. ``seconds`` is place and route on the wall's clock."""
 
     block: str
     seed: int
@@ -90,18 +109,31 @@ class Result:
     seconds: float
 
 
-def blocks(gateway) -> dict[str, Callable]:
-    """What makes each block of ``gateway``, by name."""
-    g = gateway
+@dataclass
+class Measured:
+    """What has come out, also where the rest was stopped. In the order of the blocks that were asked for."""
+
+    areas: list[Area]
+    results: list[Result]
+
+
+def blocks(values: Mapping[str, int], engine: type[Engine]) -> dict[str, Callable]:
+    """What makes each block of the gateway with parameters ``values``, by name."""
+    g = SimpleNamespace(**values)
     return {
         "CFE": lambda: Cfe(
             beat_bytes=g.beat_bytes, dfes=g.dfes, cam_entries=g.cam_entries, rules=g.rules, routes=g.routes
         ),
         "CAM (in the CFE)": lambda: Cam(entries=g.cam_entries),
         "DFE": lambda: Dfe(
-            beat_bytes=g.beat_bytes, lanes=g.lanes, sa_entries=g.sa_entries, sources=g.sources, dfes=g.dfes
+            beat_bytes=g.beat_bytes,
+            lanes=g.lanes,
+            sa_entries=g.sa_entries,
+            sources=g.sources,
+            dfes=g.dfes,
+            engine=engine,
         ),
-        "engine (in the DFE)": CompactEngine,
+        "engine (in the DFE)": engine,
         "forwarding": lambda: Forwarding(beat_bytes=g.beat_bytes, sources=g.dfes + 1),
         "control plane": lambda: ControlPlane(
             dfes=g.dfes,
@@ -113,6 +145,9 @@ def blocks(gateway) -> dict[str, Callable]:
             cam_entries=g.cam_entries,
             rules=g.rules,
             routes=g.routes,
+            clock_khz=g.clock_khz,
+            contexts=engine.contexts,
+            algorithms=engine.algorithms.names,
         ),
     }
 
@@ -132,6 +167,60 @@ def netlist(text: str) -> Path:
     return folder / "top.json"
 
 
+def _device(target: Target) -> list[str]:
+    return [
+        f"--{target.device}",
+        "--package",
+        PACKAGES[target.device],
+        "--speed",
+        str(target.speed),
+        "--out-of-context",
+    ]
+
+
+def pack(block: str, netlist: Path, target: Target) -> Area:
+    """What a netlist takes on a device, by nextpnr's own count, before anything is placed; what was packed
+    before is found again.
+
+    Raises
+    ------
+    ToolFailed
+        It cannot be packed.
+    """
+    arguments = [*_device(target), "--pack-only"]
+    with cached(f"packed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
+        if scratch:
+            _nextpnr(scratch, netlist, arguments)
+    used = _used(json.loads((folder / "report.json").read_text()))
+    return Area(block, **used)
+
+
+def _nextpnr(
+    folder: Path, netlist: Path, arguments: list[str], hear: Callable[[str], None] = lambda line: None
+) -> None:
+    # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
+    call(
+        "nextpnr-ecp5",
+        *arguments,
+        "--json",
+        os.path.relpath(netlist, folder),
+        "--report",
+        "report.json",
+        folder=folder,
+        hear=hear,
+    )
+
+
+def _used(report: dict) -> dict[str, int]:
+    used = {name: cells["used"] for name, cells in report["utilization"].items()}
+    return {
+        "luts": used["TRELLIS_COMB"],
+        "ffs": used["TRELLIS_FF"],
+        "ebr": used["DP16KD"],
+        "dsp": used.get("MULT18X18D", 0),
+    }
+
+
 def route(
     block: str, netlist: Path, target: Target, seed: int, tell: Callable[[str], None] = lambda text: None
 ) -> Result:
@@ -143,11 +232,7 @@ def route(
         It does not fit, or the constraint was not applied to the one clock there is.
     """
     arguments = [
-        f"--{target.device}",
-        "--package",
-        PACKAGES[target.device],
-        "--speed",
-        str(target.speed),
+        *_device(target),
         *PLACE_AND_ROUTE,
         "--freq",
         f"{target.mhz:g}",
@@ -163,17 +248,7 @@ def route(
     with cached(f"routed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
         if scratch:
             began = time.monotonic()
-            # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
-            call(
-                "nextpnr-ecp5",
-                *arguments,
-                "--json",
-                os.path.relpath(netlist, scratch),
-                "--report",
-                "report.json",
-                folder=scratch,
-                hear=hear,
-            )
+            _nextpnr(scratch, netlist, arguments, hear)
             (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 
@@ -187,56 +262,81 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
     ((achieved, constraint),) = clocks.values()
     if abs(constraint - target.mhz) > 0.1:
         raise ToolFailed(f"{block}: the clock was constrained to {constraint:g} MHz, not {target.mhz:g}")
-    used = {name: cells["used"] for name, cells in report["utilization"].items()}
-    return Result(
-        block,
-        seed,
-        used["TRELLIS_COMB"],
-        used["TRELLIS_FF"],
-        used["DP16KD"],
-        used.get("MULT18X18D", 0),
-        round(achieved, 1),
-        round(seconds, 1),
-    )
+    return Result(block, seed, **_used(report), mhz=round(achieved, 1), seconds=round(seconds, 1))
 
 
 def measure(
     parts: dict[str, Callable],
     target: Target,
-    seeds: dict[str, Iterable[int]],
+    seeds: Mapping[str, Iterable[int]],
     tell: Callable[[str, str], None] = lambda job, text: None,
-) -> list[Result]:
-    """Synthesises each of ``parts`` and routes it with each of its ``seeds``; results in this order. The
-    parts that take longest should come first. ``tell`` hears of each job, and what is under way in it.
+    into: Measured | None = None,
+) -> Measured:
+    """Synthesises each of ``parts``, packs it, and routes it with each of its ``seeds``; the parts that take
+    longest should come first.
+
+    Parameters
+    ----------
+    tell
+        Hears of each job, and what is under way in it.
+    into
+        What is done is put there at once, so that it is there also where the rest is stopped.
+
+    Raises
+    ------
+    ToolFailed
+        A tool did not like something. What is under way with other tools is stopped; what is done lies in
+        ``into``, and in the cache.
     """
+    measured = Measured([], []) if into is None else into
 
-    def work(name, waited_for, seed):
-        job = f"{name}, seed {seed}"
-        result = route(name, waited_for.result(), target, seed, lambda text: tell(job, text))
-        tell(job, f"{result.mhz} MHz")
-        return result
+    def keep(found: list, one: Area | Result) -> None:
+        order = list(parts)
+        found.append(one)
+        found.sort(key=lambda each: order.index(each.block))
 
-    def synthesise(name, text):
+    def size(name: str, text: str) -> Path:
         tell(name, "synthesis")
         made = netlist(text)
-        tell(name, "synthesised")
+        tell(name, "packing")
+        area = pack(name, made, target)
+        keep(measured.areas, area)
+        tell(name, str(area))
         return made
 
-    texts = {name: source(make()) for name, make in parts.items()}
+    def speed(name: str, made: Future[Path], seed: int) -> None:
+        job = f"{name}, seed {seed}"
+        result = route(name, made.result(), target, seed, lambda text: tell(job, text))
+        keep(measured.results, result)
+        tell(job, f"{result.mhz} MHz")
+
+    jobs: list[Future] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        # Taken from the queue in this order: so whoever waits for a netlist waits for one that is being made.
-        netlists = {name: pool.submit(synthesise, name, text) for name, text in texts.items()}
-        jobs = [pool.submit(work, name, netlists[name], seed) for name in parts for seed in seeds[name]]
         try:
-            return [job.result() for job in jobs]
+            netlists = {}
+            for name, make in parts.items():
+                netlists[name] = pool.submit(size, name, source(make()))
+                jobs.append(netlists[name])
+            # Taken from the queue in this order: who waits for a netlist waits for one that is being made.
+            jobs += [
+                pool.submit(speed, name, netlists[name], seed)
+                for name in parts
+                for seed in seeds.get(name, ())
+            ]
+            for job in jobs:
+                job.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            while any(job.running() for job in jobs):
+                tools.stop()
+                time.sleep(STOP_SECONDS)
             raise
+    return measured
 
 
 def worst(results: Iterable[Result]) -> list[Result]:
     """Of each block the slowest seed."""
-    found = {}
+    found: dict[str, Result] = {}
     for result in results:
         if result.block not in found or result.mhz < found[result.block].mhz:
             found[result.block] = result
@@ -255,26 +355,38 @@ COLUMNS = {
 }
 
 
-def rows(results: Iterable[Result]) -> list[list[str]]:
-    """The table's cells, a row a block."""
-    return [[str(getattr(result, name)) for name in COLUMNS] for result in worst(results)]
+AREA_COLUMNS = tuple(COLUMNS)[:5]
+"""Those that are known without place and route."""
 
 
-def markdown(results: Iterable[Result]) -> str:
+def rows(measured: Measured) -> list[list[str]]:
+    """The table's cells, a row a block; what is not known is left empty."""
+    slowest = {result.block: result for result in worst(measured.results)}
+    return [
+        [str(getattr(slowest.get(area.block, area), name, "")) for name in COLUMNS] for area in measured.areas
+    ]
+
+
+def markdown(measured: Measured) -> str:
     """The table for documentation: without the last column, which is of the machine."""
-    lines = [list(COLUMNS.values()), ["---", *["---:"] * (len(COLUMNS) - 1)], *rows(results)]
-    return "".join(f"| {' | '.join(line[:-1])} |\n" for line in lines)
+    columns = list(COLUMNS)[:-1] if measured.results else list(AREA_COLUMNS)
+    lines = [
+        [COLUMNS[name] for name in columns],
+        ["---", *["---:"] * (len(columns) - 1)],
+        *(row[: len(columns)] for row in rows(measured)),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Takes the core through yosys and nextpnr-ecp5 and prints LUTs, block RAM and MHz, "
-        "per block and in all."
+        "per block and in all. Sizes are said as soon as they are known. What is done is kept: stopped and "
+        "called again, it goes on."
     )
-    add_gateway_arguments(parser)
     # Two DFEs with compact engines pass 25 bits a clock, so 8 bytes are plenty. At 16 the core takes 85 %
     # of the block RAMs, which then lie far from what uses them.
-    parser.set_defaults(beat_bytes=8)
+    add_gateway_arguments(parser, beat_bytes=8)
     parser.add_argument(
         "--seeds", type=_seeds, default=[1, 2, 3], metavar="N,N", help="of place and route (default 1,2,3)"
     )
@@ -289,6 +401,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mhz", type=float, default=Target.mhz, help=f"constraint on the clock (default {Target.mhz:g})"
     )
+    parser.add_argument(
+        "--area", action="store_true", help="only LUTs, flip-flops and block RAM, without place and route"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--blocks", action="store_true", help="only the blocks, each alone, with the first seed"
@@ -301,56 +416,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     console = terminal.console()
     target = Target(args.device, args.speed, args.mhz)
-    gateway = gateway_from(args)
+    values, name = gateway_options(args, ECP5)
+    engine = engine_named(name)
     for path in (args.json, args.markdown):
         outputs.file(path)
     parts, seeds = {}, {}
     if not args.blocks:
-        parts[WHOLE], seeds[WHOLE] = lambda: Core(gateway), args.seeds
+        parts[WHOLE], seeds[WHOLE] = lambda: Core(Gateway(**values, engine=engine)), args.seeds
     if not args.whole:
-        parts |= blocks(gateway)
-        seeds |= dict.fromkeys(blocks(gateway), args.seeds[:1])
-    under_way = {}
-    with console.status("conversion to Verilog") as status:
-
-        def tell(job, text):
-            under_way.pop(job, None)
-            if text.endswith("MHz") or text == "synthesised":
-                console.print(f"{job}: {text}")
-            else:
-                under_way[job] = text
-            status.update("; ".join(f"{job}: {text}" for job, text in under_way.items()))
-
-        results = measure(parts, target, seeds, tell)
-    # The whole comes first because it takes longest, but it is the last row of the table.
-    results.sort(key=lambda result: result.block == WHOLE)
-    table = Table(
-        title=f"{args.dfes} DFEs of {args.lanes} lanes, {args.beat_bytes} bytes a beat, on "
+        parts |= blocks(values, engine)
+        seeds |= dict.fromkeys(blocks(values, engine), args.seeds[:1])
+    title = (
+        f"{args.dfes} DFEs of {args.lanes} lanes, engine {name}, {args.beat_bytes} bytes a beat, on "
         f"{target.device} speed {target.speed}"
     )
-    for name, title in COLUMNS.items():
-        table.add_column(title, justify="left" if name == "block" else "right")
-    for row in rows(results):
-        table.add_row(*row)
-    console.print(table)
-    if args.json:
-        args.json.write_text(
-            json.dumps(
-                {
-                    "core": {name: getattr(gateway, name) for name in ("beat_bytes", "dfes", "lanes")},
-                    "target": asdict(target),
-                    "runs": [asdict(result) for result in results],
-                },
-                indent=1,
-            )
-            + "\n"
-        )
-    if args.markdown:
-        args.markdown.write_text(markdown(results))
-    slow = [result for result in worst(results) if result.mhz < target.mhz]
+    under_way: dict[str, str] = {}
+    measured = Measured([], [])
+    try:
+        with console.status("conversion to Verilog") as status:
+
+            def tell(job: str, text: str) -> None:
+                under_way.pop(job, None)
+                if text.endswith("MHz") or text.endswith("DSPs"):
+                    console.print(f"{job}: {text}")
+                else:
+                    under_way[job] = text
+                status.update("; ".join(f"{job}: {text}" for job, text in under_way.items()))
+
+            measure(parts, target, {} if args.area else seeds, tell, measured)
+    finally:
+        _report(console, title, target, measured, args)
+    slow = [result for result in worst(measured.results) if result.mhz < target.mhz]
     for result in slow:
         console.print(f"{result.block}: {result.mhz} MHz is less than {target.mhz:g}")
     return int(bool(slow))
+
+
+def _report(
+    console: Console, title: str, target: Target, measured: Measured, args: argparse.Namespace
+) -> None:
+    """Prints the table and writes the files, of what there is; nothing where there is nothing."""
+    if not measured.areas:
+        return
+    # The whole comes first because it takes longest, but it is the last row of the table.
+    for found in (measured.areas, measured.results):
+        found.sort(key=lambda each: each.block == WHOLE)
+    table = Table(title=title)
+    columns = COLUMNS if measured.results else AREA_COLUMNS
+    for name in columns:
+        table.add_column(COLUMNS[name], justify="left" if name == "block" else "right")
+    for row in rows(measured):
+        table.add_row(*row[: len(columns)])
+    console.print(table)
+    if args.json:
+        runs = {
+            "core": {name: getattr(args, name) for name in ("beat_bytes", "dfes", "lanes")},
+            "target": asdict(target),
+            "areas": [asdict(area) for area in measured.areas],
+            "runs": [asdict(result) for result in measured.results],
+        }
+        args.json.write_text(json.dumps(runs, indent=1) + "\n")
+    if args.markdown:
+        args.markdown.write_text(markdown(measured))
 
 
 def _seeds(text: str) -> list[int]:

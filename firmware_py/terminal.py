@@ -31,9 +31,9 @@ def _terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def counted(count: int, one: str, several: str = "") -> str:
-    """So many of something, in words: 1 peer, 2 peers."""
-    return f"{count} {one if count == 1 else several or f'{one}s'}"
+def tell(text: str) -> None:
+    """Says what is being done, at standard error: standard output is for what comes of it."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(rows: Sequence[Mapping[str, object]], width: int | None) -> list[str]:

@@ -5,6 +5,7 @@ export``.
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -12,9 +13,13 @@ from amaranth.lib.wiring import In
 
 from spigate.hdl import verilog
 from spigate.hdl.axi.stream import AxiStream, AxiStreamToPackets, PacketsToAxiStream
+from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.net.memory import ECP5
-from spigate.hdl.net.packet import BEAT_BYTES
+from spigate.hdl.options import add_gateway_arguments, gateway_options
+
+if TYPE_CHECKING:
+    from spigate.hdl.gateway import Gateway
 
 TECHNOLOGIES = ("generic", ECP5)
 INPUTS = {"s_axis_network": "network_i", "s_axis_server": "server_i", "s_axis_inject": "inject"}
@@ -122,39 +127,8 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
     return path
 
 
-GATEWAY_OPTIONS = {
-    "beat_bytes": (16, "bytes of a beat on the packet ports, 8 or 16"),
-    "dfes": (2, "decryptors, 1 to 8"),
-    "lanes": (1, "crypto engines in each decryptor, 1 to 4"),
-    "cam_entries": (1024, "inbound SAs that the classifier can find, 1024 to 8192, a power of two"),
-    "rules": (32, "rules over clear packets, 32 to 64, a multiple of 4"),
-    "routes": (64, "next hops, 2 to 256"),
-    "sa_entries": (256, "SAs of each decryptor, 256 to 65536, a power of two"),
-    "sources": (16, "prefixes that may speak in the clear, in each decryptor"),
-    "clock_khz": (
-        100_000,
-        "the clock of your design in kHz: the host turns rates a second into clocks by it",
-    ),
-}
-"""Parameters of the gateway that the command line sets: default, help."""
-
-
-def add_gateway_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds an option for each of :data:`GATEWAY_OPTIONS`."""
-    group = parser.add_argument_group("gateway")
-    for name, (default, text) in GATEWAY_OPTIONS.items():
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=int,
-            default=default,
-            metavar="N",
-            choices=BEAT_BYTES if name == "beat_bytes" else None,
-            help=f"{text} (default %(default)s)",
-        )
-
-
-def gateway_from(args: argparse.Namespace):
-    """The gateway that the options describe.
+def gateway_from(args: argparse.Namespace) -> "Gateway":
+    """The gateway that the options of :mod:`spigate.hdl.options` describe.
 
     Raises
     ------
@@ -163,7 +137,8 @@ def gateway_from(args: argparse.Namespace):
     """
     from spigate.hdl.gateway import Gateway
 
-    return Gateway(**{name: getattr(args, name) for name in GATEWAY_OPTIONS})
+    values, engine = gateway_options(args)
+    return Gateway(**values, engine=engine_named(engine))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"{args.output} must be a file, and is a folder"
         )  # said before the minute that the conversion takes
+    gateway_options(args, args.technology)
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

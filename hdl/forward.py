@@ -1,5 +1,7 @@
 """The forwarding element: each packet to the egress queue that its descriptor names."""
 
+from typing import Any
+
 from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -181,7 +183,7 @@ class Forwarding(wiring.Component):
         """Counts what is kept and reports what is dropped. Drops for the same reason look alike: those not
         yet reported are numbers. A queue goes on as long as there is room in all numbers that it may add
         to."""
-        losses = {Reason.QUEUE_FULL: []}
+        losses: dict[Reason, list[tuple[Any, Any]]] = {Reason.QUEUE_FULL: []}
         for port, queue in queues.items():
             dropped, counter = queue.dropped, self.counters[COUNTERS[port]]
             if port is Port.CE:

@@ -5,29 +5,19 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
-from spigate.hdl.contract.constants import ALL_DFES, MAX_DFES
+from spigate.hdl.contract.constants import ALL_DFES
 from spigate.hdl.contract.enums import Table
+from spigate.hdl.contract.parameters import PARAMETERS, check
 from spigate.hdl.copies import copies
 from spigate.hdl.crypto.engine import CompactEngine
-from spigate.hdl.csr.axil import AxiLite
-from spigate.hdl.csr.control import ADDRESS_WIDTH, ControlPlane
+from spigate.hdl.crypto.interface import Engine
+from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite
+from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
 from spigate.hdl.net.descriptor import SaState, StateRequest, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
-
-ALLOWED = {
-    "dfes": range(1, MAX_DFES + 1),
-    "lanes": range(1, 5),
-    "cam_entries": [1024, 2048, 4096, 8192],
-    "rules": range(32, 65, 4),
-    "routes": range(2, 257),
-    "sa_entries": [256 << shift for shift in range(9)],
-    "sources": range(1, 1 << 12),
-    "clock_khz": range(1, 1 << 24),
-}
-"""What each parameter of the gateway may be; it is looked at before anything is made."""
 
 
 class Gateway(wiring.Component):
@@ -35,28 +25,11 @@ class Gateway(wiring.Component):
 
     Parameters
     ----------
-    beat_bytes : int
-        Width of every packet stream: 8 or 16.
-    dfes : int
-        Decryptors, 1 to 8.
-    lanes : int
-        Crypto engines in each of them, 1 to 4.
-    cam_entries : int
-        Inbound SAs that the classifier can find, 1024 to 8192, a power of two.
-    rules : int
-        Rules over clear packets, a multiple of 4, 32 to 64. The first that matches decides; the control
-        element's do not overlap.
-    routes : int
-        Next hops, 2 to 256.
-    sa_entries : int
-        SAs of each DFE, a power of two, 256 to 65536.
-    sources : int
-        Prefixes that may speak in the clear, in each DFE, up to 4095.
-    clock_khz : int
-        How fast the clock of the design is, in kHz. It changes nothing in the gateware: the register
-        ``clock`` tells the host, which reckons rates a second (``punt_rates``) and times in clocks by it.
-    engine : callable
-        Makes a lane's engine (:class:`~spigate.hdl.crypto.interface.EngineSignature`).
+    beat_bytes, dfes, lanes, cam_entries, rules, routes, sa_entries, sources, clock_khz : int
+        What they are, their ranges and defaults: :data:`~spigate.hdl.contract.parameters.PARAMETERS`, and
+        docs/parameters.md with what each costs. ``clock_khz`` changes nothing but the register ``clock``.
+    engine : type of Engine
+        Of every lane. The capability registers tell what it declares.
 
     Members
     -------
@@ -71,30 +44,19 @@ class Gateway(wiring.Component):
     def __init__(
         self,
         *,
-        beat_bytes: int = 16,
-        dfes: int = 2,
-        lanes: int = 1,
-        cam_entries: int = 1024,
-        rules: int = 32,
-        routes: int = 64,
-        sa_entries: int = 256,
-        sources: int = 16,
-        clock_khz: int = 100_000,
-        engine=CompactEngine,
+        beat_bytes: int = PARAMETERS["beat_bytes"].default,
+        dfes: int = PARAMETERS["dfes"].default,
+        lanes: int = PARAMETERS["lanes"].default,
+        cam_entries: int = PARAMETERS["cam_entries"].default,
+        rules: int = PARAMETERS["rules"].default,
+        routes: int = PARAMETERS["routes"].default,
+        sa_entries: int = PARAMETERS["sa_entries"].default,
+        sources: int = PARAMETERS["sources"].default,
+        clock_khz: int = PARAMETERS["clock_khz"].default,
+        engine: type[Engine] = CompactEngine,
     ):
-        given = {
-            "dfes": dfes,
-            "lanes": lanes,
-            "cam_entries": cam_entries,
-            "rules": rules,
-            "routes": routes,
-            "sa_entries": sa_entries,
-            "sources": sources,
-            "clock_khz": clock_khz,
-        }
-        for name, value in given.items():
-            if value not in ALLOWED[name]:
-                raise ValueError(f"{name} must be {_words(ALLOWED[name])}, not {value!r}")
+        given = locals()
+        check({name: given[name] for name in PARAMETERS})
         self.beat_bytes, self.dfes, self.lanes = beat_bytes, dfes, lanes
         self.cam_entries, self.rules, self.routes = cam_entries, rules, routes
         self.sa_entries, self.sources, self.clock_khz, self.engine = sa_entries, sources, clock_khz, engine
@@ -144,6 +106,8 @@ class Gateway(wiring.Component):
             rules=self.rules,
             routes=self.routes,
             clock_khz=self.clock_khz,
+            contexts=self.engine.contexts,
+            algorithms=self.engine.algorithms.names,
         )
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
 
@@ -209,13 +173,6 @@ class Gateway(wiring.Component):
             control.forward_counters.eq(forwarding.counters),
         ]
         return m
-
-
-def _words(allowed) -> str:
-    """``1 to 8``, or ``1024, 2048, 4096 or 8192``."""
-    if isinstance(allowed, range) and allowed.step == 1:
-        return f"{allowed[0]} to {allowed[-1]}"
-    return f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
 
 
 class TableRoutes(wiring.Component):

@@ -7,19 +7,20 @@ import tempfile
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import CamEntry, CamKey
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.protocols import FIRST_SPI
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
-from spigate.sim.stand_in import WORD_BYTES
+from spigate.sim.stand_in import StandIn
 
 TESTBENCH = "spigate.sim.bench_testbench"
 SIZES = (64, 256, 1400)
@@ -140,7 +141,7 @@ def plan() -> dict[Configuration, dict[str, dict]]:
     for count, configuration in LANES.items():
         jobs.setdefault(configuration, {})[f"{count} lanes"] = stream("cbc128-sha256", 1400, 96, repeat=5)
     jobs[SYNTHESISED] = {
-        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=64)
+        f"synthesised {suite} {size} {direction}": stream(suite, size, 96, direction=direction, sas=16)
         for suite in SYNTHESISED_SUITES
         for size in SIZES
         for direction in DIRECTIONS
@@ -165,11 +166,8 @@ def cam_lookups() -> list[Figure]:
         CamKey(IPv4Address(source.getrandbits(32)), spi)
         for spi in source.sample(range(FIRST_SPI, 1 << 32), 1000)
     ]
-    held = dict.fromkeys(keys[:500])
-    writes = []
-    for at, key in enumerate(held):
-        held[key] = CamEntry(key, at % 8, at, at % 64)
-        writes += placement.add(held[key])
+    held = {key: CamEntry(key, at % 8, at, at % 64) for at, key in enumerate(keys[:500])}
+    writes = [write for entry in held.values() for write in placement.add(entry)]
     source.shuffle(keys)
     answers, clocks = [], []
 
@@ -213,7 +211,7 @@ def cam_lookups() -> list[Figure]:
     ]
 
 
-def figures(found: dict[str, dict]) -> list[Figure]:
+def figures(found: dict[str, Any]) -> list[Figure]:
     """What the results of all jobs of :func:`plan` mean."""
     table = [
         at_most(f"CFE, frames of 64 bytes, {name}", found[what], "clocks a packet", 16)
@@ -253,7 +251,7 @@ def figures(found: dict[str, dict]) -> list[Figure]:
     for size in SIZES:
         for direction in DIRECTIONS:
             clocks = found[f"beyond {size} {direction}"]["clocks"] - (
-                size // WORD_BYTES if size > SIZES[0] else 0
+                size // StandIn.word_bytes if size > SIZES[0] else 0
             )
             table.append(
                 at_most(f"a packet of {size} bytes beyond its crypto, {direction}", clocks, "clocks", BEYOND)
@@ -281,7 +279,7 @@ def synthesised(found: dict[str, dict]) -> list[Figure]:
     """The figures of the core that ``spigate synth`` takes, which its clock belongs to."""
     return [
         Figure(
-            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 64 SAs, {suite}, {size} bytes, "
+            f"{SYNTHESISED.dfes} DFEs, {SYNTHESISED.beat_bytes} bytes a beat, 16 SAs, {suite}, {size} bytes, "
             f"{direction}",
             8 * size / found[f"synthesised {suite} {size} {direction}"]["clocks"],
             "bits a clock",
@@ -303,10 +301,12 @@ def bench(console: Console) -> list[Figure]:
 
 def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[str, dict]:
     """Results of the jobs, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for configuration, jobs in plan.items():
-        engines = "a stand-in for the engine" if configuration.stand_in else f"{configuration.lanes} lanes"
-        with console.status(f"{configuration.dfes} DFEs, {engines}"):
+        engines = (
+            "a stand-in for the engine" if configuration.stand_in else counted(configuration.lanes, "lane")
+        )
+        with console.status(f"{counted(configuration.dfes, 'DFE')}, {engines}"):
             found |= measure(configuration, jobs)
     return found
 
@@ -359,18 +359,17 @@ def run(args: argparse.Namespace) -> int:
         outputs.file(path)
     if args.soft:
         rates = bench_soft.bench(console)
-        bench_soft.show(console, rates)
+        bench_soft.show(rates)
         _write(args, bench_soft.plain(rates), bench_soft.markdown(rates))
         return 0
     if args.synthesised:
         found = synthesised(work(console, {SYNTHESISED: plan()[SYNTHESISED]}))
     else:
         found = bench(console)
-    table = Table()
-    for name, justify in zip(COLUMNS, ("left", "right", "left", "left", "left"), strict=True):
-        table.add_column(name, justify=justify)
-    for figure in found:
-        table.add_row(*cells(figure))
-    console.print(table)
+    names = ("figure", "measured", "unit", "required", "result")
+    for line in terminal.table(
+        [dict(zip(names, cells(figure), strict=True)) for figure in found], terminal.width()
+    ):
+        print(line)
     _write(args, [asdict(figure) for figure in found], markdown(found))
     return int(any(figure.passed is False for figure in found))

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 
 from rich.console import Console
-from rich.table import Table
 
+from spigate.firmware_py import terminal
 from spigate.firmware_py.ipsec.packet import ipv4_header
 from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
@@ -47,19 +48,19 @@ class Rate:
 
 
 def _sas() -> dict[str, Sa]:
-    common = {
-        "direction": Direction.OUTBOUND,
-        "spi": 0x1000,
-        "source": ip_address("192.0.2.1"),
-        "destination": ip_address("192.0.2.2"),
-        "mode": Mode.TUNNEL,
-        "replay_window": 64,
-    }
+    make = partial(
+        Sa,
+        direction=Direction.OUTBOUND,
+        spi=0x1000,
+        source=ip_address("192.0.2.1"),
+        destination=ip_address("192.0.2.2"),
+        mode=Mode.TUNNEL,
+        replay_window=64,
+    )
     found = {}
     for cipher, key, auth in _SUITES:
         form = CIPHERS[cipher]
-        sa = Sa(
-            **common,
+        sa = make(
             cipher=cipher,
             key=bytes(key),
             salt=bytes(form.salt),
@@ -68,8 +69,8 @@ def _sas() -> dict[str, Sa]:
             auth_key=bytes(AUTHS[auth].key) if auth != Auth.NONE else b"",
         )
         found[sa.suite] = sa
-    for auth, form in AUTHS.items():
-        found[f"AH, {auth.value}"] = Sa(**common, protocol=AH, auth=auth, auth_key=bytes(form.key))
+    for auth, of_auth in AUTHS.items():
+        found[f"AH, {auth.value}"] = make(protocol=AH, auth=auth, auth_key=bytes(of_auth.key))
     return found
 
 
@@ -92,7 +93,7 @@ def bench(console: Console) -> list[Rate]:
                 )
                 out = SoftSa(sa)
                 count = max(10, round(SECONDS * _rate(out.encapsulate, [plain] * 50)))
-                rounds = [[], []]
+                rounds: tuple[list[float], list[float]] = ([], [])
                 for _ in range(3):
                     sealed = [out.encapsulate(plain) for _ in range(count)]
                     rounds[0].append(_rate(out.encapsulate, [plain] * count))
@@ -115,14 +116,12 @@ def columns() -> tuple[str, ...]:
     return ("suite", "direction", *(f"{size} bytes" for size in SIZES))
 
 
-def show(console: Console, rates: list[Rate]) -> None:
+def show(rates: list[Rate]) -> None:
     """Packets a second, as they are on this machine."""
-    table = Table(title="software path, packets a second of one core")
-    for at, name in enumerate(columns()):
-        table.add_column(name, justify="right" if at > 1 else "left")
-    for row in _rows(rates, lambda rate: f"{rate.packets:,.0f}"):
-        table.add_row(*row)
-    console.print(table)
+    print("software path, packets a second of one core:")
+    rows = _rows(rates, lambda rate: f"{rate.packets:,.0f}")
+    for line in terminal.table([dict(zip(columns(), row, strict=True)) for row in rows], terminal.width()):
+        print(line)
 
 
 def markdown(rates: list[Rate]) -> str:

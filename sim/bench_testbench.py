@@ -13,18 +13,9 @@ from cocotb.triggers import Event, SimTimeoutError, with_timeout
 
 from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
-from spigate.firmware_py.tables.interface import (
-    UNLIMITED,
-    Action,
-    CamEntry,
-    CamKey,
-    CfeSettings,
-    Route,
-    Rule,
-    Source,
-)
+from spigate.firmware_py.tables.interface import UNLIMITED, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.enums import Direction, Port, Reason
+from spigate.hdl.contract.enums import Action, Direction, Port, Reason
 from spigate.hdl.contract.protocols import ESP, FIRST_SPI, UDP
 from spigate.sim.bench_traffic import (
     ETHERNET,
@@ -93,7 +84,8 @@ class Bench:
         await tunnels.write(self.driver)
         plain = [tunnels.clear(job["size"], number) for number in range(job["packets"])]
         frames = [tunnels.frame(number, packet) for number, packet in enumerate(plain)]
-        sent, place = [], []
+        sent: list[bytes] = []
+        place = []
         for number, frame in enumerate(frames):
             place.append(len(sent))
             sent.append(frame)

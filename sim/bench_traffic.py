@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.ipsec.esp import ESP_HEADER_BYTES
@@ -11,15 +12,16 @@ from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ethernet, checksum
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.driver import Driver
-from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Rule
-from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Rule
+from spigate.firmware_py.words import counted
+from spigate.hdl.contract.enums import Action, Direction, Mode, Port
 from spigate.hdl.contract.protocols import ESP, ETHERTYPE_IPV4, FIRST_SPI, IPV4_IN_IP, UDP
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 SENDER, PROTECTED = ip_address("10.1.0.10"), ip_network("10.1.0.0/16")
 ETHERNET = Ethernet(bytes.fromhex("020000000002"), bytes.fromhex("020000000001"), ETHERTYPE_IPV4).pack()
 IP_BYTES, IV_BYTES, ICV_BYTES = HEADER_BYTES[4], 8, 16
-SUITES = {
+SUITES: dict[str, dict[str, Any]] = {
     "gcm128": {"cipher": Cipher.AES_GCM, "key": bytes(range(16)), "salt": b"salt", "icv_bytes": ICV_BYTES},
     "gcm256": {"cipher": Cipher.AES_GCM, "key": bytes(range(32)), "salt": b"salt", "icv_bytes": ICV_BYTES},
     "cbc128-sha256": {
@@ -111,14 +113,18 @@ class Tunnels:
         )
         source, destination = (PEER, OURS) if self._inbound else (OURS, PEER)
         other = Direction.OUTBOUND if self._inbound else Direction.INBOUND
-        shared = {
-            "direction": direction,
-            "source": source,
-            "destination": destination,
-            "mode": Mode.TUNNEL,
-            "replay_window": 64,
-        }
-        self.sas = [Sa(spi=FIRST_SPI + first + at, **shared, **SUITES[suite]) for at in range(count)]
+        self.sas = [
+            Sa(
+                spi=FIRST_SPI + first + at,
+                direction=direction,
+                source=source,
+                destination=destination,
+                mode=Mode.TUNNEL,
+                replay_window=64,
+                **SUITES[suite],
+            )
+            for at in range(count)
+        ]
         self._peers = [SoftSa(replace(sa, direction=other)) for sa in self.sas]
 
     async def write(self, driver: Driver) -> None:
@@ -193,7 +199,7 @@ def misplaced(expected: Sequence[bytes], arrived: Sequence[bytes], flows: int) -
     """
     if sorted(expected) != sorted(arrived):
         raise Unsound(
-            f"Of {len(expected)} packets {len(set(expected) - set(arrived))} are missing, and "
+            f"Of {counted(len(expected), 'packet')} {len(set(expected) - set(arrived))} are missing, and "
             f"{len(arrived) - len(set(arrived) & set(expected))} came that should not"
         )
     flow_of = {packet: number % flows for number, packet in enumerate(expected)}

@@ -219,7 +219,8 @@ class Model:
                     seed=seed,
                     waves=waveform is not None,
                     extra_env=environment,
-                    **{"test_args" if self.simulator == "verilator" else "plusargs": arguments},
+                    test_args=arguments if self.simulator == "verilator" else [],
+                    plusargs=[] if self.simulator == "verilator" else arguments,
                 )
         except (SystemExit, RuntimeError) as error:
             died = f" ({error})"
@@ -257,23 +258,24 @@ def progress(done: int, total: int) -> None:
 @contextmanager
 def _watched(file: Path, on_progress: Callable[[int, int], None] | None) -> Iterator[None]:
     """Reads what :func:`progress` writes, a few times a second."""
+    if not on_progress:
+        yield
+        return
     over = threading.Event()
 
-    def watch():
+    def watch() -> None:
         while not over.wait(0.2):
             words = file.read_text().split() if file.is_file() else []
             if len(words) == 2:  # Not in the middle of being written.
-                on_progress(*map(int, words))
+                on_progress(int(words[0]), int(words[1]))
 
-    thread = threading.Thread(target=watch, daemon=True) if on_progress else None
-    if thread:
-        thread.start()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        if thread:
-            thread.join()
+        thread.join()
 
 
 def build(
@@ -377,11 +379,13 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
     objects are kept.
     """
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
-        for path in [] if scratch else kept.iterdir():
-            shutil.copy(path, folder)
+        if not scratch:
+            for path in kept.iterdir():
+                shutil.copy(path, folder)
         _call(command, folder)
-        for path in folder.glob("verilated*.o") if scratch else []:
-            shutil.copy(path, scratch)
+        if scratch:
+            for path in folder.glob("verilated*.o"):
+                shutil.copy(path, scratch)
 
 
 def _verilator_environment() -> dict[str, str]:

@@ -14,19 +14,20 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import PolicyAction
-from spigate.firmware_py.tables.interface import UNLIMITED, Balance, CfeSettings
+from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
+from spigate.hdl.contract.enums import Balance
 from spigate.sim import reference, traffic
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration
-from spigate.sim.play import FILES, REPORT
 from spigate.sim.replay import PATIENCE, result
+from spigate.sim.software import FILES, REPORT
 
 TESTBENCH = "spigate.sim.demo_testbench"
 CONFIGURATION = Configuration(beat_bytes=16, dfes=3, lanes=1)
@@ -78,15 +79,14 @@ def steps(report: dict) -> list[tuple[str, str, int]]:
 
 def print_report(console: Console, report: dict, servers: dict[str, int]) -> None:
     """The tables of a run."""
-    happened = Table(title="What happened, by the steps of WO 02/062033", title_justify="left")
-    for name, justify in (("step", "left"), ("", "left"), ("packets", "right")):
-        happened.add_column(name, justify=justify)
-    for number, words, count in steps(report):
-        happened.add_row(number, words, str(count))
-    for server, count in servers.items():
-        happened.add_row("", f"of these to server {server}", str(count))
-    console.print(happened)
-
+    console.print("What happened, by the steps of WO 02/062033:")
+    rows = [
+        *steps(report),
+        *(("", f"of these to server {server}", count) for server, count in servers.items()),
+    ]
+    happened = [{"step": number, "what": words, "packets": count} for number, words, count in rows]
+    for line in ["", *terminal.table(happened, terminal.width()), ""]:
+        console.print(line, highlight=False, soft_wrap=True)
     load = [
         {
             "DFE": at,
@@ -99,8 +99,8 @@ def print_report(console: Console, report: dict, servers: dict[str, int]) -> Non
         }
         for at, dfe in enumerate(report["dfes"])
     ]
-    for line in terminal.table(load, console.width):
-        console.print(line, highlight=False)
+    for line in terminal.table(load, terminal.width()):
+        console.print(line, highlight=False, soft_wrap=True)
     total = sum(dfe["bytes"] for dfe in report["dfes"])
     console.print(
         f"{report['cycles']} clocks, {8 * total / report['cycles']:.2f} bits a clock in all "
@@ -130,9 +130,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
     with bars:
         making = bars.add_task("traffic", total=1)
         mix = traffic.fig_2(captures)
-        pcap.write(
-            out / "in.pcap", [pcap.Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames]
-        )
+        pcap.write(out / "in.pcap", [Captured(arrival.time * 1000, arrival.frame) for arrival in mix.frames])
         bars.update(making, completed=1)
         exporting = bars.add_task("gateway to Verilog", total=1)
         CONFIGURATION.verilog()

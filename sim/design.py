@@ -1,18 +1,24 @@
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
 
-from dataclasses import asdict, dataclass
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
+from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Parameters of :class:`~spigate.hdl.gateway.Gateway` that simulations vary.
+    """Parameters of :class:`~spigate.hdl.gateway.Gateway`, looked at when they come together.
 
     Members
     -------
+    engine : str
+        Of :data:`~spigate.hdl.contract.parameters.ENGINES`.
     stand_in : bool
         Lanes have a stand-in for the crypto engine that takes a word a clock and encrypts nothing: what is
         left is what stands around it.
@@ -20,28 +26,32 @@ class Configuration:
         What the gateway tells of its clock: about as fast as a simulated one runs.
     """
 
-    beat_bytes: int = 16
-    dfes: int = 2
-    lanes: int = 1
+    beat_bytes: int = PARAMETERS["beat_bytes"].default
+    dfes: int = PARAMETERS["dfes"].default
+    lanes: int = PARAMETERS["lanes"].default
+    cam_entries: int = PARAMETERS["cam_entries"].default
+    rules: int = PARAMETERS["rules"].default
+    routes: int = PARAMETERS["routes"].default
+    sa_entries: int = PARAMETERS["sa_entries"].default
+    sources: int = PARAMETERS["sources"].default
+    engine: str = DEFAULT_ENGINE
     stand_in: bool = False
     clock_khz: int = 50
 
-    def gateway(self):
-        """The gateway.
+    def __post_init__(self) -> None:
+        check({name: getattr(self, name) for name in PARAMETERS})
 
-        Raises
-        ------
-        ValueError
-            A parameter is out of its range; the message names it.
-        """
+    def gateway(self):
+        """The gateway."""
+        from spigate.hdl.crypto.interface import engine_named
         from spigate.hdl.gateway import Gateway
 
-        options = asdict(self)
-        if options.pop("stand_in"):
+        engine = engine_named(self.engine)
+        if self.stand_in:
             from spigate.sim.stand_in import StandIn
 
-            options["engine"] = StandIn
-        return Gateway(**options)
+            engine = StandIn
+        return Gateway(engine=engine, **{name: getattr(self, name) for name in PARAMETERS})
 
     def verilog(self) -> Path:
         """The exported Verilog, module ``spigate``; made once for the sources as they are."""
@@ -53,11 +63,35 @@ class Configuration:
                 export(self.gateway(), scratch / "spigate.v")
         return folder / "spigate.v"
 
-    def model(self, *, simulator: str = "verilator", waves: bool = False) -> build.Model:
-        """The board around it, built."""
+    def model(
+        self,
+        *,
+        simulator: str = "verilator",
+        waves: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> build.Model:
+        """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
         from spigate.sim import board  # which needs cocotb
 
+        tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
+
+
+def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that :func:`configuration_from` reads. A simulated clock is as fast as it is."""
+    add_gateway_arguments(parser, without=("clock_khz",), dfes=1)
+
+
+def configuration_from(args: argparse.Namespace) -> Configuration:
+    """The gateway that is to be simulated.
+
+    Raises
+    ------
+    ValueError
+        An option is out of its range; the message names it.
+    """
+    values, engine = gateway_options(args)
+    return Configuration(engine=engine, **values)
 
 
 def _sources() -> list[tuple[str, str]]:

@@ -55,7 +55,10 @@ def _module(text: str) -> str:
 
 def _bare(part: str) -> str:
     """A name without the bits that are meant."""
-    return re.match(_NAME, part)[0]
+    found = re.match(_NAME, part)
+    if not found:
+        raise ValueError(f"{part!r} does not begin with a name")
+    return found[0]
 
 
 def _bitwise(value: str) -> bool:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from spigate.firmware_py import terminal
 from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim.build import SIMULATORS
-from spigate.sim.design import Configuration
+from spigate.sim.design import add_configuration_arguments, configuration_from
 
 TESTBENCH = "spigate.sim.live_testbench"
 SOCKET = Path("/run/spigate-gateway.sock")
@@ -50,22 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"TAP device that is made for its port {port}; it may be moved to another network namespace "
             f"(default spigate-{port[0]})",
         )
-    parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
-    parser.add_argument(
-        "--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)"
-    )
-    parser.add_argument(
-        "--beat-bytes",
-        type=int,
-        default=16,
-        choices=BEAT_BYTES,
-        help="width of the packet streams (default 16)",
-    )
+    add_configuration_arguments(parser)
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
 
 
 def run(args: argparse.Namespace) -> int:
-    configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    configuration = configuration_from(args)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # in the middle of a build it ends as SIGINT does
@@ -75,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         closing(Tap(args.server)) as server,
         _listener(args.socket) as listener,
     ):
-        model = configuration.model(simulator=args.simulator)
+        model = configuration.model(simulator=args.simulator, tell=terminal.tell)
         command, testbench = socket.socketpair()
         with command, testbench, _standard_input(testbench):
             socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, listener)])

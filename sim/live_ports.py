@@ -10,6 +10,7 @@ import select
 import socket
 from collections import Counter, deque
 from itertools import islice
+from typing import NamedTuple
 
 import cocotb
 from cocotb.triggers import Event
@@ -20,6 +21,7 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.punt import punt_class
 from spigate.firmware_py.tables.punt_queues import Classes
 from spigate.firmware_py.tables.remote import GREETING, Kind, Message, Messages, pack_words, unpack_words
+from spigate.firmware_py.words import counted
 from spigate.sim.board import MAX_BYTES, Arrival, Board, Sink, Source
 
 POLL_CLOCKS = 100
@@ -74,7 +76,7 @@ class Client:
                 or message.kind == Kind.READ
                 and len(message.body) != 4
             ):
-                raise InputError(f"no request: {message.kind.name} with {len(message.body)} bytes")
+                raise InputError(f"no request: {message.kind.name} with {counted(len(message.body), 'byte')}")
             self._requests.append(message)
 
     def next(self) -> Message | None:
@@ -99,6 +101,13 @@ class Client:
     def _fill(self) -> None:
         while self._punts and len(self.output) < PUNT_OUTPUT:
             self.output += Message(Kind.PUNT, self._punts.pop()[1]).pack()
+
+
+class _Link(NamedTuple):
+    """A control element that is connected."""
+
+    client: Client
+    socket: socket.socket
 
 
 class _Device:
@@ -171,8 +180,7 @@ class Live:
             _Device(self, "server", server, board.server, board.server_out),
         ]
         board.punt.on_arrival = self._come_up
-        self._client: Client | None = None
-        self._connection: socket.socket | None = None
+        self._link: _Link | None = None
         self._asked = Event()
         self._working = False
         self._quiet = LINGER
@@ -206,22 +214,22 @@ class Live:
     def _poll(self, seconds: float) -> bool:
         """Moves what comes within that time; False: the end."""
         devices = [device for device in self._devices if device.waiting < MAX_WAITING]
-        reads = [self._end, self._listener, *(device.tap for device in devices)]
+        reads: list[socket.socket | Tap] = [self._end, self._listener, *(device.tap for device in devices)]
         writes = []
-        if self._client and self._client.listening:
-            reads.append(self._connection)
-        if self._client and self._client.output:
-            writes.append(self._connection)
+        if self._link and self._link.client.listening:
+            reads.append(self._link.socket)
+        if self._link and self._link.client.output:
+            writes.append(self._link.socket)
         readable, writable, _ = select.select(reads, writes, [], seconds)
         if self._end in readable:
             return False
         for device in devices:
             if device.tap in readable:
                 device.read()
-        if self._connection in writable:
-            self._flush()
-        if self._connection in readable:
-            self._listen()
+        if self._link and self._link.socket in writable:
+            self._flush(self._link)
+        if self._link and self._link.socket in readable:
+            self._listen(self._link)
         if self._listener in readable:  # behind what may have been the end of the one before
             self._accept()
         return True
@@ -235,18 +243,18 @@ class Live:
             if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                 raise
             return
-        if self._client:
+        if self._link:
             connection.close()
             return
         connection.setblocking(False)
-        self._client, self._connection = Client(), connection
-        self._flush()
+        self._link = _Link(Client(), connection)
+        self._flush(self._link)
 
-    def _listen(self) -> None:
+    def _listen(self, link: _Link) -> None:
         try:
-            data = self._connection.recv(_RECEIVE_BYTES)
+            data = link.socket.recv(_RECEIVE_BYTES)
             if data:
-                self._client.feed(data)
+                link.client.feed(data)
         except BlockingIOError:
             return
         except (OSError, InputError):
@@ -254,37 +262,36 @@ class Live:
         if data:
             self._asked.set()
         else:
-            self._hang_up()
+            self._hang_up(link)
 
-    def _flush(self) -> None:
-        output = self._client.output
+    def _flush(self, link: _Link) -> None:
         try:
-            self._client.sent(self._connection.send(output, socket.MSG_NOSIGNAL))
+            link.client.sent(link.socket.send(link.client.output, socket.MSG_NOSIGNAL))
         except BlockingIOError:
             return
         except OSError:
-            self._hang_up()
+            self._hang_up(link)
             return
         self._asked.set()
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, link: _Link) -> None:
         """What it asked for and was not begun is not done."""
-        self._connection.close()
-        self._client = self._connection = None
+        link.socket.close()
+        self._link = None
 
     def _come_up(self, arrival: Arrival) -> None:
         self.count("punted")
-        if not self._client or not self._client.punt(arrival.frame):
+        if not self._link or not self._link.client.punt(arrival.frame):
             self.dropped["punts"] += 1
             return
-        self._flush()
+        self._flush(self._link)
 
     async def _serve(self) -> None:
         """Does what is asked, in order."""
         while True:
-            client = self._client
-            request = client.next() if client else None
-            if request is None:
+            link = self._link
+            request = link.client.next() if link else None
+            if link is None or request is None:
                 self._asked.clear()
                 await self._asked.wait()
                 continue
@@ -293,10 +300,10 @@ class Live:
                 await self._inject(request.body)
             else:
                 body, refused = await self._burst(request)
-                client.answer(request, body, refused=refused)
+                link.client.answer(request, body, refused=refused)
             self._working = False
-            if client is self._client and client.output:
-                self._flush()
+            if link is self._link and link.client.output:
+                self._flush(link)
 
     async def _inject(self, data: bytes) -> None:
         if 1 <= len(data) <= MAX_BYTES:

@@ -39,11 +39,11 @@ async def live(dut):
     await board.start()
     if given.get("guard_may_stop"):
         board.expect_guard()
-    devices = [
-        Opened(fd, f"the TAP device at port {name}")
-        for fd, name in ((network, "network"), (server, "server"))
-    ]
-    ports = Live(board, *devices, socket.socket(fileno=listener), command)
+    devices = {
+        name: Opened(fd, f"the TAP device at port {name}")
+        for name, fd in (("network", network), ("server", server))
+    }
+    ports = Live(board, devices["network"], devices["server"], socket.socket(fileno=listener), command)
     progress(1, 1)
     report = {}
     try:

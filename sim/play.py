@@ -5,6 +5,7 @@ from pathlib import Path
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import SpigateError
@@ -56,10 +57,10 @@ async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
         for port, name in FILES.items():
             pcap.write(
                 out / name,
-                [pcap.Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]],
+                [Captured(arrival.last * PERIOD_NS, arrival.frame) for arrival in session.sent[port]],
             )
         pcap.write(
-            out / PUNTS, [pcap.Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted]
+            out / PUNTS, [Captured(header.time * PERIOD_NS, frame) for header, frame in session.punted]
         )
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
 

@@ -13,6 +13,7 @@ from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS
 from spigate.firmware_py.ipsec.packet import checksum, rewrite
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.model import SoftGateway
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.protocols import ESP
 
@@ -71,7 +72,7 @@ def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None
         missing, extra = Counter(frames) - Counter(given), Counter(given) - Counter(frames)
         if missing or extra:
             raise Unsound(
-                f"{port.name.lower()} port: {missing.total()} of the model's {len(frames)} frames are "
+                f"{port.name.lower()} port: {missing.total()} of the model's {counted(len(frames), 'frame')} "
                 f"missing and "
                 f"{extra.total()} are not the model's, such as {next(iter(extra or missing)).hex()}"
             )

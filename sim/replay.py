@@ -4,20 +4,19 @@ takes the place of the machine that was captured.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from spigate.firmware_py import outputs
+from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import capture, sources
 from spigate.firmware_py.captures.sources import FILES, Sources
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
-from spigate.firmware_py.terminal import counted
+from spigate.firmware_py.words import counted
 from spigate.sim import software
 from spigate.sim.build import SIMULATORS
-from spigate.sim.design import Configuration
+from spigate.sim.design import Configuration, add_configuration_arguments, configuration_from
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
@@ -70,7 +69,7 @@ def replay(
     files = given if isinstance(given, Sources) else sources.find(given)
     read = capture.read(files)  # what is wrong with it is said before anything is built
     if read.sent:
-        print(f"{counted(read.sent, 'frame')} that this gateway had sent itself left out", file=sys.stderr)
+        terminal.tell(f"{counted(read.sent, 'frame')} left out that the captured gateway had sent itself")
     if dataplane == "soft" and waveform is not None:
         raise InputError("in software there are no clocks: a waveform is the gateware's")
     outputs.folder(out)
@@ -79,7 +78,8 @@ def replay(
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
         return software.play(read, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
-    model = configuration.model(simulator=simulator, waves=waveform is not None)
+    model = configuration.model(simulator=simulator, waves=waveform is not None, tell=terminal.tell)
+    terminal.tell(f"playing {counted(len(read.frames), 'frame')}")
     model.run(
         TESTBENCH,
         waveform=waveform,
@@ -130,16 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=DATAPLANES,
         help="the simulated gateware, or the control element's software path alone (default gateware)",
     )
-    parser.add_argument("--dfes", type=int, default=1, metavar="N", help="decryptors, 1 to 8 (default 1)")
-    parser.add_argument(
-        "--lanes", type=int, default=1, metavar="N", help="crypto engines in each, 1 to 4 (default 1)"
-    )
-    parser.add_argument(
-        "--beat-bytes",
-        type=int,
-        default=16,
-        help="width of the packet streams (default 16)",
-    )
+    add_configuration_arguments(parser)
     parser.add_argument(
         "--balance",
         default=DEFAULT_BALANCE,
@@ -162,7 +153,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    configuration = Configuration(beat_bytes=args.beat_bytes, dfes=args.dfes, lanes=args.lanes)
+    configuration = configuration_from(args)
     files = sources.find(
         args.folder,
         {name: getattr(args, name) for name in FILES},

@@ -10,6 +10,7 @@ from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader, unpack_punt
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Port, Reason
@@ -142,7 +143,7 @@ class Session:
                 await self._read_drops()
             if self._board.cycle - since > STALLED:
                 raise Unsound(
-                    f"{before} frames are in the gateway, and nothing has become of them in {STALLED} clocks"
+                    f"nothing has become of {counted(before, 'frame')} in the gateway in {STALLED} clocks"
                 )
 
     async def _read_drops(self) -> None:

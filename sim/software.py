@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
+from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.settings import Settings
@@ -42,9 +43,9 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
         clock=lambda: now[0] / 1e9,
     )
     loop = Loop(gateway, control, port)
-    left: dict[Port, list[pcap.Captured]] = {side: [] for side in FILES}
+    left: dict[Port, list[Captured]] = {side: [] for side in FILES}
     into = {"network": 0, "server": 0}
-    punted: list[pcap.Captured] = []
+    punted: list[Captured] = []
 
     async def run():
         await control.start()
@@ -55,10 +56,8 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
             punts = len(loop.punted)
             await loop.feed(arrival.port, arrival.frame)
             for side in FILES:
-                left[side] += [
-                    pcap.Captured(arrival.time, frame) for frame in loop.sent[side][before[side] :]
-                ]
-            punted.extend(pcap.Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
+                left[side] += [Captured(arrival.time, frame) for frame in loop.sent[side][before[side] :]]
+            punted.extend(Captured(arrival.time, punt.frame) for punt in loop.punted[punts:])
         return await gateway.counters()
 
     counters = asyncio.run(run())

@@ -3,22 +3,21 @@ and leaves them as they are.
 """
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
 
 from spigate.hdl.contract.enums import Auth
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, EngineSignature, Job, Kind
+from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, Engine, Job, Kind
 
-CONTEXTS = 2
-WORD_BYTES = 16
 BREAKS = b"dead"
 """A packet of an SA with this salt breaks the context that it comes to: it takes nothing any more."""
 
 
-class StandIn(wiring.Component):
+class StandIn(Engine):
     """An engine whose cipher text is the plain text, whose ICV is zero, and to which every ICV is right."""
 
-    def __init__(self):
-        super().__init__(EngineSignature(contexts=CONTEXTS, word_bytes=WORD_BYTES))
+    contexts = 2
+    word_bytes = 16
+    algorithms = CompactEngine.algorithms
 
     def elaborate(self, platform):
         m = Module()

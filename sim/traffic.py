@@ -76,7 +76,8 @@ def narrowed(given: Capture, host: str, server: str, reqid: int) -> Capture:
 
     def pair(selectors: Selectors) -> Selectors:
         ends = (host, server) if ip_address(host) in selectors.source else (server, host)
-        return Selectors(*map(ip_network, ends))
+        source, destination = map(ip_network, ends)
+        return Selectors(source, destination)
 
     policies = [
         replace(

@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from spigate.firmware_py.captures import pcap
+from spigate.firmware_py.words import counted
 
 ESP, AH, UDP, IPIP, IPV6_IN_IP = 50, 51, 17, 4, 41
 FRAGMENT, EXTENSIONS = 44, (0, 43, 44, 60)
@@ -38,9 +40,9 @@ class Key:
     """
 
     tunnel: bool
-    cipher: str | None
+    cipher: str
     key: bytes
-    mac: str | None
+    mac: str
     mac_key: bytes
     icv: int
     esn: bool
@@ -64,7 +66,7 @@ class Key:
         header, body, tag = esp[:8], esp[8 : -self.icv], esp[-self.icv :]
         number, high = self.number(int.from_bytes(header[4:]))
         what = f"SPI {header[:4].hex()}, sequence number {number}"
-        if self.mac is None:
+        if not self.mac:
             text = self._open_aead(header[:4] + high + header[4:], body, tag)
         else:
             self.check(header + body + high, tag, what)
@@ -91,7 +93,7 @@ class Key:
             opener = Cipher(algorithms.AES(key), modes.GCM(nonce, tag, self.icv)).decryptor()
             opener.authenticate_additional_data(associated)
             return opener.update(text) + opener.finalize()
-        known = {
+        known: dict[str, Callable[[], AESCCM | ChaCha20Poly1305]] = {
             "rfc4309(ccm(aes))": lambda: AESCCM(key, self.icv),
             "rfc7539esp(chacha20,poly1305)": lambda: ChaCha20Poly1305(key),
         }
@@ -106,7 +108,7 @@ class Key:
         return number, packet[at], packet[at + 4 * (packet[at + 1] + 2) :]
 
 
-def _decrypt(key: bytes, mode: modes.Mode, text: bytes) -> bytes:
+def _decrypt(key: bytes, mode: modes.CBC | modes.CTR, text: bytes) -> bytes:
     decryptor = Cipher(algorithms.AES(key), mode).decryptor()
     return decryptor.update(text) + decryptor.finalize()
 
@@ -135,14 +137,16 @@ def keys(text: str) -> dict[tuple[str, int, int], Key]:
         cipher = re.search(r"^\s+enc (\S+) *(?:0x)?([0-9a-f]*)", entry, re.MULTILINE)
         mac = re.search(r"^\s+auth-trunc (\S+) 0x([0-9a-f]+)(?: \(\d+ bits\))? (\d+)", entry, re.MULTILINE)
         last = re.search(r"oseq-hi 0x([0-9a-f]+), oseq 0x([0-9a-f]+)", entry)
-        secret = aead or cipher
+        secret, icv = aead or cipher, aead or mac
+        if not icv:
+            raise ValueError(f"This check does not know SAs without an ICV, as that of SPI 0x{head[3]}")
         found[head[1], {"esp": ESP, "ah": AH}[head[2]], int(head[3], 16)] = Key(
             head[4] == "tunnel",
-            secret and secret[1],
+            secret[1] if secret else "",
             bytes.fromhex(secret[2]) if secret else b"",
-            mac and mac[1],
+            mac[1] if mac else "",
             bytes.fromhex(mac[2]) if mac else b"",
-            int((aead or mac)[3]) // 8,
+            int(icv[3]) // 8,
             bool(re.search(r"flag.* esn", entry)),
             (int(last[1], 16) << 32 | int(last[2], 16)) if last else 0,
         )
@@ -152,7 +156,8 @@ def keys(text: str) -> dict[tuple[str, int, int], Key]:
 def ends(packet: bytes) -> tuple[str, str]:
     """Source and destination."""
     at, size = (8, 16) if packet[0] >> 4 == 6 else (12, 4)
-    return tuple(str(ip_address(packet[at + n * size : at + (n + 1) * size])) for n in (0, 1))
+    source, destination = (packet[at + n * size : at + (n + 1) * size] for n in (0, 1))
+    return str(ip_address(source)), str(ip_address(destination))
 
 
 def payload(packet: bytes) -> tuple[int, int, int]:
@@ -182,7 +187,8 @@ def cut(packet: bytes) -> bytes:
 
 def joined(given: list[bytes]) -> list[bytes]:
     """``given`` with fragments put together, each packet at the place of the last one that it lacked."""
-    found, parts = [], {}
+    found = []
+    parts: dict[tuple[tuple[str, str], bytes], dict[int, tuple[bytes, bytes, int]]] = {}
     for packet in given:
         protocol, at, named = payload(packet)
         if packet[0] >> 4 == 4:
@@ -214,7 +220,7 @@ def joined(given: list[bytes]) -> list[bytes]:
             found.append(header + whole)
             del parts[ends(packet), identity]
     if parts:
-        raise Differs(f"{len(parts)} packets lack fragments")
+        raise Differs(f"fragments are missing of {counted(len(parts), 'packet')}")
     return found
 
 
@@ -312,9 +318,8 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
         ours, linux = (forwarded(where / "server-out.pcap", own) for where in (out, folder))
         _same("packets to the server", ours, linux)
     else:
-        ours = delivered(out / "server-out.pcap")
-        linux = [tuple(item) for item in json.loads((folder / "delivered-server.json").read_text())]
-        _same("payloads to the server", ours, linux)
+        payloads = [tuple(item) for item in json.loads((folder / "delivered-server.json").read_text())]
+        _same("payloads to the server", delivered(out / "server-out.pcap"), payloads)
     sent = opened(out / "network-out.pcap", keys(text))
     if tunnels:  # In transport mode Linux's own packets never were in the input.
         linux_sent = opened(folder / "network-out.pcap", keys(text))
@@ -327,9 +332,9 @@ def verify(folder: Path, out: Path) -> dict[str, int]:
     for layers, _ in sent:
         for spi, sequence in layers:
             numbers.setdefault(spi, []).append(sequence)
-    for spi, sequence in numbers.items():
-        if sequence != sorted(set(sequence)):
-            raise Differs(f"The sequence numbers of SPI {spi:#x} are {sequence}")
+    for spi, seen in numbers.items():
+        if seen != sorted(set(seen)):
+            raise Differs(f"The sequence numbers of SPI {spi:#x} are {seen}")
     report = json.loads((out / "report.json").read_text())
     for reason, count in linux_drops(folder).items():
         if report["drops"][reason] != count:

@@ -5,14 +5,23 @@ without a warning and without a link that leads nowhere.
 import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from spigate.firmware_py import cli
+from tests import test_layout
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tests/data").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(page for each in ("docs", "examples", "tests/data") for page in (ROOT / each).rglob("*.md")),
+    ]
+)
 WIDTH = 110
 
 
@@ -75,6 +84,19 @@ def test_each_decision_record_is_listed_and_has_its_parts():
         assert parts == ["Context", "Decision", "Consequences", "Rejected"], name
 
 
+def test_the_rooms_drawn_are_those_that_hold():
+    """In the order in which they may import each other."""
+    table = (ROOT / "docs/architecture.md").read_text().partition("| room |")[2].partition("\n\n")[0]
+    drawn = [
+        name.rstrip("/").replace("/", ".")
+        for row in table.splitlines()[2:]
+        for name in re.findall(r"`([\w/]+)`", row.split("|")[1])
+    ]
+    assert drawn == [
+        room.removeprefix("firmware_py.") for room in test_layout.ROOMS if room.startswith("firmware_py.")
+    ]
+
+
 def test_a_page_with_a_dead_link_is_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<h1 id="here">a</h1><a href="#here"></a><a href="b.html#there"></a><a href="c.html"></a>'
@@ -86,6 +108,68 @@ def test_a_page_with_a_dead_link_is_found(tmp_path):
         "a.html: b.html#here leads to no heading of that name",
         "a.html: none.svg leads to no file",
     ]
+
+
+def shown_commands() -> list[tuple[str, list[str]]]:
+    """Page and arguments of each ``spigate`` that a page shows as a command on a line of its own."""
+    found = []
+    for path in PAGES:
+        text = path.read_text()
+        lines = re.findall(
+            r"^ *(?:ip netns exec \w+ )?(?:\.venv/bin/)?(spigate [a-z].*)$", text, re.MULTILINE
+        )
+        for line in (line for line in lines if "(" not in line):
+            words = shlex.split(re.split(r" +(?:#|>|2>|&|\|)", f"{line} ")[0])
+            if words[1] in cli.COMMANDS and "..." not in words:
+                found.append((path.name, words[1:]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    shown_commands(),
+    ids=lambda found: " ".join(found) if isinstance(found, list) else found,
+)
+def test_each_command_shown_is_understood(page, words):
+    """Running them takes devices, peers and minutes (test_guide.py runs those of the guides). A word in
+    capitals stands for what the reader puts there.
+    """
+    words = ["7" if word == "N" else word for word in words]
+    if words[1:] in (["--help"], ["-h"]):
+        return
+    try:
+        _, unknown = cli.parser(words[0]).parse_known_args(words)
+    except SystemExit:
+        pytest.fail(f"{page}: spigate {' '.join(words)}")
+    assert unknown == [], page
+
+
+def test_commands_are_found():
+    assert len(shown_commands()) > 15
+
+
+def test_each_make_target_named_is_there():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        (path.name, name)
+        for path in PAGES
+        for name in re.findall(r"(?:`|^ {4})make (\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert {name for _, name in named} >= {"demo", "test", "docs", "figures", "registers"}
+    assert {(page, name) for page, name in named if name not in targets} == set()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_file_named_is_there(path):
+    """Names with a folder of the repository in front; globs name at least one file. The changelog may speak of
+    what is gone.
+    """
+    if path.name == "CHANGELOG.md":
+        return
+    names = re.findall(
+        r"`((?:hdl|sim|firmware_py|boards|tests|docs|examples)/[\w./*-]+)(?:::\w+)?`", path.read_text()
+    )
+    assert [name for name in names if not list(ROOT.glob(name.rstrip("/")))] == []
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Who may import whom: docs/architecture.md draws it, this holds it."""
+"""Who may import whom: docs/architecture.md draws it, this holds it. And how long a function may be."""
 
 import ast
 from pathlib import Path
@@ -112,6 +112,7 @@ def test_the_contract_needs_no_gateware_tools_and_no_control_element():
     found = {imported.split(".")[0] for _, path in modules("hdl/contract") for imported in imports(path)}
     assert found <= {
         "spigate",
+        "collections",
         "dataclasses",
         "enum",
         "functools",
@@ -138,3 +139,17 @@ def test_gateware_knows_nothing_of_the_host():
 def test_each_room_says_what_it_is_for():
     for each in ROOMS:
         assert ast.get_docstring(ast.parse((ROOT / each.replace(".", "/") / "__init__.py").read_text())), each
+
+
+LONGEST = 100
+"""Lines of a function in hdl/: what a reader sees at once."""
+
+
+def test_a_function_of_gateware_is_seen_at_once():
+    long = [
+        f"{module}.{node.name}: {lines} lines"
+        for module, path in modules("hdl")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and (lines := node.end_lineno - node.lineno + 1) > LONGEST
+    ]
+    assert not long

@@ -66,8 +66,8 @@ def assemble(folder: Path) -> None:
     shutil.copytree(TOP / "docs", folder / "docs", ignore=shutil.ignore_patterns("site", "__pycache__"))
     for page in TOP.glob("*.md"):
         shutil.copy(page, folder)
-    if (TOP / "LICENSE").is_file():
-        shutil.copy(TOP / "LICENSE", folder)
+    if (TOP / "examples").is_dir():
+        shutil.copytree(TOP / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     for page in SITE.glob("*.md"):
         shutil.copy(page, folder)
     write_api(folder / "modules")
@@ -120,6 +120,7 @@ def build(folder: Path) -> int:
     """The site, in ``folder/html``; 1 where something in it is wrong, else 0."""
     source, html = folder / "source", folder / "html"
     assemble(source)
+    shutil.rmtree(html, ignore_errors=True)
     options = ["--fail-on-warning", "--keep-going", "--fresh-env", "--quiet"]
     where = ["--conf-dir", str(SITE), "--doctree-dir", str(folder / "doctrees")]
     failed = build_main([*options, *where, "--builder", "html", str(source), str(html)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spigate.firmware_py.captures import pcapng
 from spigate.firmware_py.captures.frames import ETHERNET, SNAP_LENGTH, Captured, PcapError
+from spigate.firmware_py.words import counted
 
 _MICROSECONDS, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
 
@@ -29,7 +30,7 @@ def parse(data: bytes, file: str = "pcap") -> Iterator[Captured]:
         return PcapError(f"{file}, offset {offset}: expected {expected}, not {found}")
 
     if len(data) < 24:
-        raise error(0, "a file header of 24 bytes", f"{len(data)} bytes")
+        raise error(0, "a file header of 24 bytes", counted(len(data), "byte"))
     for order in "<>":
         magic, major, minor, _, _, _, link = struct.unpack_from(order + "IHHiIII", data)
         if magic in (_MICROSECONDS, _NANOSECONDS):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from spigate.firmware_py.captures.frames import ETHERNET, SNAP_LENGTH, Captured, PcapError
+from spigate.firmware_py.words import counted
 
 SECTION = 0x0A0D0D0A
 _INTERFACE, _PACKET, _SIMPLE, _ENHANCED = 1, 2, 3, 6
@@ -102,7 +103,7 @@ class Reader:
                 self._fail(at + length - 4, f"the block's length again, {length}", again)
             body = self._data[at + 8 : at + length - 4]
             if kind == SECTION and len(body) < 16:
-                self._fail(at + 8, "a section header of 16 bytes", f"{len(body)} bytes")
+                self._fail(at + 8, "a section header of 16 bytes", counted(len(body), "byte"))
             if kind == SECTION and (major := struct.unpack_from(order + "H", body, 4)[0]) != 1:
                 self._fail(at + 12, "version 1 of pcapng", major)
             yield Block(kind, body, order, at)
@@ -116,7 +117,7 @@ class Reader:
 
     def _interface(self, block: Block) -> Source:
         if len(block.body) < 8:
-            self._fail(block.at + 8, "an interface description of 8 bytes", f"{len(block.body)} bytes")
+            self._fail(block.at + 8, "an interface description of 8 bytes", counted(len(block.body), "byte"))
         link, _, snap = struct.unpack_from(block.order + "HHI", block.body)
         name, unit, offset = "", 10**6, 0
         for at, code, value in self._options(block, 8):
@@ -124,12 +125,12 @@ class Reader:
                 name = value.rstrip(b"\0").decode(errors="replace")
             elif code == _RESOLUTION:
                 if len(value) != 1:
-                    self._fail(at, "a resolution of 1 byte", f"{len(value)} bytes")
+                    self._fail(at, "a resolution of 1 byte", counted(len(value), "byte"))
                 base, power = (2, value[0] & 0x7F) if value[0] & 0x80 else (10, value[0])
                 unit = base**power
             elif code == _OFFSET:
                 if len(value) != 8:
-                    self._fail(at, "an offset of 8 bytes", f"{len(value)} bytes")
+                    self._fail(at, "an offset of 8 bytes", counted(len(value), "byte"))
                 (offset,) = struct.unpack(block.order + "q", value)
         return Source(name, link, snap, unit, offset)
 
@@ -153,7 +154,7 @@ class Reader:
         head = struct.Struct(block.order + {_ENHANCED: "IIIII", _PACKET: "HHIIII", _SIMPLE: "I"}[block.kind])
         where = block.at + 8
         if len(block.body) < head.size:
-            self._fail(where, f"a frame's header of {head.size} bytes", f"{len(block.body)} bytes")
+            self._fail(where, f"a frame's header of {head.size} bytes", counted(len(block.body), "byte"))
         fields = head.unpack_from(block.body)
         number = 0 if block.kind == _SIMPLE else fields[0]
         if number >= len(sources):

@@ -27,6 +27,7 @@ from spigate.firmware_py.ipsec.sa import (
     Sa,
     Selectors,
 )
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Df, Direction, Mode
 from spigate.hdl.contract.protocols import AH, ESP, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, TCP, UDP
 
@@ -235,7 +236,7 @@ def _state_cipher(line: Line, fields: _Fields, known: Mapping[str, tuple[Cipher,
     cipher, salt = known[algorithm]
     key = line.key(algorithm) if line.peek() is not None else b""
     if len(key) < salt:
-        raise line.error(f"a key with {salt} bytes of salt for {algorithm}", f"{len(key)} bytes")
+        raise line.error(f"a key with {salt} bytes of salt for {algorithm}", counted(len(key), "byte"))
     fields["cipher"], fields["key"], fields["salt"] = cipher, key[: len(key) - salt], key[len(key) - salt :]
 
 

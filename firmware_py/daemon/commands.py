@@ -4,7 +4,7 @@ operator asks a running gateway over its control socket."""
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,19 @@ class Command:
         Adds the subcommand's own arguments.
     empty : str
         What a person is told where there are no rows.
+    columns : tuple of str
+        Those of the table that fit 80 characters; ``--wide`` is for all of them.
     """
 
-    def __init__(self, name: str, arguments: Arguments | None = None, *, empty: str = ""):
-        self._name, self._arguments, self._empty = name, arguments, empty
+    def __init__(
+        self,
+        name: str,
+        arguments: Arguments | None = None,
+        *,
+        empty: str = "",
+        columns: tuple[str, ...] = (),
+    ):
+        self._name, self._arguments, self._empty, self._columns = name, arguments, empty, columns
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         if self._arguments is not None:
@@ -37,6 +46,8 @@ class Command:
             "--socket", type=Path, default=Path(CONTROL), help=f"control socket of the gateway ({CONTROL})"
         )
         parser.add_argument("--json", action="store_true", help="JSON, one object a line, instead of a table")
+        if self._columns:
+            parser.add_argument("--wide", action="store_true", help="all columns")
 
     def run(self, args: argparse.Namespace) -> int:
         request: dict[str, object] = {"command": self._name}
@@ -52,12 +63,20 @@ class Command:
         elif self._name == "events":
             _lines(rows)
         else:
-            lines = terminal.table(list(rows), terminal.width())
+            shown = list(rows) if not self._columns or args.wide else [self._narrow(row) for row in rows]
+            lines = terminal.table(shown, terminal.width())
             for line in lines:
                 print(line)
             if self._empty and not lines:
                 print(self._empty, file=sys.stderr)
         return 0
+
+    def _narrow(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns that fit; of ``where`` without the reason."""
+        found = {name: row[name] for name in self._columns}
+        if "where" in found:
+            found["where"] = found["where"].partition(":")[0]
+        return found
 
 
 def _lines(rows: Iterator[dict[str, Any]]) -> None:
@@ -82,7 +101,16 @@ def _name(text: str) -> str:
     return text
 
 
-sas, ike = Command("sas", empty="no SAs"), Command("ike", empty="no IKE SAs")
-policies = Command("policies", empty="no policies")
+sas = Command(
+    "sas",
+    empty="no SAs",
+    columns=("peer", "child", "direction", "protocol", "spi", "packets", "where"),
+)
+ike = Command("ike", empty="no IKE SAs", columns=("peer", "state", "remote", "children", "seconds"))
+policies = Command(
+    "policies",
+    empty="no policies",
+    columns=("direction", "action", "source", "destination", "protocol", "ports"),
+)
 events = Command("events", _follow)
 initiate, terminate, rekey = (Command(name, _named) for name in ("initiate", "terminate", "rekey"))

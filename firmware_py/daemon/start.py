@@ -10,7 +10,7 @@ from spigate.firmware_py.daemon.loop import Daemon
 from spigate.firmware_py.daemon.software import Software
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.tables.remote import path_of
-from spigate.firmware_py.terminal import counted
+from spigate.firmware_py.words import counted
 
 SOFT = "soft"
 

@@ -78,7 +78,14 @@ def _policy(policy: Policy) -> Row:
 
 def _ports(selectors: Selectors) -> str:
     both = (selectors.source_ports, selectors.destination_ports)
-    return "" if both == (ANY_PORTS, ANY_PORTS) else " -> ".join(f"{low}-{high}" for low, high in both)
+    return "" if both == (ANY_PORTS, ANY_PORTS) else " -> ".join(map(_range, both))
+
+
+def _range(ports: tuple[int, int]) -> str:
+    low, high = ports
+    if ports == ANY_PORTS:
+        return "any"
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def event(event: Event, time: str) -> Row:

@@ -19,6 +19,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Df, Direction, Mode
 from spigate.hdl.contract.protocols import AH, ESP, FIRST_SPI
 
@@ -483,7 +484,7 @@ class Sa(Material):
 
 def _length(secret: bytes) -> str:
     """A secret as an error may show it."""
-    return f"{len(secret)} bytes"
+    return counted(len(secret), "byte")
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,15 @@ class Placement:
         Keys that the CAM is built for.
     ways : int
         Ways of the CAM; must be what the hash functions are made for.
+    rows : int or None
+        Rows of each way, a power of two; None: those of a CAM that is built for ``entries``.
     """
 
-    def __init__(self, entries: int, ways: int = hashing.WAYS):
+    def __init__(self, entries: int, ways: int = hashing.WAYS, rows: int | None = None):
         if ways != hashing.WAYS:
             raise InputError(f"ways must be {hashing.WAYS}, not {ways!r}")
         self.entries = entries
-        self.rows = hashing.cam_rows(entries)
+        self.rows = hashing.cam_rows(entries) if rows is None else rows
         self._slots: dict[int, CamEntry] = {}
         self._where: dict[CamKey, int] = {}
 

@@ -50,6 +50,7 @@ _REGISTERS = rdl.registers()
 _LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
 _ANY_VLAN = 1 << VLAN_BITS
+_ICVS = {"gcm_icv16": 16}
 _ERRORS = {
     "address": "an address that is not there",
     "strobe": "a write of less than a word",
@@ -79,14 +80,14 @@ class Driver:
     def __init__(self, bus: Bus, capabilities: Capabilities):
         self.capabilities = capabilities
         self._bus = bus
-        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
+        self._placement = self._empty()
         self._rules: list[Rule | None] = [None] * capabilities.rules
         self._addresses: frozenset[Address] = frozenset()
         self._sas: set[tuple[int, int]] = set()
         self._written: set[tuple[Table, int, int]] = set()
         """Table, index and DFE of the entries in which something may stand."""
         self._sizes = {
-            Table.CAM: capabilities.cam_ways * self._placement.rows,
+            Table.CAM: capabilities.cam_ways * capabilities.cam_rows,
             Table.RULE: capabilities.rules,
             Table.ROUTE: capabilities.routes,
             Table.SA: capabilities.sa_entries,
@@ -133,11 +134,13 @@ class Driver:
                 sources=dfe_tables["sources"],
                 cam_entries=cam["cam_entries"],
                 cam_ways=cam["cam_ways"],
+                cam_rows=1 << cam["row_bits"],
                 rules=cfe_tables["rules"],
                 routes=cfe_tables["routes"],
                 ciphers=frozenset(cipher for cipher, code in CIPHERS.items() if knows("cipher", code)),
                 aes_keys=frozenset(size for size, code in AES_KEYS.items() if knows("key", code)),
                 auths=frozenset(auth for auth, code in AUTHS.items() if knows("auth", code)),
+                icvs=frozenset(size for name, size in _ICVS.items() if algorithms[name]),
                 modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
                 esn=bool(features["esn"]),
                 ipv6=bool(features["ipv6"]),
@@ -214,10 +217,14 @@ class Driver:
                 return
         raise BusError(f"The gateway refused {refused}, while its tables were erased")
 
+    def _empty(self) -> Placement:
+        """An empty CAM as the capability registers say it is."""
+        has = self.capabilities
+        return Placement(has.cam_entries, has.cam_ways, has.cam_rows)
+
     def _forget(self) -> None:
-        capabilities = self.capabilities
-        self._placement = Placement(capabilities.cam_entries, capabilities.cam_ways)
-        self._rules = [None] * capabilities.rules
+        self._placement = self._empty()
+        self._rules = [None] * self.capabilities.rules
         self._addresses = frozenset()
         self._sas.clear()
 

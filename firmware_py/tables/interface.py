@@ -66,6 +66,7 @@ class Capabilities:
     sources: int
     cam_entries: int
     cam_ways: int
+    cam_rows: int
     rules: int
     routes: int
     ciphers: frozenset[Cipher]
@@ -110,6 +111,7 @@ GATEWARE = Capabilities(
     sources=16,
     cam_entries=1024,
     cam_ways=3,
+    cam_rows=512,
     rules=32,
     routes=64,
     ciphers=frozenset(CIPHERS),

@@ -37,6 +37,7 @@ from spigate.firmware_py.tables.punt import (
     unpack_punt,
 )
 from spigate.firmware_py.tables.punt_queues import Classes
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Port, PuntClass
 
 GREETING = b"spigate1"
@@ -102,7 +103,7 @@ def pack_words(words: Sequence[int]) -> bytes:
 def unpack_words(body: bytes) -> list[int]:
     """The words of a body. Raises InputError where they are not whole."""
     if len(body) % 4:
-        raise InputError(f"words of 4 bytes each do not take {len(body)} bytes")
+        raise InputError(f"words of 4 bytes each do not take {counted(len(body), 'byte')}")
     return list(struct.unpack(f"<{len(body) // 4}I", body))
 
 
@@ -165,7 +166,7 @@ class RemoteGateway:
         check_burst(address, count)
         body = (await self._ask(Message(Kind.READ, pack_words([count]), address))).body
         if len(body) != 4 * count:
-            raise self._fail(f"answered {len(body)} bytes, not {count} words")
+            raise self._fail(f"answered {counted(len(body), 'byte')}, not {count} words")
         return unpack_words(body)
 
     async def write(self, address: int, words: Sequence[int]) -> None:

@@ -68,6 +68,8 @@ class Cfe(wiring.Component):
     def __init__(
         self, *, beat_bytes: int, dfes: int, cam_entries: int = 1024, rules: int = 32, routes: int = 64
     ):
+        if not 1 <= dfes <= MAX_DFES:
+            raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._beat_bytes, self._dfes = beat_bytes, dfes
         self._classifier = Classifier(dfes=dfes, cam_entries=cam_entries, rules=rules, routes=routes)
         super().__init__(

@@ -9,7 +9,7 @@ from spigate.hdl.cfe.cam import FOUND, Cam
 from spigate.hdl.cfe.entry import Entry
 from spigate.hdl.cfe.misses import MissLimiter
 from spigate.hdl.cfe.parser import Own, Parsed
-from spigate.hdl.cfe.rules import RuleResult, Rules
+from spigate.hdl.cfe.rules import RuleResult, Rules, check_count
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.contract import hashing
 from spigate.hdl.contract.constants import FROM_CFE, MAX_DEPTH
@@ -121,6 +121,8 @@ class Classifier(wiring.Component):
     def __init__(self, *, dfes: int, cam_entries: int = 1024, rules: int = 32, routes: int = 64):
         if not 2 <= routes <= 256:
             raise ValueError(f"routes must be 2 to 256, not {routes!r}")
+        hashing.cam_rows(cam_entries)  # refuses what it cannot be
+        check_count(rules)
         self._dfes, self._cam_entries, self._rules, self._routes = dfes, cam_entries, rules, routes
         super().__init__(
             {

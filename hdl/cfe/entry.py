@@ -31,8 +31,13 @@ class EntryCollector(wiring.Component):
     o : Out(stream of Entry)
     """
 
-    i: In(stream.Signature(TableWrite()))
-    o: Out(stream.Signature(Entry()))
+    def __init__(self):
+        super().__init__(
+            {
+                "i": In(stream.Signature(TableWrite())),
+                "o": Out(stream.Signature(Entry())),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

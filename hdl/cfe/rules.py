@@ -14,6 +14,12 @@ LANES = 4
 """Rules compared in a clock."""
 
 
+def check_count(count: int) -> None:
+    """Raises ValueError where that cannot be how many rules there are."""
+    if count % LANES or not LANES <= count <= 64:
+        raise ValueError(f"rules must be a multiple of {LANES}, {LANES} to 64, not {count!r}")
+
+
 class RuleKey(data.StructLayout):
     """What rules look at. ``ports``: the protocol has ports, and they are given; ``ingress`` is a
     :data:`Port`.
@@ -180,8 +186,7 @@ class Rules(wiring.Component):
     """
 
     def __init__(self, *, count: int = 32):
-        if count % LANES or not LANES <= count <= 64:
-            raise ValueError(f"count must be a multiple of {LANES}, {LANES} to 64, not {count!r}")
+        check_count(count)
         self._count = count
         super().__init__(
             {

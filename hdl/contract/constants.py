@@ -4,7 +4,7 @@ them.
 
 MAGIC = int.from_bytes(b"SPIG")
 """What the register ``id`` reads."""
-MAP, MAJOR = 2, 0
+MAP, MAJOR = 3, 0
 """The layout of registers and table entries, and the major version of the gateware, as the register
 ``version`` reads them. Another one of either needs another driver.
 """

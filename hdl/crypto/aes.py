@@ -140,10 +140,15 @@ class Substitution(wiring.Component):
         What was at ``i`` in the last enabled clock, substituted.
     """
 
-    enable: In(1)
-    i: In(BLOCK_BITS)
-    inverse: In(1)
-    o: Out(BLOCK_BITS)
+    def __init__(self):
+        super().__init__(
+            {
+                "enable": In(1),
+                "i": In(BLOCK_BITS),
+                "inverse": In(1),
+                "o": Out(BLOCK_BITS),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

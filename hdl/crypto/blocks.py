@@ -39,12 +39,17 @@ class Blocks(wiring.Component):
         Big-endian word ``address`` of the block, in the same clock.
     """
 
-    i: In(stream.Signature(Bytes()))
-    available: Out(1)
-    last: Out(1)
-    release: In(1)
-    address: In(range(BLOCK_WORDS))
-    word: Out(32)
+    def __init__(self):
+        super().__init__(
+            {
+                "i": In(stream.Signature(Bytes())),
+                "available": Out(1),
+                "last": Out(1),
+                "release": In(1),
+                "address": In(range(BLOCK_WORDS)),
+                "word": Out(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

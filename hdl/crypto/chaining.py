@@ -1,6 +1,8 @@
 """Chaining values of two packets in the making and of the two that follow them, in LUT RAM."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, unsigned
+from collections.abc import Collection
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +12,14 @@ from spigate.hdl.csr import layout
 from spigate.hdl.net.packet import swap_bytes
 
 CONTEXTS = 2
+AUTHS = (Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128)
+"""What the hash can be asked for."""
 MIDSTATE_ROWS = 4
+
+
+def is_sha1(auths: Collection[Auth], bit: Value) -> Value:
+    """Whether a packet's algorithm is SHA-1: what ``bit`` says, where both of :data:`AUTHS` are asked for."""
+    return bit if set(auths) == set(AUTHS) else Const(int(Auth.HMAC_SHA1_96 in auths))
 
 
 class Start(data.StructLayout):

@@ -63,6 +63,11 @@ class OutWord(data.StructLayout):
 class CipherContext(wiring.Component):
     """Encrypts or decrypts the packets of one context.
 
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
+
     Members
     -------
     task : In(stream of Task)
@@ -79,7 +84,8 @@ class CipherContext(wiring.Component):
         One for each word of ``i``, and where an ICV is to be made, its words.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "task": In(stream.Signature(Task())),
@@ -94,7 +100,7 @@ class CipherContext(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.orders = orders = Orders()
+        m.submodules.orders = orders = Orders(self._knows)
         wiring.connect(m, wiring.flipped(self.task), orders.task)
         wiring.connect(m, wiring.flipped(self.i), orders.i)
         wiring.connect(m, orders.block, wiring.flipped(self.block))
@@ -105,6 +111,7 @@ class CipherContext(wiring.Component):
         wiring.connect(m, auth.o, wiring.flipped(self.auth))
         wiring.connect(m, out.o, wiring.flipped(self.o))
         item = items.o.payload
+        item_cbc = item.cbc if self._knows.cbc else Const(0)
 
         # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be
         # under way or here.
@@ -123,14 +130,14 @@ class CipherContext(wiring.Component):
         go, uses = Signal(), Signal()
         former = Signal(BLOCK_BITS)  # CBC, decrypting: the cipher text of one block before
         crypted = Signal(WORD_BITS)
-        chains = item.cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
+        chains = item_cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))
         m.d.comb += [
             items.o.ready.eq(out.i.ready & auth.i.ready & (~item.block | words_full)),
             go.eq(items.o.valid & items.o.ready),
             uses.eq(go & item.block),
             used_up.eq(uses & ((place == 3) | item.end)),
             crypted.eq(
-                Mux(item.cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
+                Mux(item_cbc & item.block, Mux(item.encrypt, 0, former[:WORD_BITS]), item.data)
                 ^ Mux(item.block, words[:WORD_BITS], 0)
             ),
         ]

@@ -1,12 +1,15 @@
 """HMAC-SHA-1 and HMAC-SHA-256 (RFC 2104, 2404, 4868) from midstates, two packets interleaved."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from collections.abc import Collection
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Auth
 from spigate.hdl.contract.sha import SHA1_K, SHA256_K
 from spigate.hdl.crypto.blocks import BLOCK_WORDS, HASHED_BYTES, MARK, Blocks, Bytes
-from spigate.hdl.crypto.chaining import CONTEXTS, Chaining, Start
+from spigate.hdl.crypto.chaining import AUTHS, CONTEXTS, Chaining, Start, is_sha1
 from spigate.hdl.crypto.message_schedule import MessageSchedule
 from spigate.hdl.crypto.sequencer import LEAD, Sequencer
 from spigate.hdl.crypto.sha1 import Sha1Rounds
@@ -50,28 +53,43 @@ class Hmac(wiring.Component):
     and no gap between the blocks of a message. A packet takes one block more than its padded message has,
     for the outer hash, and ``2 * LEAD + 1`` rounds of two clocks between the blocks.
 
+    Parameters
+    ----------
+    auths : collection of Auth
+        What is asked for, of :data:`~spigate.hdl.crypto.chaining.AUTHS`.
+
     Members
     -------
     context : HmacContext, array of two
     """
 
-    def __init__(self):
+    def __init__(self, *, auths: Collection[Auth] = AUTHS):
+        if not auths or not set(auths) <= set(AUTHS):
+            raise ValueError(f"auths must be of {', '.join(auth.name for auth in AUTHS)}, not {auths!r}")
+        self._auths = auths
         super().__init__({"context": Out(HmacContext()).array(CONTEXTS)})
+
+    def _is_sha1(self, token) -> Value:
+        """Whether the packet of a token is SHA-1's."""
+        return is_sha1(self._auths, token.sha1)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.chaining = Chaining()
-        m.submodules.sequencer = Sequencer()
+        m.submodules.sequencer = Sequencer(auths=self._auths)
         m.submodules.schedule = MessageSchedule()
-        m.submodules.sha1 = Sha1Rounds()
-        m.submodules.sha256 = Sha256Rounds()
+        cores: dict[str, Sha1Rounds | Sha256Rounds] = {}
+        if Auth.HMAC_SHA1_96 in self._auths:
+            m.submodules.sha1 = cores["sha1"] = Sha1Rounds()
+        if Auth.HMAC_SHA256_128 in self._auths:
+            m.submodules.sha256 = cores["sha256"] = Sha256Rounds()
         # A round takes a clock in stage 1, where the token of `context_1` is, and one in stage 2, where the
         # other's is.
         blocks = self._take(m)
         chain = self._fetch(m)
         self._schedule(m, blocks, chain)
-        self._rounds(m, chain)
-        self._collect(m)
+        self._rounds(m, chain, cores)
+        self._collect(m, cores)
         return m
 
     def _take(self, m) -> list[Blocks]:
@@ -123,7 +141,7 @@ class Hmac(wiring.Component):
         packet_word = Signal(32)
         digest_word = Signal(32)
         m.d.sync += packet_word.eq(Array(block.word for block in blocks)[sequencer.context_1])
-        words = Mux(token.sha1, SHA1_WORDS, SHA256_WORDS)
+        words = Mux(self._is_sha1(token), SHA1_WORDS, SHA256_WORDS)
         is_low = Signal()
         is_high = Signal()
         padding = Signal(32)
@@ -141,14 +159,13 @@ class Hmac(wiring.Component):
         m.d.comb += [
             digest_word.eq(Mux(is_low, chain.low[0], Mux(is_high, chain.high[0], padding))),
             schedule.word_2.eq(Mux(sequencer.token_2.outer, digest_word, packet_word)),
-            schedule.sha1_2.eq(sequencer.token_2.sha1),
+            schedule.sha1_2.eq(self._is_sha1(sequencer.token_2)),
             schedule.given_2.eq(given),
         ]
 
-    def _rounds(self, m, chain: "Fetched") -> None:
-        """Steers the rounds of both algorithms: K + W, the chaining value, and who is at work."""
+    def _rounds(self, m, chain: "Fetched", cores: dict) -> None:
+        """Steers the rounds of the algorithms: K + W, the chaining value, and who is at work."""
         sequencer, schedule = m.submodules.sequencer, m.submodules.schedule
-        sha1, sha256 = m.submodules.sha1, m.submodules.sha256
         token1, token2 = sequencer.token_1, sequencer.token_2
         h_a = Signal(32)
         h_e = Signal(32)
@@ -168,7 +185,7 @@ class Hmac(wiring.Component):
         quarter2 = Signal(2)
         mix = Signal(2)
         m.d.sync += [
-            k.eq(Mux(token2.sha1, Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])),
+            k.eq(Mux(self._is_sha1(token2), Array(SHA1_K)[quarter], Array(SHA256_K)[token2.w[:6]])),
             kw.eq(k + schedule.w_1),
             quarter1.eq(quarter),
             quarter2.eq(quarter1),
@@ -176,7 +193,8 @@ class Hmac(wiring.Component):
         ]
         last = Signal(init=1)
         m.d.sync += last.eq(token1.left == 0)
-        for core, name, mine in ((sha1, "sha1", token1.sha1), (sha256, "sha256", ~token1.sha1)):
+        for name, core in cores.items():
+            mine = self._is_sha1(token1) if name == "sha1" else ~self._is_sha1(token1)
             clear = Signal(name=f"clear_{name}", init=1)
             m.d.sync += clear.eq(~mine | ~token1.live | (~token1.real & (token1.left != 0)))
             m.d.comb += [
@@ -186,25 +204,26 @@ class Hmac(wiring.Component):
                 core.ports.h_a_1.eq(h_a),
                 core.ports.h_0_1.eq(h_0),
             ]
-        m.d.comb += [
-            sha256.ports.h_e_1.eq(h_e),
-            sha256.ports.h_4_2.eq(h_4),
-            sha1.ports.h_e_1.eq(chain.high[3]),
-            sha1.mix_1.eq(mix),
-            sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
-        ]
+        if sha256 := cores.get("sha256"):
+            m.d.comb += [sha256.ports.h_e_1.eq(h_e), sha256.ports.h_4_2.eq(h_4)]
+        if sha1 := cores.get("sha1"):
+            m.d.comb += [
+                sha1.ports.h_e_1.eq(chain.high[3]),
+                sha1.mix_1.eq(mix),
+                sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
+            ]
 
-    def _collect(self, m) -> None:
+    def _collect(self, m, cores: dict) -> None:
         """The sums: the inner hash's go back to where H came from, the outer one's out."""
         chaining, sequencer = m.submodules.chaining, m.submodules.sequencer
-        sha1, sha256 = m.submodules.sha1, m.submodules.sha256
+        sha1, sha256 = (cores.get(name, next(iter(cores.values()))) for name in ("sha1", "sha256"))
         token1, token2 = sequencer.token_1, sequencer.token_2
         context2 = ~sequencer.context_1
         folding = Signal()
         outer = Signal()
         fold_word = Signal(2)
-        sum_a = Mux(token2.sha1, sha1.ports.sum_a_2, sha256.ports.sum_a_2)
-        sum_e = Mux(token2.sha1, sha1.ports.sum_e_2, sha256.ports.sum_e_2)
+        sum_a = Mux(self._is_sha1(token2), sha1.ports.sum_a_2, sha256.ports.sum_a_2)
+        sum_e = Mux(self._is_sha1(token2), sha1.ports.sum_e_2, sha256.ports.sum_e_2)
         m.d.sync += [
             folding.eq(token1.folded | (token1.real & (token1.left < 3))),
             outer.eq(Mux(token1.folded, token1.folded_outer, token1.outer)),

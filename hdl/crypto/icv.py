@@ -1,6 +1,6 @@
 """The end of a packet in an engine: its ICV is made, or compared, and the verdict given."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,6 +16,11 @@ DIGEST_BITS = 128
 class IcvCheck(wiring.Component):
     """Joins one context's words with the digest of its authenticator.
 
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
+
     Members
     -------
     i : In(stream of OutWord)
@@ -30,7 +35,8 @@ class IcvCheck(wiring.Component):
         looked at, right or wrong.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "i": In(stream.Signature(OutWord())),
@@ -50,7 +56,9 @@ class IcvCheck(wiring.Component):
         # The packet's digest is fetched as soon as it is there, and its words come up one by one.
         digest, fetched, fetch, ended = Signal(DIGEST_BITS), Signal(), Signal(), Signal()
         wanted = Signal(2)
-        uses_hash = wanted == Scheme.GCM
+        uses_hash = (
+            wanted == Scheme.GCM if self._knows.hmac and self._knows.gcm else Const(int(self._knows.gcm))
+        )
         m.d.comb += [
             wanted.eq(Mux(ended, scheme, Mux(self.i.valid, item.scheme, Scheme.NONE))),
             fetch.eq((wanted != Scheme.NONE) & ~fetched & Mux(uses_hash, self.hash.valid, self.mac.valid)),

@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth, Cipher
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, Job
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, Algorithms, Job
 from spigate.hdl.crypto.key_schedule import KeyOrder
 from spigate.hdl.csr.layout import ROW_BITS
 
@@ -64,6 +64,11 @@ class Task(data.StructLayout):
 class Intake(wiring.Component):
     """Takes jobs and material of one context and hands each part to whom it is for.
 
+    Parameters
+    ----------
+    knows : Algorithms
+        The jobs that come are of these.
+
     Members
     -------
     job : In(stream of Job)
@@ -83,7 +88,8 @@ class Intake(wiring.Component):
     task : Out(stream of Task)
     """
 
-    def __init__(self):
+    def __init__(self, knows: Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "job": In(stream.Signature(Job())),
@@ -108,7 +114,9 @@ class Intake(wiring.Component):
         m.d.comb += [
             self.key_start.payload.key_size.eq(job.key_size),
             self.key_start.payload.bank.eq(bank),
-            self.key_start.payload.decrypt.eq((job.cipher == Cipher.AES_CBC) & ~job.encrypt),
+            self.key_start.payload.decrypt.eq(
+                (job.cipher == Cipher.AES_CBC) & ~job.encrypt if self._knows.cbc else 0
+            ),
             self.hmac_start.payload.auth.eq(job.auth),
             self.task.payload.cipher.eq(job.cipher),
             self.task.payload.encrypt.eq(job.encrypt),
@@ -126,12 +134,16 @@ class Intake(wiring.Component):
                 m.d.comb += self.job.ready.eq(1)
                 m.d.sync += [row.eq(0), ordered.eq(0), expanded.eq(0), started.eq(0), given.eq(0)]
                 cipher, auth = self.job.payload.cipher, self.job.payload.auth
-                is_gcm = cipher == Cipher.AES_GCM
+                is_gcm = cipher == Cipher.AES_GCM if self._knows.gcm else Const(0)
                 m.d.sync += [
                     job.eq(self.job.payload),
                     aes.eq(is_gcm | (cipher == Cipher.AES_CBC)),
                     scheme.eq(Mux(is_gcm, Scheme.GCM, auth)),
-                    hmac.eq(~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))),
+                    hmac.eq(
+                        ~is_gcm & ((auth == Auth.HMAC_SHA1_96) | (auth == Auth.HMAC_SHA256_128))
+                        if self._knows.hmac
+                        else 0
+                    ),
                 ]
                 with m.If(self.job.valid):
                     m.d.sync += bank.eq(~bank)

@@ -9,17 +9,115 @@ One packet on one context: a :class:`Job`, then :data:`MATERIAL_ROWS` rows of th
 words; out come the transformed words, then one :class:`Result`. An engine takes the next packet's job and
 material while the present one runs, and expands its key then. All words are bytes in wire order, byte 0 in
 the low bits, as in :mod:`spigate.hdl.net.packet`.
+
+What an engine is, its class declares (:class:`Engine`): the lane is built for its contexts and its width,
+dispatch lets nothing come to it that it does not know, and the capability registers tell the host.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
+from pkgutil import resolve_name
+from typing import ClassVar
 
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract import rdl
+from spigate.hdl.contract.enums import Auth, Cipher, KeySize
+from spigate.hdl.contract.parameters import ENGINES
 from spigate.hdl.csr import layout
 
 MATERIAL_ROWS = 6
 """``key_low``, ``key_high``, ``auth_0`` to ``auth_3`` of the SA's entry, always all, in this order."""
+
+CONTEXTS = (1, 2, 4)
+"""How many contexts an engine may have."""
+WORD_BYTES = (4, 8, 16)
+"""How wide its words may be."""
+NAMES = tuple(rdl.registers()["algorithms"].fields)
+"""Names of what an engine may know, as in the register ``algorithms``."""
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """What an engine knows.
+
+    Members
+    -------
+    ciphers : frozenset of Cipher
+    key_sizes : frozenset of KeySize
+        Of AES, whichever mode; empty where the only cipher is NULL.
+    auths : frozenset of Auth
+        What authenticates beside a cipher that does so itself, without NONE.
+    gcm_icvs : frozenset of int
+        Bytes that the ICV of AES-GCM may have.
+
+    Raises
+    ------
+    ValueError
+        They do not go together, or the register has no name for one.
+    """
+
+    ciphers: frozenset[Cipher]
+    key_sizes: frozenset[KeySize] = frozenset()
+    auths: frozenset[Auth] = frozenset()
+    gcm_icvs: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.ciphers:
+            raise ValueError("ciphers must be one or more, not none")
+        if bool(self.key_sizes) != bool(self.ciphers - {Cipher.NULL}):
+            raise ValueError(
+                f"key_sizes must be given for AES, and for AES alone, not {_all(self.key_sizes)}"
+            )
+        if Auth.NONE in self.auths:
+            raise ValueError("auths must be without NONE, which says that there is none")
+        if not self.auths and self.ciphers != {Cipher.AES_GCM}:
+            raise ValueError(f"auths must be one or more beside {_all(self.ciphers - {Cipher.AES_GCM})}")
+        if bool(self.gcm_icvs) != (Cipher.AES_GCM in self.ciphers):
+            raise ValueError(
+                f"gcm_icvs must be given for AES-GCM, and for it alone, not {_all(self.gcm_icvs)}"
+            )
+        for unknown in sorted(set(self.names) - set(NAMES)):
+            raise ValueError(f"the register algorithms has no field for {unknown!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields of the register ``algorithms`` that are 1, in no order."""
+        return (
+            *(f"cipher_{cipher.name.lower()}" for cipher in self.ciphers),
+            *(f"key_{size.name.lower()}" for size in self.key_sizes),
+            *(f"auth_{auth.name.lower()}" for auth in self.auths),
+            *(f"gcm_icv{size}" for size in self.gcm_icvs),
+        )
+
+    @property
+    def hmac(self) -> bool:
+        """Some packets are authenticated by an HMAC."""
+        return bool(self.auths)
+
+    @property
+    def gcm(self) -> bool:
+        """Some packets are encrypted with AES-GCM."""
+        return Cipher.AES_GCM in self.ciphers
+
+    @property
+    def cbc(self) -> bool:
+        """Some packets are encrypted with AES-CBC."""
+        return Cipher.AES_CBC in self.ciphers
+
+    @property
+    def fullest(self) -> dict[str, int]:
+        """Cipher, key size and authentication of the SA whose job goes through all memory in which a job of
+        any other one leaves keys or text: a job of zeros with it wipes the engine.
+        """
+        cipher = max(self.ciphers, key=[Cipher.NULL, Cipher.AES_GCM, Cipher.AES_CBC].index)
+        auth = Auth.NONE if cipher == Cipher.AES_GCM else max(self.auths)
+        return {"cipher": cipher, "key_size": max(self.key_sizes, default=KeySize.AES128), "auth": auth}
+
+
+def _all(members) -> str:
+    return ", ".join(getattr(member, "name", str(member)) for member in sorted(members)) or "none"
 
 
 class Kind(IntEnum):
@@ -106,3 +204,54 @@ class EngineSignature(wiring.Signature):
 
     def __init__(self, *, contexts: int, word_bytes: int):
         super().__init__({"context": Out(Context(word_bytes)).array(contexts)})
+
+
+class Engine(wiring.Component):
+    """Base of all engines. A class says what its engines are; :class:`~spigate.hdl.dfe.fill.Fill` makes one
+    a lane without arguments.
+
+    Declarations
+    ------------
+    contexts : int
+        Packets in work at the same time: one of :data:`CONTEXTS`.
+    word_bytes : int
+        Width of a word: one of :data:`WORD_BYTES`.
+    algorithms : Algorithms
+        What may be asked of it. No job comes to it whose cipher, key size or authentication is none of
+        these: dispatch takes such an SA as absent.
+
+    Members
+    -------
+    context : Context(word_bytes).array(contexts)
+        As :class:`EngineSignature` says.
+    """
+
+    contexts: ClassVar[int]
+    word_bytes: ClassVar[int]
+    algorithms: ClassVar[Algorithms]
+
+    def __init_subclass__(cls, **keywords: object) -> None:
+        super().__init_subclass__(**keywords)
+        for name, allowed in (("contexts", CONTEXTS), ("word_bytes", WORD_BYTES)):
+            value = getattr(cls, name, None)
+            if value not in allowed:
+                raise TypeError(f"{cls.__name__}.{name} must be one of {_all(allowed)}, not {value!r}")
+        if not isinstance(getattr(cls, "algorithms", None), Algorithms):
+            raise TypeError(f"{cls.__name__}.algorithms must say what the engine knows")
+
+    def __init__(self) -> None:
+        super().__init__(EngineSignature(contexts=self.contexts, word_bytes=self.word_bytes))
+
+
+def engine_named(name: str) -> type[Engine]:
+    """The engine of :data:`~spigate.hdl.contract.parameters.ENGINES`.
+
+    Raises
+    ------
+    ValueError
+        There is none with that name.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    found: type[Engine] = resolve_name(ENGINES[name])
+    return found

@@ -1,5 +1,6 @@
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
 
+from collections.abc import Collection
 from itertools import pairwise
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
@@ -69,6 +70,11 @@ class KeySchedule(wiring.Component):
     An expansion takes 4 * (rounds + 1) clocks and about one for each round more. Contexts wait for one
     another.
 
+    Parameters
+    ----------
+    sizes : collection of KeySize
+        Of the keys that come.
+
     Members
     -------
     start : In(stream of KeyOrder).array(2)
@@ -81,7 +87,8 @@ class KeySchedule(wiring.Component):
     read : In(RoundKeyRead())
     """
 
-    def __init__(self):
+    def __init__(self, *, sizes: Collection[KeySize] = tuple(KeySize)):
+        self._sizes = sizes
         super().__init__(
             {
                 "start": In(stream.Signature(KeyOrder())).array(CONTEXTS),
@@ -171,6 +178,8 @@ class KeySchedule(wiring.Component):
                 *(older.eq(newer) for older, newer in pairwise([*words, key.word])),
             ]
             for known, end in ENDS.items():
+                if known not in self._sizes:
+                    continue
                 with m.If(size == known):
                     m.d.sync += words[end].eq(key.word)
                     m.d.comb += cycle_ends.eq(key.place == end)

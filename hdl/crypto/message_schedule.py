@@ -21,10 +21,15 @@ class MessageSchedule(wiring.Component):
         The W that the round before has made.
     """
 
-    given_2: In(1)
-    word_2: In(32)
-    sha1_2: In(1)
-    w_1: Out(32)
+    def __init__(self):
+        super().__init__(
+            {
+                "given_2": In(1),
+                "word_2": In(32),
+                "sha1_2": In(1),
+                "w_1": Out(32),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

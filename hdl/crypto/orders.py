@@ -137,6 +137,11 @@ class Forming:
 class Orders(wiring.Component):
     """Sorts a packet's words and orders AES blocks.
 
+    Parameters
+    ----------
+    knows : Algorithms
+        The packets that come are of these.
+
     Members
     -------
     task : In(stream of Task)
@@ -154,7 +159,8 @@ class Orders(wiring.Component):
         No block is at work any more, and ``previous`` is the last one ordered.
     """
 
-    def __init__(self):
+    def __init__(self, knows: interface.Algorithms):
+        self._knows = knows
         super().__init__(
             {
                 "task": In(stream.Signature(Task())),
@@ -199,9 +205,11 @@ class Orders(wiring.Component):
         """What the word at work is, as an item."""
         task, word, following = packet.task, packet.word, self.i.payload.kind
         item = self.o.payload
+        if self._knows.cbc:
+            m.d.comb += packet.cbc.eq(task.cipher == enums.Cipher.AES_CBC)
+        if self._knows.gcm:
+            m.d.comb += packet.gcm.eq(task.cipher == enums.Cipher.AES_GCM)
         m.d.comb += [
-            packet.cbc.eq(task.cipher == enums.Cipher.AES_CBC),
-            packet.gcm.eq(task.cipher == enums.Cipher.AES_GCM),
             # A word waits for the next one, which tells whether its run goes on.
             packet.known.eq(packet.held & (word.last | self.i.valid)),
             # Out of registers: a word every other clock is more than AES, GHASH or HMAC take.
@@ -330,14 +338,15 @@ class Orders(wiring.Component):
         with m.If(packet.go & starts_block):
             with m.If(item.kind == Kind.ICV):
                 m.d.sync += block.mask.eq(1)
-        m.d.sync += [
-            block.many.eq(block.counters >= 6),
-            block.counters.eq(
-                block.counters
-                + (packet.go & starts_block & (item.kind == Kind.TEXT))
-                - (block.begun & (block.counters != 0))
-            ),
-        ]
+        if self._knows.gcm:
+            m.d.sync += [
+                block.many.eq(block.counters >= 6),
+                block.counters.eq(
+                    block.counters
+                    + (packet.go & starts_block & (item.kind == Kind.TEXT))
+                    - (block.begun & (block.counters != 0))
+                ),
+            ]
         with m.If(packet.go & ends_block):
             m.d.sync += block.whole.eq(1)
         with m.If(block.begun):

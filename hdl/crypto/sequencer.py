@@ -1,11 +1,14 @@
 """What the two messages in the hash do next, round by round."""
 
+from collections.abc import Collection
+
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.enums import Auth
 from spigate.hdl.crypto.blocks import BLOCK_WORDS
-from spigate.hdl.crypto.chaining import CONTEXTS
+from spigate.hdl.crypto.chaining import AUTHS, CONTEXTS, is_sha1
 
 SHA1_ROUNDS, SHA256_ROUNDS = 80, 64
 LEAD = 6
@@ -64,6 +67,11 @@ class Token(data.StructLayout):
 class Sequencer(wiring.Component):
     """Moves a token a context through rounds, blocks and packets. While nothing is to be done, nothing moves.
 
+    Parameters
+    ----------
+    auths : collection of Auth
+        What is asked for, of :data:`~spigate.hdl.crypto.chaining.AUTHS`.
+
     Members
     -------
     available, last : In(CONTEXTS)
@@ -81,7 +89,8 @@ class Sequencer(wiring.Component):
     token_1, token_2 : Out(Token)
     """
 
-    def __init__(self):
+    def __init__(self, *, auths: Collection[Auth] = AUTHS):
+        self._auths = auths
         super().__init__(
             {
                 "available": In(CONTEXTS),
@@ -134,7 +143,7 @@ class Sequencer(wiring.Component):
         with m.Elif(token.left == 0):
             m.d.comb += [
                 following.real.eq(1),
-                following.left.eq(Mux(token.sha1, SHA1_ROUNDS, SHA256_ROUNDS) - 1),
+                following.left.eq(Mux(is_sha1(self._auths, token.sha1), SHA1_ROUNDS, SHA256_ROUNDS) - 1),
                 following.go.eq(0),
                 following.last.eq(token.next_last),
                 following.w.eq(token.w + 1),

@@ -21,9 +21,14 @@ class Sha1Rounds(wiring.Component):
         In the last two rounds but one, whose a enters the sums as c and d.
     """
 
-    ports: Out(RoundPorts())
-    mix_1: In(2)
-    rotate_1: In(1)
+    def __init__(self):
+        super().__init__(
+            {
+                "ports": Out(RoundPorts()),
+                "mix_1": In(2),
+                "rotate_1": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -70,7 +70,12 @@ class RoundPorts(wiring.Signature):
 class Sha256Rounds(wiring.Component):
     """A round every second clock for each of two messages. See :class:`RoundPorts`."""
 
-    ports: Out(RoundPorts())
+    def __init__(self):
+        super().__init__(
+            {
+                "ports": Out(RoundPorts()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -77,7 +77,7 @@ class Bank(wiring.Component):
             "refused_strobe": Out(1),
             "refused_busy": Out(1),
         }
-        self._ports = {}
+        self._ports: dict[str, list[rdl.Register]] = {}
         for register in self._registers:
             if register.port:
                 self._ports.setdefault(register.port, []).append(register)
@@ -187,7 +187,7 @@ class Bank(wiring.Component):
     def _read_side(self, m, places):
         bus = self.bus
         # Two stages: within each group of neighbours, then among the groups.
-        groups = {}
+        groups: dict[int, dict[int, Value]] = {}
         for at, place in places.items():
             groups.setdefault(at >> GROUP_BITS, {})[at % (1 << GROUP_BITS)] = self._word(m, at, place)
         picked = {group: Signal(DATA_BITS, name=f"group_{group:02x}") for group in groups}

@@ -1,12 +1,16 @@
 """The control plane: what the control element reaches over AXI4-Lite."""
 
+from collections.abc import Collection
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
-from spigate.hdl.contract import rdl
+from spigate.hdl.contract import hashing, rdl
 from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MAX_DFES, REPLAY_WINDOW
 from spigate.hdl.contract.enums import PuntClass, Table
+from spigate.hdl.crypto.interface import NAMES
 from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
 from spigate.hdl.csr.bank import Bank, member
 from spigate.hdl.csr.events import DEPTH, VIEW, Events
@@ -25,8 +29,6 @@ from spigate.hdl.net.descriptor import (
 
 VERSION = {"map": MAP, "major": MAJOR, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
-ALGORITHMS = tuple(rdl.registers()["algorithms"].fields)
-"""Names of what an engine may know, as in the register ``algorithms``."""
 
 
 class ControlPlane(wiring.Component):
@@ -39,14 +41,14 @@ class ControlPlane(wiring.Component):
     reporters : int
         Streams of reports.
     beat_bytes, sa_entries, sources, cam_entries, cam_ways, rules, routes : int
-        Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of ``cam_entries /
-        2`` rows.
+        Capabilities to tell and limits of table indices. The CAM has ``cam_ways`` ways of
+        :func:`~spigate.hdl.contract.hashing.cam_rows` rows.
     replay_window : int
         Sequence numbers in the anti-replay window.
     clock_khz : int
         Thousand clocks a second.
     algorithms : iterable of str
-        What the engines know, of :data:`ALGORITHMS`.
+        What the engines know, of :data:`~spigate.hdl.crypto.interface.NAMES`.
 
     Members
     -------
@@ -84,29 +86,34 @@ class ControlPlane(wiring.Component):
         rules: int,
         routes: int,
         contexts: int = 2,
-        cam_ways: int = 3,
+        cam_ways: int = hashing.WAYS,
         replay_window: int = REPLAY_WINDOW,
         clock_khz: int = 100_000,
-        algorithms=ALGORITHMS,
+        algorithms: Collection[str] = NAMES,
     ):
         if not 1 <= dfes <= MAX_DFES:
             raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
         self._dfes, self._reporters, self._sa_entries = dfes, reporters, sa_entries
+        cam_rows = hashing.cam_rows(cam_entries)
         self._sizes = {
-            Table.CAM: cam_ways * cam_entries // 2,
+            Table.CAM: cam_ways * cam_rows,
             Table.RULE: rules,
             Table.ROUTE: routes,
             Table.SA: sa_entries,
             Table.SOURCE: sources,
         }
-        for unknown in set(algorithms) - set(ALGORITHMS):
-            raise ValueError(f"algorithms must be of {', '.join(ALGORITHMS)}, not {unknown!r}")
-        self._capabilities = {
+        for unknown in set(algorithms) - set(NAMES):
+            raise ValueError(f"algorithms must be of {', '.join(NAMES)}, not {unknown!r}")
+        self._capabilities: dict[str, dict[str, int]] = {
             "id": {"value": MAGIC},
             "version": VERSION,
             "geometry": {"beat_bytes": beat_bytes, "dfes": dfes, "lanes": lanes, "contexts": contexts},
             "dfe_tables": {"sa_entries": sa_entries, "sources": sources},
-            "cam": {"cam_entries": cam_entries, "cam_ways": cam_ways},
+            "cam": {
+                "cam_entries": cam_entries,
+                "cam_ways": cam_ways,
+                "row_bits": ceil_log2(cam_rows),
+            },
             "cfe_tables": {"rules": rules, "routes": routes},
             "algorithms": dict.fromkeys(algorithms, 1),
             "features": {"tunnel": 1, "transport": 1, "replay_window": replay_window},

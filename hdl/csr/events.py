@@ -15,7 +15,7 @@ from spigate.hdl.net.descriptor import Report
 from spigate.hdl.net.memory import BlockMemory
 from spigate.hdl.net.merge import Merge
 
-VIEW = rdl.registers()["event.what"].count
+VIEW = rdl.registers()["event.what"].elements
 """Events that the bus can see at once."""
 EVENT_WORDS = rdl.registers()["event.what"].stride // 4
 DEPTH = 64

@@ -13,7 +13,7 @@ from spigate.hdl.csr import layout
 from spigate.hdl.csr.axil import RegisterBus
 from spigate.hdl.net.descriptor import TableWrite
 
-DATA_WORDS = rdl.registers()["table.data"].count
+DATA_WORDS = rdl.registers()["table.data"].elements
 INDEX_WORD, COMMAND_WORD = DATA_WORDS, DATA_WORDS + 1
 CLEARED = (Table.SA, Table.SOURCE, Table.CAM, Table.RULE, Table.ROUTE)
 """The tables in the order in which they are erased after a reset: keys first."""

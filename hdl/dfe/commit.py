@@ -9,7 +9,7 @@ from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
 from spigate.hdl.dfe.emit import Emit
 from spigate.hdl.dfe.inspect import Inspect, Inspection
-from spigate.hdl.dfe.job import LanePort
+from spigate.hdl.dfe.job import LanePort, check_sizes
 from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.share import ReadShare
 from spigate.hdl.dfe.state import State
@@ -114,6 +114,7 @@ class Commit(wiring.Component):
     """
 
     def __init__(self, *, beat_bytes: int, lanes: int, sa_entries: int, dfes: int = MAX_DFES):
+        check_sizes(lanes=lanes, sa_entries=sa_entries, dfes=dfes)
         self._beat_bytes, self._lanes, self._sa_entries, self._dfes = beat_bytes, lanes, sa_entries, dfes
         super().__init__(
             {
@@ -165,8 +166,8 @@ class Commit(wiring.Component):
         for number, lane in enumerate(self.lane):
             wiring.connect(m, share.lane[number], wiring.flipped(lane.read))
             m.d.comb += [lane.rows.buffer.eq(inspect.rows.buffer), lane.rows.row.eq(inspect.rows.row)]
-        for number, reader in enumerate((inspect, emit)):
-            wiring.connect(m, reader.read, share.reader[number])
+        wiring.connect(m, inspect.read, share.reader[0])
+        wiring.connect(m, emit.read, share.reader[1])
 
         for name in ("tables", "request", "state"):
             wiring.connect(

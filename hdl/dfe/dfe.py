@@ -6,9 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.constants import ALIGN, MAX_DFES
 from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
-from spigate.hdl.dfe.job import BUFFERS
+from spigate.hdl.dfe.job import BUFFERS, check_sizes
 from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import packets
 
@@ -31,8 +32,8 @@ class Dfe(wiring.Component):
         Sources that may speak in the clear.
     dfes : int
         How many of them the gateway has: their IPv4 identifications differ.
-    engine : callable
-        Makes the crypto engine of a lane: a component with an ``EngineSignature``.
+    engine : type of Engine
+        Makes the crypto engine of a lane, and declares what it is.
 
     Members
     -------
@@ -75,8 +76,9 @@ class Dfe(wiring.Component):
         sa_entries: int = 256,
         sources: int = 16,
         dfes: int = MAX_DFES,
-        engine=CompactEngine,
+        engine: type[Engine] = CompactEngine,
     ):
+        check_sizes(lanes=lanes, sa_entries=sa_entries, sources=sources, dfes=dfes)
         self._beat_bytes, self._lanes, self._sa_entries = beat_bytes, lanes, sa_entries
         self._sources, self._dfes, self._engine = sources, dfes, engine
         super().__init__(

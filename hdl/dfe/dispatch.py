@@ -2,6 +2,7 @@
 gets it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -10,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth, Cipher, Direction, KeySize, Mode, Port, Reason
 from spigate.hdl.contract.protocols import IPV4_IN_IP
+from spigate.hdl.crypto.interface import Algorithms
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe import sad
 from spigate.hdl.dfe.job import ROWS
@@ -111,12 +113,18 @@ def _settled(m, name: str, value, shape=None) -> Signal:
     return register
 
 
+def _among(value: Value, members: Iterable[int]) -> Value:
+    """Whether ``value`` is one of ``members``."""
+    return Cat(value == member for member in sorted(members)).any()
+
+
 class Dispatch(wiring.Component):
     """Decides about one packet after another, in 14 clocks each, and plans its way into a buffer.
 
     After an SA was erased, every buffer of each lane, one at a time, gets zeros instead of a packet (WIPE),
-    and its engine an SA of zeros: AES-256 and HMAC-SHA-256, which fill all that any other SA would. That is
-    done while there is no packet, or once in :data:`WIPE_CLOCKS` clocks.
+    and its engine an SA of zeros: AES-256 and HMAC-SHA-256 where it knows them, which fill all that any other
+    SA would (:attr:`~spigate.hdl.crypto.interface.Algorithms.fullest`). That is done while there is no
+    packet, or once in :data:`WIPE_CLOCKS` clocks.
 
     ===========  ====================================================================================
     verdict      becomes
@@ -129,14 +137,16 @@ class Dispatch(wiring.Component):
     all others   DROP
     ===========  ====================================================================================
 
-    An SA is absent where there is none, one of the other direction or of another generation, or, inbound,
-    one with another SPI.
+    An SA is absent where there is none, one of the other direction or of another generation, one whose
+    algorithms the engine does not know, or, inbound, one with another SPI.
 
     Parameters
     ----------
     lanes : int
     sa_entries : int
         SAs of the SAD, a power of two.
+    knows : Algorithms
+        Of the lanes' engines.
 
     Members
     -------
@@ -156,8 +166,8 @@ class Dispatch(wiring.Component):
         The lane of each packet. Never waits: give it room for ``BUFFERS`` items a lane.
     """
 
-    def __init__(self, *, lanes: int, sa_entries: int):
-        self._lanes, self._sa_entries = lanes, sa_entries
+    def __init__(self, *, lanes: int, sa_entries: int, knows: Algorithms):
+        self._lanes, self._sa_entries, self._knows = lanes, sa_entries, knows
         super().__init__(
             {
                 "info": In(stream.Signature(PacketInfo())),
@@ -262,9 +272,7 @@ class Dispatch(wiring.Component):
     def _hand_rows(self, m, work: AtWork) -> None:
         """Rows go to the lane as they come; the last one again and again, where the last step waits."""
         step, row = work.step, Signal(layout.ROW_BITS)
-        of_zeros = layout.row("sa", "control").const(
-            {"cipher": Cipher.AES_CBC, "key_size": KeySize.AES256, "auth": Auth.HMAC_SHA256_128}
-        )
+        of_zeros = layout.row("sa", "control").const(self._knows.fullest)
         m.d.comb += [
             self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1)),
             row.eq(self.sad_data | Mux(work.wiping & (step == sad.READ_CLOCKS), of_zeros.as_value(), 0)),
@@ -318,10 +326,18 @@ class Dispatch(wiring.Component):
         spi_right = _settled(m, "spi_right", control.spi == packet.spi)
         too_big = _settled(m, "too_big", (control.mtu != 0) & (packet.total_length > control.mtu))
         expired = _settled(m, "expired", packet.route.decrement_ttl & (packet.ttl <= 1))
+        known = _settled(
+            m,
+            "known",
+            _among(control.cipher, self._knows.ciphers)
+            & _among(control.key_size, self._knows.key_sizes or {KeySize.AES128})
+            & _among(control.auth, {Auth.NONE, *self._knows.auths}),
+        )
         present = _settled(
             m,
             "present",
             control.valid
+            & known
             & (packet.sa < self._sa_entries)
             & (control.generation == packet.generation)
             & (control.direction == Mux(work.encrypt, Direction.OUTBOUND, Direction.INBOUND)),

@@ -5,8 +5,9 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.copies import copies
+from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.dispatch import Dispatch
-from spigate.hdl.dfe.job import BUFFERS, LanePort
+from spigate.hdl.dfe.job import BUFFERS, LanePort, check_sizes
 from spigate.hdl.dfe.lane import Lane
 from spigate.hdl.dfe.sad import Sad
 from spigate.hdl.dfe.sequence import SequenceNumbers
@@ -35,8 +36,8 @@ class Fill(wiring.Component):
         SAs of the SAD, a power of two, 2 or more.
     sources : int
         Sources that may speak in the clear, 1 or more.
-    engine : callable
-        Makes the crypto engine of a lane: a component with an ``EngineSignature``.
+    engine : type of Engine
+        Makes the crypto engine of a lane, and declares what it is.
 
     Members
     -------
@@ -64,13 +65,8 @@ class Fill(wiring.Component):
         its ``done``.
     """
 
-    def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine):
-        if not 1 <= lanes <= 8:
-            raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
-        if sa_entries < 2 or sa_entries & sa_entries - 1:
-            raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
-        if sources < 1:
-            raise ValueError(f"sources must be 1 or more, not {sources!r}")
+    def __init__(self, *, beat_bytes, lanes, sa_entries, sources, engine: type[Engine]):
+        check_sizes(lanes=lanes, sa_entries=sa_entries, sources=sources)
         self._beat_bytes, self._lanes, self._engine = beat_bytes, lanes, engine
         self._sa_entries, self._sources = sa_entries, sources
         super().__init__(
@@ -96,7 +92,9 @@ class Fill(wiring.Component):
         m.submodules.sad = sad = Sad(entries=self._sa_entries)
         m.submodules.numbers = numbers = SequenceNumbers(entries=self._sa_entries)
         m.submodules.clear = clear = ClearSources(entries=self._sources)
-        m.submodules.dispatch = dispatch = Dispatch(lanes=lanes, sa_entries=self._sa_entries)
+        m.submodules.dispatch = dispatch = Dispatch(
+            lanes=lanes, sa_entries=self._sa_entries, knows=self._engine.algorithms
+        )
         m.submodules.writer = writer = Writer(beat_bytes=beat_bytes, lanes=lanes)
         m.submodules.orders = orders = fifo.SyncFIFO(width=len(self.order.payload), depth=BUFFERS * lanes)
 
@@ -149,11 +147,12 @@ class Fill(wiring.Component):
         wiring.connect(m, numbers.response, wiring.flipped(self.sequence))
 
         engines = copies(platform, "engine", self._engine, lanes)
-        contexts, word_bytes = len(engines[0].context), len(engines[0].context[0].i.payload.data) // 8
         shells = copies(
             platform,
             "lane",
-            lambda: Lane(beat_bytes=beat_bytes, contexts=contexts, word_bytes=word_bytes),
+            lambda: Lane(
+                beat_bytes=beat_bytes, contexts=self._engine.contexts, word_bytes=self._engine.word_bytes
+            ),
             lanes,
         )
         for at, (engine, lane) in enumerate(zip(engines, shells, strict=True)):

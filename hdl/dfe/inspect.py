@@ -168,11 +168,16 @@ class Inspect(wiring.Component):
     rows : Out(RowRead)
     """
 
-    i: In(stream.Signature(Task()))
-    o: Out(stream.Signature(Inspection()))
-    lane: Out(3)
-    read: Out(BufferRead())
-    rows: Out(RowRead())
+    def __init__(self):
+        super().__init__(
+            {
+                "i": In(stream.Signature(Task())),
+                "o": Out(stream.Signature(Inspection())),
+                "lane": Out(3),
+                "read": Out(BufferRead()),
+                "rows": Out(RowRead()),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -3,6 +3,7 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.csr import layout
 from spigate.hdl.net.descriptor import PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
@@ -18,6 +19,18 @@ inspection and what leaves share one read port.
 """
 ROWS = 10
 """Rows of an SA that are copied to the lane's context RAM: 0 (``control``) to 9 (``auth_3``)."""
+
+
+def check_sizes(*, lanes: int = 1, sa_entries: int = 2, sources: int = 1, dfes: int = 1) -> None:
+    """Raises ValueError where a DFE cannot have these; the message names size, range and value."""
+    if not 1 <= lanes <= 8:
+        raise ValueError(f"lanes must be 1 to 8, not {lanes!r}")
+    if sa_entries < 2 or sa_entries & sa_entries - 1:
+        raise ValueError(f"sa_entries must be a power of two, 2 or more, not {sa_entries!r}")
+    if sources < 1:
+        raise ValueError(f"sources must be 1 or more, not {sources!r}")
+    if not 1 <= dfes <= MAX_DFES:
+        raise ValueError(f"dfes must be 1 to {MAX_DFES}, not {dfes!r}")
 
 
 class LaneJob(data.StructLayout):

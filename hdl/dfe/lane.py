@@ -198,7 +198,9 @@ class Lane(wiring.Component):
             return count[:-1], work
 
         texts = self._texts(m, assigned)
-        introducers, feeders, collectors = [], [], []
+        introducers: list[Introducer] = []
+        feeders: list[Feeder] = []
+        collectors: list[Collector] = []
         buffer_of = {}
         for at in range(contexts):
             for name, worker, group in (

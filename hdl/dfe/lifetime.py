@@ -26,13 +26,18 @@ class Lifetime(wiring.Component):
         This packet reaches ``soft``: ``used < soft <= total``. So it is 1 for one packet in an SA's life.
     """
 
-    used: In(64)
-    soft: In(64)
-    hard: In(64)
-    increment: In(12)
-    total: Out(64)
-    expired: Out(1)
-    reached: Out(1)
+    def __init__(self):
+        super().__init__(
+            {
+                "used": In(64),
+                "soft": In(64),
+                "hard": In(64),
+                "increment": In(12),
+                "total": Out(64),
+                "expired": Out(1),
+                "reached": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -26,15 +26,20 @@ class Selectors(wiring.Component):
     match : Out(1)
     """
 
-    addresses: In(layout.row("sa", "selector_addresses"))
-    ports: In(layout.row("sa", "selector_ports"))
-    source: In(32)
-    destination: In(32)
-    protocol: In(8)
-    has_ports: In(1)
-    source_port: In(16)
-    destination_port: In(16)
-    match: Out(1)
+    def __init__(self):
+        super().__init__(
+            {
+                "addresses": In(layout.row("sa", "selector_addresses")),
+                "ports": In(layout.row("sa", "selector_ports")),
+                "source": In(32),
+                "destination": In(32),
+                "protocol": In(8),
+                "has_ports": In(1),
+                "source_port": In(16),
+                "destination_port": In(16),
+                "match": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()

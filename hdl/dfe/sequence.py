@@ -48,6 +48,8 @@ class SequenceNumbers(wiring.Component):
     """
 
     def __init__(self, *, entries: int):
+        if entries < 2 or entries & entries - 1:
+            raise ValueError(f"entries must be a power of two, 2 or more, not {entries!r}")
         self._entries = entries
         super().__init__(
             {

@@ -1,6 +1,6 @@
 """Two readers, one after the other in the packet's way, on the read ports of several lanes."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import fifo, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,7 +39,7 @@ class ReadShare(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        answers = [[], []]
+        answers: list[list[Value]] = [[], []]
         for at in range(self._lanes):
             lane = self.lane[at]
             wants = [

@@ -14,10 +14,12 @@ the way in and take them off on the way out.
 from amaranth.hdl import Cat, Value, ValueLike
 from amaranth.lib import data, stream
 
+from spigate.hdl.contract.parameters import PARAMETERS
+
 BUFFER_BYTES = 2048
 """What a packet may grow to on its way through a DFE: ``MAX_FRAME`` and room for the headers of a tunnel.
 """
-BEAT_BYTES = (8, 16)
+BEAT_BYTES = tuple(PARAMETERS["beat_bytes"].allowed)
 """Supported widths of a beat."""
 
 

@@ -1,5 +1,9 @@
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -18,20 +22,85 @@ def report(path, fmax):
 
 def test_measures_a_block_through_the_tools():
     told = []
-    results = synth.measure(
+    measured = synth.measure(
         {"queue": lambda: PacketFifo(beat_bytes=8, depth=256)},
         synth.Target("um5g-25k", 8, 120),
         {"queue": [1, 2]},
         lambda job, text: told.append((job, text)),
     )
+    (area,) = measured.areas
+    results = sorted(measured.results, key=lambda result: result.seed)
     assert [(result.block, result.seed) for result in results] == [("queue", 1), ("queue", 2)]
     for result in results:
+        # Nothing comes and goes between packing and routing.
+        assert (area.block, area.luts, area.ffs, area.ebr) == (
+            "queue",
+            result.luts,
+            result.ffs,
+            result.ebr,
+        )
         # 69 bits and more of 256 words are two block RAMs of 36 bits; the pointers are some dozens of LUTs.
         assert result.ebr == 2 and result.dsp == 0
         assert 20 < result.luts < 300 and 20 < result.ffs < 300
         assert result.mhz > 120
         assert (f"queue, seed {result.seed}", f"{result.mhz} MHz") in told
-    assert told[:2] == [("queue", "synthesis"), ("queue", "synthesised")]
+    assert told[:3] == [("queue", "synthesis"), ("queue", "packing"), ("queue", str(area))]
+
+
+def test_of_the_area_alone_nothing_is_placed(monkeypatch):
+    monkeypatch.setattr(synth, "route", None)
+    measured = synth.measure(
+        {"queue": lambda: PacketFifo(beat_bytes=8, depth=256)}, synth.Target("um5g-25k", 8, 120), {}
+    )
+    assert [area.block for area in measured.areas] == ["queue"] and not measured.results
+    assert synth.markdown(measured).splitlines()[:2] == [
+        "| block | LUTs | FFs | EBR | DSP |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+
+
+def test_what_is_done_is_kept_when_a_later_block_fails(monkeypatch):
+    measured, made = synth.Measured([], []), synth.netlist
+
+    def netlist(text):
+        if "module_that_fails" in text:
+            raise ToolFailed("yosys ended with 1")
+        return made(text)
+
+    monkeypatch.setattr(synth, "netlist", netlist)
+    monkeypatch.setattr(synth, "AT_ONCE", 1)
+    sources = {"first": synth.source(PacketFifo(beat_bytes=8, depth=256)), "second": "module_that_fails"}
+    monkeypatch.setattr(synth, "source", lambda block: sources[block])
+    with pytest.raises(ToolFailed):
+        synth.measure(
+            {"first": lambda: "first", "second": lambda: "second"},
+            synth.Target("um5g-25k"),
+            {},
+            into=measured,
+        )
+    assert [area.block for area in measured.areas] == ["first"]
+
+
+def test_stopped_it_tells_what_is_done(tmp_path):
+    """Ctrl-C while a block is placed: the table and the file have what is known, and no tool goes on."""
+    words = "--blocks --engine gcm-small --json".split()
+    with subprocess.Popen(
+        [sys.executable, "-m", "spigate.firmware_py.cli", "synth", *words, str(tmp_path / "synth.json")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "COLUMNS": "200"},
+    ) as process:
+        line = next(line for line in process.stdout if "block RAMs" in line)
+        process.send_signal(signal.SIGINT)
+        shown, errors = process.communicate(timeout=300)
+    assert process.returncode == 130 and errors == "spigate synth: stopped\n"
+    block, _, area = line.strip().partition(": ")
+    (found, *_) = json.loads((tmp_path / "synth.json").read_text())["areas"]
+    assert block in shown and str(found["luts"]) in shown
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_tells_how_far_place_and_route_is(tmp_path):
@@ -70,11 +139,13 @@ def test_the_table_has_the_worst_seed_of_each_block(tmp_path):
     slower = synth.Result("CFE", 2, 101, 50, 4, 0, 99.5, 2.0)
     other = synth.Result("DFE", 1, 7, 8, 9, 0, 200.0, 1.0)
     assert synth.worst([first, slower, other]) == [slower, other]
-    assert synth.markdown([first, slower, other]).splitlines() == [
+    areas = [synth.Area("CFE", 101, 50, 4, 0), synth.Area("DFE", 7, 8, 9, 0), synth.Area("CAM", 5, 6, 7, 0)]
+    assert synth.markdown(synth.Measured(areas, [first, slower, other])).splitlines() == [
         "| block | LUTs | FFs | EBR | DSP | MHz | worst seed |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| CFE | 101 | 50 | 4 | 0 | 99.5 | 2 |",
         "| DFE | 7 | 8 | 9 | 0 | 200.0 | 1 |",
+        "| CAM | 5 | 6 | 7 | 0 |  |  |",
     ]
 
 

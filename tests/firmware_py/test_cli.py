@@ -48,7 +48,7 @@ def test_the_version_is_that_of_the_installed_package():
 
 
 @pytest.mark.parametrize(
-    "words", [("--frob",), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "7")]
+    "words", [("--frob",), ("frob",), ("replay",), ("replay", "x", "--out", "y", "--beat-bytes", "wide")]
 )
 def test_a_wrong_call_ends_with_2_and_says_why(words):
     shown = call(*words)

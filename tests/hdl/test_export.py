@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from spigate.hdl.export import Technology, add_arguments, add_gateway_arguments, export, gateway_from, run
+from spigate.hdl.contract.parameters import PARAMETERS
+from spigate.hdl.export import Technology, add_arguments, export, gateway_from, run
+from spigate.hdl.options import add_gateway_arguments
 from spigate.sim.build import SIMULATORS, need, simulate_cocotb
 from tests.hdl.standin import StandIn
 
@@ -98,8 +100,9 @@ def test_options_make_the_gateway():
     "option, value, said",
     [
         ("cam-entries", 1000, "cam_entries must be 1024, 2048, 4096 or 8192, not 1000"),
-        ("rules", 33, "rules must be 32, 36, 40"),
-        ("rules", 68, "60 or 64, not 68"),
+        ("cam-entries", 1500, "cam_entries must be 1024, 2048, 4096 or 8192, not 1500"),
+        ("rules", 33, "rules must be 32 to 64, a multiple of 4, not 33"),
+        ("rules", 68, "rules must be 32 to 64, a multiple of 4, not 68"),
         ("routes", 257, "routes must be 2 to 256, not 257"),
         ("sa-entries", 100, "sa_entries must be 256, 512"),
         ("sources", 0, "sources must be 1 to 4095, not 0"),
@@ -145,5 +148,17 @@ def test_refuses_what_it_does_not_know(capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     with pytest.raises(SystemExit):
-        parser.parse_args(["--beat-bytes", "4"])
+        parser.parse_args(["--beat-bytes", "four"])
     assert "argument --beat-bytes" in capsys.readouterr().err
+
+
+def test_help_has_the_range_of_every_parameter(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    shown = parser.format_help()
+    for name, parameter in PARAMETERS.items():
+        option = f"--{name.replace('_', '-')} N"
+        (line,) = (line for line in shown.splitlines() if line.strip().startswith(option))
+        assert line.endswith(f"{parameter.limits} (default {parameter.default})")
+    assert "compact, gcm, gcm-small, cbc-sha256 (default compact)" in shown

@@ -32,18 +32,19 @@ class Environment:
         [found] = self.bin.parent.glob("lib/python*/site-packages")
         return found
 
-    def run(self, *words: str | Path, folder: Path, **more) -> subprocess.CompletedProcess:
-        """One of its commands in ``folder``, with nothing of the checkout in its way."""
+    def run(self, *words: str | Path, folder: Path) -> subprocess.CompletedProcess:
+        """A command in ``folder``, with the environment's own before all others, and nothing of the checkout
+        in its way.
+        """
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         path = f"{self.bin}{os.pathsep}{clean['PATH']}"
         return subprocess.run(
-            [self.bin / words[0], *words[1:]],
+            ["env", *words],
             capture_output=True,
             text=True,
             cwd=folder,
             env={**clean, "PATH": path, "SPIGATE_CACHE": str(CACHE)},
             check=False,
-            **more,
         )
 
 

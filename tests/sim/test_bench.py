@@ -165,3 +165,15 @@ def test_the_software_path(tmp_path, capsys, monkeypatch):
     table = (tmp_path / "soft.md").read_text().splitlines()
     assert table[2].startswith(f"| {bench_soft.REFERENCE} | outbound | 1.00 |") and len(table) == 2 + 15 * 2
     assert "AH, hmac-sha256-128" in capsys.readouterr().out
+
+
+def test_every_job_fits_the_tables():
+    """An outbound SA takes a rule, and each takes a route."""
+    for configuration, jobs in bench.plan().items():
+        gateway = configuration.gateway()
+        for job in jobs.values():
+            if job["kind"] == "stream":
+                assert job["sas"] <= (
+                    gateway.rules if job["direction"] == "outbound" else gateway.cam_entries
+                )
+                assert job["packets"] % (8 if configuration.lanes > 1 else 4) == 0

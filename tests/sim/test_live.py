@@ -418,7 +418,7 @@ from spigate.firmware_py import cli
 from spigate.sim import board
 from spigate.sim.board import model
 from spigate.sim.design import Configuration
-Configuration.model = lambda self, simulator: board.model(Path({path!r}), beat_bytes=8, simulator="icarus")
+Configuration.model = lambda self, simulator, tell: board.model(Path({path!r}), beat_bytes=8, simulator="icarus")
 sys.exit(cli.main())
 """
 

@@ -15,6 +15,7 @@ from spigate.firmware_py.ike.crypto import keys
 from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyntax
 from spigate.firmware_py.ike.wire.payloads import Auth, Identification, Notify
 from spigate.firmware_py.ike.wire.registry import AuthMethod, HashAlgorithm, NotifyType, Prf, label
+from spigate.firmware_py.words import counted
 
 SUPPORTED_HASHES: tuple[HashAlgorithm, ...] = (
     HashAlgorithm.SHA2_256,
@@ -122,7 +123,7 @@ def hashes_of(notify: Notify | None) -> frozenset[int] | None:
     if notify is None:
         return None
     if len(notify.data) % 2:
-        raise InvalidSyntax(f"SIGNATURE_HASH_ALGORITHMS of {len(notify.data)} bytes")
+        raise InvalidSyntax(f"SIGNATURE_HASH_ALGORITHMS of {counted(len(notify.data), 'byte')}")
     return frozenset(int.from_bytes(notify.data[at : at + 2]) for at in range(0, len(notify.data), 2))
 
 
@@ -251,7 +252,9 @@ def _verify_ecdsa(auth: Auth, key: ec.EllipticCurvePublicKey, octets: bytes) -> 
     method, hash_, size = _CURVES[key.curve.name]
     if auth.method == method:
         if len(auth.data) != 2 * size:
-            raise AuthenticationFailed(f"signature of {len(auth.data)} bytes, where {2 * size} are expected")
+            raise AuthenticationFailed(
+                f"signature of {counted(len(auth.data), 'byte')}, where {2 * size} are expected"
+            )
         signature = encode_dss_signature(int.from_bytes(auth.data[:size]), int.from_bytes(auth.data[size:]))
     else:
         hash_, signature = _of_algorithm(auth, {algorithm: hash_ for hash_, algorithm in ECDSA.items()})

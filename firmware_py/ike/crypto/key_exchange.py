@@ -23,6 +23,7 @@ from spigate.firmware_py.errors import UnsupportedError
 from spigate.firmware_py.ike.crypto import mlkem as own_mlkem
 from spigate.firmware_py.ike.wire.errors import InvalidSyntax
 from spigate.firmware_py.ike.wire.registry import Ke, label
+from spigate.firmware_py.words import counted
 
 with warnings.catch_warnings():  # finite fields are old, and still what many peers speak
     warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -98,7 +99,7 @@ class Responded:
 def _need_length(group: Ke, value: bytes, length: int) -> None:
     if len(value) != length:
         raise InvalidSyntax(
-            f"public value of {len(value)} bytes for {group.name}, where {length} are expected"
+            f"public value of {counted(len(value), 'byte')} for {group.name}, where {length} are expected"
         )
 
 

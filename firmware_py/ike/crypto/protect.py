@@ -15,6 +15,7 @@ from spigate.firmware_py.ike.wire.payloads import GENERIC_HEADER, pack_chain, pa
 from spigate.firmware_py.ike.wire.registry import PayloadType
 from spigate.firmware_py.ipsec.sa import CIPHERS, Cipher, Material
 from spigate.firmware_py.ipsec.transform import transform
+from spigate.firmware_py.words import counted
 
 _SKF_HEADER = GENERIC_HEADER + 4
 _HEADERS: dict[int, int] = {PayloadType.SK: GENERIC_HEADER, PayloadType.SKF: _SKF_HEADER}
@@ -159,7 +160,7 @@ class Protection:
         if text is None:
             raise NotAuthentic("ICV is wrong")
         if text[-1] >= len(text):
-            raise InvalidSyntax(f"{text[-1]} bytes of padding in {len(text)} bytes of text")
+            raise InvalidSyntax(f"{text[-1]} bytes of padding in {counted(len(text), 'byte')} of text")
         return header, number, total, text[: len(text) - 1 - text[-1]]
 
     def authentic(self, datagram: bytes) -> int:

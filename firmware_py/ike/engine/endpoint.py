@@ -39,6 +39,7 @@ from spigate.firmware_py.ike.wire.message import NO_SPI, VERSION, Header, Messag
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ipsec.sa import Sa, Selectors
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 
 MAX_INIT = 8192
@@ -203,7 +204,7 @@ class Endpoint:
             self._of_stranger(now, EventKind.REFUSED, remote, "no peer may come from there")
             return
         if len(data) > MAX_INIT:
-            self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT of {len(data)} bytes")
+            self._of_stranger(now, EventKind.REFUSED, remote, f"IKE_SA_INIT of {counted(len(data), 'byte')}")
             return
         try:
             message = Message.parse(data)

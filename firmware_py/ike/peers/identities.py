@@ -16,6 +16,7 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, InvalidSyntax
 from spigate.firmware_py.ike.wire.payloads import Identification
 from spigate.firmware_py.ike.wire.registry import IdType, label
+from spigate.firmware_py.words import counted
 
 MAX_IDENTITY = 1024
 """Bytes of an identity, and of a certificate's subject, that are looked at: who sends one may be anybody."""
@@ -77,7 +78,9 @@ def _der(data: bytes, tag: int | None = None) -> Iterator[tuple[int, bytes]]:
 def _oid(data: bytes) -> str:
     """In dotted decimals. Arcs are bounded: the digits of a number cost the square of its bytes."""
     if not 1 <= len(data) <= MAX_OID or data[-1] & 0x80:
-        raise InvalidSyntax(f"distinguished name with an attribute type of {len(data)} bytes that is no OID")
+        raise InvalidSyntax(
+            f"distinguished name with an attribute type of {counted(len(data), 'byte')} that is no OID"
+        )
     arcs, value, size = [], 0, 0
     for byte in data:
         value, size = value << 7 | byte & 0x7F, size + 1
@@ -95,7 +98,7 @@ def distinguished_name(data: bytes) -> tuple[Rdn, ...]:
     """The parts of a Name in DER, in its order. Raises InvalidSyntax."""
     if len(data) > MAX_IDENTITY:
         raise InvalidSyntax(
-            f"distinguished name of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at"
+            f"distinguished name of {counted(len(data), 'byte')}, where at most {MAX_IDENTITY} are looked at"
         )
     outer = list(_der(data, 0x30))
     if len(outer) != 1:
@@ -255,7 +258,9 @@ class Identity:
         """
         kind, data = payload.id_type, payload.data
         if len(data) > MAX_IDENTITY:
-            raise InvalidSyntax(f"identity of {len(data)} bytes, where at most {MAX_IDENTITY} are looked at")
+            raise InvalidSyntax(
+                f"identity of {counted(len(data), 'byte')}, where at most {MAX_IDENTITY} are looked at"
+            )
         if kind in _ADDRESS_BYTES:
             sound = len(data) == _ADDRESS_BYTES[kind]
         elif kind == IdType.FQDN:
@@ -269,7 +274,7 @@ class Identity:
         else:
             raise AuthenticationFailed(f"identities of type {label(IdType, kind)} are not known here")
         if not sound:
-            raise InvalidSyntax(f"{len(data)} bytes that are no {label(IdType, kind)}")
+            raise InvalidSyntax(f"{counted(len(data), 'byte')} that are no {label(IdType, kind)}")
         return cls(IdType(kind), data)
 
     @classmethod

@@ -21,6 +21,7 @@ from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, NoProposal
 from spigate.firmware_py.ike.wire.registry import ProtocolId, TransformType
 from spigate.firmware_py.ike.wire.structures import Proposal
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Lifetime, Network, Selectors
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Mode
 from spigate.hdl.contract.protocols import AH, ESP
 
@@ -53,7 +54,7 @@ class PreSharedKey:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        _check(len(self.secret) >= 1, "pre-shared key", "at least 1 byte", f"{len(self.secret)} bytes")
+        _check(len(self.secret) >= 1, "pre-shared key", "at least 1 byte", counted(len(self.secret), "byte"))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Self, TypeVar
 from spigate.firmware_py.ike.wire.errors import InvalidMajorVersion, InvalidSyntax
 from spigate.firmware_py.ike.wire.payloads import Notify, Payload, pack_chain, parse_chain
 from spigate.firmware_py.ike.wire.registry import ExchangeType, named
+from spigate.firmware_py.words import counted
 
 HEADER = 28
 NO_SPI = bytes(8)
@@ -50,12 +51,12 @@ class Header:
         InvalidMajorVersion
         """
         if len(data) < HEADER:
-            raise InvalidSyntax(f"{len(data)} bytes are no IKE header")
+            raise InvalidSyntax(f"{counted(len(data), 'byte')} are no IKE header")
         if data[17] & 0xF0 != VERSION:
             raise InvalidMajorVersion(f"IKE version {data[17] >> 4}")
         if int.from_bytes(data[24:28], "big") != len(data):
             raise InvalidSyntax(
-                f"length {int.from_bytes(data[24:28], 'big')} in a message of {len(data)} bytes"
+                f"length {int.from_bytes(data[24:28], 'big')} in a message of {counted(len(data), 'byte')}"
             )
         return cls(
             bytes(data[:8]),

@@ -34,6 +34,7 @@ from spigate.firmware_py.ike.wire.structures import (
 )
 from spigate.firmware_py.ike.wire.structures import OPAQUE_PORTS as OPAQUE_PORTS
 from spigate.firmware_py.ike.wire.structures import Transform as Transform
+from spigate.firmware_py.words import counted
 
 CRITICAL = 0x80
 GENERIC_HEADER = 4
@@ -183,7 +184,7 @@ class Nonce(Payload):
 
     @classmethod
     def parse_body(cls, body: bytes) -> Self:
-        need(16 <= len(body) <= 256, f"nonce of {len(body)} bytes, where 16 to 256 are allowed")
+        need(16 <= len(body) <= 256, f"nonce of {counted(len(body), 'byte')}, where 16 to 256 are allowed")
         return cls(body)
 
     def body(self) -> bytes:
@@ -228,7 +229,7 @@ class Delete(Payload):
             size == _SPI_BYTES.get(body[0]) and (size > 0 or not count) and count <= MAX_DELETED,
             f"D payload for protocol {body[0]} with {count} SPIs of {size} bytes",
         )
-        need(len(body) == 4 + size * count, f"D payload of {len(body)} bytes for {count} SPIs")
+        need(len(body) == 4 + size * count, f"D payload of {counted(len(body), 'byte')} for {count} SPIs")
         return cls(ProtocolId(body[0]), tuple(body[at : at + size] for at in range(4, len(body), size or 1)))
 
     def body(self) -> bytes:

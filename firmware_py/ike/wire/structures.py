@@ -17,6 +17,7 @@ from spigate.firmware_py.ike.wire.registry import (
     named,
 )
 from spigate.firmware_py.ipsec.sa import Address
+from spigate.firmware_py.words import counted
 
 OPAQUE_PORTS = (0xFFFF, 0)
 """The ports of a traffic selector that means packets whose ports cannot be seen (RFC 7296 3.13.1)."""
@@ -203,7 +204,7 @@ def parse_selector(part: bytes) -> TrafficSelector | UnknownSelector:
     size = _ADDRESS_BYTES.get(part[0])
     if size is None:
         return UnknownSelector(part[0], part[1], part[4:])
-    need(len(part) == 8 + 2 * size, f"traffic selector of type {part[0]} with {len(part)} bytes")
+    need(len(part) == 8 + 2 * size, f"traffic selector of type {part[0]} with {counted(len(part), 'byte')}")
     ports = number_at(part, 4, 2), number_at(part, 6, 2)
     start, end = ip_address(part[8 : 8 + size]), ip_address(part[8 + size :])
     need(

@@ -163,7 +163,6 @@ class Gateway:
             text=True,
             timeout=30,
             check=False,
-            env={**os.environ, "COLUMNS": "250"},
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tests.firmware_py.daemon.bed import Gateway, ping
+from tests.firmware_py.daemon.board import PORTS, Board
 from tests.firmware_py.ike.hosts import OURS, THEIRS
 
 pytestmark = pytest.mark.xdist_group("host")
@@ -86,12 +87,17 @@ def linux(uml, protocol, mode, cipher):
             uml.run("ip", "xfrm", what, "flush")
 
 
-def gateway(uml, folder, text):
+def with_keys(folder):
+    """The folder, with the files of keys."""
     folder.mkdir(exist_ok=True)
     for name, key in KEYS.items():
         (folder / name).write_text(key + "\n")
         (folder / name).chmod(0o600)
-    return Gateway(uml.ours, folder, text)
+    return folder
+
+
+def gateway(uml, folder, text):
+    return Gateway(uml.ours, with_keys(folder), text)
 
 
 def refused(uml):
@@ -132,3 +138,30 @@ def test_in_the_clear_nothing_is_taken_or_sent(uml, tmp_path):
         made.happens("sa-up", 2)
         with pytest.raises(AssertionError, match="no answer"):
             ping(uml.ours, "10.2.0.1", (56,), timeout=1)
+
+
+def test_hardware_keyed_by_hand(uml, tmp_path):
+    """A server's pings through a DFE, also after the control element was killed and the hardware went on."""
+    case = CASES["ESP tunnel, AES-CBC"]
+    text = ours(*case).replace('addresses = ["10.1.0.1/24"]\n', "", 1) + PORTS
+    (tmp_path / "board").mkdir()
+    with (
+        Board(tmp_path / "board", uml, "--beat-bytes", "8", "--dfes", "1", "--lanes", "1") as board,
+        linux(uml, *case),
+    ):
+        before = refused(uml)
+        for killed in (True, False):
+            with closing(board.control_element(with_keys(tmp_path / "ce"), text)) as made:
+                made.start()
+                made.happens("sa-up", 2)
+                ping(board.server, "10.2.0.1", (56, 500, 1300), timeout=20)
+                made.until(
+                    lambda made=made: {row["where"] for row in made.rows("sas")} == {"DFE 0"},
+                    "in the DFE",
+                    30,
+                )
+                ping(board.server, "10.2.0.1", (56, 500, 1300), timeout=20)
+                if killed:
+                    made.kill()
+                    ping(board.server, "10.2.0.1", (57,), timeout=20)
+        assert refused(uml) == before

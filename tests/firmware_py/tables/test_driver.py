@@ -7,6 +7,7 @@ import pytest
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, SaState, Selectors
 from spigate.firmware_py.tables import driver as driver_module
+from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import (
@@ -21,16 +22,19 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.firmware_py.tables.midstate import hmac_midstates
-from spigate.hdl.contract import rdl
+from spigate.hdl.contract import enums, rdl
 from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP
 from spigate.hdl.contract.constants import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
+from spigate.hdl.contract.parameters import ENGINES
+from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.csr.control import VERSION, ControlPlane
 from tests.firmware_py.tables.registers import MemoryBus
 from tests.hdl.csr import manager
 from tests.hdl.streams import put, simulate, take
 
 REGISTERS = rdl.registers()
+HERE = ip_address("192.0.2.2")
 SIZES = {"sa_entries": 256, "sources": 16, "cam_entries": 1024, "rules": 32, "routes": 64}
 GCM = Sa(
     direction=Direction.INBOUND,
@@ -67,7 +71,7 @@ def registers(**changes):
         "version": {"map": MAP, "major": MAJOR},
         "geometry": {"beat_bytes": 16, "dfes": 2, "lanes": 1, "contexts": 2},
         "dfe_tables": {"sa_entries": 256, "sources": 16},
-        "cam": {"cam_entries": 1024, "cam_ways": 3},
+        "cam": {"cam_entries": 1024, "cam_ways": 3, "row_bits": 9},
         "cfe_tables": {"rules": 32, "routes": 64},
         "algorithms": dict.fromkeys(REGISTERS["algorithms"].fields, 1),
         "features": {"tunnel": 1, "transport": 1, "replay_window": 64},
@@ -133,7 +137,7 @@ def test_numbers_are_those_of_the_gateware():
     ("changes", "message"),
     [
         ({"id": {"value": 0x1234}}, "No spigate: id reads 0x00001234, not 0x53504947"),
-        ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 2"),
+        ({"version": {"map": 9}}, "register map 9; this driver is for version 0 with register map 3"),
         ({"version": {"major": 3}}, "version 3.0.0"),
     ],
 )
@@ -163,6 +167,69 @@ def test_refuses_by_name_what_the_gateware_lacks(sa, changes, lacking):
         assert not bus.bursts
 
     with_driver(check, **changes)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_believes_what_an_engine_declares(name):
+    """Of every suite, key size and ICV that SAs may have, those and no others are written."""
+    declared = engine_named(name).algorithms
+    hardware = {"cipher": rows._CIPHERS, "auth": rows._AUTHS}
+
+    def known(sa):
+        cipher, auth = hardware["cipher"].get(sa.cipher), hardware["auth"].get(sa.auth)
+        return (
+            cipher in declared.ciphers
+            and (not sa.key or rows._KEY_SIZES[len(sa.key)] in declared.key_sizes)
+            and (auth == enums.Auth.NONE or auth in declared.auths)
+            and (sa.cipher != Cipher.AES_GCM or sa.icv_bytes in declared.gcm_icvs)
+        )
+
+    async def check(driver, bus):
+        tried = {True: 0, False: 0}
+        for sa in [
+            *(replace(GCM, key=bytes(size), icv_bytes=icv) for size in (16, 24, 32) for icv in (8, 12, 16)),
+            *(
+                replace(CBC, cipher=cipher, key=key, auth=auth, auth_key=bytes(size))
+                for cipher, key in (
+                    *((Cipher.AES_CBC, bytes(size)) for size in (16, 24, 32)),
+                    (Cipher.NULL, b""),
+                )
+                for auth, size in ((Auth.HMAC_SHA1_96, 20), (Auth.HMAC_SHA256_128, 32))
+            ),
+        ]:
+            tried[known(sa)] += 1
+            bus.bursts.clear()
+            if known(sa):
+                await driver.write_sa(0, 0, sa, None)
+                continue
+            with pytest.raises(UnsupportedError, match=f"The gateway lacks .*, which .*0x{sa.spi:08x}"):
+                await driver.write_sa(0, 0, sa, None)
+            assert not bus.bursts
+        assert tried[True] >= 2 and tried[False] >= 6
+
+    told = dict.fromkeys(REGISTERS["algorithms"].fields, 0) | dict.fromkeys(declared.names, 1)
+    with_driver(check, algorithms=told)
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
+@pytest.mark.parametrize("entries", [1024, 1500, 2048, 8192])
+def test_slots_of_the_cam_are_those_of_the_register(entries):
+    """Also where a way has more rows than half as many: driver and gateware once reckoned them apart."""
+    control = ControlPlane(dfes=1, reporters=1, beat_bytes=8, lanes=1, **{**SIZES, "cam_entries": entries})
+    told = control._capabilities["cam"]
+
+    async def check(driver, bus):
+        has = driver.capabilities
+        assert has.cam_ways * has.cam_rows == control._sizes[Table.CAM]
+        slots = {slot for at in range(9) for slot in driver._placement.slots(CamKey(HERE, 256 + at))}
+        assert max(slots) < control._sizes[Table.CAM]
+        placed = 0
+        for at in range(entries):
+            await driver.add_cam(CamEntry(CamKey(HERE, 256 + at), 0, 0, 0))
+            placed += 1
+        assert placed == has.cam_entries == entries
+
+    with_driver(check, cam=told)
 
 
 def test_writes_an_sa_in_one_burst():

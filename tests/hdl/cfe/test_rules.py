@@ -229,7 +229,7 @@ def test_ignores_an_index_beyond_the_table():
 @pytest.mark.filterwarnings("ignore::amaranth.UnusedElaboratable")
 @pytest.mark.parametrize("count", [0, 30, 68])
 def test_refuses_sizes_it_cannot_have(count):
-    with pytest.raises(ValueError, match=f"count must be a multiple of 4, 4 to 64, not {count}"):
+    with pytest.raises(ValueError, match=f"rules must be a multiple of 4, 4 to 64, not {count}"):
         Rules(count=count)
 
 

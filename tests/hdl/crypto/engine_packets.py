@@ -3,6 +3,7 @@
 import hmac
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.hdl.contract.enums import Auth, Cipher, KeySize
 from spigate.hdl.crypto.engine import CompactEngine
-from spigate.hdl.crypto.interface import Job, Kind, Word
+from spigate.hdl.crypto.interface import Algorithms, Engine, Job, Kind, Word
 from spigate.sim.build import simulate_cocotb, verilog
 
 SIZES = {16: KeySize.AES128, 24: KeySize.AES192, 32: KeySize.AES256}
@@ -149,6 +150,7 @@ def run(
     pause: float = 0,
     seed: int = 0,
     simulator: str = "verilator",
+    engine: type[Engine] = CompactEngine,
 ) -> list[list[Outcome]]:
     """Sends each context its packets, with pauses in a share ``pause`` of the clocks on every stream."""
     plan = {
@@ -162,7 +164,7 @@ def run(
     given, made = folder / "plan.json", folder / "outcome.json"
     given.write_text(json.dumps(plan))
     simulate_cocotb(
-        _engine(),
+        _verilog(engine),
         "tests.hdl.crypto.bench_engine",
         simulator=simulator,
         parameters={"plan": str(given), "outcome": str(made)},
@@ -171,8 +173,8 @@ def run(
 
 
 @cache
-def _engine() -> Path:
-    return verilog(CompactEngine(), "CompactEngine")
+def _verilog(engine: type[Engine]) -> Path:
+    return verilog(engine(), engine.__name__)
 
 
 def _outcome(made: dict) -> Outcome:
@@ -186,12 +188,32 @@ def _outcome(made: dict) -> Outcome:
     return Outcome(runs, bool(made["ok"]), made["clocks"])
 
 
-def random_packet(source: random.Random, *, suites: list[tuple[Cipher, Auth]], longest: int = 200) -> Packet:
+def suites(knows: Algorithms) -> list[tuple[Cipher, Auth]]:
+    """The pairs of cipher and authentication that ``knows`` has; AES-CBC and NULL also without."""
+    return [
+        (cipher, auth)
+        for cipher in sorted(knows.ciphers)
+        for auth in (Auth.NONE, *(sorted(knows.auths) if cipher != Cipher.AES_GCM else ()))
+    ]
+
+
+def key_bytes(knows: Algorithms) -> list[int]:
+    """The lengths of the keys that ``knows`` has."""
+    return [size for size, kind in SIZES.items() if kind in knows.key_sizes]
+
+
+def random_packet(
+    source: random.Random,
+    *,
+    suites: list[tuple[Cipher, Auth]],
+    longest: int = 200,
+    keys: Sequence[int] = tuple(SIZES),
+) -> Packet:
     """A packet shaped as ESP makes them, encrypting or decrypting, sometimes with a wrong ICV."""
     cipher, auth = source.choice(suites)
     packet = Packet(
         cipher,
-        key=source.randbytes(source.choice(list(SIZES))),
+        key=source.randbytes(source.choice(keys)),
         auth=auth,
         encrypt=bool(source.randrange(2)),
         associated=source.randbytes(8),

@@ -69,9 +69,9 @@ def benches_of(context, packets, digests, pauses=(never, never)):
     return start, midstate, message, digest
 
 
-def run(*queues, pauses=(never, never), clocks=400_000):
+def run(*queues, pauses=(never, never), clocks=400_000, auths=tuple(AUTH.values())):
     """Digests of a queue of packets a context."""
-    block = Hmac()
+    block = Hmac(auths=auths)
     digests = [[] for _ in queues]
     simulate(
         block,
@@ -207,6 +207,23 @@ def test_one_context_alone():
     queue = [Packet(algorithm, source.randbytes(20), source.randbytes(100)) for algorithm in [*AUTH, *AUTH]]
     check(queue)
     check([], queue)
+
+
+@pytest.mark.parametrize("algorithm", AUTH)
+def test_made_for_one_algorithm_it_does_that_one(algorithm):
+    source = random.Random(5)
+    queues = [
+        [Packet(algorithm, source.randbytes(20), source.randbytes(size)) for size in (0, 55, 56, 120)]
+        for _ in range(2)
+    ]
+    check(*queues, auths=(AUTH[algorithm],))
+
+
+def test_refuses_what_it_cannot_be_made_for():
+    with pytest.raises(ValueError, match="auths must be of HMAC_SHA1_96, HMAC_SHA256_128, not "):
+        Hmac(auths=())
+    with pytest.raises(ValueError, match="auths must be of"):
+        Hmac(auths=(Auth.NONE,))
 
 
 def test_a_digest_that_is_not_taken_holds_up_its_context_alone():

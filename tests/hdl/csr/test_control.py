@@ -51,7 +51,7 @@ def test_says_what_the_gateware_has():
             "contexts": 2,
         }
         assert await fields(ctx, control.axil, "dfe_tables") == {"sa_entries": 256, "sources": 16}
-        assert await fields(ctx, control.axil, "cam") == {"cam_entries": 1024, "cam_ways": 3}
+        assert await fields(ctx, control.axil, "cam") == {"cam_entries": 1024, "cam_ways": 3, "row_bits": 9}
         assert await fields(ctx, control.axil, "cfe_tables") == {"rules": 32, "routes": 64}
         assert await fields(ctx, control.axil, "clock") == {"khz": 100_000}
         features = await fields(ctx, control.axil, "features")

@@ -1,3 +1,5 @@
+import pytest
+
 from spigate.hdl.contract import rdl
 from spigate.hdl.csr import reference
 
@@ -22,3 +24,28 @@ def test_every_field_is_described():
     for node in rdl.tree("gateway").descendants(unroll=False):
         if hasattr(node, "low") and not (node.get_property("desc") or node.parent.get_property("desc")):
             raise AssertionError(f"{node.get_path()} has no description")
+
+
+@pytest.mark.parametrize("name", reference.HEADERS)
+def test_the_headers_are_the_gatewares_and_every_field_is_described(name, tmp_path):
+    layout, _, fields = reference.HEADERS[name]
+    node = reference.headers(tmp_path).get_child_by_name(name)
+    shown = {field.inst_name: (field.low, field.width, field.get_property("desc")) for field in node.fields()}
+    meant = {
+        each: (field.offset, field.width, fields[each])
+        for each, field in layout
+        if each not in ("reserved", "unused")
+    }
+    assert shown == meant
+
+
+def test_the_reasons_of_punts_are_named(tmp_path):
+    reason = reference.headers(tmp_path).get_child_by_name("punt").get_child_by_name("reason")
+    assert {member.name for member in reason.get_property("encode")} >= {"unknown_spi", "ike", "too_big"}
+
+
+def test_the_headers_are_in_the_reference(tmp_path):
+    folder = reference.build(tmp_path / "registers").parent
+    text = "\n".join(path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".js"))
+    assert "In front of a frame that comes up on m_axis_punt" in text
+    assert "classify it as if it had come in at" in text

@@ -3,10 +3,11 @@ ICV is a checksum.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import fifo, wiring
+from amaranth.lib import fifo
 
 from spigate.hdl.contract.enums import Auth, Cipher
-from spigate.hdl.crypto.interface import MATERIAL_ROWS, EngineSignature, Job, Kind
+from spigate.hdl.crypto.engine import CompactEngine
+from spigate.hdl.crypto.interface import MATERIAL_ROWS, Engine, Job, Kind
 
 KEY = 0x5A
 
@@ -29,16 +30,17 @@ def checksum(*, salt: int, key_size: int, encrypt: bool, material: list[int], au
     return (value & 0xFFFF_FFFF).to_bytes(4, "little")
 
 
-class StandIn(wiring.Component):
+class StandIn(Engine):
     """An engine whose contexts each take up to a word a clock; with ``pauses`` they take and give in about
     half of the clocks.
 
     The ICV is the :func:`checksum`, as often as fits in 12 or 16 bytes.
     """
 
-    def __init__(self, *, contexts: int = 2, word_bytes: int = 4, pauses: bool = False):
-        self._contexts, self._word_bytes, self._pauses = contexts, word_bytes, pauses
-        super().__init__(EngineSignature(contexts=contexts, word_bytes=word_bytes))
+    contexts = 2
+    word_bytes = 4
+    algorithms = CompactEngine.algorithms
+    pauses = False
 
     def elaborate(self, platform):
         m = Module()
@@ -47,16 +49,16 @@ class StandIn(wiring.Component):
         return m
 
     def _context(self, m, at, context):
-        lanes = self._word_bytes // 4
+        lanes = self.word_bytes // 4
         noise = Signal(16, init=0xACE1 + at, name=f"noise_{at}")
         m.d.sync += noise.eq(Cat(noise[15] ^ noise[13] ^ noise[12] ^ noise[10], noise))
-        may_take = noise[2] if self._pauses else 1
+        may_take = noise[2] if self.pauses else 1
         # What has been offered stays offered until it is taken.
         may_give, given = Signal(name=f"may_give_{at}"), Signal(name=f"given_{at}")
         m.d.comb += given.eq(
             (context.o.valid & context.o.ready) | (context.result.valid & context.result.ready)
         )
-        m.d.sync += may_give.eq((may_give & ~given) | (noise[5] if self._pauses else 1))
+        m.d.sync += may_give.eq((may_give & ~given) | (noise[5] if self.pauses else 1))
 
         job = Signal(Job(), name=f"job_{at}")
         rows = Signal(range(MATERIAL_ROWS + 1), name=f"rows_{at}")
@@ -73,7 +75,7 @@ class StandIn(wiring.Component):
             queue.r_en.eq(context.o.valid & context.o.ready),
         ]
         word, give = context.i.payload, Signal(name=f"give_{at}")
-        text = word.data ^ int.from_bytes(bytes([KEY]) * self._word_bytes, "little")
+        text = word.data ^ int.from_bytes(bytes([KEY]) * self.word_bytes, "little")
         cipher_word = Mux((word.kind == Kind.TEXT) & job.encrypt, text, word.data)
         sum_ = value
         for lane in range(lanes):
@@ -121,7 +123,7 @@ class StandIn(wiring.Component):
                 with m.If(word.last):
                     m.d.sync += state.eq(3)
         with m.Elif(job.encrypt & (icv_left != 0)):
-            count = Mux(icv_left > self._word_bytes, self._word_bytes, icv_left)
+            count = Mux(icv_left > self.word_bytes, self.word_bytes, icv_left)
             m.d.comb += [
                 out.data.eq(value.replicate(lanes)),
                 out.kind.eq(Kind.ICV),
@@ -137,3 +139,8 @@ class StandIn(wiring.Component):
             ]
             with m.If(context.result.valid & context.result.ready):
                 m.d.sync += state.eq(0)
+
+
+def stand_in(**declared) -> type[StandIn]:
+    """A :class:`StandIn` with other ``contexts``, ``word_bytes``, ``algorithms`` or ``pauses``."""
+    return type("StandIn", (StandIn,), declared)

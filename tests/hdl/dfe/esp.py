@@ -25,6 +25,15 @@ class Suite:
         return 16 if self.cipher == "cbc" else 4
 
     @property
+    def names(self) -> list[str]:
+        """What it takes of the register ``algorithms``."""
+        return [
+            {"gcm": "cipher_aes_gcm", "cbc": "cipher_aes_cbc", "null": "cipher_null"}[self.cipher],
+            *([f"key_aes{8 * self.key}"] if self.key else []),
+            *({12: ["auth_hmac_sha1_96"], 16: ["auth_hmac_sha256_128"]}[self.icv] if self.hash else []),
+        ]
+
+    @property
     def iv(self) -> int:
         return {"gcm": 8, "cbc": 16, "null": 0}[self.cipher]
 

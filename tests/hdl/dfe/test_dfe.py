@@ -1,4 +1,4 @@
-"""Whole DFEs with the real engine, on Verilator, against ESP written on `cryptography`."""
+"""Whole DFEs with the real engines, on Verilator, against ESP written on `cryptography`."""
 
 import json
 import random
@@ -12,7 +12,8 @@ from scapy.packet import Raw
 from spigate.firmware_py.ipsec.sa import Lifetime
 from spigate.firmware_py.tables import rows
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.enums import Port, Reason, Table
+from spigate.hdl.contract.enums import Auth, Port, Reason, Table
+from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import Beat
@@ -21,16 +22,24 @@ from tests.hdl.dfe.esp import SUITES, Peer
 from tests.hdl.dfe.lanes import ETHERNET, TAGGED, frame_info, number, trailer
 from tests.hdl.streams import beats
 
-SHAPES = {"16 bytes, 1 lane": (16, 1), "8 bytes, 2 lanes": (8, 2), "16 bytes, 4 lanes": (16, 4)}
+SHAPES = {
+    "16 bytes, 1 lane": (16, 1, "compact"),
+    "8 bytes, 2 lanes": (8, 2, "compact"),
+    "16 bytes, 4 lanes": (16, 4, "compact"),
+    "16 bytes, 2 lanes, gcm": (16, 2, "gcm"),
+    "8 bytes, 2 lanes, gcm-small": (8, 2, "gcm-small"),
+    "8 bytes, 1 lane, cbc-sha256": (8, 1, "cbc-sha256"),
+}
 SA_ENTRIES = 64
 
 
 @cache
 def model(shape):
-    beat_bytes, lanes = SHAPES[shape]
-    return build(
-        [verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")], top="Dfe"
+    beat_bytes, lanes, engine = SHAPES[shape]
+    dfe = Dfe(
+        beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4, engine=engine_named(engine)
     )
+    return build([verilog(dfe, "Dfe")], top="Dfe")
 
 
 def bits(layout, value) -> int:
@@ -80,7 +89,7 @@ def clear_source(index, address, mask):
 
 def play(shape, tmp_path, tables, packets, requests=(), pause=0.0) -> Played:
     """Sends ``packets``, (frame, info), through a Dfe."""
-    beat_bytes, _ = SHAPES[shape]
+    beat_bytes, *_ = SHAPES[shape]
     beat = Beat(beat_bytes)
     story = {
         "tables": [bits(TableWrite(), write) for write in tables],
@@ -128,12 +137,17 @@ def inner_packet(size, **fields):
     )
 
 
-def peers(inbound, **more):
-    """One SA of each suite and mode, by index."""
+def knows(shape, suite) -> bool:
+    """Whether the shape's engine declares the suite."""
+    return set(suite.names) <= set(engine_named(SHAPES[shape][2]).algorithms.names)
+
+
+def peers(shape, inbound, *, known=True, **more):
+    """One SA of each suite and mode, by index: of those that the engine declares, or of all others."""
     seed = random.Random(1)
     return [
         Peer(suite, spi=0x1000 + 2 * at + tunnel, tunnel=bool(tunnel), inbound=inbound, seed=seed, **more)
-        for at, suite in enumerate(SUITES)
+        for at, suite in enumerate(suite for suite in SUITES if knows(shape, suite) == known)
         for tunnel in (0, 1)
     ]
 
@@ -178,7 +192,7 @@ def clear(packet, index=0, *, verdict=Verdict.ENCRYPT, ethernet=ETHERNET, paddin
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_decrypts_what_another_implementation_encrypted(shape, tmp_path):
-    sas = peers(inbound=True)
+    sas = peers(shape, inbound=True)
     packets, expected = [], []
     for at, size in enumerate([0, 1, 2, 3, 18, 40, 200, 1300]):
         for index, peer in enumerate(sas):
@@ -210,7 +224,7 @@ def test_decrypts_what_another_implementation_encrypted(shape, tmp_path):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
-    sas = peers(inbound=False, sequence=0x1_0000)
+    sas = peers(shape, inbound=False, sequence=0x1_0000)
     packets = [
         clear(
             inner_packet(size),
@@ -252,7 +266,7 @@ def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
             frame[:36] == ETHERNET + bytes(expected) and port == Port.NETWORK and outer.len == len(frame) - 16
         )
     # All tunnels between the same two addresses, with DF clear (RFC 6864 4.3).
-    assert len(set(identifications)) == len(identifications) > 40
+    assert len(set(identifications)) == len(identifications) == len(packets) // 2
     sizes = sum(28 + size for size in (0, 1, 2, 3, 18, 41, 200, 1300))
     assert played.states == [(0x1_0008, 0, sizes - (0 if peer.tunnel else 8 * 20), 8) for peer in sas]
 
@@ -260,7 +274,7 @@ def test_another_implementation_decrypts_what_it_encrypted(shape, tmp_path):
 @pytest.mark.parametrize("pause", [0.0, 0.5], ids=["steady", "paused"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_what_is_wrong_is_dropped_with_its_reason(shape, pause, tmp_path):
-    sas = peers(inbound=True)
+    sas = peers(shape, inbound=True)
     packet = inner_packet(60)
     packets, frames, reports = [], [], []
 
@@ -307,7 +321,7 @@ def test_what_is_wrong_is_dropped_with_its_reason(shape, pause, tmp_path):
 def test_everything_at_once(shape, tmp_path):
     """In and out, clear, punted and dropped, in one order."""
     source = random.Random(7)
-    inside, outside = peers(inbound=True), peers(inbound=False, hard=Lifetime(packets=3))
+    inside, outside = peers(shape, inbound=True), peers(shape, inbound=False, hard=Lifetime(packets=3))
     tables = [write for index, peer in enumerate(inside + outside) for write in entry(index, peer)]
     tables += clear_source(0, "10.1.0.0", "255.255.0.0")
     packets, frames, reports = [], [], []
@@ -364,3 +378,73 @@ def test_everything_at_once(shape, tmp_path):
     assert counters.packets_in == len(packets) == counters.packets_out + counters.punts + len(reports)
     assert counters.punts == sum(frame[0] != 0 for frame, *_ in played.frames)
     assert counters.packets_out == counters.decrypted + counters.encrypted + counters.bypassed
+
+
+def with_control(writes, **fields):
+    """Table writes of an SA, with other values in its control row."""
+    control = rdl.entry("sa")["control"].fields
+    data = writes[0]["data"]
+    for name, value in fields.items():
+        field = control[name]
+        data &= ~((1 << field.width) - 1 << field.low)
+        data |= value << field.low
+    return [writes[0] | {"data": data}, *writes[1:]]
+
+
+def undeclared(shape):
+    """For each value of ``cipher``, ``key_size`` and ``auth`` that the engine does not declare, the fields
+    of a control row that has it; the others are of a suite that it declares.
+    """
+    declared = engine_named(SHAPES[shape][2]).algorithms
+    known = {
+        "cipher": declared.ciphers,
+        "key_size": declared.key_sizes,
+        "auth": {Auth.NONE, *declared.auths},
+    }
+    control = rdl.entry("sa")["control"].fields
+    return [
+        {name: value}
+        for name, values in known.items()
+        for value in set(range(1 << control[name].width)) - set(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    "shape", ["16 bytes, 1 lane", "8 bytes, 2 lanes, gcm-small", "8 bytes, 1 lane, cbc-sha256"]
+)
+def test_an_sa_whose_algorithms_the_engine_lacks_is_as_none(shape, tmp_path):
+    """Its packets are punted as they came, in both directions. Nothing leaves, and nothing waits."""
+    tables, packets, expected = [], [], []
+    inside, outside = peers(shape, inbound=True)[1], peers(shape, inbound=False)[1]
+    for at, fields in enumerate(undeclared(shape)):
+        for index, peer in ((2 * at, inside), (2 * at + 1, outside)):
+            tables += with_control(entry(index, peer), **fields)
+            packet = inner_packet(40 + at)
+            sent = protect(peer, index, 1, packet) if peer is inside else clear(packet, index)
+            packets.append(sent)
+            expected.append((Reason.SA_ABSENT, index, sent[0], Port.CE))
+    # One that it knows comes last: the engine is as it was.
+    good = SA_ENTRIES - 2
+    tables += entry(good, inside)
+    packets.append(protect(inside, good, 1, inner_packet(40)))
+    played = play(shape, tmp_path, tables, packets)
+    assert len(expected) >= 22 and not played.reports
+    assert played.frames[-1] == (ETHERNET + inner_packet(40), Port.SERVER, 0)
+    assert [(frame[1], frame[4], frame[16:], port) for frame, port, _ in played.frames[:-1]] == expected
+
+
+@pytest.mark.parametrize("shape", ["8 bytes, 2 lanes, gcm-small", "8 bytes, 1 lane, cbc-sha256"])
+def test_suites_of_other_engines_are_as_none(shape, tmp_path):
+    """With an SA's rows as the driver writes them where an engine knows it."""
+    tables, packets, expected = [], [], []
+    for inbound in (True, False):
+        for peer in peers(shape, inbound=inbound, known=False):
+            index = len(expected)
+            tables += entry(index, peer)
+            packets.append(
+                protect(peer, index, 1, inner_packet(50)) if inbound else clear(inner_packet(50), index)
+            )
+            expected.append((Reason.SA_ABSENT, index, packets[-1][0], Port.CE))
+    played = play(shape, tmp_path, tables, packets)
+    assert len(expected) >= 32 and not played.reports
+    assert [(frame[1], frame[4], frame[16:], port) for frame, port, _ in played.frames] == expected

@@ -1,6 +1,5 @@
 import random
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from scapy.utils import checksum as scapy_checksum
@@ -11,7 +10,7 @@ from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS, ROWS, STORE_BYTES
 from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
-from tests.hdl.dfe.engine import StandIn
+from tests.hdl.dfe.engine import StandIn, stand_in
 from tests.hdl.dfe.frames import (
     Outcome,
     Packet,
@@ -36,9 +35,7 @@ SUITES = [
 
 
 def make(beat_bytes: int = 8, lanes: int = 1, **engine) -> Fill:
-    return Fill(
-        beat_bytes=beat_bytes, lanes=lanes, sa_entries=16, sources=4, engine=partial(StandIn, **engine)
-    )
+    return Fill(beat_bytes=beat_bytes, lanes=lanes, sa_entries=16, sources=4, engine=stand_in(**engine))
 
 
 async def program(ctx, fill: Fill, sas: dict[int, Sa], sequences: dict[int, int] | None = None) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 
 from spigate.hdl.contract.enums import Table
+from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.net.descriptor import PacketInfo, Report, TableWrite
 from spigate.hdl.net.packet import Beat
@@ -63,15 +64,14 @@ def erase(count: int):
 
 
 @cache
-def model(beat_bytes: int, lanes: int):
-    return build(
-        [verilog(Dfe(beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4), "Dfe")],
-        top="Dfe",
-        simulator="icarus",
+def model(beat_bytes: int, lanes: int, engine: str):
+    dfe = Dfe(
+        beat_bytes=beat_bytes, lanes=lanes, sa_entries=SA_ENTRIES, sources=4, engine=engine_named(engine)
     )
+    return build([verilog(dfe, "Dfe")], top="Dfe", simulator="icarus")
 
 
-def left(beat_bytes: int, lanes: int, suites, seed: int, folder):
+def left(beat_bytes: int, lanes: int, engine: str, suites, seed: int, folder):
     """What a DFE holds before the SAs of that seed are erased and afterwards, and how long it took."""
     beat = Beat(beat_bytes)
     tables, packets = packets_of(seed, suites)
@@ -86,7 +86,7 @@ def left(beat_bytes: int, lanes: int, suites, seed: int, folder):
         "result": str(folder / "result.json"),
     }
     (folder / "story.json").write_text(json.dumps(story))
-    model(beat_bytes, lanes).run(
+    model(beat_bytes, lanes, engine).run(
         "tests.hdl.dfe.bench_residue", parameters={"story": str(folder / "story.json")}
     )
     return json.loads((folder / "result.json").read_text())
@@ -98,10 +98,17 @@ def differences(one: dict, other: dict) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("suites", "beat_bytes", "lanes"), [((2, 2), 8, 1), ((8, 8, 0, 0, 3, 3), 16, 2)], ids=["GCM", "several"]
+    ("suites", "beat_bytes", "lanes", "engine"),
+    [
+        ((2, 2), 8, 1, "compact"),
+        ((8, 8, 0, 0, 3, 3), 16, 2, "compact"),
+        ((2, 2, 0, 0), 8, 1, "gcm-small"),
+        ((8, 8, 4, 4), 8, 1, "cbc-sha256"),
+    ],
+    ids=["GCM", "several", "gcm-small", "cbc-sha256"],
 )
-def test_nothing_stays_of_an_sa_that_was_erased(suites, beat_bytes, lanes, tmp_path):
-    results = [left(beat_bytes, lanes, suites, seed, tmp_path) for seed in (1, 2)]
+def test_nothing_stays_of_an_sa_that_was_erased(suites, beat_bytes, lanes, engine, tmp_path):
+    results = [left(beat_bytes, lanes, engine, suites, seed, tmp_path) for seed in (1, 2)]
     one, other = results
     assert one["dropped"] == other["dropped"] == 0 and one["clocks"] == other["clocks"] <= IDLE_CLOCKS
     seen = differences(one["before"], other["before"])
