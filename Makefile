@@ -14,13 +14,16 @@ debian = { package=$(1); \
 		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
 	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
-.PHONY: help setup demo test prove bench fuzz synth registers docs figures lint clean
+MINUTES := 35
+
+.PHONY: help setup demo check test prove bench fuzz synth registers docs figures lint clean
 
 help:
 	@echo "make setup      install everything into $(VENV): $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic;"
 	@echo "                the first time it compiles for some minutes"
-	@echo "make test       all tests"
+	@echo "make check      make lint, and the quick tier of the tests: under five minutes"
+	@echo "make test       all tests: about $(MINUTES) minutes"
 	@echo "make prove      what docs/security.md says is proved: counter-examples are"
 	@echo "                searched for, and each proof is tried on mutations"
 	@echo "make bench      the gateway in clocks, against its requirements; the software"
@@ -34,7 +37,7 @@ help:
 	@echo "                packets, IKE messages, and IKE messages of peers and of"
 	@echo "                strangers to endpoints at work (FUZZ=n: n of each); a"
 	@echo "                tenth of them beside Linux, where user-mode-linux is"
-	@echo "make lint       ruff, its formatter, and mypy"
+	@echo "make lint       ruff, its formatter, mypy, and the licence of each file"
 	@echo "make clean      remove $(VENV) and build/"
 
 setup: $(INSTALLED)
@@ -57,7 +60,11 @@ $(INSTALLED): pyproject.toml
 demo: setup
 	$(BIN)/spigate demo --out build/demo
 
+check: lint
+	$(BIN)/python -m pytest --quick -n 2 --dist loadgroup
+
 test: setup
+	@echo "all tests take about $(MINUTES) minutes on two cores, an hour of CPU time; make check takes under five"
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 prove: setup
@@ -95,6 +102,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/reuse lint --quiet || $(BIN)/reuse lint
 
 clean:
 	rm -rf $(VENV) build

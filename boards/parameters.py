@@ -71,23 +71,23 @@ def _engine(name: str) -> str:
     return f"engine {name}"
 
 
-def parts() -> dict[str, Callable]:
+def parts() -> dict[str, Callable[..., Any]]:
     """What is measured, by name."""
     wide, lanes = BASE | {"beat_bytes": 16}, BASE | {"lanes": 2}
-    found: dict[str, Callable] = {}
+    found: dict[str, Callable[..., Any]] = {}
 
-    def dfe(values: dict[str, Any]) -> Callable:
+    def dfe(values: dict[str, Any]) -> Callable[..., Any]:
         names = ("beat_bytes", "lanes", "sa_entries", "sources", "dfes")
         return lambda: Dfe(**{name: values[name] for name in names})
 
-    def cfe(values: dict[str, int]) -> Callable:
+    def cfe(values: dict[str, int]) -> Callable[..., Any]:
         names = ("beat_bytes", "dfes", "cam_entries", "rules", "routes")
         return lambda: Cfe(**{name: values[name] for name in names})
 
-    def forwarding(values: dict[str, int]) -> Callable:
+    def forwarding(values: dict[str, int]) -> Callable[..., Any]:
         return lambda: Forwarding(beat_bytes=values["beat_bytes"], sources=values["dfes"] + 1)
 
-    def control(values: dict[str, Any]) -> Callable:
+    def control(values: dict[str, Any]) -> Callable[..., Any]:
         return lambda: ControlPlane(reporters=values["dfes"] + 2, **values)
 
     found |= {_engine(name): engine_named(name) for name in ENGINES}

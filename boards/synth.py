@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -33,7 +34,7 @@ from spigate.hdl.forward import Forwarding
 from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
 from spigate.hdl.options import add_gateway_arguments, gateway_options
-from spigate.sim.build import cached, digest
+from spigate.sim.cache import cached, digest
 
 PACKAGES = {
     "25k": "CABGA381",
@@ -117,7 +118,7 @@ class Measured:
     results: list[Result]
 
 
-def blocks(values: Mapping[str, int], engine: type[Engine]) -> dict[str, Callable]:
+def blocks(values: Mapping[str, int], engine: type[Engine]) -> dict[str, Callable[[], Any]]:
     """What makes each block of the gateway with parameters ``values``, by name."""
     g = SimpleNamespace(**values)
     return {
@@ -152,7 +153,7 @@ def blocks(values: Mapping[str, int], engine: type[Engine]) -> dict[str, Callabl
     }
 
 
-def source(component) -> str:
+def source(component: Any) -> str:
     """The Verilog of ``component`` for ECP5, its top module ``top``."""
     platform = Technology(ECP5)
     return "".join([verilog.convert(component, platform=platform), *platform.modules.values()])
@@ -211,7 +212,7 @@ def _nextpnr(
     )
 
 
-def _used(report: dict) -> dict[str, int]:
+def _used(report: dict[str, Any]) -> dict[str, int]:
     used = {name: cells["used"] for name, cells in report["utilization"].items()}
     return {
         "luts": used["TRELLIS_COMB"],
@@ -266,7 +267,7 @@ def read_report(path: Path, block: str, target: Target, seed: int, seconds: floa
 
 
 def measure(
-    parts: dict[str, Callable],
+    parts: dict[str, Callable[[], Any]],
     target: Target,
     seeds: Mapping[str, Iterable[int]],
     tell: Callable[[str, str], None] = lambda job, text: None,
@@ -290,7 +291,7 @@ def measure(
     """
     measured = Measured([], []) if into is None else into
 
-    def keep(found: list, one: Area | Result) -> None:
+    def keep(found: list[Any], one: Area | Result) -> None:
         order = list(parts)
         found.append(one)
         found.sort(key=lambda each: order.index(each.block))
@@ -310,7 +311,7 @@ def measure(
         keep(measured.results, result)
         tell(job, f"{result.mhz} MHz")
 
-    jobs: list[Future] = []
+    jobs: list[Future[Any]] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             netlists = {}

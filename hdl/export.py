@@ -121,9 +121,11 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
     text = "".join([verilog.convert(Core(gateway), name=name, platform=platform), *platform.modules.values()])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # REUSE-IgnoreStart
     path.write_text(
         f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}"
     )
+    # REUSE-IgnoreEnd
     return path
 
 

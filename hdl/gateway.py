@@ -110,10 +110,16 @@ class Gateway(wiring.Component):
             algorithms=self.engine.algorithms.names,
         )
         m.submodules.cfe, m.submodules.forwarding, m.submodules.control = cfe, forwarding, control
+        self._join_frames(m, dfes)
+        self._join_control(m, dfes)
+        return m
 
-        # Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out.
-        # After a reset nothing comes in before all tables are empty. The control element's port is where the
-        # host link is, which may be far from the classifier.
+    def _join_frames(self, m: Module, dfes: list[Dfe]) -> None:
+        """Frames in, classified, to a DFE or (punts, injected frames) straight to forwarding, and out. After
+        a reset nothing comes in before all tables are empty. The control element's port is where the host
+        link is, which may be far from the classifier.
+        """
+        cfe, forwarding, control = m.submodules.cfe, m.submodules.forwarding, m.submodules.control
         injected = packets(self.beat_bytes).create()
         across(m, "injected", injected, cfe.inject)
         for port, inner in (
@@ -147,7 +153,9 @@ class Gateway(wiring.Component):
         across(m, "recirculate", forwarding.recirculate, cfe.recirculate)
         across(m, "recirculate_egress", forwarding.recirculate_egress, cfe.recirculate_egress)
 
-        # The control element's side: settings, tables, counters, and what became of packets.
+    def _join_control(self, m: Module, dfes: list[Dfe]) -> None:
+        """The control element's side: settings, tables, counters, and what became of packets."""
+        cfe, forwarding, control = m.submodules.cfe, m.submodules.forwarding, m.submodules.control
         connect(m, wiring.flipped(self.axil), control.axil)
         for index, reporter in enumerate([*dfes, cfe, forwarding]):
             across(m, f"reports_{index}", reporter.reports, control.reports[index], half=True)
@@ -172,7 +180,6 @@ class Gateway(wiring.Component):
             control.cfe_counters.eq(cfe.counters),
             control.forward_counters.eq(forwarding.counters),
         ]
-        return m
 
 
 class TableRoutes(wiring.Component):

@@ -79,7 +79,7 @@ def _joined(module: str) -> str:
     return module
 
 
-def _together(found: re.Match) -> str:
+def _together(found: re.Match[str]) -> str:
     """Registers that follow each other, in one process: a simulator wakes it once a clock, not each of
     them.
     """

@@ -86,19 +86,20 @@ def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     return Figure(name, value, unit, f"{limit:g} or less" if limit else "none", value <= limit)
 
 
-def measure(configuration: Configuration, jobs: dict[str, dict]) -> dict:
+def measure(configuration: Configuration, jobs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Runs ``jobs`` (see the testbench) on one gateway; results by name."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         configuration.model().run(
             TESTBENCH, parameters={"jobs": jobs, "stand_in": configuration.stand_in, "out": str(out)}
         )
-        return json.loads(out.read_text())
+        results: dict[str, Any] = json.loads(out.read_text())
+        return results
 
 
 def stream(
     suite: str, size: int, packets: int, *, direction: str = "inbound", sas: int = 1, repeat: int = 0
-) -> dict:
+) -> dict[str, Any]:
     return {
         "kind": "stream",
         "suite": suite,
@@ -110,7 +111,7 @@ def stream(
     }
 
 
-def plan() -> dict[Configuration, dict[str, dict]]:
+def plan() -> dict[Configuration, dict[str, dict[str, Any]]]:
     """Jobs by name, for each gateway."""
     one = {"registers": {"kind": "registers", "suite": "cbc128-sha256", "direction": "inbound", "sas": 1}}
     for direction in DIRECTIONS:
@@ -171,7 +172,7 @@ def cam_lookups() -> list[Figure]:
     source.shuffle(keys)
     answers, clocks = [], []
 
-    async def testbench(ctx):
+    async def testbench(ctx: Any) -> None:
         for write in writes:
             words = rows.cam(write.entry)
             packed = [
@@ -275,7 +276,7 @@ def figures(found: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def synthesised(found: dict[str, dict]) -> list[Figure]:
+def synthesised(found: dict[str, dict[str, Any]]) -> list[Figure]:
     """The figures of the core that ``spigate synth`` takes, which its clock belongs to."""
     return [
         Figure(
@@ -299,7 +300,7 @@ def bench(console: Console) -> list[Figure]:
     return table + figures(work(console, plan()))
 
 
-def work(console: Console, plan: dict[Configuration, dict[str, dict]]) -> dict[str, dict]:
+def work(console: Console, plan: dict[Configuration, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Results of the jobs, by name."""
     found: dict[str, Any] = {}
     for configuration, jobs in plan.items():
@@ -347,7 +348,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
 
 
-def _write(args: argparse.Namespace, figures: list[dict], table: str) -> None:
+def _write(args: argparse.Namespace, figures: list[dict[str, Any]], table: str) -> None:
     for path, text in ((args.json, json.dumps(figures, indent=2) + "\n"), (args.markdown, table)):
         if path:
             path.write_text(text)

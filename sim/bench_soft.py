@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from rich.console import Console
 
@@ -139,6 +140,6 @@ def markdown(rates: list[Rate]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def plain(rates: list[Rate]) -> list[dict]:
+def plain(rates: list[Rate]) -> list[dict[str, Any]]:
     """For JSON."""
     return [asdict(rate) for rate in rates]

@@ -7,6 +7,7 @@ import contextlib
 import json
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import cocotb
 from cocotb.triggers import Event, SimTimeoutError, with_timeout
@@ -29,7 +30,8 @@ from spigate.sim.bench_traffic import (
     ipv4,
     misplaced,
 )
-from spigate.sim.board import PERIOD_NS, Board
+from spigate.sim.board import PERIOD_NS, Arrival, Board, Sink
+from spigate.sim.board import Source as Sender
 from spigate.sim.build import parameters
 from spigate.sim.session import holds
 
@@ -44,7 +46,7 @@ WARM_UP, COUNTED = 20, 200
 """Frames of a measurement of the CFE."""
 
 
-async def received(sink, driver: Driver):
+async def received(sink: Sink, driver: Driver) -> Arrival:
     """The next frame that leaves there. AssertionError: none does in :data:`LOST` clocks."""
     with contextlib.suppress(SimTimeoutError):
         return await with_timeout(sink.receive(), LOST * PERIOD_NS, "ns")
@@ -57,7 +59,7 @@ class Bench:
     def __init__(self, board: Board, driver: Driver, stand_in: bool):
         self.board, self.driver, self.dfes, self.stand_in = board, driver, driver.capabilities.dfes, stand_in
 
-    def tunnels(self, job: dict) -> Tunnels:
+    def tunnels(self, job: dict[str, Any]) -> Tunnels:
         return Tunnels(
             job["suite"],
             Direction[job["direction"].upper()],
@@ -66,7 +68,7 @@ class Bench:
             encrypted=not self.stand_in,
         )
 
-    def ports(self, job: dict):
+    def ports(self, job: dict[str, Any]) -> tuple[Sender, Sink]:
         """Where the job's packets go in, and where they come out."""
         board = self.board
         return (
@@ -75,7 +77,7 @@ class Bench:
             else (board.server, board.network_out)
         )
 
-    async def stream(self, job: dict) -> dict:
+    async def stream(self, job: dict[str, Any]) -> dict[str, Any]:
         """Clocks from one packet to the next, in steady state, and what else became of packets. Inbound,
         every ``repeat``-th packet comes once more, two packets late. The number of packets must be a
         multiple of 8, or 4 for a single lane.
@@ -98,11 +100,11 @@ class Bench:
         window = self.dfes * holds(max(map(len, frames)), lanes=self.driver.capabilities.lanes)
         first, progress, keep = sink.received, Event(), sink.on_arrival
 
-        def arrive(arrival):
+        def arrive(arrival: Arrival) -> None:
             keep(arrival)
             progress.set()
 
-        async def feed():
+        async def feed() -> None:
             for number, frame in enumerate(sent):
                 while number - place[min(sink.received - first, len(place) - 1)] >= window:
                     progress.clear()
@@ -129,7 +131,7 @@ class Bench:
             "other drops": sum(after.values()) - sum(before.values()) - replays,
         }
 
-    async def latency(self, job: dict) -> int:
+    async def latency(self, job: dict[str, Any]) -> int:
         """Clocks from a packet's first beat in to its last one out."""
         tunnels, (source, sink) = self.tunnels(job), self.ports(job)
         await tunnels.write(self.driver)
@@ -138,9 +140,10 @@ class Bench:
         arrival = await sink.receive()
         misplaced([packet], [tunnels.opened(arrival.frame)], 1)
         await tunnels.erase(self.driver)
-        return arrival.last - source.started
+        clocks: int = arrival.last - source.started
+        return clocks
 
-    async def registers(self, job: dict) -> list[int]:
+    async def registers(self, job: dict[str, Any]) -> list[int]:
         """Bursts and words for one SA."""
         tunnels, bus = self.tunnels(job), self.board.bus
         before = bus.bursts, bus.words
@@ -149,7 +152,7 @@ class Bench:
         await self.driver.erase_sa(0, 0)
         return [after[0] - before[0], after[1] - before[1]]
 
-    async def classify(self, job: dict) -> float:
+    async def classify(self, job: dict[str, Any]) -> float:
         """Clocks that the CFE takes for one of its smallest frames, ``what`` of: ``known`` SPI, ``unknown``
         SPI, ``bypassed``. What becomes of them costs the DFEs less than that: SAs are absent, so that they
         punt.
@@ -200,7 +203,7 @@ class Bench:
 
 
 @cocotb.test()
-async def measure(dut):
+async def measure(dut: Any) -> None:
     given = parameters()
     board = Board(dut)
     await board.start()

@@ -9,7 +9,7 @@ from typing import Any
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.ipsec.esp import ESP_HEADER_BYTES
 from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ethernet, checksum
-from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Rule
@@ -46,12 +46,14 @@ SUITES: dict[str, dict[str, Any]] = {
 }
 
 
-def behind(flow: int):
+def behind(flow: int) -> Address:
     """The host that flow number ``flow`` goes to."""
     return ip_address("10.2.0.10") + 256 * flow
 
 
-def ipv4(source, destination, protocol: int, payload: bytes, identification: int = 0) -> bytes:
+def ipv4(
+    source: Address, destination: Address, protocol: int, payload: bytes, identification: int = 0
+) -> bytes:
     """An IPv4 packet."""
     header = bytearray(
         b"\x45\0" + (IP_BYTES + len(payload)).to_bytes(2) + identification.to_bytes(2) + b"\0\0\x40"

@@ -8,6 +8,7 @@ frame, not once a clock.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cocotb
 from cocotb.clock import Clock
@@ -60,7 +61,7 @@ class Source:
         Frames handed over so far.
     """
 
-    def __init__(self, handle):
+    def __init__(self, handle: Any):
         self._handle = handle
         self._turn = Lock()
         self.sent = 0
@@ -108,9 +109,9 @@ class Sink:
         Frames that have arrived so far.
     """
 
-    def __init__(self, handle, name: str, on_arrival: Callable[[Arrival], None] | None = None):
+    def __init__(self, handle: Any, name: str, on_arrival: Callable[[Arrival], None] | None = None):
         self._handle, self._name = handle, name
-        self._queue: Queue = Queue()
+        self._queue: Queue[Arrival] = Queue()
         self.on_arrival = on_arrival or self._queue.put_nowait
         self.received = 0
 
@@ -163,7 +164,7 @@ class BoardBus:
         Bursts and words so far.
     """
 
-    def __init__(self, handle):
+    def __init__(self, handle: Any):
         self._handle = handle
         self._turn = Lock()
         self.bursts = self.words = 0
@@ -238,7 +239,7 @@ class Board:
     says that the test has made tables that are wrong.
     """
 
-    def __init__(self, dut):
+    def __init__(self, dut: Any):
         self._dut = dut
         self.network, self.server, self.inject = (
             Source(dut.network_in),

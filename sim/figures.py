@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from spigate.boards import synth
 from spigate.sim import bench, bench_soft
@@ -53,7 +54,7 @@ class Results:
         self._folder = folder
         self._measured = self.read(MEASURED) or {}
 
-    def read(self, name: str):
+    def read(self, name: str) -> Any:
         """What a file has; None where there is none."""
         path = self._folder / name
         return json.loads(path.read_text()) if path.is_file() else None
@@ -84,7 +85,7 @@ def described(core: dict[str, int]) -> str:
     )
 
 
-def whole(synthesis: dict) -> list[dict]:
+def whole(synthesis: dict[str, Any]) -> list[dict[str, Any]]:
     """The runs of the whole core, by seed."""
     runs = [run for run in synthesis["runs"] if run["block"] == synth.WHOLE]
     return sorted(runs, key=lambda run: run["seed"])
@@ -154,12 +155,12 @@ def size(results: Results) -> str:
     return text
 
 
-def blocks_of(synthesis: dict) -> list[dict]:
+def blocks_of(synthesis: dict[str, Any]) -> list[dict[str, Any]]:
     """The runs of single blocks."""
     return [run for run in synthesis["runs"] if run["block"] != synth.WHOLE]
 
 
-def cells(runs: Iterable[dict], names: Sequence[str]) -> list[list[str]]:
+def cells(runs: Iterable[dict[str, Any]], names: Sequence[str]) -> list[list[str]]:
     """What rows of runs show."""
     return [[str(run[name]) for name in names] for run in runs]
 

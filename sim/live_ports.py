@@ -54,7 +54,7 @@ class Client:
         What is to be sent to it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._messages = Messages()
         self._requests: deque[Message] = deque()
         self._punts: Classes[bytes] = Classes()

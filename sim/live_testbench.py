@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from typing import Any
 
 import cocotb
 
@@ -27,7 +28,7 @@ class Opened(Tap):
 
 
 @cocotb.test()
-async def live(dut):
+async def live(dut: Any) -> None:
     given = parameters()
     if "command" in given:
         command = socket.socket(socket.AF_UNIX)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
@@ -17,7 +18,7 @@ from spigate.sim.session import Session
 from spigate.sim.software import FILES, PUNTS, REPORT
 
 
-async def play(dut, given: Capture, settings: Settings, out: Path) -> None:
+async def play(dut: Any, given: Capture, settings: Settings, out: Path) -> None:
     """Plays the frames of ``given`` and writes to ``out``: :data:`FILES` and :data:`PUNTS` with what left the
     gateway (times in the pcap files are those of the simulation), and :data:`REPORT`. Where the run was not
     sound, the report is ``{"error": why}``.

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from spigate.firmware_py.captures.capture import Capture
 from spigate.firmware_py.control.element import ControlElement
@@ -41,7 +42,7 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
     )
     loop = Loop(gateway, control, port)
 
-    async def run():
+    async def run() -> None:
         await control.start()
         for arrival in given.frames:
             await loop.feed(arrival.port, arrival.frame)
@@ -50,7 +51,7 @@ def expected(given: Capture, settings: Settings, *, dfes: int) -> Outcome:
     return Outcome(loop.sent, loop.drops, control.consumed)
 
 
-def compare(sent: dict[Port, list[bytes]], report: dict, model: Outcome) -> None:
+def compare(sent: dict[Port, list[bytes]], report: dict[str, Any], model: Outcome) -> None:
     """Compares what a gateway sent, and its report, with the model: the same frames, those of a flow in the
     same order, the same drops by reason.
 

@@ -5,6 +5,7 @@ takes the place of the machine that was captured.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.captures import capture, sources
@@ -41,7 +42,7 @@ def replay(
     simulator: str = "verilator",
     waveform: Path | None = None,
     dataplane: str = "gateware",
-) -> dict:
+) -> dict[str, Any]:
     """Plays the capture in a folder, or of files, and writes :data:`OUTPUTS` to ``out``. Returns the report.
 
     SAs and policies are those that ``ip`` printed, and so are Ethernet addresses and routes, or they are
@@ -93,9 +94,9 @@ def replay(
     return result(out)
 
 
-def result(out: Path) -> dict:
+def result(out: Path) -> dict[str, Any]:
     """The report in ``out``; raises :class:`Unsound` where it is an error."""
-    report = json.loads((out / "report.json").read_text())
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
     if "error" in report:
         raise Unsound(report["error"])
     return report

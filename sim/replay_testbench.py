@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cocotb
 
@@ -16,7 +17,7 @@ from spigate.sim.replay import CFE, PATIENCE
 
 
 @cocotb.test()
-async def replay(dut):
+async def replay(dut: Any) -> None:
     given = parameters()
     balance = BALANCES[given["balance"]]
     settings = Settings(

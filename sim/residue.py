@@ -1,9 +1,11 @@
 """Everything that a simulated design holds, to be compared: inside the simulator."""
 
+from typing import Any
+
 import cocotb.handle as handle
 
 
-def state(top) -> dict[str, str]:
+def state(top: Any) -> dict[str, str]:
     """Every signal and memory word below ``top``, by its path, as bits. For Icarus, which shows all of
     them.
     """
@@ -12,7 +14,7 @@ def state(top) -> dict[str, str]:
     return found
 
 
-def _collect(scope, path: str, found: dict[str, str]) -> None:
+def _collect(scope: Any, path: str, found: dict[str, str]) -> None:
     for item in scope:
         name = f"{path}.{item._name}"
         if isinstance(item, handle.HierarchyObject | handle.HierarchyArrayObject):

@@ -5,6 +5,7 @@ TAP devices.
 
 import asyncio
 import json
+import logging
 import shutil
 import signal
 import socket
@@ -21,9 +22,11 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.remote import RemoteGateway
 from spigate.hdl.contract.enums import Port
+from spigate.hdl.contract.parameters import DEFAULT_ENGINE, ENGINES
 from spigate.sim.build import SIMULATORS, Model
 from spigate.sim.design import Configuration
 
+LOG = logging.getLogger("spigate.sim")
 TESTBENCH = "spigate.sim.live_testbench"
 DEFAULTS = {"dfes": 1, "lanes": 1, "beat_bytes": 8}
 """The smallest gateway: it is compiled soonest."""
@@ -197,8 +200,16 @@ def prepare(url: Url) -> Connect:
     options = url.options({**OPTIONS, "simulator": str, "waveform": Path})
     simulator, waveform = options.pop("simulator", SIMULATORS[0]), options.pop("waveform", None)
     chosen = {name.replace("-", "_"): value for name, value in options.items()}
+    for name, value, known in (
+        ("simulator", simulator, SIMULATORS),
+        ("engine", chosen.get("engine", DEFAULT_ENGINE), ENGINES),
+    ):
+        if value not in known:
+            raise InputError(f"{url.text}: {name} must be one of {', '.join(known)}, not {value!r}")
     try:
-        model = Configuration(**{**DEFAULTS, **chosen}).model(simulator=simulator, waves=waveform is not None)
+        model = Configuration(**{**DEFAULTS, **chosen}).model(
+            simulator=simulator, waves=waveform is not None, tell=LOG.info
+        )
     except SpigateError:
         raise
     except ValueError as error:

@@ -3,6 +3,7 @@ accounted for.
 """
 
 from collections import Counter, deque
+from typing import Any
 
 from cocotb.triggers import Event, First
 
@@ -151,7 +152,7 @@ class Session:
         counts = await self._board.bus.read(register.address, max(DROPS) + 1)
         self.dropped = Counter({reason: counts[reason] for reason in DROPS if counts[reason]})
 
-    async def report(self) -> dict:
+    async def report(self) -> dict[str, Any]:
         """What happened, after :meth:`settle`.
 
         Raises

@@ -5,6 +5,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.captures.capture import Capture
@@ -12,7 +13,7 @@ from spigate.firmware_py.captures.frames import Captured
 from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.settings import Settings
-from spigate.firmware_py.tables.interface import SOFTWARE, Capabilities
+from spigate.firmware_py.tables.interface import SOFTWARE, Capabilities, Counters
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Port
 from spigate.sim.report import report
@@ -21,7 +22,9 @@ FILES = {Port.SERVER: "server-out.pcap", Port.NETWORK: "network-out.pcap"}
 PUNTS, REPORT = "punt.pcap", "report.json"
 
 
-def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabilities = SOFTWARE) -> dict:
+def play(
+    given: Capture, settings: Settings, out: Path, *, capabilities: Capabilities = SOFTWARE
+) -> dict[str, Any]:
     """Plays the frames of ``given``, one after the other, and writes to ``out`` what
     :func:`spigate.sim.play.play` does; times are those of the capture. Returns the report.
 
@@ -47,7 +50,7 @@ def play(given: Capture, settings: Settings, out: Path, *, capabilities: Capabil
     into = {"network": 0, "server": 0}
     punted: list[Captured] = []
 
-    async def run():
+    async def run() -> Counters:
         await control.start()
         for arrival in given.frames:
             now[0] = arrival.time

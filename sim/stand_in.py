@@ -2,6 +2,8 @@
 and leaves them as they are.
 """
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 
 from spigate.hdl.contract.enums import Auth
@@ -19,13 +21,13 @@ class StandIn(Engine):
     word_bytes = 16
     algorithms = CompactEngine.algorithms
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         for at, context in enumerate(self.context):
             self._context(m, context, at)
         return m
 
-    def _context(self, m, context, at):
+    def _context(self, m: Module, context: Any, at: int) -> None:
         # The next packet's job and material are taken while the present one runs.
         waiting, job = Signal(name=f"waiting_{at}"), Signal(Job(), name=f"job_{at}")
         rows = Signal(range(MATERIAL_ROWS + 1), name=f"rows_{at}")

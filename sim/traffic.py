@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
@@ -100,7 +101,7 @@ def _mixed(generator: random.Random, streams: list[list[Arrival]]) -> list[Arriv
     return [replace(arrival, time=at) for at, arrival in enumerate(mixed)]
 
 
-def _tunnel(generator: random.Random, suite: tuple) -> tuple[list[Arrival], Sa, Sa]:
+def _tunnel(generator: random.Random, suite: tuple[Any, ...]) -> tuple[list[Arrival], Sa, Sa]:
     """Both directions of a tunnel: what scapy encrypts, some of it a second time, some of it damaged, and
     clear answers of the server; and the two SAs.
     """
@@ -166,7 +167,7 @@ def _tunnel(generator: random.Random, suite: tuple) -> tuple[list[Arrival], Sa, 
 
 
 def _policies(host: str, server: str, reqid: int) -> list[Policy]:
-    def policy(source: str, destination: str, direction: PolicyDirection, ends: tuple) -> Policy:
+    def policy(source: str, destination: str, direction: PolicyDirection, ends: tuple[Any, ...]) -> Policy:
         template = Template(source=ends[0], destination=ends[1], mode=Mode.TUNNEL, reqid=reqid)
         return Policy(
             selectors=Selectors(ip_network(source), ip_network(destination)),

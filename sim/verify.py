@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
@@ -358,13 +359,13 @@ def _said(packet: bytes, own: set[str]) -> bool:
     return payload(packet)[0] in ICMPS and ends(packet)[0] in own
 
 
-def _without_errors(sent: list, own: set[str]) -> list[bytes]:
+def _without_errors(sent: list[tuple[Any, bytes]], own: set[str]) -> list[bytes]:
     return [
         plain for _, plain in sent if not (plain[0] >> 4 in (4, 6) and len(plain) >= 20 and _said(plain, own))
     ]
 
 
-def _same(what: str, ours: list, linux: list) -> None:
+def _same(what: str, ours: list[Any], linux: list[Any]) -> None:
     if ours == linux:
         return
     missing, extra = Counter(linux) - Counter(ours), Counter(ours) - Counter(linux)

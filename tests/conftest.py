@@ -1,5 +1,10 @@
-"""What needs a simulator or another program that this machine lacks is skipped and says what to install; it
+"""What a missing program does to a test, and the quick tier.
+
+What needs a simulator or another program that this machine lacks is skipped and says what to install; it
 fails where SPIGATE_PEERS_REQUIRED is 1.
+
+``pytest --quick`` leaves out what is marked ``slow``. A test in it may take :data:`QUICK_SECONDS` of CPU time,
+children's included, with nothing in the cache of models; one that takes longer fails.
 """
 
 import os
@@ -9,16 +14,52 @@ import pytest
 from spigate.firmware_py.errors import ToolMissing
 
 REQUIRED = "SPIGATE_PEERS_REQUIRED"
+QUICK_SECONDS = 20
+"""Four times what the longest test of the quick tier takes, for slower machines."""
+_BEGUN = pytest.StashKey[float]()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help=f"the quick tier: none marked slow, {QUICK_SECONDS} s of CPU each",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
+    item.stash[_BEGUN] = cpu_seconds()
     return (yield from skipped())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    return (yield from skipped())
+    yield from skipped()
+    if item.config.getoption("quick"):
+        hold_quick(cpu_seconds() - item.stash[_BEGUN])
+
+
+def hold_quick(seconds: float) -> None:
+    """Fails a test of the quick tier that took that much CPU time."""
+    if seconds > QUICK_SECONDS:
+        pytest.fail(
+            f"It took {seconds:.1f} s of CPU time, and the quick tier gives {QUICK_SECONDS} s to a test: "
+            "mark it with pytest.mark.slow",
+            pytrace=False,
+        )
 
 
 def skipped():

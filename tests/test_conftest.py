@@ -1,9 +1,16 @@
-"""What a missing tool does to a test."""
+"""What a missing tool does to a test, and what the quick tier does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from spigate.firmware_py.errors import ToolMissing
-from tests.conftest import REQUIRED, skipped
+from tests.conftest import QUICK_SECONDS, REQUIRED, hold_quick, skipped
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -17,3 +24,40 @@ def test_absence_is_a_failure_where_peers_are_required(monkeypatch, required, ou
     next(around)
     with pytest.raises(outcome, match="lacks strongswan-charon"):
         around.throw(ToolMissing("this machine lacks strongswan-charon"))
+
+
+QUICK = """
+import pytest
+
+def test_unmarked():
+    pass
+
+@pytest.mark.slow
+def test_marked():
+    pass
+
+def test_busy():
+    sum(range(10**6))
+"""
+
+
+def test_the_quick_tier_leaves_out_what_is_slow_and_fails_what_should_be(tmp_path):
+    (tmp_path / "conftest.py").write_text(
+        "from tests import conftest\nfrom tests.conftest import *\nconftest.QUICK_SECONDS = 0.001\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: .\n")
+    (tmp_path / "test_tier.py").write_text(QUICK)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--quick", str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "test_busy" in done.stdout and "mark it with pytest.mark.slow" in done.stdout
+    assert "1 deselected" in done.stdout and "test_marked" not in done.stdout
+
+
+def test_time_within_the_bound_of_the_quick_tier_passes():
+    hold_quick(QUICK_SECONDS)

@@ -97,6 +97,14 @@ def test_the_rooms_drawn_are_those_that_hold():
     ]
 
 
+def test_the_navigation_has_the_pages_that_are_there_once(tmp_path):
+    for name in ("README.md", "docs/a.md", "docs/new.md", "index.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("# Page\n")
+    made = site.navigation("# Site\n\nREADME.md\ndocs/a.md\ndocs/gone.md\n\nREST\n", tmp_path)
+    assert made.splitlines() == ["# Site", "", "README.md", "docs/a.md", "", "docs/new.md"]
+
+
 def test_a_page_with_a_dead_link_is_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<h1 id="here">a</h1><a href="#here"></a><a href="b.html#there"></a><a href="c.html"></a>'
@@ -114,7 +122,7 @@ def shown_commands() -> list[tuple[str, list[str]]]:
     """Page and arguments of each ``spigate`` that a page shows as a command on a line of its own."""
     found = []
     for path in PAGES:
-        text = path.read_text()
+        text = path.read_text().replace("\\\n", " ")
         lines = re.findall(
             r"^ *(?:ip netns exec \w+ )?(?:\.venv/bin/)?(spigate [a-z].*)$", text, re.MULTILINE
         )
@@ -178,6 +186,8 @@ def small_site(tmp_path, monkeypatch):
     top = tmp_path / "top"
     (top / "docs").mkdir(parents=True)
     (tmp_path / "site").mkdir()
+    (top / "sim").mkdir()
+    (top / "sim/a.v").write_text("module a; endmodule\n")
     conf = (ROOT / "docs/site/conf.py").read_text()
     (tmp_path / "site/conf.py").write_text(conf)
 
@@ -197,7 +207,7 @@ def small_site(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "failed"),
     [
-        ("# Page\n\n## Part\n\n[here](#part)\n", 0),
+        ("# Page\n\n## Part\n\n[here](#part) [a file](../sim/a.v)\n", 0),
         ("# Page\n\n[nowhere](other.md)\n", 1),
         ("# Page\n\n[nowhere](#part)\n", 1),
         ("# Page\n\n![nothing](none.svg)\n", 1),
@@ -209,6 +219,7 @@ def test_a_site_with_a_fault_fails(small_site, text, failed):
     assert small_site(text) == failed
 
 
+@pytest.mark.slow
 def test_the_site_builds(tmp_path):
     """All of it, with the docstrings of every module, in a process of its own as ``make docs`` does."""
     command = [sys.executable, ROOT / "docs/site/build.py", tmp_path]

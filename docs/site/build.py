@@ -9,6 +9,7 @@ register reference. Ends with 1 at a warning of Sphinx and at a link that leads 
 import argparse
 import os
 import pkgutil
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -60,17 +61,45 @@ def write_api(folder: Path) -> None:
     (folder / "index.md").write_text("\n".join(index))
 
 
+def copy_linked(page: Path, folder: Path) -> None:
+    """Copies the files of the repository that a page links to and that are no pages: they can be loaded."""
+    for link in re.findall(r"\]\(([^)#:\s]+)", page.read_text(encoding="utf-8")):
+        target = Path(os.path.normpath(page.parent / link))
+        if not target.is_relative_to(folder) or target.exists():
+            continue
+        original = TOP / target.relative_to(folder)
+        if original.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(original, target)
+
+
 def assemble(folder: Path) -> None:
     """Sphinx's sources: what the repository has, and what is made."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(TOP / "docs", folder / "docs", ignore=shutil.ignore_patterns("site", "__pycache__"))
     for page in TOP.glob("*.md"):
         shutil.copy(page, folder)
-    if (TOP / "examples").is_dir():
-        shutil.copytree(TOP / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    for page in (TOP / "examples").rglob("*.md"):
+        (folder / page.relative_to(TOP)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(page, folder / page.relative_to(TOP))
+    for page in list(folder.rglob("*.md")):
+        copy_linked(page, folder)
     for page in SITE.glob("*.md"):
         shutil.copy(page, folder)
     write_api(folder / "modules")
+    index = folder / "index.md"
+    index.write_text(navigation(index.read_text(), folder))
+
+
+def navigation(index: str, folder: Path) -> str:
+    """The front page with a toctree of the pages that are there: those that it names and that are not are
+    left out, and those that it does not name stand in the place of the word ``REST``.
+    """
+    lines = index.splitlines()
+    named = {line for line in lines if re.fullmatch(r"[\w./-]+\.md", line)}
+    there = {str(page.relative_to(folder)) for page in folder.rglob("*.md")} - {"index.md"}
+    rest = "\n".join(sorted(there - named))
+    return "\n".join(rest if line == "REST" else line for line in lines if line not in named or line in there)
 
 
 class Page(HTMLParser):

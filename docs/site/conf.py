@@ -13,6 +13,8 @@ html_theme = "furo"
 html_title = f"spigate {release}"
 html_show_copyright = html_show_sphinx = False
 html_static_path = []
+# The sources are in the repository, and the search finds what an index would.
+html_copy_source = html_use_index = False
 
 # Headings get the anchors that GitHub gives them, so a link works in both places.
 myst_heading_anchors = 4

@@ -6,6 +6,7 @@
 # Root's, on the gateway; it needs iproute2 and tcpdump. It ends after SECONDS, or with Ctrl-C. FOLDER is made, and
 # only its owner may enter it: the keys of all SAs are in there. docs/captures.md says what the files are.
 #
+# SPDX-FileCopyrightText: The spigate contributors
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 umask 077

@@ -2,6 +2,7 @@
 registers.
 """
 
+import logging
 from ipaddress import ip_address
 
 import cocotb
@@ -20,9 +21,8 @@ from cocotbext.axi import (
 from spigate import BusError, CamEntry, CamKey, CfeSettings, Cipher, Direction, Driver, Mode, Port, Route, Sa
 
 LINUX, GATEWAY, SPI = ip_address("192.0.2.1"), ip_address("192.0.2.2"), 0x7D2F38AB
-SECRET = bytes.fromhex(
-    "6bb3a7f11512020a421c634521d5941daa4acfea"
-)  # key and salt, as ip xfrm state prints them
+# Key and salt, as ip xfrm state prints them.
+SECRET = bytes.fromhex("6bb3a7f11512020a421c634521d5941daa4acfea")
 SA = Sa(
     direction=Direction.INBOUND,
     mode=Mode.TUNNEL,
@@ -39,6 +39,9 @@ ESP = bytes.fromhex(  # from a Linux kernel
     "0a93c5a4e38128da1a7153beec2e46544a6be3d80683ec6f47860bf22f486fff71d2fa4902cf30402c1de9fd0dceef"
 )
 CLEAR = bytes.fromhex("4500001c292940003e11ff910a01000a0a02000a9c4b0fa000083fdc")  # what Linux made of it
+
+# cocotbext-axi tells every burst, and keys are in them.
+logging.getLogger("cocotb.spigate").setLevel(logging.WARNING)
 
 
 class Registers:

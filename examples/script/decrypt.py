@@ -7,9 +7,8 @@ import spigate
 from spigate import CamEntry, CamKey, Cipher, Direction, Mode, Port, Route, Sa
 
 LINUX, GATEWAY, SPI = ip_address("192.0.2.1"), ip_address("192.0.2.2"), 0x7D2F38AB
-SECRET = bytes.fromhex(
-    "6bb3a7f11512020a421c634521d5941daa4acfea"
-)  # key and salt, as ip xfrm state prints them
+# Key and salt, as ip xfrm state prints them.
+SECRET = bytes.fromhex("6bb3a7f11512020a421c634521d5941daa4acfea")
 FRAME = bytes.fromhex(
     "020000000002020000000001080045000054000040004032b674c0000201c0000202"  # Ethernet, IPv4
     "7d2f38ab0000000135e3868c4353cb49"  # ESP: SPI, sequence number, IV

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The enumerations of ``entries.rdl``, for gateware and host.
 
 Made of it by ``make registers``: change them there.

@@ -1,10 +1,18 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Makes ``enums.py`` of ``entries.rdl``: ``make registers``."""
 
 import textwrap
 
 from spigate.hdl.contract import rdl
 
-HEAD = '''"""The enumerations of ``entries.rdl``, for gateware and host.
+HEAD = '''# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""The enumerations of ``entries.rdl``, for gateware and host.
 
 Made of it by ``make registers``: change them there.
 """

@@ -88,3 +88,9 @@ def check(values: Mapping[str, int], technology: str = "generic") -> None:
     for name, largest in LARGEST.get(technology, {}).items():
         if values.get(name, 0) > largest:
             raise ValueError(f"{name} must be at most {largest} on {technology}, not {values[name]!r}")
+
+
+def check_engine(name: str) -> None:
+    """Raises ValueError where there is no engine of that name; the message has those that there are."""
+    if name not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")

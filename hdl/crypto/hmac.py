@@ -1,6 +1,7 @@
 """HMAC-SHA-1 and HMAC-SHA-256 (RFC 2104, 2404, 4868) from midstates, two packets interleaved."""
 
 from collections.abc import Collection
+from typing import Any
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
@@ -163,7 +164,7 @@ class Hmac(wiring.Component):
             schedule.given_2.eq(given),
         ]
 
-    def _rounds(self, m, chain: "Fetched", cores: dict) -> None:
+    def _rounds(self, m, chain: "Fetched", cores: dict[str, Any]) -> None:
         """Steers the rounds of the algorithms: K + W, the chaining value, and who is at work."""
         sequencer, schedule = m.submodules.sequencer, m.submodules.schedule
         token1, token2 = sequencer.token_1, sequencer.token_2
@@ -213,7 +214,7 @@ class Hmac(wiring.Component):
                 sha1.rotate_1.eq((token1.left == 2) | (token1.left == 1)),
             ]
 
-    def _collect(self, m, cores: dict) -> None:
+    def _collect(self, m, cores: dict[str, Any]) -> None:
         """The sums: the inner hash's go back to where H came from, the outer one's out."""
         chaining, sequencer = m.submodules.chaining, m.submodules.sequencer
         sha1, sha256 = (cores.get(name, next(iter(cores.values()))) for name in ("sha1", "sha256"))

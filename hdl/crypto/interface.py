@@ -24,7 +24,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Auth, Cipher, KeySize
-from spigate.hdl.contract.parameters import ENGINES
+from spigate.hdl.contract.parameters import ENGINES, check_engine
 from spigate.hdl.csr import layout
 
 MATERIAL_ROWS = 6
@@ -251,7 +251,6 @@ def engine_named(name: str) -> type[Engine]:
     ValueError
         There is none with that name.
     """
-    if name not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    check_engine(name)
     found: type[Engine] = resolve_name(ENGINES[name])
     return found

@@ -1,6 +1,7 @@
 """A lane of a DFE: a ring of packet buffers around a crypto engine."""
 
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
@@ -101,7 +102,7 @@ class DispatchPort(wiring.Signature):
         )
 
 
-def grants(m: Module, requests: list, turn: Value, name: str) -> list[Value]:
+def grants(m: Module, requests: list[Value], turn: Value, name: str) -> list[Value]:
     """At most one of ``requests`` is granted: the first from number ``turn`` on."""
     if len(requests) == 1:
         return requests
@@ -312,8 +313,8 @@ class Lane(wiring.Component):
     def _rows(
         self,
         m: Module,
-        introducers: list,
-        buffer_of: dict,
+        introducers: list[Introducer],
+        buffer_of: dict[Any, Value],
         turn: Signal,
         assigned: Signal,
         oldest: Value,
@@ -363,7 +364,13 @@ class Lane(wiring.Component):
         return control, tunnel, arrived == 2
 
     def _store(
-        self, m: Module, feeders: list, collectors: list, buffer_of: dict, turn: Signal, filled: Signal
+        self,
+        m: Module,
+        feeders: list[Feeder],
+        collectors: list[Collector],
+        buffer_of: dict[Any, Value],
+        turn: Signal,
+        filled: Signal,
     ) -> None:
         """The packet stores. Even and odd buffers have one each, and so have the contexts that work on
         them: what one packet's engine reads and writes leaves room to fill and to drain another.
@@ -384,7 +391,7 @@ class Lane(wiring.Component):
             port.data.eq(Array(each.read_data for each in stores)[answers[-1]]),
         ]
 
-        def share(name: str, wants: Value, ready: Signal, workers: list) -> list[Value]:
+        def share(name: str, wants: Value, ready: Signal, workers: list[Any]) -> list[Value]:
             """Whoever fills or drains a store comes first: it keeps up with the wire, and one packet waits
             for another there. The engine waits no longer than its words ahead last.
             """

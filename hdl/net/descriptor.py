@@ -3,6 +3,7 @@ tables.
 """
 
 from enum import IntEnum
+from typing import Any
 
 from amaranth.lib import data
 
@@ -266,7 +267,7 @@ class PuntHeader(data.StructLayout):
         super().__init__(ce_header.PUNT.widths)
 
 
-def punt_header(header, info, *, dfe, time) -> list:
+def punt_header(header, info, *, dfe, time) -> list[Any]:
     """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
     return [
         header.version.eq(ce_header.CE_VERSION),

@@ -1,8 +1,9 @@
 """Several streams into one, round robin, item by item or packet by packet."""
 
 from collections.abc import Callable
+from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,7 +43,7 @@ class Merge(wiring.Component):
         One clock later. Between two packets of the same stream a clock may pass without an item.
     """
 
-    def __init__(self, shape, *, count: int, last: Callable | None = None):
+    def __init__(self, shape, *, count: int, last: Callable[[Any], Value] | None = None):
         if count < 1:
             raise ValueError(f"count must be 1 or more, not {count!r}")
         self._count, self._last = count, last or (lambda payload: 1)

@@ -10,7 +10,7 @@ from tests.firmware_py import fuzzing
 from tests.firmware_py.differential import Wrong
 from tests.firmware_py.differential_linux import OURS, beside
 
-pytestmark = pytest.mark.xdist_group("linux")
+pytestmark = [pytest.mark.xdist_group("linux"), pytest.mark.slow]
 COUNT = 3_600
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from spigate.hdl.contract.parameters import PARAMETERS
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "export": ("export", "-o", "{folder}/spigate.v"),
     "synth": ("synth", "--json", "{folder}/synth.json"),

@@ -9,6 +9,8 @@ from tests.formal import solve
 from tests.formal.claims import PROOFS
 from tests.formal.proof import ROOT, Mutation
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments):
     return subprocess.run(

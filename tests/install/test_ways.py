@@ -17,7 +17,7 @@ from spigate import __version__
 from tests.install.environments import TOP
 from tests.install.test_wheel import CAPTURE
 
-pytestmark = pytest.mark.xdist_group("install")
+pytestmark = [pytest.mark.xdist_group("install"), pytest.mark.slow]
 PYTHONS = ("3.11", "3.12", "3.13")
 SOFT = f"spigate replay {CAPTURE} --dataplane soft --out out"
 

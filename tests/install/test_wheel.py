@@ -10,7 +10,7 @@ import pytest
 from spigate.firmware_py import cli
 from tests.install.environments import TOP
 
-pytestmark = pytest.mark.xdist_group("install")
+pytestmark = [pytest.mark.xdist_group("install"), pytest.mark.slow]
 CAPTURE = TOP / "tests/data/captures/esp-tunnel-gcm128"
 
 

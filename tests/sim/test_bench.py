@@ -11,6 +11,8 @@ from spigate.sim import bench, bench_soft
 from spigate.sim.bench_traffic import Tunnels, misplaced
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 PACKETS = [bytes([number]) for number in range(12)]
 

@@ -6,6 +6,8 @@ from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim.board import model
 from spigate.sim.build import SIMULATORS
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = Path(__file__).parent / "loopback.v"
 
 

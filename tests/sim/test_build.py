@@ -4,8 +4,10 @@ import pytest
 
 from spigate.firmware_py.errors import ToolMissing
 from spigate.hdl.net.fifo import PacketFifo
-from spigate.sim import build
+from spigate.sim import build, cache
 from spigate.sim.build import SIMULATORS, BuildFailed, SimulationFailed, simulate_cocotb
+
+pytestmark = pytest.mark.slow
 
 BENCH = "tests.sim.bench_fifo"
 BEAT = 0x1122 | 1 << 64 | 2 << 66
@@ -76,13 +78,12 @@ def test_an_unknown_simulator_is_named():
         build.build([], top="top", simulator="vcs")
 
 
-def test_what_fails_leaves_nothing_in_the_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv(build.CACHE, str(tmp_path))
-    with pytest.raises(OSError), build.cached("thing") as (_, scratch):
-        (scratch / "half").write_text("")
-        raise OSError
-    with build.cached("thing") as (folder, scratch):
-        assert scratch
-        (scratch / "whole").write_text("")
-    with build.cached("thing") as (folder, scratch):
-        assert not scratch and [path.name for path in folder.iterdir()] == ["whole"]
+def test_a_model_is_kept_without_what_only_the_compiler_needed(monkeypatch, tmp_path):
+    def compile_(command, folder):
+        for made in ("top", "Vtop.cpp", "Vtop.o", "Vtop.d", "Vtop__pch.h.fast.gch", "Vtop__ALL.a"):
+            (folder / made).write_text("")
+
+    monkeypatch.setenv(cache.FOLDER, str(tmp_path))
+    monkeypatch.setattr(build, "_call", compile_)
+    model = build.build([], top="top")
+    assert sorted(path.name for path in model.folder.iterdir()) == ["Vtop.cpp", "public.vlt", "top"]

@@ -18,6 +18,8 @@ from spigate.sim.replay import replay
 from spigate.sim.software import FILES
 from tests.firmware_py.control.network import LINUX
 
+pytestmark = pytest.mark.slow
+
 CASES = Path(__file__).parents[1] / "data" / "cases"
 SMALL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 

@@ -8,6 +8,8 @@ import pytest
 
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)
 
 

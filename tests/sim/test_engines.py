@@ -10,6 +10,8 @@ from spigate.sim.design import Configuration
 from spigate.sim.replay import replay
 from spigate.sim.verify import verify
 
+pytestmark = pytest.mark.slow
+
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 GCM = Configuration(beat_bytes=8, dfes=1, engine="gcm-small")
 

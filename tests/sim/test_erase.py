@@ -6,6 +6,8 @@ import pytest
 
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 BENCH = "tests.sim.bench_erase"
 MODELS = {
     "small": Configuration(beat_bytes=8, dfes=1, lanes=1),

@@ -5,6 +5,8 @@ import pytest
 from spigate.sim.design import Configuration
 from tests.sim.floods import faults, measure
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probes": 9, "lead": 2000, "settle": 20_000}
 SMALL, LARGE = Configuration(beat_bytes=8, dfes=1, lanes=1), Configuration(beat_bytes=16, dfes=2, lanes=2)
 

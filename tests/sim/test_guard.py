@@ -9,7 +9,7 @@ from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_guard"
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)
-pytestmark = pytest.mark.xdist_group("replay-small")
+pytestmark = [pytest.mark.xdist_group("replay-small"), pytest.mark.slow]
 
 
 def test_the_guard_stops_what_wrong_tables_would_let_out():

@@ -40,7 +40,7 @@ from spigate.sim.live_ports import MAX_OUTPUT, MAX_REQUESTS, PUNT_OUTPUT, Client
 from tests.firmware_py.ike.hosts import ip, need
 from tests.sim.live_hosts import simulation
 
-pytestmark = pytest.mark.xdist_group("live")
+pytestmark = [pytest.mark.xdist_group("live"), pytest.mark.slow]
 CONFIGURATION = Configuration(beat_bytes=8, dfes=1, lanes=1)
 """The one that replays are tested with."""
 WORDS = ("--beat-bytes", "8", "--dfes", "1", "--lanes", "1")

@@ -6,7 +6,7 @@ from spigate.sim.design import Configuration
 
 BENCH = "tests.sim.bench_made"
 MODEL = Configuration(beat_bytes=8, dfes=1, lanes=1)
-pytestmark = pytest.mark.xdist_group("replay-small")
+pytestmark = [pytest.mark.xdist_group("replay-small"), pytest.mark.slow]
 
 
 def test_who_sent_what_has_lived_too_long_hears_so():

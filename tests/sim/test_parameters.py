@@ -12,6 +12,8 @@ import pytest
 from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 DRAWS = int(os.environ.get("SPIGATE_DRAWS", "0"))
 SMALL = {
     "dfes": (1, 2),
@@ -44,6 +46,11 @@ def test_every_table_holds_what_the_registers_say(seed):
     made = drawn(seed, LARGE if DRAWS else SMALL)
     told = {name: getattr(made, name) for name in TOLD}
     made.model().run("tests.sim.bench_parameters", parameters={"told": told})
+
+
+def test_an_engine_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="engine must be one of compact, .*, not 'fast'"):
+        Configuration(engine="fast")
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -8,6 +8,8 @@ from spigate.sim.design import Configuration
 from spigate.sim.replay import replay
 from spigate.sim.verify import Differs, verify
 
+pytestmark = pytest.mark.slow
+
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"
 SCENARIOS = [
     "esp-tunnel-gcm128",

@@ -9,6 +9,8 @@ import pytest
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
 
+pytestmark = pytest.mark.slow
+
 BENCH = "tests.sim.bench_robustness"
 FRAMES = {"small": 10_000, "large": 3000}
 MODELS = {

@@ -46,7 +46,9 @@ OUTBOUND = spigate.Sa(
 EVERYTHING = Selectors(ip_network("0.0.0.0/0"), ip_network("0.0.0.0/0"))
 
 
-@pytest.fixture(params=["model:", pytest.param("sim:", marks=pytest.mark.xdist_group("live"))])
+@pytest.fixture(
+    params=["model:", pytest.param("sim:", marks=[pytest.mark.xdist_group("live"), pytest.mark.slow])]
+)
 def gateway(request):
     with spigate.open(request.param) as opened:
         yield opened

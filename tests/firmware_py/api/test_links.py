@@ -49,6 +49,7 @@ def hardware(tmp_path):
         ("sim:?cam=3", "sim:?cam=3: an option must be one of beat-bytes, "),
         ("sim:?dfes=many", "sim:?dfes=many: dfes must be a number, not 'many'"),
         ("sim:?dfes=9", "sim:?dfes=9: dfes must be "),
+        ("sim:?engine=fast", "sim:?engine=fast: engine must be one of compact, "),
         ("sim:?simulator=vcs", "sim:?simulator=vcs: simulator must be one of verilator, icarus, not 'vcs'"),
     ],
 )

@@ -28,7 +28,7 @@ from spigate.sim.build import need as need_tool
 from tests.firmware_py.daemon.bed import SPIGATE, Gateway, ping, transfer
 from tests.firmware_py.ike.hosts import Wire, inside, need
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 CONFIG = """
 [host]
 device = "ipsec0"

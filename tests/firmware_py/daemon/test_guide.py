@@ -17,7 +17,7 @@ import pytest
 from tests.firmware_py.ike.hosts import need
 from tests.firmware_py.ike.strongswan import STRONGSWAN
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 DOCS = Path(__file__).parents[3] / "docs"
 PING = (Path(shutil.which("ping") or "/usr/bin/ping"), "iputils-ping")
 

@@ -26,7 +26,7 @@ from tests.firmware_py.daemon.board import (
 from tests.firmware_py.ike.hosts import OURS, THEIRS, inside
 from tests.firmware_py.ike.strongswan import Charon, conf_of, swanctl_conf
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 SMALL = ("--beat-bytes", "8", "--dfes", "1", "--lanes", "1")
 LARGE = ("--beat-bytes", "16", "--dfes", "3", "--lanes", "2")
 """Gateways that other tests simulate, too."""

@@ -16,7 +16,7 @@ from tests.firmware_py.ike import hosts
 from tests.firmware_py.ike.hosts import OURS, OURS_6, THEIRS, THEIRS_6, inside
 from tests.firmware_py.ike.strongswan import conf_of
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("who", ["we", "they"])

@@ -8,7 +8,7 @@ from tests.firmware_py.ike.hosts import THEIRS, need
 from tests.firmware_py.ike.libreswan import LIBRESWAN, Pluto
 from tests.firmware_py.ike.network import SECRET
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 SUBNETS = "leftsubnet=10.2.0.0/24\nrightsubnet=10.1.0.0/24"
 
 

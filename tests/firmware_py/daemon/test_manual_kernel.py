@@ -10,7 +10,7 @@ from tests.firmware_py.daemon.bed import Gateway, ping
 from tests.firmware_py.daemon.board import PORTS, Board
 from tests.firmware_py.ike.hosts import OURS, THEIRS
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 KEYS = {"out.key": "a1" * 16, "in.key": "b2" * 16, "out.auth": "c3" * 32, "in.auth": "d4" * 32}
 HERE, THERE = "10.1.0.0/24", "10.2.0.0/24"
 CONFIG = """

@@ -19,7 +19,7 @@ from tests.firmware_py.daemon.nat import NAT, NEAR, ROUTER, Nat
 from tests.firmware_py.ike.hosts import OURS, THEIRS, ip, need
 from tests.firmware_py.ike.strongswan import Charon, swanctl_conf
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 SIZES = (0, 56, 1300, 1353, 1472, 9000)
 ADDRESSES = {"us": (str(THEIRS), str(OURS)), "them": (ROUTER, NEAR)}
 """By who is behind the NAT: where they are for us, and we for them."""

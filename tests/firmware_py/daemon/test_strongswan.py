@@ -21,7 +21,7 @@ from tests.firmware_py.ike.hosts import Wire
 from tests.firmware_py.ike.network import SECRET
 from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, swanctl_conf
 
-pytestmark = pytest.mark.xdist_group("host")
+pytestmark = [pytest.mark.xdist_group("host"), pytest.mark.slow]
 MEGABYTE = 1 << 20
 
 

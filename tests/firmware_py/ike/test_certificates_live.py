@@ -12,6 +12,8 @@ from spigate.firmware_py.ike.peers.pad import AccessToken, KeyPair, PreSharedKey
 from tests.firmware_py.ike.authority import MAKERS, SIGNING, Authority
 from tests.firmware_py.ike.network import BEGIN, SECRET, Network, child, joined, pair, peer, reverse
 
+pytestmark = pytest.mark.slow
+
 DATES = {"not_before": BEGIN - timedelta(days=1), "not_after": BEGIN + timedelta(days=10)}
 
 

@@ -48,6 +48,7 @@ def test_what_is_packed_is_parsed_the_same(original):
 
 def test_every_payload_survives():
     assert Message.parse(EVERYTHING.pack()) == EVERYTHING
+    assert set(PAYLOADS) == set(PayloadType) - {PayloadType.NONE}
     assert {type(each) for each in EVERY_PAYLOAD} == {*PAYLOADS.values(), Unknown} - {Sk, Skf}
 
 

@@ -21,7 +21,7 @@ from tests.firmware_py.ike.hosts import OURS, THEIRS
 from tests.firmware_py.ike.network import SECRET, child, esp, ike, net
 from tests.firmware_py.ike.strongswan import CERTIFICATES, Charon, Pump, echo, open_esp, swanctl_conf
 
-pytestmark = pytest.mark.xdist_group("strongswan")
+pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.slow]
 
 IKE = "aes128gcm16-prfsha256-ecp256"
 ESP = "aes128gcm16"

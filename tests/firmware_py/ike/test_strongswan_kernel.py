@@ -17,7 +17,7 @@ from tests.firmware_py.ike.network import child
 from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp, swanctl_conf
 from tests.firmware_py.ike.test_strongswan import us, wait
 
-pytestmark = pytest.mark.xdist_group("strongswan")
+pytestmark = [pytest.mark.xdist_group("strongswan"), pytest.mark.slow]
 
 
 @pytest.fixture

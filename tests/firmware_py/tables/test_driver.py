@@ -205,7 +205,7 @@ def test_believes_what_an_engine_declares(name):
             with pytest.raises(UnsupportedError, match=f"The gateway lacks .*, which .*0x{sa.spi:08x}"):
                 await driver.write_sa(0, 0, sa, None)
             assert not bus.bursts
-        assert tried[True] >= 2 and tried[False] >= 6
+        assert tried[True] and tried[False] >= 6
 
     told = dict.fromkeys(REGISTERS["algorithms"].fields, 0) | dict.fromkeys(declared.names, 1)
     with_driver(check, algorithms=told)

@@ -12,6 +12,8 @@ from tests.hdl.cfe.bench import CONTROL, Run
 from tests.hdl.cfe.frames import classify, first_match
 from tests.hdl.cfe.traffic import frames, mutated
 
+pytestmark = pytest.mark.slow
+
 HERE = 0xC6336407
 KNOWN = {0x12345678: (0, 5), 256: (1, 6), 0xFFFFFFFF: (2, 7)}
 """DFE and SA by SPI; DFE 2 is disabled."""

@@ -3,6 +3,8 @@ each.
 """
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from spigate.firmware_py.control.element import ENDS_HERE, ControlElement
 from spigate.firmware_py.control.loop import SoftPort
@@ -23,6 +25,7 @@ from spigate.hdl.contract.reasons import (
     class_of,
 )
 
+ROOT = Path(__file__).resolve().parents[3]
 FATES = (DROPS, PUNTS, TOLD)
 CLASS = "|".join(each.name.lower() for each in PuntClass)
 GRAMMAR = re.compile(rf"none|drop( audited( junk| ending)?| refused ({CLASS}))?|punt ({CLASS})|told")
@@ -55,3 +58,22 @@ def test_the_control_element_has_an_answer_for_each_punt():
         tables=SoftGateway(), port=SoftPort(SoftGateway()), topology=Topology([]), settings=Settings()
     )
     assert set(control.handlers) | ENDS_HERE == set(PUNTS) and not set(control.handlers) & ENDS_HERE
+
+
+def named(paths: Iterable[Path]) -> set[Reason]:
+    """The reasons that sources name."""
+    text = "".join(path.read_text() for path in paths)
+    return {reason for reason in Reason if re.search(rf"\bReason\.{reason.name}\b", text)}
+
+
+def test_the_gateware_gives_each_reason_but_one_of_softwares():
+    gateware = [path for path in (ROOT / "hdl").rglob("*.py") if path.parent.name != "contract"]
+    assert set(Reason) - named(gateware) - set(REFUSED.values()) == {Reason.TTL}
+
+
+def test_the_model_gives_each_reason_of_a_punt():
+    assert (
+        set(PUNTS)
+        - named(path for each in ("tables", "ipsec") for path in (ROOT / "firmware_py" / each).rglob("*.py"))
+        == set()
+    )

@@ -7,6 +7,8 @@ import pytest
 from spigate.hdl.contract.enums import Auth, Cipher
 from tests.hdl.crypto.engine_packets import Packet, check, random_packet, run, seal
 
+pytestmark = pytest.mark.slow
+
 GCM, CBC, NULL = Cipher.AES_GCM, Cipher.AES_CBC, Cipher.NULL
 SUITES = [
     (GCM, Auth.NONE),

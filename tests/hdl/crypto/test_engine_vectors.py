@@ -13,6 +13,8 @@ from spigate.hdl.crypto.interface import Kind, engine_named
 from tests.hdl.crypto.engine_packets import Outcome, Packet, key_bytes, run
 from tests.nist import nist
 
+pytestmark = pytest.mark.slow
+
 WYCHEPROOF = Path(__file__).resolve().parents[2] / "data" / "wycheproof"
 NIST_CBC = ("GFSbox", "KeySbox", "MMT", "VarKey", "VarTxt")
 NIST_GCM_SHAPES = 25

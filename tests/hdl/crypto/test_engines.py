@@ -13,6 +13,7 @@ from tests.hdl.crypto.engine_packets import check, key_bytes, random_packet, run
 GCM = Algorithms(frozenset({Cipher.AES_GCM}), frozenset({KeySize.AES128}), gcm_icvs=frozenset({16}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0, 0.3])
 @pytest.mark.parametrize("name", ENGINES)
 def test_does_all_that_it_declares(name, pause, tmp_path):

@@ -350,6 +350,7 @@ def test_a_reset_erases_what_was_written():
                 Table.RULE: (4, 2),
                 Table.ROUTE: (2, 1),
             }
+            assert set(sizes) == set(Table)
             assert [(write["table"], write["index"], write["row"]) for write in writes] == [
                 (table, index, row)
                 for table, (entries, rows) in sizes.items()

@@ -26,6 +26,8 @@ from tests.hdl.dfe.test_state import entry, limits
 from tests.hdl.streams import never, put, simulate, sometimes, take, take_packet
 from tests.rfc6040 import DECAPSULATION, ENCAPSULATION
 
+pytestmark = pytest.mark.slow
+
 MACS = {"destination_mac": 0x02AABBCCDD11, "source_mac": 0x02AABBCCDD12}
 NEW_ETHERNET = bytes.fromhex("0000 02aabbccdd11 02aabbccdd12 0800")
 NEW_TAGGED = bytes.fromhex("0000 02aabbccdd11 02aabbccdd12 8100 3123 0800")

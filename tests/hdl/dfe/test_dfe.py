@@ -22,6 +22,8 @@ from tests.hdl.dfe.esp import SUITES, Peer
 from tests.hdl.dfe.lanes import ETHERNET, TAGGED, frame_info, number, trailer
 from tests.hdl.streams import beats
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {
     "16 bytes, 1 lane": (16, 1, "compact"),
     "8 bytes, 2 lanes": (8, 2, "compact"),

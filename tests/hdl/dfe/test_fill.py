@@ -26,6 +26,8 @@ from tests.hdl.dfe.frames import (
 from tests.hdl.dfe.tables import number, write_entry
 from tests.hdl.streams import PAUSES, Pause, never, put, put_packets, simulate, take
 
+pytestmark = pytest.mark.slow
+
 SUITES = [
     (Cipher.AES_GCM, Auth.NONE),
     (Cipher.AES_CBC, Auth.HMAC_SHA256_128),

@@ -13,6 +13,8 @@ from tests.hdl.dfe.esp import SUITES, Peer
 from tests.hdl.dfe.test_dfe import clear, entry, inner_packet, protect
 from tests.hdl.streams import put, put_packets, simulate
 
+pytestmark = pytest.mark.slow
+
 SETTLED = 10
 """Packets after which the pace is steady."""
 GCM, CBC, NULL = SUITES[0], SUITES[4], SUITES[-1]

@@ -18,6 +18,8 @@ from tests.hdl.dfe.esp import SUITES, Peer
 from tests.hdl.dfe.test_dfe import IP, UDP, Raw, bits, clear, entry, place, protect
 from tests.hdl.streams import beats
 
+pytestmark = pytest.mark.slow
+
 SA_ENTRIES = 16
 QUEUE_CLOCKS = 600
 """What its queue takes to be overwritten."""

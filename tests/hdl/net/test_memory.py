@@ -185,6 +185,7 @@ class Registered(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [dict(width=72, depth=1024), dict(width=128, depth=208, granularity=32)])
 def test_place_and_route_finds_the_output_register(shape, tmp_path):
     (tmp_path / "top.v").write_text(verilog.convert(Registered(**shape), name="top", platform=LATTICE))
