@@ -10,12 +10,13 @@ from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
+from spigate.hdl.contract.constants import FROM_FORWARDING
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.reasons import REFUSED
 from spigate.hdl.guard import Guard
 from spigate.hdl.net.align import RemoveAlignment
 from spigate.hdl.net.described import DescribedFifo
-from spigate.hdl.net.descriptor import FORWARD_COUNTERS, FROM_FORWARDING, CfeControl, Egress, OutOf, Report
+from spigate.hdl.net.descriptor import FORWARD_COUNTERS, CfeControl, Egress, OutOf, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets

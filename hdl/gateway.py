@@ -9,6 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.contract.constants import ALL_DFES
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.contract.parameters import PARAMETERS, check
 from spigate.hdl.copies import copies
@@ -18,7 +19,7 @@ from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite
 from spigate.hdl.csr.control import ControlPlane
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.forward import Forwarding
-from spigate.hdl.net.descriptor import ALL_DFES, SaState, StateRequest, TableWrite
+from spigate.hdl.net.descriptor import SaState, StateRequest, TableWrite
 from spigate.hdl.net.packet import packets
 from spigate.hdl.net.slice import across
 

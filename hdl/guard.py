@@ -8,8 +8,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import FROM_FORWARDING
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import FROM_FORWARDING, Egress, Report
+from spigate.hdl.net.descriptor import Egress, Report
 from spigate.hdl.net.packet import packets
 
 

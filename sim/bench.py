@@ -20,6 +20,7 @@ from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import CamEntry, CamKey
 from spigate.firmware_py.words import counted
+from spigate.hdl.contract.protocols import FIRST_SPI
 from spigate.sim import bench_soft
 from spigate.sim.bench_traffic import SUITES
 from spigate.sim.design import Configuration
@@ -167,7 +168,8 @@ def cam_lookups() -> list[Figure]:
 
     cam, source, placement = Cam(), random.Random(1), Placement(1024)
     keys = [
-        CamKey(IPv4Address(source.getrandbits(32)), spi) for spi in source.sample(range(256, 1 << 32), 1000)
+        CamKey(IPv4Address(source.getrandbits(32)), spi)
+        for spi in source.sample(range(FIRST_SPI, 1 << 32), 1000)
     ]
     held = {key: CamEntry(key, at % 8, at, at % 64) for at, key in enumerate(keys[:500])}
     writes = [write for entry in held.values() for write in placement.add(entry)]

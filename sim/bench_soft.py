@@ -14,10 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from spigate.firmware_py import terminal
-from spigate.firmware_py.ipsec.packet import UDP, ipv4_header
-from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, Auth, Cipher, Sa
+from spigate.firmware_py.ipsec.packet import ipv4_header
+from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode
+from spigate.hdl.contract.protocols import AH, UDP
 
 SIZES = (64, 256, 1400)
 """Bytes of the packet inside."""

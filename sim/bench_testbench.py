@@ -16,15 +16,14 @@ from typing import Any
 import cocotb
 from cocotb.triggers import Event, SimTimeoutError, with_timeout
 
-from spigate.firmware_py.ipsec.packet import UDP
-from spigate.firmware_py.ipsec.sa import ESP, Selectors
+from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import UNLIMITED, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Action, Direction, Port, Reason
+from spigate.hdl.contract.protocols import ESP, FIRST_SPI, UDP
 from spigate.sim.bench_traffic import (
     ETHERNET,
-    FIRST_SPI,
     IP_BYTES,
     OURS,
     PEER,

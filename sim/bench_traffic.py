@@ -11,20 +11,20 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from spigate.firmware_py.errors import Unsound
-from spigate.firmware_py.ipsec.packet import ETHERTYPE_IPV4, UDP, Ethernet, checksum
-from spigate.firmware_py.ipsec.sa import ESP, Address, Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.esp import ESP_HEADER_BYTES
+from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ethernet, checksum
+from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Rule
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port
+from spigate.hdl.contract.protocols import ESP, ETHERTYPE_IPV4, FIRST_SPI, IPV4_IN_IP, UDP
 
 PEER, OURS = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 SENDER, PROTECTED = ip_address("10.1.0.10"), ip_network("10.1.0.0/16")
 ETHERNET = Ethernet(bytes.fromhex("020000000002"), bytes.fromhex("020000000001"), ETHERTYPE_IPV4).pack()
-IP_BYTES, ESP_BYTES, IV_BYTES, ICV_BYTES = 20, 8, 8, 16
-IP_IN_IP = 4
-FIRST_SPI = 256
+IP_BYTES, IV_BYTES, ICV_BYTES = HEADER_BYTES[4], 8, 16
 SUITES: dict[str, dict[str, Any]] = {
     "gcm128": {"cipher": Cipher.AES_GCM, "key": bytes(range(16)), "salt": b"salt", "icv_bytes": ICV_BYTES},
     "gcm256": {"cipher": Cipher.AES_GCM, "key": bytes(range(32)), "salt": b"salt", "icv_bytes": ICV_BYTES},
@@ -75,7 +75,7 @@ def clear(size: int, number: int, flow: int = 0) -> bytes:
 def unencrypted(spi: int, sequence: int, packet: bytes) -> bytes:
     """What the stand-in engine takes for an ESP packet of GCM."""
     padding = -(len(packet) + 2) % 4
-    text = packet + bytes(range(1, padding + 1)) + bytes([padding, IP_IN_IP])
+    text = packet + bytes(range(1, padding + 1)) + bytes([padding, IPV4_IN_IP])
     return ipv4(
         PEER, OURS, ESP, spi.to_bytes(4) + sequence.to_bytes(4) + bytes(IV_BYTES) + text + bytes(ICV_BYTES)
     )
@@ -179,7 +179,7 @@ class Tunnels:
         spi = int.from_bytes(packet[IP_BYTES : IP_BYTES + 4])
         if self._encrypted:
             return self._peers[spi - FIRST_SPI - self._first].decapsulate(packet)
-        text = packet[IP_BYTES + ESP_BYTES + IV_BYTES : -ICV_BYTES]
+        text = packet[IP_BYTES + ESP_HEADER_BYTES + IV_BYTES : -ICV_BYTES]
         return text[: -2 - text[-2]]
 
     def _place(self, at: int) -> tuple[int, int]:

@@ -16,11 +16,11 @@ from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS
 from spigate.firmware_py.ipsec.packet import checksum, rewrite
-from spigate.firmware_py.ipsec.sa import ESP
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.protocols import ESP
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader, unpack_punt
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.contract.reasons import DROPS
 from spigate.hdl.dfe.fill import QUEUE_BYTES, QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.hdl.net.packet import ALIGN
 from spigate.sim.board import Arrival, Board
 from spigate.sim.report import report
 

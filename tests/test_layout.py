@@ -122,6 +122,7 @@ def test_the_contract_needs_no_gateware_tools_and_no_control_element():
         "functools",
         "hashlib",
         "pathlib",
+        "struct",
         "systemrdl",
         "textwrap",
     }

@@ -20,6 +20,7 @@ from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDirection
 from spigate.firmware_py.ipsec.sa import Address, Network
 from spigate.hdl.contract.enums import Port
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 MADE_UP = {
     Port.NETWORK: (bytes.fromhex("020000005301"), bytes.fromhex("020000005302")),
@@ -34,7 +35,7 @@ ROUTERS = {
 }
 DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 MTU = 1500
-_IP = (0x0800, 0x86DD)
+_IP = (ETHERTYPE_IPV4, ETHERTYPE_IPV6)
 Header = tuple[Ethernet, Ip]
 
 

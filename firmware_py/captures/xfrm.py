@@ -14,17 +14,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from spigate.firmware_py.captures.xfrm_text import Line, XfrmError, entries, hide, read
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import (
-    AH,
     ANY_IPV4,
     ANY_IPV6,
     ANY_PORTS,
-    ESP,
     Address,
     Auth,
     Cipher,
@@ -35,19 +33,20 @@ from spigate.firmware_py.ipsec.sa import (
 )
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP, ICMP, ICMPV6, IPV4_IN_IP, IPV6_IN_IP, TCP, UDP
 
 PROTOCOLS = {
-    "icmp": 1,
-    "ipv4": 4,
-    "ipip": 4,
-    "tcp": 6,
-    "udp": 17,
-    "ipv6": 41,
+    "icmp": ICMP,
+    "ipv4": IPV4_IN_IP,
+    "ipip": IPV4_IN_IP,
+    "tcp": TCP,
+    "udp": UDP,
+    "ipv6": IPV6_IN_IP,
     "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "icmp6": 58,
-    "ipv6-icmp": 58,
+    "esp": ESP,
+    "ah": AH,
+    "icmp6": ICMPV6,
+    "ipv6-icmp": ICMPV6,
     "ospf": 89,
     "sctp": 132,
     "udplite": 136,
@@ -88,32 +87,8 @@ _IGNORED = (
 # SAs
 
 
-class _Fields(TypedDict, total=False):
-    """What the lines of an SA have said so far, by the names of :class:`Sa`."""
-
-    direction: Direction
-    spi: int
-    source: Address
-    destination: Address
-    mode: Mode
-    protocol: int
-    cipher: Cipher
-    key: bytes
-    salt: bytes
-    icv_bytes: int
-    auth: Auth
-    auth_key: bytes
-    esn: bool
-    replay_window: int
-    sequence: int
-    window: int
-    selectors: Selectors | None
-    df: Df
-    copy_tos: bool
-    reqid: int
-    encapsulation: Encapsulation
-    tfc: int
-    ah_align: int
+_Fields = dict[str, Any]
+"""What the lines of an SA have said so far, by the names of :class:`Sa`, which checks it in the end."""
 
 
 def read_states(path: Path, local: Collection[Address]) -> list[Sa]:

@@ -11,11 +11,12 @@ from spigate.firmware_py.control.routing import Routing
 from spigate.firmware_py.ipsec.decision import Decision, Spd
 from spigate.firmware_py.ipsec.packet import Refused
 from spigate.firmware_py.ipsec.policy import Policy
-from spigate.firmware_py.ipsec.sa import ESP, Address, Identity, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Direction, Port, Reason
+from spigate.hdl.contract.protocols import ESP
 
 INSIDE, BEYOND, MOVED, IPV6 = (
     "an SA inside another one",

@@ -11,42 +11,33 @@ of a stream is late, not lost. What the gateware cannot do at all is done here, 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 from time import monotonic
 
-from spigate.firmware_py.control.assignment import INSIDE, MOVED, Assignment
+from spigate.firmware_py.control.assignment import MOVED, Assignment
+from spigate.firmware_py.control.learning import Learning
 from spigate.firmware_py.control.programming import Placed, Programming
 from spigate.firmware_py.control.routing import Consumed, Routing, Unresolved
 from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.control.slow_path import SlowPath
 from spigate.firmware_py.control.topology import Topology
-from spigate.firmware_py.errors import TableFull, UnsupportedError
-from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict
-from spigate.firmware_py.ipsec.packet import TCP, UDP, Ethernet, Ip, Refused
+from spigate.firmware_py.errors import UnsupportedError
+from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd
+from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Sa, SaState
 from spigate.firmware_py.ipsec.sad import SaDatabase
-from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.bus import PacketPort
-from spigate.firmware_py.tables.interface import CfeSettings, Event, Rule, Source, Tables
+from spigate.firmware_py.tables.interface import CfeSettings, Event, Source, Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
-from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import TCP, UDP
 from spigate.hdl.contract.reasons import PUNTS
 
-Handler = Callable[[PuntHeader, bytes, Ethernet, bytes, Ip], Awaitable[None]]
-"""Does what a punt asks for: its header, its frame, and what that is."""
 ENDS_HERE = frozenset({Reason.NOT_IP})
 """Punts that nothing is done for, but that the host gets them."""
-REPEATS = 4
-"""How often a clear frame may come up and go down again, the tables being as they are, before it is done in
-software; copies in flight count as one."""
-LOOP_LIMIT = 64
-"""The same of any frame, before it is lost. That never happens."""
-MAX_RETURNS = 4096
-"""Frames of which that is remembered."""
-
 EVERYBODY = (Source(ip_network("0.0.0.0/0"), frozenset({Port.NETWORK, Port.SERVER})),)
 """Where no sources are given, policy alone says who may speak in the clear: one entry, which nobody's
 made-up addresses can use up.
@@ -154,23 +145,11 @@ class ControlElement:
         )
         self.software, self.made = self._slow.software, self._slow.made
         self.refusals = self._programming.refusals
-        self._written, self._limits_misses = 0, True
-        self._returns: Counter[tuple[Port, int, bytes]] = Counter()
-        self.handlers: dict[Reason, Handler] = {
-            Reason.UNKNOWN_SPI: self._encrypted,
-            Reason.NO_RULE: self._clear,
-            Reason.RULE: self._clear,
-            Reason.SA_ABSENT: self._absent,
-            Reason.DFE_DOWN: self._absent,
-            Reason.IPV6: self._beyond,
-            Reason.NEIGHBOUR: self._beyond,
-            Reason.AH: self._beyond,
-            Reason.NATT: self._beyond,
-            Reason.FRAGMENT: self._beyond,
-            Reason.IKE: self._beyond,
-            Reason.TTL_EXPIRED: self._expired,
-            Reason.TOO_BIG: self._too_big,
-        }
+        self._limits_misses = True
+        self._learning = Learning(
+            self, self._sas, self._programming, self._assignment, self._routing, self._slow
+        )
+        self.handlers = self._learning.handlers
         self._spd: Spd | None = None
         self._compiled = False
         for sa in sas:
@@ -386,11 +365,7 @@ class ControlElement:
         """The gateway's events since the last call and the software path's, and the SAs that they are
         about.
         """
-        at = {
-            (placed.dfe, placed.index): placed.sa
-            for placed in self._programming.placed.values()
-            if not placed.soft
-        }
+        at = self._programming.by_place()
         return [
             *((event, at.get((event.dfe, event.sa))) for event in await self._tables.events()),
             *self._slow.take_events(),
@@ -400,7 +375,7 @@ class ControlElement:
         """The SAs that are to be replaced, because they have reached a soft byte or packet lifetime or have
         few sequence numbers left, and whether they have stopped at a hard one."""
         placed = list(self._programming.placed.values())
-        at = {(one.dfe, one.index): one.sa for one in placed if not one.soft}
+        at = self._programming.by_place()
         return [
             *(
                 (at[each.dfe, each.index], each.over)
@@ -419,86 +394,12 @@ class ControlElement:
         """Where ``sa`` is at work; None where it is not yet."""
         return self._programming.placed.get(sa.identity)
 
-    # Punts of encrypted packets
-
-    async def _encrypted(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        spi = int.from_bytes(packet[ip.header_bytes : ip.header_bytes + 4])
-        sa = self._sas.inbound((ip.destination, ip.protocol, spi))
-        if sa is None:
-            if self._routing.is_local(ip.destination):
-                raise Refused(Reason.NO_SA)
-            # On its way through to somebody else: rules do not see it, so it goes through here.
-            await self._slow.forward(header, ethernet, packet, ip)
-            return
-        if sa.encapsulation:
-            raise Refused(Reason.NO_SA)  # RFC 3948: only in UDP
-        known = sa.identity in self._programming.placed
-        placed = await self._assignment.inbound(sa, header)
-        if self._limits_misses == bool(self._programming.unfound):
-            await self.configure(self._settings.cfe)
-        if not known and not placed.soft:
-            await self._miss(header, frame)
-        elif placed.soft:
-            await self._slow.decrypt(placed, header, ethernet, packet)
-        else:
-            await self._again(header, frame)
-
-    async def _absent(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        """The DFE of an entry has not the SA, or takes no packets."""
-        at = (header.dfe, header.sa)
-        identity = (
-            ip.destination,
-            ip.protocol,
-            int.from_bytes(packet[ip.header_bytes : ip.header_bytes + 4]),
-        )
-        if ip.protocol == ESP and (self._routing.is_local(ip.destination) or self._sas.inbound(identity)):
-            placed = self._programming.placed.get(identity)
-        else:
-            decision = self._decide(header, ip)
-            if decision.action != Verdict.PROTECT:
-                await self._clear(header, frame, ethernet, packet, ip)
-                return
-            chain = self._sas.outbound(decision.policies)
-            placed = self._programming.placed.get(chain[0].identity)
-            if placed is None:  # the SA that was meant has a successor
-                await self._clear(header, frame, ethernet, packet, ip)
-                return
-        if placed is None:
-            raise Refused(Reason.NO_SA)
-        inbound = placed.sa.direction == Direction.INBOUND
-        await self._assignment.bring_in(placed)
-        if header.reason == Reason.DFE_DOWN and placed.dfe == header.dfe and not placed.soft:
-            await self._programming.move(placed, self._routing.inbound(placed, self.spd) if inbound else None)
-        if placed.soft and inbound:
-            await self._slow.decrypt(placed, header, ethernet, packet)
-        elif placed.soft:
-            await self._slow.encrypt(
-                await self._assignment.software_outbound(decision, header), header, ethernet, packet
-            )
-        elif (placed.dfe, placed.index) != at and not inbound:
-            await self._clear(
-                header, frame, ethernet, packet, ip
-            )  # a rule that says otherwise is written anew
-        elif (placed.dfe, placed.index) == at and (header.ingress, header.depth, frame) in self._returns:
-            raise Refused(Reason.NO_SA)  # not just written there: it is not there
-        else:
-            await self._again(header, frame)
-
-    # Punts of clear packets
+    # Asked on the way of a punt
 
     def decide(self, ingress: Port, flow: Flow) -> Decision:
         """What the policies say about a packet that came up and had come in at ``ingress``. What a DFE has
         decrypted is in the box of its SA."""
         return self.spd.decide(flow, ingress, None)
-
-    def _decide(self, header: PuntHeader, ip: Ip) -> Decision:
-        """The same of a packet itself: what a DFE has decrypted with an SA that has gone meanwhile, or that
-        policy does not let out of it any more, is discarded."""
-        return self.spd.decide(Flow.of(ip), header.ingress, self.through(header))
 
     def through(self, header: PuntHeader) -> tuple[Sa, ...] | None:
         """The SA that a DFE has decrypted a frame with; None: the control element did it, and has asked
@@ -509,76 +410,20 @@ class ControlElement:
         sa = self._programming.at(header.out_of)
         return (sa,) if sa else ()
 
-    async def _clear(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        await self._slow.notice_mtu(packet, ip)
-        decision = self._decide(header, ip)
-        action = Action.PUNT
-        try:
-            if decision.region is not None:
-                rule = await self._rule(decision, decision.region, header, ip)
-                await self._programming.ways.install(decision, rule)
-                absent = rule.action == Action.PROTECT and self._programming.is_absent(rule.dfe, rule.sa)
-                action = Action.PUNT if absent else rule.action
-        except TableFull:
-            action = Action.PUNT
-        if action == Action.PUNT or decision.action == Verdict.DISCARD or self._comes_again(header, frame):
-            await self._slow.forward(header, ethernet, packet, ip)
-        else:
-            await self._miss(header, frame)
-
-    async def _rule(self, decision: Decision, region: Selectors, header: PuntHeader, ip: Ip) -> Rule:
-        """The rule that does in ``region`` what was decided; what it points to is written."""
-        ingress = frozenset({decision.ingress})
-        if decision.action in (Verdict.BYPASS, Verdict.HOST):
-            await self.may_speak(ip.source, header.ingress)
-            route = self._routing.clear(header.ingress, ip)
-            if not self._programming.ways.lists(region.source, header.ingress):
-                raise TableFull("Some of these sources have no place in the DFEs")
-            at = await self._programming.ways.route(route)
-            return Rule(region, ingress, Action.BYPASS, route=at, clear=decision.clear)
-        if decision.action == Verdict.PROTECT:
-            chain = self._sas.outbound(decision.policies)
-            placed = await self._assignment.outbound(chain[0], header, INSIDE if len(chain) > 1 else None)
-            route = self._routing.outbound(chain)
-            at = await (
-                self._programming.ways.route_of_absent()
-                if placed.soft
-                else self._programming.ways.route(route)
-            )
-            return Rule(region, ingress, Action.PROTECT, placed.dfe, placed.index, at, placed.generation)
-        return Rule(region, ingress, Action.DISCARD)
-
-    async def _expired(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        await self._slow.expired(header, ethernet, packet)
-
-    async def _too_big(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        """A DFE's SA has no room for it: who made it hears so, or it goes in pieces."""
-        decision = self._decide(header, ip)
-        if decision.action == Verdict.PROTECT and ip.dont_fragment:
-            outermost = self._sas.outbound(decision.policies)[-1]
-            room = self._routing.room(outermost)  # by now it may be more than the DFE was told
-            if keeps_whole(outermost, ip) and ip.total_length > room:
-                await self._slow.too_big(header, ethernet, packet, room)
-        await self._slow.forward(header, ethernet, packet, ip)
-
-    # What the software path asks for
-
-    async def _beyond(
-        self, header: PuntHeader, frame: bytes, ethernet: Ethernet, packet: bytes, ip: Ip
-    ) -> None:
-        """What the gateware does not look into."""
-        await self._slow.handle(header, ethernet, packet)
-
     async def may_speak(self, source: Address, ingress: Port) -> None:
         """Refused as POLICY where ``source`` may not speak in the clear."""
         if self._settings.sources is not None and not self._programming.ways.allowed(source, ingress):
             raise Refused(Reason.POLICY)
+
+    @property
+    def drops_misses(self) -> bool:
+        """Whether a packet is lost that the tables did not know."""
+        return self._settings.miss == Miss.DROP
+
+    async def misses_changed(self) -> None:
+        """The CAM may have got room for all SAs, or have none for one: then no miss may be left out."""
+        if self._limits_misses == bool(self._programming.unfound):
+            await self.configure(self._settings.cfe)
 
     def tell_host(self, header: PuntHeader, frame: bytes) -> None:
         """A frame is for the control element's own host."""
@@ -596,34 +441,6 @@ class ControlElement:
         """Sends a frame down; ``out_of``: the SA that it came out of."""
         await self._port.inject(mode, port, depth, frame, out_of)
         self.injected[mode] += 1
-
-    # Sending down
-
-    async def _miss(self, header: PuntHeader, frame: bytes) -> None:
-        """The tables now know what to do with ``frame``."""
-        if self._settings.miss == Miss.DROP:
-            raise Refused(Reason.NO_SA)
-        await self._again(header, frame)
-
-    def _comes_again(self, header: PuntHeader, frame: bytes) -> bool:
-        """Whether a frame came up that was sent down several times already, with nothing written meanwhile:
-        whatever the tables make of it, it goes by software. Copies in flight look the same."""
-        return (
-            self._written == self.programmed.total()
-            and self._returns[header.ingress, header.depth, frame] >= REPEATS
-        )
-
-    async def _again(self, header: PuntHeader, frame: bytes) -> None:
-        """Sends a frame back to where it came from, now that the tables know what to do with it. That one
-        goes round is a fault of ours: ``loop`` is counted, and the frame ends here."""
-        if self._written != self.programmed.total() or len(self._returns) >= MAX_RETURNS:
-            self._written = self.programmed.total()
-            self._returns.clear()
-        key = (header.ingress, header.depth, frame)
-        self._returns[key] += 1
-        if self._returns[key] > LOOP_LIMIT:
-            raise Consumed("loop")
-        await self.inject(InjectMode.CLASSIFY, header.ingress, header.depth, frame, header.out_of)
 
 
 def _check_policy(policy: Policy) -> None:

@@ -15,7 +15,8 @@ from spigate.firmware_py.ipsec.sa import Identity, Lifetime, Sa, SaState, Select
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, Route, Tables
 from spigate.firmware_py.tables.punt import Place
-from spigate.hdl.contract.enums import Action, Direction
+from spigate.hdl.contract.constants import GENERATIONS
+from spigate.hdl.contract.enums import Direction
 
 SEQUENCE_MARGIN = 1 << 20
 """Numbers that an outbound SA skips when it leaves a DFE that may still have packets of it: none comes twice.
@@ -33,8 +34,6 @@ try may cost an outbound SA
 LOOKED_AT = 4
 """SAs of which the DFEs are asked whether they are idle, each time."""
 
-GENERATIONS = 256
-"""Numbers that tell the SAs apart that have one place of a DFE one after the other."""
 MAX_PLACES = 1 << 14
 """Places of SAs that are remembered, for packets that a DFE had when its SA went elsewhere."""
 
@@ -46,8 +45,8 @@ class Placed:
     Members
     -------
     sa : Sa
-    dfe, index : int
-        Its place. Where ``soft`` is set, a place that no SA ever has, so that what points there comes up.
+    place : Place
+        Where ``soft`` is set, one that no SA ever has, so that what points there comes up.
     permitted : list of Selectors or None
         What it may carry, for an inbound one, as far as boxes can say it. None: policy is asked about each
         packet.
@@ -67,13 +66,10 @@ class Placed:
         It is done here for want of room alone.
     used, seen : float, SaState or None
         When it was last found to have gone on, and how far it was.
-    generation : int
-        It tells it from those that were in its place before.
     """
 
     sa: Sa
-    dfe: int
-    index: int
+    place: Place
     permitted: list[Selectors] | None = None
     soft: SoftSa | None = None
     mtu: int = 0
@@ -84,7 +80,6 @@ class Placed:
     wanting: bool = False
     used: float = 0.0
     seen: SaState | None = None
-    generation: int = 0
 
     @property
     def here(self) -> SoftSa:
@@ -141,11 +136,11 @@ class Programming:
         self.of_policy: frozenset[str] = frozenset()
         self.unfound: set[Placed] = set()
         self._generations: Counter[tuple[int, int]] = Counter()
-        self._places: OrderedDict[tuple[int, int, int], Sa] = OrderedDict()
+        self._places: OrderedDict[Place, Sa] = OrderedDict()
         # The last place of the last DFE is the one that is never filled.
-        self._absent = (capabilities.dfes - 1, capabilities.sa_entries - 1)
+        self._absent = Place(capabilities.dfes - 1, capabilities.sa_entries - 1, 0)
         self._free = [
-            deque(range(capabilities.sa_entries - (dfe == self._absent[0])))
+            deque(range(capabilities.sa_entries - (dfe == self._absent.dfe)))
             for dfe in range(capabilities.dfes)
         ]
         self._held: Counter[tuple[int, Direction]] = Counter()
@@ -180,7 +175,7 @@ class Programming:
         balancer's choice, or in another one if that has no room, or in software, if no DFE has, if the
         gateway lacks something that it needs, or for the reason ``why_not``. ``mtu`` is the longest packet
         that an outbound one takes in a DFE; 0: any."""
-        placed = Placed(sa, *self._absent, permitted, mtu=mtu, used=self._clock())
+        placed = Placed(sa, self._absent, permitted, mtu=mtu, used=self._clock())
         lacking = self.capabilities.lacks(sa, permitted or ()) or why_not
         if dfe is not None:
             self._down.pop(dfe, None)  # The balancer chooses only those that work.
@@ -192,18 +187,18 @@ class Programming:
         self._take_place(placed, place)
         placed.seen = SaState(sa.sequence, sa.window)
         await self._tables.write_sa(
-            placed.dfe,
-            placed.index,
+            placed.place.dfe,
+            placed.place.sa,
             replace(sa, mtu=mtu),
             permitted[0] if permitted else None,
-            generation=placed.generation,
+            generation=placed.place.generation,
         )
         self.programmed["sa"] += 1
         return placed
 
     def _do_here(self, placed: Placed, why: str, state: SaState, *, wanting: bool = False) -> None:
         self.refusals[placed.sa] = why
-        (placed.dfe, placed.index), placed.generation = self._absent, 0
+        placed.place = self._absent
         placed.soft, placed.before, placed.route, placed.wanting = (
             SoftSa(placed.sa, placed.permitted, state),
             SaState(),
@@ -218,16 +213,13 @@ class Programming:
             if placed.wanting and not wanting:
                 placed.wanting, self.refusals[placed.sa] = False, why
             return
-        dfe, index = placed.dfe, placed.index
+        place = placed.place
         state = await self._withdraw(placed)
         self._do_here(placed, why, state, wanting=wanting)
         if placed.found:
             await self._add_cam(placed, await self.ways.route_of_absent())
-        for key, rule in self.ways.pointing_to(dfe, index):
-            await self.ways.put(
-                key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation)
-            )
-        self._give_place_back(placed, dfe, index)
+        await self._lead_rules(place, placed.place)
+        self._give_place_back(placed, place)
 
     async def give_back(self, placed: Placed, mtu: int, route: Route | None) -> None:
         """Lets a DFE do an SA again that is done here. ``mtu`` as in :meth:`place`, ``route`` as in
@@ -264,19 +256,27 @@ class Programming:
 
     def at(self, place: Place) -> Sa | None:
         """The SA that had ``place`` when a DFE took a packet there, if there still is one."""
-        sa = self._places.get((place.dfe, place.sa, place.generation))
+        sa = self._places.get(place)
         return (
             sa
             if sa is not None and sa.identity in self.placed and self.placed[sa.identity].sa == sa
             else None
         )
 
+    def by_place(self) -> dict[tuple[int, int], Sa]:
+        """The SAs that DFEs have, by DFE and index there."""
+        return {
+            (placed.place.dfe, placed.place.sa): placed.sa
+            for placed in self.placed.values()
+            if not placed.soft
+        }
+
     async def state(self, placed: Placed) -> SaState:
         """How far an SA is."""
         if placed.soft:
             state = placed.soft.state
         else:
-            state, before = await self._tables.read_state(placed.dfe, placed.index), placed.before
+            state, before = await self._tables.read_state(placed.place.dfe, placed.place.sa), placed.before
             state = replace(state, bytes=before.bytes + state.bytes, packets=before.packets + state.packets)
         if state != placed.seen:
             placed.used, placed.seen = self._clock(), state
@@ -287,11 +287,11 @@ class Programming:
         sa = placed.sa
         placed.before, placed.seen, placed.used = state, state, self._clock()
         await self._tables.write_sa(
-            placed.dfe,
-            placed.index,
+            placed.place.dfe,
+            placed.place.sa,
             replace(_numbered(sa, state), mtu=placed.mtu),
             placed.permitted[0] if placed.permitted else None,
-            generation=placed.generation,
+            generation=placed.place.generation,
         )
         self.programmed["sa"] += 1
 
@@ -322,39 +322,41 @@ class Programming:
         await self._tables.add_cam(
             CamEntry(
                 CamKey(sa.destination, sa.spi, sa.protocol),
-                placed.dfe,
-                placed.index,
+                placed.place.dfe,
+                placed.place.sa,
                 route,
-                placed.generation,
+                placed.place.generation,
             )
         )
         placed.found = True
         self.unfound.discard(placed)
         self.programmed["cam"] += 1
 
-    def is_absent(self, dfe: int, index: int) -> bool:
+    def is_absent(self, place: Place) -> bool:
         """Whether that is the place that is never filled."""
-        return (dfe, index) == self._absent
+        return place == self._absent
 
     async def move(self, placed: Placed, route: Route | None) -> None:
         """Puts an SA into another DFE, where it goes on; ``route`` as in :meth:`find_by`, for an inbound
         one. Where no other DFE has room it is done here."""
-        self._down[placed.dfe] = self._clock()
-        target = await self._find_place(placed.sa, avoid=placed.dfe)
+        self._down[placed.place.dfe] = self._clock()
+        target = await self._find_place(placed.sa, avoid=placed.place.dfe)
         if target is None:
             await self.take_over(placed, NO_ROOM, wanting=True)
             return
-        old = (placed.dfe, placed.index)
+        old = placed.place
         state = await self._withdraw(placed)
         self._take_place(placed, target)
         await self._write(placed, state)
         if placed.found:
             await self.find_by(placed, route)
-        for key, rule in self.ways.pointing_to(*old):
-            await self.ways.put(
-                key, replace(rule, dfe=placed.dfe, sa=placed.index, generation=placed.generation)
-            )
-        self._give_place_back(placed, *old)
+        await self._lead_rules(old, placed.place)
+        self._give_place_back(placed, old)
+
+    async def _lead_rules(self, old: Place, new: Place) -> None:
+        """Rules that point to the one place point to the other one."""
+        for key, rule in self.ways.pointing_to(old):
+            await self.ways.put(key, rule.to(new))
 
     async def remove(self, sa: Sa) -> None:
         """Takes an SA back: what points to it goes first, then its keys. Nothing happens where it is not at
@@ -368,16 +370,16 @@ class Programming:
         self.unfound.discard(placed)
         await self._hide(placed)
         if not placed.soft:
-            await self._tables.stop_sa(placed.dfe, placed.index)
-            await self._tables.erase_sa(placed.dfe, placed.index)
-            self._give_place_back(placed, placed.dfe, placed.index)
+            await self._tables.stop_sa(placed.place.dfe, placed.place.sa)
+            await self._tables.erase_sa(placed.place.dfe, placed.place.sa)
+            self._give_place_back(placed, placed.place)
 
     async def _withdraw(self, placed: Placed) -> SaState:
         """Takes an SA from its DFE; gives where it goes on. Nothing is lost meanwhile, and no number comes
         between: its packets come up from when it stops."""
-        stopped = await self._tables.stop_sa(placed.dfe, placed.index)
+        stopped = await self._tables.stop_sa(placed.place.dfe, placed.place.sa)
         state = await self.state(placed)
-        await self._tables.erase_sa(placed.dfe, placed.index)
+        await self._tables.erase_sa(placed.place.dfe, placed.place.sa)
         return _going_on(placed.sa, state, 0 if stopped else SEQUENCE_MARGIN)
 
     async def _hide(self, placed: Placed) -> None:
@@ -388,10 +390,8 @@ class Programming:
         if placed.found:
             await self._tables.remove_cam(CamKey(sa.destination, sa.spi, sa.protocol))
             placed.found, placed.route = False, None
-        for key, rule in () if placed.soft else self.ways.pointing_to(placed.dfe, placed.index):
-            await self.ways.put(
-                key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False)
-            )
+        for key, rule in () if placed.soft else self.ways.pointing_to(placed.place):
+            await self.ways.put(key, rule.punting())
 
     async def rename(self, old: Sa, new: Sa, why: str) -> None:
         """Goes on with ``old`` as ``new``, which has other addresses or UDP ports outside, in software: an
@@ -413,16 +413,16 @@ class Programming:
         """Gives an SA a place, and the next generation there. A packet that was classified when another SA
         was in this place is then none of this one's: it would have to wait while the place is given away
         256 times."""
-        placed.dfe, placed.index = place
-        self._held[placed.dfe, placed.sa.direction] += 1
-        placed.generation = self._generations[place] = (self._generations[place] + 1) % GENERATIONS
-        self._places[*place, placed.generation] = placed.sa
+        self._generations[place] = (self._generations[place] + 1) % GENERATIONS
+        placed.place = Place(*place, self._generations[place])
+        self._held[placed.place.dfe, placed.sa.direction] += 1
+        self._places[placed.place] = placed.sa
         while len(self._places) > MAX_PLACES:
             self._places.popitem(last=False)
 
-    def _give_place_back(self, placed: Placed, dfe: int, index: int) -> None:
-        self._held[dfe, placed.sa.direction] -= 1
-        self._free[dfe].append(index)
+    def _give_place_back(self, placed: Placed, place: Place) -> None:
+        self._held[place.dfe, placed.sa.direction] -= 1
+        self._free[place.dfe].append(place.sa)
 
     async def _find_place(
         self, sa: Sa, *, prefer: int | None = None, avoid: int | None = None
@@ -460,14 +460,14 @@ class Programming:
             (
                 placed
                 for placed in self.placed.values()
-                if not placed.soft and placed.dfe in dfes and now - placed.used >= IDLE_SECONDS
+                if not placed.soft and placed.place.dfe in dfes and now - placed.used >= IDLE_SECONDS
             ),
             key=lambda placed: placed.used,
         )
         for placed in idle[:LOOKED_AT]:
             await self.state(placed)
             if now - placed.used >= IDLE_SECONDS:
-                dfe = placed.dfe
+                dfe = placed.place.dfe
                 await self.take_over(placed, NO_ROOM, wanting=True)
                 return dfe
         return None

@@ -12,13 +12,13 @@ from ipaddress import ip_address
 from spigate.firmware_py.control.programming import Placed
 from spigate.firmware_py.control.topology import NextHop, Topology
 from spigate.firmware_py.ipsec.decision import Spd, Way
-from spigate.firmware_py.ipsec.packet import UDP, Ip
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Network, Sa, within
+from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ip
+from spigate.firmware_py.ipsec.sa import Address, Network, Sa, within
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
-from spigate.firmware_py.ipsec.tunnel import HEADER_BYTES
 from spigate.firmware_py.tables.interface import Route
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH, ESP, UDP
 
 SMALLEST_MTU = {4: 576, 6: 1280}
 """What no error message may talk a path's MTU below."""

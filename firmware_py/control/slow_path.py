@@ -23,9 +23,7 @@ from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS, Identifications
 from spigate.firmware_py.ipsec.packet import (
     ETHERTYPES,
-    IKE_PORT,
-    NATT_PORT,
-    UDP,
+    HEADER_BYTES,
     Ethernet,
     Ip,
     Refused,
@@ -34,19 +32,27 @@ from spigate.firmware_py.ipsec.packet import (
     rewrite,
     spi,
 )
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Identity, Sa
-from spigate.firmware_py.ipsec.tunnel import HEADER_BYTES, keeps_whole
+from spigate.firmware_py.ipsec.sa import Address, Identity, Sa
+from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.interface import Event, Route
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import (
+    AH,
+    ESP,
+    FIRST_SPI,
+    IKE_PORT,
+    NATT_KEEPALIVE,
+    NATT_PORT,
+    NON_ESP_MARKER,
+    UDP,
+)
 from spigate.hdl.contract.reasons import AUDITABLE
 
 ERRORS_PER_S, ERROR_BURST = 100, 20
 """ICMP errors that are made at most (RFC 1812 4.3.2.8)."""
 MAX_EVENTS = 1024
 """Events that wait to be taken; the oldest go."""
-KEEPALIVE = b"\xff"
-NON_ESP_MARKER = bytes(4)
 
 
 class Owner(Protocol):
@@ -177,7 +183,7 @@ class SlowPath:
         in_udp = ip.protocol == UDP
         if self._is_ike(packet, ip):
             raise Consumed("ike", header, ethernet.pack() + packet)
-        if in_udp and packet[ip.header_bytes + 8 : ip.total_length] == KEEPALIVE:
+        if in_udp and packet[ip.header_bytes + 8 : ip.total_length] == NATT_KEEPALIVE:
             raise Consumed("keepalive")
         placed = await self._assignment.named(self._identity(packet, ip), header, in_udp=in_udp)
         if placed is None:
@@ -198,7 +204,7 @@ class SlowPath:
     def _is_ike(self, packet: bytes, ip: Ip) -> bool:
         """Of IPsec for this gateway: whether it is IKE (RFC 7296 2.23, 3.1)."""
         at, to = ip.header_bytes + 8, ip.ports[1] if ip.ports else None
-        marked = packet[at : min(at + 4, ip.total_length)] == NON_ESP_MARKER
+        marked = packet[at : min(at + len(NON_ESP_MARKER), ip.total_length)] == NON_ESP_MARKER
         return ip.protocol == UDP and (to == IKE_PORT or marked)
 
     def _identity(self, packet: bytes, ip: Ip) -> Identity:
@@ -206,7 +212,7 @@ class SlowPath:
         number = spi(packet, ip)
         if number is None:
             raise Refused(Reason.MALFORMED)
-        if number < 256:
+        if number < FIRST_SPI:
             raise Refused(Reason.RESERVED_SPI)
         return ip.destination, ESP if ip.protocol == UDP else ip.protocol, number
 
@@ -398,8 +404,8 @@ class SlowPath:
                     reason,
                     reason != Reason.SOFT_LIFETIME,
                     header.ingress,
-                    placed.dfe,
-                    placed.index,
+                    placed.place.dfe,
+                    placed.place.sa,
                     sa.spi,
                     sequence,
                     ip.source,

@@ -71,8 +71,6 @@ class Topology:
     ----------
     interfaces, neighbours, routes : iterables
         One interface a port. Networks of interfaces' addresses are routes of themselves.
-    complete : bool
-        These are all neighbours. False: more may turn up.
     """
 
     def __init__(
@@ -80,10 +78,7 @@ class Topology:
         interfaces: Iterable[Interface],
         neighbours: Iterable[Neighbour] = (),
         routes: Iterable[NetworkRoute] = (),
-        *,
-        complete: bool = True,
     ):
-        self._complete = complete
         self.interfaces = {interface.port: interface for interface in interfaces}
         self.neighbours = {(neighbour.port, neighbour.address): neighbour for neighbour in neighbours}
         connected = [
@@ -124,49 +119,6 @@ class Topology:
         """
         route = self.route(destination)
         return self._hop(route.port, route.gateway or destination) if route else None
-
-    def next_hops(self, destinations: Network) -> set[NextHop]:
-        """All next hops that packets to ``destinations`` may take."""
-        return {hop for hop in self._hops(destinations) if hop is not None}
-
-    def one_hop(self, destinations: Network) -> NextHop | None:
-        """The next hop of all packets to ``destinations``; None where there are several, or one may yet
-        turn up.
-        """
-        hops = self._hops(destinations)
-        if self._complete:
-            hops.discard(None)
-        return hops.pop() if len(hops) == 1 and (self._complete or self._routed(destinations)) else None
-
-    def _routed(self, destinations: Network) -> bool:
-        """Whether all packets to ``destinations`` go to routers, or to one neighbour."""
-        met = [route for route in self.routes if route.destination.overlaps(destinations)]
-        return destinations.num_addresses == 1 or all(
-            route.gateway or route.destination.num_addresses == 1 for route in met
-        )
-
-    def _hops(self, destinations: Network) -> set[NextHop | None]:
-        """The same, and None where one is not known."""
-        found: set[NextHop | None] = set()
-        for route in self.routes:
-            if not route.destination.overlaps(destinations):
-                continue
-            if route.gateway:
-                found.add(self._hop(route.port, route.gateway))
-            else:
-                found.update(
-                    self._hop(port, address)
-                    for port, address in self.neighbours
-                    if port == route.port and address in route.destination and address in destinations
-                )
-            if within(destinations, route.destination):
-                break
-        return found
-
-    def behind(self, source: Address, port: Port) -> Network | None:
-        """The network of ``source``, if it lies behind ``port``."""
-        route = self.route(source)
-        return route.destination if route and route.port == port else None
 
     def _hop(self, port: Port, address: Address) -> NextHop | None:
         neighbour, interface = self.neighbours.get((port, address)), self.interfaces.get(port)

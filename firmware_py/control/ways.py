@@ -8,7 +8,6 @@ where there is room for more.
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from ipaddress import collapse_addresses
 
 from spigate.firmware_py.control.places import Places
@@ -16,6 +15,7 @@ from spigate.firmware_py.errors import TableFull
 from spigate.firmware_py.ipsec.decision import Decision
 from spigate.firmware_py.ipsec.sa import Address, Network, Selectors
 from spigate.firmware_py.tables.interface import Route, Rule, Source, Tables
+from spigate.firmware_py.tables.punt import Place
 from spigate.hdl.contract.enums import Action, Port
 
 RULE_SECONDS = 10.0
@@ -79,12 +79,12 @@ class Ways:
         for key in [key for key, decision in self._decided.items() if about(decision)]:
             await self._drop_rule(key)
 
-    def pointing_to(self, dfe: int, index: int) -> list[tuple[RuleKey, Rule]]:
-        """The rules that lead to an SA, and what :meth:`put` knows them by."""
+    def pointing_to(self, place: Place) -> list[tuple[RuleKey, Rule]]:
+        """The rules that lead to the SA at ``place``, and what :meth:`put` knows them by."""
         return [
             (key, rule)
             for key, rule in self._rules.items()
-            if rule.action == Action.PROTECT and (rule.dfe, rule.sa) == (dfe, index)
+            if rule.action == Action.PROTECT and rule.place == place
         ]
 
     async def put(self, key: RuleKey, rule: Rule) -> None:
@@ -167,9 +167,7 @@ class Ways:
         index = self._routes.index(route)
         for key, rule in list(self._rules.items()):
             if rule.route == index and rule.action in (Action.BYPASS, Action.PROTECT):
-                await self.put(
-                    key, replace(rule, action=Action.PUNT, dfe=0, sa=0, route=0, generation=0, clear=False)
-                )
+                await self.put(key, rule.punting())
 
     async def drop_route(self, route: Route) -> None:
         """Takes ``route`` back, where nothing needs it."""

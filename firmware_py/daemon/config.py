@@ -23,6 +23,7 @@ from spigate.firmware_py.ipsec.policy import Policy
 from spigate.firmware_py.ipsec.sa import Address
 from spigate.firmware_py.tables.interface import BALANCES, RATES_ARE, CfeSettings, Source, punt_rates
 from spigate.firmware_py.toml import Key, Schema, Table, integer, list_of, one_of, string
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Port
 
 
@@ -62,12 +63,11 @@ def _mac(value: object) -> bytes:
 
 def _weights(value: object) -> list[int]:
     weights = list_of(integer(0, 15))(value)
-    if len(weights) > DFES:
+    if len(weights) > MAX_DFES:
         raise ValueError
     return weights
 
 
-DFES = 8
 SIDES = {"network": Port.NETWORK, "server": Port.SERVER}
 _A_DEVICE = "a name of at most 15 letters, digits, dots, hyphens and underscores"
 _ADDRESSES = (
@@ -195,18 +195,18 @@ GATEWAY = Schema(
         ),
         Key(
             "enable",
-            f"a list of DFEs, 0 to {DFES - 1}",
-            list_of(integer(0, DFES - 1)),
+            f"a list of DFEs, 0 to {MAX_DFES - 1}",
+            list_of(integer(0, MAX_DFES - 1)),
             "DFEs that get work.",
-            list(range(DFES)),
+            list(range(MAX_DFES)),
             "all",
         ),
         Key(
             "weights",
-            f"a list of at most {DFES} numbers, 0 to 15",
+            f"a list of at most {MAX_DFES} numbers, 0 to 15",
             _weights,
             "Of the DFEs, for `weighted`.",
-            [1] * DFES,
+            [1] * MAX_DFES,
             "1 each",
         ),
         toml.number(

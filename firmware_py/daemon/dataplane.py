@@ -4,6 +4,7 @@
 
 """What a daemon asks of whoever does ESP and AH for it, in this process or in hardware."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -31,8 +32,9 @@ NEARLY_USED_UP = 0xF000_0000
 """The sequence number at which an SA without extended ones is replaced."""
 
 
-class Active(Protocol):
-    """An SA at work. ``since``: when it was installed; ``where``: who does it."""
+@dataclass
+class Active(ABC):
+    """An SA at work, of a peer's child SA. ``since``: when it was installed. Planes add how they do it."""
 
     peer: str
     child: str
@@ -40,12 +42,14 @@ class Active(Protocol):
     since: float
 
     @property
+    @abstractmethod
     def state(self) -> SaState:
         """How far it is; of hardware, as it was when it was last asked."""
 
     @property
+    @abstractmethod
     def where(self) -> str:
-        """``DFE 0``, or ``software``, and why, if that is not always so."""
+        """Who does it: ``DFE 0``, or ``software``, and why, if that is not always so."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.daemon.config import Config
 from spigate.firmware_py.daemon.counting import Counting
-from spigate.firmware_py.daemon.dataplane import Hooks, Metric, SaOrPolicy, packets_and_drops
+from spigate.firmware_py.daemon.dataplane import Active, Hooks, Metric, SaOrPolicy, packets_and_drops
 from spigate.firmware_py.daemon.host_stack import HostStack
 from spigate.firmware_py.daemon.links import DeviceGone
 from spigate.firmware_py.daemon.logs import LOG, log
@@ -63,14 +63,10 @@ NEIGHBOUR_SECONDS = 0.02
 
 
 @dataclass
-class Active:
-    """An SA that was negotiated; see :class:`~spigate.firmware_py.daemon.dataplane.Active`."""
+class HardwareActive(Active):
+    """An SA that the control element has. ``state`` and ``where``: as it was when it was last asked."""
 
-    peer: str
-    child: str
-    sa: Sa
-    since: float
-    state: SaState
+    state: SaState = SaState()
     where: str = ""
     told: int = 0
     """What IKE was told: 1 that it is to be replaced, 2 that it has stopped."""
@@ -90,7 +86,7 @@ class Hardware:
 
     def __init__(self, config: Config, clock: Callable[[], float], url: str):
         self._config, self._clock, self._url = config, clock, url
-        self._active: OrderedDict[Identity, Active] = OrderedDict()
+        self._active: OrderedDict[Identity, HardwareActive] = OrderedDict()
         self._spis: set[int] = set()
         self._wanted: deque[Callable[[], Awaitable[None]]] = deque()
         self._punts: Classes[Punt] = Classes()
@@ -112,7 +108,7 @@ class Hardware:
     # For tables
 
     @property
-    def sas(self) -> list[Active]:
+    def sas(self) -> list[HardwareActive]:
         return list(self._active.values())
 
     @property
@@ -270,7 +266,7 @@ class Hardware:
                 await self._control.add_sa(sa)
                 if sa.direction == Direction.INBOUND:
                     self._spis.add(sa.spi)
-                self._active[sa.identity] = Active(
+                self._active[sa.identity] = HardwareActive(
                     peer, child, sa, self._clock(), await self._control.state(sa)
                 )
                 if sa.direction == Direction.OUTBOUND:
@@ -422,7 +418,7 @@ class Hardware:
             "gateway or in its tables",
         )
 
-    async def _look(self, active: Active) -> None:
+    async def _look(self, active: HardwareActive) -> None:
         """Asks how far an SA is."""
         sa, before = active.sa, active.state
         placed = self._control.placed(sa)
@@ -430,12 +426,12 @@ class Hardware:
             return
         active.state = await self._control.state(sa)
         active.where = (
-            f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.dfe}"
+            f"software: {self._control.refusals.get(sa, '')}" if placed.soft else f"DFE {placed.place.dfe}"
         )
         if sa.direction == Direction.INBOUND and active.state.packets != before.packets:
             self._hooks.alive(sa.spi)
 
 
-def _renamed(active: Active, new: Sa) -> Active:
+def _renamed(active: HardwareActive, new: Sa) -> HardwareActive:
     active.sa = new
     return active

@@ -9,21 +9,18 @@ Sans-I/O.
 from collections import deque
 
 from spigate.firmware_py.control.topology import Interface
-from spigate.firmware_py.ipsec.packet import (
+from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused, is_neighbour_discovery
+from spigate.firmware_py.ipsec.sa import Address
+from spigate.firmware_py.tables.punt import InjectMode, PuntHeader
+from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.protocols import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     IKE_PORT,
     NATT_PORT,
     UDP,
-    Ethernet,
-    Ip,
-    Refused,
-    is_neighbour_discovery,
 )
-from spigate.firmware_py.ipsec.sa import Address
-from spigate.firmware_py.tables.punt import InjectMode, PuntHeader
-from spigate.hdl.contract.enums import Port, Reason
 
 REMEMBERED = 64
 """Datagrams of IKE in fragments whose first one was seen."""

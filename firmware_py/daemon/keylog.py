@@ -10,7 +10,8 @@ from pathlib import Path
 
 from spigate.firmware_py import trusted
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.sa import ESP, Auth, Cipher, Sa
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa
+from spigate.hdl.contract.protocols import ESP
 
 _CIPHERS = {
     Cipher.NULL: "NULL",

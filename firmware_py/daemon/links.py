@@ -20,8 +20,9 @@ from pathlib import Path
 
 from spigate.firmware_py.errors import InputError, SpigateError
 from spigate.firmware_py.ike.engine.actions import Datagram, Socket
-from spigate.firmware_py.ipsec.packet import UDP, ipv4_header, ipv6_header, transport_checksum
+from spigate.firmware_py.ipsec.packet import ipv4_header, ipv6_header, transport_checksum
 from spigate.firmware_py.ipsec.sa import Address
+from spigate.hdl.contract.protocols import UDP
 
 MARK = 0x5350
 _TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0001, 0x0002, 0x1000

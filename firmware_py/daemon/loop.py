@@ -28,8 +28,6 @@ from spigate.firmware_py.daemon.metrics import serve
 from spigate.firmware_py.daemon.sequence_file import SequenceFile
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import (
-    IKE_PORT,
-    NAT_PORT,
     Datagram,
     Event,
     EventKind,
@@ -40,6 +38,7 @@ from spigate.firmware_py.ike.engine.actions import (
 )
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 from spigate.firmware_py.ipsec.sa import Sa, SaState
+from spigate.hdl.contract.protocols import IKE_PORT, NATT_PORT
 
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
@@ -118,7 +117,7 @@ class Daemon:
             self._udp = {
                 (version, port): stack.enter_context(closing(UdpLink(version, port)))
                 for version in versions()
-                for port in (IKE_PORT, NAT_PORT)
+                for port in (IKE_PORT, NATT_PORT)
             }
             if self._key_folder is not None:
                 self._key_log = stack.enter_context(closing(Folder(self._key_folder)))

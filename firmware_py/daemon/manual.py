@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from spigate.firmware_py import toml
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, Template, exceptions
-from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Sa
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa
 from spigate.firmware_py.toml import Key, Schema, Table, one_of, string
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP, FIRST_SPI
 
 CIPHERS = (Cipher.AES_CBC, Cipher.NULL)
 LAST_REQID = 0xFFFF_FFFF
@@ -58,7 +59,7 @@ SA = Schema(
             {each.name.lower(): each for each in Direction},
             "`outbound`: this side sends on it. `inbound`: the peer does.",
         ),
-        toml.number("spi", 256, 0xFFFF_FFFF, "Its number, such as 0x1001; the peer has the same."),
+        toml.number("spi", FIRST_SPI, 0xFFFF_FFFF, "Its number, such as 0x1001; the peer has the same."),
         Key("source", "a host's IP address", ike.address, "Of the IP header outside."),
         Key("destination", "a host's IP address", ike.address, "Likewise."),
         toml.choice(

@@ -12,7 +12,14 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from spigate.firmware_py.daemon.dataplane import KINDS, NEARLY_USED_UP, Metric, SaOrPolicy, packets_and_drops
+from spigate.firmware_py.daemon.dataplane import (
+    KINDS,
+    NEARLY_USED_UP,
+    Active,
+    Metric,
+    SaOrPolicy,
+    packets_and_drops,
+)
 from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
 from spigate.firmware_py.daemon.waiting import Held, trap_policies
 from spigate.firmware_py.ike.engine.actions import (
@@ -27,26 +34,23 @@ from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict, way_of
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import Identifications
-from spigate.firmware_py.ipsec.packet import NATT_PORT, UDP, Ip, Refused, is_neighbour_discovery, rewrite, spi
+from spigate.firmware_py.ipsec.packet import Ip, Refused, is_neighbour_discovery, rewrite, spi
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase, PolicyDirection
-from spigate.firmware_py.ipsec.sa import ESP, Address, Identity, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Identity, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import ESP, NATT_PORT, UDP
 
 ALIVE_SECONDS = 1.0
 """A peer is called alive so often at most."""
 
 
 @dataclass
-class Active:
-    """An SA at work. ``since``: when it was installed; ``heard``: when its peer was last called alive."""
+class SoftwareActive(Active):
+    """An SA that is done here. ``heard``: when its peer was last called alive."""
 
-    peer: str
-    child: str
-    sa: Sa
     soft: SoftSa
-    since: float
     heard: float = -ALIVE_SECONDS
     where = "software"
 
@@ -115,7 +119,7 @@ class Plane:
         self.policies = PolicyDatabase([*policies, *self._traps])
         self._spd: Spd | None = None
         self._sas = SaDatabase()
-        self._active: dict[Identity, Active] = {}
+        self._active: dict[Identity, SoftwareActive] = {}
         self.on_alive: Callable[[int], None] = lambda spi: None
         self.on_moved: Callable[[int, Socket, Socket], None] = lambda spi, local, remote: None
         self.on_expired: Callable[[Sa, bool], None] = lambda sa, hard: None
@@ -133,7 +137,7 @@ class Plane:
         self._mtu, self._clock, self._local, self._identifications = mtu, clock, local, Identifications()
 
     @property
-    def sas(self) -> list[Active]:
+    def sas(self) -> list[SoftwareActive]:
         """All SAs, for tables."""
         return sorted(self._active.values(), key=lambda active: active.sa.direction)
 
@@ -153,7 +157,7 @@ class Plane:
         """Does what an endpoint wants; gives packets for the network that waited for it."""
         match output:
             case InstallSa(peer=peer, child=child, sa=sa):
-                self._install(Active(peer, child, sa, SoftSa(sa), self._clock()))
+                self._install(SoftwareActive(peer, child, sa, self._clock(), SoftSa(sa)))
                 if sa.direction == Direction.OUTBOUND:
                     return [
                         each
@@ -178,7 +182,7 @@ class Plane:
                 self._spd = None
         return []
 
-    def _install(self, active: Active) -> None:
+    def _install(self, active: SoftwareActive) -> None:
         """A peer that gives a name a second time means the new SA."""
         if active.sa.identity in self._active:
             self._remove(self._active[active.sa.identity].sa)
@@ -226,7 +230,7 @@ class Plane:
         self._count("encrypted", packet)
         return [piece for sealed in pieces for piece in self._pieces(sealed)]
 
-    def _seal(self, active: Active, packet: bytes) -> list[bytes]:
+    def _seal(self, active: SoftwareActive, packet: bytes) -> list[bytes]:
         ip = Ip.parse(packet)
         pieces, room = [packet], active.soft.room(0xFFFF, ip.unfragmentable[0])
         if len(packet) > room and active.sa.mode == Mode.TUNNEL:
@@ -242,7 +246,7 @@ class Plane:
             self.on_expired(active.sa, False)
         return sealed
 
-    def _run(self, active: Active, do: Callable[[bytes], bytes], packet: bytes) -> bytes:
+    def _run(self, active: SoftwareActive, do: Callable[[bytes], bytes], packet: bytes) -> bytes:
         """``do(packet)``, and tells where the SA's lifetime is."""
         try:
             done = do(packet)

@@ -103,7 +103,7 @@ class Ports:
             for port, interface in self.interfaces.items()
             for neighbour in _neighbours(port, interface.name)
         ]
-        return Topology(self.interfaces.values(), found, self._routes, complete=False)
+        return Topology(self.interfaces.values(), found, self._routes)
 
     def resolve(self, port: Port, address: Address) -> None:
         """Lets Linux ask for a neighbour."""

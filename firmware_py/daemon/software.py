@@ -16,14 +16,13 @@ from spigate.firmware_py.daemon.dataplane import Hooks, Metric, SaOrPolicy
 from spigate.firmware_py.daemon.links import DeviceGone, RawLink, Sender, Tun, in_udp, versions
 from spigate.firmware_py.daemon.logs import log
 from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
-from spigate.firmware_py.daemon.plane import Active, Plane, outward
+from spigate.firmware_py.daemon.plane import Plane, SoftwareActive, outward
 from spigate.firmware_py.daemon.routes import Routes
 from spigate.firmware_py.daemon.waiting import configured
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import AddPolicy, RemovePolicy, Socket
-from spigate.firmware_py.ike.engine.nat import KEEPALIVE
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
-from spigate.firmware_py.ipsec.sa import AH, ESP
+from spigate.hdl.contract.protocols import AH, ESP, NATT_KEEPALIVE
 
 
 class Software:
@@ -49,7 +48,7 @@ class Software:
         )
 
     @property
-    def sas(self) -> list[Active]:
+    def sas(self) -> list[SoftwareActive]:
         return self._plane.sas
 
     @property
@@ -117,7 +116,7 @@ class Software:
         self._turn()
 
     def datagram(self, data: bytes, local: Socket, remote: Socket, tos: int) -> None:
-        if data != KEEPALIVE:
+        if data != NATT_KEEPALIVE:
             self._deliver(in_udp(data, local, remote, tos))
 
     def _deliver(self, packet: bytes) -> None:

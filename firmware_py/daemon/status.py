@@ -12,8 +12,9 @@ from spigate.firmware_py.daemon.dataplane import Active, DataPlane, Metric
 from spigate.firmware_py.ike.engine.actions import Event
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 from spigate.firmware_py.ipsec.policy import Policy
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Selectors
 from spigate.hdl.contract.enums import Direction
+from spigate.hdl.contract.protocols import ESP
 
 
 def sas(plane: DataPlane, now: float) -> list[Row]:

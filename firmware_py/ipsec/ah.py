@@ -9,20 +9,13 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spigate.firmware_py.ipsec.packet import (
-    DESTINATION_OPTIONS,
-    HOP_BY_HOP,
-    IPV6_HEADER_BYTES,
-    ROUTING,
-    Ip,
-    Refused,
-    rewrite,
-)
-from spigate.firmware_py.ipsec.sa import AH, AUTHS, Sa
+from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ip, Refused, rewrite
+from spigate.firmware_py.ipsec.sa import AUTHS, Sa
 from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.protocols import AH, DESTINATION_OPTIONS, HOP_BY_HOP, ROUTING
 
-AH_HEADER_BYTES = 12
 _HEADER = struct.Struct(">BBHII")
+AH_HEADER_BYTES = _HEADER.size
 _END, _NO_OPERATION = 0, 1
 _SOURCE_ROUTES = (0x83, 0x89)
 _IMMUTABLE_OPTIONS = frozenset({0x82, 0x85, 0x86, 0x94, 0x95})
@@ -148,7 +141,7 @@ def _unchanging_ipv6(header: bytes) -> bytes:
     kept = bytearray(header)
     kept[0], kept[7] = 0x60, 0
     kept[1:4] = bytes(3)
-    kind, at = header[6], IPV6_HEADER_BYTES
+    kind, at = header[6], HEADER_BYTES[6]
     while at < len(header):
         end = at + 8 * (header[at + 1] + 1)
         if kind in (HOP_BY_HOP, DESTINATION_OPTIONS):

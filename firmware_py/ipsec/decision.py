@@ -21,10 +21,11 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from itertools import takewhile
 
-from spigate.firmware_py.ipsec.packet import ICMP, ICMPV6, TCP, UDP, Ip
+from spigate.firmware_py.ipsec.packet import Ip
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDatabase
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Network, Sa, Selectors
 from spigate.hdl.contract.enums import Mode, Port
+from spigate.hdl.contract.protocols import ICMP, ICMPV6, TCP, UDP
 
 OWN = Port.CE
 """Where the gateway's own messages, such as ICMP errors, come in: they cross no boundary towards the server

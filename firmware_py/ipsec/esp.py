@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.ciphers import Cipher as Crypt
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
-from spigate.firmware_py.ipsec.packet import UDP, Ip, Refused, rewrite, transport_checksum
-from spigate.firmware_py.ipsec.sa import CIPHERS, ESP, Cipher, Encapsulation, Sa
+from spigate.firmware_py.ipsec.packet import Ip, Refused, rewrite, transport_checksum
+from spigate.firmware_py.ipsec.sa import CIPHERS, Cipher, Encapsulation, Sa
 from spigate.firmware_py.ipsec.transform import Transform, transform
 from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.protocols import ESP, UDP
 
-ESP_HEADER_BYTES, UDP_HEADER_BYTES = 8, 8
 _HEADER = struct.Struct(">II")
+ESP_HEADER_BYTES = _HEADER.size
 _UDP = struct.Struct(">HHHH")
+UDP_HEADER_BYTES = _UDP.size
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from spigate.firmware_py.ipsec.packet import FRAGMENT, Ip, Refused, checksum, rewrite
+from spigate.firmware_py.ipsec.packet import Ip, Refused, checksum, rewrite
 from spigate.firmware_py.ipsec.sa import Address
 from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.protocols import ECN_CE, FRAGMENT
 
 TIMEOUT_S = 30.0
 MAX_PACKETS, MAX_BYTES, MAX_FRAGMENTS = 256, 4 << 20, 256
 """Bounds of a :class:`Reassembly`: packets and bytes held, and fragments of one packet."""
 MAX_PACKET = 0xFFFF
-ECN_CE = 3
 
 _Key = tuple[Hashable, Address, Address, int | None, int]
 """What the fragments of one packet have in common: way, addresses, IPv4's protocol, identification."""

@@ -9,8 +9,6 @@
 import struct
 
 from spigate.firmware_py.ipsec.packet import (
-    ICMP,
-    ICMPV6,
     Ip,
     Refused,
     checksum,
@@ -19,6 +17,7 @@ from spigate.firmware_py.ipsec.packet import (
     transport_checksum,
 )
 from spigate.firmware_py.ipsec.sa import Address
+from spigate.hdl.contract.protocols import ICMP, ICMPV6
 
 _TIME_EXCEEDED, _TOO_BIG = {4: (11, 0), 6: (3, 0)}, {4: (3, 4), 6: (2, 0)}
 _QUERIES = {4: frozenset({0, 8, 13, 14, 17, 18}), 6: frozenset(range(128, 256))}

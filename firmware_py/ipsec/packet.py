@@ -9,21 +9,31 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from spigate.firmware_py.errors import SpigateError
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address
+from spigate.firmware_py.ipsec.sa import Address
 from spigate.hdl.contract.enums import Reason
+from spigate.hdl.contract.protocols import (
+    AH,
+    DESTINATION_OPTIONS,
+    ESP,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    ETHERTYPE_VLAN,
+    FRAGMENT,
+    HOP_BY_HOP,
+    ICMPV6,
+    NEIGHBOUR_DISCOVERY,
+    ROUTING,
+    TCP,
+    UDP,
+)
 
-ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_ARP, ETHERTYPE_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100
 ETHERTYPES = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
-IPV6_HEADER_BYTES = 40
 MAX_EXTENSIONS = 8
 """Extension headers of an IPv6 packet; more are taken for an attack."""
-IKE_PORT, NATT_PORT = 500, 4500
-NEIGHBOUR_DISCOVERY = range(133, 138)
-"""Types of ICMPv6 (RFC 4861 4)."""
 _IPV4 = struct.Struct(">BBHHHBBH4s4s")
 _IPV6 = struct.Struct(">IHBB16s16s")
+HEADER_BYTES = {4: _IPV4.size, 6: _IPV6.size}
+"""Of an IP header without options or extension headers, by its version."""
 
 
 class Refused(SpigateError):
@@ -135,7 +145,7 @@ class Ip:
     @classmethod
     def _parse_ipv4(cls, packet: bytes) -> "Ip":
         header_bytes = 4 * (packet[0] & 15)
-        if not 20 <= header_bytes <= len(packet):
+        if not HEADER_BYTES[4] <= header_bytes <= len(packet):
             raise Refused(Reason.MALFORMED)
         _, tos, total_length, identification, fragment, ttl, protocol, _, source, destination = (
             _IPV4.unpack_from(packet)
@@ -165,13 +175,13 @@ class Ip:
 
     @classmethod
     def _parse_ipv6(cls, packet: bytes) -> "Ip":
-        if len(packet) < IPV6_HEADER_BYTES:
+        if len(packet) < HEADER_BYTES[6]:
             raise Refused(Reason.MALFORMED)
         first, payload_length, protocol, ttl, source, destination = _IPV6.unpack_from(packet)
-        total_length = IPV6_HEADER_BYTES + payload_length
+        total_length = HEADER_BYTES[6] + payload_length
         if total_length > len(packet):
             raise Refused(Reason.MALFORMED)
-        at, protocol_at = IPV6_HEADER_BYTES, 6
+        at, protocol_at = HEADER_BYTES[6], 6
         unfragmentable = (at, protocol_at)
         fragment_at = offset = more = identification = count = 0
         while protocol in (HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS) and not offset:
@@ -179,7 +189,7 @@ class Ip:
             if (
                 at + 8 > total_length
                 or count > MAX_EXTENSIONS
-                or (protocol == HOP_BY_HOP and at != IPV6_HEADER_BYTES)
+                or (protocol == HOP_BY_HOP and at != HEADER_BYTES[6])
             ):
                 raise Refused(Reason.MALFORMED)
             kind, protocol, before, protocol_at = protocol, packet[at], protocol_at, at
@@ -278,7 +288,7 @@ def ipv4_header(
     header = _IPV4.pack(
         0x45,
         tos,
-        20 + payload_bytes,
+        HEADER_BYTES[4] + payload_bytes,
         identification,
         0x4000 * dont_fragment,
         ttl,
@@ -321,7 +331,7 @@ def rewrite(packet: bytes, header_bytes: int, *, protocol_at: int = 9, **fields:
             if name == "tos":
                 header[:2] = (int.from_bytes(header[:2]) & 0xF00F | value << 4).to_bytes(2)
             elif name == "total_length":
-                header[4:6] = (value - IPV6_HEADER_BYTES).to_bytes(2)
+                header[4:6] = (value - HEADER_BYTES[6]).to_bytes(2)
             else:
                 header[{"ttl": 7, "protocol": protocol_at}[name]] = value
         return bytes(header) + packet[header_bytes:]

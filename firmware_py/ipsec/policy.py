@@ -10,8 +10,9 @@ from enum import StrEnum
 from itertools import chain, repeat
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Sa, Selectors
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import AH, ESP
 
 
 class PolicyDirection(StrEnum):

@@ -5,7 +5,17 @@
 """The Security Association: the one model of it in the whole project.
 
 Whatever negotiates, reads, programs or uses an SA speaks in :class:`Sa`: IKE, TOML and ``ip xfrm`` files make
-them, the driver packs them into the tables of the gateware, the software path does ESP with them.
+them, the driver packs them into the tables of the gateware, the software path does ESP with them. It never
+changes; what changes, or belongs to one room alone, stands around it:
+
+- :class:`Material`: algorithms with keys, which an SA is, and which IKE has for its own messages.
+- :class:`SaState`: how far an SA is.
+- :class:`~spigate.firmware_py.ipsec.soft_sa.SoftSa`: one at work in software, with its state.
+- :class:`~spigate.firmware_py.ike.engine.children.ChildSa`: a pair that IKE made, and its life.
+- :class:`~spigate.firmware_py.control.programming.Placed`: which DFE has it, and what leads there.
+- :class:`~spigate.firmware_py.tables.model.DfeSa`: what a DFE of the reference model has at an index.
+- :class:`~spigate.firmware_py.daemon.dataplane.Active`: what an operator sees of it.
+- :mod:`~spigate.firmware_py.tables.rows`: its words in the table of a DFE.
 """
 
 from dataclasses import dataclass, field
@@ -15,13 +25,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP, FIRST_SPI
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Identity = tuple[Address, int, int] | tuple[Address, int, int, int, int]
 """The name of an SA: :attr:`Sa.identity`."""
 
-ESP, AH = 50, 51
 ANY_PORTS = (0, 0xFFFF)
 
 
@@ -246,7 +256,45 @@ class Encapsulation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sa:
+class Material:
+    """Algorithms with their keys, of one direction: of an SA, or of IKE's own messages.
+
+    Parameters
+    ----------
+    cipher, key, salt
+        ``salt``: what RFC 4106, 3686, 4309, 4543 and 7634 call salt or nonce.
+    icv_bytes : int
+        Length of the ICV of a cipher that authenticates; otherwise 0 and :attr:`icv` follows from ``auth``.
+    auth, auth_key
+
+    Nothing secret is in the repr.
+    """
+
+    cipher: Cipher = Cipher.NULL
+    key: bytes = field(default=b"", repr=False)
+    salt: bytes = field(default=b"", repr=False)
+    icv_bytes: int = 0
+    auth: Auth = Auth.NONE
+    auth_key: bytes = field(default=b"", repr=False)
+
+    @property
+    def icv(self) -> int:
+        """Bytes of the integrity check value."""
+        return self.icv_bytes or AUTHS[self.auth].icv
+
+    @property
+    def suite(self) -> str:
+        """Its algorithms in words, such as ``aes-cbc-128 with hmac-sha256-128``; nothing secret."""
+        cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
+        return (
+            f"{cipher} with {self.auth.value}"
+            if self.auth != Auth.NONE
+            else f"{cipher}, {self.icv_bytes}-byte ICV"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sa(Material):
     """One Security Association, one direction (RFC 4301 4.4.2).
 
     Parameters
@@ -259,11 +307,8 @@ class Sa:
     mode : Mode
     protocol : int
         :data:`ESP` or :data:`AH`.
-    cipher, key, salt
-        ``salt``: what RFC 4106, 3686, 4309, 4543 and 7634 call salt or nonce. Never in the SA's repr.
-    icv_bytes : int
-        Length of the ICV of a cipher that authenticates; otherwise 0 and :attr:`icv` follows from ``auth``.
-    auth, auth_key
+    cipher, key, salt, icv_bytes, auth, auth_key
+        As in :class:`Material`, of lengths that go together.
     esn : bool
         64-bit extended sequence numbers.
     replay_window : int
@@ -303,12 +348,6 @@ class Sa:
     destination: Address
     mode: Mode
     protocol: int = ESP
-    cipher: Cipher = Cipher.NULL
-    key: bytes = field(default=b"", repr=False)
-    salt: bytes = field(default=b"", repr=False)
-    icv_bytes: int = 0
-    auth: Auth = Auth.NONE
-    auth_key: bytes = field(default=b"", repr=False)
     esn: bool = False
     replay_window: int = 64
     sequence: int = 0
@@ -328,7 +367,7 @@ class Sa:
     ah_align: int = 4
 
     def __post_init__(self) -> None:
-        _check(256 <= self.spi <= 0xFFFF_FFFF, "spi", "256 to 2^32 - 1", self.spi)
+        _check(FIRST_SPI <= self.spi <= 0xFFFF_FFFF, "spi", f"{FIRST_SPI} to 2^32 - 1", self.spi)
         _check(self.protocol in (ESP, AH), "protocol", "50 (ESP) or 51 (AH)", self.protocol)
         _check(isinstance(self.source, Address), "source", "an address", self.source)
         _check(
@@ -441,21 +480,6 @@ class Sa:
     def last_number(self) -> int:
         """The last sequence number that it may use."""
         return (1 << (64 if self.esn else 32)) - 1 if self.last_sequence is None else self.last_sequence
-
-    @property
-    def icv(self) -> int:
-        """Bytes of the integrity check value."""
-        return self.icv_bytes or AUTHS[self.auth].icv
-
-    @property
-    def suite(self) -> str:
-        """Its algorithms in words, such as ``aes-cbc-128 with hmac-sha256-128``; nothing secret."""
-        cipher = self.cipher.value if not self.key else f"{self.cipher.value}-{8 * len(self.key)}"
-        return (
-            f"{cipher} with {self.auth.value}"
-            if self.auth != Auth.NONE
-            else f"{cipher}, {self.icv_bytes}-byte ICV"
-        )
 
     def __str__(self) -> str:
         kind = "ESP" if self.protocol == ESP else "AH"

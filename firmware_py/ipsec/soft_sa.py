@@ -15,18 +15,16 @@ from spigate.firmware_py.ipsec import tunnel
 from spigate.firmware_py.ipsec.ah import Ah, Signed
 from spigate.firmware_py.ipsec.anti_replay import ReplayWindow
 from spigate.firmware_py.ipsec.esp import Esp, Text
-from spigate.firmware_py.ipsec.packet import TCP, UDP, Ip, Refused, martian, rewrite, transport_checksum
-from spigate.firmware_py.ipsec.sa import AH, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.packet import HEADER_BYTES, Ip, Refused, martian, rewrite, transport_checksum
+from spigate.firmware_py.ipsec.sa import Sa, SaState, Selectors
+from spigate.hdl.contract.constants import SPARE_NUMBERS
 from spigate.hdl.contract.enums import Direction, Mode, Reason
+from spigate.hdl.contract.protocols import AH, NO_NEXT_HEADER, TCP, UDP
 
-NO_NEXT_HEADER = 59
-"""The next header of a dummy packet (RFC 4303 2.6)."""
 _LONG = 0xFE00
 """Shorter packets stay below 64 KiB, whatever an SA puts around them."""
 _LARGEST_OVERHEAD = 128
 """More than the headers and trailers of any SA, the IP header aside."""
-SPARE_NUMBERS = 1 << 28
-"""Sequence numbers that are left when an SA is to be replaced, as in the gateware."""
 _CHECKSUMS = {TCP: 16, UDP: 6}
 """Where they stand, by protocol."""
 
@@ -216,7 +214,7 @@ class SoftSa:
         """Bytes of the longest packet that becomes one of ``mtu`` bytes or less; in transport mode of those
         with ``header_bytes`` in front of ESP or AH."""
         transport = self.sa.mode == Mode.TRANSPORT
-        outer = header_bytes if transport else tunnel.HEADER_BYTES[self.sa.source.version]
+        outer = header_bytes if transport else HEADER_BYTES[self.sa.source.version]
         longest = mtu - outer
         payload = next(
             (

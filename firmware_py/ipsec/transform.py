@@ -19,24 +19,7 @@ from cryptography.hazmat.primitives.ciphers import algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, ChaCha20Poly1305
 
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Cipher
-
-
-class Keyed(Protocol):
-    """What a transform reads of an SA, or of what has algorithms and keys as an SA has them."""
-
-    @property
-    def cipher(self) -> Cipher: ...
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def salt(self) -> bytes: ...
-    @property
-    def icv_bytes(self) -> int: ...
-    @property
-    def auth(self) -> Auth: ...
-    @property
-    def auth_key(self) -> bytes: ...
+from spigate.firmware_py.ipsec.sa import AUTHS, Cipher, Material
 
 
 class Transform(Protocol):
@@ -53,18 +36,20 @@ class EncryptThenMac:
     """A cipher without authentication, or none, and an HMAC over ESP header, IV, cipher text and the upper
     half of the sequence number (RFC 4303 3.3.2, 2.2.1)."""
 
-    def __init__(self, sa: Keyed):
-        self._sa, self._form = sa, AUTHS[sa.auth]
+    def __init__(self, material: Material):
+        self._material, self._form = material, AUTHS[material.auth]
 
     def _crypt(self, iv: bytes) -> Crypt[modes.CBC] | Crypt[modes.CTR] | None:
-        if self._sa.cipher == Cipher.AES_CBC:
-            return Crypt(algorithms.AES(self._sa.key), modes.CBC(iv))
-        if self._sa.cipher == Cipher.AES_CTR:
-            return Crypt(algorithms.AES(self._sa.key), modes.CTR(self._sa.salt + iv + b"\0\0\0\1"))
+        if self._material.cipher == Cipher.AES_CBC:
+            return Crypt(algorithms.AES(self._material.key), modes.CBC(iv))
+        if self._material.cipher == Cipher.AES_CTR:
+            return Crypt(
+                algorithms.AES(self._material.key), modes.CTR(self._material.salt + iv + b"\0\0\0\1")
+            )
         return None
 
     def _mac(self, covered: bytes) -> bytes:
-        return hmac.digest(self._sa.auth_key, covered, self._form.hash)[: self._form.icv]
+        return hmac.digest(self._material.auth_key, covered, self._form.hash)[: self._form.icv]
 
     def seal(self, header: bytes, high: bytes, iv: bytes, text: bytes) -> bytes:
         crypt = self._crypt(iv)
@@ -87,9 +72,9 @@ class EncryptThenMac:
 class Gcm:
     """AES-GCM (RFC 4106); as GMAC (RFC 4543) with everything authenticated and nothing encrypted."""
 
-    def __init__(self, sa: Keyed):
-        self._key, self._salt, self._icv = sa.key, sa.salt, sa.icv_bytes
-        self._only_mac = sa.cipher == Cipher.AES_GMAC
+    def __init__(self, material: Material):
+        self._key, self._salt, self._icv = material.key, material.salt, material.icv_bytes
+        self._only_mac = material.cipher == Cipher.AES_GMAC
 
     def _mode(self, iv: bytes, tag: bytes | None = None) -> Crypt[modes.GCM]:
         return Crypt(algorithms.AES(self._key), modes.GCM(self._salt + iv, tag, min_tag_length=self._icv))
@@ -123,12 +108,12 @@ class Gcm:
 class Aead:
     """AES-CCM (RFC 4309) and ChaCha20-Poly1305 (RFC 7634)."""
 
-    def __init__(self, sa: Keyed):
-        self._salt = sa.salt
+    def __init__(self, material: Material):
+        self._salt = material.salt
         self._aead = (
-            AESCCM(sa.key, tag_length=sa.icv_bytes)
-            if sa.cipher == Cipher.AES_CCM
-            else ChaCha20Poly1305(sa.key)
+            AESCCM(material.key, tag_length=material.icv_bytes)
+            if material.cipher == Cipher.AES_CCM
+            else ChaCha20Poly1305(material.key)
         )
 
     def seal(self, header: bytes, high: bytes, iv: bytes, text: bytes) -> bytes:
@@ -141,7 +126,7 @@ class Aead:
             return None
 
 
-_TRANSFORMS: dict[Cipher, Callable[[Keyed], Transform]] = {
+_TRANSFORMS: dict[Cipher, Callable[[Material], Transform]] = {
     Cipher.NULL: EncryptThenMac,
     Cipher.AES_CBC: EncryptThenMac,
     Cipher.AES_CTR: EncryptThenMac,
@@ -152,14 +137,14 @@ _TRANSFORMS: dict[Cipher, Callable[[Keyed], Transform]] = {
 }
 
 
-def transform(sa: Keyed) -> Transform:
-    """The transform of ``sa``.
+def transform(material: Material) -> Transform:
+    """The transform of ``material``.
 
     Raises
     ------
     UnsupportedError
         The software path does not know its cipher.
     """
-    if sa.cipher not in _TRANSFORMS:
-        raise UnsupportedError(f"The software path lacks {sa.cipher.value}")
-    return _TRANSFORMS[sa.cipher](sa)
+    if material.cipher not in _TRANSFORMS:
+        raise UnsupportedError(f"The software path lacks {material.cipher.value}")
+    return _TRANSFORMS[material.cipher](material)

@@ -11,12 +11,10 @@ from collections.abc import Collection
 from spigate.firmware_py.ipsec.packet import Ip, Refused, ipv4_header, ipv6_header, rewrite
 from spigate.firmware_py.ipsec.sa import Sa
 from spigate.hdl.contract.enums import Df, Reason
+from spigate.hdl.contract.protocols import ECN_CE, ECT_0, ECT_1, IPV4_IN_IP, IPV6_IN_IP, NOT_ECT
 
-NEXT_HEADERS = {4: 4, 6: 41}
+NEXT_HEADERS = {4: IPV4_IN_IP, 6: IPV6_IN_IP}
 """By the version of the IP packet inside."""
-HEADER_BYTES = {4: 20, 6: 40}
-NOT_ECT, ECT_1, ECT_0, ECN_CE = range(4)
-"""The ECN field (RFC 3168 5)."""
 
 
 def keeps_whole(sa: Sa, inner: Ip) -> bool:

@@ -2,8 +2,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""How the driver reaches registers and packets: two protocols with many backends, and a bus of plain memory
-for tests.
+"""How the driver reaches registers and packets: two protocols with many backends.
 
 Backends (a simulator, a socket, a serial port, UDP) live with what they need; the driver and the control
 element know these only.
@@ -42,34 +41,6 @@ class PacketPort(Protocol):
     ) -> None:
         """Sends ``frame`` down with an :class:`~spigate.firmware_py.tables.punt.InjectHeader`; injected
         frames keep their order."""
-
-
-class MemoryBus:
-    """A bus whose registers are words of memory; what is written is remembered, burst by burst.
-
-    Members
-    -------
-    words : dict of int to int
-        Words by address; others read as 0.
-    bursts : list of (int, list of int)
-        Every write, as address and words.
-    """
-
-    def __init__(self, words: dict[int, int] | None = None):
-        self.words: dict[int, int] = dict(words or {})
-        self.bursts: list[tuple[int, list[int]]] = []
-
-    async def read(self, address: int, count: int = 1) -> list[int]:
-        check_burst(address, count)
-        return [self.words.get(address + 4 * at, 0) for at in range(count)]
-
-    async def write(self, address: int, words: Sequence[int]) -> None:
-        check_burst(address, len(words))
-        self.bursts.append((address, list(words)))
-        for at, word in enumerate(words):
-            if not 0 <= word < 1 << 32:
-                raise InputError(f"A word must be 0 to 2^32 - 1, not {word!r}")
-            self.words[address + 4 * at] = word
 
 
 def check_burst(address: int, count: int) -> None:

@@ -12,14 +12,18 @@ makes it visible; nothing is read back: what the gateway refused, the register `
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import IntEnum
 from ipaddress import IPv4Address
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
-from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Sa, SaState, Selectors
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.bus import Bus, BusError
 from spigate.firmware_py.tables.cuckoo import Placement
 from spigate.firmware_py.tables.interface import (
+    AES_KEYS,
+    AUTHS,
+    CIPHERS,
     MISS_SECONDS,
     Attention,
     CamEntry,
@@ -33,13 +37,10 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MARKS, MAX_DFES
 from spigate.hdl.contract.enums import Mode, Port, PuntClass, Reason, Table
+from spigate.hdl.contract.protocols import VLAN_BITS
 
-MAGIC = int.from_bytes(b"SPIG")
-MAP, MAJOR = 3, 0
-"""The register map and the major version that this driver is written for."""
-MARKS = 32
-"""SAs of which a word tells what they have reached."""
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
 STATUS_READS = 1 << 16
@@ -52,11 +53,8 @@ DRAIN_CLOCKS = 1 << 17
 _REGISTERS = rdl.registers()
 _LONGEST_PERIOD = (1 << _REGISTERS["cfe.punt_rest"].fields["period"].width) - 1
 _EVENT_WORDS = sum(name.startswith("event.") for name in _REGISTERS)
-_ANY_VLAN = 1 << 12
-_CIPHERS = {"cipher_null": Cipher.NULL, "cipher_aes_cbc": Cipher.AES_CBC, "cipher_aes_gcm": Cipher.AES_GCM}
-_KEYS = {"key_aes128": 16, "key_aes192": 24, "key_aes256": 32}
+_ANY_VLAN = 1 << VLAN_BITS
 _ICVS = {"gcm_icv16": 16}
-_AUTHS = {"auth_hmac_sha1_96": Auth.HMAC_SHA1_96, "auth_hmac_sha256_128": Auth.HMAC_SHA256_128}
 _ERRORS = {
     "address": "an address that is not there",
     "strobe": "a write of less than a word",
@@ -115,6 +113,9 @@ class Driver:
         def fields(name: str) -> dict[str, int]:
             return _REGISTERS[name].unpack(words[(_REGISTERS[name].address - first) // 4])
 
+        def knows(kind: str, code: IntEnum) -> bool:
+            return bool(algorithms[f"{kind}_{code.name.lower()}"])
+
         if fields("id")["value"] != MAGIC:
             raise UnsupportedError(f"No spigate: id reads {fields('id')['value']:#010x}, not {MAGIC:#010x}")
         version = fields("version")
@@ -140,9 +141,9 @@ class Driver:
                 cam_rows=1 << cam["row_bits"],
                 rules=cfe_tables["rules"],
                 routes=cfe_tables["routes"],
-                ciphers=frozenset(cipher for name, cipher in _CIPHERS.items() if algorithms[name]),
-                aes_keys=frozenset(size for name, size in _KEYS.items() if algorithms[name]),
-                auths=frozenset(auth for name, auth in _AUTHS.items() if algorithms[name]),
+                ciphers=frozenset(cipher for cipher, code in CIPHERS.items() if knows("cipher", code)),
+                aes_keys=frozenset(size for size, code in AES_KEYS.items() if knows("key", code)),
+                auths=frozenset(auth for auth, code in AUTHS.items() if knows("auth", code)),
                 icvs=frozenset(size for name, size in _ICVS.items() if algorithms[name]),
                 modes=frozenset(mode for mode in Mode if features[mode.name.lower()]),
                 esn=bool(features["esn"]),
@@ -232,8 +233,8 @@ class Driver:
         self._sas.clear()
 
     async def configure(self, settings: CfeSettings) -> None:
-        if len(settings.weights) > 8 or not all(0 <= weight <= 15 for weight in settings.weights):
-            raise InputError(f"weights must be at most 8 numbers, 0 to 15, not {settings.weights!r}")
+        if len(settings.weights) > MAX_DFES or not all(0 <= weight <= 15 for weight in settings.weights):
+            raise InputError(f"weights must be at most {MAX_DFES} numbers, 0 to 15, not {settings.weights!r}")
         values = {
             "balance": settings.balance,
             "enable": settings.enable,

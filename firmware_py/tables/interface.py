@@ -16,10 +16,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.packet import IKE_PORT, UDP, Ethernet
-from spigate.firmware_py.ipsec.sa import AH, ESP, Address, Auth, Cipher, Network, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.packet import Ethernet
+from spigate.firmware_py.ipsec.sa import Address, Auth, Cipher, Network, Sa, SaState, Selectors
+from spigate.firmware_py.tables.punt import Place
 from spigate.firmware_py.toml import integer, list_of
+from spigate.hdl.contract import enums
+from spigate.hdl.contract.constants import ALIGN, MAX_DFES, MAX_FRAME, REPLAY_WINDOW
 from spigate.hdl.contract.enums import Action, Balance, Direction, Mode, Port, PuntClass, Reason
+from spigate.hdl.contract.protocols import AH, ESP, IKE_PORT, UDP, VLAN_IDENTIFIER
 
 UNLIMITED = (0,) * len(PuntClass)
 """As ``rates`` of :class:`CfeSettings`: for hosts that a simulated gateway waits for."""
@@ -37,6 +41,18 @@ def punt_rates(value: object) -> tuple[int, ...]:
 BALANCES = {balance.name.lower().replace("_", "-"): balance for balance in Balance}
 """The words for them in configurations and on the command line."""
 MISS_SECONDS = 0.01
+
+CIPHERS = {
+    Cipher.NULL: enums.Cipher.NULL,
+    Cipher.AES_CBC: enums.Cipher.AES_CBC,
+    Cipher.AES_GCM: enums.Cipher.AES_GCM,
+}
+AES_KEYS = {16: enums.KeySize.AES128, 24: enums.KeySize.AES192, 32: enums.KeySize.AES256}
+AUTHS = {
+    Auth.HMAC_SHA1_96: enums.Auth.HMAC_SHA1_96,
+    Auth.HMAC_SHA256_128: enums.Auth.HMAC_SHA256_128,
+}
+"""The algorithms, and bytes of an AES key, that the tables have a code for, and that code."""
 
 ANY_VLAN = "any"
 """A port that takes frames of all VLANs, and untagged ones."""
@@ -62,9 +78,9 @@ class Capabilities:
     auths: frozenset[Auth]
     modes: frozenset[Mode]
     icvs: frozenset[int] = frozenset({16})
-    frame_bytes: int = 1918
+    frame_bytes: int = MAX_FRAME - ALIGN
     clock_khz: int = 100_000
-    replay_window: int = 64
+    replay_window: int = REPLAY_WINDOW
     esn: bool = False
     ipv6: bool = False
     ah: bool = False
@@ -102,9 +118,9 @@ GATEWARE = Capabilities(
     cam_rows=512,
     rules=32,
     routes=64,
-    ciphers=frozenset({Cipher.NULL, Cipher.AES_CBC, Cipher.AES_GCM}),
-    aes_keys=frozenset({16, 24, 32}),
-    auths=frozenset({Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128}),
+    ciphers=frozenset(CIPHERS),
+    aes_keys=frozenset(AES_KEYS),
+    auths=frozenset(AUTHS),
     modes=frozenset(Mode),
 )
 """The gateware as it is without parameters: what the reference model imitates."""
@@ -149,6 +165,11 @@ class CamEntry:
     route: int
     generation: int = 0
 
+    @property
+    def place(self) -> Place:
+        """Where its SA is."""
+        return Place(self.dfe, self.sa, self.generation)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -166,6 +187,19 @@ class Rule:
     route: int = 0
     generation: int = 0
     clear: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where its SA is."""
+        return Place(self.dfe, self.sa, self.generation)
+
+    def to(self, place: Place) -> "Rule":
+        """The same for an SA that is elsewhere by now."""
+        return replace(self, dfe=place.dfe, sa=place.sa, generation=place.generation)
+
+    def punting(self) -> "Rule":
+        """One that lets the same packets come up."""
+        return Rule(self.selectors, self.ingress, Action.PUNT)
 
 
 @dataclass(frozen=True)
@@ -253,8 +287,8 @@ class CfeSettings:
     """Settings of the classifier; see ``cfe`` in ``hdl/contract/gateway.rdl``."""
 
     balance: Balance = Balance.ROUND_ROBIN
-    enable: int = 0xFF
-    weights: tuple[int, ...] = (1,) * 8
+    enable: int = (1 << MAX_DFES) - 1
+    weights: tuple[int, ...] = (1,) * MAX_DFES
     patience: int = 0xFFFF
     miss_drop: bool = False
     rule_miss: Action = Action.PUNT
@@ -279,8 +313,10 @@ class CfeSettings:
     def __post_init__(self) -> None:
         for name in ("network_vlan", "server_vlan"):
             vlan = getattr(self, name)
-            if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan <= 4094):
-                raise InputError(f"{name} must be 1 to 4094, {ANY_VLAN!r} or None, not {vlan!r}")
+            if vlan not in (None, ANY_VLAN) and not (isinstance(vlan, int) and 1 <= vlan < VLAN_IDENTIFIER):
+                raise InputError(
+                    f"{name} must be 1 to {VLAN_IDENTIFIER - 1}, {ANY_VLAN!r} or None, not {vlan!r}"
+                )
 
     @property
     def shares(self) -> tuple[int, ...] | None:
@@ -288,8 +324,10 @@ class CfeSettings:
         says, by load or by flow.
         """
         return {
-            Balance.ROUND_ROBIN: (1,) * 8,
-            Balance.WEIGHTED: tuple(max(weight, 1) for weight in (*self.weights, *(1,) * 8)[:8]),
+            Balance.ROUND_ROBIN: (1,) * MAX_DFES,
+            Balance.WEIGHTED: tuple(
+                max(weight, 1) for weight in (*self.weights, *(1,) * MAX_DFES)[:MAX_DFES]
+            ),
         }.get(self.balance)
 
 

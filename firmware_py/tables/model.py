@@ -18,22 +18,8 @@ from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.identification import DfeIdentifications
-from spigate.firmware_py.ipsec.packet import (
-    ETHERTYPE_IPV4,
-    ETHERTYPE_IPV6,
-    ICMPV6,
-    IKE_PORT,
-    NATT_PORT,
-    NEIGHBOUR_DISCOVERY,
-    TCP,
-    UDP,
-    Ethernet,
-    Ip,
-    Refused,
-    martian,
-    rewrite,
-)
-from spigate.firmware_py.ipsec.sa import AH, ANY_IPV4, ESP, Sa, SaState, Selectors
+from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused, martian, rewrite
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, Sa, SaState, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.ipsec.tunnel import keeps_whole
 from spigate.firmware_py.tables.interface import (
@@ -51,21 +37,25 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
+from spigate.hdl.contract.constants import FROM_CFE, FROM_FORWARDING, MAX_DEPTH
 from spigate.hdl.contract.enums import Action, Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import (
+    AH,
+    ESP,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    FIRST_SPI,
+    ICMPV6,
+    IKE_PORT,
+    NATT_PORT,
+    NEIGHBOUR_DISCOVERY,
+    TCP,
+    UDP,
+    VLAN_IDENTIFIER,
+)
 from spigate.hdl.contract.reasons import AUDITABLE, PUNTS
 
 Entry = TypeVar("Entry")
-
-FROM_CFE = 15
-"""The DFE of a punt with which no DFE has to do."""
-FROM_FORWARDING = 14
-"""The DFE of an event of the forwarding element's."""
-VLAN_IDENTIFIER = 0xFFF
-"""Of 802.1Q tag control information."""
-MAX_DEPTH = 3
-"""Recirculations that headers can count."""
-FIRST_SPI = 256
-"""Lower ones are reserved (RFC 4303 2.1)."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,7 @@ Outcome = Sent | Punted | Dropped
 
 
 @dataclass(frozen=True)
-class Held:
+class DfeSa:
     """An SA of a DFE."""
 
     soft: SoftSa
@@ -158,7 +148,7 @@ class SoftGateway:
         self._stations: dict[Port, bytes | None] = {}
         self._vlans: dict[Port, int | str | None] = {}
         self._turn = 0
-        self._sas: list[dict[int, Held]] = [{} for _ in range(capabilities.dfes)]
+        self._sas: list[dict[int, DfeSa]] = [{} for _ in range(capabilities.dfes)]
         self._identifications = [
             DfeIdentifications(index, capabilities.dfes) for index in range(capabilities.dfes)
         ]
@@ -310,7 +300,7 @@ class SoftGateway:
         if isinstance(entry, CamEntry):
             data, kind = self._decrypt(arrival, packet, dfe, entry), "decrypted"
             data, route = self._count_down(data, route, arrival.depth)
-            out_of = Place(dfe, entry.sa, entry.generation)
+            out_of = entry.place
         elif entry.action == Action.PROTECT:
             data, kind, may_leave = self._encrypt(arrival, packet, dfe, entry, route), "encrypted", True
         else:
@@ -459,7 +449,7 @@ class SoftGateway:
         if lacking:
             raise UnsupportedError(f"The gateway lacks {lacking}, which {sa} needs")
         self._in_dfe("sa", index, dfe, self.capabilities.sa_entries)
-        self._sas[dfe][index] = Held(SoftSa(sa, [selectors or ANY_IPV4]), generation)
+        self._sas[dfe][index] = DfeSa(SoftSa(sa, [selectors or ANY_IPV4]), generation)
         self.programmed["sa"] += 1
 
     async def erase_sa(self, dfe: int, index: int) -> None:

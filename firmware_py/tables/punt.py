@@ -4,28 +4,20 @@
 
 """The 16 bytes in front of every frame on the control element's port.
 
-They restate ``PuntHeader`` and ``InjectHeader`` of :mod:`spigate.hdl.net.descriptor` for a host without
-gateware tools; a test compares the two. Behind the header come two alignment bytes, then the frame.
+Where their fields lie says :mod:`spigate.hdl.contract.ce_header`; here they have their meaning.
 """
 
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
 from spigate.firmware_py.errors import InputError
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION, INJECT, PUNT, Fields
+from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Port, PuntClass, Reason
 from spigate.hdl.contract.reasons import class_of
 
 Member = TypeVar("Member", bound=IntEnum)
-
-VERSION = 1
-HEADER_BYTES = 16
-ALIGN = 2
-_PUNT = struct.Struct("<BBBBHBBIHBB")
-_INJECT = struct.Struct("<BBBBHBB8x")
-_VALID = 0x80
-"""Says in the byte of a DFE or of a rule that there is one."""
 
 
 class InjectMode(IntEnum):
@@ -39,8 +31,8 @@ class InjectMode(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """An SA of a DFE: its index there, and its generation, which tells it from those that had the place
-    before.
+    """Where an SA is: a DFE, an index in its SAD, and the generation that tells it from those that had the
+    place before.
     """
 
     dfe: int
@@ -94,22 +86,18 @@ class InjectHeader:
 
 def pack_punt(header: PuntHeader, frame: bytes) -> bytes:
     """A punted frame as it leaves the gateway."""
-    bits = header.tagged | (0 if header.rule is None else _VALID | header.rule << 1)
-    return (
-        _PUNT.pack(
-            VERSION,
-            header.reason,
-            header.ingress,
-            header.dfe,
-            header.sa,
-            header.depth,
-            bits,
-            header.time,
-            *_pack_place(header.out_of),
-        )
-        + bytes(ALIGN)
-        + frame
-    )
+    values = {
+        "reason": header.reason,
+        "ingress": header.ingress,
+        "dfe": header.dfe,
+        "sa": header.sa,
+        "depth": header.depth,
+        "tagged": header.tagged,
+        "rule": header.rule or 0,
+        "ruled": header.rule is not None,
+        "time": header.time,
+    }
+    return _pack(PUNT, values, header.out_of, frame)
 
 
 def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
@@ -120,20 +108,19 @@ def unpack_punt(data: bytes) -> tuple[PuntHeader, bytes]:
     InputError
         Too short, another version, or a reason or port that does not exist.
     """
-    version, reason, ingress, dfe, sa, depth, bits, time, *place = _PUNT.unpack(_head(data))
-    _check_version(version)
+    values, frame = _unpack(PUNT, data)
     header = PuntHeader(
-        _member(Reason, "reason", reason),
-        _member(Port, "ingress", ingress),
-        dfe,
-        sa,
-        depth,
-        bool(bits & 1),
-        time,
-        _place(*place),
-        (bits & ~_VALID) >> 1 if bits & _VALID else None,
+        _member(Reason, "reason", values["reason"]),
+        _member(Port, "ingress", values["ingress"]),
+        values["dfe"],
+        values["sa"],
+        values["depth"],
+        bool(values["tagged"]),
+        values["time"],
+        _place(values),
+        values["rule"] if values["ruled"] else None,
     )
-    return header, bytes(data[HEADER_BYTES + ALIGN :])
+    return header, frame
 
 
 def punt_class(data: bytes) -> PuntClass:
@@ -143,44 +130,45 @@ def punt_class(data: bytes) -> PuntClass:
 
 def pack_inject(header: InjectHeader, frame: bytes) -> bytes:
     """A frame as it goes down to the gateway."""
-    return (
-        _INJECT.pack(VERSION, header.mode, header.port, header.depth, *_pack_place(header.out_of))
-        + bytes(ALIGN)
-        + frame
-    )
+    values = {"mode": header.mode, "port": header.port, "depth": header.depth}
+    return _pack(INJECT, values, header.out_of, frame)
 
 
 def unpack_inject(data: bytes) -> tuple[InjectHeader, bytes]:
     """Header and frame of what goes down; errors as :func:`unpack_punt`."""
-    version, mode, port, depth, *place = _INJECT.unpack(_head(data))
-    _check_version(version)
-    return (
-        InjectHeader(_member(InjectMode, "mode", mode), _member(Port, "port", port), depth, _place(*place)),
-        bytes(data[HEADER_BYTES + ALIGN :]),
-    )
+    values, frame = _unpack(INJECT, data)
+    mode, port = _member(InjectMode, "mode", values["mode"]), _member(Port, "port", values["port"])
+    return InjectHeader(mode, port, values["depth"], _place(values)), frame
 
 
-def _pack_place(place: Place | None) -> tuple[int, int, int]:
-    """SA, DFE with the bit that says that there is one, generation."""
-    return (0, 0, 0) if place is None else (place.sa, _VALID | place.dfe, place.generation)
+def _pack(fields: Fields, values: dict[str, int], out_of: Place | None, frame: bytes) -> bytes:
+    values["version"] = CE_VERSION
+    if out_of is not None:
+        values |= {
+            "from_sa": out_of.sa,
+            "from_dfe": out_of.dfe,
+            "from_valid": 1,
+            "from_generation": out_of.generation,
+        }
+    return fields.pack(values) + bytes(ALIGN) + frame
 
 
-def _place(sa: int, dfe: int, generation: int) -> Place | None:
-    return Place(dfe & 0xF, sa, generation) if dfe & _VALID else None
-
-
-def _head(data: bytes) -> bytes:
-    if len(data) <= HEADER_BYTES + ALIGN:
+def _unpack(fields: Fields, data: bytes) -> tuple[dict[str, int], bytes]:
+    if len(data) <= CE_HEADER_BYTES + ALIGN:
         raise InputError(
-            f"A frame at the control element's port must be longer than {HEADER_BYTES + ALIGN} bytes, "
+            f"A frame at the control element's port must be longer than {CE_HEADER_BYTES + ALIGN} bytes, "
             f"not {len(data)}"
         )
-    return data[:HEADER_BYTES]
+    values = fields.unpack(data[:CE_HEADER_BYTES])
+    if values["version"] != CE_VERSION:
+        raise InputError(f"version must be {CE_VERSION}, not {values['version']}")
+    return values, bytes(data[CE_HEADER_BYTES + ALIGN :])
 
 
-def _check_version(version: int) -> None:
-    if version != VERSION:
-        raise InputError(f"version must be {VERSION}, not {version}")
+def _place(values: dict[str, int]) -> Place | None:
+    if not values["from_valid"]:
+        return None
+    return Place(values["from_dfe"], values["from_sa"], values["from_generation"])
 
 
 def _member(kind: type[Member], name: str, value: int) -> Member:

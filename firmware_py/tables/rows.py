@@ -8,28 +8,13 @@
 from cryptography.hazmat.primitives.ciphers import Cipher as Crypt
 from cryptography.hazmat.primitives.ciphers import algorithms, modes
 
-from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Cipher, Lifetime, Sa, Selectors
-from spigate.firmware_py.tables.interface import CamEntry, Route, Rule, Source
+from spigate.firmware_py.ipsec.sa import AUTHS as FORMS
+from spigate.firmware_py.ipsec.sa import Auth, Lifetime, Sa, Selectors
+from spigate.firmware_py.tables.interface import AES_KEYS, AUTHS, CIPHERS, CamEntry, Route, Rule, Source
 from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.hdl.contract import enums, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
 
-_CIPHERS = {
-    Cipher.NULL: enums.Cipher.NULL,
-    Cipher.AES_CBC: enums.Cipher.AES_CBC,
-    Cipher.AES_GCM: enums.Cipher.AES_GCM,
-}
-_AUTHS = {
-    Auth.NONE: enums.Auth.NONE,
-    Auth.HMAC_SHA1_96: enums.Auth.HMAC_SHA1_96,
-    Auth.HMAC_SHA256_128: enums.Auth.HMAC_SHA256_128,
-}
-_KEY_SIZES = {
-    0: enums.KeySize.AES128,
-    16: enums.KeySize.AES128,
-    24: enums.KeySize.AES192,
-    32: enums.KeySize.AES256,
-}
 _NEVER = (1 << 64) - 1
 
 
@@ -94,9 +79,9 @@ def sa(entry: Sa, selectors: Selectors | None, generation: int = 0) -> list[int]
         "check_selectors": inbound and selectors is not None,
         "copy_tos": entry.copy_tos,
         "df": entry.df,
-        "cipher": _CIPHERS[entry.cipher],
-        "key_size": _KEY_SIZES[len(entry.key)],
-        "auth": _AUTHS[entry.auth],
+        "cipher": CIPHERS[entry.cipher],
+        "key_size": AES_KEYS.get(len(entry.key), enums.KeySize.AES128),
+        "auth": enums.Auth.NONE if entry.auth == Auth.NONE else AUTHS[entry.auth],
         "outer_ttl": entry.outer_ttl,
         "outer_tos": entry.outer_tos,
         "spi": entry.spi,
@@ -128,7 +113,7 @@ def sa(entry: Sa, selectors: Selectors | None, generation: int = 0) -> list[int]
 def _authentication(entry: Sa) -> bytes:
     """The rows ``auth_0`` to ``auth_3`` as 64 bytes."""
     if entry.auth != Auth.NONE:
-        inner, outer = hmac_midstates(AUTHS[entry.auth].hash, entry.auth_key)
+        inner, outer = hmac_midstates(FORMS[entry.auth].hash, entry.auth_key)
         return inner.ljust(32, b"\0") + outer.ljust(32, b"\0")
     encryptor = Crypt(algorithms.AES(entry.key), modes.ECB()).encryptor()
     return (encryptor.update(bytes(16)) + encryptor.finalize()).ljust(64, b"\0")

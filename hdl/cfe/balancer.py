@@ -8,8 +8,8 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Balance
-from spigate.hdl.net.descriptor import MAX_DFES
 from spigate.hdl.net.merge import rotate_pick
 
 FLOW_BITS = 8

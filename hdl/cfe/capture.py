@@ -9,13 +9,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.cfe.ingress import Origin
-from spigate.hdl.net.headers import ESP, FRAME, IP_WORD, IPV4, IPV6, TYPE_IPV6, TYPE_VLAN, UDP, VLAN
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV6 as TYPE_IPV6
+from spigate.hdl.contract.protocols import ETHERTYPE_VLAN as TYPE_VLAN
+from spigate.hdl.contract.protocols import VLAN_BITS
+from spigate.hdl.net.headers import ESP, FRAME, IP_WORD, IPV4, IPV6, UDP, VLAN
 from spigate.hdl.net.packet import Beat
 
 PLACES = IP_WORD + 1 + 15 + 3
 """Words of a frame that may be of interest: up to three behind an IPv4 header of 15 words behind a tag."""
-VLAN_BITS = 12
-"""Of an 802.1Q tag's control information, those that name the VLAN."""
 MARKER_WORD = UDP.length // 4
 """Word behind the IP header in which the non-ESP marker lies (RFC 3948 2.2)."""
 

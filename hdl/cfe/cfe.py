@@ -16,16 +16,9 @@ from spigate.hdl.cfe.health import Health
 from spigate.hdl.cfe.ingress import QUEUE_BYTES, Ingress, Origin
 from spigate.hdl.cfe.parser import Parser
 from spigate.hdl.cfe.router import Router
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Port
-from spigate.hdl.net.descriptor import (
-    CFE_COUNTERS,
-    MAX_DFES,
-    CfeControl,
-    Egress,
-    PacketInfo,
-    Report,
-    TableWrite,
-)
+from spigate.hdl.net.descriptor import CFE_COUNTERS, CfeControl, Egress, PacketInfo, Report, TableWrite
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets

@@ -16,13 +16,15 @@ from spigate.hdl.cfe.parser import Own, Parsed
 from spigate.hdl.cfe.rules import RuleResult, Rules, check_count
 from spigate.hdl.cfe.xor import parities
 from spigate.hdl.contract import hashing
+from spigate.hdl.contract.constants import FROM_CFE, MAX_DEPTH
 from spigate.hdl.contract.enums import Action, Port, Reason, Table
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
+from spigate.hdl.contract.protocols import IKE_PORT
+from spigate.hdl.contract.protocols import UDP as UDP_PROTOCOL
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import FROM_CFE, CfeControl, PacketInfo, Verdict
-from spigate.hdl.net.headers import ESP_PROTOCOL, IKE_PORT, UDP_PROTOCOL
+from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Verdict
 from spigate.hdl.net.memory import BlockMemory
 
-MAX_DEPTH = 3
 """What ``depth`` can count to. A packet that deep is not recirculated again, whatever ``depth_limit`` says.
 """
 

@@ -10,20 +10,14 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
+from spigate.hdl.contract.constants import ALIGN, FROM_CFE, MAX_FRAME
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.align import AddAlignment
-from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES,
-    CE_VERSION,
-    FROM_CFE,
-    Egress,
-    InjectHeader,
-    OutOf,
-    Report,
-)
+from spigate.hdl.net.descriptor import Egress, InjectHeader, OutOf, Report
 from spigate.hdl.net.fifo import PacketFifo
 from spigate.hdl.net.headers import ETHERNET
-from spigate.hdl.net.packet import ALIGN, MAX_FRAME, packets
+from spigate.hdl.net.packet import packets
 
 QUEUE_BYTES = 4096
 """What an ingress queue holds: two of the longest frames. Fewer bytes would take no less block RAM."""

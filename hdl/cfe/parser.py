@@ -10,38 +10,31 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.cfe.capture import VLAN_BITS, Capture
+from spigate.hdl.cfe.capture import Capture
 from spigate.hdl.cfe.checksum import HeaderChecksum
 from spigate.hdl.cfe.ingress import Origin
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Verdict
-from spigate.hdl.net.headers import (
-    AH_PROTOCOL,
-    ESP,
-    ESP_PROTOCOL,
-    FRAME,
-    GROUP_BIT,
-    ICMPV6_PROTOCOL,
+from spigate.hdl.contract.protocols import AH as AH_PROTOCOL
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV4 as TYPE_IPV4
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV6 as TYPE_IPV6
+from spigate.hdl.contract.protocols import (
+    FIRST_SPI,
     IKE_PORT,
-    IPV4,
-    IPV6,
     NATT_PORT,
     NEIGHBOUR_DISCOVERY,
-    PORTS,
-    TCP_PROTOCOL,
-    TYPE_IPV4,
-    TYPE_IPV6,
-    UDP,
-    UDP_PROTOCOL,
-    VLAN,
+    NON_ESP_MARKER,
+    VLAN_BITS,
 )
+from spigate.hdl.contract.protocols import ICMPV6 as ICMPV6_PROTOCOL
+from spigate.hdl.contract.protocols import TCP as TCP_PROTOCOL
+from spigate.hdl.contract.protocols import UDP as UDP_PROTOCOL
+from spigate.hdl.net.descriptor import CfeControl, PacketInfo, Verdict
+from spigate.hdl.net.headers import ESP, FRAME, GROUP_BIT, IPV4, IPV6, PORTS, UDP, VLAN
 from spigate.hdl.net.martian import destination_is_martian, is_multicast, source_is_martian
 from spigate.hdl.net.packet import packets
 
-FIRST_SPI = 256
-"""Lower ones are reserved (RFC 4303 2.1)."""
-MARKER_BYTES = 4
-"""Zero bytes that tell IKE from ESP on port 4500 (RFC 3948 2.2)."""
+MARKER_BYTES = len(NON_ESP_MARKER)
 INFO_OF_IPV4 = (
     "header_words",
     "total_length",

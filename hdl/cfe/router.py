@@ -8,18 +8,11 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
+from spigate.hdl.contract.constants import FROM_CFE
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import (
-    CE_HEADER_BYTES,
-    FROM_CFE,
-    Egress,
-    PacketInfo,
-    PuntHeader,
-    Report,
-    Verdict,
-    punt_header,
-)
-from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
+from spigate.hdl.net.descriptor import Egress, PacketInfo, PuntHeader, Report, Verdict, punt_header
 from spigate.hdl.net.packet import packets
 
 

@@ -11,6 +11,8 @@ docs/parameters.md take them from here. Nothing here needs Amaranth.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from spigate.hdl.contract.constants import MAX_DFES
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -41,7 +43,7 @@ class Parameter:
 
 PARAMETERS = {
     "beat_bytes": Parameter(16, (8, 16), "bytes of a beat on the packet ports"),
-    "dfes": Parameter(2, range(1, 9), "decryptors"),
+    "dfes": Parameter(2, range(1, MAX_DFES + 1), "decryptors"),
     "lanes": Parameter(1, range(1, 5), "crypto engines in each decryptor"),
     "cam_entries": Parameter(
         1024, tuple(1024 << shift for shift in range(4)), "inbound SAs that the classifier can find"

@@ -11,13 +11,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth
+from spigate.hdl.contract.rdl import ROW_WORDS
 from spigate.hdl.csr import layout
 from spigate.hdl.net.packet import swap_bytes
 
 CONTEXTS = 2
 AUTHS = (Auth.HMAC_SHA1_96, Auth.HMAC_SHA256_128)
 """What the hash can be asked for."""
-ROW_WORDS = 4
 MIDSTATE_ROWS = 4
 
 

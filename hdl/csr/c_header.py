@@ -18,8 +18,9 @@ from pathlib import Path
 from amaranth.lib import data
 
 from spigate.hdl.contract import rdl
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, CE_VERSION, InjectHeader, PuntHeader
-from spigate.hdl.net.packet import ALIGN
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES, CE_VERSION
+from spigate.hdl.contract.constants import ALIGN
+from spigate.hdl.net.descriptor import InjectHeader, PuntHeader
 
 HEADERS = {"punt": PuntHeader, "inject": InjectHeader}
 """Layouts of frames' headers, by name."""

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from spigate.hdl.contract import hashing, rdl
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP, MAX_DFES, REPLAY_WINDOW
 from spigate.hdl.contract.enums import PuntClass, Table
 from spigate.hdl.crypto.interface import NAMES
 from spigate.hdl.csr.axil import ADDRESS_WIDTH, AxiLite, AxiLiteSlave
@@ -22,7 +23,6 @@ from spigate.hdl.net.descriptor import (
     CFE_COUNTERS,
     DFE_COUNTERS,
     FORWARD_COUNTERS,
-    MAX_DFES,
     CfeControl,
     Policer,
     Report,
@@ -31,8 +31,7 @@ from spigate.hdl.net.descriptor import (
     TableWrite,
 )
 
-MAGIC = 0x5350_4947
-VERSION = {"map": 3, "major": 0, "minor": 1, "patch": 0}
+VERSION = {"map": MAP, "major": MAJOR, "minor": 1, "patch": 0}
 """What ``version`` reads. ``map`` counts the layouts of registers and table entries."""
 
 
@@ -92,7 +91,7 @@ class ControlPlane(wiring.Component):
         routes: int,
         contexts: int = 2,
         cam_ways: int = hashing.WAYS,
-        replay_window: int = 64,
+        replay_window: int = REPLAY_WINDOW,
         clock_khz: int = 100_000,
         algorithms: Collection[str] = NAMES,
     ):

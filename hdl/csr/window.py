@@ -11,10 +11,11 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import ALL_DFES
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
 from spigate.hdl.csr.axil import RegisterBus
-from spigate.hdl.net.descriptor import ALL_DFES, TableWrite
+from spigate.hdl.net.descriptor import TableWrite
 
 DATA_WORDS = rdl.registers()["table.data"].elements
 INDEX_WORD, COMMAND_WORD = DATA_WORDS, DATA_WORDS + 1

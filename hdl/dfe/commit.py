@@ -8,18 +8,18 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import MAX_DEPTH, MAX_DFES
 from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
 from spigate.hdl.dfe.emit import Emit
 from spigate.hdl.dfe.inspect import Inspect, Inspection
 from spigate.hdl.dfe.job import LanePort, check_sizes
 from spigate.hdl.dfe.rewrite import Rewrite
 from spigate.hdl.dfe.share import ReadShare
 from spigate.hdl.dfe.state import State
-from spigate.hdl.net.descriptor import MAX_DFES, Egress, Report, SaState, TableWrite, Verdict
-from spigate.hdl.net.headers import ESP_PROTOCOL
+from spigate.hdl.net.descriptor import Egress, Report, SaState, TableWrite, Verdict
 from spigate.hdl.net.packet import packets
 
-MAX_DEPTH = 3
 """Recirculations that ``PacketInfo.depth`` can count."""
 
 

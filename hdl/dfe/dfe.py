@@ -8,22 +8,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import ALIGN, MAX_DFES
 from spigate.hdl.crypto.engine import CompactEngine
 from spigate.hdl.crypto.interface import Engine
 from spigate.hdl.dfe.commit import Commit
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS, check_sizes
-from spigate.hdl.net.descriptor import (
-    DFE_COUNTERS,
-    MAX_DFES,
-    Egress,
-    PacketInfo,
-    Report,
-    SaState,
-    TableWrite,
-    Verdict,
-)
-from spigate.hdl.net.packet import ALIGN, packets
+from spigate.hdl.net.descriptor import DFE_COUNTERS, Egress, PacketInfo, Report, SaState, TableWrite, Verdict
+from spigate.hdl.net.packet import packets
 
 
 class Dfe(wiring.Component):

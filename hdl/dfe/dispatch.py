@@ -14,6 +14,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth, Cipher, Direction, KeySize, Mode, Port, Reason
+from spigate.hdl.contract.protocols import IPV4_IN_IP
 from spigate.hdl.crypto.interface import Algorithms
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe import sad
@@ -21,21 +22,18 @@ from spigate.hdl.dfe.job import ROWS
 from spigate.hdl.dfe.lane import DispatchPort
 from spigate.hdl.dfe.writer import Plan
 from spigate.hdl.net.descriptor import PacketInfo, Verdict
+from spigate.hdl.net.headers import ESP
 
 STEPS = ROWS + sad.READ_CLOCKS
 """Clocks of a decision: the rows of the SA come one a clock, and all else is known when the last one has
 come.
 """
-ESP_BYTES = 8
-"""SPI and sequence number."""
 TRAILER_BYTES = 2
 """Pad length and next header."""
 TUNNEL_ESP_WORD = 10
 """Where the ESP header lies in a buffer for tunnel mode: behind the longest Ethernet header and five words
 of IP.
 """
-IP_IN_IP = 4
-"""Next header of a tunnelled IPv4 packet."""
 
 
 WIPE_BYTES = 16
@@ -319,11 +317,11 @@ class Dispatch(wiring.Component):
         in_blocks, in_words = (plain_bytes + (TRAILER_BYTES + unit - 1) & ~(unit - 1) for unit in (16, 4))
         padded_bytes = _settled(m, "padded_bytes", Mux(cbc, in_blocks, in_words), 12)
         pad = _settled(m, "pad", padded_bytes - plain_bytes - TRAILER_BYTES, 4)
-        added_bytes = _settled(m, "added_bytes", ESP_BYTES + (iv_words << 2) + (icv_words << 2), 6)
+        added_bytes = _settled(m, "added_bytes", ESP.length + (iv_words << 2) + (icv_words << 2), 6)
         cipher_bytes = _settled(m, "cipher_bytes", Cat(payload_bytes, 0) - added_bytes, 17)
         esp = _settled(m, "esp", Mux(encrypt & tunnel, TUNNEL_ESP_WORD, payload_word), 5)
         split = _settled(m, "split", Mux(tunnel, ip_word, payload_word), 5)
-        text_word = _settled(m, "text_word", esp + (ESP_BYTES // 4) + iv_words, 5)
+        text_word = _settled(m, "text_word", esp + (ESP.length // 4) + iv_words, 5)
         shift = _settled(m, "shift", text_word - split, 5)
         return Places(esp, split, shift, frame_end, pad, iv_words, icv_words, padded_bytes, cipher_bytes)
 
@@ -418,7 +416,7 @@ class Dispatch(wiring.Component):
             plan.shift.eq(places.shift),
             plan.end.eq(places.frame_end),
             plan.pad.eq(places.pad),
-            plan.next_header.eq(Mux(work.tunnel, IP_IN_IP, packet.protocol)),
+            plan.next_header.eq(Mux(work.tunnel, IPV4_IN_IP, packet.protocol)),
             plan.esp.eq(places.esp),
             plan.iv_words.eq(places.iv_words),
             plan.spi.eq(work.control.spi),

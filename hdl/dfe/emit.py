@@ -8,12 +8,16 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
+from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Direction, Port
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV4 as TYPE_IPV4
+from spigate.hdl.contract.protocols import ETHERTYPE_VLAN as TYPE_VLAN
 from spigate.hdl.dfe.inspect import Task
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, Egress, PuntHeader, Verdict, punt_header
-from spigate.hdl.net.headers import IP_WORD, IPV4, TYPE_IPV4, TYPE_VLAN
-from spigate.hdl.net.packet import ALIGN, packets, swap_bytes
+from spigate.hdl.net.descriptor import Egress, PuntHeader, Verdict, punt_header
+from spigate.hdl.net.headers import IP_WORD, IPV4
+from spigate.hdl.net.packet import packets, swap_bytes
 
 IP_WORDS = IPV4.length // 4
 HEADER_WORDS = IP_WORD + 1 + IP_WORDS

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.descriptor import MAX_DFES
+from spigate.hdl.contract.constants import MAX_DFES
 
 SOFTWARE_BITS = 3
 """Numbers whose highest so many bits are 0 are the software path's (``SOFTWARE_NUMBERS`` in

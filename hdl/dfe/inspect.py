@@ -10,17 +10,16 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Port, Reason
+from spigate.hdl.contract.protocols import ECN_CE, ECT_0, ECT_1, IPV4_IN_IP, NO_NEXT_HEADER, NOT_ECT
+from spigate.hdl.contract.protocols import TCP as TCP_PROTOCOL
+from spigate.hdl.contract.protocols import UDP as UDP_PROTOCOL
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe.job import BUFFER_WORDS, STORE_BYTES, BufferRead, Done, RowRead
 from spigate.hdl.dfe.selectors import Selectors
 from spigate.hdl.net.descriptor import Verdict
-from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS, TCP_PROTOCOL, UDP_PROTOCOL
+from spigate.hdl.net.headers import IP_WORD, IPV4, PORTS
 from spigate.hdl.net.martian import destination_is_martian, source_is_martian
 
-IPV4_PROTOCOL, DUMMY_PROTOCOL = 4, 59
-"""Next headers: an IPv4 packet (tunnel mode), and a dummy packet (RFC 4303 2.6)."""
-NOT_ECT, ECT_1, ECT_0, CONGESTION_EXPERIENCED = range(4)
-"""The ECN field (RFC 3168 5)."""
 BEAT_WORDS = STORE_BYTES // 4
 HEADER_BEATS = 2
 """Beats that are read of an IP header in any case: five words, and the ports behind them."""
@@ -480,7 +479,7 @@ class Inspect(wiring.Component):
             outer_ecn.eq(Mux(tunnel & packet.control.copy_tos, packet.info.tos, inner_ecn)),
             ecn.eq(inner_ecn),
         ]
-        with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
+        with m.If((outer_ecn == ECN_CE) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
         padding = Signal()
         malformed = Signal()
@@ -496,7 +495,7 @@ class Inspect(wiring.Component):
                     | found.short
                     | found.long
                     | ~found.sum_good
-                    | (outer_ecn == CONGESTION_EXPERIENCED) & (inner_ecn == NOT_ECT)
+                    | (outer_ecn == ECN_CE) & (inner_ecn == NOT_ECT)
                 )
             ),
             martian.eq(
@@ -511,9 +510,9 @@ class Inspect(wiring.Component):
         with m.If(decrypt):
             with m.If(padding):
                 m.d.comb += o.reason.eq(Reason.PADDING)
-            with m.Elif(words.next_header == DUMMY_PROTOCOL):
+            with m.Elif(words.next_header == NO_NEXT_HEADER):
                 m.d.comb += o.reason.eq(Reason.DUMMY)
-            with m.Elif(tunnel & (words.next_header != IPV4_PROTOCOL)):
+            with m.Elif(tunnel & (words.next_header != IPV4_IN_IP)):
                 m.d.comb += o.reason.eq(Reason.PADDING)
             with m.Elif(malformed):
                 m.d.comb += o.reason.eq(Reason.MALFORMED)

@@ -7,8 +7,9 @@
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.csr import layout
-from spigate.hdl.net.descriptor import MAX_DFES, PacketInfo
+from spigate.hdl.net.descriptor import PacketInfo
 from spigate.hdl.net.packet import BUFFER_BYTES
 
 BUFFERS = 8

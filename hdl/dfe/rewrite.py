@@ -11,10 +11,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract.enums import Auth, Cipher, Df
+from spigate.hdl.contract.protocols import ESP as ESP_PROTOCOL
 from spigate.hdl.dfe.identification import Identification
 from spigate.hdl.dfe.inspect import Inspection
 from spigate.hdl.net.descriptor import Verdict
-from spigate.hdl.net.headers import ESP, ESP_PROTOCOL, IPV4
+from spigate.hdl.net.headers import ESP, IPV4
 from spigate.hdl.net.packet import swap_bytes
 
 IV_BYTES = {Cipher.AES_GCM: 8, Cipher.AES_CBC: 16}

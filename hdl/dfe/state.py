@@ -13,15 +13,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import MARKS, REPLAY_WINDOW, SPARE_NUMBERS
 from spigate.hdl.contract.enums import Table
 from spigate.hdl.csr import layout
 from spigate.hdl.dfe.lifetime import Lifetime
 from spigate.hdl.dfe.replay import Replay
-from spigate.hdl.net.descriptor import MARKS, SaState, TableWrite
+from spigate.hdl.net.descriptor import SaState, TableWrite
 from spigate.hdl.net.memory import BlockMemory
-
-WINDOW = 64
-"""Numbers in the anti-replay window, as in the ``replay`` row of an SA's entry."""
 
 
 class Account(data.StructLayout):
@@ -36,7 +34,7 @@ class Account(data.StructLayout):
     check : unsigned(1)
         Check it against the anti-replay window.
     window_size : unsigned(7)
-        How much of the window counts, 1 to :data:`WINDOW`.
+        How much of the window counts, 1 to ``REPLAY_WINDOW``.
     authentic : unsigned(1)
         Its ICV is right: with ``check`` the window takes the number in.
     count : unsigned(1)
@@ -237,7 +235,7 @@ class State(wiring.Component):
         sa_bits = (self._sa_entries - 1).bit_length()
         store = BlockMemory(width=layout.ROW_BITS, depth=4 * self._sa_entries)
         m.submodules.memory = store
-        m.submodules.replay = replay = Replay(width=WINDOW)
+        m.submodules.replay = replay = Replay(width=REPLAY_WINDOW)
         m.submodules.lifetime = lifetime = Lifetime()
         m.submodules.marks = marks = Marks(sa_entries=self._sa_entries)
         rows, work = Rows(store, sa_bits), AtWork()
@@ -390,7 +388,8 @@ class State(wiring.Component):
                     rows.write_data.eq(Cat(work.total_bytes, lifetime.total)),
                     rows.writes.eq(counts & ~expired),
                 ]
-                reached, left = work.bytes_reached | lifetime.reached, account.sequence[-4:].all()
+                reached = work.bytes_reached | lifetime.reached
+                left = account.sequence[SPARE_NUMBERS.bit_length() - 1 :].all()
                 m.d.comb += [
                     marks.soft.eq(counts & ~expired & (reached | left)),
                     marks.hard.eq(counts & (expired | account.sequence.all())),

@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from spigate.hdl.net.packet import ALIGN, packets
+from spigate.hdl.contract.constants import ALIGN
+from spigate.hdl.net.packet import packets
 
 
 class AddAlignment(wiring.Component):

@@ -11,19 +11,10 @@ from typing import Any
 
 from amaranth.lib import data
 
+from spigate.hdl.contract import ce_header
+from spigate.hdl.contract.constants import MARKS, MAX_DFES
 from spigate.hdl.contract.enums import PuntClass
-from spigate.hdl.contract.parameters import PARAMETERS
 from spigate.hdl.csr import layout
-
-MAX_DFES = max(PARAMETERS["dfes"].allowed)
-MARKS = 32
-"""SAs of which a word tells what they have reached."""
-ALL_DFES = 15
-"""Value of ``TableWrite.dfe`` for all of them at once."""
-FROM_CFE = 15
-"""Value of ``Report.dfe`` for what the CFE reports."""
-FROM_FORWARDING = 14
-"""Value of ``Report.dfe`` for what the forwarding element reports."""
 
 
 class Policer(data.StructLayout):
@@ -220,7 +211,8 @@ class Report(data.StructLayout):
     """What became of a packet. Every drop is reported exactly once; what is not ``dropped`` is only told
     (soft lifetime).
 
-    ``dfe`` is the reporting DFE, :data:`FROM_CFE` or :data:`FROM_FORWARDING`. Unknown fields are 0.
+    ``dfe`` is the reporting DFE, :data:`~spigate.hdl.contract.constants.FROM_CFE` or
+    :data:`~spigate.hdl.contract.constants.FROM_FORWARDING`. Unknown fields are 0.
     """
 
     def __init__(self):
@@ -243,7 +235,7 @@ class TableWrite(data.StructLayout):
     """One row of a table entry on its way to the table. The rows of one entry follow one another without rows
     of another between them, ``first`` and ``last`` mark the burst, and the entry becomes visible at once with
     ``last``. An SA may be written in part (some rows). ``dfe`` matters to SA and source tables;
-    :data:`ALL_DFES` are all of them.
+    :data:`~spigate.hdl.contract.constants.ALL_DFES` are all of them.
     """
 
     def __init__(self):
@@ -271,47 +263,18 @@ class SaState(data.StructLayout):
         )
 
 
-CE_HEADER_BYTES = 16
-"""Bytes in front of a frame (its alignment bytes included) on the CE's port. See :class:`PuntHeader`,
-:class:`InjectHeader`.
-"""
-
-
 class PuntHeader(data.StructLayout):
-    """The 16 bytes in front of a punted frame; byte 0 is ``version``. Multi-byte fields are little-endian.
-    ``rule`` is the rule that decided, where ``ruled``; ``from_sa`` to ``from_generation`` are ``out_of`` of
-    :class:`PacketInfo`.
-
-    On the CE's port the frame follows with its two alignment bytes, so that its Ethernet header begins at
-    byte 18.
-    """
+    """The header in front of a punted frame: :data:`~spigate.hdl.contract.ce_header.PUNT`. ``from_sa`` to
+    ``from_generation`` are ``out_of`` of :class:`PacketInfo`."""
 
     def __init__(self):
-        super().__init__(
-            {
-                "version": 8,
-                "reason": 8,
-                "ingress": 8,
-                "dfe": 8,
-                "sa": 16,
-                "depth": 8,
-                "tagged": 1,
-                "rule": 6,
-                "ruled": 1,
-                "time": 32,
-                "from_sa": 16,
-                "from_dfe": 4,
-                "reserved": 3,
-                "from_valid": 1,
-                "from_generation": 8,
-            }
-        )
+        super().__init__(ce_header.PUNT.widths)
 
 
 def punt_header(header, info, *, dfe, time) -> list[Any]:
     """Assigns a :class:`PuntHeader` for the packet ``info`` (:class:`PacketInfo`), which ``dfe`` punts."""
     return [
-        header.version.eq(CE_VERSION),
+        header.version.eq(ce_header.CE_VERSION),
         header.reason.eq(info.reason),
         header.ingress.eq(info.ingress),
         header.dfe.eq(dfe),
@@ -326,29 +289,10 @@ def punt_header(header, info, *, dfe, time) -> list[Any]:
 
 
 class InjectHeader(data.StructLayout):
-    """The 16 bytes in front of an injected frame. ``mode`` 0: classify it as if it had come in at ``port``;
-    1: send it out at ``port`` as it is. ``depth`` and ``from_sa`` to ``from_generation`` as in the punt it
-    answers. Two alignment bytes follow, then the frame.
-    """
+    """The header in front of an injected frame: :data:`~spigate.hdl.contract.ce_header.INJECT`."""
 
     def __init__(self):
-        super().__init__(
-            {
-                "version": 8,
-                "mode": 8,
-                "port": 8,
-                "depth": 8,
-                "from_sa": 16,
-                "from_dfe": 4,
-                "reserved": 3,
-                "from_valid": 1,
-                "from_generation": 8,
-                "unused": 64,
-            }
-        )
-
-
-CE_VERSION = 1
+        super().__init__(ce_header.INJECT.widths)
 
 
 def counters(*names: str) -> data.StructLayout:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Value, ValueLike
 
-from spigate.hdl.net.packet import ALIGN, swap_bytes
+from spigate.hdl.contract.constants import ALIGN
+from spigate.hdl.net.packet import swap_bytes
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,6 @@ UDP = Header("UDP", source=16, destination=16, length=16, checksum=16)
 """RFC 768."""
 ESP = Header("ESP", spi=32, sequence=32)
 """RFC 4303 2, up to the payload."""
-
-TYPE_IPV4, TYPE_IPV6, TYPE_VLAN = 0x0800, 0x86DD, 0x8100
-TCP_PROTOCOL, UDP_PROTOCOL, ESP_PROTOCOL, AH_PROTOCOL, ICMPV6_PROTOCOL = 6, 17, 50, 51, 58
-IKE_PORT, NATT_PORT = 500, 4500
-NEIGHBOUR_DISCOVERY = range(133, 138)
-"""ICMPv6 types (RFC 4861 4)."""
 
 GROUP_BIT = 40
 """Of an Ethernet address as a number: set in group addresses (IEEE 802.3 3.2.3)."""

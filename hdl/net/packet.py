@@ -9,10 +9,10 @@ in bits 15:8, and so on; the next beat carries the following bytes. A multi-byte
 is big-endian on the wire, so that its most significant byte has the lowest byte number; :func:`swap_bytes`
 turns such a field into a number.
 
-Inside the gateway every frame has :data:`ALIGN` bytes (zero) in front of its Ethernet header, as Linux does
-with ``NET_IP_ALIGN``: so the IP header begins on a 32-bit boundary, with and without an 802.1Q tag, and all
-that IPsec does to a packet moves whole 32-bit words. Ports add these bytes on the way in and take them off on
-the way out.
+Inside the gateway every frame has :data:`~spigate.hdl.contract.constants.ALIGN` bytes (zero) in front of its
+Ethernet header, as Linux does with ``NET_IP_ALIGN``: so the IP header begins on a 32-bit boundary, with and
+without an 802.1Q tag, and all that IPsec does to a packet moves whole 32-bit words. Ports add these bytes on
+the way in and take them off on the way out.
 """
 
 from amaranth.hdl import Cat, Value, ValueLike
@@ -20,13 +20,8 @@ from amaranth.lib import data, stream
 
 from spigate.hdl.contract.parameters import PARAMETERS
 
-ALIGN = 2
-"""Bytes in front of the Ethernet header, inside the gateway."""
-MAX_FRAME = 1920
-"""Longest frame that the gateway takes, in bytes, :data:`ALIGN` included, Ethernet frame check sequence not.
-"""
 BUFFER_BYTES = 2048
-"""What a packet may grow to on its way through a DFE: :data:`MAX_FRAME` and room for the headers of a tunnel.
+"""What a packet may grow to on its way through a DFE: ``MAX_FRAME`` and room for the headers of a tunnel.
 """
 BEAT_BYTES = tuple(PARAMETERS["beat_bytes"].allowed)
 """Supported widths of a beat."""

@@ -55,7 +55,6 @@ TOPOLOGY = Topology(
         NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ROUTER),
         NetworkRoute(ip_network("10.4.0.0/16"), Port.SERVER, DEEPER),
     ],
-    complete=False,
 )
 NETWORKS = [
     *map(

@@ -15,22 +15,14 @@ from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
-from spigate.firmware_py.ipsec.packet import (
-    ETHERTYPES,
-    ICMP,
-    ICMPV6,
-    TCP,
-    UDP,
-    ipv4_header,
-    ipv6_header,
-    rewrite,
-)
+from spigate.firmware_py.ipsec.packet import ETHERTYPES, ipv4_header, ipv6_header, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH, ESP, ICMP, ICMPV6, TCP, UDP
 from tests.firmware_py.differential import Wrong
 from tests.firmware_py.ipsec import rfc4301
 
@@ -135,7 +127,6 @@ TOPOLOGY = Topology(
         NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ROUTERS[4]),
         NetworkRoute(ip_network("::/0"), Port.NETWORK, ROUTERS[6]),
     ],
-    complete=False,
 )
 
 

@@ -30,10 +30,11 @@ from spigate.firmware_py.ike.engine.actions import AddPolicy, InstallSa, RemoveP
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.packet import checksum, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
-from spigate.firmware_py.ipsec.sa import ESP, Sa
+from spigate.firmware_py.ipsec.sa import Sa
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import ESP
 from tests.firmware_py import linux_router
 from tests.firmware_py.differential import LOCAL, TOPOLOGY, Wrong, side
 from tests.firmware_py.fuzzing import main

@@ -22,7 +22,6 @@ from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRo
 from spigate.firmware_py.ipsec.fragments import MAX_BYTES, fragments
 from spigate.firmware_py.ipsec.packet import (
     ETHERTYPES,
-    UDP,
     Ethernet,
     Ip,
     Refused,
@@ -31,11 +30,12 @@ from spigate.firmware_py.ipsec.packet import (
     ipv6_header,
 )
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import AH, AUTHS, CIPHERS, ESP, Auth, Cipher, Encapsulation, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher, Encapsulation, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import SOFTWARE
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH, ESP, UDP
 from tests.firmware_py import fuzzing
 from tests.firmware_py.control.network import LINUX
 
@@ -314,7 +314,7 @@ def _check_bounds(target):
     assert (
         all(each.held <= MAX_BYTES for each in slow._reassembly.values()) and len(slow._events) <= MAX_EVENTS
     )
-    assert len(target.control._returns) <= 4096
+    assert len(target.control._learning._returns) <= 4096
     slow.take_events()
     target.gateway._events.clear()
 

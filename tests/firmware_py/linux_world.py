@@ -11,8 +11,9 @@ from ipaddress import ip_address, ip_network
 
 from spigate.firmware_py.ipsec.packet import ipv4_header, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import ESP, Auth, Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import ESP
 from tests.firmware_py.differential import LOCAL, PEERS, ROUTER, SELF, World, frame, side
 from tests.firmware_py.ipsec import rfc4301
 from tests.firmware_py.ipsec.foreign_esp import sealed

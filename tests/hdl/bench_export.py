@@ -21,8 +21,8 @@ from cocotbext.axi import (
 )
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import ALIGN, MAX_FRAME
 from spigate.hdl.contract.enums import Reason
-from spigate.hdl.net.packet import ALIGN, MAX_FRAME
 from spigate.sim.build import parameters
 
 REGISTERS = rdl.registers()

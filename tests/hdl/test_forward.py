@@ -7,10 +7,11 @@ from collections import defaultdict
 
 import pytest
 
+from spigate.hdl.contract.ce_header import CE_VERSION
+from spigate.hdl.contract.constants import ALIGN, FROM_FORWARDING
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.forward import COUNTERS, RECIRCULATING, Forwarding
-from spigate.hdl.net.descriptor import CE_VERSION, FROM_FORWARDING
-from spigate.hdl.net.packet import ALIGN, BEAT_BYTES
+from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, sometimes, take, take_packet
 
 OUTPUTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "punt", Port.RECIRCULATE: "recirculate"}

@@ -9,9 +9,9 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from spigate.hdl.contract.constants import FROM_FORWARDING
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.guard import Guard
-from spigate.hdl.net.descriptor import FROM_FORWARDING
 from spigate.hdl.net.packet import BEAT_BYTES, packets
 from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_packet
 

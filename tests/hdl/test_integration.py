@@ -12,10 +12,11 @@ import pytest
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import In
 
+from spigate.hdl.contract.constants import ALIGN, MAX_FRAME
 from spigate.hdl.export import Core
 from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.descriptor import InjectHeader, PuntHeader
-from spigate.hdl.net.packet import ALIGN, BEAT_BYTES, MAX_FRAME
+from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.sim.build import need
 
 PAGE = (Path(__file__).parents[2] / "docs/integration.md").read_text()

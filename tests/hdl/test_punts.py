@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from spigate.hdl.contract.ce_header import CE_VERSION
 from spigate.hdl.contract.enums import PuntClass, Reason
 from spigate.hdl.contract.reasons import CLASSES, class_of
-from spigate.hdl.net.descriptor import CE_VERSION
 from spigate.hdl.net.packet import BEAT_BYTES
 from spigate.hdl.punts import ROOM, PuntQueues
 from tests.hdl.streams import PAUSES, never, put_packets, simulate, sometimes, take, take_packet

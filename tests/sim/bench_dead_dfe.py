@@ -19,19 +19,10 @@ from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import FIRST_SPI
 from spigate.hdl.dfe.fill import QUEUE_PACKETS
 from spigate.hdl.dfe.job import BUFFERS
-from spigate.sim.bench_traffic import (
-    ETHERNET,
-    FIRST_SPI,
-    IP_BYTES,
-    OURS,
-    PEER,
-    PROTECTED,
-    Tunnels,
-    behind,
-    unencrypted,
-)
+from spigate.sim.bench_traffic import ETHERNET, IP_BYTES, OURS, PEER, PROTECTED, Tunnels, behind, unencrypted
 from spigate.sim.board import Board
 from spigate.sim.stand_in import BREAKS
 
@@ -86,8 +77,8 @@ async def engine_breaks(dut):
         await board.clocks(3000)
     await board.network.send(ETHERNET + unencrypted(breaking.spi, 1, tunnels.clear(64, 0)))
     await board.clocks(3000)
-    dead = control.placed(breaking).dfe
-    moved = [at for at, sa in enumerate(sas) if control.placed(sa).dfe == dead]
+    dead = control.placed(breaking).place.dfe
+    moved = [at for at, sa in enumerate(sas) if control.placed(sa).place.dfe == dead]
     assert len(came) == FLOWS and len(moved) == 1
     for number in range(FLOWS, len(sent)):
         await board.network.send(tunnels.frame(number, sent[number]))
@@ -115,7 +106,7 @@ async def engine_breaks(dut):
     for flow in set(range(FLOWS)) - set(moved):
         assert arrived[flow] == expected[flow]
     flow = moved[0]
-    assert control.placed(sas[flow]).dfe != dead and not await driver.healthy() >> dead & 1
+    assert control.placed(sas[flow]).place.dfe != dead and not await driver.healthy() >> dead & 1
     order = [expected[flow].index(packet) for packet in arrived[flow]]
     overtaken = [number for at, number in enumerate(order) if number < max(order[: at + 1])]
     assert (

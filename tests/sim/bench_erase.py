@@ -12,12 +12,12 @@ from pathlib import Path
 
 import cocotb
 
-from spigate.firmware_py.ipsec.packet import UDP
 from spigate.firmware_py.ipsec.sa import Lifetime, SaState, Selectors
 from spigate.firmware_py.tables.driver import WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import Action, Attention, CfeSettings, Route, Rule, Source
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Port
+from spigate.hdl.contract.protocols import UDP
 from spigate.sim import bench_traffic
 from spigate.sim.bench_traffic import ETHERNET, SENDER, SUITES, Tunnels, behind, ipv4
 from spigate.sim.board import Board

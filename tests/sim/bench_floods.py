@@ -13,13 +13,13 @@ from statistics import median
 
 import cocotb
 
-from spigate.firmware_py.ipsec.packet import UDP
-from spigate.firmware_py.ipsec.sa import AH, ANY_IPV4, ESP, Lifetime
+from spigate.firmware_py.ipsec.sa import ANY_IPV4, Lifetime
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import CamEntry, CamKey, CfeSettings, Source
 from spigate.firmware_py.tables.punt import unpack_punt
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Port, Reason
+from spigate.hdl.contract.protocols import AH, ESP, UDP
 from spigate.sim.bench_traffic import ETHERNET, OURS, PEER, Tunnels, behind, ipv4
 from spigate.sim.board import Board
 from spigate.sim.build import parameters

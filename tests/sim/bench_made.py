@@ -19,8 +19,8 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.hdl.contract.enums import Df, Direction, Port
 from spigate.sim.board import Board
 from spigate.sim.session import Session
-from tests.firmware_py.control.network import frame, from_server, sa, selectors, udp
-from tests.firmware_py.control.test_leaks import FORWARD, HERE, INBOUND, OUT, OUTBOUND, THERE, WHOLE, by_reqid
+from tests.firmware_py.control.hub import HERE, INBOUND, OUTBOUND, THERE, WHOLE, by_reqid
+from tests.firmware_py.control.network import FORWARD, OUT, frame, from_server, sa, selectors, udp
 
 
 class Gateway:

@@ -11,13 +11,14 @@ from ipaddress import ip_address, ip_network
 import cocotb
 
 from spigate.firmware_py.errors import InputError, TableFull
-from spigate.firmware_py.ipsec.packet import ETHERTYPE_IPV4, UDP, Ethernet
+from spigate.firmware_py.ipsec.packet import Ethernet
 from spigate.firmware_py.ipsec.sa import Sa, Selectors
 from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, Route, Rule, Source
 from spigate.firmware_py.tables.punt import unpack_punt
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
-from spigate.sim.bench_traffic import ETHERNET, FIRST_SPI, OURS, PEER, SUITES, clear, ipv4, unencrypted
+from spigate.hdl.contract.protocols import ETHERTYPE_IPV4, FIRST_SPI, UDP
+from spigate.sim.bench_traffic import ETHERNET, OURS, PEER, SUITES, clear, ipv4, unencrypted
 from spigate.sim.build import parameters
 from tests.sim.bench_robustness import Watched
 

@@ -11,8 +11,8 @@ import pytest
 
 from spigate.firmware_py.errors import Unsound
 from spigate.firmware_py.ipsec.packet import ipv4_header
-from spigate.firmware_py.ipsec.sa import ESP
 from spigate.hdl.contract.enums import Port
+from spigate.hdl.contract.protocols import ESP
 from spigate.sim import reference
 
 HERE, THERE = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.wire.registry import Prf
-from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth
+from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Material
 
 _HASHES = {
     Prf.HMAC_SHA1: ("sha1", 20),
@@ -34,22 +34,11 @@ class IkeKeys:
 
 
 @dataclass(frozen=True)
-class TrafficKeys:
-    """Of one direction of a child SA; what :class:`spigate.firmware_py.ipsec.sa.Sa` calls key, salt and
-    auth_key.
-    """
-
-    key: bytes = field(repr=False)
-    salt: bytes = field(repr=False)
-    auth_key: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
 class ChildKeys:
-    """``initiator`` protects what the initiator of the exchange that made the child sends."""
+    """Of a child SA. ``initiator`` protects what the initiator of the exchange that made the child sends."""
 
-    initiator: TrafficKeys
-    responder: TrafficKeys
+    initiator: Material
+    responder: Material
 
 
 def prf(algorithm: Prf, key: bytes, data: bytes) -> bytes:
@@ -126,4 +115,4 @@ def child_keys(
     """
     lengths = 2 * (suite.key_bits // 8, CIPHERS[suite.cipher].salt, _auth_key_bytes(suite))
     parts = _cut(prf_plus(algorithm, sk_d, _mixed(secrets, ni, nr), sum(lengths)), lengths)
-    return ChildKeys(TrafficKeys(*parts[:3]), TrafficKeys(*parts[3:]))
+    return ChildKeys(suite.material(*parts[:3]), suite.material(*parts[3:]))

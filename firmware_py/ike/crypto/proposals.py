@@ -22,7 +22,7 @@ from spigate.firmware_py.ike.wire.registry import (
     TransformType,
 )
 from spigate.firmware_py.ike.wire.structures import Proposal, Transform
-from spigate.firmware_py.ipsec.sa import Auth, Cipher
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Material
 
 CIPHERS: dict[int, tuple[Cipher, int]] = {
     Encr.NULL: (Cipher.NULL, 0),
@@ -110,6 +110,17 @@ class Suite:
     def icv_bytes(self) -> int:
         """As ``Sa`` says it: 0 where the cipher does not authenticate."""
         return CIPHERS[self.encryption][1] if self.encryption is not None else 0
+
+    def material(self, key: bytes, salt: bytes, auth_key: bytes) -> Material:
+        """Its algorithms with keys for one direction."""
+        return Material(
+            cipher=self.cipher,
+            key=key,
+            salt=salt,
+            icv_bytes=self.icv_bytes,
+            auth=self.auth,
+            auth_key=auth_key,
+        )
 
     @property
     def peer_spi(self) -> bytes:

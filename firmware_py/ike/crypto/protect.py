@@ -17,7 +17,7 @@ from spigate.firmware_py.ike.wire.errors import InvalidSyntax, NotAuthentic, Pee
 from spigate.firmware_py.ike.wire.message import HEADER, Header, Message
 from spigate.firmware_py.ike.wire.payloads import GENERIC_HEADER, pack_chain, parse_chain
 from spigate.firmware_py.ike.wire.registry import PayloadType
-from spigate.firmware_py.ipsec.sa import AUTHS, CIPHERS, Auth, Cipher
+from spigate.firmware_py.ipsec.sa import CIPHERS, Cipher, Material
 from spigate.firmware_py.ipsec.transform import transform
 from spigate.firmware_py.words import counted
 
@@ -41,21 +41,9 @@ certificates is half as long.
 """
 
 
-@dataclass(frozen=True)
-class _Material:
-    """What a transform reads of an SA."""
-
-    cipher: Cipher
-    icv_bytes: int
-    auth: Auth
-    key: bytes = field(repr=False)
-    salt: bytes = field(repr=False)
-    auth_key: bytes = field(repr=False)
-
-
-def _material(suite: Suite, key: bytes, auth_key: bytes) -> _Material:
+def _material(suite: Suite, key: bytes, auth_key: bytes) -> Material:
     size = suite.key_bits // 8
-    return _Material(suite.cipher, suite.icv_bytes, suite.auth, key[:size], key[size:], auth_key)
+    return suite.material(key[:size], key[size:], auth_key)
 
 
 @dataclass
@@ -96,7 +84,7 @@ class Protection:
         sending, receiving = (of_initiator, of_responder) if initiator else (of_responder, of_initiator)
         form = CIPHERS[suite.cipher]
         self._sender, self._receiver = transform(sending), transform(receiving)
-        self._iv_bytes, self._icv_bytes = form.iv, suite.icv_bytes or AUTHS[suite.auth].icv
+        self._iv_bytes, self._icv_bytes = form.iv, sending.icv
         self._block = form.block if suite.cipher == Cipher.AES_CBC else 1
         self._random_iv = suite.cipher == Cipher.AES_CBC
         self._sent = 0

@@ -16,7 +16,6 @@ from enum import StrEnum
 from spigate.firmware_py.ipsec.policy import Policy
 from spigate.firmware_py.ipsec.sa import Address, Sa
 
-IKE_PORT, NAT_PORT = 500, 4500
 MAX_TEXT = 1024
 """Characters of an event's text."""
 

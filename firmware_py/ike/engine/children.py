@@ -12,7 +12,7 @@ from enum import Enum, auto
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike.crypto.keys import ChildKeys, TrafficKeys
+from spigate.firmware_py.ike.crypto.keys import ChildKeys
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.engine.actions import EventKind, InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.ike.engine.holdings import Holdings
@@ -21,7 +21,7 @@ from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.pad import ChildConfig, ip_protocol
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import Address, Encapsulation, Lifetime, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Address, Encapsulation, Lifetime, Material, Sa, Selectors
 from spigate.hdl.contract.enums import Direction, Mode
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class ChildSa:
         self,
         direction: Direction,
         spi: int,
-        keys: TrafficKeys,
+        material: Material,
         source: Address,
         destination: Address,
         path: Path,
@@ -160,12 +160,7 @@ class ChildSa:
             destination=destination,
             mode=self.agreement.mode,
             protocol=ip_protocol(suite.protocol),
-            cipher=suite.cipher,
-            key=keys.key,
-            salt=keys.salt,
-            icv_bytes=suite.icv_bytes,
-            auth=suite.auth,
-            auth_key=keys.auth_key,
+            **vars(material),
             esn=suite.esn,
             replay_window=config.replay_window,
             soft=soft,

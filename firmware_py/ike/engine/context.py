@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
-from spigate.firmware_py.ike.engine.actions import IKE_PORT, AddPolicy, Event, EventKind, Output, RemovePolicy
+from spigate.firmware_py.ike.engine.actions import AddPolicy, Event, EventKind, Output, RemovePolicy
 from spigate.firmware_py.ike.engine.admission import Limits, Lingering
 from spigate.firmware_py.ike.engine.boundary import Boundary
 from spigate.firmware_py.ike.engine.holdings import Holdings
@@ -22,6 +22,7 @@ from spigate.firmware_py.ike.engine.strangers import Strangers
 from spigate.firmware_py.ike.engine.timers import Timers
 from spigate.firmware_py.ike.peers.pad import Pad, Peer
 from spigate.firmware_py.ipsec.policy import Policy
+from spigate.hdl.contract.protocols import IKE_PORT
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa

@@ -16,15 +16,16 @@ from spigate.firmware_py.ike.crypto import decryption_table
 from spigate.firmware_py.ike.crypto.keys import IkeKeys
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.crypto.protect import OF_STRANGERS, Protection
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, KeyLog, Socket
+from spigate.firmware_py.ike.engine.actions import Datagram, KeyLog, Socket
 from spigate.firmware_py.ike.engine.context import Context
 from spigate.firmware_py.ike.engine.exchange import Exchange, Reply
 from spigate.firmware_py.ike.engine.message_ids import Arrival, GivenUp, RequestWindow, ResponseWindow
-from spigate.firmware_py.ike.engine.nat import MARKER, Path
+from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.errors import NotAuthentic, PeerError
 from spigate.firmware_py.ike.wire.message import Header, Message
+from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa
@@ -226,7 +227,7 @@ class Dialogue(ABC):
         return tuple(self.protection.seal(message, self.fragment_bytes if self.fragmentation else None))
 
     def _transmit(self, datagrams: tuple[bytes, ...], local: Socket, remote: Socket) -> None:
-        marker = MARKER if local.port == NAT_PORT else b""
+        marker = NON_ESP_MARKER if local.port == NATT_PORT else b""
         for datagram in datagrams:
             self.context.emit(Datagram(local, remote, marker + datagram))
 

@@ -21,7 +21,6 @@ from typing import TypeVar
 
 from spigate.firmware_py.ike.engine import responder
 from spigate.firmware_py.ike.engine.actions import (
-    NAT_PORT,
     Datagram,
     Event,
     EventKind,
@@ -35,18 +34,18 @@ from spigate.firmware_py.ike.engine.context import Context, Settings
 from spigate.firmware_py.ike.engine.create_child import CreateChild
 from spigate.firmware_py.ike.engine.ike_sa import IkeSa
 from spigate.firmware_py.ike.engine.initiator import Init, Plan, Wanted
-from spigate.firmware_py.ike.engine.nat import MARKER, Path
+from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.engine.state import State
 from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.pad import Pad, Peer
 from spigate.firmware_py.ike.wire.errors import InvalidMajorVersion, PeerError
-from spigate.firmware_py.ike.wire.message import NO_SPI, Header, Message
+from spigate.firmware_py.ike.wire.message import NO_SPI, VERSION, Header, Message
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
 from spigate.firmware_py.ipsec.sa import Sa, Selectors
 from spigate.firmware_py.words import counted
+from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 
-VERSION = 0x20
 MAX_INIT = 8192
 """Longest IKE_SA_INIT of a stranger's: with every algorithm and the largest key exchange it is half of that.
 """
@@ -133,8 +132,8 @@ class Endpoint:
         bool
             False: it is not IKE, but ESP in UDP or a keepalive, on port 4500. Not for this endpoint.
         """
-        if local.port == NAT_PORT:
-            if data[:4] != MARKER:
+        if local.port == NATT_PORT:
+            if data[:4] != NON_ESP_MARKER:
                 return False
             data = data[4:]
         self._within(now, lambda: self._receive(now, data, local, remote))
@@ -182,7 +181,7 @@ class Endpoint:
                 self._send(answer, local, remote)
 
     def _send(self, data: bytes, local: Socket, remote: Socket) -> None:
-        marker = MARKER if local.port == NAT_PORT else b""
+        marker = NON_ESP_MARKER if local.port == NATT_PORT else b""
         self._context.emit(Datagram(local, remote, marker + data))
 
     def _of_stranger(self, now: float, kind: EventKind, remote: Socket, text: str) -> None:

@@ -11,11 +11,10 @@ goes on, a child SA as long as it receives. Whoever owns one releases it on the 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from spigate.hdl.contract.protocols import FIRST_SPI
+
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.context import Context
-
-FIRST_SPI = 256
-"""Below are reserved numbers (RFC 4303 2.1)."""
 
 
 class Holdings:

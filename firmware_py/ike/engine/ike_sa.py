@@ -17,7 +17,7 @@ from spigate.firmware_py.ike.engine.actions import Datagram, Event, EventKind, S
 from spigate.firmware_py.ike.engine.attempt import Attempt
 from spigate.firmware_py.ike.engine.context import Context
 from spigate.firmware_py.ike.engine.exchange import Exchange, Reply
-from spigate.firmware_py.ike.engine.nat import KEEPALIVE, Path
+from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.engine.state import State
 from spigate.firmware_py.ike.engine.timers import Timer
 from spigate.firmware_py.ike.peers.identities import Identity
@@ -26,6 +26,7 @@ from spigate.firmware_py.ike.wire.errors import InvalidSyntax, NotAuthentic, Pee
 from spigate.firmware_py.ike.wire.message import Header, Message
 from spigate.firmware_py.ike.wire.payloads import Delete, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
+from spigate.hdl.contract.protocols import NATT_KEEPALIVE
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.children import ChildSa
@@ -518,7 +519,7 @@ class IkeSa(Attempt):
 
     def _keep_mapping_after(self, now: float, seconds: float) -> None:
         def keep(then: float) -> None:
-            self.context.emit(Datagram(self.path.local, self.path.remote, KEEPALIVE))
+            self.context.emit(Datagram(self.path.local, self.path.remote, NATT_KEEPALIVE))
             self._keep_mapping_after(then, seconds)
 
         self._at(now + seconds, keep)

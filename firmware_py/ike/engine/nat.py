@@ -8,15 +8,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Socket
+from spigate.firmware_py.ike.engine.actions import Socket
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import Notify
 from spigate.firmware_py.ike.wire.registry import NotifyType
 from spigate.firmware_py.ipsec.sa import Encapsulation
-
-MARKER = bytes(4)
-"""In front of IKE on port 4500, where ESP has its SPI (RFC 3948 2.2)."""
-KEEPALIVE = b"\xff"
+from spigate.hdl.contract.protocols import NATT_PORT
 
 
 @dataclass
@@ -47,9 +44,9 @@ class Path:
 
         Ports that are neither, as in tests on one host, stay.
         """
-        if self.local.port != NAT_PORT:
-            self.local = Socket(self.local.address, NAT_PORT)
-            self.remote = Socket(self.remote.address, NAT_PORT)
+        if self.local.port != NATT_PORT:
+            self.local = Socket(self.local.address, NATT_PORT)
+            self.remote = Socket(self.remote.address, NATT_PORT)
 
     def encapsulation(self) -> Encapsulation | None:
         """UDP ports of ESP on this path, outbound; None: it needs no UDP."""

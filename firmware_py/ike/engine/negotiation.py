@@ -16,7 +16,7 @@ from spigate.firmware_py.ike.crypto.key_exchange import start
 from spigate.firmware_py.ike.crypto.proposals import Suite
 from spigate.firmware_py.ike.engine.children import Agreement
 from spigate.firmware_py.ike.engine.exchange import says
-from spigate.firmware_py.ike.engine.holdings import FIRST_SPI, Holdings
+from spigate.firmware_py.ike.engine.holdings import Holdings
 from spigate.firmware_py.ike.engine.nat import Path
 from spigate.firmware_py.ike.peers.pad import ChildConfig
 from spigate.firmware_py.ike.wire import selectors
@@ -41,6 +41,7 @@ from spigate.firmware_py.ike.wire.registry import Ke, NotifyType, ProtocolId, Tr
 from spigate.firmware_py.ike.wire.structures import Proposal, TrafficSelector
 from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import FIRST_SPI
 
 if TYPE_CHECKING:
     from spigate.firmware_py.ike.engine.ike_sa import IkeSa

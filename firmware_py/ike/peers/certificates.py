@@ -326,17 +326,6 @@ class _Search:
         return self._known[pair]
 
 
-def is_asked_for(
-    certificate: x509.Certificate, chain: Sequence[x509.Certificate], requests: Iterable[CertReq]
-) -> bool:
-    """Whether a peer with these CERTREQs would trust ``certificate`` with ``chain``, as far as one can
-    know: it named one of them, or sent no request.
-    """
-    requests = [each for each in requests if each.encoding == CertEncoding.X509_SIGNATURE]
-    hashes_ = {each.data[at : at + 20] for each in requests for at in range(0, len(each.data), 20)}
-    return not hashes_ or any(_spki_hash(each) in hashes_ for each in (certificate, *chain))
-
-
 def certs(chain: Iterable[x509.Certificate]) -> list[Cert]:
     """CERT payloads, end entity first."""
     return [Cert(CertEncoding.X509_SIGNATURE, each.public_bytes(Encoding.DER)) for each in chain]

@@ -24,9 +24,10 @@ from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ike.wire.errors import AuthenticationFailed, NoProposalChosen
 from spigate.firmware_py.ike.wire.registry import ProtocolId, TransformType
 from spigate.firmware_py.ike.wire.structures import Proposal
-from spigate.firmware_py.ipsec.sa import ANY_PORTS, ESP, Address, Lifetime, Network, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Lifetime, Network, Selectors
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import AH, ESP
 
 MAX_PAIRS = 64
 """Pairs of networks that one child SA may have."""
@@ -439,5 +440,5 @@ class Pad:
 
 
 def ip_protocol(protocol: ProtocolId) -> int:
-    """50 or 51, of what IKE calls 3 or 2."""
-    return ESP if protocol == ProtocolId.ESP else 51
+    """The IP protocol of what IKE calls 3 or 2."""
+    return ESP if protocol == ProtocolId.ESP else AH

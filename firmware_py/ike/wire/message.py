@@ -13,10 +13,9 @@ from spigate.firmware_py.ike.wire.registry import ExchangeType, named
 from spigate.firmware_py.words import counted
 
 HEADER = 28
-MAX_MESSAGE = 0xFFFF
 NO_SPI = bytes(8)
 _INITIATOR, _RESPONSE = 0x08, 0x20
-_VERSION = 0x20
+VERSION = 0x20
 
 _P = TypeVar("_P", bound=Payload)
 
@@ -57,7 +56,7 @@ class Header:
         """
         if len(data) < HEADER:
             raise InvalidSyntax(f"{counted(len(data), 'byte')} are no IKE header")
-        if data[17] & 0xF0 != _VERSION:
+        if data[17] & 0xF0 != VERSION:
             raise InvalidMajorVersion(f"IKE version {data[17] >> 4}")
         if int.from_bytes(data[24:28], "big") != len(data):
             raise InvalidSyntax(
@@ -79,7 +78,7 @@ class Header:
         return (
             self.spi_i
             + self.spi_r
-            + bytes([self.first_payload, _VERSION, self.exchange, flags])
+            + bytes([self.first_payload, VERSION, self.exchange, flags])
             + self.message_id.to_bytes(4)
             + length.to_bytes(4)
         )

@@ -19,8 +19,8 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.wire.errors import TsUnacceptable
 from spigate.firmware_py.ike.wire.payloads import TrafficSelectors, TsI, TsR
 from spigate.firmware_py.ike.wire.structures import OPAQUE_PORTS, TrafficSelector, UnknownSelector
-from spigate.firmware_py.ipsec.packet import TCP, UDP
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Network, Selectors
+from spigate.hdl.contract.protocols import TCP, UDP
 
 _MOST_OFFERED, _MOST, MOST_PAIRS = 32, 32, 64
 """Selectors a side that an offer is looked at for, and that several of ours may make in an answer together;

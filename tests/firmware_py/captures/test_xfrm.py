@@ -14,8 +14,9 @@ from spigate.firmware_py.captures import xfrm
 from spigate.firmware_py.captures.xfrm import parse_policies, parse_states
 from spigate.firmware_py.captures.xfrm_text import XfrmError
 from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Encapsulation, Lifetime, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime, Selectors
 from spigate.hdl.contract.enums import Df, Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP
 
 LOCAL = {ip_address("192.0.2.2"), ip_address("2001:db8::2")}
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"

@@ -10,9 +10,9 @@ from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.punt import InjectMode
 from spigate.hdl.contract.enums import Direction, Port
-from tests.firmware_py.control import test_slow_path as both
+from tests.firmware_py.control import families as both
+from tests.firmware_py.control.families import POLICIES
 from tests.firmware_py.control.network import Bench, sa
-from tests.firmware_py.control.test_slow_path import POLICIES
 
 INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
 NEIGHBOURS = tuple(both.TOPOLOGY.neighbours.values())
@@ -21,7 +21,7 @@ NEIGHBOURS = tuple(both.TOPOLOGY.neighbours.values())
 def topology(*neighbours):
     """The bench's network, with these neighbours alone; others may turn up."""
     known = both.TOPOLOGY
-    return Topology(known.interfaces.values(), neighbours, known.routes, complete=False)
+    return Topology(known.interfaces.values(), neighbours, known.routes)
 
 
 def without(address):

@@ -17,6 +17,8 @@ from spigate.firmware_py.control.element import ControlElement
 from spigate.firmware_py.control.loop import Loop, SoftPort
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
+from spigate.firmware_py.ipsec.fragments import Reassembly
+from spigate.firmware_py.ipsec.packet import Ip, rewrite
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
@@ -24,8 +26,12 @@ from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Direction, Mode, Port
 
 SELF, PEER = "192.0.2.2", "192.0.2.1"
+ENDS = {4: (PEER, SELF), 6: ("2001:db8::1", "2001:db8::2")}
+"""Of the SAs of :func:`sa`, by the IP version outside."""
 SELF_MAC, INSIDE_MAC, PEER_MAC = "02:00:00:00:00:02", "02:00:00:00:02:01", "02:00:00:00:00:01"
 SERVERS = {f"10.2.0.{n}": f"02:00:00:00:02:{n:02d}" for n in (10, 11, 12)}
+
+IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
 
 LINUX = Settings(default=PolicyAction.BYPASS)
 """What no policy names passes, as in Linux."""
@@ -35,15 +41,17 @@ def mac(text):
     return bytes.fromhex(text.replace(":", ""))
 
 
+INTERFACES = [
+    Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
+    Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),)),
+]
+NEIGHBOURS = [
+    Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
+    *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
+]
 TOPOLOGY = Topology(
-    [
-        Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
-        Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),)),
-    ],
-    [
-        Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
-        *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
-    ],
+    INTERFACES,
+    NEIGHBOURS,
     [NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, ip_address(PEER))],
 )
 
@@ -52,21 +60,21 @@ def selectors(source, destination, **more):
     return Selectors(ip_network(source), ip_network(destination), **more)
 
 
-def sa(spi, direction=Direction.INBOUND, reqid=1, **changes):
+def sa(spi=0x1000, direction=Direction.INBOUND, version=4, **changes):
     """A GCM tunnel between peer and gateway."""
-    ends = (PEER, SELF) if direction == Direction.INBOUND else (SELF, PEER)
+    ends = ENDS[version]
     return Sa(
         **{
             "direction": direction,
             "spi": spi,
-            "source": ip_address(ends[0]),
-            "destination": ip_address(ends[1]),
+            "source": ip_address(ends[direction]),
+            "destination": ip_address(ends[1 - direction]),
             "mode": Mode.TUNNEL,
             "cipher": Cipher.AES_GCM,
             "key": spi.to_bytes(16),
             "salt": b"salt",
             "icv_bytes": 16,
-            "reqid": reqid,
+            "reqid": 1,
             **changes,
         }
     )
@@ -127,8 +135,35 @@ class Bench:
 
     def sealed(self, one, packet):
         """``packet`` as the peer of the inbound SA ``one`` sends it."""
-        peer = self._peers.setdefault(one, SoftSa(replace(one, direction=Direction.OUTBOUND)))
-        return frame(peer.encapsulate(packet))
+        if one not in self._peers:
+            self._peers[one] = peer(one)
+        return frame(self._peers[one].encapsulate(packet))
+
+
+def peer(one):
+    """The other end of an SA, at work."""
+    return SoftSa(replace(one, direction=Direction(1 - one.direction)))
+
+
+def opened(frames, *sas):
+    """The packets of ``frames``, put together and opened with SAs from the outermost in."""
+    reassembly, found = Reassembly(), []
+    openers = [peer(one) for one in sas]
+    for one in frames:
+        packet = one[14:]
+        ip = Ip.parse(packet)
+        packet = reassembly.add(packet, ip, 0.0) if ip.fragment else packet
+        if packet:
+            for opener in openers:
+                packet = opener.decapsulate(packet)
+            found.append(packet)
+    return found
+
+
+def routed(packet):
+    """``packet`` as a router sends it on."""
+    ip = Ip.parse(packet)
+    return rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
 
 
 def udp(source, destination, sport=1000, dport=2000, ttl=64, payload=b"payload"):

@@ -15,15 +15,17 @@ from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.control.ways import RULE_SECONDS
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.ipsec.packet import rewrite
-from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
+from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Lifetime, Selectors
-from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import GATEWARE, CfeSettings, Source
 from spigate.firmware_py.tables.punt import InjectMode
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
 from tests.firmware_py.control.network import (
+    FORWARD,
+    IN,
     INSIDE_MAC,
     LINUX,
+    OUT,
     PEER,
     PEER_MAC,
     SELF,
@@ -33,23 +35,17 @@ from tests.firmware_py.control.network import (
     frame,
     from_server,
     mac,
+    opened,
     policy,
     sa,
     selectors,
     udp,
 )
 
-IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
 INBOUND, OUTBOUND = sa(0x1000), sa(0x1001, Direction.OUTBOUND)
 THERE, HERE = "10.1.0.0/24", "10.2.0.0/24"
 ETHER = Ether(src=PEER_MAC, dst=SELF_MAC)
 POLICIES = [policy(FORWARD, selectors(THERE, HERE)), policy(OUT, selectors(HERE, THERE))]
-
-
-def opened(frames, one=OUTBOUND):
-    """What the peer finds in frames on the network side."""
-    peer = SoftSa(replace(one, direction=Direction.INBOUND))
-    return [peer.decapsulate(frame[14:]) for frame in frames]
 
 
 def test_unknown_spi_of_an_sa_for_several_servers_recirculates_to_each():
@@ -86,7 +82,7 @@ def test_what_a_policy_protects_is_encrypted_from_the_first_packet_on():
     bench = Bench([OUTBOUND], POLICIES)
     sent = [udp("10.2.0.10", "10.1.0.10", dport=n) for n in range(4)]
     out, _ = bench.feed(Port.SERVER, *map(from_server, sent))
-    assert [(one[8], one[20:]) for one in opened(out)] == [(63, one[20:]) for one in sent]
+    assert [(one[8], one[20:]) for one in opened(out, OUTBOUND)] == [(63, one[20:]) for one in sent]
     assert bench.control.punted == {Reason.NO_RULE: 1}
 
 
@@ -96,7 +92,7 @@ def test_an_sa_that_is_missing_means_drop_and_not_clear_text():
     assert bench.loop.drops == {Reason.NO_SA: 1}
     bench.do(bench.control.add_sa(OUTBOUND))
     out, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    assert len(opened(out)) == 1
+    assert len(opened(out, OUTBOUND)) == 1
 
 
 def test_what_should_have_been_protected_and_comes_in_the_clear_is_dropped():
@@ -115,7 +111,7 @@ def test_the_protected_side_cannot_be_faked_from_outside():
         bench = Bench([OUTBOUND], POLICIES, settings=Settings(default=default))
         bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
         out, _ = bench.feed(Port.NETWORK, frame(udp("10.2.0.10", "10.1.0.10")))
-        assert len(opened(out)) == count and bench.loop.drops[Reason.POLICY] == 1 - count
+        assert len(opened(out, OUTBOUND)) == count and bench.loop.drops[Reason.POLICY] == 1 - count
 
 
 def test_what_no_policy_names_is_forwarded_as_a_router_does():
@@ -135,7 +131,7 @@ def test_or_dropped_where_that_is_the_default():
     assert bench.control.punted == {Reason.NO_RULE: 1}
     sent = [from_server(udp("10.2.0.10", destination)) for destination in ("10.1.0.10", "10.9.0.1")]
     out, _ = bench.feed(Port.SERVER, *sent)
-    assert len(opened(out)) == 1 and bench.loop.drops == {Reason.POLICY: 6}
+    assert len(opened(out, OUTBOUND)) == 1 and bench.loop.drops == {Reason.POLICY: 6}
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -152,7 +148,7 @@ def test_rules_have_the_order_of_the_policies_whatever_comes_first(first):
     for one in (packets[first], packets[1 - first], *packets):
         bench.feed(Port.SERVER, one)
     assert bench.loop.drops == {Reason.POLICY: 2}
-    assert len(opened(bench.loop.sent[Port.NETWORK])) == 2
+    assert len(opened(bench.loop.sent[Port.NETWORK], OUTBOUND)) == 2
 
 
 def test_a_policy_added_later_has_its_place():
@@ -268,7 +264,7 @@ def test_the_balancer_chooses_the_dfe():
     bench = Bench(sas, policies, replace(GATEWARE, dfes=4))
     for n, one in enumerate(sas):
         bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))
-    assert len({bench.control.placed(one).dfe for one in sas}) == 4
+    assert len({bench.control.placed(one).place.dfe for one in sas}) == 4
 
 
 def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
@@ -278,7 +274,7 @@ def test_a_full_sad_goes_to_another_dfe_and_full_rules_to_software():
     for n, one in enumerate(sas):
         assert len(bench.feed(Port.NETWORK, bench.sealed(one, udp(f"10.1.{n}.1", "10.2.0.10")))[1]) == 1
     places = [
-        (bench.control.placed(one).dfe, bench.control.placed(one).index)
+        (bench.control.placed(one).place.dfe, bench.control.placed(one).place.sa)
         for one in sas
         if not bench.control.placed(one).soft
     ]
@@ -462,13 +458,13 @@ def test_a_dfe_that_is_down_loses_its_sas_to_another(stopped):
     bench.gateway.stop_sa = stop_sa
     bench.feed(Port.NETWORK, bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")))
     first, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    before = bench.control.placed(OUTBOUND).dfe
+    before = bench.control.placed(OUTBOUND).place.dfe
     bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - before)))
     for _ in range(2):
         second, _ = bench.feed(Port.SERVER, from_server(udp("10.2.0.10", "10.1.0.10")))
-    assert bench.control.placed(OUTBOUND).dfe == 1 - before
+    assert bench.control.placed(OUTBOUND).place.dfe == 1 - before
     assert int.from_bytes(second[0][38:42]) == 3 + SEQUENCE_MARGIN * (not stopped), "no number can come twice"
-    assert len(opened([first[0], second[0]])) == 2
+    assert len(opened([first[0], second[0]], OUTBOUND)) == 2
     assert bench.control.punted[Reason.DFE_DOWN] == 1
 
 
@@ -489,7 +485,7 @@ def test_an_sa_that_moves_keeps_its_window_and_what_it_has_left():
     bench = Bench([limited], POLICIES)
     first, second, third, fourth = (bench.sealed(INBOUND, udp("10.1.0.10", "10.2.0.10")) for _ in range(4))
     bench.feed(Port.NETWORK, first, third)
-    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).dfe)))
+    bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - bench.control.placed(limited).place.dfe)))
     counts = [len(bench.feed(Port.NETWORK, one)[1]) for one in (first, third, second, fourth)]
     assert counts == [0, 0, 1, 0]
     assert bench.loop.drops == {Reason.REPLAY: 2, Reason.LIFETIME: 1}

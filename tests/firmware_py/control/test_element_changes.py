@@ -20,7 +20,7 @@ from spigate.firmware_py.ipsec.sa import Encapsulation, Lifetime, SaState
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Port, Reason
-from tests.firmware_py.control import test_slow_path as both
+from tests.firmware_py.control import families as both
 from tests.firmware_py.control.ce_host import (
     INBOUND,
     NEIGHBOURS,
@@ -30,21 +30,16 @@ from tests.firmware_py.control.ce_host import (
     topology,
     without,
 )
-from tests.firmware_py.control.network import PEER, SELF, udp
-from tests.firmware_py.control.test_slow_path import (
-    FORWARD,
+from tests.firmware_py.control.families import (
     HEADERS,
     HERE,
-    OUT,
     incoming,
     network_frame,
-    opened,
     outgoing,
-    peer,
     policy,
-    routed,
     server_frame,
 )
+from tests.firmware_py.control.network import FORWARD, OUT, PEER, SELF, opened, peer, routed, sa, udp
 
 # SAs that move
 
@@ -54,7 +49,7 @@ NATT = {"encapsulation": Encapsulation(4500, 4500)}
 
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_peer_that_is_heard_from_elsewhere_is_told(version):
-    inbound = both.sa(version=version, **NATT)
+    inbound = sa(version=version, **NATT)
     bench = Host((inbound,), [policy(FORWARD, version=version)])
     sender = peer(inbound)
     bench.feed(Port.NETWORK, network_frame(sender.encapsulate(incoming())))
@@ -271,13 +266,13 @@ def test_lifetimes_last_over_several_moves():
 
     done = one() + one()
     for _ in range(4):
-        dfe = bench.control.placed(limited).dfe
+        dfe = bench.control.placed(limited).place.dfe
         bench.do(bench.control.configure(CfeSettings(enable=1 << 1 - dfe)))
         assert bench.do(bench.control.state(limited)) == SaState(
             done, (1 << done) - 1, packet_bytes * done, done
         )
         done += one()
-        assert bench.control.placed(limited).dfe == 1 - dfe, "it has moved"
+        assert bench.control.placed(limited).place.dfe == 1 - dfe, "it has moved"
     assert bench.do(bench.control.state(limited)) == SaState(6, 0b111111, 6 * packet_bytes, 6)
     assert [event.reason for event, _ in bench.do(bench.control.poll())] == [Reason.SOFT_LIFETIME]
     assert [one() for _ in range(4)] == [1, 1, 0, 0]
@@ -330,8 +325,8 @@ def test_a_punted_packet_whose_sa_is_outbound_is_not_opened_with_it():
     header = PuntHeader(
         Reason.SA_ABSENT,
         Port.SERVER,
-        bench.control.placed(OUTBOUND).dfe,
-        bench.control.placed(OUTBOUND).index,
+        bench.control.placed(OUTBOUND).place.dfe,
+        bench.control.placed(OUTBOUND).place.sa,
     )
     bench.do(bench.control.handle(header, server_frame(rewrite(foreign, 20))))
     assert bench.loop.drops == {Reason.POLICY: 1}
@@ -345,7 +340,11 @@ def test_a_path_that_takes_more_again_is_used_again():
     placed = bench.control.placed(OUTBOUND)
     bench.do(
         bench.gateway.write_sa(
-            placed.dfe, placed.index, replace(OUTBOUND, mtu=600), None, generation=placed.generation
+            placed.place.dfe,
+            placed.place.sa,
+            replace(OUTBOUND, mtu=600),
+            None,
+            generation=placed.place.generation,
         )
     )
     out, back = bench.feed(Port.SERVER, server_frame(outgoing(size=1000, flags="DF")))

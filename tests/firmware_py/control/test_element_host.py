@@ -20,11 +20,14 @@ from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, Source
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
-from tests.firmware_py.control import test_slow_path as both
+from tests.firmware_py.control import families as both
 from tests.firmware_py.control.ce_host import INBOUND, OUTBOUND, Host
+from tests.firmware_py.control.families import HEADERS, HERE, THERE, network_frame, policy, server_frame
 from tests.firmware_py.control.network import (
+    FORWARD,
     INSIDE_MAC,
     LINUX,
+    OUT,
     PEER,
     PEER_MAC,
     SELF,
@@ -32,20 +35,11 @@ from tests.firmware_py.control.network import (
     TOPOLOGY,
     frame,
     mac,
+    peer,
+    sa,
     udp,
 )
 from tests.firmware_py.control.network import policy as bed_policy
-from tests.firmware_py.control.test_slow_path import (
-    FORWARD,
-    HEADERS,
-    HERE,
-    OUT,
-    THERE,
-    network_frame,
-    peer,
-    policy,
-    server_frame,
-)
 
 # What is for the host
 
@@ -229,11 +223,11 @@ def test_neighbours_of_another_link_are_none_of_ours(pieces):
     """A peer that may speak to the gateway's own address does not say there which Ethernet address a server
     has (RFC 4861 3.1).
     """
-    inbound = both.sa(version=6)
-    made = Host((inbound,), [both.policy(both.FORWARD, 6, version=6)], settings=Settings(own_host=True))
+    inbound = sa(version=6)
+    made = Host((inbound,), [both.policy(FORWARD, 6, version=6)], settings=Settings(own_host=True))
     target, end = "2001:db8:2::10", "2001:db8:2::1"
     claim = ICMPv6ND_NA(tgt=target, O=1) / ICMPv6NDOptDstLLAddr(lladdr="02:00:00:00:66:66")
-    sender = both.peer(inbound)
+    sender = peer(inbound)
 
     def hears(packet, count):
         whole = bytes(packet)

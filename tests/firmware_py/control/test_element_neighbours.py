@@ -15,7 +15,6 @@ from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
 from spigate.firmware_py.ipsec.sa import Selectors
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.hdl.contract.enums import Direction, Port, Reason
-from tests.firmware_py.control import test_slow_path as both
 from tests.firmware_py.control.ce_host import (
     INBOUND,
     NEIGHBOURS,
@@ -25,22 +24,31 @@ from tests.firmware_py.control.ce_host import (
     topology,
     without,
 )
-from tests.firmware_py.control.network import INSIDE_MAC, PEER, PEER_MAC, SERVERS, TOPOLOGY, mac, sa, udp
-from tests.firmware_py.control.test_slow_path import (
-    FORWARD,
+from tests.firmware_py.control.families import (
     HERE,
-    OUT,
     SERVER_MAC,
     THERE,
     incoming,
     network_frame,
-    opened,
     outgoing,
-    peer,
     policy,
-    routed,
     server_frame,
     template,
+)
+from tests.firmware_py.control.network import (
+    FORWARD,
+    INSIDE_MAC,
+    OUT,
+    PEER,
+    PEER_MAC,
+    SERVERS,
+    TOPOLOGY,
+    mac,
+    opened,
+    peer,
+    routed,
+    sa,
+    udp,
 )
 
 # Neighbours that nobody knows yet
@@ -92,7 +100,7 @@ def test_what_is_to_be_protected_waits_for_the_peers_router_and_no_number_is_los
 @pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE])
 def test_a_decrypted_packet_waits_as_what_it_has_become(version, capabilities):
     """Encrypted it could not be handled again: it would be a replay."""
-    inbound = both.sa(version=version)
+    inbound = sa(version=version)
     bench = Host(
         (inbound,), [policy(FORWARD, version, version=version)], capabilities, without(HERE[version])
     )
@@ -115,7 +123,7 @@ def test_ipv6_inside_ipv4_waits_as_ipv6():
 
 
 def test_from_one_tunnel_into_another_whose_peer_is_not_known():
-    spoke = both.sa(0x3001, Direction.OUTBOUND, reqid=7)
+    spoke = sa(0x3001, Direction.OUTBOUND, reqid=7)
     there, far = ip_network("10.1.0.0/24"), ip_network("10.1.9.0/24")
     policies = [
         Policy(
@@ -191,9 +199,7 @@ def test_more_new_routes_than_there_is_room_for():
         )
         for n, server in enumerate(SERVERS)
     ]
-    known = Topology(
-        TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes, complete=False
-    )
+    known = Topology(TOPOLOGY.interfaces.values(), TOPOLOGY.neighbours.values(), TOPOLOGY.routes)
     bench = Host(sas, policies, replace(GATEWARE, routes=4), known)
     senders = [peer(one) for one in sas]
 
@@ -213,7 +219,6 @@ def test_more_new_routes_than_there_is_room_for():
             known.interfaces.values(),
             [known.neighbours[Port.NETWORK, ip_address(PEER)], *others],
             known.routes,
-            complete=False,
         )
         bench.do(bench.control.change_topology(changed))
         assert macs() == [each.mac for each in others]

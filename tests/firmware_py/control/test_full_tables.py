@@ -16,12 +16,14 @@ from spigate.firmware_py.control.topology import Neighbour, NetworkRoute, Topolo
 from spigate.firmware_py.control.ways import RULE_SECONDS
 from spigate.firmware_py.ipsec.fragments import fragments
 from spigate.firmware_py.ipsec.packet import rewrite
-from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
+from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Encapsulation, Lifetime
 from spigate.firmware_py.tables.interface import GATEWARE, CfeSettings, Source
 from spigate.hdl.contract.enums import Direction, Port, Reason
 from tests.firmware_py.control.network import (
+    FORWARD,
     LINUX,
+    OUT,
     PEER,
     SELF,
     SERVERS,
@@ -35,7 +37,6 @@ from tests.firmware_py.control.network import (
     udp,
 )
 
-OUT, FORWARD = PolicyDirection.OUT, PolicyDirection.FORWARD
 HERE = "10.2.0.0/24"
 SMALL = replace(GATEWARE, dfes=1, sa_entries=5)
 """Room for four SAs."""
@@ -197,7 +198,6 @@ def many_hops(count, routes):
             ),
         ],
         TOPOLOGY.routes,
-        complete=False,
     )
     sas = [sa(0x1000 + n, reqid=n + 1) for n in range(count)]
     policies = [
@@ -342,7 +342,6 @@ def neighbours(**others):
             ),
         ],
         TOPOLOGY.routes,
-        complete=False,
     )
 
 

@@ -8,75 +8,53 @@ at the network port, neighbours that turn up) is part of it.
 """
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from spigate.firmware_py.control.settings import Settings
-from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
+from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.ipsec.fragments import fragments
 from spigate.firmware_py.ipsec.packet import Ip, rewrite
-from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template, exceptions
-from spigate.firmware_py.ipsec.sa import AH, Auth, Cipher, Selectors
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, Template, exceptions
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
-from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, Source
+from spigate.firmware_py.tables.interface import GATEWARE, Source
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason
+from spigate.hdl.contract.protocols import AH
 from tests.firmware_py.control.ce_host import Host
+from tests.firmware_py.control.hub import (
+    ANY,
+    BOTH,
+    FAR,
+    HERE,
+    INBOUND,
+    OUTBOUND,
+    SPOKE,
+    SPOKE_MAC,
+    THERE,
+    TO_SPOKE,
+    WHOLE,
+    bench,
+    by_reqid,
+)
 from tests.firmware_py.control.network import (
-    INSIDE_MAC,
+    FORWARD,
+    IN,
+    OUT,
     PEER,
     PEER_MAC,
     SELF,
     SELF_MAC,
     SERVERS,
-    Bench,
     frame,
     from_server,
     mac,
+    opened,
     sa,
     selectors,
     udp,
 )
-
-IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
-SPOKE, SPOKE_MAC = "192.0.2.3", "02:00:00:00:00:03"
-THERE, HERE, FAR = "10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"
-ANY = ip_address("0.0.0.0")
-WHOLE = Topology(
-    [
-        Interface("outside", Port.NETWORK, mac(SELF_MAC), (ip_interface(f"{SELF}/24"),)),
-        Interface("inside", Port.SERVER, mac(INSIDE_MAC), (ip_interface("10.2.0.1/24"),)),
-    ],
-    [
-        Neighbour(ip_address("192.0.2.254"), Port.NETWORK, mac("02:00:00:00:00:fe")),
-        Neighbour(ip_address(PEER), Port.NETWORK, mac(PEER_MAC)),
-        Neighbour(ip_address(SPOKE), Port.NETWORK, mac(SPOKE_MAC)),
-        *(Neighbour(ip_address(address), Port.SERVER, mac(where)) for address, where in SERVERS.items()),
-    ],
-    [NetworkRoute(ip_network("0.0.0.0/0"), Port.NETWORK, ip_address("192.0.2.254"))],
-    complete=False,
-)
-INBOUND, OUTBOUND = sa(0x1001), sa(0x1002, Direction.OUTBOUND)
-TO_SPOKE = sa(0x2001, Direction.OUTBOUND, reqid=2, destination=ip_address(SPOKE))
-BOTH = pytest.mark.parametrize("capabilities", [GATEWARE, SOFTWARE], ids=["gateware", "software"])
-
-
-def by_reqid(direction, what, reqid=1, **more):
-    template = Template(source=ANY, destination=ANY, mode=Mode.TUNNEL, reqid=reqid)
-    return Policy(
-        selectors=what, direction=direction, action=PolicyAction.PROTECT, templates=(template,), **more
-    )
-
-
-def bench(sas, policies, capabilities, default=PolicyAction.DISCARD, topology=WHOLE, kind=Bench, **settings):
-    return kind(sas, policies, capabilities, topology, settings=Settings(default=default, **settings))
-
-
-def opened(frames, one):
-    peer = SoftSa(replace(one, direction=Direction.INBOUND))
-    return [peer.decapsulate(each[14:]) for each in frames]
-
 
 SECRET = udp("10.1.0.10", "10.3.0.30", payload=b"TOP-SECRET")
 

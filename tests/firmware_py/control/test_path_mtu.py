@@ -20,17 +20,16 @@ from spigate.firmware_py.ipsec.packet import Ip
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
 from spigate.hdl.contract.enums import Df, Direction, Port
-from tests.firmware_py.control.test_slow_path import (
-    OUT,
+from tests.firmware_py.control.families import (
     SELF,
     bench,
     network_frame,
     outgoing,
     policy,
-    sa,
     server_frame,
     template,
 )
+from tests.firmware_py.control.network import OUT, sa
 
 
 def told(version, mtu, quoted):

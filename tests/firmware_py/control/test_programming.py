@@ -68,10 +68,8 @@ def placed(one, tables, clock=lambda: 0.0):
                 SELECTORS,
                 frozenset({Port.SERVER}),
                 Action.PROTECT,
-                found.dfe,
-                found.index,
-                await programming.ways.route(ROUTE),
-            )
+                route=await programming.ways.route(ROUTE),
+            ).to(found.place)
             await programming.ways.install(Decision(Verdict.PROTECT, Port.SERVER, region=SELECTORS), rule)
         return found
 
@@ -140,11 +138,11 @@ def test_what_is_done_in_software_takes_no_place_of_a_dfe(one):
     ]
     assert [each.soft is None for each in at] == [True, True, False]
     assert programming.refusals == {one: "why", others[2]: NO_ROOM}
-    nowhere = (found.dfe, found.index)
+    nowhere = (found.place.dfe, found.place.sa)
     assert (
-        nowhere == (at[2].dfe, at[2].index)
+        nowhere == (at[2].place.dfe, at[2].place.sa)
         and nowhere not in tables.sas
-        and nowhere not in [(each.dfe, each.index) for each in at[:2]]
+        and nowhere not in [(each.place.dfe, each.place.sa) for each in at[:2]]
     )
     if one is INBOUND:
         assert (tables.cam.dfe, tables.cam.sa) == nowhere
@@ -159,7 +157,7 @@ def test_the_least_recently_used_sa_that_is_idle_gives_its_place_to_one_that_is_
 
     programming = Programming(Places(replace(GATEWARE, dfes=1, sa_entries=3), stopped=True), lambda: now[0])
     first, second, third = (asyncio.run(programming.place(sa(0x2000 + n), 0, [SELECTORS])) for n in range(3))
-    assert third.soft and third.wanting and (first.index, second.index) == (0, 1)
+    assert third.soft and third.wanting and (first.place.sa, second.place.sa) == (0, 1)
 
     def comes_in(seconds):
         now[0] = seconds
@@ -187,8 +185,8 @@ def test_where_an_sa_goes_on(one, stopped):
     sequence, window = (100, 0b101) if one is INBOUND else (100 + SEQUENCE_MARGIN * (not stopped), 0)
 
     asyncio.run(programming.move(found, ROUTE if one is INBOUND else None))
-    moved = tables.sas[found.dfe, found.index]
-    assert found.dfe == 1 and (moved.sequence, moved.window) == (sequence, window)
+    moved = tables.sas[found.place.dfe, found.place.sa]
+    assert found.place.dfe == 1 and (moved.sequence, moved.window) == (sequence, window)
     assert (moved.soft, moved.hard) == (Lifetime(bytes=1, packets=2), Lifetime(bytes=3000, packets=40))
 
     tables.state = replace(STATE, sequence=moved.sequence + 1, bytes=500, packets=5)
@@ -196,7 +194,7 @@ def test_where_an_sa_goes_on(one, stopped):
     soft = found.soft.state
     assert (soft.bytes, soft.packets) == (1500, 15)
     asyncio.run(programming.give_back(found, 1400, ROUTE if one is INBOUND else None))
-    given = tables.sas[found.dfe, found.index]
+    given = tables.sas[found.place.dfe, found.place.sa]
     assert (given.sequence, given.window, given.mtu) == (soft.sequence, soft.window, 1400)
     assert given.hard == Lifetime(bytes=2500, packets=35) and not programming.refusals
     tables.state = replace(STATE, bytes=100, packets=1)
@@ -211,8 +209,8 @@ def test_each_new_sa_in_a_place_has_another_generation(one):
     programming, seen = Programming(tables), []
     for spi in range(0x2000, 0x2000 + GENERATIONS):
         found = asyncio.run(programming.place(replace(one, spi=spi), 0))
-        assert (found.dfe, found.index, found.generation) == (0, 0, tables.generations[0, 0])
-        seen.append(found.generation)
+        assert (found.place.dfe, found.place.sa, found.place.generation) == (0, 0, tables.generations[0, 0])
+        seen.append(found.place.generation)
         asyncio.run(programming.remove(found.sa))
     assert len(set(seen)) == GENERATIONS and set(seen) <= set(range(GENERATIONS))
 
@@ -224,26 +222,28 @@ def test_what_points_to_an_sa_says_its_generation_also_where_it_moved():
         now[0] += DOWN_SECONDS
         asyncio.run(programming.move(found, ROUTE))
         assert (tables.cam.dfe, tables.cam.sa, tables.cam.generation) == (
-            found.dfe,
-            found.index,
-            found.generation,
+            found.place.dfe,
+            found.place.sa,
+            found.place.generation,
         )
-        assert tables.generations[found.dfe, found.index] == found.generation
+        assert tables.generations[found.place.dfe, found.place.sa] == found.place.generation
     asyncio.run(programming.take_over(found, "why"))
     assert (tables.cam.dfe, tables.cam.sa) not in tables.generations, "a place that is never filled"
     asyncio.run(programming.give_back(found, 0, ROUTE))
-    assert tables.cam.generation == tables.generations[found.dfe, found.index] == found.generation
+    assert (
+        tables.cam.generation == tables.generations[found.place.dfe, found.place.sa] == found.place.generation
+    )
     programming, found = placed(OUTBOUND, tables)
     asyncio.run(programming.move(found, None))
-    ((_, rule),) = programming.ways.pointing_to(found.dfe, found.index)
-    assert rule.generation == found.generation
+    ((_, rule),) = programming.ways.pointing_to(found.place)
+    assert rule.generation == found.place.generation
 
 
 def test_numbers_end():
     tables = Tables(state=SaState(sequence=(1 << 32) - 5))
     programming, found = placed(OUTBOUND, tables)
     asyncio.run(programming.move(found, None))
-    assert tables.sas[found.dfe, found.index].sequence == (1 << 32) - 1, "not from the beginning"
+    assert tables.sas[found.place.dfe, found.place.sa].sequence == (1 << 32) - 1, "not from the beginning"
 
 
 def test_only_the_sa_itself_is_removed():
@@ -292,7 +292,7 @@ def spread(shares, offers, *, sas=12, dfes=3, broken=()):
     return [
         [
             sum(
-                placed.dfe == dfe and placed.sa.direction == direction and placed.sa.spi >= 0x1000
+                placed.place.dfe == dfe and placed.sa.direction == direction and placed.sa.spi >= 0x1000
                 for placed in programming.placed.values()
             )
             for dfe in range(dfes)
@@ -333,7 +333,7 @@ def test_an_sa_does_not_go_back_to_a_dfe_that_is_down(dfes):
         assert found.soft and found.wanting and programming.refusals[OUTBOUND] == NO_ROOM
     now[0] += DOWN_SECONDS / 4
     asyncio.run(programming.give_back(found, 0, None))
-    assert not found.soft and found.dfe == 0 and tables.calls.count("stop_sa") == 1
+    assert not found.soft and found.place.dfe == 0 and tables.calls.count("stop_sa") == 1
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -359,7 +359,7 @@ def test_after_anything_turns_and_places_are_as_at_first(seed):
             for direction in (Direction.INBOUND, Direction.OUTBOUND)
         ]
         rest = [await programming.place(sa(0xA000 + n), 0, [SELECTORS]) for n in range(2)]
-        return [each.dfe for each in found], [bool(each.soft) for each in rest]
+        return [each.place.dfe for each in found], [bool(each.soft) for each in rest]
 
     async def anything(programming):
         for number in range(300):
@@ -391,9 +391,11 @@ def test_after_anything_turns_and_places_are_as_at_first(seed):
                     await programming.permit(
                         there, draw.choice(([SELECTORS], None)), draw.choice((None, "why"))
                     )
-            places = [(each.dfe, each.index) for each in programming.placed.values() if not each.soft]
+            places = [
+                (each.place.dfe, each.place.sa) for each in programming.placed.values() if not each.soft
+            ]
             assert len(set(places)) == len(places) and programming._held == Counter(
-                (each.dfe, each.sa.direction) for each in programming.placed.values() if not each.soft
+                (each.place.dfe, each.sa.direction) for each in programming.placed.values() if not each.soft
             )
         for each in list(programming.placed.values()):
             await programming.remove(each.sa)

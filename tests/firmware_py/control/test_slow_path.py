@@ -5,7 +5,7 @@
 """The control element's own way of a packet: IPv6, ESP in UDP, fragments, path MTU, SAs inside others."""
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_network
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -14,160 +14,50 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6, IPv
 from spigate.firmware_py.control.routing import PATH_MTU_AGE_S
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.control.slow_path import ERROR_BURST
-from spigate.firmware_py.control.topology import Interface, Neighbour, NetworkRoute, Topology
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.packet import ETHERTYPES, Ethernet, Ip, rewrite
-from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import AH, ESP, Auth, Cipher, Encapsulation, Lifetime, Sa, Selectors
-from spigate.firmware_py.ipsec.soft_sa import SoftSa
+from spigate.firmware_py.ipsec.policy import Policy, PolicyAction
+from spigate.firmware_py.ipsec.sa import Encapsulation, Lifetime, Selectors
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE, CfeSettings, Source
+from spigate.hdl.contract.constants import ALIGN, MAX_FRAME
 from spigate.hdl.contract.enums import Df, Direction, Mode, Port, Reason
-from spigate.hdl.net.packet import ALIGN, MAX_FRAME
-from tests.firmware_py.control.network import INSIDE_MAC, LINUX, PEER_MAC, SELF_MAC, SERVERS, Bench, mac
-
-PEER = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
-SELF = {4: ip_address("192.0.2.2"), 6: ip_address("2001:db8::2")}
-THERE = {4: "10.1.0.10", 6: "2001:db8:1::10"}
-HERE = {4: "10.2.0.10", 6: "2001:db8:2::10"}
-NETWORKS = {4: ("10.1.0.0/24", "10.2.0.0/24"), 6: ("2001:db8:1::/64", "2001:db8:2::/64")}
-SERVER_MAC = SERVERS["10.2.0.10"]
-TOPOLOGY = Topology(
-    [
-        Interface(
-            "outside",
-            Port.NETWORK,
-            mac(SELF_MAC),
-            (ip_interface("192.0.2.2/24"), ip_interface("2001:db8::2/64"), ip_interface("fe80::2/64")),
-        ),
-        Interface(
-            "inside",
-            Port.SERVER,
-            mac(INSIDE_MAC),
-            (ip_interface("10.2.0.1/24"), ip_interface("fe80::1/64"), ip_interface("2001:db8:2::1/64")),
-        ),
-    ],
-    [
-        *(Neighbour(PEER[version], Port.NETWORK, mac(PEER_MAC)) for version in (4, 6)),
-        *(Neighbour(ip_address(HERE[version]), Port.SERVER, mac(SERVER_MAC)) for version in (4, 6)),
-    ],
-    [
-        NetworkRoute(ip_network("10.1.0.0/16"), Port.NETWORK, PEER[4]),
-        NetworkRoute(ip_network("2001:db8:1::/64"), Port.NETWORK, PEER[6]),
-    ],
+from spigate.hdl.contract.protocols import AH
+from tests.firmware_py.control.families import (
+    HEADERS,
+    HERE,
+    INBOUND,
+    NETWORKS,
+    OUTBOUND,
+    PEER,
+    POLICIES,
+    SELF,
+    SERVER_MAC,
+    THERE,
+    ah,
+    bench,
+    bundle,
+    incoming,
+    network_frame,
+    outgoing,
+    policy,
+    server_frame,
+    template,
+    udp,
 )
-HEADERS = {4: IP, 6: IPv6}
-IN, OUT, FORWARD = PolicyDirection.IN, PolicyDirection.OUT, PolicyDirection.FORWARD
-
-
-def sa(spi=0x1000, direction=Direction.INBOUND, version=4, **changes):
-    ends = (PEER[version], SELF[version])
-    return Sa(
-        **{
-            "direction": direction,
-            "spi": spi,
-            "source": ends[direction],
-            "destination": ends[1 - direction],
-            "mode": Mode.TUNNEL,
-            "cipher": Cipher.AES_GCM,
-            "key": spi.to_bytes(16),
-            "salt": b"salt",
-            "icv_bytes": 16,
-            "reqid": 1,
-            **changes,
-        }
-    )
-
-
-def ah(spi, direction=Direction.INBOUND, **changes):
-    return sa(
-        spi,
-        direction,
-        protocol=AH,
-        cipher=Cipher.NULL,
-        key=b"",
-        salt=b"",
-        icv_bytes=0,
-        auth=Auth.HMAC_SHA1_96,
-        auth_key=bytes(20),
-        **changes,
-    )
-
-
-def template(direction, version=4, protocol=ESP, reqid=1, mode=Mode.TUNNEL):
-    ends = (SELF, PEER) if direction == OUT else (PEER, SELF)
-    return Template(
-        source=ends[0][version], destination=ends[1][version], mode=mode, protocol=protocol, reqid=reqid
-    )
-
-
-def policy(direction, inside=4, templates=None, version=4, **ports):
-    networks = [ip_network(network) for network in NETWORKS[inside]]
-    if direction == OUT:
-        networks.reverse()
-    return Policy(
-        selectors=Selectors(*networks, **ports),
-        direction=direction,
-        action=PolicyAction.PROTECT,
-        templates=tuple(templates or [template(direction, version)]),
-    )
-
-
-INBOUND, OUTBOUND = sa(), sa(0x1001, Direction.OUTBOUND)
-POLICIES = [policy(FORWARD), policy(IN), policy(OUT)]
-
-
-def bench(sas=(INBOUND, OUTBOUND), policies=POLICIES, capabilities=SOFTWARE, **more):
-    return Bench(sas, policies, capabilities, TOPOLOGY, **more)
-
-
-def network_frame(packet):
-    return Ethernet(mac(SELF_MAC), mac(PEER_MAC), ETHERTYPES[packet[0] >> 4]).pack() + packet
-
-
-def server_frame(packet):
-    return Ethernet(mac(INSIDE_MAC), mac(SERVER_MAC), ETHERTYPES[packet[0] >> 4]).pack() + packet
-
-
-def udp(source, destination, size=20, sport=1000, dport=2000, **fields):
-    header = IPv6 if ":" in source else IP
-    return bytes(
-        header(src=source, dst=destination, **fields)
-        / UDP(sport=sport, dport=dport)
-        / bytes(range(256)).ljust(size, b"x")[:size]
-    )
-
-
-def incoming(version=4, size=20, **fields):
-    return udp(THERE[version], HERE[version], size, **fields)
-
-
-def outgoing(version=4, size=20, **fields):
-    return udp(HERE[version], THERE[version], size, **fields)
-
-
-def peer(one):
-    return SoftSa(replace(one, direction=Direction(1 - one.direction)))
-
-
-def opened(frames, *sas):
-    """The packets of ``frames``, put together and opened with SAs from the outermost in."""
-    reassembly, found = Reassembly(), []
-    openers = [peer(one) for one in sas]
-    for frame in frames:
-        packet = frame[14:]
-        ip = Ip.parse(packet)
-        packet = reassembly.add(packet, ip, 0.0) if ip.fragment else packet
-        if packet:
-            for opener in openers:
-                packet = opener.decapsulate(packet)
-            found.append(packet)
-    return found
-
-
-def routed(packet):
-    ip = Ip.parse(packet)
-    return rewrite(packet, ip.header_bytes, ttl=ip.ttl - 1)
-
+from tests.firmware_py.control.network import (
+    FORWARD,
+    IN,
+    INSIDE_MAC,
+    LINUX,
+    OUT,
+    PEER_MAC,
+    SELF_MAC,
+    mac,
+    opened,
+    peer,
+    routed,
+    sa,
+)
 
 # IPv6 in the clear
 
@@ -476,30 +366,6 @@ def test_ipv6_fragments_for_this_gateway():
 
 
 # SAs inside others
-
-
-def bundle():
-    """ESP inside AH, in transport mode between the gateway's own address and the peer's."""
-    sas = (
-        sa(0x2000, mode=Mode.TRANSPORT, reqid=1),
-        ah(0x2002, mode=Mode.TRANSPORT, reqid=2),
-        sa(0x2001, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=1),
-        ah(0x2003, Direction.OUTBOUND, mode=Mode.TRANSPORT, reqid=2),
-    )
-    hosts = [ip_network(PEER[4]), ip_network(SELF[4])]
-    policies = [
-        Policy(
-            selectors=Selectors(*(hosts if direction == IN else hosts[::-1])),
-            direction=direction,
-            action=PolicyAction.PROTECT,
-            templates=(
-                template(direction, mode=Mode.TRANSPORT),
-                template(direction, protocol=AH, reqid=2, mode=Mode.TRANSPORT),
-            ),
-        )
-        for direction in (IN, OUT)
-    ]
-    return sas, policies
 
 
 def test_a_bundle_both_ways():

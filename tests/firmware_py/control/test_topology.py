@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spigate.firmware_py.control.topology import (
-    IpFiles,
-    Neighbour,
-    NetworkRoute,
-    NextHop,
-    Topology,
-    from_ip,
-    parse_mac,
-)
+from spigate.firmware_py.control.topology import IpFiles, NetworkRoute, NextHop, Topology, from_ip, parse_mac
 from spigate.firmware_py.errors import InputError
 from spigate.hdl.contract.enums import Port
-from tests.firmware_py.control.network import INSIDE_MAC, PEER, PEER_MAC, SELF_MAC, SERVERS, TOPOLOGY, mac
+from tests.firmware_py.control.network import PEER, mac
 
 CAPTURE = Path(__file__).parents[2] / "data" / "captures" / "esp-tunnel-gcm128"
 END = ip_address("192.0.2.2")
@@ -45,83 +37,6 @@ def test_reads_what_ip_prints():
 def test_ports_may_be_named_instead():
     found = from_ip(IpFiles.of(CAPTURE), network="ebs", server="ebn")
     assert found.interfaces[Port.NETWORK].name == "ebs"
-
-
-def test_next_hops_of_a_network():
-    assert TOPOLOGY.next_hops(ip_network("10.2.0.0/24")) == {
-        NextHop(Port.SERVER, mac(where), mac(INSIDE_MAC)) for where in SERVERS.values()
-    }
-    assert TOPOLOGY.next_hops(ip_network("10.2.0.10/32")) == {TOPOLOGY.next_hop(ip_address("10.2.0.10"))}
-    assert TOPOLOGY.next_hops(ip_network("10.1.5.0/24")) == {
-        NextHop(Port.NETWORK, mac(PEER_MAC), mac(SELF_MAC))
-    }
-    assert len(TOPOLOGY.next_hops(ip_network("10.0.0.0/8"))) == 4, "all routes inside"
-    assert TOPOLOGY.next_hops(ip_network("172.16.0.0/12")) == set()
-
-
-def test_behind_which_port_a_source_lies():
-    assert TOPOLOGY.behind(ip_address("10.1.7.7"), Port.NETWORK) == ip_network("10.1.0.0/16")
-    assert TOPOLOGY.behind(ip_address("10.1.7.7"), Port.SERVER) is None
-    assert TOPOLOGY.behind(ip_address("172.16.0.1"), Port.NETWORK) is None
-
-
-SECOND = ip_address("192.0.2.9")
-BEHIND_PEER = NextHop(Port.NETWORK, mac(PEER_MAC), mac(SELF_MAC))
-
-
-def known(*addresses, complete=False):
-    """The same network with a second router, of which these neighbours are known."""
-    second = Neighbour(SECOND, Port.NETWORK, b"\2\0\0\0\0\x09")
-    neighbours = [each for each in [*TOPOLOGY.neighbours.values(), second] if str(each.address) in addresses]
-    return Topology(
-        TOPOLOGY.interfaces.values(),
-        neighbours,
-        [*TOPOLOGY.routes, NetworkRoute(ip_network("10.1.128.0/17"), Port.NETWORK, SECOND)],
-        complete=complete,
-    )
-
-
-@pytest.mark.parametrize(
-    ("addresses", "network", "complete", "server"),
-    [
-        (["10.2.0.10"], "10.2.0.0/24", True, "10.2.0.10"),
-        (["10.2.0.10"], "10.2.0.0/24", False, None),
-        (["10.2.0.10"], "10.2.0.10/32", False, "10.2.0.10"),
-        (["10.2.0.10"], "10.2.0.10/31", False, None),
-        (["10.2.0.10"], "10.2.0.11/32", False, None),
-        ([], "10.2.0.0/24", True, None),
-        (["10.2.0.10", "10.2.0.11"], "10.2.0.0/24", True, None),
-        (["10.2.0.10"], "10.2.0.0/23", False, None),
-    ],
-)
-def test_one_hop_of_a_connected_network(addresses, network, complete, server):
-    """Where others may turn up, one known neighbour is not all."""
-    hop = server and NextHop(Port.SERVER, mac(SERVERS[server]), mac(INSIDE_MAC))
-    assert known(*addresses, complete=complete).one_hop(ip_network(network)) == hop
-
-
-@pytest.mark.parametrize(
-    ("addresses", "network", "complete", "hop"),
-    [
-        ([PEER], "10.1.0.0/24", False, BEHIND_PEER),
-        ([], "10.1.0.0/24", False, None),
-        ([], "10.1.0.0/24", True, None),
-        ([PEER], "10.1.0.0/16", True, BEHIND_PEER),
-        ([PEER], "10.1.0.0/16", False, None),
-        ([PEER, str(SECOND)], "10.1.0.0/16", False, None),
-        ([str(SECOND)], "10.1.0.0/16", False, None),
-        ([PEER, str(SECOND)], "10.1.0.0/17", False, BEHIND_PEER),
-        ([PEER], "172.16.0.0/12", False, None),
-        ([PEER], "10.0.0.0/8", False, None),
-    ],
-)
-def test_one_hop_of_a_network_behind_routers(addresses, network, complete, hop):
-    """Of a router that is not known nobody can say that it is the same."""
-    assert known(*addresses, complete=complete).one_hop(ip_network(network)) == hop
-
-
-def test_next_hops_are_those_that_are_known():
-    assert known(PEER).next_hops(ip_network("10.1.0.0/16")) == {BEHIND_PEER}
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.daemon.links import Sender, Tun
 from spigate.firmware_py.daemon.routes import TABLE, Routes, run
 from spigate.firmware_py.ike.wire.registry import ExchangeType
-from spigate.firmware_py.ipsec.packet import UDP, Ip
-from spigate.firmware_py.ipsec.sa import AH, ESP, Selectors
+from spigate.firmware_py.ipsec.packet import Ip
+from spigate.firmware_py.ipsec.sa import Selectors
+from spigate.hdl.contract.protocols import AH, ESP, UDP
 from spigate.sim.build import need as need_tool
 from tests.firmware_py.daemon.bed import SPIGATE, Gateway, ping, transfer
 from tests.firmware_py.ike.hosts import Wire, inside, need

@@ -17,17 +17,18 @@ from types import SimpleNamespace
 import pytest
 
 from spigate.firmware_py.daemon import hardware
-from spigate.firmware_py.daemon.hardware import NEIGHBOUR_SECONDS, Active, Hardware
+from spigate.firmware_py.daemon.hardware import NEIGHBOUR_SECONDS, Hardware, HardwareActive
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import InstallSa, MoveSa, RemoveSa
 from spigate.firmware_py.ipsec.sa import Encapsulation
-from spigate.firmware_py.tables.bus import BusError, MemoryBus
+from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.tables.punt_queues import ROOM
 from spigate.hdl.contract.enums import Direction, Port, Reason, Table
 from spigate.hdl.contract.reasons import class_of
 from tests.firmware_py.control import network
 from tests.firmware_py.control.network import sa
+from tests.firmware_py.tables.registers import MemoryBus
 from tests.firmware_py.tables.test_driver import GCM, Entries, registers
 
 
@@ -161,7 +162,7 @@ def test_what_the_guard_stops_is_told(monkeypatch):
     async def run():
         bench = Bench(())
         plane = bench.plane
-        plane._active[inbound.identity] = Active("right", "net", inbound, 0.0, None)
+        plane._active[inbound.identity] = HardwareActive("right", "net", inbound, 0.0)
         events = [
             (SimpleNamespace(reason=Reason.GUARD), inbound),
             (SimpleNamespace(reason=Reason.ICV), inbound),

@@ -29,9 +29,10 @@ from spigate.firmware_py.ike.engine.actions import Event, EventKind, InstallSa, 
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.packet import checksum
 from spigate.firmware_py.ipsec.policy import PolicyAction, PolicyDirection
-from spigate.firmware_py.ipsec.sa import AH, Auth, Cipher, Lifetime
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Lifetime
 from spigate.firmware_py.toml import ConfigError
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH
 from tests.firmware_py.control.network import PEER, SELF, Bench, from_server, udp
 from tests.firmware_py.ipsec import foreign_esp
 

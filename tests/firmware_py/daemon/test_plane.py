@@ -25,19 +25,10 @@ from spigate.firmware_py.ike.engine.actions import (
 )
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
-from spigate.firmware_py.ipsec.sa import (
-    AH,
-    ANY_PORTS,
-    ESP,
-    Auth,
-    Cipher,
-    Encapsulation,
-    Lifetime,
-    Sa,
-    Selectors,
-)
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Auth, Cipher, Encapsulation, Lifetime, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode
+from spigate.hdl.contract.protocols import AH, ESP
 from tests.firmware_py.ike.network import child, peer
 
 A, B = ip_address("192.0.2.1"), ip_address("192.0.2.2")

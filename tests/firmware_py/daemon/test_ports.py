@@ -126,7 +126,7 @@ def test_ports_are_devices_of_this_host(namespace):
             ports.resolve(Port.NETWORK, ip_address(address))
             asked(ports)
             assert turns_up(ports, address).mac == mac(PEER_MAC)
-        assert ports.topology().one_hop(ip_network("10.1.0.0/16")).destination_mac == mac(PEER_MAC)
+        assert ports.topology().next_hop(ip_address("10.1.0.1")).destination_mac == mac(PEER_MAC)
         ports.topology()
         while readable(ports.changes, 0.1):
             ports.topology()

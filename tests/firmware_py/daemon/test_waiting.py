@@ -212,7 +212,6 @@ def known(*addresses):
     return Topology(
         TOPOLOGY.interfaces.values(),
         [Neighbour(ip_address(each), Port.SERVER, bytes(6)) for each in addresses],
-        complete=False,
     )
 
 

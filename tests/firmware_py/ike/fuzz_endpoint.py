@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 from spigate.firmware_py.ike.engine import dialogue
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram
-from spigate.firmware_py.ike.engine.nat import MARKER
+from spigate.firmware_py.ike.engine.actions import Datagram
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.payloads import pack_chain
 from spigate.firmware_py.ike.wire.registry import ExchangeType, PayloadType
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import mutate, mutate_one
 from tests.firmware_py.ike.network import Host, child, esp, ike, pair
@@ -56,7 +56,7 @@ def lying(rng: random.Random, counts: Counter, rate: int):
     def seal(self, message):
         counts["messages"] += 1
         datagrams = honest(self, message)
-        marker = MARKER if self.path.local.port == NAT_PORT else b""
+        marker = NON_ESP_MARKER if self.path.local.port == NATT_PORT else b""
         for _ in range(rng.randrange(COPIES)):
             counts["mutated"] += 1
             self.context.emit(

@@ -19,9 +19,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from spigate.firmware_py.ike.crypto.proposals import offer
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Socket
+from spigate.firmware_py.ike.engine.actions import Datagram, Socket
 from spigate.firmware_py.ike.engine.endpoint import MAX_INIT
-from spigate.firmware_py.ike.engine.nat import MARKER
 from spigate.firmware_py.ike.wire.message import HEADER, Message
 from spigate.firmware_py.ike.wire.payloads import (
     Auth,
@@ -37,6 +36,7 @@ from spigate.firmware_py.ike.wire.payloads import (
 )
 from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, PayloadType, ProtocolId
 from spigate.firmware_py.ike.wire.selectors import payloads
+from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import mutate, mutate_one
 from tests.firmware_py.ike.network import FAST_ESP, Host, Network, joined, net, pair
@@ -121,7 +121,7 @@ class Strangers:
     def _cheap(self) -> None:
         rng, seen = self._rng, self._network.seen
         host = rng.choice((self._a, self._b))
-        local = Socket(host.address, rng.choice((500, 500, NAT_PORT)))
+        local = Socket(host.address, rng.choice((500, 500, NATT_PORT)))
         match rng.randrange(6):
             case 0 | 1 if seen:  # a damaged copy, or the same again, from anywhere
                 original = rng.choice(seen[-50:])
@@ -166,7 +166,7 @@ class Strangers:
                 self._say(host, Datagram(self._from(), local, rng.randbytes(rng.randrange(60))))
 
     def _marked(self, local: Socket, data: bytes) -> bytes:
-        return MARKER + data if local.port == NAT_PORT and self._rng.randrange(8) else data
+        return NON_ESP_MARKER + data if local.port == NATT_PORT and self._rng.randrange(8) else data
 
     def _new_beginning(self) -> bytes:
         self._beginning.init(self._network.now)

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from spigate.firmware_py.ike.crypto import authentication, key_exchange, keys, proposals, protect
-from spigate.firmware_py.ike.engine.actions import NAT_PORT, Datagram, Event, Output, Socket
+from spigate.firmware_py.ike.engine.actions import Datagram, Event, Output, Socket
 from spigate.firmware_py.ike.engine.context import Settings
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
-from spigate.firmware_py.ike.engine.nat import MARKER
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ike.wire import selectors
 from spigate.firmware_py.ike.wire.errors import PeerError
@@ -28,6 +27,7 @@ from spigate.firmware_py.ike.wire.payloads import (
     Vendor,
 )
 from spigate.firmware_py.ike.wire.registry import ExchangeType, IdType, NotifyType, ProtocolId
+from spigate.hdl.contract.protocols import NATT_PORT, NON_ESP_MARKER
 from tests.firmware_py.ike.network import FAST_ESP, FAST_IKE, SECRET, child, net, peer, reverse
 
 GATEWAY = Socket(ip_address("192.0.2.2"), 500)
@@ -62,7 +62,7 @@ def gateway(settings: Settings | None = None, **values) -> Endpoint:
 
 def without_marker(datagram: Datagram) -> bytes:
     """What an endpoint sent."""
-    return datagram.data[4:] if datagram.source.port == NAT_PORT else datagram.data
+    return datagram.data[4:] if datagram.source.port == NATT_PORT else datagram.data
 
 
 def events(outputs: Iterable[Output], kind: str) -> list[Event]:
@@ -280,7 +280,7 @@ class Impostor:
             )[0]
         else:
             return None
-        marker = MARKER if datagram.source.port == NAT_PORT else b""
+        marker = NON_ESP_MARKER if datagram.source.port == NATT_PORT else b""
         return Datagram(datagram.destination, datagram.source, marker + answer)
 
     def _init(self, message: Message) -> bytes:

@@ -275,7 +275,7 @@ def test_answering_for_a_child_is_bounded(traffic, tsi, tsr):
     offer = SecurityAssociation(proposals.offer(FAST_ESP, b"\0\0\x10\1"))
     count, answer = lines(lambda: raw.ask(1, ExchangeType.CREATE_CHILD_SA, offer, Nonce(bytes(32)), tsi, tsr))
     assert isinstance(answer, Message) and (answer.optional(TsI) or answer.notify(NotifyType.TS_UNACCEPTABLE))
-    assert count < 100_000 + 50_000 * len(traffic), count
+    assert count < 100_000 + 150_000 * len(traffic), count  # a statement may be several lines
 
 
 def test_an_answer_of_many_pieces_is_bounded():

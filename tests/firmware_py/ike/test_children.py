@@ -17,8 +17,9 @@ from spigate.firmware_py.ike.wire.payloads import Delete, Nonce, Notify, Securit
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ike.wire.selectors import payloads
 from spigate.firmware_py.ipsec.policy import PolicyDirection
-from spigate.firmware_py.ipsec.sa import AH, Lifetime, Selectors
+from spigate.firmware_py.ipsec.sa import Lifetime, Selectors
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import AH
 from tests.firmware_py.ike.network import Host, Network, child, esp, joined, net, pair, reverse
 
 

@@ -14,7 +14,6 @@ from spigate.firmware_py.ike.crypto.proposals import offer
 from spigate.firmware_py.ike.engine.actions import Datagram, Socket
 from spigate.firmware_py.ike.engine.admission import Limits
 from spigate.firmware_py.ike.engine.context import Settings
-from spigate.firmware_py.ike.engine.nat import KEEPALIVE, MARKER
 from spigate.firmware_py.ike.peers.identities import Identity
 from spigate.firmware_py.ike.peers.pad import PreSharedKey
 from spigate.firmware_py.ike.peers.retransmission import Retransmission
@@ -23,6 +22,7 @@ from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, Se
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, ProtocolId
 from spigate.firmware_py.ipsec.sa import Encapsulation
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import NATT_KEEPALIVE, NON_ESP_MARKER
 from tests.firmware_py.ike.network import (
     FAST_IKE,
     Host,
@@ -316,8 +316,8 @@ def test_esp_is_not_for_the_endpoint():
     network, a, b = pair()
     ends = Socket(B.address, 4500), Socket(A.address, 4500)
     assert not b.receive(b"\0\0\1\0" + bytes(40), *ends)
-    assert not b.receive(KEEPALIVE, *ends)
-    assert b.receive(MARKER, *ends) and b.receive(b"", B, A)
+    assert not b.receive(NATT_KEEPALIVE, *ends)
+    assert b.receive(NON_ESP_MARKER, *ends) and b.receive(b"", B, A)
 
 
 # NAT
@@ -333,14 +333,14 @@ def test_nat_floats_and_encapsulates():
     connect(network, a)
     assert joined(a, b)
     assert [each.source.port for each in network.seen[:3]] == [500, 500, 4500]
-    assert network.seen[2].data[:4] == MARKER
+    assert network.seen[2].data[:4] == NON_ESP_MARKER
     assert a.plane.outbound[0].encapsulation == Encapsulation(4500, 4500)
     port = nat.ports[4500]
     assert b.plane.outbound[0].encapsulation == Encapsulation(4500, port)
     assert b.plane.outbound[0].destination == ip_address("198.51.100.1")
     assert [sa.encapsulation for sa in b.plane.inbound.values()] == [Encapsulation(port, 4500)]
     network.run(25)
-    assert any(each.data == KEEPALIVE for each in network.seen)
+    assert any(each.data == NATT_KEEPALIVE for each in network.seen)
     a.rekey("b")
     network.run(10)
     b.rekey("a", "net")

@@ -11,8 +11,8 @@ import pytest
 from spigate.firmware_py.captures import pcap
 from spigate.firmware_py.ike.crypto.proposals import parse
 from spigate.firmware_py.ike.engine.context import Settings
-from spigate.firmware_py.ike.engine.nat import MARKER
 from spigate.firmware_py.ike.wire.registry import ProtocolId
+from spigate.hdl.contract.protocols import NON_ESP_MARKER
 from spigate.sim.build import need
 from tests.firmware_py.ike.network import Nat, child, ike, pair
 
@@ -64,7 +64,7 @@ def test_the_life_of_a_tunnel(tmp_path, words, nat):
     network.run(5)
     said = [each for each in network.seen if each.data != b"\xff"]
     assert {each.source.port for each in said} == ({500, 4500} if nat else {500})
-    assert all(each.data[:4] == MARKER for each in said if each.source.port == 4500)
+    assert all(each.data[:4] == NON_ESP_MARKER for each in said if each.source.port == 4500)
     pcap.write(tmp_path / "ike.pcap", [pcap.Captured(at, frame(each)) for at, each in enumerate(said)])
     assert len(a.key_log) == 2 and a.key_log == b.key_log
     tables = [word for line in a.key_log for word in ("-o", f"uat:ikev2_decryption_table:{line}")]

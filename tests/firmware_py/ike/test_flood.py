@@ -19,9 +19,10 @@ from spigate.firmware_py.ike.engine.strangers import PER_PERIOD, PERIOD_SECONDS
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType
-from spigate.firmware_py.ipsec.packet import UDP, ipv4_header
+from spigate.firmware_py.ipsec.packet import ipv4_header
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction
+from spigate.hdl.contract.protocols import UDP
 from tests.firmware_py.ike.network import FAST_IKE, Host, joined, pair
 
 FLOOD = 100_000

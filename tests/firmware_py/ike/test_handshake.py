@@ -86,12 +86,7 @@ def test_the_child_s_keys_are_an_sa_s(words):
         source=ip_address("192.0.2.1"),
         destination=ip_address("192.0.2.2"),
         mode=Mode.TUNNEL,
-        cipher=child.cipher,
-        key=keys.key,
-        salt=keys.salt,
-        icv_bytes=child.icv_bytes,
-        auth=child.auth,
-        auth_key=keys.auth_key,
+        **vars(keys),
         esn=child.esn,
         selectors=result.traffic[0],
     )

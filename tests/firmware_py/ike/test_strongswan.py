@@ -12,7 +12,6 @@ from spigate.firmware_py.ike.engine.actions import Datagram
 from spigate.firmware_py.ike.engine.admission import Limits
 from spigate.firmware_py.ike.engine.context import Settings
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
-from spigate.firmware_py.ike.engine.nat import MARKER
 from spigate.firmware_py.ike.peers.certificates import Authorities
 from spigate.firmware_py.ike.peers.identities import Identity
 from spigate.firmware_py.ike.peers.pad import KeyPair, Pad, Peer, PreSharedKey
@@ -20,6 +19,7 @@ from spigate.firmware_py.ike.peers.retransmission import Retransmission
 from spigate.firmware_py.ike.wire.message import Message
 from spigate.firmware_py.ike.wire.registry import ExchangeType, NotifyType, PayloadType
 from spigate.hdl.contract.enums import Direction
+from spigate.hdl.contract.protocols import NON_ESP_MARKER
 from tests.firmware_py.ike.authority import MAKERS, chains
 from tests.firmware_py.ike.hosts import OURS, THEIRS
 from tests.firmware_py.ike.network import SECRET, child, esp, ike, net
@@ -205,7 +205,7 @@ def test_certificates(live, tmp_path, who, kind):
         charon="fragment_size = 600",
     )
     begin(pump, charon, who)
-    assert any(data[:4] == MARKER and data[20] == PayloadType.SKF for data in pump.received)
+    assert any(data[:4] == NON_ESP_MARKER and data[20] == PayloadType.SKF for data in pump.received)
 
 
 def test_certificates_of_another_authority(live, tmp_path):

@@ -14,8 +14,8 @@ from spigate.firmware_py.ike.crypto.proposals import parse
 from spigate.firmware_py.ike.engine.endpoint import Endpoint
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ike.wire.registry import ProtocolId
-from spigate.firmware_py.ipsec.sa import ESP
 from spigate.hdl.contract.enums import Mode
+from spigate.hdl.contract.protocols import ESP
 from tests.firmware_py.ike.hosts import OURS, THEIRS, inside
 from tests.firmware_py.ike.network import child
 from tests.firmware_py.ike.strongswan import REQUEST, KernelCharon, Pump, ipv4, open_esp, swanctl_conf

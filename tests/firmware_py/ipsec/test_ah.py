@@ -21,10 +21,10 @@ from scapy.layers.ipsec import AH, SecurityAssociation
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.packet import Ip, Refused, rewrite
-from spigate.firmware_py.ipsec.sa import AH as PROTOCOL
 from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Encapsulation, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.hdl.contract.enums import Direction, Mode, Reason
+from spigate.hdl.contract.protocols import AH as PROTOCOL
 
 NAMES = {
     Auth.HMAC_SHA1_96: "HMAC-SHA1-96",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.decision import OWN, Decision, Flow, Spd, Verdict, Way
-from spigate.firmware_py.ipsec.packet import ICMP, Refused
+from spigate.firmware_py.ipsec.packet import Refused
 from spigate.firmware_py.ipsec.policy import (
     Policy,
     PolicyAction,
@@ -23,9 +23,10 @@ from spigate.firmware_py.ipsec.policy import (
     Template,
     exceptions,
 )
-from spigate.firmware_py.ipsec.sa import AH, ANY_PORTS, Auth, Cipher, Selectors
+from spigate.firmware_py.ipsec.sa import ANY_PORTS, Auth, Cipher, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import AH, ICMP
 from tests.firmware_py.control.network import policy, sa, selectors
 from tests.firmware_py.ike.work import lines
 from tests.firmware_py.ipsec import rfc4301

@@ -13,8 +13,8 @@ from scapy.layers.l2 import Ether
 
 from spigate.firmware_py.ipsec.packet import Ip, martian
 from spigate.hdl.contract.enums import Port, Reason
+from tests.firmware_py.control.families import bench
 from tests.firmware_py.control.network import PEER_MAC, SELF_MAC
-from tests.firmware_py.control.test_slow_path import bench
 from tests.hdl.cfe.frames import NEVER_FROM, NEVER_TO
 
 INSIDE_4 = (

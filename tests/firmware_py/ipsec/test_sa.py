@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.sa import (
-    AH,
     ANY_IPV4,
     ANY_IPV6,
     Auth,
@@ -22,6 +21,7 @@ from spigate.firmware_py.ipsec.sa import (
     Selectors,
 )
 from spigate.hdl.contract.enums import Direction, Mode
+from spigate.hdl.contract.protocols import AH
 
 GOOD = {
     "direction": Direction.INBOUND,

@@ -9,10 +9,11 @@ from ipaddress import ip_address
 import pytest
 
 from spigate.firmware_py.ipsec.packet import Refused, ipv4_header
-from spigate.firmware_py.ipsec.sa import AUTHS, ESP, Auth, Cipher, Sa
+from spigate.firmware_py.ipsec.sa import AUTHS, Auth, Cipher, Sa
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.ipsec.transform import transform
 from spigate.hdl.contract.enums import Direction, Mode
+from spigate.hdl.contract.protocols import ESP
 from tests.nist import nist
 
 SINGLE = b"Single block msg"

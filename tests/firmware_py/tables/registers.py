@@ -2,22 +2,24 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""A gateway in software behind the registers of the gateware: it knows only what is written to the table
-window.
+"""Registers without gateware: a bus of plain memory, and a gateway in software that knows only what is written
+to the table window.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from spigate.firmware_py.ipsec.packet import UDP
+from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, AUTHS, Auth, Cipher, Lifetime, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
-from spigate.firmware_py.tables.bus import MemoryBus
+from spigate.firmware_py.tables.bus import check_burst
 from spigate.firmware_py.tables.interface import Action, CamEntry, CamKey, CfeSettings, Route, Rule, Source
 from spigate.firmware_py.tables.midstate import hmac_midstates
-from spigate.firmware_py.tables.model import Held, SoftGateway
+from spigate.firmware_py.tables.model import DfeSa, SoftGateway
 from spigate.hdl.contract import enums, hashing, rdl
 from spigate.hdl.contract.enums import Direction, Mode, Port
+from spigate.hdl.contract.protocols import UDP
 
 REGISTERS = rdl.registers()
 CIPHERS = {
@@ -32,6 +34,34 @@ AUTHS_BY_CODE = {
 }
 KEYS = {enums.KeySize.AES128: 16, enums.KeySize.AES192: 24, enums.KeySize.AES256: 32}
 ROW_BYTES = 16
+
+
+class MemoryBus:
+    """A bus whose registers are words of memory; what is written is remembered, burst by burst.
+
+    Members
+    -------
+    words : dict of int to int
+        Words by address; others read as 0.
+    bursts : list of (int, list of int)
+        Every write, as address and words.
+    """
+
+    def __init__(self, words: dict[int, int] | None = None):
+        self.words: dict[int, int] = dict(words or {})
+        self.bursts: list[tuple[int, list[int]]] = []
+
+    async def read(self, address: int, count: int = 1) -> list[int]:
+        check_burst(address, count)
+        return [self.words.get(address + 4 * at, 0) for at in range(count)]
+
+    async def write(self, address: int, words: Sequence[int]) -> None:
+        check_burst(address, len(words))
+        self.bursts.append((address, list(words)))
+        for at, word in enumerate(words):
+            if not 0 <= word < 1 << 32:
+                raise InputError(f"A word must be 0 to 2^32 - 1, not {word!r}")
+            self.words[address + 4 * at] = word
 
 
 class RegisterGateway(SoftGateway, MemoryBus):
@@ -198,7 +228,7 @@ class RegisterGateway(SoftGateway, MemoryBus):
             permitted = [
                 _selectors(self._fields("sa", "selector_addresses"), self._fields("sa", "selector_ports"))
             ]
-        return Held(SoftSa(sa, permitted), control["generation"])
+        return DfeSa(SoftSa(sa, permitted), control["generation"])
 
 
 def _network(address, mask):

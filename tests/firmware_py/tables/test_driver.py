@@ -12,8 +12,8 @@ from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, SaState, Selectors
 from spigate.firmware_py.tables import driver as driver_module
 from spigate.firmware_py.tables import rows
-from spigate.firmware_py.tables.bus import BusError, MemoryBus
-from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, MAGIC, MAJOR, MAP, WRITE_CLOCKS, Driver
+from spigate.firmware_py.tables.bus import BusError
+from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import (
     ANY_VLAN,
     Action,
@@ -27,11 +27,13 @@ from spigate.firmware_py.tables.interface import (
 )
 from spigate.firmware_py.tables.midstate import hmac_midstates
 from spigate.hdl.contract import enums, rdl
+from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP
+from spigate.hdl.contract.constants import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
 from spigate.hdl.contract.parameters import ENGINES
 from spigate.hdl.crypto.interface import engine_named
-from spigate.hdl.csr.control import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.csr.control import VERSION, ControlPlane
+from tests.firmware_py.tables.registers import MemoryBus
 from tests.hdl.csr import manager
 from tests.hdl.streams import put, simulate, take
 

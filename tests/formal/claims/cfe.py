@@ -9,8 +9,9 @@ from amaranth.lib import wiring
 
 from spigate.hdl.cfe import ingress
 from spigate.hdl.cfe.router import Router
+from spigate.hdl.contract.ce_header import CE_HEADER_BYTES
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import CE_HEADER_BYTES, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.fifo import PacketFifo
 from tests.formal.proof import AnySeq, Bench, Mutation, proof, replaced
 from tests.formal.streams import all_keep_rules, keeps_rules

@@ -10,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from spigate.hdl.cfe.cfe import Cfe
+from spigate.hdl.contract.ce_header import CE_VERSION
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Balance, Port, Reason
-from spigate.hdl.net.descriptor import CE_VERSION, CFE_COUNTERS, MAX_DFES, Verdict
+from spigate.hdl.net.descriptor import CFE_COUNTERS, Verdict
 from tests.hdl.cfe.tables import cam_index, writes
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 

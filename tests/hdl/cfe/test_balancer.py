@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from spigate.hdl.cfe.balancer import Balancer
+from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Balance
-from spigate.hdl.net.descriptor import MAX_DFES
 from tests.hdl.streams import simulate
 
 

@@ -11,9 +11,10 @@ from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
+from spigate.hdl.contract.constants import FROM_CFE, MAX_FRAME
 from spigate.hdl.contract.enums import Action, Balance, Port, Reason
-from spigate.hdl.net.descriptor import FROM_CFE, Verdict
-from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
+from spigate.hdl.net.descriptor import Verdict
+from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.cfe.bench import Run, from_bytes
 from tests.hdl.streams import PAUSES
 

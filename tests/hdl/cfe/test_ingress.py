@@ -7,9 +7,10 @@ import random
 import pytest
 
 from spigate.hdl.cfe.ingress import Ingress
+from spigate.hdl.contract.ce_header import CE_VERSION
+from spigate.hdl.contract.constants import FROM_CFE, MAX_FRAME
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import CE_VERSION, FROM_CFE
-from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
+from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, take, take_packet
 
 

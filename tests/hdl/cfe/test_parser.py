@@ -11,9 +11,10 @@ from scapy.layers.ipsec import ESP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from spigate.hdl.cfe.parser import Parser
+from spigate.hdl.contract.constants import MAX_FRAME
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.net.descriptor import Verdict
-from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
+from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.cfe.bench import ANY_VLAN
 from tests.hdl.cfe.frames import classify
 from tests.hdl.cfe.traffic import ETHER, frames, ip, mutated

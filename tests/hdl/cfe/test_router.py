@@ -5,8 +5,9 @@
 import pytest
 
 from spigate.hdl.cfe.router import Router
+from spigate.hdl.contract.constants import FROM_CFE
 from spigate.hdl.contract.enums import Port, Reason
-from spigate.hdl.net.descriptor import FROM_CFE, Verdict
+from spigate.hdl.net.descriptor import Verdict
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_packet
 

@@ -8,9 +8,10 @@ import pytest
 from amaranth.hdl import ResetInserter, Signal
 
 from spigate.hdl.contract import rdl
+from spigate.hdl.contract.constants import ALL_DFES
 from spigate.hdl.contract.enums import Reason, Table
 from spigate.hdl.csr.control import VERSION, ControlPlane
-from spigate.hdl.net.descriptor import ALL_DFES, CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl
+from spigate.hdl.net.descriptor import CFE_COUNTERS, DFE_COUNTERS, FORWARD_COUNTERS, CfeControl
 from tests.hdl import streams
 from tests.hdl.csr.manager import REGISTERS, address, errors, fields, get, put, read, write
 from tests.hdl.streams import never, simulate, sometimes

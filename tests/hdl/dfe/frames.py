@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from scapy.layers.inet import IP, IPOption_NOP
 from scapy.layers.l2 import Dot1Q, Ether
 
+from spigate.hdl.contract.constants import ALIGN
 from spigate.hdl.contract.enums import Auth, Cipher
 from spigate.hdl.dfe.feed import KEY_ROW
 from spigate.hdl.net.descriptor import Verdict
-from spigate.hdl.net.packet import ALIGN
 from tests.hdl.dfe import engine
 from tests.hdl.dfe.tables import number
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from scapy.utils import checksum as scapy_checksum
 
+from spigate.hdl.contract.constants import MAX_FRAME
 from spigate.hdl.contract.enums import Auth, Cipher, Port, Reason, Table
 from spigate.hdl.dfe.fill import Fill
 from spigate.hdl.dfe.job import BUFFERS, ROWS, STORE_BYTES
 from spigate.hdl.net.descriptor import Verdict
-from spigate.hdl.net.packet import BEAT_BYTES, MAX_FRAME
+from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.dfe.engine import StandIn, stand_in
 from tests.hdl.dfe.frames import (
     Outcome,
