@@ -106,13 +106,13 @@ class Converted:
     seeds: int
     source: str
     """The file of the figures; "" where there are none of that core."""
-    figures: list[dict]
+    figures: list[dict[str, Any]]
 
-    def gbits(self, figure: dict) -> str:
+    def gbits(self, figure: dict[str, Any]) -> str:
         """Gbit/s of a figure in bits a clock."""
         return f"{figure['value'] * self.mhz / 1000:.2f}"
 
-    def packets(self, figure: dict) -> str:
+    def packets(self, figure: dict[str, Any]) -> str:
         """Million packets a second of a figure in bits a clock."""
         return f"{figure['value'] * self.mhz / (8 * figure['size']):.2f}"
 
