@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``make figures``: docs/figures.md and a part of the README, from what ``make bench``, ``make synth`` and
 ``make prove`` wrote.
 

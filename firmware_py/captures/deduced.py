@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a gateway's interfaces, neighbours and routes were, from its policies and the frames at its ports
 alone: for a capture without what ``ip -j`` prints of them.
 

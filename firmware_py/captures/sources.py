@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The files that a capture is made of: a folder's, or those that somebody names one by one."""
 
 from collections.abc import Mapping

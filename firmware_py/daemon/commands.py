@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate sas``, ``ike``, ``policies``, ``events``, ``initiate``, ``terminate``, ``rekey``: what an
 operator asks a running gateway over its control socket."""
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Captures of one's own: files named one by one, folders that lack some, and what is found out of frames."""
 
 import shutil
