@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 # What a person types. Everything lives in .venv and build/; nothing else on the machine changes, but for two Debian packages
 # that root gets where they are missing.
 
@@ -81,6 +85,7 @@ synth: setup
 registers: setup
 	$(BIN)/python -m spigate.hdl.contract.generate
 	$(BIN)/python -m spigate.hdl.csr.reference build/registers
+	$(BIN)/python -m spigate.hdl.csr.c_header build/registers/spigate.h
 
 docs: setup
 	$(BIN)/python -m spigate.firmware_py.daemon.reference > docs/configuration.md

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What each parameter of the gateway costs: writes the tables of docs/parameters.md.
 
 ``python -m spigate.boards.parameters`` synthesises and packs the blocks that a parameter changes, each alone
@@ -233,6 +237,8 @@ def _code(name: str) -> str:
 
 def block_table(sizes: dict[str, Size]) -> str:
     """What the blocks take."""
+    if not sizes:
+        return "None was measured."
     lines = ["| block | LUTs | FFs | block RAMs |", "| --- | ---: | ---: | ---: |"]
     lines += [f"| {name} | {size.luts:,} | {size.ffs:,} | {size.ebr} |" for name, size in sizes.items()]
     return "\n".join(lines)
@@ -293,7 +299,7 @@ def write(sizes: dict[str, Size]) -> None:
         "engines": engine_table(),
         "costs": cost_table(sizes),
         "blocks": block_table(sizes),
-        "tools": f"Measured with {' and '.join(versions())}.",
+        "tools": f"Measured with {' and '.join(versions())}." if sizes else "",
     }
     PAGE.write_text(filled(PAGE.read_text(), tables))
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Size and speed of the gateway on an ECP5, block by block and in all; ``spigate synth``.
 
 Every block goes through yosys and nextpnr alone and out of context: no I/O cells, so that wide ports need no

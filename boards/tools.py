@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Yosys and nextpnr, as their PyPI packages bring them."""
 
 import subprocess

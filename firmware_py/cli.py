@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The command ``spigate``: one subcommand a module, imported only when it is called.
 
 A subcommand's module, or object in a module, has ``add_arguments(parser)`` and ``run(args) -> int``. The

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the control element says when something it was given is wrong. All of them are
 :class:`SpigateError`.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Whether what a command is to write can be written, asked before the minutes or hours that it works."""
 
 from pathlib import Path

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What is shown to a person, or read by another program, at standard output.
 
 A value in a table is never cut in two: whoever looks for a word with ``grep`` finds it. Where nobody sees

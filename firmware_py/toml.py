@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """TOML, read strictly: every mistake is answered with file, key and what was expected."""
 
 import tomllib

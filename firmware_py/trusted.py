@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Files and folders that nobody but this process's user and root may have put there: secrets, certificates,
 key logs.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Equal components, written to Verilog once.
 
 A gateway has up to eight equal DFEs with up to four equal lanes each. Elaborated one by one they make a

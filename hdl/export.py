@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The core as one plain Verilog file, with AXI4-Stream packet ports and an AXI4-Lite port; ``spigate
 export``.
 """
@@ -17,6 +21,7 @@ from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.csr.axil import AxiLite
 from spigate.hdl.net.memory import ECP5
 from spigate.hdl.options import add_gateway_arguments, gateway_options
+from spigate.hdl.preamble import preamble
 
 if TYPE_CHECKING:
     from spigate.hdl.gateway import Gateway
@@ -118,14 +123,17 @@ def export(gateway, path: Path | str, *, technology: str = "generic", name: str 
         registers.
     """
     platform = Technology(technology)
-    text = "".join([verilog.convert(Core(gateway), name=name, platform=platform), *platform.modules.values()])
+    core = Core(gateway)
+    text = "".join(
+        [
+            preamble(gateway, core.signature, name=name, technology=technology),
+            verilog.convert(core, name=name, platform=platform),
+            *platform.modules.values(),
+        ]
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # REUSE-IgnoreStart
-    path.write_text(
-        f"// spigate, an IPsec gateway: {technology}. SPDX-License-Identifier: Apache-2.0\n{text}"
-    )
-    # REUSE-IgnoreEnd
+    path.write_text(text)
     return path
 
 
@@ -158,6 +166,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("spigate.v"), metavar="FILE", help="default spigate.v"
     )
+    parser.add_argument(
+        "--c-header",
+        type=Path,
+        metavar="FILE",
+        help="write registers, enumerations and the headers of the control element's frames for C there",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -166,6 +180,10 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output} must be a file, and is a folder"
         )  # said before the minute that the conversion takes
     gateway_options(args, args.technology)
+    if args.c_header:
+        from spigate.hdl.csr import c_header
+
+        c_header.write(args.c_header)
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The forwarding element: each packet to the egress queue that its descriptor names."""
 
 from typing import Any
@@ -196,7 +200,9 @@ class Forwarding(wiring.Component):
             with m.If(kept):
                 m.d.sync += counter.eq(counter + 1)
         pending = {reason: Signal(8, name=f"pending_{reason.name.lower()}") for reason in losses}
-        report, free, told = self.reports, Signal(), Signal(len(pending))
+        report = self.reports
+        free = Signal()
+        told = Signal(len(pending))
         m.d.comb += [free.eq(~report.valid | report.ready), guard.reports.ready.eq(free)]
         with m.If(free):
             m.d.sync += [
@@ -215,7 +221,8 @@ class Forwarding(wiring.Component):
             reasons = REFUSED.values() if port is Port.CE else (Reason.QUEUE_FULL,)
             m.d.comb += queue.dropped.ready.eq(Cat(rooms[reason] for reason in reasons).all())
         for at, (reason, drops) in enumerate(losses.items()):
-            count, came = pending[reason], Signal(len(drops), name=f"dropped_{reason.name.lower()}")
+            count = pending[reason]
+            came = Signal(len(drops), name=f"dropped_{reason.name.lower()}")
             m.d.sync += [
                 came.eq(Cat(dropped.valid & dropped.ready & mine for dropped, mine in drops)),
                 count.eq(count + sum(came) - told[at]),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The gateway: read this page first, then follow a packet through cfe/, dfe/ and forward.py."""
 
 from amaranth.hdl import Cat, Module, Signal
@@ -232,7 +236,8 @@ class StateRoutes(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        request, asked = Signal(StateRequest()), Signal()
+        request = Signal(StateRequest())
+        asked = Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.request.ready.eq(1)

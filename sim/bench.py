@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate bench``: the gateway in clocks, against its requirements; ``--soft``: the software path."""
 
 import argparse

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Inside the simulator: the measurements of :mod:`spigate.sim.bench`. Tables are written by the driver
 alone, before the clock of a measurement runs. A job is a dict; its ``kind`` names the function here that
 does it.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulated board, as a cocotb test sees it: whole frames in and out of an exported gateway, bursts over
 its registers.
 
@@ -297,9 +301,7 @@ class Board:
             sink.check()
 
 
-def model(
-    gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: bool = False
-) -> build.Model:
+def model(gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: str = "") -> build.Model:
     """Builds the board around the exported Verilog of a gateway with that beat."""
     folder = Path(__file__).parent
     return build.build(

@@ -1,3 +1,7 @@
+// SPDX-FileCopyrightText: The spigate contributors
+//
+// SPDX-License-Identifier: Apache-2.0
+
 // The simulated board: the exported gateway with a bus model at each of its ports. Python starts `clk`.
 module board #(
     parameter BEAT_BYTES = 8

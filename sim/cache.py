@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What is made once and kept: Verilog, models, netlists. It has a bound: what was not used for longest goes.
 
 Each thing kept is a folder ``KIND/NAME`` below :func:`folder`, beside a file ``KIND/NAME.lock``. A name ends

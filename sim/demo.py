@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate demo``: FIG. 2 of WO 02/062033: one CFE, three DFEs, three servers, a cold start on mixed
 traffic, step by step.
 """
@@ -24,8 +28,8 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.hdl.contract.enums import Balance
-from spigate.sim import reference, traffic
-from spigate.sim.build import SIMULATORS
+from spigate.sim import reference, traffic, waves
+from spigate.sim.build import SIMULATORS, can_write_fst
 from spigate.sim.design import Configuration
 from spigate.sim.replay import PATIENCE, result
 from spigate.sim.software import FILES, REPORT
@@ -40,7 +44,7 @@ SETTINGS = Settings(
 CAPTURES = Path("tests/data/captures")
 WAVE_FRAMES = 6
 """Frames in the waveform: the cold start. All of them would make gigabytes."""
-WAVEFORM = "cold-start.vcd"
+WAVEFORM = "cold-start"
 
 
 def steps(report: dict[str, Any]) -> list[tuple[str, str, int]]:
@@ -137,7 +141,9 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
         CONFIGURATION.verilog()
         bars.update(exporting, completed=1)
         compiling = bars.add_task("Verilog to a simulation (kept for the next time)", total=1)
-        model = CONFIGURATION.model(simulator=simulator, waves=True)
+        fst = simulator != SIMULATORS[0] or can_write_fst()
+        waveform = (out / WAVEFORM).with_suffix(".fst" if fst else ".vcd")
+        model = CONFIGURATION.model(simulator=simulator, waves=waves.format_of(waveform))
         bars.update(compiling, completed=1)
 
         def play(title: str, frames: int, folder: Path, waveform: Path | None = None) -> dict[str, Any]:
@@ -156,7 +162,8 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
             bars.update(task, completed=frames)
             return result(folder)
 
-        play("cold start, with a waveform", WAVE_FRAMES, out / "cold-start", out / WAVEFORM)
+        play("cold start, with a waveform", WAVE_FRAMES, out / "cold-start", waveform)
+        CONFIGURATION.views(waveform)
         report = play("all frames", len(mix.frames), out)
         comparing = bars.add_task("the same in the reference model", total=1)
         expected = reference.expected(mix, SETTINGS, dfes=CONFIGURATION.dfes)
@@ -175,7 +182,7 @@ def demo(console: Console, out: Path, captures: Path, simulator: str) -> None:
         f"(but for the Identification, in which each DFE counts for itself)."
     )
     console.print(
-        f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {WAVEFORM} (the first "
+        f"{out}: in.pcap, {', '.join(FILES.values())}, punt.pcap, {REPORT}, {waveform.name} (the first "
         f"{WAVE_FRAMES} frames)"
     )
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Gateways to simulate: their parameters, their Verilog (made once), and the board around it."""
 
 import argparse
@@ -14,6 +18,7 @@ from spigate.sim.cache import cached, digest
 
 if TYPE_CHECKING:
     from spigate.hdl.gateway import Gateway
+from spigate.sim import waves as waveforms
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Configuration:
         self,
         *,
         simulator: str = "verilator",
-        waves: bool = False,
+        waves: str = "",
         tell: Callable[[str], None] = lambda text: None,
     ) -> build.Model:
         """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
@@ -81,6 +86,11 @@ class Configuration:
 
         tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
         return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
+
+    def views(self, waveform: Path | None) -> None:
+        """Writes beside a waveform of :meth:`model` what GTKWave and Surfer begin with."""
+        if waveform is not None:
+            waveforms.views(self.verilog().read_text(), waveform)
 
 
 def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,9 @@
-"""``make figures``: docs/figures.md, from what ``make bench``, ``make synth`` and ``make prove`` wrote.
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""``make figures``: docs/figures.md and a part of the README, from what ``make bench``, ``make synth`` and
+``make prove`` wrote.
 
 The results themselves are kept in ``docs/figures/``, with the commit and the day of each in
 ``measured.json``, so the page can be made again by whoever has the repository. Results of different cores are
@@ -12,6 +17,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +39,10 @@ MEASURED = "measured.json"
 SIZES = {"luts": "LUTs", "ffs": "FFs", "ebr": "EBR", "dsp": "DSP", "mhz": "MHz"}
 """What a run of ``spigate synth`` found, and its heading."""
 WIDTH = 108
+SUITES = {"gcm128": "AES-GCM-128", "cbc128-sha256": "AES-CBC-128 with HMAC-SHA-256-128"}
+"""Suites of the summary, and their names for readers."""
+BEGIN, END = "<!-- figures -->\n\n", "\n<!-- end -->"
+"""Where the summary stands in the README."""
 HEAD = """\
 # Figures
 
@@ -91,45 +101,89 @@ def whole(synthesis: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(runs, key=lambda run: run["seed"])
 
 
-def throughput(results: Results) -> str:
-    """Gbit/s and packets a second, of figures and a clock of the same core."""
-    synthesis = results.read("synth.json")
-    if synthesis is None:
-        return results.missing("synth.json")
+@dataclass(frozen=True)
+class Converted:
+    """Figures and a clock of one core."""
+
+    core: dict[str, int]
+    mhz: float
+    seeds: int
+    source: str
+    """The file of the figures; "" where there are none of that core."""
+    figures: list[dict[str, Any]]
+
+    def gbits(self, figure: dict[str, Any]) -> str:
+        """Gbit/s of a figure in bits a clock."""
+        return f"{figure['value'] * self.mhz / 1000:.2f}"
+
+    def packets(self, figure: dict[str, Any]) -> str:
+        """Million packets a second of a figure in bits a clock."""
+        return f"{figure['value'] * self.mhz / (8 * figure['size']):.2f}"
+
+    def clock(self) -> str:
+        """Sentences: which core, and how fast."""
+        return (
+            f"The core: {described(self.core)}. Its clock: {self.mhz:g} MHz, the worst of {self.seeds} seeds."
+        )
+
+
+def converted(results: Results) -> Converted | None:
+    """The figures of the core that was synthesised; None where it is not said which core that was."""
+    synthesis = results.read("synth.json") or {"runs": []}
     core, runs = synthesis.get("core"), whole(synthesis)
     if core is None or not runs:
+        return None
+    for name in ("bench.json", "bench-synthesised.json", ""):
+        found = [
+            figure
+            for figure in (results.read(name) if name else None) or ()
+            if figure.get("core") == core and figure["unit"] == "bits a clock"
+        ]
+        if found or not name:
+            return Converted(core, min(run["mhz"] for run in runs), len(runs), name, found)
+    raise AssertionError
+
+
+def throughput(results: Results) -> str:
+    """Gbit/s and packets a second, of figures and a clock of the same core."""
+    if results.read("synth.json") is None:
+        return results.missing("synth.json")
+    found = converted(results)
+    if found is None:
         return "`synth.json` does not say which core its clock is of, so bits a clock cannot be converted."
-    mhz = min(run["mhz"] for run in runs)
-    source = next(
-        (
-            name
-            for name in ("bench.json", "bench-synthesised.json")
-            if any(figure.get("core") == core for figure in results.read(name) or ())
-        ),
-        None,
-    )
-    said = f"The core: {described(core)}. Its clock: {mhz:g} MHz, the worst of {len(runs)} seeds (below)."
-    if source is None:
+    if not found.source:
         return (
-            f"{said}\n\nThere are no bits a clock of this core yet, only of cores with 16 bytes a beat. "
-            "Those are not converted by another core's clock. `make bench` measures this core too, and "
+            f"{found.clock()}\n\nThere are no bits a clock of this core yet, only of cores with 16 bytes a "
+            "beat. Those are not converted by another core's clock. `make bench` measures this core too, and "
             "`make figures` then puts Gbit/s and packets a second here."
         )
     rows = [
-        (
-            figure["name"],
-            bench.shown(figure["value"]),
-            f"{figure['value'] * mhz / 1000:.2f}",
-            f"{figure['value'] * mhz / (8 * figure['size']):.2f}",
-        )
-        for figure in results.read(source)
-        if figure.get("core") == core and figure["unit"] == "bits a clock"
+        (figure["name"], bench.shown(figure["value"]), found.gbits(figure), found.packets(figure))
+        for figure in found.figures
     ]
     columns = ("figure", "bits a clock", "Gbit/s", "million packets a second")
     return (
-        f"{said} Bits are those of the inner packets, tunnel mode. {results.origin(source)}\n\n"
+        f"{found.clock()} Bits are those of the inner packets, tunnel mode. "
+        f"{results.origin(found.source)}\n\n"
         f"{table(columns, rows)}"
     )
+
+
+def summary(folder: Path) -> str:
+    """What the README says of speed: of the core that was synthesised, inbound. Empty where that is not
+    known.
+    """
+    found = converted(Results(folder))
+    if found is None or not found.source:
+        return ""
+    shown = [figure for figure in found.figures if figure["name"].endswith("inbound")]
+    sizes = sorted({figure["size"] for figure in shown})
+    rows = []
+    for suite, words in SUITES.items():
+        of = {figure["size"]: figure for figure in shown if f" {suite}," in figure["name"]}
+        rows.append((words, *(f"{found.gbits(of[size])} ({found.packets(of[size])})" for size in sizes)))
+    columns = ("Gbit/s (million packets a second)", *(f"{size} bytes" for size in sizes))
+    return f"{wrapped(found.clock())}\n\n{table(columns, rows)}"
 
 
 def size(results: Results) -> str:
@@ -296,6 +350,9 @@ def main(argv: list[str] | None = None) -> int:
         for name in collect(args.collect, folder, commit, datetime.now(UTC).date().isoformat()):
             print(f"new: {name}")
     (args.docs / "figures.md").write_text(page(folder))
+    readme = args.docs.parent / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}{summary(folder)}{END}{rest.partition(END)[2]}")
     return 0
 
 

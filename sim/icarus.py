@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Verilog that Icarus simulates faster, and that says the same.
 
 Icarus evaluates XOR and AND of wires bit by bit, and each when one of its operands changes. In a process
@@ -12,7 +16,7 @@ from spigate.hdl.verilog import modules
 
 WIDE = 32
 """Bits from which on it is worth it."""
-WAKE = r"\$wake "
+WAKE = "_wake_xor_"
 _NAME = r"(?:\\\S+|[A-Za-z_]\w*)"
 _PART = re.compile(rf"{_NAME} *(?:\[\d+(?::\d+)?\])?")
 _CONSTANT = re.compile(r"\d+'h[0-9a-fx]+")

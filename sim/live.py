@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and
 the packet port of its control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`).
 """

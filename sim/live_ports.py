@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Inside the simulator: a gateway at work between two TAP devices and the socket of its control element.
 
 :class:`Client` is what is said with a control element, sans-I/O; :class:`Live` moves frames and messages,

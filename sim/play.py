@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Inside the simulator: a capture through the gateway, from a cold start to the report."""
 
 import json

@@ -1,3 +1,7 @@
+// SPDX-FileCopyrightText: The spigate contributors
+//
+// SPDX-License-Identifier: Apache-2.0
+
 // Bus models: Python hands over and takes whole packets and bursts, these play them beat by beat.
 //
 // Python writes what the comments call settings, and flips `request`; the model flips `accepted`, or counts `frames` up, when it is Python's turn.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the reference model, a gateway in software, makes of a capture; and whether a gateway did the same."""
 
 import asyncio

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate replay``: plays a capture of Linux's IPsec through a gateway, simulated or in software, that
 takes the place of the machine that was captured.
 """
@@ -15,7 +19,7 @@ from spigate.firmware_py.errors import InputError, Unsound
 from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
 from spigate.firmware_py.words import counted
-from spigate.sim import software
+from spigate.sim import software, waves
 from spigate.sim.build import SIMULATORS
 from spigate.sim.design import Configuration, add_configuration_arguments, configuration_from
 
@@ -79,7 +83,7 @@ def replay(
         (out / name).unlink(missing_ok=True)
     if dataplane == "soft":
         return software.play(read, Settings(default=PolicyAction.BYPASS, miss=Miss(miss), cfe=CFE), out)
-    model = configuration.model(simulator=simulator, waves=waveform is not None, tell=terminal.tell)
+    model = configuration.model(simulator=simulator, waves=waves.format_of(waveform), tell=terminal.tell)
     terminal.tell(f"playing {counted(len(read.frames), 'frame')}")
     model.run(
         TESTBENCH,
@@ -91,6 +95,7 @@ def replay(
             "miss": miss,
         },
     )
+    configuration.views(waveform)
     return result(out)
 
 
@@ -116,7 +121,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, file in FILES.items():
         parser.add_argument(
-            file.option, type=Path, dest=name, metavar="FILE", help=f"{file.text} ({' or '.join(file.names)})"
+            file.option,
+            type=Path,
+            dest=f"file_{name}",
+            metavar="FILE",
+            help=f"{file.text} ({' or '.join(file.names)})",
         )
     for side in ("network", "server"):
         parser.add_argument(
@@ -148,7 +157,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
     parser.add_argument(
-        "--waveform", type=Path, metavar="FILE", help="write a waveform (VCD with verilator, FST with icarus)"
+        "--waveform",
+        type=Path,
+        metavar="FILE",
+        help="write a waveform in FST, or VCD where FILE ends in .vcd, and how GTKWave and Surfer show it",
     )
     parser.add_argument("--json", action="store_true", help="print the report")
 
@@ -157,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
     configuration = configuration_from(args)
     files = sources.find(
         args.folder,
-        {name: getattr(args, name) for name in FILES},
+        {name: getattr(args, f"file_{name}") for name in FILES},
         network=args.network_interface,
         server=args.server_interface,
     )

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Inside the simulator: what :func:`spigate.sim.replay.replay` starts."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Everything that a simulated design holds, to be compared: inside the simulator."""
 
 from typing import Any

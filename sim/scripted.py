@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``sim:``: a simulated gateway for scripts (:mod:`spigate.firmware_py.api`), in a simulator that is started
 for it and ends with it. It is the one of ``spigate simulate``, with sockets of the script's in the place of
 TAP devices.
@@ -23,6 +27,7 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.remote import RemoteGateway
 from spigate.hdl.contract.enums import Port
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, ENGINES
+from spigate.sim import waves
 from spigate.sim.build import SIMULATORS, Model
 from spigate.sim.design import Configuration
 
@@ -208,7 +213,7 @@ def prepare(url: Url) -> Connect:
             raise InputError(f"{url.text}: {name} must be one of {', '.join(known)}, not {value!r}")
     try:
         model = Configuration(**{**DEFAULTS, **chosen}).model(
-            simulator=simulator, waves=waveform is not None, tell=LOG.info
+            simulator=simulator, waves=waves.format_of(waveform), tell=LOG.info
         )
     except SpigateError:
         raise

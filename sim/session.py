@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway at work in the simulator, with its control element: frames in, punts answered, and every frame
 accounted for.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A capture through a gateway without hardware, from a cold start to the report: what ``spigate replay
 --dataplane soft`` does.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A stand-in for a crypto engine, to measure what stands around one: it takes 16 bytes a clock and context,
 and leaves them as they are.
 """

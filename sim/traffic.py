@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Traffic for the demo: a gateway before three servers, what Linux captured, and what scapy makes.
 
 The machine behind the network port is the Linux gateway of the captures, 192.0.2.1; the servers are

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Checks what a gateway made of a capture against what Linux made of it, with ESP and AH of its own.
 
 What must hold is in the README of the captures. Nothing here is shared with the gateway, its control

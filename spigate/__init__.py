@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """An IPsec gateway for FPGAs. ``hdl``: the gateware; ``firmware_py``: its control element; ``sim``, ``boards``:
 around them.
 

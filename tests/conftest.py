@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a missing program does to a test, and the quick tier.
 
 What needs a simulator or another program that this machine lacks is skipped and says what to install; it

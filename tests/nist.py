@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Response files for AES, as the package cryptography_vectors has them: NIST's, and those of RFC 3686."""
 
 import itertools

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Congestion marks, as RFC 6040 prints them: what a tunnel does to the ECN field."""
 
 NAMES = {"Not-ECT": 0, "ECT(1)": 1, "ECT(0)": 2, "CE": 3, "<drop>": None}

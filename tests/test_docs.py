@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The documentation: its lines, its pictures and figures are what their sources make, and its site builds
 without a warning and without a link that leads nowhere.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Who may import whom: docs/architecture.md draws it, this holds it. And how long a function may be."""
 
 import ast

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What stands around the code is about the code: CONTRIBUTING's recipes, the workflow, the tiers."""
 
 import re

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """docs/security.md names, for each thing that it says nobody can do, the proof or the test that shows it;
 and they are there.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Draws the pictures of the documentation: ``python docs/pictures/draw.py``, here, as SVG.
 
 A picture of boxes has a grid of its own, and its arrows go through points that are given. A timing diagram

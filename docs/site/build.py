@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds the documentation site: ``python docs/site/build.py FOLDER``.
 
 The sources are those that GitHub shows: the Markdown files at the top of the repository and those of

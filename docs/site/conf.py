@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Sphinx's configuration; :mod:`build` beside it assembles the sources and runs it."""
 
 import spigate

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Says how many of the IPv4 packets that the captured host sent, the gateway has sent, too."""
 
 import sys

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds the exported core, spigate.v, with Verilator by way of cocotb's runner, and runs test_core.py."""
 
 import sys

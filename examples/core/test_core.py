@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A test of one's own around the exported core: cocotbext-axi at its ports, spigate's driver at its
 registers.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``unix:PATH``: a gateway in hardware, or ``spigate simulate``, behind the socket that leads to its
 registers. What is at its ports is not here: frames go down and come up as the control element's do.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The one place where code that is not asynchronous meets the driver, which is."""
 
 import asyncio

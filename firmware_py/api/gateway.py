@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway as a script has it: the tables of :class:`~spigate.firmware_py.tables.interface.Tables`, and the
 frames that come and go, in calls that return when it is done.
 """

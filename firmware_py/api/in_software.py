@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``model:``: the reference model of the gateware, in this process. It needs no simulator; it has no clocks,
 and so no limits of rates.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The ways to a gateway, by the scheme of its URL: one module each, imported when it is used.
 
 A link's module has ``prepare(url) -> Connect``. It checks the URL and makes what takes long, in the caller's

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What was captured on a Linux gateway: what it was configured to do, and the frames that came in."""
 
 from collections.abc import Iterable

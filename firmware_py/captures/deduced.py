@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a gateway's interfaces, neighbours and routes were, from its policies and the frames at its ports
 alone: for a capture without what ``ip -j`` prints of them.
 
@@ -76,7 +80,7 @@ def topology(
     if not local:
         raise InputError(
             "no policy has a template that says which end of an SA is this gateway's: give what `ip -j` "
-            "prints of it (--addresses, --neighbours, --routes)"
+            "prints of it (--ip-address, --ip-neighbour, --ip-route)"
         )
     outward = [policy for policy in policies if policy.direction == PolicyDirection.OUT and policy.templates]
     inside = {policy.selectors.source for policy in outward} - {ip_network(each) for each in local}

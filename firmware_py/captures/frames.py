@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A captured frame, whatever file it stands in."""
 
 from dataclasses import dataclass

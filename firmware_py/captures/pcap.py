@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Files of Ethernet frames: classic pcap in both byte orders and both resolutions, and pcapng
 (:mod:`spigate.firmware_py.captures.pcapng`); written is pcap with microseconds.
 

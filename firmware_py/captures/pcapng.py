@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Frames out of pcapng files, as dumpcap and Wireshark write them.
 
 The format: https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcapng/. Frames are in Enhanced, Simple and

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The files that a capture is made of: a folder's, or those that somebody names one by one."""
 
 from collections.abc import Mapping
@@ -32,11 +36,11 @@ FILES = {
         ("server-in.pcap", "server-in.pcapng"),
         "the same where the protected servers are",
     ),
-    "addresses": File("--addresses", ("addr.json",), "what `ip -j address` printed"),
-    "neighbours": File("--neighbours", ("neigh.json",), "what `ip -j neighbour` printed"),
-    "routes": File("--routes", ("route.json",), "what `ip -j route` printed"),
-    "routes6": File("--routes6", ("route6.json",), "what `ip -j -6 route` printed"),
-    "links": File("--links", ("link.json",), "what `ip -j link` printed"),
+    "addresses": File("--ip-address", ("addr.json",), "what `ip -j address` printed"),
+    "neighbours": File("--ip-neighbour", ("neigh.json",), "what `ip -j neighbour` printed"),
+    "routes": File("--ip-route", ("route.json",), "what `ip -j route` printed"),
+    "routes6": File("--ip-route6", ("route6.json",), "what `ip -j -6 route` printed"),
+    "links": File("--ip-link", ("link.json",), "what `ip -j link` printed"),
 }
 """By the names of :class:`Sources`."""
 TOGETHER = ("addresses", "neighbours", "routes")
@@ -97,7 +101,7 @@ def find(
         There is no such folder, or files are missing: the message names all of them.
     """
     if folder is not None and not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with a capture")
+        raise InputError(f"{folder}: expected a folder")
     found: dict[str, Path] = {}
     missing: list[str] = []
     for key, file in FILES.items():

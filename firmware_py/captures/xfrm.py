@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What Linux prints of its SAs and policies: ``ip xfrm state`` and ``ip xfrm policy``, with and without
 ``-s``.
 

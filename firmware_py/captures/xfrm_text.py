@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The text that ``ip xfrm`` prints, word by word, with errors that say where."""
 
 from collections.abc import Callable, Iterator

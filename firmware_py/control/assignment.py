@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Who does an SA: which DFE, or the software path, and how it changes hands."""
 
 from collections.abc import Callable, Collection

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control element: owns SAs and policies, learns from punts what the gateway's tables need, and writes
 it there.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Gateway and control element together, all in software: frames in, frames out, punts answered on the way."""
 
 from collections import Counter, deque

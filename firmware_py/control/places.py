@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Places in a table of the gateway: who has which, and who goes first when all are taken."""
 
 from collections import OrderedDict

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SAs at work: which DFE has which, what leads there, and which are done in software for want of room."""
 
 from collections import Counter, OrderedDict, deque

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where packets leave: the control element's routes, for the gateway's tables and for the software path
 alike.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control element's own way of a packet: what the gateware cannot do, or has no room for.
 
 A packet comes up with the reason why. It is put together where it came in pieces, then it is IPsec for this

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Interfaces, neighbours and routes, and what follows from them: by which port, and to which Ethernet
 address, a packet leaves.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """By which ways packets go: the rules, routes and clear sources that the control element has written, and
 where there is room for more.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate sas``, ``ike``, ``policies``, ``events``, ``initiate``, ``terminate``, ``rekey``: what an
 operator asks a running gateway over its control socket."""
 
@@ -73,7 +77,7 @@ class Command:
 
     def _narrow(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The columns that fit; of ``where`` without the reason."""
-        found = {name: row[name] for name in self._columns}
+        found = {name: row[name] for name in self._columns if name in row} or dict(row)
         if "where" in found:
             found["where"] = found["where"].partition(":")[0]
         return found

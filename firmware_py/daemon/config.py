@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The configuration of a gateway: peers (:mod:`spigate.firmware_py.daemon.peers`), policies, the host's
 device or the hardware's ports, operation."""
 

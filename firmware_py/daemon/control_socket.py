@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control socket: JSON, one object a line, at a UNIX socket that only its owner may use.
 
 A request is ``{"command": "sas"}``, with further keys where the command wants them. The answer is

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a daemon asks of whoever does ESP and AH for it, in this process or in hardware."""
 
 from collections import Counter

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP and AH in hardware: what IKE negotiates goes to a
 :class:`~spigate.firmware_py.control.element.ControlElement`, which programs the gateway when packets ask
 for it.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Which frames of a gateway in hardware are its host's own, and what becomes of those that the host sends.
 Sans-I/O.
 """

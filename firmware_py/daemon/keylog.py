@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Key log for Wireshark: ``esp_sa`` and ``ikev2_decryption_table`` in a folder. Whoever reads it reads all
 traffic.
 """

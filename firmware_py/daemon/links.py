@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Devices and sockets of Linux: TUN and TAP devices, UDP for IKE and ESP in UDP, raw sockets for ESP, AH
 and all that is sent.
 

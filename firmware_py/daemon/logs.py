@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Structured logs: one line a record, ``key=value`` or JSON. What is logged has names, never keys.
 
 Much of what is logged is what others say. So a line has a longest length, and each kind of record a rate;

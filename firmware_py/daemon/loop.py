@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The loop of a gateway: sockets and clock around an IKE endpoint, and a data plane that does what it
 negotiates.
 """

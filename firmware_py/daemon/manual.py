@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SAs that are keyed by hand (RFC 4301 4.5.1), and the policies that they are for, in TOML.
 
 Only ciphers that an IV used twice does not ruin may be keyed by hand: RFC 8221 3 forbids AES-CTR, AES-CCM,

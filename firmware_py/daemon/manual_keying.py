@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SAs that are keyed by hand, at work: what :class:`~spigate.firmware_py.ike.engine.endpoint.Endpoint` is for
 those that are negotiated. Sans-I/O but for the file of sequence numbers.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Metrics over HTTP at 127.0.0.1: just enough HTTP for Prometheus, and no dependency."""
 
 import asyncio

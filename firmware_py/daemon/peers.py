@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Peers in TOML: who may take part, as whom, shown how, and for which traffic; secrets in files of their own.
 
 Schemas (:data:`PEER`, :data:`CHILD`, ...) say what may stand there; the reference (docs/configuration.md)

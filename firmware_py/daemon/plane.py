@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What becomes of a host's packets: policies, SAs, ESP and AH. Sans-I/O: IP packets in, IP packets out.
 
 Clear packets come from the TUN device and go there; protected ones come from the network and go there.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The ports of a gateway in hardware as devices of this host: Linux speaks there itself (IKE, ARP,
 neighbour discovery), and so knows the neighbours.
 

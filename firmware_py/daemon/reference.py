@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The configuration reference, docs/configuration.md, from the schemas: ``python -m
 spigate.firmware_py.daemon.reference``.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Routes that lead protected traffic into the TUN device, in a table of their own.
 
 All but what this process sends (it carries a mark) is looked up in that table first. Behind each route

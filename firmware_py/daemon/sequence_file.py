@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The sequence numbers of SAs that are keyed by hand, kept over restarts.
 
 A key that somebody typed in is used again after a restart, and a sequence number that is used again under

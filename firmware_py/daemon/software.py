@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP and AH in this process: packets between a TUN device and raw sockets, by way of a
 :class:`~spigate.firmware_py.daemon.plane.Plane`.
 """

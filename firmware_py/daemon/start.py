@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce``: runs the control element, with hardware or the software path as its data plane."""
 
 import argparse

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a gateway shows: rows for tables and JSON, and metrics for Prometheus. Nothing secret."""
 
 from collections.abc import Iterable, Mapping

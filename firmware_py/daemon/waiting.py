@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Packets that have to wait: for a child SA that they start, for the inbound SA that they are on, and, of a
 gateway in hardware, for a neighbour's answer. Sans-I/O.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """IKEv2 (RFC 7296), sans-I/O: bytes, addresses and a clock in; bytes and actions out.
 
 From the wire up: :mod:`registry` (numbers), :mod:`structures`, :mod:`payloads` and :mod:`message` (the

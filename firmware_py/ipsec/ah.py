@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AH (RFC 4302) in front of a payload: everything authenticated that does not change on the way."""
 
 import hmac

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The anti-replay window (RFC 4303 3.4.3) and the upper half of extended sequence numbers (RFC 4303
 appendix A).
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What policies say about a packet (RFC 4301 5.1, 5.2), and around which box of selectors they say the same.
 
 A packet meets policies twice. Coming in, the first inbound policy that matches it must ask for the SAs that

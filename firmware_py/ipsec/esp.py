@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP (RFC 4303) around a payload, also in UDP (RFC 3948)."""
 
 import struct

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Fragments: put together within bounds of memory and time, and made (RFC 791 3.2, 815, 3168 5.3, 5722,
 6946, 8200 4.5).
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ICMP errors that a router makes, and what those say that it gets (RFC 792, 1191, 1812 4.3.2,
 4443, 8201).
 """

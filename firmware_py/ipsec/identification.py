@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The Identification of packets that begin on this machine (RFC 791 3.2, 6864, 7739, 8200 4.5), and whose
 numbers are whose where DFEs make some of them."""
 

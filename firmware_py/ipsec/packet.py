@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Ethernet and IP headers in software: parsed strictly, changed in place, checksums kept right."""
 
 import struct

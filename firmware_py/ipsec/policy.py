@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The Security Policy Database (RFC 4301 4.4.1): ordered policies, and what they say about a packet."""
 
 from collections.abc import Iterable, Iterator

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The SAs that the control element has (RFC 4301 4.4.2), at work or not."""
 
 from collections.abc import Iterable, Iterator

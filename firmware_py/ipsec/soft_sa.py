@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """An SA at work in software: one packet at a time, in and out of ESP (RFC 4303) or AH (RFC 4302).
 
 It decides what the gateware decides, in the same order and with the same reasons; so it is the reference

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The algorithms of ESP on ``cryptography``: text in, cipher text and ICV out, and back.
 
 A transform knows nothing of packets. ``header`` is SPI and sequence number as they stand in the packet,

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a tunnel puts around a packet and takes from it (RFC 4301 5.1.2), with congestion marks as RFC 6040
 has them.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """How the driver reaches registers and packets: two protocols with many backends, and a bus of plain memory
 for tests.
 

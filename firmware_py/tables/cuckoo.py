@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where CAM entries go: cuckoo placement on the host, for a table that the gateway only looks up.
 
 Every key has one slot in each way (:mod:`spigate.hdl.contract.hashing`). When all of a new key's slots are

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The driver of the gateway's registers (``hdl/contract/gateway.rdl``), over any
 :class:`~spigate.firmware_py.tables.bus.Bus`.
 

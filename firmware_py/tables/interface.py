@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The gateway's tables as the control element sees them: their entries, and who keeps them.
 
 :class:`Tables` has two keepers: :class:`~spigate.firmware_py.tables.driver.Driver` writes the registers of

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """HMAC midstates: what SHA-1 and SHA-256 know after the key's block (RFC 2104 4).
 
 A gateway that keeps them per SA needs no key any more and saves two blocks a packet. No crypto library

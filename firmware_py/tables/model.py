@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A whole gateway in software: classifier, decryptors and forwarding with the semantics and the reasons of
 the gateware.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What comes up to the host waits by class, as it does in the gateware: no flood of one class takes another
 one's place, or its turn.
 """

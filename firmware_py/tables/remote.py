@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway behind a socket: its registers and the control element's packet port, as one stream of messages.
 
 The gateway's side says :data:`GREETING` first. Then messages go both ways, each a header of 8 bytes, little

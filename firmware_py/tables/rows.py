@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Entries of the gateway's tables as the words that the table window takes: rows by their names in
 ``hdl/contract/entries.rdl``."""
 

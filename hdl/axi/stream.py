@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AXI4-Stream at the boundary, packet streams behind it (ARM IHI 0051)."""
 
 from amaranth.hdl import C, Module, Mux, Signal
@@ -60,7 +64,9 @@ class AxiStreamToPackets(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axis, o = self.axis, self.o
-        damaged, wrong, count = Signal(), Signal(), Signal(range(self._beat_bytes + 1))
+        damaged = Signal()
+        wrong = Signal()
+        count = Signal(range(self._beat_bytes + 1))
         with m.Switch(axis.tkeep):
             for number in range(1, self._beat_bytes + 1):
                 with m.Case((1 << number) - 1):

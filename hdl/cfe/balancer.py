@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Chooses the DFE for packets that no table entry binds to one."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -84,8 +88,12 @@ class Balancer(wiring.Component):
                 older = newer
             m.d.sync += roomiest[at].eq(older == level[0])
 
-        previous, current, left = Signal(range(dfes)), Signal(range(dfes)), Signal(4)
-        candidates, deciding, staying = Signal(dfes), Signal(), Signal()
+        previous = Signal(range(dfes))
+        current = Signal(range(dfes))
+        left = Signal(4)
+        candidates = Signal(dfes)
+        deciding = Signal()
+        staying = Signal()
         weight = Mux(self.weights[current] == 0, 0, self.weights[current] - 1)
         choice, found = rotate_pick(m, candidates, previous, count=dfes)
         arrived = Signal()

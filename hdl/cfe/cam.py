@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifier's CAM: an exact-match table in block RAM, one lookup a clock."""
 
 from amaranth.hdl import Cat, Module, Signal

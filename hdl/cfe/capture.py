@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the parser keeps of a frame while it comes in."""
 
 from amaranth.hdl import Module, Mux, Signal, Value

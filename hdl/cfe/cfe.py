@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifying forwarding element: each frame goes to a DFE, to the control element, to a port, or is
 dropped.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Verifies the checksum of an IPv4 header on its way past, a beat a clock."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -50,12 +54,14 @@ class HeaderChecksum(wiring.Component):
             sums = [Signal(len(terms[0]) + 1, name=f"sum_{level}_{at}") for at in range(level)]
             for at, total in enumerate(sums):
                 m.d.sync += total.eq(terms[2 * at] + terms[2 * at + 1])
-            added, begun = Signal(name=f"add_{level}"), Signal(name=f"first_{level}")
+            added = Signal(name=f"add_{level}")
+            begun = Signal(name=f"first_{level}")
             m.d.sync += [added.eq(add), begun.eq(first)]
             terms, add, first = sums, added, begun
         # At most 30 words of 16 bits give five bits of carries. What would need a second fold is not right
         # anyway.
-        total, folded = Signal(21), Signal(17)
+        total = Signal(21)
+        folded = Signal(17)
         with m.If(add):
             m.d.sync += total.eq(Mux(first, 0, total) + terms[0])
         m.d.sync += folded.eq(total[:16] + total[16:])

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From what the parser found to what becomes of the packet: CAM or rules, route, DFE."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -175,7 +179,10 @@ class Classifier(wiring.Component):
         """Stage 1: ask. Decided packets only pass."""
         cam, rules = m.submodules.cam, m.submodules.rules
         parsed, info = asked.parsed, asked.parsed.info
-        asking, scanned, maybe_own, ask_rules = Signal(), Signal(), Signal(), Signal()
+        asking = Signal()
+        scanned = Signal()
+        maybe_own = Signal()
+        ask_rules = Signal()
         m.d.comb += [
             asked.is_esp.eq(info.protocol == ESP_PROTOCOL),
             ask_rules.eq(asking & ~parsed.decided & ~asked.is_esp),
@@ -209,7 +216,9 @@ class Classifier(wiring.Component):
         """Stage 2: await the answer, in the form in which rules give it."""
         cam, rules = m.submodules.cam, m.submodules.rules
         parsed, found, of_cam = awaited.parsed, awaited.result, awaited.is_esp
-        waiting, answered, looking = Signal(), Signal(), Signal()
+        waiting = Signal()
+        answered = Signal()
+        looking = Signal()
         m.d.comb += [
             flow.leaves.eq(waiting & answered & ~looking & flow.resolve_room),
             flow.await_room.eq(~waiting | flow.leaves),

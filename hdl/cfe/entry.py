@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The CFE's end of the table window: collects the rows of an entry, so that a table can write it in one
 clock.
 """

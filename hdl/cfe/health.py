@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Which DFEs work: a DFE's health is its progress, nothing else."""
 
 from amaranth.hdl import Module, Signal
@@ -48,10 +52,12 @@ class Health(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        enabled, untold = Signal(self._dfes), Signal(self._dfes)
+        enabled = Signal(self._dfes)
+        untold = Signal(self._dfes)
         m.d.sync += enabled.eq(self.enable)
         for at in range(self._dfes):
-            waited, over = Signal(16, name=f"waited_{at}"), Signal(name=f"over_{at}")
+            waited = Signal(16, name=f"waited_{at}")
+            over = Signal(name=f"over_{at}")
             m.d.sync += [waited.eq(waited + ~over), over.eq(waited >= self.patience)]
             with m.If(over & self.healthy[at]):
                 m.d.sync += [self.healthy[at].eq(0), untold[at].eq(1)]

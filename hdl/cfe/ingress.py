@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where packets enter the CFE: whole, undamaged ones that fit go on, each with what is known of
 its origin.
 """
@@ -86,7 +90,8 @@ class InjectParser(wiring.Component):
         at = Signal(range(beats + 1))
         # Everything that matters is in the first eight bytes.
         header = InjectHeader()(Cat(beat.data[:64], Const(0, InjectHeader().size - 64)))
-        known, behind = Signal(), Signal()
+        known = Signal()
+        behind = Signal()
         m.d.comb += [
             behind.eq(at == beats),
             self.sound.eq(known & behind),
@@ -199,7 +204,10 @@ class Ingress(wiring.Component):
         shortest = SHORTEST_INJECTED // self._beat_bytes
         beat = frames.payload
         before = Signal(range(longest + 1))
-        over, short, bad, ready = Signal(), Signal(), Signal(), Signal()
+        over = Signal()
+        short = Signal()
+        bad = Signal()
+        ready = Signal()
         m.d.comb += [over.eq(before == longest), bad.eq(over | beat.abort | short)]
         if self._port == Port.CE:
             m.d.comb += short.eq(

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Limits how often one unknown SPI comes up to the control element."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -72,8 +76,11 @@ class MissLimiter(wiring.Component):
         # Clock 1: row. 2, 3: memory. 4: age and key. 5: recent? 6: decided.
         row = Signal(range(self._rows))
         running = Signal(self.LATENCY)
-        last, found = Signal(stored), stored(memory.read_data)
-        age, same, recent = Signal(32), Signal(2), Signal()
+        last = Signal(stored)
+        found = stored(memory.read_data)
+        age = Signal(32)
+        same = Signal(2)
+        recent = Signal()
         m.d.sync += [
             running.eq(running << 1 | self.start),
             row.eq(parities(hashing.masks("misses", self.key.as_value().shape().width, len(row)), self.key)),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifier's parser: every frame gets exactly one result, from a stream of beats, a beat a clock."""
 
 from enum import IntEnum
@@ -204,7 +208,9 @@ class Parser(wiring.Component):
         facts, beat = Facts(self.o.payload.info), self.i.payload
         # `step` counts the clocks behind the last beat. The next frame may come in as soon as the facts have
         # been taken over, but not end before they are decided on.
-        taken, busy, step = Signal(), Signal(), Signal(checksum.latency)
+        taken = Signal()
+        busy = Signal()
+        step = Signal(checksum.latency)
         m.d.comb += [
             self.i.ready.eq(~(beat.last & busy)),
             taken.eq(self.i.valid & self.i.ready),
@@ -322,7 +328,10 @@ class Parser(wiring.Component):
     def _decide(self, m, facts: Facts, checksum_right, now) -> None:
         """Then, as soon as the checksum is known: what is decided already."""
         parsed, info, protocols = self.o.payload, facts.info, facts.protocols
-        verdict, reason, decided, own = Signal(Verdict), Signal(Reason), Signal(), Signal(Own)
+        verdict = Signal(Verdict)
+        reason = Signal(Reason)
+        decided = Signal()
+        own = Signal(Own)
         is_sound = Signal()
         has_ports = protocols[TCP_PROTOCOL] | protocols[UDP_PROTOCOL]
         m.d.comb += [

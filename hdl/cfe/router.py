@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where packet and verdict meet: to a DFE, to the control element or a port, or nowhere."""
 
 from amaranth.hdl import Cat, Module, Signal, Value
@@ -140,7 +144,9 @@ class Router(wiring.Component):
         """Room in the target's queue, always being looked up: right two clocks behind a new target. Returns
         whether there is room for the packet and for its descriptor.
         """
-        room, fits, slot = Signal(12), Signal(), Signal()
+        room = Signal(12)
+        fits = Signal()
+        slot = Signal()
         m.d.sync += fits.eq(room >= work.beats)
         for at, free in enumerate(self.dfe_free):
             with m.If(work.target[at]):

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The classifier's rules over clear 5-tuples: ordered, the first match decides."""
 
 from itertools import pairwise
@@ -113,8 +117,10 @@ class Compare(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.bank = bank = memory.Memory(shape=Criteria(), depth=self._depth, init=[])
-        write, read = bank.write_port(), bank.read_port(domain="comb")
-        rule, key = Signal(Criteria()), self.key
+        write = bank.write_port()
+        read = bank.read_port(domain="comb")
+        rule = Signal(Criteria())
+        key = self.key
         m.d.comb += [
             write.addr.eq(self.write_group),
             write.data.eq(self.write_data),
@@ -220,7 +226,8 @@ class Rules(wiring.Component):
         m.submodules.outcomes = outcomes = memory.Memory(
             shape=unsigned(outcome.shape().size), depth=self._count, init=[]
         )
-        write, read = outcomes.write_port(), outcomes.read_port(domain="comb")
+        write = outcomes.write_port()
+        read = outcomes.read_port(domain="comb")
         m.d.comb += [
             write.addr.eq(entry.index),
             write.data.eq(outcome),
@@ -235,7 +242,8 @@ class Rules(wiring.Component):
         """What an entry says, as it is kept: its criteria and its outcome."""
         rows = self.write.payload.rows
         addresses, value = layout.row("rule", "addresses")(rows[0]), layout.row("rule", "value")(rows[1])
-        criteria, outcome = Signal(Criteria()), Signal(Outcome())
+        criteria = Signal(Criteria())
+        outcome = Signal(Outcome())
         every_port = (
             (value.source_port_low == 0)
             & value.source_port_high.all()
@@ -255,8 +263,11 @@ class Rules(wiring.Component):
         """Counts through the groups. What began is finished; a new scan gives way to a write, and to results
         that nobody has taken.
         """
-        outstanding, ending = Signal(2), Signal()
-        group, scanning, stages = scan.group, Signal(), scan.stages
+        outstanding = Signal(2)
+        ending = Signal()
+        group = scan.group
+        scanning = Signal()
+        stages = scan.stages
         first = group == 0
         idle = ~stages[0].valid & ~stages[1].valid & ~stages[2].valid & ~stages[3].valid
         m.d.comb += [
@@ -278,7 +289,8 @@ class Rules(wiring.Component):
 
     def _first(self, m, scan: Scan, matches):
         """The first match of all groups so far; its outcome is to be looked up."""
-        found, index = Signal(), Signal(range(self._count))
+        found = Signal()
+        index = Signal(range(self._count))
         stage = scan.stages[2]
         with m.If(stage.valid):
             with m.If(stage.first | ~found):
@@ -293,7 +305,8 @@ class Rules(wiring.Component):
     def _keep(self, m, scan: Scan, result, taken) -> None:
         """Up to two results wait; the older one is ``results[0]``."""
         results = [Signal(RuleResult(), name=f"waiting_{at}") for at in range(2)]
-        full, arrives = Signal(2), Signal()
+        full = Signal(2)
+        arrives = Signal()
         m.d.comb += [
             arrives.eq(scan.stages[3].valid & scan.stages[3].last),
             self.o.valid.eq(full[0]),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The hash functions of :mod:`spigate.hdl.contract.hashing` in gateware."""
 
 from amaranth.hdl import Cat, Value, ValueLike

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Hash functions of the classifier, as data: what gateware and host must compute alike.
 
 Every hash bit is the parity of the key under a fixed mask: an XOR tree in hardware, a population count on

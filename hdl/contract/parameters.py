@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Parameters of a gateway: what each may be, what it is without being told, and what it is for.
 
 The one place for it: :class:`~spigate.hdl.gateway.Gateway`, the command line's options and

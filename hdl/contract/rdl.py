@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The one reader of the SystemRDL files: what gateware, driver and documentation know of registers and
 table entries.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What reasons are, for gateware and host: what becomes of a packet, what is audited, and who may not fill
 whose place.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The constants of SHA-1 and SHA-256 (FIPS 180-4 4.2), for gateware and software."""
 
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AES rounds (FIPS 197) for two contexts that share one datapath.
 
 The datapath has two registers: the address of the block RAMs that hold SubBytes, and one behind them. So
@@ -207,11 +211,16 @@ class Aes(wiring.Component):
         index = Array(Signal(range(15), name=f"index_{context}") for context in range(CONTEXTS))
         decrypt = Array(Signal(name=f"decrypt_{context}") for context in range(CONTEXTS))
         bank = Array(Signal(name=f"bank_{context}") for context in range(CONTEXTS))
-        begin, offered = Signal(), Signal()
+        begin = Signal()
+        offered = Signal()
         offer = Signal(AesBlock())
-        own_left, own_index, own_bank = Signal(range(15)), Signal(range(15)), Signal()
+        own_left = Signal(range(15))
+        own_index = Signal(range(15))
+        own_bank = Signal()
         # What is known of `turn` a clock before: whether it decrypts, has no block or ends it, ends it.
-        back, free, last = Signal(), Signal(init=1), Signal()
+        back = Signal()
+        free = Signal(init=1)
+        last = Signal()
         m.d.sync += [back.eq(decrypt[~turn]), free.eq(left[~turn] <= 1), last.eq(left[~turn] == 1)]
         m.d.comb += [
             offer.eq(Mux(turn, self.start[1].payload, self.start[0].payload)),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Bytes of a message become padded blocks (FIPS 180-4 5.1.1), two of which wait for the hash."""
 
 from amaranth.hdl import Cat, Const, Module, Signal, unsigned
@@ -54,7 +58,8 @@ class Blocks(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = store = memory.Memory(shape=unsigned(32), depth=2 * BLOCK_WORDS, init=[])
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
 
         at = Signal(range(BLOCK_WORDS))
         writing = Signal()

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Chaining values of two packets in the making and of the two that follow them, in LUT RAM."""
 
 from collections.abc import Collection
@@ -92,7 +96,8 @@ class Chaining(wiring.Component):
             m.submodules[name] = store = memory.Memory(
                 shape=unsigned(32), depth=1 << target.shape().size, init=[]
             )
-            read, write = store.read_port(domain="comb"), store.write_port()
+            read = store.read_port(domain="comb")
+            write = store.write_port()
             m.d.comb += [
                 read.addr.eq(self.address),
                 out.eq(read.data),

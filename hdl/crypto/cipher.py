@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The modes of operation of one context: CBC (RFC 3602), GCM's counter mode (RFC 4106, SP 800-38D) and NULL
 (RFC 2410).
 
@@ -115,9 +119,14 @@ class CipherContext(wiring.Component):
 
         # Blocks come here one after the other: `words` is being used up, `latest` waits, so two may be
         # under way or here.
-        latest, latest_full, words, words_full = Signal(BLOCK_BITS), Signal(), Signal(BLOCK_BITS), Signal()
-        at_work, under_way = Signal(range(3)), Signal(range(3))
-        begun, used_up = Signal(), Signal()
+        latest = Signal(BLOCK_BITS)
+        latest_full = Signal()
+        words = Signal(BLOCK_BITS)
+        words_full = Signal()
+        at_work = Signal(range(3))
+        under_way = Signal(range(3))
+        begun = Signal()
+        used_up = Signal()
         m.d.comb += [
             begun.eq(orders.block.valid & orders.block.ready),
             orders.previous.eq(Mux(self.done, self.result, latest)),
@@ -127,7 +136,8 @@ class CipherContext(wiring.Component):
         m.d.sync += [at_work.eq(at_work + begun - self.done), under_way.eq(under_way + begun - used_up)]
 
         place = Signal(2)
-        go, uses = Signal(), Signal()
+        go = Signal()
+        uses = Signal()
         former = Signal(BLOCK_BITS)  # CBC, decrypting: the cipher text of one block before
         crypted = Signal(WORD_BITS)
         chains = item_cbc & ((item.kind == Kind.IV) | (item.kind == Kind.TEXT))

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The compact crypto engines: two packets in flight, or one, on one AES, one GHASH and one HMAC.
 
 They are one design. Each class leaves out what the algorithms that it declares do not need.

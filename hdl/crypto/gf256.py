@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The field GF(2^8) of AES (FIPS 197 4), as tables made by its rules."""
 
 from amaranth.hdl import Cat, Module, Mux, unsigned

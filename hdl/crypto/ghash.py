@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """GHASH (NIST SP 800-38D 6.4) for two contexts that share one multiplier of 16 bits a clock."""
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
@@ -55,7 +59,8 @@ class GhashBlocks(wiring.Component):
         word = self.i.payload
         place = Signal(2)
         closing = Signal()
-        associated_bytes, text_bytes = Signal(LENGTH_BITS), Signal(LENGTH_BITS)
+        associated_bytes = Signal(LENGTH_BITS)
+        text_bytes = Signal(LENGTH_BITS)
         full, block, last = self.o.valid, self.o.payload.block, self.o.payload.last
         bytes_valid = Signal(32)
         m.d.comb += [
@@ -132,24 +137,26 @@ class Ghash(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step, busy, last = Signal(range(STEPS)), Signal(), Signal()
+        step = Signal(range(STEPS))
+        busy = Signal()
+        last = Signal()
         factor, subkey, product, advanced = (
             Signal(BLOCK_BITS, name=name) for name in ("factor", "subkey", "product", "advanced")
         )
         # The context whose block may come next. While one is at work, it is the other one's.
         chosen = Signal()
-        ends, free, load = Signal(), Signal(), Signal()
+        ends = Signal()
+        free = Signal()
+        load = Signal()
         wants, blocks, subkeys, lasts = [], [], [], []
 
         for n in range(CONTEXTS):
             m.submodules[f"blocks_{n}"] = source = GhashBlocks()
             wiring.connect(m, wiring.flipped(self.i[n]), source.i)
             key, digest = self.key[n], self.digest[n]
-            sum_, own_key, running = (
-                Signal(BLOCK_BITS, name=f"sum_{n}"),
-                Signal(BLOCK_BITS, name=f"own_key_{n}"),
-                Signal(name=f"running_{n}"),
-            )
+            sum_ = Signal(BLOCK_BITS, name=f"sum_{n}")
+            own_key = Signal(BLOCK_BITS, name=f"own_key_{n}")
+            running = Signal(name=f"running_{n}")
             want = Signal(name=f"want_{n}")
             m.d.comb += [
                 key.ready.eq(~running),
@@ -179,7 +186,8 @@ class Ghash(wiring.Component):
         raised = product.shift_left(DIGIT)
         for n in range(DIGIT):
             raised ^= Mux(factor[BLOCK_BITS - DIGIT + n], subkey, 0).shift_left(n)
-        low, high = Signal(BLOCK_BITS), Signal(DIGIT)
+        low = Signal(BLOCK_BITS)
+        high = Signal(DIGIT)
         m.d.comb += [
             Cat(low, high).eq(raised),
             # x^128 = x^7 + x^2 + x + 1

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The end of a packet in an engine: its ICV is made, or compared, and the verdict given."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
@@ -50,11 +54,16 @@ class IcvCheck(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         item = self.i.payload
-        bad, encrypt, scheme = Signal(), Signal(), Signal(2)
+        bad = Signal()
+        encrypt = Signal()
+        scheme = Signal(2)
         taken = Signal(range(6))  # words of the ICV; 5 stands for any larger number
 
         # The packet's digest is fetched as soon as it is there, and its words come up one by one.
-        digest, fetched, fetch, ended = Signal(DIGEST_BITS), Signal(), Signal(), Signal()
+        digest = Signal(DIGEST_BITS)
+        fetched = Signal()
+        fetch = Signal()
+        ended = Signal()
         wanted = Signal(2)
         uses_hash = (
             wanted == Scheme.GCM if self._knows.hmac and self._knows.gcm else Const(int(self._knows.gcm))
@@ -72,8 +81,10 @@ class IcvCheck(wiring.Component):
                 fetched.eq(fetch),
             ]
 
-        difference, differences = Signal(WORD_BITS), Signal(WORD_BITS)
-        word, compare = Signal(WORD_BITS), Signal()
+        difference = Signal(WORD_BITS)
+        differences = Signal(WORD_BITS)
+        word = Signal(WORD_BITS)
+        compare = Signal()
         is_icv = item.kind == Kind.ICV
         checked = item.scheme != Scheme.NONE
         m.d.comb += [

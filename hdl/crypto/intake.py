@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A context's next packet: its job and material are taken, and its keys made, while the present packet
 runs.
 """
@@ -107,10 +111,16 @@ class Intake(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        job, bank = Signal(Job()), Signal()
+        job = Signal(Job())
+        bank = Signal()
         row = Signal(range(MATERIAL_ROWS + 1))
-        aes, hmac, scheme = Signal(), Signal(), Signal(Scheme)
-        ordered, expanded, started, given = Signal(), Signal(), Signal(), Signal()
+        aes = Signal()
+        hmac = Signal()
+        scheme = Signal(Scheme)
+        ordered = Signal()
+        expanded = Signal()
+        started = Signal()
+        given = Signal()
         m.d.comb += [
             self.key_start.payload.key_size.eq(job.key_size),
             self.key_start.payload.bank.eq(bank),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a lane and its crypto engine say to each other.
 
 An engine works on ``contexts`` packets at the same time; each context has its own group of streams (an

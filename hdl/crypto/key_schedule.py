@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AES key expansion (FIPS 197 5.2) into a memory of round keys, two sets a context."""
 
 from collections.abc import Collection
@@ -100,7 +104,8 @@ class KeySchedule(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        key, material = Expansion(), Signal(BLOCK_BITS)
+        key = Expansion()
+        material = Signal(BLOCK_BITS)
         self._make_word(m, key)
         m.d.sync += self.done.eq(0)
         m.d.comb += material.eq(Mux(key.context, self.key[1].payload, self.key[0].payload))
@@ -163,7 +168,9 @@ class KeySchedule(wiring.Component):
 
     def _expand(self, m, key: Expansion) -> None:
         """Shifts a word out and a word in, or waits for the S-box."""
-        words, size, cycle_ends = key.words, key.order.key_size, Signal()
+        words = key.words
+        size = key.order.key_size
+        cycle_ends = Signal()
         looks_up = key.substitutes & ~key.looked_up
         m.d.sync += key.looked_up.eq(looks_up)
         with m.If(looks_up):
@@ -202,7 +209,8 @@ class KeySchedule(wiring.Component):
         """
         m.submodules.keys = keys = BlockMemory(width=BLOCK_BITS, depth=16 * 2 * CONTEXTS, granularity=32)
         m.submodules.firsts = firsts = memory.Memory(shape=unsigned(BLOCK_BITS), depth=2 * CONTEXTS, init=[])
-        first_write, first_read = firsts.write_port(granularity=32), firsts.read_port(domain="comb")
+        first_write = firsts.write_port(granularity=32)
+        first_read = firsts.read_port(domain="comb")
         newest, decrypt, row, final = key.newest, key.order.decrypt, key.row, key.final
         set_written = Signal(KeySet())
         row_written = Signal.like(row)

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The message schedules of SHA-1 and SHA-256 (FIPS 180-4 6.1.2, 6.2.2), two messages interleaved."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The first half of a cipher context: what each word of a packet is, and which blocks AES makes for it."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -176,7 +180,9 @@ class Orders(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         packet, block = Current(), Forming()
-        starts_block, ends_block, in_cbc_block = Signal(), Signal(), Signal()
+        starts_block = Signal()
+        ends_block = Signal()
+        in_cbc_block = Signal()
         item = self.o.payload
         self._describe(m, packet)
         m.d.comb += [

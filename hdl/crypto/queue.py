@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What lies between the stages of an engine: a short queue."""
 
 from amaranth.hdl import Module, Shape

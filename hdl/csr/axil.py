@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AXI4-Lite at the boundary, and the plain register bus behind it."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -119,7 +123,8 @@ class AxiLiteSlave(wiring.Component):
         axil, bus = self.axil, self.bus
 
         # One transfer of each channel is kept; all outputs come from registers.
-        have_address, have_data = Signal(), Signal()
+        have_address = Signal()
+        have_data = Signal()
         m.d.comb += [
             axil.awready.eq(~have_address),
             axil.wready.eq(~have_data),

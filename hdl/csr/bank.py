@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The register bank of an address map: one generator for any RDL file that :mod:`spigate.hdl.contract.rdl`
 can read.
 """
@@ -143,7 +147,9 @@ class Bank(wiring.Component):
         m.d.sync += [select.eq(bus.write_address == at) for at, select in own.items()]
         m.d.sync += [select.eq(self._at_port(name, bus.write_address)) for name, select in away.items()]
 
-        act, error, nothing = Signal(), Signal(), Signal()
+        act = Signal()
+        error = Signal()
+        nothing = Signal()
         with m.FSM(name="write"):
             with m.State("IDLE"):
                 with m.If(bus.write & bus.write_strobe.all()):
@@ -201,7 +207,8 @@ class Bank(wiring.Component):
         away = {name: Signal(name=f"read_{name}") for name in self._ports}
         m.d.sync += [select.eq(self._at_port(name, bus.read_address)) for name, select in away.items()]
 
-        error, nothing = Signal(), Signal()
+        error = Signal()
+        nothing = Signal()
         readable = {name: select for name, select in away.items() if any(map(_readable, self._ports[name]))}
         with m.FSM(name="read"):
             with m.State("IDLE"):
@@ -232,7 +239,11 @@ class Bank(wiring.Component):
         """The state in which an external part is asked. Returns pulses: it has nothing there; it did not
         answer in time.
         """
-        waited, done, failed, gap, busy = Signal(range(TIMEOUT)), Signal(), Signal(), Signal(), Signal()
+        waited = Signal(range(TIMEOUT))
+        done = Signal()
+        failed = Signal()
+        gap = Signal()
+        busy = Signal()
         with m.State("WAIT"):
             for name, select in selects.items():
                 port = getattr(self, name)

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control plane: what the control element reaches over AXI4-Lite."""
 
 from collections.abc import Collection
@@ -210,7 +214,11 @@ class ControlPlane(wiring.Component):
         such SA, still busy.
         """
         request = self.state_request
-        busy, refused, no_dfe, no_sa, early = Signal(), Signal(), Signal(), Signal(), Signal()
+        busy = Signal()
+        refused = Signal()
+        no_dfe = Signal()
+        no_sa = Signal()
+        early = Signal()
         kept = Signal(SaState())
         m.d.comb += [
             bank.state_status_busy.eq(busy),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What becomes of reports: every drop is counted by its reason, and the auditable ones wait as events for the
 control element.
 """
@@ -48,9 +52,12 @@ class DropCounters(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = store = memory.Memory(shape=unsigned(32), depth=COUNTED, init=[])
-        write, read = store.write_port(), store.read_port(domain="comb")
+        write = store.write_port()
+        read = store.read_port(domain="comb")
         bus = self.bus
-        clearing, at, data = Signal(init=1), Signal(range(COUNTED)), Signal(32)
+        clearing = Signal(init=1)
+        at = Signal(range(COUNTED))
+        data = Signal(32)
         answering = Signal()
         m.d.comb += [
             self.i.ready.eq(~clearing & ~(bus.read & ~answering)),
@@ -126,7 +133,8 @@ class EventQueue(wiring.Component):
 
     def _push(self, m, store, tail, pushed):
         """Takes a report and stores its words one by one; ``tail`` is where the next event goes."""
-        report, what = self.i.payload, Signal(layout.register("event.what"))
+        report = self.i.payload
+        what = Signal(layout.register("event.what"))
         for name in rdl.registers()["event.what"].fields:
             m.d.comb += what[name].eq(1 if name == "valid" else report[name])
         words = [what, report.spi, report.sequence, report.source, report.destination, self.time]
@@ -233,7 +241,9 @@ class Events(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(queue, name))
 
         # Counted as it comes; then it waits, where it is an event, while the queue stores the one before.
-        report, held, free = merge.o, queue.i, Signal()
+        report = merge.o
+        held = queue.i
+        free = Signal()
         m.d.comb += [
             free.eq(~held.valid | held.ready),
             counters.i.valid.eq(report.valid & report.payload.dropped & free),

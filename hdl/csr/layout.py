@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Table entries of ``entries.rdl`` and registers of ``gateway.rdl`` as Amaranth layouts."""
 
 from functools import cache

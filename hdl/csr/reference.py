@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The register reference as HTML: ``python -m spigate.hdl.csr.reference FOLDER``."""
 
 import argparse

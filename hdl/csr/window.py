@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The table window: rows staged word by word, then sent to a table as one burst."""
 
 from itertools import pairwise
@@ -91,7 +95,8 @@ class TableWindow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.staged = staged = memory.Memory(shape=unsigned(layout.ROW_BITS), depth=16, init=[])
-        write, read = staged.write_port(granularity=32), staged.read_port(domain="comb")
+        write = staged.write_port(granularity=32)
+        read = staged.read_port(domain="comb")
         work = AtWork()
         m.d.comb += [read.addr.eq(work.row), write.addr.eq(work.row), self.busy.eq(1)]
         with m.FSM(init="RESET"):

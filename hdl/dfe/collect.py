@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From the engine back to the buffer: the words of one of the engine's contexts, and its verdict."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -61,8 +65,10 @@ class Collector(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         text, word = self.text, self.i.payload
-        running, all_written = Signal(), Signal()
-        left, words = Signal(range(BUFFER_WORDS)), Signal(range(self._word_bytes // 4 + 1))
+        running = Signal()
+        all_written = Signal()
+        left = Signal(range(BUFFER_WORDS))
+        words = Signal(range(self._word_bytes // 4 + 1))
         m.d.comb += [
             words.eq(word.count >> 2),
             self.enable.eq((1 << words) - 1),

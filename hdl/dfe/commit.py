@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Commit: the lanes' packets in the order of dispatch, decided one after the other."""
 
 from amaranth.hdl import Array, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The decrypting forwarding element."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -155,7 +159,9 @@ class Dfe(wiring.Component):
         """Asks both sides. An SA's sequence number moves on one of them only and begins on both as the
         ``replay`` row said, so the greater one is its.
         """
-        received, used, greater = commit.state.payload, fill.sequence.payload, Signal()
+        received = commit.state.payload
+        used = fill.sequence.payload
+        greater = Signal()
         m.d.comb += [
             commit.state_request.payload.eq(self.state_request.payload),
             fill.sequence_request.payload.eq(self.state_request.payload),

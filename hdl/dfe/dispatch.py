@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Dispatch of a DFE: what becomes of a packet, as far as that can be said before the crypto, and which lane
 gets it.
 """
@@ -273,7 +277,8 @@ class Dispatch(wiring.Component):
 
     def _hand_rows(self, m, work: AtWork) -> None:
         """Rows go to the lane as they come; the last one again and again, where the last step waits."""
-        step, row = work.step, Signal(layout.ROW_BITS)
+        step = work.step
+        row = Signal(layout.ROW_BITS)
         of_zeros = layout.row("sa", "control").const(self._knows.fullest)
         m.d.comb += [
             self.sad_row.eq(Mux(step < ROWS, step, ROWS - 1)),

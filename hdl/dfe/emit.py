@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What leaves a DFE, built from a buffer: Ethernet header, IP header, and one contiguous run of words."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -194,7 +198,9 @@ class Emit(wiring.Component):
         departure = self.i.payload
         job = departure.task.done.job
         info, route = job.info, job.info.route
-        planned, tunnel, keeps_header = Planned(), Signal(), Signal()
+        planned = Planned()
+        tunnel = Signal()
+        keeps_header = Signal()
         ethernet = IP_WORD + Mux(route.rewrite, route.tagged, info.tagged)
         own_ethernet = IP_WORD + info.tagged
         m.d.comb += [
@@ -282,7 +288,8 @@ class Emit(wiring.Component):
 
     def _end(self, m, planned: Planned, now: Sending) -> None:
         """A packet is sent, then it has ended (a dropped one at once) and waits until its egress is taken."""
-        drop, ends = self.i.payload.drop, Signal()
+        drop = self.i.payload.drop
+        ends = Signal()
         m.d.comb += [
             ends.eq(now.sending & now.arrived & now.final),
             self.sent.eq(ends & ~now.void),
@@ -333,7 +340,9 @@ class Emit(wiring.Component):
         """What was read goes out in beats, one or two of them."""
         head, size = Queued()(queue.r_data), self._beat_bytes
         parts = STORE_BYTES // size
-        part, ends, step = Signal(range(parts)), Signal(), Signal()
+        part = Signal(range(parts))
+        ends = Signal()
+        step = Signal()
         m.d.comb += [
             ends.eq(head.count <= (part + 1) * size),
             step.eq(self.o.ready | head.void),

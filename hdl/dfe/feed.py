@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """From a buffer to the engine: the job and the SA's rows, and the packet's words, of one of the engine's
 contexts.
 """
@@ -66,7 +70,8 @@ class Introducer(wiring.Component):
         control = layout.row("sa", "control")(held)
         step = Signal(range(1 + MATERIAL_ROWS))
         arriving = Signal(2)
-        full, waiting = Signal(), Signal()
+        full = Signal()
+        waiting = Signal()
         taken = (self.job.valid & self.job.ready) | (self.material.valid & self.material.ready)
         m.d.comb += [
             self.request.eq(self.work & self.text.crypto & ~waiting),
@@ -147,7 +152,9 @@ class Feeder(wiring.Component):
         left = Signal(range(BUFFER_WORDS))
         owed = Signal(range(AHEAD + 1))
         asked = Signal(tag)
-        run_ends, last, taken = Signal(), Signal(), Signal(range(words + 1))
+        run_ends = Signal()
+        last = Signal()
+        taken = Signal(range(words + 1))
         text = self.text
         m.d.comb += [
             self.request.eq(running & (owed != AHEAD)),

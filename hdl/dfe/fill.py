@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The fill side of a DFE: from its queue to packets that are through the crypto and wait for commit."""
 
 from amaranth.hdl import Cat, Module, Mux

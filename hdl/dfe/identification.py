@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The Identification of the outer headers that a DFE makes (RFC 791 3.2, RFC 6864 4.3)."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What came out of the crypto: padding, next header, inner IP header, selectors."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -99,13 +103,17 @@ class Words:
 
     def __init__(self):
         self.start = Signal(name="start")
-        self.arrived, self.beat = Signal(name="arrived"), Signal(8 * STORE_BYTES, name="beat")
+        self.arrived = Signal(name="arrived")
+        self.beat = Signal(8 * STORE_BYTES, name="beat")
         self.is_header, self.is_text, self.is_trailer = (
             Signal(name=name) for name in ("is_header", "is_text", "is_trailer")
         )
-        self.header_at, self.header_beats = Signal(3, name="header_at"), Signal(3, name="header_beats")
-        self.header_seen, self.header_words = Signal(name="header_seen"), Signal(4, name="header_words")
-        self.pad_length, self.next_header = Signal(8, name="pad_length"), Signal(8, name="next_header")
+        self.header_at = Signal(3, name="header_at")
+        self.header_beats = Signal(3, name="header_beats")
+        self.header_seen = Signal(name="header_seen")
+        self.header_words = Signal(4, name="header_words")
+        self.pad_length = Signal(8, name="pad_length")
+        self.next_header = Signal(8, name="next_header")
         self.text_beats = Signal(5, name="text_beats")
         self.rows_complete = Signal(name="rows_complete")
 
@@ -215,9 +223,12 @@ class Inspect(wiring.Component):
         """
         job, decrypt = packet.job, packet.decrypt
         # Of the next beat to be read, and beats that were asked for.
-        text_at, header_at = Signal(range(BUFFER_WORDS)), Signal(range(BUFFER_WORDS))
-        texts, headers = Signal.like(words.text_beats), Signal.like(words.header_beats)
-        waiting, settled = Signal(4), Signal(range(SETTLE))
+        text_at = Signal(range(BUFFER_WORDS))
+        header_at = Signal(range(BUFFER_WORDS))
+        texts = Signal.like(words.text_beats)
+        headers = Signal.like(words.header_beats)
+        waiting = Signal(4)
+        settled = Signal(range(SETTLE))
         issue = Signal()
         m.d.comb += [
             self.read.buffer.eq(packet.task.done.buffer),
@@ -288,7 +299,8 @@ class Inspect(wiring.Component):
 
     def _sort(self, m, packet: AtWork, words: Words) -> None:
         """Answers come in the order of the questions: text, header, text. A clock behind them here."""
-        beat, trailer_due = words.beat, Signal()
+        beat = words.beat
+        trailer_due = Signal()
         m.d.sync += [words.arrived.eq(self.read.valid), beat.eq(self.read.data)]
         m.d.comb += [
             words.is_trailer.eq(words.arrived & trailer_due),
@@ -323,8 +335,11 @@ class Inspect(wiring.Component):
         m.submodules.selectors = selectors = Selectors()
         names = ("selector_addresses", "selector_ports")
         indices = [rdl.entry("sa")[name].index for name in names]
-        wanted, sent, received = Signal(), Signal(2, init=2), Signal(2)
-        addresses, ports = Signal(layout.row("sa", names[0])), Signal(layout.row("sa", names[1]))
+        wanted = Signal()
+        sent = Signal(2, init=2)
+        received = Signal(2)
+        addresses = Signal(layout.row("sa", names[0]))
+        ports = Signal(layout.row("sa", names[1]))
         m.d.comb += [
             wanted.eq(packet.decrypt & packet.control.check_selectors),
             self.rows.buffer.eq(packet.task.done.buffer),
@@ -375,7 +390,9 @@ class Inspect(wiring.Component):
                 Cat(known_words > BEAT_WORDS * (words.header_at + 1) + word for word in range(BEAT_WORDS))
             )
         counted = [Signal(16, name=f"counted_{at}") for at in range(2 * BEAT_WORDS)]
-        sums, total, folded = [Signal(18, name=f"sum_{half}") for half in range(2)], Signal(22), Signal(17)
+        sums = [Signal(18, name=f"sum_{half}") for half in range(2)]
+        total = Signal(22)
+        folded = Signal(17)
         m.d.sync += [
             *(
                 word.eq(Mux(words.is_header & in_header[at // 2], beat.word_select(at, 16), 0))
@@ -392,7 +409,10 @@ class Inspect(wiring.Component):
 
     def _check_padding(self, m, words: Words, found: Findings) -> None:
         """Byte b of a beat is to be ``expected + b``, where that is a number of padding at all, 1 or more."""
-        beat, text, text_valid, is_trailer = words.beat, Signal.like(words.beat), Signal(), Signal()
+        beat = words.beat
+        text = Signal.like(words.beat)
+        text_valid = Signal()
+        is_trailer = Signal()
         expected = Signal(signed(10))
         m.d.sync += [text.eq(beat), text_valid.eq(words.is_text), is_trailer.eq(words.is_trailer)]
         with m.If(words.is_text):
@@ -430,7 +450,9 @@ class Inspect(wiring.Component):
 
     def _select(self, m, packet: AtWork, words: Words, found: Findings, selectors: Selectors) -> None:
         """Asks the selectors."""
-        header, protocol, has_ports = found.header, Signal(8), Signal()
+        header = found.header
+        protocol = Signal(8)
+        has_ports = Signal()
         m.d.comb += [
             selectors.source.eq(IPV4.get("source", header)),
             selectors.destination.eq(IPV4.get("destination", header)),
@@ -451,14 +473,19 @@ class Inspect(wiring.Component):
         """The verdict, and the ECN field that leaves."""
         header, tunnel, decrypt, o = found.header, packet.tunnel, packet.decrypt, self.o.payload
         # RFC 6040 4.2, figure 4. Where no tunnel ends, the outer field is the inner one.
-        inner_ecn, outer_ecn, ecn = IPV4.get("tos", header)[:2], Signal(2), Signal(2)
+        inner_ecn = IPV4.get("tos", header)[:2]
+        outer_ecn = Signal(2)
+        ecn = Signal(2)
         m.d.comb += [
             outer_ecn.eq(Mux(tunnel & packet.control.copy_tos, packet.info.tos, inner_ecn)),
             ecn.eq(inner_ecn),
         ]
         with m.If((outer_ecn == CONGESTION_EXPERIENCED) | (outer_ecn == ECT_1) & (inner_ecn == ECT_0)):
             m.d.comb += ecn.eq(outer_ecn)
-        padding, malformed, ttl_over, martian = Signal(), Signal(), Signal(), Signal()
+        padding = Signal()
+        malformed = Signal()
+        ttl_over = Signal()
+        martian = Signal()
         m.d.sync += [
             padding.eq(found.padding_bad | (found.content < 0)),
             malformed.eq(

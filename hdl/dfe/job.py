@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What dispatch, lanes and commit of a DFE say to each other about a packet."""
 
 from amaranth.lib import data, stream, wiring

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A lane of a DFE: a ring of packet buffers around a crypto engine."""
 
 from itertools import pairwise
@@ -229,7 +233,8 @@ class Lane(wiring.Component):
 
         oldest_taken = port.done.valid & port.done.ready
         oldest, oldest_work = walk("oldest", 0, 1, oldest_taken)
-        finished, ok = Signal(BUFFERS), Signal(BUFFERS)
+        finished = Signal(BUFFERS)
+        ok = Signal(BUFFERS)
         with m.If(oldest_taken):
             m.d.sync += finished.bit_select(oldest, 1).eq(0)
         for collector in collectors:
@@ -261,7 +266,9 @@ class Lane(wiring.Component):
         engine's contexts uses in turn.
         """
         dispatch, bits = self.dispatch, (self._contexts - 1).bit_length()
-        buffers, sets, turns = Signal(BUFFERS), Signal(2 * self._contexts), Signal(self._contexts)
+        buffers = Signal(BUFFERS)
+        sets = Signal(2 * self._contexts)
+        turns = Signal(self._contexts)
         buffer, context, verdict = claimed[:-1], claimed[:bits], dispatch.assignment.info.verdict
         key_set = Cat(turns.bit_select(context, 1), context)
         m.d.comb += [
@@ -282,7 +289,8 @@ class Lane(wiring.Component):
     def _jobs(self, m: Module, assigned: Signal, oldest: Value):
         """Keeps each buffer's assignment; gives that of buffer ``oldest``."""
         m.submodules.jobs = jobs = memory.Memory(shape=Assignment(), depth=BUFFERS, init=[])
-        write, read = jobs.write_port(), jobs.read_port(domain="comb")
+        write = jobs.write_port()
+        read = jobs.read_port(domain="comb")
         m.d.comb += [
             write.addr.eq(assigned),
             write.data.eq(self.dispatch.assignment),
@@ -294,7 +302,8 @@ class Lane(wiring.Component):
     def _texts(self, m: Module, assigned: Signal) -> memory.Memory:
         """Keeps of each buffer's assignment what feeding and collecting take."""
         m.submodules.texts = texts = memory.Memory(shape=EspText(), depth=BUFFERS, init=[])
-        write, assignment = texts.write_port(), self.dispatch.assignment
+        write = texts.write_port()
+        assignment = self.dispatch.assignment
         text = write.data
         m.d.comb += [
             write.addr.eq(assigned),
@@ -327,8 +336,12 @@ class Lane(wiring.Component):
         """
         dispatch, port = self.dispatch, self.port.rows
         m.submodules.rows = rows = BlockMemory(width=layout.ROW_BITS, depth=BUFFERS * 16)
-        idle, ask, asked, arrived = Signal(), Signal(), Signal(range(3)), Signal(range(3))
-        arriving, answering = Signal(ROW_CLOCKS), Signal(ROW_CLOCKS)
+        idle = Signal()
+        ask = Signal()
+        asked = Signal(range(3))
+        arrived = Signal(range(3))
+        arriving = Signal(ROW_CLOCKS)
+        answering = Signal(ROW_CLOCKS)
         m.d.comb += [
             rows.write_address.eq(Cat(dispatch.row, assigned)),
             rows.write_data.eq(dispatch.row_data),
@@ -351,7 +364,8 @@ class Lane(wiring.Component):
             with m.If(mine):
                 m.d.comb += rows.read_address.eq(Cat(introducer.row, buffer_of[introducer]))
 
-        control, tunnel = Signal(layout.row("sa", "control")), Signal(layout.row("sa", "tunnel"))
+        control = Signal(layout.row("sa", "control"))
+        tunnel = Signal(layout.row("sa", "tunnel"))
         m.d.sync += asked.eq(asked + ask)
         with m.If(arriving[-1]):
             m.d.sync += arrived.eq(arrived + 1)
@@ -378,10 +392,8 @@ class Lane(wiring.Component):
         port, fill, count = self.port.read, self.fill, min(self._contexts, STORES)
         bits = (count - 1).bit_length()
         stores = [store.PacketStore(buffers=BUFFERS // count) for _ in range(count)]
-        answering, answers = (
-            Signal(store.READ_CLOCKS),
-            [Signal(bits, name=f"answer_{n}") for n in range(store.READ_CLOCKS)],
-        )
+        answering = Signal(store.READ_CLOCKS)
+        answers = [Signal(bits, name=f"answer_{n}") for n in range(store.READ_CLOCKS)]
         m.d.sync += [
             answering.eq(Cat(port.enable & port.ready, answering)),
             *(late.eq(early) for early, late in pairwise([port.buffer[:bits], *answers])),
@@ -395,10 +407,8 @@ class Lane(wiring.Component):
             """Whoever fills or drains a store comes first: it keeps up with the wire, and one packet waits
             for another there. The engine waits no longer than its words ahead last.
             """
-            waited, requests = (
-                Signal(range(PATIENCE + 1), name=f"{name}_waited"),
-                [worker.request for worker in workers],
-            )
+            waited = Signal(range(PATIENCE + 1), name=f"{name}_waited")
+            requests = [worker.request for worker in workers]
             other = wants & (waited != PATIENCE)
             m.d.sync += waited.eq(Mux(other & Cat(requests).any(), waited + 1, 0))
             with m.If(wants):

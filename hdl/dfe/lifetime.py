@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Lifetimes of an SA (RFC 4301 4.4.2.1): one counter against its soft and its hard limit."""
 
 from amaranth.hdl import Module, Signal
@@ -42,8 +46,11 @@ class Lifetime(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # 64-bit sums and differences in two halves, the low one a clock ahead.
-        low, used_high, increment_1 = Signal(33), Signal(32), Signal(12)
-        soft, hard = Signal(64), Signal(64)
+        low = Signal(33)
+        used_high = Signal(32)
+        increment_1 = Signal(12)
+        soft = Signal(64)
+        hard = Signal(64)
         m.d.sync += [
             low.eq(self.used[:32] + self.increment),
             used_high.eq(self.used[32:]),
@@ -52,8 +59,13 @@ class Lifetime(wiring.Component):
             hard.eq(self.hard),
         ]
 
-        total_low, total_high, increment_2 = Signal(32), Signal(32), Signal(12)
-        left_borrow, past_low, soft_high, hard_high = Signal(), Signal(33), Signal(32), Signal(32)
+        total_low = Signal(32)
+        total_high = Signal(32)
+        increment_2 = Signal(12)
+        left_borrow = Signal()
+        past_low = Signal(33)
+        soft_high = Signal(32)
+        hard_high = Signal(32)
         m.d.sync += [
             total_low.eq(low),
             total_high.eq(used_high + low[32]),
@@ -65,7 +77,10 @@ class Lifetime(wiring.Component):
         ]
 
         # The soft limit lies within this packet's share exactly where 0 <= total - soft < increment.
-        total, expired, past_high, within = Signal(64), Signal(33), Signal(33), Signal()
+        total = Signal(64)
+        expired = Signal(33)
+        past_high = Signal(33)
+        within = Signal()
         m.d.sync += [
             total[:32].eq(total_low),
             total[32:].eq(total_high),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The anti-replay window of one inbound SA: RFC 4303 3.4.3 and, for the arithmetic, appendix A2.
 
 The window is kept as RFC 4303 draws it: its right edge is the highest number received, bit *i* stands for
@@ -67,8 +71,12 @@ class Replay(wiring.Component):
 
         # Clock 1: how far right of the edge the number lies.
         distance = Signal(33)
-        usable, sequence, highest, window = Signal(), Signal(32), Signal(32), Signal(width)
-        size, reach = Signal.like(self.size), Signal.like(self.size)
+        usable = Signal()
+        sequence = Signal(32)
+        highest = Signal(32)
+        window = Signal(width)
+        size = Signal.like(self.size)
+        reach = Signal.like(self.size)
         m.d.sync += [
             distance.eq(self.sequence - self.highest),
             usable.eq(self.sequence != 0),
@@ -80,9 +88,13 @@ class Replay(wiring.Component):
 
         # Clock 2: right of the edge or behind it, and within reach of the window or not.
         near, far_bits = distance[:bits], distance[bits:]
-        right, inside, possible = Signal(), Signal(), Signal()
-        shift, offset = Signal(bits), Signal(bits)
-        edge, held = Signal(32), Signal(width)
+        right = Signal()
+        inside = Signal()
+        possible = Signal()
+        shift = Signal(bits)
+        offset = Signal(bits)
+        edge = Signal(32)
+        held = Signal(width)
         behind = distance[-1]
         m.d.sync += [
             right.eq(~behind & distance.any()),
@@ -97,9 +109,14 @@ class Replay(wiring.Component):
 
         # Clock 3: seen before or too old? And the coarse part of the shift.
         coarse = bits // 2
-        new, missing, recent, moves = Signal(), Signal(), Signal(), Signal()
-        fine, mark = Signal(coarse), Signal(width)
-        moved, edge_moved = Signal(width), Signal(32)
+        new = Signal()
+        missing = Signal()
+        recent = Signal()
+        moves = Signal()
+        fine = Signal(coarse)
+        mark = Signal(width)
+        moved = Signal(width)
+        edge_moved = Signal(32)
         m.d.sync += [
             new.eq(possible & right),
             missing.eq(possible & inside & ~held.bit_select(offset, 1)),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The IP header of what leaves a DFE: a new outer one, or the packet's own with its lengths, protocol, TTL
 and checksum mended.
 """
@@ -110,7 +114,9 @@ class Rewrite(wiring.Component):
     def _measure(self, m, packet: AtWork) -> Signal:
         """Total length, in two steps."""
         info, control, encrypt, tunnel = packet.info, packet.control, packet.encrypt, packet.tunnel
-        around, size, total = Signal(7), Signal(13), Signal(16)
+        around = Signal(7)
+        size = Signal(13)
+        total = Signal(16)
         gcm, header_bytes = control.cipher == Cipher.AES_GCM, info.header_words << 2
         m.d.sync += [
             around.eq(
@@ -135,8 +141,11 @@ class Rewrite(wiring.Component):
         numbers = m.submodules.numbers
         info, control, job, fresh = packet.info, packet.control, packet.job, packet.fresh
         decrypt = info.verdict == Verdict.DECRYPT
-        tos, ttl, protocol = Signal(8), Signal(8), Signal(8)
-        dont_fragment, identification = Signal(), Signal(16)
+        tos = Signal(8)
+        ttl = Signal(8)
+        protocol = Signal(8)
+        dont_fragment = Signal()
+        identification = Signal(16)
         m.d.comb += [
             numbers.index.eq(self.index),
             numbers.take.eq(self.i.ready & fresh & ~dont_fragment),
@@ -192,7 +201,9 @@ class Rewrite(wiring.Component):
         carries = 2
         # The fields above are ready in step 2, and terms are added a clock after they were chosen.
         first, last = 3, 2 + len(of_new) + carries
-        step, term, total_sum = Signal(range(last + 2)), Signal(17), Signal(18)
+        step = Signal(range(last + 2))
+        term = Signal(17)
+        total_sum = Signal(18)
         m.d.sync += term.eq(0)
         with m.Switch(step):
             for at, pairs in enumerate(zip(of_new, mended, strict=True)):

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The security association database of a DFE: the rows of its SAs that dispatch hands to a lane."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
@@ -86,7 +90,9 @@ class Sad(wiring.Component):
         with m.If(take & write.first):
             m.d.sync += void.eq((write.row == 0) & ~layout.row("sa", "control")(write.data).valid)
 
-        enable, row, index = Signal(), Signal(4), Signal(range(self._entries))
+        enable = Signal()
+        row = Signal(4)
+        index = Signal(range(self._entries))
         m.d.sync += [enable.eq(take & known), row.eq(write.row), index.eq(write.index)]
         for memory, first, rows in ((low, 0, LOW_ROWS), (high, LOW_ROWS, ROWS - LOW_ROWS)):
             bits = (rows - 1).bit_length()

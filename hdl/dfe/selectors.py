@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The selectors of an SA against what came out of it (RFC 4301 5.2, step 4)."""
 
 from amaranth.hdl import Cat, Module, Signal
@@ -43,7 +47,8 @@ class Selectors(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        matches, has_ports = [], Signal()
+        matches = []
+        has_ports = Signal()
         m.d.sync += has_ports.eq(self.has_ports)
         for side in ("source", "destination"):
             address, mask = self.addresses[side], self.addresses[f"{side}_mask"]
@@ -52,7 +57,10 @@ class Selectors(wiring.Component):
                 self.ports[f"{side}_port_low"],
                 self.ports[f"{side}_port_high"],
             )
-            address_matches, above, below, any_port = Signal(), Signal(), Signal(), Signal()
+            address_matches = Signal()
+            above = Signal()
+            below = Signal()
+            any_port = Signal()
             m.d.sync += [
                 address_matches.eq((getattr(self, side) ^ address) & mask == 0),
                 above.eq(port >= low),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Outbound sequence numbers (RFC 4303 section 3.3.3)."""
 
 from amaranth.hdl import Cat, Module, Signal
@@ -72,7 +76,9 @@ class SequenceNumbers(wiring.Component):
         write = self.tables.payload
         replay = layout.row("sa", "replay")(write.data)
         index = Signal(range(self._entries))
-        looked, asked, known = Signal(4), Signal(2), Signal(2)
+        looked = Signal(4)
+        asked = Signal(2)
+        known = Signal(2)
         ask = self.request.valid & self.request.ready
         m.d.comb += [
             self.tables.ready.eq(1),

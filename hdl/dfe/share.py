@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two readers, one after the other in the packet's way, on the read ports of several lanes."""
 
 from amaranth.hdl import Array, Module, Signal, Value
@@ -48,7 +52,8 @@ class ReadShare(wiring.Component):
             ]
             # Answers come in order; `owners` remembers whose they are.
             m.submodules[f"owners_{at}"] = owners = fifo.SyncFIFO(width=1, depth=IN_FLIGHT)
-            ready, winner = Signal(name=f"ready_{at}"), Signal(name=f"winner_{at}")
+            ready = Signal(name=f"ready_{at}")
+            winner = Signal(name=f"winner_{at}")
             m.d.comb += [
                 winner.eq(~wants[0]),
                 ready.eq(lane.ready & owners.w_rdy),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The sources that may speak in the clear."""
 
 from amaranth.hdl import Cat, Module, Signal
@@ -56,7 +60,8 @@ class ClearSources(wiring.Component):
         write = self.tables.payload
         m.d.sync += self.allowed.eq(self.allowed & ~self.start)
 
-        row, scanning = Signal(range(ROWS)), Signal()
+        row = Signal(range(ROWS))
+        scanning = Signal()
         # Two clocks behind the row: a list's entry is registered, then its comparison.
         valid = Signal(2)
         m.d.sync += [
@@ -70,7 +75,8 @@ class ClearSources(wiring.Component):
         lists = -(-self._entries // ROWS)
         for at in range(lists):
             m.submodules[f"list_{at}"] = store = memory.Memory(shape=layout.ROW_BITS, depth=ROWS, init=[])
-            write_port, read_port = store.write_port(), store.read_port(domain="comb")
+            write_port = store.write_port()
+            read_port = store.read_port(domain="comb")
             m.d.comb += [
                 write_port.addr.eq(write.index),
                 write_port.data.eq(write.data),

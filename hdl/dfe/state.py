@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The state of a DFE's SAs that changes with every packet at commit: anti-replay window, byte and packet
 counters.
 """
@@ -163,7 +167,8 @@ class Marks(wiring.Component):
         m.submodules.memory = marks = memory.Memory(
             shape=unsigned(2 * MARKS), depth=max(2, self._sa_entries // MARKS), init=[]
         )
-        read, write = marks.read_port(domain="comb"), marks.write_port()
+        read = marks.read_port(domain="comb")
+        write = marks.write_port()
         sa_bits = (self._sa_entries - 1).bit_length()
         bits = min(sa_bits, (MARKS - 1).bit_length())
         own = Signal(MARKS)
@@ -254,7 +259,8 @@ class State(wiring.Component):
             lifetime.used.eq(work.used.bytes),
             lifetime.increment.eq(work.account.bytes),
         ]
-        table, listed = self.tables.payload, Signal()
+        table = self.tables.payload
+        listed = Signal()
         m.d.comb += listed.eq((table.table == Table.SA) & ~table.index[sa_bits:].any())
 
         with m.FSM():
@@ -375,7 +381,8 @@ class State(wiring.Component):
                     work.bytes_reached.eq(lifetime.reached),
                 ]
             with m.Case(9):
-                counts, expired = Signal(), Signal()
+                counts = Signal()
+                expired = Signal()
                 m.d.comb += [
                     counts.eq(account.count & ~outcome.replayed),
                     expired.eq(work.bytes_expired | lifetime.expired),

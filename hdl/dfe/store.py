@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A lane's packet store: buffers that are written and read 16 bytes at a time, at any 32-bit word."""
 
 from itertools import pairwise

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The last step of dispatch: a packet goes from the DFE's queue to a buffer, ready for the crypto."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
@@ -177,8 +181,11 @@ class Writer(wiring.Component):
         m = Module()
         # A write takes three steps: `op` says what is written, `middle` holds it and what comes into it,
         # `out` is the result. All of them stand still unless `go`.
-        work, go = AtWork(self._beat_bytes, self._lanes), Signal()
-        op, op_valid, step = Signal(FillBeat(self._beat_bytes)), Signal(), Signal()
+        work = AtWork(self._beat_bytes, self._lanes)
+        go = Signal()
+        op = Signal(FillBeat(self._beat_bytes))
+        op_valid = Signal()
+        step = Signal()
         middle = Signal(Middle(self._beat_bytes, self._lanes))
         m.d.comb += [
             work.header.eq(work.header_left != 0),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The two alignment bytes in front of every frame inside the gateway: on at its ports, off at its ports."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

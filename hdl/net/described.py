@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The packet queue whose packets each have an item beside them."""
 
 from amaranth.hdl import Module, Signal
@@ -50,7 +54,8 @@ class DescribedFifo(wiring.Component):
         m = Module()
         m.submodules.queue = queue = PacketFifo(beat_bytes=self._beat_bytes, depth=self._depth, drop=True)
         m.submodules.described = described = fifo.SyncFIFO(width=self._shape.size, depth=self._items)
-        beat, over = self.i.payload, Signal()
+        beat = self.i.payload
+        over = Signal()
         m.d.comb += [
             over.eq(self.i.valid & beat.last & ~beat.abort & ~described.w_rdy),
             queue.i.payload.eq(beat),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What travels beside packets: one typed descriptor a packet, reports of what became of it, and writes to
 tables.
 """

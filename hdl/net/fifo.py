@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The packet queue with commit and rollback: nothing of a packet is seen before all of it has arrived."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -70,11 +74,14 @@ class PacketFifo(wiring.Component):
         m.submodules.memory = memory = BlockMemory(width=stored.size, depth=depth)
 
         # One bit more than an address, so that full and empty differ.
-        write, commit, read = Signal(range(2 * depth)), Signal(range(2 * depth)), Signal(range(2 * depth))
+        write = Signal(range(2 * depth))
+        commit = Signal(range(2 * depth))
+        read = Signal(range(2 * depth))
         used = Signal(range(depth + 1))
         room = Signal()
         losing = Signal()
-        take, keep = Signal(), Signal()
+        take = Signal()
+        keep = Signal()
         beat = self.i.payload
         lost = losing | ~room
         m.d.comb += [
@@ -85,7 +92,8 @@ class PacketFifo(wiring.Component):
             keep.eq(take & ~lost),
         ]
         # Of the words that hold no packet those from `clean` on may still have something of one.
-        clean, wipe = Signal(range(2 * depth)), Signal()
+        clean = Signal(range(2 * depth))
+        wipe = Signal()
         if self._wipe:
             m.d.comb += wipe.eq(~keep & (clean ^ read != depth))
             with m.If(wipe | keep & (clean == write)):
@@ -128,11 +136,14 @@ class PacketFifo(wiring.Component):
         # Reads take two clocks: beats move through the memory's two stages, and stand still there while `o`
         # waits. A packet of one beat is there when that has been written; where there are more, the first
         # one has been by then.
-        first, single = Signal(init=1), Signal()
+        first = Signal(init=1)
+        single = Signal()
         with m.If(take):
             m.d.sync += first.eq(beat.last)
         m.d.sync += single.eq(keep & first & beat.last)
-        arriving, moves, fetch = Signal(2), Signal(), Signal()
+        arriving = Signal(2)
+        moves = Signal()
+        fetch = Signal()
         head = stored(memory.read_data)
         m.d.comb += [
             moves.eq(~self.o.valid | self.o.ready),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Protocol headers as data: where each field lies, as in the RFCs' pictures.
 
 One table a header; parser and deparsers read their slices from it, so no offset is written twice.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Several streams into one, round robin, item by item or packet by packet."""
 
 from collections.abc import Callable
@@ -12,7 +16,8 @@ def rotate_pick(m: Module, requests, previous, *, count: int) -> tuple[Signal, S
     """Who of ``requests`` comes next after ``previous``: (its number, whether there is one).
     Combinational.
     """
-    choice, found = Signal(range(count)), Signal()
+    choice = Signal(range(count))
+    found = Signal()
     m.d.comb += [found.eq(requests.any()), choice.eq(previous)]
     with m.Switch(previous):
         for start in range(count):
@@ -52,8 +57,11 @@ class Merge(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         count = self._count
-        granted, busy = Signal(range(count)), Signal()
-        offered, waiting, room = Signal(count), Signal(count), Signal()
+        granted = Signal(range(count))
+        busy = Signal()
+        offered = Signal(count)
+        waiting = Signal(count)
+        room = Signal()
         ended = Signal()
         payloads = Array(port.payload for port in self.i)
         payload = Signal.like(self.o.payload)

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The one packet type of the design, and the order of its bytes and bits.
 
 A packet is a sequence of beats on a stream. **Byte 0 of the wire is in bits 7:0 of the first beat**, byte 1

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Lets a rate pass: a token bucket."""
 
 from amaranth.hdl import Module, Signal
@@ -25,7 +29,10 @@ class Policer(wiring.Component):
         m = Module()
         limit = self.limit
         tokens = Signal.like(limit.burst, init=(1 << len(limit.burst)) - 1)
-        timer, due, full, unlimited = Signal.like(limit.period), Signal(), Signal(), Signal()
+        timer = Signal.like(limit.period)
+        due = Signal()
+        full = Signal()
+        unlimited = Signal()
         m.d.sync += [
             timer.eq(timer + 1),
             due.eq(timer >= limit.period),
@@ -36,7 +43,8 @@ class Policer(wiring.Component):
         # more loses nothing.
         with m.If(due):
             m.d.sync += [timer.eq(2), due.eq(0)]
-        some, spends = Signal(), Signal()
+        some = Signal()
+        spends = Signal()
         m.d.comb += [
             some.eq(tokens != 0),
             spends.eq(self.spend & some & ~unlimited),

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What lies between blocks that may stand far from each other: registers that cut a stream's paths."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -38,7 +42,8 @@ class Slice(wiring.Component):
             return m
 
         # What came while `o` waited.
-        spare, spare_valid = Signal(self._shape), Signal()
+        spare = Signal(self._shape)
+        spare_valid = Signal()
         m.d.comb += self.i.ready.eq(~spare_valid)
         with m.If(~spare_valid):
             m.d.sync += spare.eq(self.i.payload)

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """docs/parameters.md says what the parameters are, and its tables come out of what was measured."""
 
 import pytest

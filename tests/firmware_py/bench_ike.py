@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Handshakes a second of a gateway beside strongSwan's charon: each answers the same initiator, with the
 same suites, in one run.
 

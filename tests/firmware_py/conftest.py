@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Live peers, once a module; a user-mode Linux, once a process."""
 
 import pytest

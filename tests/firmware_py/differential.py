@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Random policies, SAs and flows: every data plane beside what RFC 4301's text says
 (:mod:`tests.firmware_py.ipsec.rfc4301`).
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Random worlds (:mod:`tests.firmware_py.differential`) with packets in fragments, in any order: what
 leaves is what RFC 4301's text says of the whole packet (7: no fragment goes around what policy says of
 ports)."""

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Random worlds with what :mod:`tests.firmware_py.differential` has not: IPv6 inside and outside, transport
 mode, AH, and SAs inside others, beside what RFC 4301's text says
 (:mod:`tests.firmware_py.ipsec.rfc4301`)."""

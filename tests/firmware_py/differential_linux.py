@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The data planes beside a Linux kernel (user-mode Linux) that has the same policies, SAs and frames: an
 oracle that is not ours.
 

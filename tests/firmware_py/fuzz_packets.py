@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutated ESP, AH and IP packets, by the software path: nothing but packets sent, counted drops and counted
 ends, in bounded memory.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the fuzzers have in common: a seed that is printed, a bound on memory, a command line.
 
 A fuzzer is a function of a count, a seed and ``progress``, which it calls with how many it has done, every

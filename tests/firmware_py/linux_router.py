@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs inside a user-mode Linux: a router of its own, in a new network namespace, for each of the jobs in a
 file, and what came of each frame.
 

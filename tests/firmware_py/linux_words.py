@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a Linux kernel is told, so that it has the policies and SAs of a world
 (:mod:`tests.firmware_py.linux_world`), in words of ``ip``, ``tc`` and sysctl.
 

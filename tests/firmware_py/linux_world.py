@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Random worlds (:mod:`tests.firmware_py.differential`) that Linux can have, and frames that meet them."""
 
 import random

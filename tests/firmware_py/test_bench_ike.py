@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A small part of the benchmark of handshakes, and that it says what is missing."""
 
 import sys

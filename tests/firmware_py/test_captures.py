@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What Linux's captures demand (tests/data/captures/README.md), of the control element on a gateway in
 software.
 """

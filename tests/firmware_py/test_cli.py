@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 import json
 import os
 import socket
@@ -147,7 +151,7 @@ def test_check_counts(tmp_path):
     )
     assert (
         call("ce", "--config", str(tmp_path / "x.toml"), "--check").stdout
-        == f"{tmp_path / 'x.toml'}: 1 peer, 0 children, 2 policies\n"
+        == f"{tmp_path / 'x.toml'}: 1 peer, 0 children, 0 SAs keyed by hand, 2 policies\n"
     )
 
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Every data plane beside RFC 4301's text, on 100,000 packets of random worlds; ``make fuzz`` does a
 million in each.
 """

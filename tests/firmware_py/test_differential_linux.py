@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Every data plane beside a Linux kernel with the same policies, SAs and frames; ``make fuzz`` does more of
 it.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutated packets by the software path; ``make fuzz`` takes a million of them."""
 
 from tests.firmware_py import fuzzing

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Errors and Ctrl-C of the commands that make gateware: one sentence, and no warning of what is left unmade."""
 
 import os

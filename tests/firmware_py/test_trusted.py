@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Secrets, certificates and key logs: whose they are, who else may touch them or what is on the way to
 them.
 """

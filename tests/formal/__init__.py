@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Proofs about the gateware: `make prove`, or ``python -m tests.formal``.
 
 A proof is a module with the block under proof, everything around it free, and what must hold as assertions.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs the proofs and their mutations: a table, ``--json`` too; ends with 1 where a proof fails or a
 mutation survives.
 """

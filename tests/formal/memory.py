@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Block memory as its contract has it, of which one row is real."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Has yosys and z3 look for a run that breaks a proof's assertions."""
 
 import importlib.util

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The rules of streams, once: asserted of what a block sends, assumed of what it is sent, and asserted in
 simulation.
 """

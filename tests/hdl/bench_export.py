@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """cocotbext-axi's own sources, sinks and masters on the exported Verilog."""
 
 import itertools

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A component with the gateway's ports and its control plane, but no packet path to speak of: for tests of
 what stands around the gateway.
 """

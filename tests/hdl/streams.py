@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Sources and sinks for stream tests in Amaranth's simulator: packets or payloads, with pauses on either
 side.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """docs/integration.md beside the core: its instance has every port, its headers are the gateware's."""
 
 import re

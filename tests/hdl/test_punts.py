@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Punts of all classes against one another, with a control element that is slow, or gone."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Blocks refuse sizes that they cannot have when they are made, not in the midst of a conversion."""
 
 import pytest

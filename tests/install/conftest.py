@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 import pytest
 
 from tests.install.environments import Environment, add_everything, add_runtime, build_wheel, install

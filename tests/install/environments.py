@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Environments in which a built wheel is installed, as those have it who have no checkout.
 
 Nothing is fetched but what builds the wheel: what spigate depends on is what is installed here.

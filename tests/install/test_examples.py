@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """examples/, as whoever copies them has them: from an installed wheel, in a folder of their own."""
 
 import re

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The documented ways to install: the wheel with pip in a virtual environment, and with pipx; then
 ``spigate`` in an empty folder. What it depends on comes from PyPI.
 

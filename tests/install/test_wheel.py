@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a user gets: the built wheel, with its runtime dependencies and no extra, in an environment of its
 own, called in an empty folder.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs in the simulator, for tests/sim/floods.py: junk of every kind at line rate, at each port, with a
 host that is slow.
 """

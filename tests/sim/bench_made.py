@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs in the simulator, for tests/sim/test_made.py: what gateware and control element make themselves."""
 
 from dataclasses import replace

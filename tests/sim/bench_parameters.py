@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs in the simulator, for tests/sim/test_parameters.py: every table of a gateway is filled to what its
 capability registers say, and everything is looked up by a frame.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``python -m tests.sim.floods``: junk of every kind at line rate, at each port, with a slow host, and what
 it costs others.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A running ``spigate simulate``, with a host at each of its ports: network namespaces, and raw sockets in
 them.
 """

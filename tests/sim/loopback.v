@@ -1,3 +1,7 @@
+// SPDX-FileCopyrightText: The spigate contributors
+//
+// SPDX-License-Identifier: Apache-2.0
+
 // Stands in for the gateway where the bus models are tested: what comes in at one port goes out at another, two clocks later, and the registers
 // are plain memory, below 0xf000.
 module loopback_pipe #(parameter BEAT_BYTES = 8) (

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What is kept is within its bound, and what is in use stays, also with several processes at work."""
 
 import os

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Small inputs on which something went wrong once: tests/data/cases. ``expected.json`` says what becomes of
 each packet, in order.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What takes minutes says so, whoever reads it: a file at standard output, a terminal at standard error."""
 
 import subprocess

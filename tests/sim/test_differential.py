@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Random policies and flows through the gateware, beside RFC 4301's text: a share of what
 tests/firmware_py/test_differential.py does.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway around a small engine: the control element believes the capability registers, and does itself
 what the engine does not declare.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What is erased is gone: in the whole gateway, after a reset and under traffic, and to the last register."""
 
 import json

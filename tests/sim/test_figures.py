@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The page of figures: it is what its results make, and mixes no two cores."""
 
 import json
@@ -42,6 +46,12 @@ def synthesis(*runs, core=CORE):
 
 def test_the_page_is_what_its_results_make():
     assert (DOCS / "figures.md").read_text() == figures.page(DOCS / "figures")
+
+
+def test_the_readme_says_the_same():
+    text = (DOCS.parent / "README.md").read_text()
+    shown = text.partition(figures.BEGIN)[2].partition(figures.END)[0]
+    assert shown == figures.summary(DOCS / "figures") != ""
 
 
 def test_each_result_says_where_it_is_from():

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Provenance, through the whole gateway: the guard at the network port, and SAs that follow each other in
 one place.
 """

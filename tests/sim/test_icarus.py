@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What is rewritten for Icarus says the same, undefined bits included, as Icarus itself finds."""
 
 import subprocess

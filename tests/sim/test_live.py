@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate simulate``: a process, driven by hosts at its TAP devices and a control element at its socket."""
 
 import asyncio

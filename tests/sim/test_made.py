@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the whole gateway makes itself: errors to who sent something, and headers."""
 
 import pytest

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Gateways of random legal parameters: every table is filled to what the capability registers say, through
 the real driver, and everything is looked up.
 

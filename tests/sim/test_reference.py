@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What may differ between a gateway's frames and the reference model's, and what may not."""
 
 from collections import Counter

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Linux's captures through the whole gateway, cold, against what Linux made of them."""
 
 from pathlib import Path

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The whole gateway on frames that no one should send, with a control element that is gone, and with a port
 that stands still."""
 

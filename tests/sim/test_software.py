@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Linux's captures, all of them, by the software path alone, and with a gateway that does what the gateware
 can.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The check of replays can fail: Linux's own output passes it, and does no more when a bit of it is
 changed.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The line of Wireshark's ``ikev2_decryption_table`` that opens an IKE SA: secret, so only where
 asked for.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Key exchange methods: MODP (RFC 3526), ECP (RFC 5903), Curve25519 (RFC 8031), ML-KEM (its IKEv2 draft;
 FIPS 203).
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Keys: prf, prf+, SKEYSEED, SK_*, KEYMAT (RFC 7296 2.13 to 2.18, RFC 9370 2.2). Secrets never in reprs."""
 
 import hmac

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ML-KEM-512 (FIPS 203), which ``cryptography`` does not have; the other sizes come from there.
 
 The classes have the interface of ``cryptography``'s. Plain Python is not constant in time: that is bearable

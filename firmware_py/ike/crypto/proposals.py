@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What two peers agree on: proposals of algorithms for IKE and child SAs (RFC 7296 2.7, 3.3; RFC 9370)."""
 
 from collections.abc import Iterable, Sequence

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The protected message: SK (RFC 7296 3.14, RFC 5282) and SKF (RFC 7383), sealed and opened.
 
 Cipher and ICV are those of ESP: what ESP authenticates as its header is here everything from the IKE header

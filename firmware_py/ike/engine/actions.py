@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What an endpoint wants done, in order: datagrams to send, SAs and policies to set, things to tell the
 operator.
 

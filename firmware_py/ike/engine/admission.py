@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Who may begin: cookies (RFC 7296 2.6), and how many handshakes may be half open, in all and from one
 address.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A handshake that this side begins, until somebody is shown to be the peer.
 
 Whoever answers IKE_SA_INIT may be anybody (RFC 7296 2.4). Each answer makes a *candidate*, an IKE SA on

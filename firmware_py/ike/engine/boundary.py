@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """One boundary around each datagram, timer and command: what nobody expected ends one IKE SA, and nothing
 else.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """One child SA: its pair of :class:`~spigate.firmware_py.ipsec.sa.Sa`, the policies that lead to it, and
 its life.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What all IKE SAs of one endpoint share: randomness, timers, outputs, numbers that are free, and each
 other.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """CREATE_CHILD_SA (RFC 7296 1.3): new child SAs and new ones for old, with the collision rules of 2.8.1 and
 2.25.1.
 """

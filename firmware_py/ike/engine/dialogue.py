@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two sides of one IKE SA in dialogue (RFC 7296 2.1 to 2.3): one request at a time each, sealed, repeated,
 answered once.
 """

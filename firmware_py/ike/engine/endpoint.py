@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """An IKEv2 endpoint, sans-I/O: datagrams and a clock in; datagrams, SAs, policies and events out.
 
 Whoever drives it calls :meth:`Endpoint.receive` for what comes on UDP ports 500 and 4500,

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What every exchange has (RFC 7296 1.2 to 1.4): a request and what becomes of its response."""
 
 from abc import ABC, abstractmethod

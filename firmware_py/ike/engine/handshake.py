@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What both sides of the first exchanges do alike: gather what AUTH covers, prove who one is, check who the
 peer is.
 """

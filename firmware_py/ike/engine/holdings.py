@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What an exchange holds of what all share, and gives back by construction.
 
 Nothing is reserved but through a :class:`Holdings`, and each has one owner at a time: an exchange while it

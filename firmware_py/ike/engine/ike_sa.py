@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """One IKE SA: what it answers, and its life and end."""
 
 from collections.abc import Callable

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """INFORMATIONAL (RFC 7296 1.4): deletion of child and IKE SAs, and the question whether the peer lives."""
 
 from collections.abc import Iterable

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The first exchanges, from the side that begins (RFC 7296 1.2, RFC 9242, RFC 9370)."""
 
 import hashlib

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Exchanges that make an SA with keys of its own (RFC 7296 1.3), from the key exchange's side.
 
 Additional key exchanges (RFC 9370 2.2.4) follow in IKE_FOLLOWUP_KE, one method each, before anything is made.

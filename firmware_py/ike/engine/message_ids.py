@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Message IDs and retransmission (RFC 7296 2.1 to 2.3): a window of one request in each direction."""
 
 from enum import Enum, auto

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """NAT traversal (RFC 7296 2.23): detection, the move to port 4500, and the path that an IKE SA takes."""
 
 import hashlib

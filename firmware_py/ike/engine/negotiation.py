@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a child SA carries and how it is protected: offered, answered and accepted (RFC 7296 2.7, 2.9,
 1.3.1).
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Rekeying of the IKE SA itself (RFC 7296 1.3.2, 2.18), with the collision rules of 2.8.2 and 2.25.2."""
 
 from collections.abc import Iterable

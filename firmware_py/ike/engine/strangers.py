@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What anybody can make happen is told of so often and no more, so that nobody can fill the
 operator's log.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Timers without a clock: what is due when, run by whoever knows the time."""
 
 import heapq

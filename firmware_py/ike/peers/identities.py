@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Who a peer says it is: identities of IDi and IDr (RFC 7296 3.5), from and to text, matched with what is
 expected.
 """

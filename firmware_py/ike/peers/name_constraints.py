@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Name constraints of authorities (RFC 5280 4.2.1.10, 6.1.3 b and c, 6.1.4 g), critical or not.
 
 Processed are the forms of names that IKE's identities have: distinguished names, host names, mail addresses

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The Peer Authorization Database (RFC 4301 4.4.3): who may take part, as whom, shown how, and for which
 traffic.
 """

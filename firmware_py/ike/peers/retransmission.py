@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """How a peer is waited for (RFC 7296 2.4)."""
 
 from dataclasses import dataclass

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a peer's message can be wrong in. Each error knows the notify that answers it.
 
 Nothing else leaves the modules below the state machine, whatever bytes they are given.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """IKE messages (RFC 7296 3.1): header and payloads, to bytes and back."""
 
 from dataclasses import dataclass, field

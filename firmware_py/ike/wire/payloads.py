@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Payloads of IKEv2 (RFC 7296 3.2 to 3.16, RFC 7383 2.5): one frozen dataclass each, to bytes and back.
 
 ``X.parse_body(body)`` reads what follows the generic payload header, ``x.body()`` makes it; ``parse_chain``

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The numbers of IANA's "Internet Key Exchange Version 2 (IKEv2) Parameters" that spigate speaks or names.
 
 What a peer sends may be any number: :func:`named` gives the member where there is one and the plain number

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Traffic selectors (RFC 7296 2.9, 3.13) and the project's :class:`Selectors`: ranges to prefixes, and
 narrowing.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What payloads are made of: transforms and proposals (RFC 7296 3.3), traffic selectors (3.13.1), to bytes
 and back.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway in software behind registers and a UNIX socket: what a ``unix:`` link finds in hardware."""
 
 import asyncio

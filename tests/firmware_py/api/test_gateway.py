@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A script with a gateway: the same story with the model, and with the gateware in Verilator."""
 
 import gc

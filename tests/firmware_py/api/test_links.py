@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The ways to a gateway: what their URLs must be, what is told when they break, and that nothing stays
 behind.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """examples/capture/capture.sh on a Linux gateway (a user-mode Linux), and what it made through ``spigate
 replay``.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """pcapng, against files that Wireshark's tools and scapy wrote, and against files that are no good."""
 
 import shutil

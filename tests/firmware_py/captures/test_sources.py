@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Captures of one's own: files named one by one, folders that lack some, and what is found out of frames."""
 
 import shutil
@@ -56,9 +60,9 @@ def test_all_that_is_missing_is_said_at_once(tmp_path):
     assert said.count("\n") == 0
     for name in ("xfrm-state.txt", "xfrm-policy.txt", "network-in.pcap", "none", "neigh.json", "route.json"):
         assert f"{tmp_path / name}, " in said
-    for option_ in ("--xfrm-state FILE", "--server-pcap", "--neighbours FILE", "--routes FILE"):
+    for option_ in ("--xfrm-state FILE", "--server-pcap", "--ip-neighbour FILE", "--ip-route FILE"):
         assert option_ in said
-    with pytest.raises(InputError, match="nowhere: expected a folder with a capture"):
+    with pytest.raises(InputError, match="nowhere: expected a folder"):
         sources.find(tmp_path / "nowhere")
 
 

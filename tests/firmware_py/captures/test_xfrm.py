@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 # ruff: noqa: E101 (ip prints tabs)
 from ipaddress import ip_address, ip_network
 from pathlib import Path

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A control element and its host: what it hands out is remembered, and can be handled once more."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A small network for tests: a gateway with a peer at its network port and three servers at its server
 port.
 """

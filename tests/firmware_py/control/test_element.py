@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 

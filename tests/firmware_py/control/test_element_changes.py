@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SAs move, go to software and come back while the control element is at work."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Neighbours turn up, become others and go while the control element is at work."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A full table means slower, never dropped; and what one host does costs nobody else."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Nothing passes that policy does not say: what a hostile review found, on the control element with the
 gateware's model and in software. What a gateway's host and the daemon's kind of network do (a default route
 at the network port, neighbours that turn up) is part of it.

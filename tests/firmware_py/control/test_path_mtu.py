@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What ICMP may say of the way to a peer (RFC 1191, 8201, RFC 4301 8.2), and how packets are numbered (RFC
 6864).
 """

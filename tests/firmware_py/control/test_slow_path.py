@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The control element's own way of a packet: IPv6, ESP in UDP, fragments, path MTU, SAs inside others."""
 
 from dataclasses import replace

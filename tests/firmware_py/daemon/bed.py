@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce`` in a network namespace, as an operator starts it; pings and TCP through what it makes."""
 
 import json

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway in hardware, simulated, as it stands in a network: peers on a switch at its network port, a
 server at its server port, and ``spigate ce`` on a host of its own.
 

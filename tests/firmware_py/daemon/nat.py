@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A NAT between us and a peer: the kernel's (nftables), in the namespace that the peer's cable ends in."""
 
 import os

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What --check accepts also starts: a mirrored peer gets every child of it, and nothing unexpected happens
 on either side.
 """

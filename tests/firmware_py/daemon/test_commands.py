@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Tables of ``spigate sas`` and the others, on a terminal of 80 columns and where there is none."""
 
 import argparse

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The daemon's loop without its sockets: one thing that goes wrong costs nothing else, and the log stays
 small.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two gateways, one opposite the other: ESP and AH as the network sees them, and a gateway that is killed
 and starts again."""
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """docs/operating.md and docs/hardware.md: their commands, in order, as they stand there."""
 
 import contextlib

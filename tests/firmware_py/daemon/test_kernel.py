@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce`` and strongSwan above a Linux kernel's own ESP and AH, in a user-mode Linux."""
 
 import json

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SAs that are keyed by hand: their configuration, their sequence numbers over restarts, their end."""
 
 import json

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce`` with SAs keyed by hand, opposite Linux's own ESP and AH keyed by ``ip xfrm``, in a user-mode
 Linux. Its SA in our direction has an anti-replay window, which finds out when a number comes twice.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce`` and strongSwan with a NAT between them, a Linux kernel's."""
 
 import os

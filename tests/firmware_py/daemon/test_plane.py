@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A plane against one opposite, and packets of scapy's; what IKE would say, said here."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """``spigate ce`` and strongSwan, live: pings and TCP through the tunnel, rekeying under traffic, dead
 peers.
 """

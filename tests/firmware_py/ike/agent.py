@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The first program of a user-mode Linux: runs what it is told to over TCP, and echoes what comes to TCP
 port 7.
 

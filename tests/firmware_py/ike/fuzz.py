@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutated IKE messages through everything below the state machine: nothing but the named errors may come out.
 
 ``python -m tests.firmware_py.ike.fuzz --count 1000000`` prints its seed and what became of the messages.

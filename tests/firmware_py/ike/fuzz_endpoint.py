@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two endpoints, of which both have the keys, and each now and then says something that is wrong, while
 somebody on the way sends damaged copies of all that is said: what :mod:`tests.firmware_py.ike.watch` says
 holds.

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two endpoints with a tunnel that is renewed again and again, and strangers who have no credentials: they
 begin handshakes, answer others', exchange keys and say anything under them, damage copies of what is said,
 and make up the rest. What

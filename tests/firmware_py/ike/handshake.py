@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two peers without a state machine: the messages of IKE_SA_INIT, IKE_INTERMEDIATE and IKE_AUTH, in order.
 
 What one packs the other parses, so that everything below the state machine is used as it will be.

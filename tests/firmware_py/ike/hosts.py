@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Where peers run: a network namespace of its own, or a user-mode Linux, whose kernel has ESP and AH.
 
 Debian: iproute2; user-mode-linux, kmod. It wants root, network namespaces and /dev/net/tun.

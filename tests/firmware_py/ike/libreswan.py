@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """libreswan's pluto in a user-mode Linux, above that kernel's ESP and AH.
 
 Debian's package conflicts with strongSwan's, so that it is not installed but lies unpacked in

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Messages for tests: one of everything that IKE says, and hypothesis strategies for the rest."""
 
 from ipaddress import IPv4Address, IPv6Address

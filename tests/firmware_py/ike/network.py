@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Endpoints on a network that loses, delays, reorders and doubles datagrams, with a clock of its own."""
 
 import heapq

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Peers that say whatever a test wants: one that begins, with keys and a secret, and one that answers and
 has none.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """strongSwan's charon, and an endpoint of ours opposite: in a network namespace, with ESP in user space, or
 in a user-mode Linux, with that kernel's ESP and AH.
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """AUTH: RFC 4754's examples, every kind of key both ways, and what must not pass."""
 
 import hashlib

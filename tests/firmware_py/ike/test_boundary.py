@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What nobody expects ends one IKE SA at most: no exception leaves an endpoint, no timer stops another, no
 SA stays without an owner.
 """

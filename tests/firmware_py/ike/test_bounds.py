@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Whatever a datagram contains: no exception but the named ones, and work that grows no faster than its
 bytes.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Certificates: NIST's PKITS for the path, and chains of our own for what IKE wants besides."""
 
 import warnings

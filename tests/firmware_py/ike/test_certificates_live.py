@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two endpoints with certificates of every kind, and access tokens, several servers, and what they refuse."""
 
 from datetime import timedelta

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Child SAs: what they carry, how they are protected, how one is made and ended, and what is refused."""
 
 from dataclasses import replace

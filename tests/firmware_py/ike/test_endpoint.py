@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Two endpoints of ours on a simulated network: the first exchanges, and what may go wrong with them."""
 
 from dataclasses import replace

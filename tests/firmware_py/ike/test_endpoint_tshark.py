@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """tshark, with the key log, reads all that two endpoints say in the life of a tunnel."""
 
 import subprocess

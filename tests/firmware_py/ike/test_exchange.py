@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Key exchanges: vectors of RFC 3526, NIST (ECDH, ML-KEM) and RFC 7748, both sides, and what a peer may not
 send.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A flood of handshakes that strangers begin: cookies, nothing kept, a tunnel that goes on, and an operator
 who can still read the log.
 """

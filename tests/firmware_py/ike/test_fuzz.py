@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Robustness: mutated messages. Messages made to cost much are in test_bounds.py."""
 
 import pytest

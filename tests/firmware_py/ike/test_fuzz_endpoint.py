@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutated messages to endpoints at work, of peers that have the keys and of strangers; ``make fuzz`` takes
 a million of each.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """All modules together: two peers agree, and tshark, which knows the keys, reads along."""
 
 import subprocess

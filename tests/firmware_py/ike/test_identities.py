@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Identities: text, payloads, patterns, and the names in certificates."""
 
 import pytest

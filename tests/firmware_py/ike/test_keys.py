@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Key derivation: NIST's CAVP example for IKEv2, RFC 4231 and 2202 for the prf, and how the material is
 cut.
 """

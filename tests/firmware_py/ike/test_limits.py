@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What strangers and peers may have of the gateway: so many handshakes, IKE SAs, children, numbers; and no
 longer than it says.
 """

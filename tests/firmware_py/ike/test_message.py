@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Header and payloads: round trips, what is refused and how, and the same bytes as another implementation
 sees them.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ML-KEM in plain Python: the known answers of all three sizes, and `cryptography` on the other side."""
 
 import os

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What peers agree on where their configurations differ, and what of it the operator is told."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Each exchange ends at each step, on both sides, in every way: nothing is left of it.
 
 What is left is counted by ``Endpoint.census``: SPIs that are reserved, holdings, half-open and lingering

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The Peer Authorization Database: what a configuration may say, and who may take part."""
 
 from ipaddress import ip_address, ip_network

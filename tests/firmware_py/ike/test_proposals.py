@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Proposals: the words, what a responder chooses, what an initiator lets pass."""
 
 import itertools

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """SK and SKF: every cipher against `cryptography` alone, fragments in any order, and what must be dropped."""
 
 import hashlib

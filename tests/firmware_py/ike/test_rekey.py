@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Rekeying from both sides, collisions in every order, and under loss: the tunnel always works."""
 
 import random

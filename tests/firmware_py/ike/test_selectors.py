@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Traffic selectors: narrowing never allows what either side does not, and loses nothing that it need not."""
 
 import time

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Our endpoint and strongSwan's charon, live, both beginning."""
 
 import subprocess

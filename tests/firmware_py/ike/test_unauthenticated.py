@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Nothing that is not authenticated ends or wedges an attempt (RFC 7296 2.4, 2.21), and nobody is taken for
 oneself.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Types and codes of ICMP, of which the two halves may differ, from end to end (audit s22): RFC 7296 2.9
 has TS_UNACCEPTABLE for what cannot be kept. Types and codes are numbers of ports here (3.13.1), which the
 data plane does not look at; where the halves had none in common an InputError left the endpoint, and a

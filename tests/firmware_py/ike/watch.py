@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What must hold of an endpoint whatever it is sent: no surprises, work in proportion to what was sent, a
 log that nobody fills, a deadline for every state, and nothing left at the end."""
 

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """How much work a call does, counted, not timed: lines of Python that run."""
 
 import sys

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP (RFC 4303) as its RFCs have it, on ``cryptography`` alone: nothing of the project's ESP, with which
 it is compared.
 

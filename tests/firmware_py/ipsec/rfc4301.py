@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What RFC 4301 says becomes of a packet, written from its text (5.1, 5.2) as a second hand: policy after
 policy, address by address, nothing compiled, nothing kept, nothing of the project's decisions."""
 

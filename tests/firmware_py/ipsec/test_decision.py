@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """One decision: beside RFC 4301's text, and its boxes beside brute force over a world of four addresses."""
 
 from dataclasses import replace

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP in software against the RFCs' packets, scapy, and each rule of DESIGN's table of bad input."""
 
 import hmac

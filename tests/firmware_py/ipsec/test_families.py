@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP in software beyond what the gateware has: IPv6, one version in the other, UDP, large windows, all
 ICVs.
 """

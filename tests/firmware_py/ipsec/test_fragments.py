@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Fragments: scapy's put together here, ours by scapy; what is hostile; bounds."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Algorithms against Project Wycheproof's vectors.
 
 The files with ``esp`` in their name hold those with the nonce lengths of ESP.

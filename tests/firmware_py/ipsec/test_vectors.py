@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The published packets and blocks of the RFCs, sealed and opened by the software path's transforms."""
 
 from ipaddress import ip_address

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A gateway in software behind the registers of the gateware: it knows only what is written to the table
 window.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What bad input gets, of the gateway in software; the control element is not asked."""
 
 import asyncio

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The wire to a gateway behind a socket: its messages, and a control element's side of it against gateways
 that are none.
 """

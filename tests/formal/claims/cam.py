@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A lookup in the CAM is never false."""
 
 from amaranth.hdl import Assert, Cat, Signal

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Every packet that comes into the classifier is accounted for."""
 
 from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal, Value

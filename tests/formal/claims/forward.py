@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What leaves at the network port, and what comes up to the control element."""
 
 from amaranth.hdl import Assert, Assume, Cat, Mux, Signal

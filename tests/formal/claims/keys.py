@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """No register reads a key."""
 
 from amaranth.hdl import Assert, Cat, Module, Signal, Value

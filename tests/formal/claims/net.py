@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Streams, the packet queue, and who gets a turn."""
 
 from amaranth.hdl import Assert, Assume, Cat, Mux, Signal

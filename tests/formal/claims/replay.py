@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The anti-replay window is RFC 4303's."""
 
 from amaranth.hdl import Assert

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A bench around the whole CFE: writes tables, sends frames into all ports at once, and takes everything
 that comes out."""
 

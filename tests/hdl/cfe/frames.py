@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What the classifier should find in a frame, told by plain Python on bytes: independent of the gateware."""
 
 import ipaddress

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Table entries and writes for tests of the CFE."""
 
 from spigate.hdl.contract import hashing, rdl

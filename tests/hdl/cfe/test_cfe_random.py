@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Broken and whole frames of all kinds through the whole CFE, each with the fate that plain Python tells."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Frames for the classifier's tests, made by scapy, and broken at random."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """The generated enumerations beside the RDL that they come from."""
 
 from pathlib import Path

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Reasons are classified once, in the RDL: what follows from it is whole, and everybody has an answer for
 each.
 """

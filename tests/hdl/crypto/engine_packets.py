@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Packets for engine tests: what goes in, and what `cryptography` says must come out."""
 
 import hmac

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """NIST's and Wycheproof's vectors for AES-GCM and AES-CBC through the gates of each engine that declares them."""
 
 import itertools

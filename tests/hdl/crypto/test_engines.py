@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """All engines by their declarations: what they declare they do; what cannot be declared is refused."""
 
 import random

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 from spigate.hdl.crypto.sequencer import LEAD, SHA1_ROUNDS, SHA256_ROUNDS, Sequencer
 from tests.hdl.streams import simulate
 

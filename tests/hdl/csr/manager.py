@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """An AXI4-Lite manager for tests in Amaranth's simulator, and registers by name."""
 
 from spigate.hdl.contract import rdl

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Drop counters and events under floods, with a control element that takes nothing."""
 
 from collections import Counter

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs in the simulator, for tests/hdl/dfe/test_dfe.py: plays table writes and packets into a Dfe and writes
 down what comes out.
 """

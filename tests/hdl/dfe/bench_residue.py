@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs in the simulator, for tests/hdl/dfe/test_residue.py: packets through SAs, which are then erased, and
 all that is left.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A stand-in for a crypto engine: any number of contexts, any width of word; text is XORed with a byte, the
 ICV is a checksum.
 """

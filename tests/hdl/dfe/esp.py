@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """ESP (RFC 4303) written on the `cryptography` package for tests alone: the other end of a DFE."""
 
 from dataclasses import dataclass

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Packets for tests of the fill side: frames, their descriptors, SAs, and what a buffer holds when they wait
 for commit.
 """

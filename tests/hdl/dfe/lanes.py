@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """A lane as commit sees it, for tests: buffers and SA rows in Python, served with the clocks and pauses of a
 real one.
 """

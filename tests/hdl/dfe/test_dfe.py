@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Whole DFEs with the real engines, on Verilator, against ESP written on `cryptography`."""
 
 import json

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """Numbers of what a DFE encrypts: RFC 6864 4.3 wants none twice between two addresses, whichever of the
 gateway's parts makes them.
 """

@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What a packet costs a DFE beside its crypto: the clocks from one to the next, around an engine that takes
 a word a clock.
 """

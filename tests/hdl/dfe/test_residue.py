@@ -1,3 +1,7 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
 """What an SA that was erased leaves behind: nothing. Two DFEs that differ only in keys and plain text must
 end in the same state.
 """

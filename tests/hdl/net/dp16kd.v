@@ -1,3 +1,7 @@
+// SPDX-FileCopyrightText: The spigate contributors
+//
+// SPDX-License-Identifier: Apache-2.0
+
 // What a DP16KD does when port A writes and port B reads, with output registers: written after Lattice FPGA-TN-02204.
 // 16 kbit and 2 kbit parity are kept as 512 words of 36 bits, each four groups of 8 bits and a parity bit.
 module DP16KD #(
