@@ -12,6 +12,7 @@ children's included, with nothing in the cache of models; one that takes longer 
 """
 
 import os
+import signal
 
 import pytest
 
@@ -29,6 +30,13 @@ def pytest_addoption(parser):
         action="store_true",
         help=f"the quick tier: none marked slow, {QUICK_SECONDS} s of CPU each",
     )
+
+
+def pytest_configure(config):
+    # Who was started in the background by a shell without job control ignores SIGINT, and so would the programs
+    # whose Ctrl-C is tested.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

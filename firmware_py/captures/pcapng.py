@@ -19,6 +19,8 @@ from spigate.firmware_py.captures.frames import ETHERNET, SNAP_LENGTH, Captured,
 from spigate.firmware_py.words import counted
 
 SECTION = 0x0A0D0D0A
+MOST_NAMES = 16
+"""Names of interfaces in a message."""
 _INTERFACE, _PACKET, _SIMPLE, _ENHANCED = 1, 2, 3, 6
 _BYTE_ORDER = 0x1A2B3C4D
 _END, _NAME, _RESOLUTION, _OFFSET = 0, 2, 9, 14
@@ -192,12 +194,14 @@ def parse(data: bytes, file: str, interface: str | None = None) -> Iterator[Capt
     sources = reader.sources()
     names = [source.name for source in sources]
     if len(sources) > 1 and (interface is None or interface not in names):
-        shown = ", ".join(name or "one without a name" for name in names)
+        different = list(dict.fromkeys(name or "one without a name" for name in names))
+        more = f" and {len(different) - MOST_NAMES} more" if len(different) > MOST_NAMES else ""
+        shown = ", ".join(different[:MOST_NAMES]) + more
         found = "none named" if interface is None else repr(interface)
         raise PcapError(f"{file}: expected the name of one of its interfaces, {shown}, not {found}")
     if len(sources) == 1 and interface is not None and names[0] not in ("", interface):
         raise PcapError(f"{file}: expected frames of the interface {interface}, not of {names[0]}")
-    wanted = [source for source in sources if len(sources) == 1 or source.name == interface]
+    wanted = {source for source in sources if len(sources) == 1 or source.name == interface}
     for source in wanted:
         if source.link != ETHERNET:
             raise PcapError(
@@ -208,8 +212,13 @@ def parse(data: bytes, file: str, interface: str | None = None) -> Iterator[Capt
 
 
 def interfaces(path: Path) -> list[str]:
-    """Names of the interfaces that frames of the file ``path`` are of; none where it is no pcapng file."""
-    data = path.read_bytes()
+    """Names of the interfaces that frames of the file ``path`` are of; none where it is no pcapng file.
+    Raises PcapError as :class:`Reader`, and where the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PcapError(f"{path}: expected a file that can be read: {error.strerror}") from None
     if data[:4] != SECTION.to_bytes(4):
         return []
     return [source.name for source in Reader(data, str(path)).sources()]

@@ -115,3 +115,5 @@ def read(path: Path) -> str:
         raise XfrmError(f"{path}: expected the output of ip xfrm, but there is no such file") from None
     except UnicodeDecodeError as error:
         raise XfrmError(f"{path}: expected text: {error}") from None
+    except OSError as error:
+        raise XfrmError(f"{path}: expected a file that can be read: {error.strerror}") from None

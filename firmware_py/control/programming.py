@@ -289,7 +289,14 @@ class Programming:
         await self._tables.write_sa(
             placed.place.dfe,
             placed.place.sa,
-            replace(_numbered(sa, state), mtu=placed.mtu),
+            replace(
+                sa,
+                mtu=placed.mtu,
+                sequence=state.sequence,
+                window=state.window,
+                soft=_remaining(sa.soft, state),
+                hard=_remaining(sa.hard, state),
+            ),
             placed.permitted[0] if placed.permitted else None,
             generation=placed.place.generation,
         )
@@ -500,21 +507,6 @@ def _going_on(sa: Sa, state: SaState, margin: int) -> SaState:
     if sa.direction == Direction.INBOUND:
         return replace(state, window=state.window & (1 << sa.replay_window) - 1)
     return replace(state, sequence=min(state.sequence + margin, sa.last_number), window=0)
-
-
-def _numbered(sa: Sa, state: SaState) -> Sa:
-    """``sa`` as a DFE takes it that goes on from ``state``. A DFE knows no other last number than the last
-    that there is: it counts packets down to :attr:`Sa.last_sequence` as to a lifetime, and where none is
-    left it has used all.
-    """
-    sequence, soft, hard = state.sequence, _remaining(sa.soft, state), _remaining(sa.hard, state)
-    if sa.last_sequence is not None:
-        left = sa.last_sequence - sequence
-        hard = replace(hard, packets=min(hard.packets or left, left) if left > 0 else 1)
-        soft = replace(soft, packets=soft.packets and min(soft.packets, hard.packets or soft.packets))
-        sa = replace(sa, last_sequence=None)
-        sequence = sequence if left > 0 else sa.last_number
-    return replace(sa, sequence=sequence, window=state.window, soft=soft, hard=hard)
 
 
 def _remaining(limit: Lifetime, state: SaState) -> Lifetime:

@@ -180,6 +180,8 @@ def read_sas(tables: Iterable[Table], files: ike.Files) -> tuple[ManualSa, ...]:
             values[key] = _key(table, f"{key}_file", file, files)
         for key in ("soft", "hard"):
             values[key] = ike.lifetime(table.inner(key, values[key]))
+        if values["key"] and values["key"] == values["auth_key"]:
+            raise table.error("auth_key_file", "a key of its own, because key_file has this one", "the same")
         reqid = reqids.setdefault(name, LAST_REQID - len(reqids))
         sa = table.build(Sa, reqid=reqid, **values)
         for other in found:

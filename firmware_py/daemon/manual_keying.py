@@ -21,8 +21,7 @@ from spigate.firmware_py.ipsec.sa import Lifetime, Sa, SaState
 from spigate.hdl.contract.enums import Direction
 
 LEASE = 1 << 22
-"""Sequence numbers of one lease. A gateway may start a thousand times before an SA has used all, and at two
-million packets a second half of a lease is a second, in which hardware is looked at once."""
+"""Sequence numbers of one lease. A gateway may start a thousand times before an SA has used all."""
 
 
 @dataclass

@@ -7,8 +7,10 @@
 A key that somebody typed in is used again after a restart, and a sequence number that is used again under
 the same key is an IV that is used again (:mod:`spigate.firmware_py.ipsec.esp` makes IVs of numbers), and a
 packet that the peer's anti-replay window refuses. So numbers are taken in leases. A lease is written to disk
-before its first number is used, and the data plane stops at its last one by itself, also when this process
-is dead and hardware goes on. The next start takes a new lease, and leaves what the last one did not use.
+before its first number is used, and the software path stops at its last one. The next start takes a new
+lease, and leaves what the last one did not use. Hardware has no such last number, and would go on when this
+process is dead: such SAs are done in software (:meth:`Capabilities.lacks
+<spigate.firmware_py.tables.interface.Capabilities.lacks>`).
 """
 
 import fcntl
@@ -43,9 +45,10 @@ class SequenceFile:
 
     def __init__(self, folder: Path):
         self._folder, self._path = folder, folder / NAME
+        self._known: dict[str, int] = {}  # The file never has less than that, unless somebody put it back.
 
     def lease(self, sa: Sa, size: int) -> tuple[int, int]:
-        """Takes at most ``size`` numbers for ``sa`` that nobody has used with its SPI and keys.
+        """Takes at most ``size`` numbers for ``sa`` that nobody has used with its SPI and one of its keys.
 
         Returns
         -------
@@ -63,13 +66,21 @@ class SequenceFile:
             with trusted.own_folder(self._folder) as folder:
                 fcntl.flock(folder, fcntl.LOCK_EX)  # until the folder is closed
                 taken = self._read()
-                before = taken.get(_name(sa), 0)
+                names = _names(sa)
+                before = max(taken.get(name, 0) for name in names)
+                if any(taken.get(name, 0) < self._known.get(name, 0) for name in names):
+                    raise InputError(
+                        f"{self._path}: numbers of {sa} that were used are no longer in it; it is gone, or "
+                        f"an older one took its place. {sa} needs new keys, and so does its peer"
+                    )
                 count = min(size, LAST - before)
                 if count <= 0:
                     raise UsedUp(
                         f"{sa} has used up its sequence numbers: it needs new keys, and so does its peer"
                     )
-                self._write(folder, {**taken, _name(sa): before + count})
+                used = dict.fromkeys(names, before + count)
+                self._write(folder, {**taken, **used})
+                self._known |= used
         except OSError as error:
             raise InputError(f"{self._path}: {error.strerror}") from None
         return before, count
@@ -103,6 +114,12 @@ class SequenceFile:
         os.fsync(folder)
 
 
-def _name(sa: Sa) -> str:
-    """What an IV depends on besides the number: SPI and keys, which it does not show."""
-    return hmac.new(sa.key + sa.auth_key, sa.spi.to_bytes(4), hashlib.sha256).hexdigest()[:32]
+def _names(sa: Sa) -> list[str]:
+    """One for each key, which it does not show: under the cipher's key and with the SPI a number makes the
+    IV, and under the other one it is what a packet is known by.
+    """
+    return [
+        hmac.new(key, sa.spi.to_bytes(4), hashlib.sha256).hexdigest()[:32]
+        for key in (sa.key, sa.auth_key)
+        if key
+    ]

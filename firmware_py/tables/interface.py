@@ -97,6 +97,8 @@ class Capabilities:
             (sa.encapsulation is None or self.natt, "ESP in UDP"),
             (sa.mode in self.modes, f"{sa.mode.name.lower()} mode"),
             (not sa.esn or self.esn, "extended sequence numbers"),
+            # A table's row has no room for it, and packets that are counted are no numbers that were used.
+            (sa.last_sequence is None, "a last sequence number"),
             (sa.cipher in self.ciphers, sa.cipher.value),
             (not sa.key or len(sa.key) in self.aes_keys, f"keys of {8 * len(sa.key)} bits"),
             (sa.auth in self.auths or sa.auth == Auth.NONE, sa.auth.value),

@@ -17,14 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spigate.firmware_py.control import programming
 from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.daemon import config, manual_keying
 from spigate.firmware_py.daemon.hardware import Hardware
 from spigate.firmware_py.daemon.manual_keying import ManualKeying
 from spigate.firmware_py.daemon.plane import Plane
 from spigate.firmware_py.daemon.sequence_file import LAST, NAME, SequenceFile, UsedUp
-from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.ike.engine.actions import Event, EventKind, InstallSa, RemoveSa
 from spigate.firmware_py.ike.peers.pad import Pad
 from spigate.firmware_py.ipsec.packet import checksum
@@ -37,7 +36,13 @@ from tests.firmware_py.control.network import PEER, SELF, Bench, from_server, ud
 from tests.firmware_py.ipsec import foreign_esp
 
 KEYS = {"out.key": "00" * 15 + "01", "out.auth": "00" * 31 + "02", "in.key": "00" * 15 + "03"}
-KEYS |= {"in.auth": "00" * 31 + "04", "sha1": "05" * 20, "odd": "012", "words": "secret words"}
+KEYS |= {
+    "both": "06" * 32,
+    "in.auth": "00" * 31 + "04",
+    "sha1": "05" * 20,
+    "odd": "012",
+    "words": "secret words",
+}
 SAS = f"""
 [[sa]]
 name = "right"
@@ -161,6 +166,10 @@ MISTAKES = {
         TEXT.replace('"in.key"', '"out.key"'),
         r"key sa\[1\].key_file: expected a key of its own, because outbound ESP SA 0x00001001 to .* has this",
     ),
+    "one key for both purposes": (
+        TEXT.replace('"out.key"', '"both"').replace('"out.auth"', '"both"'),
+        r"key sa\[0\].auth_key_file: expected a key of its own, because key_file has this one",
+    ),
     "one key for two": (
         TEXT.replace('"in.auth"', '"out.auth"'),
         r"key sa\[1\].auth_key_file: expected a key of its own",
@@ -262,9 +271,31 @@ def test_no_number_is_leased_twice(sa, tmp_path):
 
 def test_other_keys_and_spis_have_numbers_of_their_own(sa, tmp_path):
     file = SequenceFile(tmp_path / "state")
-    for each in (sa, replace(sa, spi=0x1002), replace(sa, key=bytes(16)), replace(sa, auth_key=bytes(32))):
+    for each in (sa, replace(sa, spi=0x1002), replace(sa, key=bytes(16), auth_key=bytes(32))):
         assert file.lease(each, 7) == (0, 7)
     assert file.lease(replace(sa, source=ip_address("192.0.2.9")), 7) == (7, 7), "the IVs would be the same"
+
+
+@pytest.mark.parametrize("other", [{"key": bytes(16)}, {"auth_key": bytes(32)}])
+def test_one_new_key_of_two_is_not_enough_to_begin_again(sa, tmp_path, other):
+    file = SequenceFile(tmp_path / "state")
+    assert file.lease(sa, 7) == (0, 7)
+    assert file.lease(replace(sa, **other), 7) == (7, 7)
+    assert file.lease(sa, 7) == (14, 7), "and so it is the other way round"
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_file_that_goes_back_gives_no_numbers(sa, tmp_path, gone):
+    path = tmp_path / "state" / NAME
+    file = SequenceFile(tmp_path / "state")
+    file.lease(sa, 7)
+    old = path.read_text()
+    file.lease(sa, 7)
+    path.unlink() if gone else path.write_text(old)
+    with pytest.raises(InputError, match="were used are no longer in it; .* needs new keys, and so does its"):
+        file.lease(sa, 7)
+    other = replace(sa, key=bytes(16), auth_key=bytes(32))
+    assert file.lease(other, 7) == (0, 7), "of others it has lost nothing"
 
 
 def test_numbers_end(sa, tmp_path):
@@ -390,8 +421,7 @@ def test_a_lease_is_renewed_and_none_is_exceeded(read, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "state" / NAME).read_text()).popitem()[1] >= sent[-1]
 
 
-def test_without_a_process_that_renews_it_a_lease_ends(read, tmp_path, monkeypatch):
-    """As it is with hardware whose control element was killed."""
+def test_without_somebody_who_renews_it_a_lease_ends(read, tmp_path, monkeypatch):
     monkeypatch.setattr(manual_keying, "LEASE", 8)
     host = Host(read(TEXT), tmp_path / "state")
     host.plane.on_expired = lambda sa, hard: None
@@ -420,6 +450,16 @@ def test_a_disk_that_takes_nothing_ends_an_sa_when_its_lease_ends(read, tmp_path
     assert host.kinds()[-2:] == [EventKind.SA_WORN, EventKind.SA_FAILED]
     with pytest.raises(InputError, match="expected a folder that only its owner may enter"):
         host.restart()
+
+
+def test_a_file_that_goes_back_ends_an_sa_when_its_lease_ends(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(manual_keying, "LEASE", 8)
+    host = Host(read(TEXT), tmp_path / "state")
+    sent = host.send(6)
+    (tmp_path / "state" / NAME).unlink()
+    sent += host.send(30)
+    assert numbers(sent) == sorted(set(numbers(sent))) and host.kinds()[-1] == EventKind.SA_FAILED
+    assert "no longer in it" in host.told[-1][2]
 
 
 LIMITED = TEXT.replace("spi = 0x1001", "spi = 0x1001\nsoft = { SOFT }\nhard = { HARD }")
@@ -510,52 +550,40 @@ async def _nothing():
     pass
 
 
-def test_hardware_does_it(read, tmp_path):
-    made = read(TEXT)
-    board = Board(made, tmp_path / "state")
-    sent = board.send(3)
-    for packet in sent:
-        foreign_esp.opened(made.sas[0].sa, packet[20:])
-    board.poll()
-    assert numbers(sent) == [1, 2, 3]
-    (where,) = (each.where for each in board.plane.sas if each.sa.direction == OUT)
-    assert where.startswith("DFE ")
-    again = Board(made, tmp_path / "state")
-    assert numbers(again.send()) == [manual_keying.LEASE + 1]
-
-
-def test_hardware_renews_a_lease_and_stops_at_its_end_by_itself(read, tmp_path, monkeypatch):
+def test_in_front_of_hardware_what_is_sent_is_done_in_software(read, tmp_path, monkeypatch):
+    """Hardware has no last number, and goes on when nobody looks: it never gets the SA."""
     monkeypatch.setattr(manual_keying, "LEASE", 8)
     made = read(TEXT)
     board = Board(made, tmp_path / "state")
-    assert numbers(board.send(5)) == [1, 2, 3, 4, 5]
+    written = []
+    write = board.gateway.write_sa
+
+    async def watched(dfe, index, sa, *args, **more):
+        written.append(sa)
+        await write(dfe, index, sa, *args, **more)
+
+    monkeypatch.setattr(board.gateway, "write_sa", watched)
+    sent = board.send(3)
+    for packet in sent:
+        foreign_esp.opened(made.sas[0].sa, packet[20:])
+    assert numbers(sent) == [1, 2, 3]
+    where = {each.sa.direction: each.where for each in board.plane.sas}
+    assert not where[OUT].startswith("DFE "), where
+    assert numbers(board.send(20)) == [4, 5, 6, 7, 8], "nobody looked, so it stopped"
     board.poll()
-    assert numbers(board.send(20)) == list(range(9, 17)), "nobody looked, so it stopped"
-    board.poll()
-    assert numbers(board.send(1)) == [17] and board.told == [EventKind.SA_UP] * 2
+    assert numbers(board.send(1)) == [9] and board.told == [EventKind.SA_UP] * 2
+    assert not [sa for sa in written if sa.direction == OUT]
+    again = Board(made, tmp_path / "state")
+    assert numbers(again.send()) == [17]
 
 
-def test_hardware_that_is_moved_about_never_exceeds_a_lease(read, tmp_path, monkeypatch):
-    """From a DFE that does not say how far it is, an SA goes on with a number beyond all that it may have
-    used."""
-    monkeypatch.setattr(manual_keying, "LEASE", 100)
-    monkeypatch.setattr(programming, "SEQUENCE_MARGIN", 30)
-    made = read(TEXT)
-    board = Board(made, tmp_path / "state")
-    sent = numbers(board.send(3))
-
-    async def no(dfe, index):
-        return False
-
-    monkeypatch.setattr(board.gateway, "stop_sa", no)
+def test_no_table_takes_an_sa_with_a_last_number(read, tmp_path):
+    """Whoever writes it: a row has no room for that number, so it would be lost."""
+    board = Board(read(TEXT), tmp_path / "state")
     (out,) = (each.sa for each in board.plane.sas if each.sa.direction == OUT)
-    for _ in range(6):
-        board.now += 60  # a DFE that was left is taken again
-        board.do(board.control._programming.move(board.control.placed(out), None))
-        sent += numbers(board.send(3))
-    assert len(set(sent)) == len(sent) and 90 < max(sent) <= 100, sent
-    board.poll()
-    assert numbers(board.send()) == [101]
+    assert out.last_sequence == manual_keying.LEASE
+    with pytest.raises(UnsupportedError, match="a last sequence number"):
+        board.do(board.gateway.write_sa(0, 0, out, None))
 
 
 def test_hardware_lifetimes(read, tmp_path, monkeypatch):
