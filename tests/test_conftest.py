@@ -65,3 +65,26 @@ def test_the_quick_tier_leaves_out_what_is_slow_and_fails_what_should_be(tmp_pat
 
 def test_time_within_the_bound_of_the_quick_tier_passes():
     hold_quick(QUICK_SECONDS)
+
+
+GROUPED = """
+import pytest
+
+@pytest.mark.parametrize("n", range(8))
+@pytest.mark.xdist_group("one")
+def test_of_a_group(n):
+    pass
+"""
+
+
+def test_a_group_is_of_one_worker(tmp_path):
+    """Tests that want the same things of the machine are in a group; a worker takes all of it."""
+    (tmp_path / "test_group.py").write_text(GROUPED)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadgroup"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    workers = [line.split("]")[0] for line in done.stdout.splitlines() if line.startswith("[gw")]
+    assert len(workers) == 8 and len(set(workers)) == 1, done.stdout

@@ -68,6 +68,7 @@ def test_make_test_says_first_how_long_it_takes():
     assert 0 <= said < ran
 
 
+@pytest.mark.slow
 def test_each_step_of_a_new_punt_reason_is_asked_for(tmp_path):
     """A dummy in a copy of the sources: what fails there is what the recipe names."""
     for folder in ("hdl", "firmware_py", "spigate", "tests/hdl/contract"):

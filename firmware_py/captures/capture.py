@@ -52,6 +52,9 @@ def read(given: Path | Sources) -> Capture:
     files = given if isinstance(given, Sources) else sources.find(given)
     network, server = _frames(files)
     policies, ends = xfrm.read_policies(files.xfrm_policy), xfrm.endpoints(files.xfrm_state)
+    for path, found, what in ((files.xfrm_state, ends, "SA"), (files.xfrm_policy, policies, "policy")):
+        if not found:
+            raise InputError(f"{path}: there is no {what} in it; ip xfrm shows them to root alone")
     if files.ip is not None:
         topology = from_ip(files.ip, endpoints=ends, network=files.network, server=files.server)
     else:

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             path_of(args.dataplane)
         except InputError as error:
-            raise InputError(f"--dataplane must be {SOFT}, or hardware: {error}") from None
+            raise InputError(f"--dataplane must be {SOFT}, or hardware's: {error}") from None
     read = config.read(args.config, key_log=args.key_log is not None)
     if args.dataplane != SOFT:
         Hardware.check(read)

@@ -115,10 +115,7 @@ def path_of(url: str) -> str:
     """The path of the socket that ``unix:PATH`` names. Raises InputError where it names none."""
     path = url.removeprefix(SCHEME)
     if not url.startswith(SCHEME) or not path:
-        raise InputError(
-            f"a gateway in hardware is named by {SCHEME}PATH, the socket that leads to its registers, "
-            f"not {url!r}"
-        )
+        raise InputError(f"expected {SCHEME}PATH with the socket of a gateway in hardware, not {url!r}")
     return path
 
 

@@ -53,7 +53,7 @@ def hardware(tmp_path):
         ("tcp://host:1", "a gateway is named by model:, sim:?OPTIONS, unix:PATH, not 'tcp://host:1'"),
         ("model:x", "model:x: expected model:, without 'x'"),
         ("model:?dfes=3", "model:?dfes=3: an option must be none, not 'dfes'"),
-        ("unix:", "a gateway in hardware is named by unix:PATH, the socket that leads to its registers"),
+        ("unix:", "expected unix:PATH with the socket of a gateway in hardware"),
         ("unix:/nowhere/x", "unix:/nowhere/x: No such file or directory; is the gateway running"),
         ("sim:?cam=3", "sim:?cam=3: an option must be one of beat-bytes, "),
         ("sim:?dfes=many", "sim:?dfes=many: dfes must be a number, not 'many'"),

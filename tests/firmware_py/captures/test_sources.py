@@ -142,12 +142,19 @@ def test_one_pcapng_file_with_both_interfaces(tmp_path):
         capture.read(replace(given, server_pcap=file, network="ebn"))
 
 
-def test_without_a_policy_nobody_knows_whose_ends_they_are(tmp_path):
+@pytest.mark.parametrize("name, what", [("xfrm_state", "SA"), ("xfrm_policy", "policy")])
+def test_what_was_printed_for_somebody_else_than_root_is_empty(tmp_path, name, what):
     (tmp_path / "none").write_text("")
+    with pytest.raises(InputError, match=f"none: there is no {what} in it; ip xfrm shows them to root alone"):
+        capture.read(replace(bare(GCM.name), **{name: tmp_path / "none"}))
+
+
+def test_without_a_template_nobody_knows_whose_ends_they_are(tmp_path):
+    (tmp_path / "block").write_text("src 10.1.0.0/24 dst 10.2.0.0/24\n\tdir out action block priority 0\n")
     with pytest.raises(
         InputError, match="no policy has a template that says which end of an SA is this gateway's"
     ):
-        capture.read(replace(bare(GCM.name), xfrm_policy=tmp_path / "none"))
+        capture.read(replace(bare(GCM.name), xfrm_policy=tmp_path / "block"))
 
 
 def test_a_host_behind_that_never_spoke_is_behind_a_router(tmp_path):

@@ -388,8 +388,9 @@ def test_what_cannot_be_is_said_in_a_sentence(wire, tmp_path):
             return done.stderr
 
         assert "UDP port 500, IPv4: Address already in use; is another IKE daemon running?" in start("")
-        assert "--dataplane must be soft, or hardware: a gateway in hardware is named by unix:PATH" in start(
-            "", wire.ours, "--dataplane", "axi://0"
+        assert (
+            "--dataplane must be soft, or hardware's: expected unix:PATH with the socket of a gateway"
+            in start("", wire.ours, "--dataplane", "axi://0")
         )
         assert "key host.mtu: expected a number" in start("[host]\nmtu = 1")
         assert "peer 'other' has no child 'x'; it has net" in a.command("rekey", "other/x", code=2)
