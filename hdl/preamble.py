@@ -14,6 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from spigate import __version__
+from spigate.hdl.contract.parameters import ENGINES
 
 TIMESCALE = "1ns/1ps"
 WAIVERS = {
@@ -87,8 +88,11 @@ def _parameters(gateway) -> Iterator[tuple[str, object]]:
     """Parameters of the gateway's constructor, and their values."""
     for key in inspect.signature(type(gateway)).parameters:
         value = getattr(gateway, key, None)
+        if isinstance(value, type):  # the engine, by the word of its option
+            words = {path.rpartition(":")[2]: word for word, path in ENGINES.items()}
+            value = words.get(value.__name__, value.__name__)
         if value is not None:
-            yield key, value.__name__ if isinstance(value, type) else value
+            yield key, value
 
 
 def _ports(signature: wiring.Signature) -> Iterator[str]:

@@ -187,8 +187,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
         return 0
     ports, drops = report["ports"], {reason: count for reason, count in report["drops"].items() if count}
+    clocks = f"{report['cycles']} clocks: " if args.dataplane == "gateware" else ""
     print(
-        f"{report['cycles']} clocks: network {ports['network']['in']} in, {ports['network']['out']} out; "
+        f"{clocks}network {ports['network']['in']} in, {ports['network']['out']} out; "
         f"server {ports['server']['in']} in, {ports['server']['out']} out; {ports['punt']} punted, "
         f"{ports['inject']} injected"
     )

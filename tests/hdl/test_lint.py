@@ -97,6 +97,7 @@ def test_waivers_have_reasons_and_the_file_says_what_it_is(sources):
     # REUSE-IgnoreStart
     assert "SPDX-License-Identifier: Apache-2.0" in head and re.search(r"^// spigate \d+\.\d+", head)
     # REUSE-IgnoreEnd
+    assert re.search(r"^//     engine +compact$", head, re.MULTILINE), "by the word of its option"
     ports = re.findall(r"^  (?:input|output)(?: reg)? (?:\[\d+:0\] )?(\w+);",
                        re.search(r"^module spigate\(.*?^endmodule", module, re.DOTALL | re.MULTILINE)[0],
                        re.MULTILINE)  # fmt: skip
