@@ -11,11 +11,13 @@ import pytest
 from spigate.firmware_py.errors import InputError, TableFull, UnsupportedError
 from spigate.firmware_py.ipsec.sa import ANY_IPV4, Auth, Cipher, Lifetime, Sa, SaState, Selectors
 from spigate.firmware_py.tables import driver as driver_module
-from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import DRAIN_CLOCKS, WRITE_CLOCKS, Driver
 from spigate.firmware_py.tables.interface import (
+    AES_KEYS,
     ANY_VLAN,
+    AUTHS,
+    CIPHERS,
     Action,
     Attention,
     CamEntry,
@@ -177,13 +179,12 @@ def test_refuses_by_name_what_the_gateware_lacks(sa, changes, lacking):
 def test_believes_what_an_engine_declares(name):
     """Of every suite, key size and ICV that SAs may have, those and no others are written."""
     declared = engine_named(name).algorithms
-    hardware = {"cipher": rows._CIPHERS, "auth": rows._AUTHS}
 
     def known(sa):
-        cipher, auth = hardware["cipher"].get(sa.cipher), hardware["auth"].get(sa.auth)
+        cipher, auth = CIPHERS.get(sa.cipher), AUTHS.get(sa.auth)
         return (
             cipher in declared.ciphers
-            and (not sa.key or rows._KEY_SIZES[len(sa.key)] in declared.key_sizes)
+            and (not sa.key or AES_KEYS[len(sa.key)] in declared.key_sizes)
             and (auth == enums.Auth.NONE or auth in declared.auths)
             and (sa.cipher != Cipher.AES_GCM or sa.icv_bytes in declared.gcm_icvs)
         )
