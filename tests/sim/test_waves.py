@@ -116,3 +116,10 @@ def test_states_become_an_enumeration():
 @pytest.mark.parametrize("name, expected", [("a.fst", "fst"), ("a.vcd", "vcd"), ("wave", "fst"), (None, "")])
 def test_the_suffix_says_the_format(name, expected, tmp_path):
     assert waves.format_of(name and tmp_path / name) == expected
+
+
+def test_an_fst_has_the_words_of_states(tmp_path):
+    """The file's table of names stands in it as it is: GTKWave and Surfer show them."""
+    simulate_cocotb(Light(), "tests.sim.bench_waves", waveform=tmp_path / "light.fst")
+    data = (tmp_path / "light.fst").read_bytes()
+    assert all(word in data for word in (b"RED", b"GREEN", b"AMBER_LIGHT", b"fsm_state"))

@@ -185,7 +185,7 @@ def test_believes_what_an_engine_declares(name):
         return (
             cipher in declared.ciphers
             and (not sa.key or AES_KEYS[len(sa.key)] in declared.key_sizes)
-            and (auth == enums.Auth.NONE or auth in declared.auths)
+            and (sa.auth == Auth.NONE or auth in declared.auths)
             and (sa.cipher != Cipher.AES_GCM or sa.icv_bytes in declared.gcm_icvs)
         )
 
