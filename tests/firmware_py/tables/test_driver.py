@@ -28,7 +28,7 @@ from spigate.firmware_py.tables.interface import (
     Source,
 )
 from spigate.firmware_py.tables.midstate import hmac_midstates
-from spigate.hdl.contract import enums, rdl
+from spigate.hdl.contract import rdl
 from spigate.hdl.contract.constants import MAGIC, MAJOR, MAP
 from spigate.hdl.contract.constants import MAGIC as HARDWARE_MAGIC
 from spigate.hdl.contract.enums import Direction, Mode, Port, Reason, Table
