@@ -11,8 +11,6 @@ the source (:mod:`spigate.hdl.verilog`).
 import re
 from pathlib import Path
 
-from spigate.hdl.verilog import modules
-
 FORMATS = ("fst", "vcd")
 _NAMED = re.compile(
     r"(?P<values>(?:^  \(\* enum_(?:value_[01]+|base_type) = \"[^\"]*\" \*\)\n)+)"
@@ -34,6 +32,8 @@ def with_states(text: str) -> str:
     """Verilog in which signals whose values have names are of an enumeration, for a simulator that writes the
     names into its waveform. It is SystemVerilog then.
     """
+    from spigate.hdl.verilog import modules  # which needs Amaranth, as a replay in software does not
+
     packages: dict[str, str] = {}
 
     def typed(module: str) -> str:
@@ -100,6 +100,8 @@ def views(text: str, waveform: Path, *, top: str = "spigate", under: str = "boar
 
 def _split(text: str) -> dict[str, str]:
     """Modules by name."""
+    from spigate.hdl.verilog import modules
+
     found = ((re.search(r"^module (\\\S+ |\w+)\(", module, re.MULTILINE), module) for module in modules(text))
     return {name[1].strip().lstrip("\\"): module for name, module in found if name}
 

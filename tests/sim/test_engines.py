@@ -24,7 +24,8 @@ GCM = Configuration(beat_bytes=8, dfes=1, engine="gcm-small")
 @pytest.mark.parametrize("name", ["esp-tunnel-gcm128", "esp-transport-gcm256"])
 def test_hardware_does_what_the_engine_declares(name, tmp_path):
     report = replay(CAPTURES / name, tmp_path, configuration=GCM)
-    assert not report["software"] and report["programmed"]["sa"] == 2
+    # In transport mode nothing comes in at the server port, so only one SA is asked for.
+    assert not report["software"] and report["programmed"]["sa"] == (2 if "tunnel" in name else 1)
     verify(CAPTURES / name, tmp_path)
 
 
