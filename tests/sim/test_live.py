@@ -353,8 +353,8 @@ def test_a_device_that_is_taken_away_ends_it(fresh):
     _, errors = fresh.process.communicate()
     assert (
         code == 1
-        and errors.startswith("spigate simulate: the TAP device at port server is gone")
-        and errors.count("\n") == 1
+        and errors.splitlines()[-1].startswith("spigate simulate: the TAP device at port server is gone")
+        and errors.count("\n") <= 2  # before that, that a model is being made
     )
     assert not fresh.path.exists()
 

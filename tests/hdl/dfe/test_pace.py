@@ -12,7 +12,7 @@ import pytest
 
 from spigate.hdl.dfe.dfe import Dfe
 from spigate.hdl.net.packet import BEAT_BYTES
-from spigate.sim.stand_in import WORD_BYTES, StandIn
+from spigate.sim.stand_in import StandIn
 from tests.hdl.dfe.esp import SUITES, Peer
 from tests.hdl.dfe.test_dfe import clear, entry, inner_packet, protect
 from tests.hdl.streams import put, put_packets, simulate
@@ -80,5 +80,5 @@ def test_small_packets(suite, tunnel, inbound, beat_bytes):
 
 @pytest.mark.parametrize("inbound", [True, False], ids=["in", "out"])
 def test_long_packets_cost_their_words_and_no_more_than_small_ones(inbound):
-    words = 1 + 1 + -(-1404 // WORD_BYTES) + inbound
+    words = 1 + 1 + -(-1404 // StandIn.word_bytes) + inbound
     assert clocks_a_packet(16, GCM, True, inbound, 1400, 20) <= words + 24
