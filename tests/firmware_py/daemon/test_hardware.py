@@ -391,7 +391,7 @@ def test_what_cannot_be(board, tmp_path):
         board.refuses(
             tmp_path / "a",
             text,
-            f"named by unix:PATH, the socket that leads to its registers, not {url!r}",
+            f"expected unix:PATH with the socket of a gateway in hardware, not {url!r}",
             url=url,
         )
     board.refuses(

@@ -54,7 +54,7 @@ def test_a_gateway_at_a_socket(run):
 
 @pytest.mark.parametrize("url", ["hard", "", "unix:", "/run/gateway.sock", "tcp:host:1"])
 def test_what_names_no_gateway(run, url):
-    with pytest.raises(InputError, match=f"unix:PATH, the socket that leads to its registers, not {url!r}"):
+    with pytest.raises(InputError, match=f"unix:PATH with the socket of a gateway in hardware, not {url!r}"):
         run(PORTS + CHILD, "--dataplane", url)
 
 
