@@ -4,7 +4,6 @@
 
 """The C header against the register map and the frames' headers, by a compiler."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -20,6 +19,7 @@ from spigate.firmware_py.tables.punt import (
 from spigate.hdl.contract import enums, rdl
 from spigate.hdl.contract.enums import Port, Reason
 from spigate.hdl.csr import c_header
+from spigate.sim.build import need
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,7 @@ def header(tmp_path_factory):
 
 def run(header, statements: list[str]) -> list[str]:
     """What a program of C11 prints that includes the header."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
+    compiler = need("cc", "gcc", "The test of the C header")
     source = header.with_name("main.c")
     source.write_text(
         "\n".join(
