@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from spigate.firmware_py.errors import ToolMissing
-from tests.conftest import QUICK_SECONDS, REQUIRED, hold_quick, skipped
+from tests.conftest import QUICK_SECONDS, REQUIRED, hold_quick, pytest_make_parametrize_id, skipped
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -88,3 +88,11 @@ def test_a_group_is_of_one_worker(tmp_path):
     )
     workers = [line.split("]")[0] for line in done.stdout.splitlines() if line.startswith("[gw")]
     assert len(workers) == 8 and len(set(workers)) == 1, done.stdout
+
+
+def test_long_texts_and_new_keys_are_in_no_test_id():
+    """Two workers made the key of a test each: they collected other ids, and no test ran."""
+    assert pytest_make_parametrize_id(None, b"-----BEGIN PRIVATE KEY-----" + bytes(100), "data") == "data"
+    assert pytest_make_parametrize_id(None, "x" * 100, "text") == "text"
+    assert pytest_make_parametrize_id(None, b"short", "data") is None
+    assert pytest_make_parametrize_id(None, 5, "count") is None
