@@ -19,10 +19,11 @@ from spigate.hdl.contract.parameters import ENGINES
 TIMESCALE = "1ns/1ps"
 WAIVERS = {
     "DECLFILENAME": "the modules are parts of one core, in one file",
+    "UNOPTFLAT": "fields of a signal that depend on other fields of it; yosys check finds no loop of bits",
     "PROCASSINIT": "registers begin with what configuration gives them, as block RAM does",
     "UNUSEDSIGNAL": "fields, and ports of submodules, have names for waveforms; carries that nothing takes",
 }
-"""Warnings of ``verilator -Wall`` that the file has, and why."""
+"""Warnings of ``verilator -Wall`` that the file has, and why; UNOPTFLAT with ``--public-flat-rw`` as well."""
 STREAMS = {
     "s_axis_network": "frames from the network, the unprotected side",
     "s_axis_server": "frames from the servers, the protected side",

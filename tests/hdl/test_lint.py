@@ -67,6 +67,25 @@ def test_verilator_has_nothing_to_say(sources, flags):
     assert said(verilator, "--lint-only", *flags, "--top-module", "spigate", *map(str, sources)) == ""
 
 
+def test_cocotbs_runner_has_nothing_to_say(sources, tmp_path):
+    """It makes every signal public, so Verilator no longer splits one into its fields: it saw loops, and a
+    warning is an error there.
+    """
+    verilator = str(Path(_verilator_environment()["VERILATOR_ROOT"]) / "bin/verilator_bin")
+    runner = [
+        "-cc",
+        "--vpi",
+        "--public-flat-rw",
+        "--top-module",
+        "spigate",
+        "--prefix",
+        "Vtop",
+        "-Mdir",
+        tmp_path,
+    ]
+    assert said(verilator, *runner, *map(str, sources)) == ""
+
+
 @pytest.mark.parametrize("standard", ["2001", "2005", "2012"])
 def test_icarus_has_nothing_to_say(sources, standard):
     icarus = need("iverilog", "iverilog", "This test")
