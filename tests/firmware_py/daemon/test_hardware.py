@@ -115,13 +115,6 @@ def ends_in_order(gateway):
     assert gateway.ended(0) == 0, gateway.log.read_text()
 
 
-def pinged_by(uml, source, destination, sizes, times=3):
-    """Pings of the user-mode Linux's come back."""
-    for size in sizes:
-        printed = uml.run("ping", "-c", times, "-i", 0.05, "-W", 3, "-s", size, "-I", source, destination)
-        assert f" {times} received" in printed, printed
-
-
 def answers(uml, source, destination):
     """Whether one does."""
     return " 1 received" in uml.run("ping", "-c", 1, "-W", 1, "-I", source, destination, check=False)
@@ -173,7 +166,7 @@ def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
     gateway.until(lambda: in_dfes(gateway), "work in DFEs")
     before = metrics(gateway)
     ping(board.server, INSIDE, SIZES)
-    pinged_by(uml, INSIDE, SERVER, (0, 1000, 1300))
+    uml.pings(SERVER, (0, 1000, 1300), source=INSIDE, times=3)
     pings = len(SIZES) + 3 * 3
     gateway.until(
         lambda: (
@@ -195,12 +188,12 @@ def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
         assert in_dfes(gateway)
     board.forget_paths()
     ping(board.server, INSIDE, FRAGMENTED)
-    pinged_by(uml, INSIDE, SERVER, FRAGMENTED, times=1)
+    uml.pings(SERVER, FRAGMENTED, source=INSIDE, times=1)
     if who == "we":
         gateway.until(lambda: SOFTWARE in places(gateway), "a fragment takes SAs to software")
         gateway.until(lambda: in_dfes(gateway), "they go back", 15)
         ping(board.server, INSIDE, SIZES)
-        pinged_by(uml, INSIDE, SERVER, (0, 1300), times=1)
+        uml.pings(SERVER, (0, 1300), source=INSIDE, times=1)
         assert in_dfes(gateway)
 
 
@@ -221,7 +214,7 @@ def test_what_the_hardware_lacks_is_done_in_software(board, kernel, tunnel, prot
         assert not reaches(board, there, FRAGMENTED[0])  # the server hears how long a packet may be
     ping(board.server, there, FRAGMENTED)
     board.forget_paths()
-    pinged_by(kernel[0], there, here, (0, 1300))
+    kernel[0].pings(here, (0, 1300), source=there, times=3)
     expected = {f"software: {why}"}
     gateway.until(lambda: places(gateway) == expected, f"work in software for {expected}")
 
@@ -229,7 +222,7 @@ def test_what_the_hardware_lacks_is_done_in_software(board, kernel, tunnel, prot
 def test_transport_mode_is_for_the_gateways_own_host(board, kernel, tunnel):
     gateway = tunnel(board, theirs=conf_of("esp", "transport", "aes128gcm16"), mode="transport")
     ping(board.ours, str(THEIRS), SIZES)
-    pinged_by(kernel[0], str(THEIRS), str(OURS), (0, 1300))
+    kernel[0].pings(str(OURS), (0, 1300), source=str(THEIRS), times=3)
     gateway.until(lambda: in_dfes(gateway), "work in DFEs")
     gateway.until(
         lambda: min(done(gateway, kind) for kind in ("encrypted", "decrypted")) >= len(SIZES), "counts"
@@ -335,7 +328,7 @@ class TestOneTunnel:
         gateway.kill()
         with board.leaving("network") as out, board.leaving("server") as into:
             ping(board.server, INSIDE, SIZES)
-            pinged_by(uml, INSIDE, SERVER, (0, 1300))
+            uml.pings(SERVER, (0, 1300), source=INSIDE, times=3)
         assert len(out) > len(SIZES) and len(into) > len(SIZES)
         gateway.start()
         gateway.happens("child-up")
@@ -412,7 +405,7 @@ def test_policies(board, kernel, tunnel):
     before = done(gateway, "bypassed")
     with board.leaving("network") as out:
         ping(board.server, str(THEIRS), SIZES)
-        pinged_by(uml, str(THEIRS), SERVER, (0, 1000))
+        uml.pings(SERVER, (0, 1000), source=str(THEIRS), times=3)
         echoed(board.server, str(THEIRS), os.urandom(20_000))
     assert sum(frame[14:][9] in (ICMP, TCP) for frame in out if frame[12:14] == b"\x08\0") > len(SIZES)
     gateway.until(lambda: done(gateway, "bypassed") - before >= 2 * (len(SIZES) + 6), "counts")

@@ -149,15 +149,7 @@ def test_everything_passes(kernel, tmp_path, outer, inner, protocol, mode, words
             for row in gateway.rows("sas")
         } == {(protocol, words.endswith("-esn"), *TRANSPORT[outer])}
         ping(uml.ours, there, (*range(1501), 2000, 9000, 30000, 65000))
-        for size in (
-            0,
-            1300,
-            1400,
-            1500,
-            9000,
-        ):  # all five at once; for the last it waits the interval, or twice the longest time so far
-            printed = uml.run("ping", "-c", 5, "-l", 5, "-i", 5, "-W", 5, "-s", size, "-I", there, here)
-            assert "5 received" in printed, printed
+        uml.pings(here, (0, 1300, 1400, 1500, 9000), source=there, times=5)
         echoed(uml.ours, there, os.urandom(MEGABYTES << 20))
 
 

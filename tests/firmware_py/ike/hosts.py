@@ -208,6 +208,17 @@ class Uml:
         assert not check or done["code"] == 0, f"{words}: {done['output']}"
         return done["output"]
 
+    def pings(self, destination: str, sizes, *, source: str, times: int) -> None:
+        """Echoes of each size (ICMP's payload), ``times`` at once; all must come back, within five seconds.
+
+        One after the other would not do: after an answer, ping waits for the last one no longer than the
+        interval, or twice the longest time that one took so far.
+        """
+        for size in sizes:
+            printed = self.run("ping", "-c", times, "-l", times, "-i", 5, "-W", 5, "-s", size, "-I", source,
+                               destination)  # fmt: skip
+            assert f" {times} received" in printed, printed
+
     def start(self, log: Path, *words: object, **environment: str) -> int:
         """Starts a command there, whose output goes to the file ``log``; its process's number."""
         return self._ask(words, environment, log, 20)["pid"]
