@@ -40,6 +40,8 @@ from spigate.sim.cache import cached, digest
 SIMULATORS = ("verilator", "icarus")
 PARAMETERS = "SPIGATE_PARAMETERS"
 """Environment variable that carries a test's parameters, as JSON."""
+SUFFIX = "SIM_CMD_SUFFIX"
+"""Environment variable of cocotb's."""
 PROGRESS = "SPIGATE_PROGRESS"
 """Environment variable that names the file for a test's progress."""
 LOG_LINES = 40
@@ -168,7 +170,7 @@ class Model:
         try:
             # Under pytest the runner exits where tests fail, elsewhere it returns: the results file says
             # what happened.
-            with _watched(run / "progress", on_progress):
+            with _watched(run / "progress", on_progress), _last_word(self._format(waveform)):
                 runner.test(
                     test_module,
                     hdl_toplevel=self.top,
@@ -196,6 +198,21 @@ class Model:
             raise SimulationFailed(f"{test_module}: {failed} of {tests} tests failed\n{tail(log)}", log)
         shutil.rmtree(run)
         return tests
+
+    def _format(self, waveform: Path | None) -> str:
+        """The option of vvp's for a waveform of that name."""
+        return f"-{waveforms.format_of(waveform)}" if waveform and self.simulator == "icarus" else ""
+
+
+@contextmanager
+def _last_word(word: str) -> Iterator[None]:
+    """The runner ends a simulator's command line with it: its own ``-fst`` for vvp comes before."""
+    before = os.environ.get(SUFFIX, "")
+    os.environ[SUFFIX] = f"{before} {word}"
+    try:
+        yield
+    finally:
+        os.environ[SUFFIX] = before
 
 
 def tail(log: Path) -> str:

@@ -98,6 +98,19 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     add_gateway_arguments(parser, without=("clock_khz",), dfes=1)
 
 
+def add_simulator_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--simulator`` and ``--waveform``."""
+    parser.add_argument(
+        "--simulator", default=build.SIMULATORS[0], choices=build.SIMULATORS, help="default verilator"
+    )
+    parser.add_argument(
+        "--waveform",
+        type=Path,
+        metavar="FILE",
+        help="write a waveform in FST, or VCD where FILE ends in .vcd, and how GTKWave and Surfer show it",
+    )
+
+
 def configuration_from(args: argparse.Namespace) -> Configuration:
     """The gateway that is to be simulated.
 

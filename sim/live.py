@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from spigate.firmware_py import terminal
+from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.daemon.links import Tap
 from spigate.firmware_py.errors import InputError, SpigateError
-from spigate.sim.build import SIMULATORS
-from spigate.sim.design import add_configuration_arguments, configuration_from
+from spigate.sim.design import add_configuration_arguments, add_simulator_arguments, configuration_from
+from spigate.sim.waves import format_of
 
 TESTBENCH = "spigate.sim.live_testbench"
 SOCKET = Path("/run/spigate-gateway.sock")
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"(default spigate-{port[0]})",
         )
     add_configuration_arguments(parser)
-    parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
+    add_simulator_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,13 +69,16 @@ def run(args: argparse.Namespace) -> int:
         closing(Tap(args.server)) as server,
         _listener(args.socket) as listener,
     ):
-        model = configuration.model(simulator=args.simulator, tell=terminal.tell)
+        outputs.file(args.waveform)
+        waves = format_of(args.waveform)
+        model = configuration.model(simulator=args.simulator, waves=waves, tell=terminal.tell)
+        configuration.views(args.waveform)
         command, testbench = socket.socketpair()
         with command, testbench, _standard_input(testbench):
             socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, listener)])
             _on_signal(lambda: command.shutdown(socket.SHUT_WR))
             ready = f"{args.socket}: a gateway between {args.network} and {args.server}"
-            model.run(TESTBENCH, on_progress=_once(lambda: print(ready, flush=True)))
+            model.run(TESTBENCH, waveform=args.waveform, on_progress=_once(lambda: print(ready, flush=True)))
             report = json.loads(command.recv(_REPORT_BYTES))
     if "error" in report:
         raise Ended(report["error"])

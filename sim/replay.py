@@ -20,8 +20,12 @@ from spigate.firmware_py.ipsec.policy import PolicyAction
 from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, CfeSettings
 from spigate.firmware_py.words import counted
 from spigate.sim import software, waves
-from spigate.sim.build import SIMULATORS
-from spigate.sim.design import Configuration, add_configuration_arguments, configuration_from
+from spigate.sim.design import (
+    Configuration,
+    add_configuration_arguments,
+    add_simulator_arguments,
+    configuration_from,
+)
 
 TESTBENCH = "spigate.sim.replay_testbench"
 OUTPUTS = ("server-out.pcap", "network-out.pcap", "punt.pcap", "report.json")
@@ -155,13 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=MISSES,
         help="what becomes of a packet whose SA the gateway has yet to learn (default inject)",
     )
-    parser.add_argument("--simulator", default=SIMULATORS[0], choices=SIMULATORS, help="default verilator")
-    parser.add_argument(
-        "--waveform",
-        type=Path,
-        metavar="FILE",
-        help="write a waveform in FST, or VCD where FILE ends in .vcd, and how GTKWave and Surfer show it",
-    )
+    add_simulator_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the report")
 
 

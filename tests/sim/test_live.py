@@ -7,6 +7,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -422,7 +423,7 @@ from spigate.firmware_py import cli
 from spigate.sim import board
 from spigate.sim.board import model
 from spigate.sim.design import Configuration
-Configuration.model = lambda self, simulator, tell: board.model(Path({path!r}), beat_bytes=8, simulator="icarus")
+Configuration.model = lambda self, **_: board.model(Path({path!r}), beat_bytes=8, simulator="icarus")
 sys.exit(cli.main())
 """
 
@@ -443,6 +444,20 @@ def test_a_gateway_that_breaks_a_port_s_rules_ends_it(tmp_path):
             broken.process.stderr.read()
             == "spigate simulate: At its port server the gateway left a hole in tkeep\n"
         )
+
+
+def test_it_writes_a_waveform(tmp_path):
+    need()
+    written = tmp_path / "live.vcd"
+    with simulation(tmp_path, *WORDS, "--simulator", "icarus", "--waveform", str(written)) as made:
+        made.network.send(bytes(12) + b"\x08\x06" + bytes(46))
+        controlled(made, lambda _, driver: driver.counters())
+        assert made.end()[0] == 0
+    head, _, changes = written.read_text().partition("$enddefinitions")
+    board = head[head.index("$scope module board") :]
+    valid = re.search(r"\$var wire 1 (\S+) s_axis_network_tvalid \$end", board)[1]
+    assert f"\n1{valid}\n" in changes
+    assert "s_axis_network_tvalid" in written.with_suffix(".gtkw").read_text()
 
 
 def test_a_socket_that_a_killed_one_left_is_no_hindrance(built, tmp_path):
