@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
@@ -43,6 +44,8 @@ from spigate.hdl.contract.protocols import IKE_PORT, NATT_PORT
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
+MAX_UNREACHED = 256
+"""Addresses that nothing can be sent to, and of which the log has told: the oldest one is told of again."""
 _WARNINGS = frozenset(
     {
         EventKind.IKE_FAILED,
@@ -86,6 +89,7 @@ class Daemon:
         self._events: deque[Row] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self._unreached: dict[IPv4Address | IPv6Address, str] = {}
 
     @property
     def _now(self) -> float:
@@ -204,11 +208,8 @@ class Daemon:
 
     def _do(self, output: Output) -> None:
         match output:
-            case Datagram(source=source):
-                try:
-                    self._udp[source.address.version, source.port].send(output)
-                except (OSError, KeyError) as error:  # as if it were lost on the way
-                    log(logging.DEBUG, "not sent", remote=output.destination, error=error)
+            case Datagram():
+                self._send(output)
             case Event():
                 self._tell(output)
             case KeyLog(line=line):
@@ -218,6 +219,23 @@ class Daemon:
                 if self._key_log is not None and isinstance(output, InstallSa):
                     _safely(self._key_log.sa, output.sa)
                 self._plane.apply(output)
+
+    def _send(self, datagram: Datagram) -> None:
+        """What cannot be sent is as if it were lost on the way. The operator hears of it where it begins."""
+        source, address = datagram.source, datagram.destination.address
+        try:
+            link = self._udp.get((source.address.version, source.port))
+            if link is None:
+                raise OSError(f"this host has no IPv{source.address.version}")
+            link.send(datagram)
+            self._unreached.pop(address, None)
+        except OSError as error:
+            why = error.strerror or str(error)
+            level = logging.DEBUG if self._unreached.get(address) == why else logging.WARNING
+            log(level, "not-sent", local=source, remote=datagram.destination, text=why)
+            self._unreached[address] = why
+            if len(self._unreached) > MAX_UNREACHED:
+                del self._unreached[next(iter(self._unreached))]
 
     def _tell(self, event: Event) -> None:
         log(

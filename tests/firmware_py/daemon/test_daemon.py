@@ -8,13 +8,14 @@ small.
 
 import asyncio
 import io
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from spigate.firmware_py.daemon import logs
-from spigate.firmware_py.daemon.loop import Daemon
+from spigate.firmware_py.daemon.loop import MAX_UNREACHED, Daemon
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import Datagram, InstallSa, Socket
 from spigate.firmware_py.ike.peers.pad import Pad
@@ -57,12 +58,15 @@ class Link:
     def __init__(self):
         self.came: list[tuple] = []
         self.went: list[Datagram] = []
+        self.error: OSError | None = None
 
     def datagrams(self):
         came, self.came = self.came, []
         yield from came
 
     def send(self, datagram: Datagram) -> None:
+        if self.error:
+            raise self.error
         self.went.append(datagram)
 
 
@@ -114,6 +118,7 @@ def daemon():
         went, link.went = link.went, []
         return went
 
+    made.link = link
     made.hear, made.later, made.network, made.a, made.log = (
         hear,
         later,
@@ -216,6 +221,37 @@ def test_a_timer_that_breaks_stops_none_and_loses_nothing(daemon, monkeypatch, b
     assert ("ValueError" if breaks == "ike" else "RuntimeError") in daemon.log()
     assert daemon._timer.when() > daemon._loop.time() and not daemon._timer.cancelled()
     assert any(each.data[:8] == other.spi_i for each in daemon.later(30)), "and is repeated"
+
+
+def test_the_operator_hears_once_that_nothing_goes(daemon):
+    """A wrong ``local_address`` or a missing route was seen at the level debug alone."""
+    link, a = daemon.link, daemon.a
+    daemon.network.filters.append(lambda datagram: None)
+    asked = sent(daemon.network, a, a.initiate, "b")
+
+    def told() -> int:
+        return daemon.log().count("level=warning event=not-sent")
+
+    for error, times in ((101, 1), (101, 1), (99, 2), (None, 2), (99, 3)):
+        link.error = OSError(error, os.strerror(error)) if error else None
+        daemon.hear(*asked)
+        assert told() == times
+    assert 'text="Network is unreachable"' in daemon.log()
+    daemon._udp.clear()
+    daemon._from_udp(link)
+    link.error = None
+    link.came = [(each.data, each.destination, each.source, 0) for each in asked]
+    daemon._from_udp(link)
+    assert 'text="this host has no IPv4"' in daemon.log()
+
+
+def test_addresses_that_nothing_can_be_sent_to_are_bounded(daemon):
+    daemon.link.error = OSError(101, "Network is unreachable")
+    address = daemon.a.address
+    for each in range(MAX_UNREACHED + 50):
+        destination = Socket(type(address)(0xC6336400 + each), 500)
+        daemon._send(Datagram(Socket(daemon.network.hosts[1].address, 500), destination, b""))
+    assert len(daemon._unreached) == MAX_UNREACHED
 
 
 def test_strangers_fill_no_log(daemon):
