@@ -16,10 +16,11 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from spigate import __version__
 from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, UnsupportedError, not_installed
+from spigate.firmware_py.words import nearest
 
 COMMANDS = {
     "replay": ("spigate.sim.replay", "sim", "play a capture of Linux's IPsec through a simulated gateway"),
@@ -71,11 +72,35 @@ class Subcommand(Protocol):
     run: Callable[[argparse.Namespace], int]
 
 
-def parser(chosen: str | None = None) -> argparse.ArgumentParser:
+class Wrong(InputError):
+    """The command line is wrong; ``parser`` says how it goes."""
+
+    def __init__(self, message: str, parser: "Parser"):
+        super().__init__(message)
+        self.parser = parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises :class:`Wrong` instead of printing the usage, which is longer than what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Wrong(message, self)
+
+    def wrong(self, message: str, words: Sequence[str]) -> str:
+        """What is wrong with ``words``: an option that is not there comes before one that is missing."""
+        there = self._option_string_actions
+        for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+            if not any(option.startswith(word) for option in there):
+                near = nearest(word, there)
+                return f"there is no option {word}" + (f"; do you mean {near}?" if near else "")
+        return message
+
+
+def parser(chosen: str | None = None) -> Parser:
     """The parser of the command line; of the subcommands only ``chosen`` has its arguments, for which its
     module is imported.
     """
-    top = argparse.ArgumentParser(prog="spigate", description="An IPsec gateway for FPGAs.")
+    top = Parser(prog="spigate", description="An IPsec gateway for FPGAs.")
     top.add_argument("--version", action="version", version=f"spigate {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND [ARGS]", required=True)
     for name, (module, _, text) in COMMANDS.items():
@@ -102,13 +127,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         argv = ["--help"]
     chosen = next((word for word in argv if not word.startswith("-")), None)
+    if chosen is not None and chosen not in COMMANDS:
+        near = nearest(chosen, COMMANDS)
+        advice = f"do you mean {near}?" if near else "spigate --help shows them"
+        return _fail(None, f"there is no command {chosen}; {advice}", 2)
     code = 0
     try:
         args, unknown = parser(chosen).parse_known_args(argv)
         if unknown:
-            args.refuse(
-                f"unrecognized arguments: {' '.join(unknown)}"
-            )  # with the usage of the subcommand, not of all
+            args.refuse(f"it takes no {' '.join(unknown)}")
         run: Callable[[argparse.Namespace], int] = args.run
         code = run(args)
         if sys.stdout is not None:
@@ -116,6 +143,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BrokenPipeError as error:
         return code if _nobody_reads() else _fail(chosen, error, 2)
+    except Wrong as error:
+        told = error.parser.wrong(str(error), argv)
+        return _fail(chosen, f"{told}{'' if told.endswith('?') else f' ({error.parser.prog} --help)'}", 2)
     except (InputError, UnsupportedError, ToolMissing) as error:
         return _fail(chosen, error, 2)
     except OSError as error:
@@ -151,7 +181,7 @@ def _fail(command: str | None, message: object, code: int) -> int:
     # no mistake of whoever made them.
     if (amaranth := sys.modules.get("amaranth.hdl")) is not None:
         warnings.simplefilter("ignore", amaranth.UnusedElaboratable)
-    print(f"spigate {command or ''}: {message}", file=sys.stderr)
+    print(f"{' '.join(filter(None, ('spigate', command)))}: {message}", file=sys.stderr)
     return code
 
 

@@ -7,7 +7,6 @@
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import EllipsisType
 from typing import Any, ParamSpec, TypeVar, overload
 
 from spigate.firmware_py.errors import InputError
+from spigate.firmware_py.words import nearest
 
 Value = TypeVar("Value")
 Member = TypeVar("Member", bound=Enum)
@@ -207,13 +207,6 @@ class UnknownWord(ValueError):
     def __init__(self, near: str):
         super().__init__(near)
         self.near = near
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """The one of ``known`` that ``word`` is most like; nothing where it is like none."""
-    folded = {each.lower().replace("-", "_"): each for each in known}
-    found = get_close_matches(word.lower().replace("-", "_"), folded, n=1)
-    return folded[found[0]] if found else ""
 
 
 def one_of(options: Mapping[str, Value]) -> Callable[[object], Value]:

@@ -19,6 +19,7 @@ from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, no
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.interface import Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place
+from spigate.firmware_py.words import nearest
 from spigate.hdl.contract.enums import Port
 
 
@@ -98,7 +99,8 @@ class Url:
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in kinds:
                 known = f"one of {', '.join(sorted(kinds))}" if kinds else "none"
-                raise InputError(f"{self.text}: an option must be {known}, not {name!r}")
+                meant = f"; do you mean {near}?" if (near := nearest(name, kinds)) else ""
+                raise InputError(f"{self.text}: an option must be {known}, not {name!r}{meant}")
             try:
                 found[name] = kinds[name](value)
             except ValueError:

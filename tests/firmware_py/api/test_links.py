@@ -68,6 +68,11 @@ def test_a_url_that_is_none_is_told(url, said):
     assert str(error.value).startswith(said)
 
 
+def test_the_nearest_option_is_told():
+    with pytest.raises(spigate.InputError, match=r"not 'dfe'; do you mean dfes\?$"):
+        spigate.open("sim:?dfe=3")
+
+
 def test_what_an_extra_brings_is_asked_for(monkeypatch):
     monkeypatch.setitem(links.SCHEMES, "sim", links.Scheme("absent.module", "sim", "sim:"))
     with pytest.raises(spigate.ToolMissing) as error:
