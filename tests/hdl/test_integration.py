@@ -12,6 +12,7 @@ import pytest
 from amaranth.hdl import Shape
 from amaranth.lib.wiring import In
 
+from spigate.hdl.contract import rdl
 from spigate.hdl.contract.constants import ALIGN, MAX_FRAME
 from spigate.hdl.export import Core
 from spigate.hdl.gateway import Gateway
@@ -83,3 +84,16 @@ def test_the_headers_are_those_of_the_gateware(column, layout):
 
 def test_the_longest_frame_is_said():
     assert f"The longest has {MAX_FRAME - ALIGN} bytes" in PAGE
+
+
+def test_addresses_are_those_of_the_map():
+    rows = re.findall(r"^\| (0x[^|]*) \| (`[^|]*) \|", PAGE[PAGE.index("## From reset") :], re.MULTILINE)
+    found = {}
+    for addresses, names in rows:
+        first, *others = (int(each, 16) for each in re.findall(r"0x\w+", addresses))
+        found |= dict.fromkeys(re.findall(r"`([\w.]+)`", names), (first, max([first, *others])))
+    registers = rdl.registers()
+    assert len(found) > 15
+    for name, (first, last) in found.items():
+        assert first <= registers[name].address <= last, name
+        assert first < last or registers[name].address == first
