@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from spigate.firmware_py import toml
+from spigate.firmware_py.daemon import peer_keys
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, Template, exceptions
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa
@@ -60,8 +61,8 @@ SA = Schema(
             "`outbound`: this side sends on it. `inbound`: the peer does.",
         ),
         toml.number("spi", FIRST_SPI, 0xFFFF_FFFF, "Its number, such as 0x1001; the peer has the same."),
-        Key("source", "a host's IP address", ike.address, "Of the IP header outside."),
-        Key("destination", "a host's IP address", ike.address, "Likewise."),
+        Key("source", "a host's IP address", peer_keys.address, "Of the IP header outside."),
+        Key("destination", "a host's IP address", peer_keys.address, "Likewise."),
         toml.choice(
             "mode",
             {"tunnel": Mode.TUNNEL, "transport": Mode.TRANSPORT},
@@ -216,7 +217,7 @@ def read_policies(tables: Iterable[Table], sas: Iterable[ManualSa]) -> tuple[Pol
         known.setdefault(each.name, {})[each.sa.direction] = each.sa
     found: list[Policy] = []
     for table in tables:
-        values = POLICY.read(table, ike.TRAFFIC)
+        values = POLICY.read(table, peer_keys.TRAFFIC)
         action, name = values["action"], values["sa"]
         out, back = exceptions(PolicyAction.DISCARD, ike.selectors(table))
         if action != PolicyAction.PROTECT:

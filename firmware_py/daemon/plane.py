@@ -20,7 +20,7 @@ from spigate.firmware_py.daemon.dataplane import (
     SaOrPolicy,
     packets_and_drops,
 )
-from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
+from spigate.firmware_py.daemon.peer_keys import START_ON_TRAFFIC
 from spigate.firmware_py.daemon.waiting import Held, trap_policies
 from spigate.firmware_py.ike.engine.actions import (
     AddPolicy,

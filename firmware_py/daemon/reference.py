@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 from spigate.firmware_py.daemon import config, manual
-from spigate.firmware_py.daemon import peers as ike
+from spigate.firmware_py.daemon import peer_keys as ike
 from spigate.firmware_py.toml import Key, Schema
 
 HEAD = """\

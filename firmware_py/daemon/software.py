@@ -15,7 +15,7 @@ from spigate.firmware_py.daemon.config import Config
 from spigate.firmware_py.daemon.dataplane import Hooks, Metric, SaOrPolicy
 from spigate.firmware_py.daemon.links import DeviceGone, RawLink, Sender, Tun, in_udp, versions
 from spigate.firmware_py.daemon.logs import log
-from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
+from spigate.firmware_py.daemon.peer_keys import START_ON_TRAFFIC
 from spigate.firmware_py.daemon.plane import Plane, SoftwareActive, outward
 from spigate.firmware_py.daemon.routes import Routes
 from spigate.firmware_py.daemon.waiting import configured

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.daemon.dataplane import HELD_PACKETS, Hooks
-from spigate.firmware_py.daemon.peers import START_ON_TRAFFIC
+from spigate.firmware_py.daemon.peer_keys import START_ON_TRAFFIC
 from spigate.firmware_py.ike.engine.children import UNSPECIFIED
 from spigate.firmware_py.ike.peers.pad import ChildConfig, Pad, Peer
 from spigate.firmware_py.ipsec.decision import Flow

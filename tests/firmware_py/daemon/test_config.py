@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from spigate.firmware_py.control.topology import NetworkRoute
-from spigate.firmware_py.daemon import config, reference
-from spigate.firmware_py.daemon import peers as ike
+from spigate.firmware_py.daemon import config, peer_keys, reference
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.peers.certificates import Authorities
 from spigate.firmware_py.ike.peers.pad import AccessToken, KeyPair, PreSharedKey
@@ -631,7 +630,7 @@ def test_the_reference_is_up_to_date():
     assert (Path(__file__).parents[3] / "docs/configuration.md").read_text() == reference.text()
 
 
-@pytest.mark.parametrize("module", [config, ike])
+@pytest.mark.parametrize("module", [config, peer_keys])
 def test_no_schema_is_left_out_of_the_reference(module):
     schemas = [value for value in vars(module).values() if isinstance(value, Schema)]
     assert schemas and all(schema in reference.SCHEMAS for schema in schemas)
