@@ -124,3 +124,23 @@ def test_ci_runs_lint_proofs_demo_and_tests_in_this_order():
         "make demo",
         "make test",
     ]
+
+
+def test_the_readme_says_what_its_words_mean_where_it_uses_them_first():
+    paragraphs = (ROOT / "README.md").read_text().split("\n\n")
+    words = {
+        "CFE": "(**CFE**, classifying forwarding element)",
+        "DFE": "(**DFE**, decrypting forwarding elements)",
+        "CE": "control element in Python (**CE**)",
+        "punted": "does not know is *punted* to the control element",
+    }
+    for word, meaning in words.items():
+        first = next(each for each in paragraphs if re.search(rf"\b{word}\b", each))
+        assert meaning in " ".join(first.split()), word
+
+
+def test_the_readme_says_what_works_and_what_is_missing():
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \*\*(\w+).*?\*\* \|", readme, re.M)
+    assert rows == ["Works", "Works", "Synthesised", "On", "Missing"]
+    assert readme.index("**Why this?**") < readme.index("**Missing**") < readme.index("## Two commands")
