@@ -21,7 +21,7 @@ from tests.firmware_py.ike.hosts import inside, ip
 
 PORTS = ("network", "server")
 SPIGATE = ("-m", "spigate.firmware_py.cli")
-PATIENCE = 20
+PATIENCE = 60
 _READY = re.compile(r"^(\S+): a gateway between (\S+) and (\S+)$")
 _ETH_P_ALL = 3
 

@@ -149,13 +149,13 @@ class Gateway:
     def count(self, kind: str) -> int:
         return sum(event["kind"] == kind for event in self.rows("events"))
 
-    def until(self, condition, what: str, seconds: float = 20) -> None:
+    def until(self, condition, what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"{what}: not in {seconds} s\n{self.log.read_text()}"
             time.sleep(0.05)
 
-    def happens(self, kind: str, times: int = 1, seconds: float = 20) -> None:
+    def happens(self, kind: str, times: int = 1, seconds: float = 60) -> None:
         """Waits until an event has been so often."""
         self.until(lambda: self.count(kind) >= times, kind, seconds)
 
@@ -172,7 +172,7 @@ class Gateway:
         return done.stdout + done.stderr
 
 
-def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 5, source: str = "") -> None:
+def ping(namespace: str, destination: str, sizes=(56,), *, timeout: float = 15, source: str = "") -> None:
     """One echo of each size (ICMP's payload); it must come back as it was."""
     six = ":" in destination
     with inside(namespace):
@@ -212,7 +212,7 @@ def echoed(namespace: str, address: str, data: bytes, port: int = 7) -> None:
 
 
 def transfer(
-    sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 10
+    sender: str, receiver: str, address: str, data: bytes, port: int = 5001, *, timeout: float = 30
 ) -> None:
     """``data`` over TCP, between namespaces; it must arrive as it was."""
     with inside(receiver):

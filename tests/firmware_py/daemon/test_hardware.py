@@ -191,7 +191,7 @@ def test_esp_is_done_in_hardware(board, kernel, tunnel, who, esp):
     uml.pings(SERVER, FRAGMENTED, source=INSIDE, times=1)
     if who == "we":
         gateway.until(lambda: SOFTWARE in places(gateway), "a fragment takes SAs to software")
-        gateway.until(lambda: in_dfes(gateway), "they go back", 15)
+        gateway.until(lambda: in_dfes(gateway), "they go back", 40)
         ping(board.server, INSIDE, SIZES)
         uml.pings(SERVER, (0, 1300), source=INSIDE, times=1)
         assert in_dfes(gateway)
@@ -303,7 +303,7 @@ class TestOneTunnel:
         ping(board.server, INSIDE, SIZES)
         for mac in ("02:00:00:00:77:02", "02:00:00:00:77:01"):
             board.change_server_mac(mac)
-            gateway.until(lambda: answers(uml, INSIDE, SERVER), "the new address is learned", 10)
+            gateway.until(lambda: answers(uml, INSIDE, SERVER), "the new address is learned", 30)
             ping(board.server, INSIDE, SIZES)
         before = dropped(gateway, "no_neighbour")
         with Traffic(board.server, INSIDE) as traffic:

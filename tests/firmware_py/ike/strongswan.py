@@ -281,7 +281,7 @@ class Pump:
                 self.plane.apply(output)
                 self.others.append(output)
 
-    def until(self, condition, seconds: float = 15) -> None:
+    def until(self, condition, seconds: float = 45) -> None:
         """Runs until ``condition()`` holds."""
         end = time.monotonic() + seconds
         while not condition():

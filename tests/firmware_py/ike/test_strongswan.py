@@ -72,7 +72,7 @@ def live(wire, tmp_path):
 
 def wait(pump: Pump, process: subprocess.Popen) -> str:
     """Until the command is through; its output."""
-    pump.until(lambda: process.poll() is not None, 20)
+    pump.until(lambda: process.poll() is not None, 60)
     output = process.stdout.read()
     assert process.returncode == 0, output
     return output
