@@ -93,9 +93,13 @@ class Configuration:
             waveforms.views(self.verilog().read_text(), waveform)
 
 
+DEFAULT = Configuration(dfes=1)
+"""What is simulated where nothing else is asked for."""
+
+
 def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that :func:`configuration_from` reads. A simulated clock is as fast as it is."""
-    add_gateway_arguments(parser, without=("clock_khz",), dfes=1)
+    add_gateway_arguments(parser, without=("clock_khz",), dfes=DEFAULT.dfes)
 
 
 def add_simulator_arguments(parser: argparse.ArgumentParser) -> None:

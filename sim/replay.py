@@ -21,6 +21,7 @@ from spigate.firmware_py.tables.interface import ANY_VLAN, BALANCES, UNLIMITED, 
 from spigate.firmware_py.words import counted
 from spigate.sim import software, waves
 from spigate.sim.design import (
+    DEFAULT,
     Configuration,
     add_configuration_arguments,
     add_simulator_arguments,
@@ -165,6 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     configuration = configuration_from(args)
+    if args.dataplane == "soft" and configuration != DEFAULT:
+        raise InputError("in software there is no gateware: its sizes and its engine are not to be chosen")
     files = sources.find(
         args.folder,
         {name: getattr(args, f"file_{name}") for name in FILES},

@@ -31,6 +31,21 @@ def test_software_path(name, tmp_path, capsys):
     assert sum(verify(CAPTURES / name, tmp_path).values()) >= 4
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--dfes", "3"), "in software there is no gateware: its sizes and its engine are not to be chosen"),
+        (("--engine", "gcm"), "in software there is no gateware: "),
+        (("--waveform", "w.vcd"), "in software there are no clocks: "),
+    ],
+)
+def test_what_is_the_gatewares_is_refused(words, said, tmp_path, capsys):
+    """It was taken, and did nothing."""
+    capture_of = str(CAPTURES / SCENARIOS[0])
+    assert cli.main(["replay", capture_of, "--dataplane", "soft", "--out", str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_with_decryptors(name, tmp_path):
     """What they cannot do comes up."""
