@@ -19,6 +19,16 @@ def test_the_page_has_the_ranges_and_engines_as_they_are():
     assert made == page, "python -m spigate.boards.parameters"
 
 
+def test_the_page_says_what_each_row_costs():
+    page = parameters.PAGE.read_text()
+    costs = page[page.index("<!-- costs -->") :]
+    for row in parameters.table_rows():
+        name = row.parameter if row.parameter == "all" else f"`{row.parameter}`"
+        assert f"| {name} | {row.value} | " in costs, row
+    for part in parameters.parts():
+        assert f"\n| {part} | " in costs, part
+
+
 def test_what_was_not_measured_is_left_out_and_said():
     lines = parameters.cost_table({name: size for name, size in ONES.items() if name != "rules 64"})
     assert "| `rules` |" not in lines and "| `routes` | 256 |" in lines
