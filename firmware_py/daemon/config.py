@@ -8,12 +8,12 @@ device or the hardware's ports, operation."""
 import os
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
 from spigate.firmware_py import toml
 from spigate.firmware_py.control.topology import AddressWithPrefix, Interface, NetworkRoute, parse_mac
-from spigate.firmware_py.daemon import manual
+from spigate.firmware_py.daemon import manual, peer_keys
 from spigate.firmware_py.daemon import peers as ike
 from spigate.firmware_py.daemon.control_socket import CONTROL
 from spigate.firmware_py.daemon.manual import ManualSa
@@ -155,7 +155,7 @@ ROUTE = Schema(
     "route",
     "A network behind a router at one of the ports: `[[route]]`.",
     (
-        Key("destination", "a network", lambda value: ip_network(string(value)), "Where to."),
+        Key("destination", "a network", peer_keys.network, "Where to."),
         Key(
             "gateway",
             "an IP address",
@@ -170,7 +170,7 @@ SOURCE = Schema(
     "policy names. "
     "What this host says itself counts as coming in at `server`. Not used by `--dataplane soft`.",
     (
-        Key("network", "a network", lambda value: ip_network(string(value)), "Source addresses."),
+        Key("network", "a network", peer_keys.network, "Source addresses."),
         Key(
             "ports",
             "a list of network, server",

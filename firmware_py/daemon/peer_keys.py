@@ -25,8 +25,13 @@ Values = dict[str, Any]
 _PROBES = tuple(map(Identity.parse, ("192.0.2.1", "a.example", "a@example", "CN=a", "keyid:a")))
 
 
-def _network(value: object) -> Network:
-    return ip_network(string(value))
+def network(value: object) -> Network:
+    """A network; the error names it where host bits are set."""
+    word = string(value)
+    try:
+        return ip_network(word)
+    except ValueError:
+        raise toml.UnknownWord(str(ip_network(word, strict=False))) from None
 
 
 def address(value: object) -> Address:
@@ -67,8 +72,8 @@ TRAFFIC = Schema(
     "traffic",
     "What a child SA, or a policy, is about: addresses, protocol and ports. Written inline.",
     (
-        Key("local", "a network", _network, "Addresses on this side."),
-        Key("remote", "a network", _network, "Addresses on the peer's side."),
+        Key("local", "a network", network, "Addresses on this side."),
+        Key("remote", "a network", network, "Addresses on the peer's side."),
         toml.number(
             "protocol", 0, 255, "IP protocol, such as 6 for TCP; every one where it is not given.", None
         ),
@@ -157,7 +162,7 @@ SERVER = Schema(
         Key(
             "addresses",
             "a list of networks",
-            list_of(_network),
+            list_of(network),
             "Where it stands: `traffic` of its peers' children must be from there.",
             [],
             "anywhere",
@@ -186,7 +191,7 @@ PEER = Schema(
         Key(
             "networks",
             "a list of networks",
-            list_of(_network),
+            list_of(network),
             "From where the peer may come.",
             [],
             "`address`, or anywhere",

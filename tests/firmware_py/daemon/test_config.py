@@ -324,7 +324,7 @@ def hardware_mistakes():
         ),
         "route to no network": (
             ROUTE.replace("10.1.0.0/16", "10.1.0.1/16"),
-            r"key route\[0\].destination: expected a network, not '10.1.0.1/16'",
+            r"key route\[0\].destination: expected a network, not '10.1.0.1/16'; the nearest is '10.1.0.0/16'$",
         ),
         "route without router": (
             ROUTE.replace('gateway = "192.0.2.1"', ""),
@@ -340,7 +340,7 @@ def hardware_mistakes():
         ),
         "source": (
             '[[source]]\nnetwork = "10.1.0.1/24"',
-            r"key source\[0\].network: expected a network, not '10.1.0.1/24'",
+            r"key source\[0\].network: expected a network, not '10.1.0.1/24'; the nearest is '10.1.0.0/24'$",
         ),
         "source of nowhere": (
             '[[source]]\nnetwork = "10.1.0.0/24"\nports = ["ce"]',
@@ -465,7 +465,7 @@ MISTAKES = hardware_mistakes() | {
     ),
     "network": (
         CHILD.replace("10.2.0.0/24", "10.2.0.1/24"),
-        r"key peer.b.child.net.traffic\[0\].remote: expected a network, not '10.2.0.1/24'",
+        r"key peer.b.child.net.traffic\[0\].remote: expected a network, not '10.2.0.1/24'; the nearest is '10.2.0.0/24'$",
     ),
     "two versions": (
         CHILD.replace("10.2.0.0/24", "fd00::/64"),
