@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from spigate.boards import synth
+from spigate.firmware_py.words import counted
 from spigate.sim import bench, bench_soft
 
 SOURCES = {
@@ -123,7 +124,8 @@ class Converted:
     def clock(self) -> str:
         """Sentences: which core, and how fast."""
         return (
-            f"The core: {described(self.core)}. Its clock: {self.mhz:g} MHz, the worst of {self.seeds} seeds."
+            f"The core: {described(self.core)}. Its clock: {self.mhz:g} MHz, the worst of "
+            f"{counted(self.seeds, 'seed')}."
         )
 
 
