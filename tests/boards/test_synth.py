@@ -85,6 +85,7 @@ def test_what_is_done_is_kept_when_a_later_block_fails(monkeypatch):
     assert [area.block for area in measured.areas] == ["first"]
 
 
+@pytest.mark.slow
 def test_stopped_it_tells_what_is_done(tmp_path):
     """Ctrl-C while a block is placed: the table and the file have what is known, and no tool goes on."""
     words = "--blocks --engine gcm-small --json".split()

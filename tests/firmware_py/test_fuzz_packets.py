@@ -4,12 +4,15 @@
 
 """Mutated packets by the software path; ``make fuzz`` takes a million of them."""
 
+import pytest
+
 from tests.firmware_py import fuzzing
 from tests.firmware_py.fuzz_packets import fuzz
 
 COUNT = 50_000
 
 
+@pytest.mark.slow
 def test_mutated_packets():
     found = fuzzing.run(fuzz, COUNT)
     assert found["fed"] >= COUNT and found["sent"] > COUNT // 10

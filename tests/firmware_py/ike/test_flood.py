@@ -10,6 +10,8 @@ import tracemalloc
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from spigate.firmware_py.ike.crypto import key_exchange
 from spigate.firmware_py.ike.crypto.proposals import offer
 from spigate.firmware_py.ike.engine.actions import Datagram, Event, Socket
@@ -62,6 +64,7 @@ class Tunnel:
         assert twin.decapsulate(out.encapsulate(PACKET))[20:] == PACKET[20:]
 
 
+@pytest.mark.slow
 def test_flood_of_beginnings():
     """100,000, each from another address and with another SPI, while a tunnel is used and rekeyed."""
     network, a, b = pair(b=ANYWHERE)

@@ -10,6 +10,7 @@ from tests.firmware_py import fuzzing
 from tests.firmware_py.ike.fuzz import fuzz
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Parsed a")  # of certificates that are wrong in ways that were once common
 def test_only_named_errors_come_out():
     outcomes = fuzzing.run(fuzz, 50_000)
