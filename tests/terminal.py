@@ -25,7 +25,7 @@ def on_terminal(
     """Runs a command; its exit code, and what a person reads: without colours. Nothing says that the terminal
     is wider than it is.
 
-    What it leaves in the background ends with it where it takes too long.
+    What it leaves in the background ends with it, and it ends itself where it takes too long.
     """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, SIZE)

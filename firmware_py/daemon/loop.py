@@ -13,7 +13,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeVarTuple
 
@@ -44,8 +43,6 @@ from spigate.hdl.contract.protocols import IKE_PORT, NATT_PORT
 KEPT_EVENTS = 1000
 GOODBYE_SECONDS = 2.0
 """So long the peers have to answer when the gateway ends."""
-MAX_UNREACHED = 256
-"""Addresses that nothing can be sent to, and of which the log has told: the oldest one is told of again."""
 _WARNINGS = frozenset(
     {
         EventKind.IKE_FAILED,
@@ -89,7 +86,7 @@ class Daemon:
         self._events: deque[Row] = deque(maxlen=KEPT_EVENTS)
         self._counts: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
-        self._unreached: dict[IPv4Address | IPv6Address, str] = {}
+        self._unreached: dict[str, str] = {}
 
     @property
     def _now(self) -> float:
@@ -221,21 +218,24 @@ class Daemon:
                 self._plane.apply(output)
 
     def _send(self, datagram: Datagram) -> None:
-        """What cannot be sent is as if it were lost on the way. The operator hears of it where it begins."""
-        source, address = datagram.source, datagram.destination.address
+        """What cannot be sent is as if it were lost on the way. Where that begins with a peer that has an
+        address, the operator hears of it; addresses that strangers make up fill neither log nor memory.
+        """
+        source, destination = datagram.source, datagram.destination
+        peer = next((each.name for each in self._config.pad if each.address == destination.address), "")
         try:
             link = self._udp.get((source.address.version, source.port))
             if link is None:
                 raise OSError(f"this host has no IPv{source.address.version}")
             link.send(datagram)
-            self._unreached.pop(address, None)
+            self._unreached.pop(peer, None)
         except OSError as error:
             why = error.strerror or str(error)
-            level = logging.DEBUG if self._unreached.get(address) == why else logging.WARNING
-            log(level, "not-sent", local=source, remote=datagram.destination, text=why)
-            self._unreached[address] = why
-            if len(self._unreached) > MAX_UNREACHED:
-                del self._unreached[next(iter(self._unreached))]
+            new = bool(peer) and self._unreached.get(peer) != why
+            level = logging.WARNING if new else logging.DEBUG
+            log(level, "not-sent", peer=peer, local=source, remote=destination, text=why)
+            if peer:
+                self._unreached[peer] = why
 
     def _tell(self, event: Event) -> None:
         log(

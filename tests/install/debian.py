@@ -57,7 +57,14 @@ class Debian:
         self.root = root
         sources = _sources()
         site = sources[0].split()[1]
-        subprocess.run([DEBOOTSTRAP, SUITE, root, site], check=True, capture_output=True)
+        made = subprocess.run(
+            [DEBOOTSTRAP, SUITE, root, site],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert made.returncode == 0, made.stdout[-4000:]
         (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in sources))
         for name in WAYS:
             here, there = Path("/", name), root / name

@@ -24,8 +24,8 @@ GUIDES = ("docs/operating.md", "docs/hardware.md")
 def debian(tmp_path_factory):
     """With a checkout, and what README.md asks for."""
     root = tmp_path_factory.mktemp("debian") / "root"
-    made = Debian(root)
     try:
+        made = Debian(root)
         checkout = root / "root/spigate"
         checkout.mkdir()
         files = subprocess.run(["git", "ls-files", "-z"], cwd=TOP, check=True, capture_output=True).stdout

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from spigate.firmware_py.daemon import logs
-from spigate.firmware_py.daemon.loop import MAX_UNREACHED, Daemon
+from spigate.firmware_py.daemon.loop import Daemon
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ike.engine.actions import Datagram, InstallSa, Socket
 from spigate.firmware_py.ike.peers.pad import Pad
@@ -226,6 +226,7 @@ def test_a_timer_that_breaks_stops_none_and_loses_nothing(daemon, monkeypatch, b
 def test_the_operator_hears_once_that_nothing_goes(daemon):
     """A wrong ``local_address`` or a missing route was seen at the level debug alone."""
     link, a = daemon.link, daemon.a
+    daemon._config.pad = Pad([peer("a", "b", "a")])
     daemon.network.filters.append(lambda datagram: None)
     asked = sent(daemon.network, a, a.initiate, "b")
 
@@ -245,13 +246,15 @@ def test_the_operator_hears_once_that_nothing_goes(daemon):
     assert 'text="this host has no IPv4"' in daemon.log()
 
 
-def test_addresses_that_nothing_can_be_sent_to_are_bounded(daemon):
+def test_addresses_that_strangers_make_up_hide_no_peers(daemon):
+    daemon._config.pad = Pad([peer("a", "b", "a")])
     daemon.link.error = OSError(101, "Network is unreachable")
-    address = daemon.a.address
-    for each in range(MAX_UNREACHED + 50):
-        destination = Socket(type(address)(0xC6336400 + each), 500)
-        daemon._send(Datagram(Socket(daemon.network.hosts[1].address, 500), destination, b""))
-    assert len(daemon._unreached) == MAX_UNREACHED
+    own = Socket(daemon.network.hosts[1].address, 500)
+    for each in range(500):
+        daemon._send(Datagram(own, Socket(type(daemon.a.address)(0xC6336400 + each), 500), b""))
+    assert daemon.log() == "" and not daemon._unreached
+    daemon._send(Datagram(own, Socket(daemon.a.address, 500), b""))
+    assert daemon.log().count("event=not-sent peer=a") == 1
 
 
 def test_strangers_fill_no_log(daemon):
