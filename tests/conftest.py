@@ -23,7 +23,7 @@ from spigate.firmware_py.errors import ToolMissing
 
 REQUIRED = "SPIGATE_PEERS_REQUIRED"
 QUICK_SECONDS = 20
-"""Four times what the longest test of the quick tier takes, for slower machines."""
+"""What a test may take in it."""
 LONGEST_ID = 60
 """Characters of a parameter in a test's id, as Python writes it; what is longer goes by its name."""
 _BEGUN = pytest.StashKey[float]()
