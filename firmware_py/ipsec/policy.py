@@ -111,12 +111,14 @@ class PolicyDatabase:
             self.add(policy)
 
     def add(self, policy: Policy) -> None:
-        """Adds ``policy`` behind all with the same priority or a lower one."""
+        """Adds ``policy`` behind all with the same priority or a lower one. One that is there already is
+        there once more, at its place: it decides there until it was taken away as often.
+        """
         rank = self._ranks.setdefault(policy.priority, {})
         rank[policy] = rank.get(policy, 0) + 1
 
     def remove(self, policy: Policy) -> None:
-        """Takes ``policy`` away.
+        """Takes ``policy`` away, once.
 
         Raises
         ------

@@ -202,7 +202,8 @@ class World:
             self.sas.remove(what)
         elif kind == "remove_policy" and self.policies:
             what = draw.choice(self.policies)
-            self.policies.remove(what)
+            # Of twins, which nobody can tell apart, the first one stays: so the database keeps its place.
+            del self.policies[max(at for at, policy in enumerate(self.policies) if policy == what)]
         else:
             kind, what = "add_policy", self.policy()
             self.policies.append(what)

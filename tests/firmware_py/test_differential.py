@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 
 from spigate.firmware_py.tables.interface import GATEWARE, SOFTWARE
-from tests.firmware_py.differential import PLANES, Wrong, run
+from tests.firmware_py.differential import PACKETS, PLANES, Wrong, run
 from tests.firmware_py.differential_fragments import pieces
 from tests.firmware_py.differential_layers import layers
 from tests.firmware_py.ipsec import rfc4301
@@ -32,6 +32,12 @@ def test_every_data_plane_does_what_the_text_says(name, share):
     print(f"python -m tests.firmware_py.differential, {name}, seed {seed}")
     counts = run(name, COUNT, seed)
     assert min(counts[action] for action in ("protect", "bypass", "discard")) > COUNT / 50
+
+
+@pytest.mark.parametrize("seed", [3112547335, 2680859406])
+@pytest.mark.parametrize("name", PLANES)
+def test_a_world_that_went_wrong_once(name, seed):
+    assert sum(run(name, PACKETS, seed).values()) >= PACKETS
 
 
 @pytest.mark.parametrize("name", PLANES)

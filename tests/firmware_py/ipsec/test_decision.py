@@ -223,10 +223,19 @@ def test_policies_come_and_go_at_the_same_cost_however_many_there_are():
     count, kept = lines(come_and_go)
     assert kept == sorted(many, key=lambda each: each.priority) and not len(database)
     assert count < 300 * len(many), count
-    database.add(many[0])
-    database.add(many[0])  # as in a file
-    database.remove(many[0])
-    assert list(database) == [many[0]]
+
+
+def test_a_policy_that_is_there_twice_decides_at_its_first_place_until_both_are_gone():
+    first = policy(OUT, selectors(HERE, THERE), reqid=1)
+    other = policy(OUT, selectors("10.0.0.0/8", THERE), reqid=2)
+    database = PolicyDatabase([first, other, first])
+    assert list(database) == [first, first, other]
+    database.remove(first)
+    assert list(database) == [first, other]
+    database.remove(first)
+    assert list(database) == [other]
+    with pytest.raises(InputError):
+        database.remove(first)
 
 
 @pytest.mark.parametrize(
