@@ -22,7 +22,7 @@ import pytest
 from spigate.firmware_py.errors import ToolMissing
 
 REQUIRED = "SPIGATE_PEERS_REQUIRED"
-QUICK_SECONDS = 20
+QUICK_SECONDS = 10
 """What a test may take in it."""
 LONGEST_ID = 60
 """Characters of a parameter in a test's id, as Python writes it; what is longer goes by its name."""

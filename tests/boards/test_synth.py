@@ -24,6 +24,7 @@ def report(path, fmax):
     return path
 
 
+@pytest.mark.slow
 def test_measures_a_block_through_the_tools():
     told = []
     measured = synth.measure(
@@ -108,6 +109,7 @@ def test_stopped_it_tells_what_is_done(tmp_path):
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_tells_how_far_place_and_route_is(tmp_path):
     told = []
     text = synth.source(PacketFifo(beat_bytes=8, depth=64))

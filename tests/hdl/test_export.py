@@ -16,6 +16,7 @@ from spigate.sim.build import SIMULATORS, need, simulate_cocotb
 from tests.hdl.standin import StandIn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("beat_bytes", [8, 16])
 def test_foreign_models_drive_the_exported_verilog(beat_bytes, simulator, tmp_path):

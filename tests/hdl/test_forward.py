@@ -14,6 +14,8 @@ from spigate.hdl.forward import COUNTERS, RECIRCULATING, Forwarding
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.streams import PAUSES, never, put, put_packets, simulate, sometimes, take, take_packet
 
+pytestmark = pytest.mark.slow
+
 OUTPUTS = {Port.NETWORK: "network", Port.SERVER: "server", Port.CE: "punt", Port.RECIRCULATE: "recirculate"}
 
 

@@ -17,6 +17,8 @@ from spigate.hdl.export import export
 from spigate.hdl.gateway import Gateway
 from spigate.sim.build import _verilator_environment, need
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "small": {"beat_bytes": 8, "dfes": 1},
     "large": {"beat_bytes": 16, "dfes": 3, "lanes": 2, "cam_entries": 2048, "sources": 40, "sa_entries": 512},

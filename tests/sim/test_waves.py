@@ -54,6 +54,7 @@ class _Lamp(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_a_vcd_has_names_alone(tmp_path):
     simulate_cocotb(Light(), "tests.sim.bench_waves", waveform=tmp_path / "light.vcd")
     names = set(re.findall(r"\$var \w+ +\d+ \S+ (\S+)", (tmp_path / "light.vcd").read_text()))
@@ -86,6 +87,7 @@ def gateway():
     return verilog.convert(Core(Gateway(beat_bytes=8, dfes=1)), name="spigate")
 
 
+@pytest.mark.slow
 def test_viewers_begin_with_signals_that_exist(gateway, tmp_path):
     written = waves.views(gateway, tmp_path / "x.fst")
     assert [path.name for path in written] == ["x.gtkw", "x.sucl"]
@@ -118,6 +120,7 @@ def test_the_suffix_says_the_format(name, expected, tmp_path):
     assert waves.format_of(name and tmp_path / name) == expected
 
 
+@pytest.mark.slow
 def test_an_fst_has_the_words_of_states(tmp_path):
     """The table of a state machine's words stands in the file as it is, with their numbers."""
     simulate_cocotb(Light(), "tests.sim.bench_waves", waveform=tmp_path / "light.fst")

@@ -60,6 +60,7 @@ def _until(condition, log):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_what_it_captured_is_replayed(folder, tmp_path):
     made, log = folder
     assert made.stat().st_mode & 0o777 == 0o700

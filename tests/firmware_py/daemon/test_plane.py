@@ -422,6 +422,7 @@ def test_ports_of_protocols_without_any():
     assert pair.told[0][3].destination_ports == ANY_PORTS and pair.told[0][3].protocol == 1
 
 
+@pytest.mark.slow
 def test_mutated_packets_do_no_harm(pair):
     seed = random.randrange(1 << 32)
     print("seed", seed)

@@ -6,12 +6,15 @@
 a million of each.
 """
 
+import pytest
+
 from tests.firmware_py import fuzzing
 from tests.firmware_py.ike import fuzz_endpoint, fuzz_strangers
 
 COUNT = 25_000
 
 
+@pytest.mark.slow
 def test_peers_that_lie():
     counts = fuzzing.run(fuzz_endpoint.fuzz, COUNT)
     assert counts["mutated"] >= COUNT and counts["wrong"] > COUNT // 20
@@ -27,6 +30,7 @@ def test_peers_that_lie():
         assert counts[kind] > 20, kind
 
 
+@pytest.mark.slow
 def test_strangers():
     counts = fuzzing.run(fuzz_strangers.fuzz, COUNT)
     assert counts["datagrams"] >= COUNT

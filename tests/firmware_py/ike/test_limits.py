@@ -61,6 +61,7 @@ def bounded(endpoint) -> None:
     assert census["half_open"] <= 1024 and census["lingering"] <= 256 and census["ike_sas"] <= 1024 + 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sources", [1, 5000])
 def test_ten_thousand_handshakes(sources):
     """Every other one is left open, every other one fails, from one address or from many; all return

@@ -18,6 +18,8 @@ from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.cfe.bench import Run, from_bytes
 from tests.hdl.streams import PAUSES
 
+pytestmark = pytest.mark.slow
+
 ETHER = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02")
 HERE, PEER = 0xC0000201, 0xC6336407
 ANY = {

@@ -84,6 +84,7 @@ def test_every_length_of_truncated_frames(beat_bytes):
         check(frame, parsed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 def test_mutated_frames(beat_bytes):
     rng = random.Random(beat_bytes)
@@ -184,6 +185,7 @@ ADDRESSES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize(
     "origin",

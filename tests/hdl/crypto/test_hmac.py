@@ -151,6 +151,7 @@ def test_nist_examples():
     assert found == [list(macs.values()) for macs in NIST.values()]
 
 
+@pytest.mark.slow
 def test_wycheproof():
     """Digests of valid vectors begin with the tag, those of invalid ones do not."""
     vectors = {}
@@ -252,6 +253,7 @@ def test_a_digest_that_is_not_taken_holds_up_its_context_alone():
     assert digests == [[packet.expected for packet in queue] for queue in queues]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithms", [("sha1", "sha1"), ("sha256", "sha256"), ("sha1", "sha256")])
 def test_clocks_a_packet(algorithms):
     """No clock is lost between the blocks of a packet, and none because the other context is busy."""

@@ -144,6 +144,7 @@ def pins(netlist, module):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth, width", ECP5_BLOCKS.items())
 def test_connects_pins_as_yosys_does(depth, width, tmp_path):
     memory = BlockMemory(width=width, depth=depth)
