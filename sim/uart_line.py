@@ -16,7 +16,7 @@ SEND_BYTES, KEEP_BYTES = 64, 256
 MAX_WAITING = 4096
 """Bytes that wait to be sent; the others wait in the file."""
 MAX_UNREAD = 1 << 16
-"""Bytes that wait for whoever reads the file; what comes then is lost, as on any line without flow control."""
+"""Bytes that wait for whoever reads the file; what comes then is lost."""
 
 
 class UartLine:

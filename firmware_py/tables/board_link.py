@@ -20,7 +20,7 @@ from functools import partial
 
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.tables import uartbone
-from spigate.firmware_py.tables.bus import BusError, Gone, check_burst
+from spigate.firmware_py.tables.bus import BusError, Gone, NotThere, check_burst
 from spigate.firmware_py.tables.punt import (
     InjectHeader,
     InjectMode,
@@ -107,7 +107,7 @@ class BoardLink:
 
         Raises
         ------
-        InputError
+        NotThere
             Nothing is there, or no board of ours; the message says what was found.
         UnsupportedError
             The board has another map.
@@ -116,7 +116,7 @@ class BoardLink:
         try:
             words = await _ask(url, wire, _at("id"), 2)
             if words[0] != LINK_MAGIC:
-                raise InputError(
+                raise NotThere(
                     f"{url}: what answers is no spigate: it says {words[0]:#010x}, not {LINK_MAGIC:#010x}; "
                     "is the rate that of the board?"
                 )
@@ -131,11 +131,13 @@ class BoardLink:
 
     async def close(self) -> None:
         """Hangs up, behind all that was written: whoever waits hears so."""
-        with suppress(BusError, TimeoutError):
-            async with asyncio.timeout(OPEN_SECONDS):
-                await asyncio.shield(await self._begin())
         self._polling.cancel()
-        await self._wire.close()
+        try:
+            with suppress(BusError, TimeoutError):
+                async with asyncio.timeout(OPEN_SECONDS):
+                    await asyncio.shield(await self._begin())
+        finally:
+            await self._wire.close()
         await asyncio.gather(self._polling, *self._pushes, return_exceptions=True)
 
     @property
@@ -328,13 +330,13 @@ class BoardLink:
 
 
 async def _ask(url: str, wire: SerialWire, address: int, count: int) -> list[int]:
-    """Words from a board of which nothing is known. Raises InputError where it does not answer."""
+    """Words from a board of which nothing is known. Raises NotThere where it does not answer."""
     try:
         async with asyncio.timeout(OPEN_SECONDS):
             return await wire.send([], [(address, count)])
     except TimeoutError:
-        raise InputError(
+        raise NotThere(
             f"{url}: nothing answers there; has the board power and its gateware, and is the rate right?"
         ) from None
     except Gone as error:
-        raise InputError(str(error)) from None
+        raise NotThere(str(error)) from None

@@ -20,6 +20,10 @@ class BusError(SpigateError):
     """The gateway refused an access (SLVERR), or the way to it is broken."""
 
 
+class NotThere(InputError):
+    """No gateway is where a URL says, at least not now; the message says what was found."""
+
+
 class Gone(BusError):
     """The way to the gateway is broken, for good: nobody knows what stands in its tables."""
 

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.tables.bus import BusError, Gone, check_burst
+from spigate.firmware_py.tables.bus import BusError, Gone, NotThere, check_burst
 from spigate.firmware_py.tables.punt import (
     InjectHeader,
     InjectMode,
@@ -137,14 +137,14 @@ class RemoteGateway:
 
         Raises
         ------
-        InputError
+        NotThere
             Nobody is there, or no gateway.
         """
         path = path_of(url)
         try:
             reader, writer = await asyncio.open_unix_connection(path)
         except OSError as error:
-            raise InputError(
+            raise NotThere(
                 f"{url}: {error.strerror or error}; is the gateway running, and may this user reach it?"
             ) from None
         try:
@@ -153,7 +153,7 @@ class RemoteGateway:
             greeting = b""
         if greeting != GREETING:
             writer.close()
-            raise InputError(f"{url}: no gateway answers there, or another control element has it")
+            raise NotThere(f"{url}: no gateway answers there, or another control element has it")
         return cls(url, reader, writer)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ to machine. Bytes move by asyncio's own readers and writers.
 import asyncio
 import errno
 import os
+import termios
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import serial
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.tables import uartbone
-from spigate.firmware_py.tables.bus import Gone
+from spigate.firmware_py.tables.bus import Gone, NotThere
 from spigate.firmware_py.words import nearest
 from spigate.hdl.contract.constants import LINK_BAUD
 
@@ -37,6 +38,16 @@ _WHY = {
     errno.EBUSY: "another program has it",
     errno.ENOTTY: "it is no serial line",
 }
+
+
+def _why(error: serial.SerialException) -> str:
+    """pyserial tells the number of an error in one of two places, and of a lock none."""
+    inner = error.__context__
+    number = error.errno or (inner.args[0] if isinstance(inner, termios.error) else None)
+    if number is None and "lock" in str(error):
+        number = errno.EBUSY
+    return _WHY.get(number or 0) or error.strerror or str(error)
+
 
 Write = tuple[int, Sequence[int]]
 """Byte address, and the words that are written from there on."""
@@ -102,15 +113,16 @@ class SerialWire:
 
         Raises
         ------
+        NotThere
+            It cannot be opened now; the message says why.
         InputError
-            It cannot be opened; the message says why.
+            The line has no such rate.
         """
         line = Line.of(url)
         try:
             port = serial.Serial(line.path, line.baud, timeout=0, write_timeout=0, exclusive=True)
         except serial.SerialException as error:
-            why = _WHY.get(error.errno or 0) or ("another program has it" if "lock" in str(error) else "")
-            raise InputError(f"{url}: {why or error.strerror or error}") from None
+            raise NotThere(f"{url}: {_why(error)}") from None
         except (OSError, ValueError, OverflowError) as error:
             raise InputError(f"{url}: {line.baud} baud cannot be set: {error}") from None
         wire = cls(url, port)

@@ -57,7 +57,8 @@ class LinkCore(wiring.Component):
         wiring.connect(m, punt.o, link.punt)
         wiring.connect(m, link.inject, inject.i)
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
-        for prefix, inner in (("m_axil", link.axil), ("s_axis_punt", punt.axis), ("m_axis_inject", inject.axis)):
+        inner_ports = {"m_axil": link.axil, "s_axis_punt": punt.axis, "m_axis_inject": inject.axis}
+        for prefix, inner in inner_ports.items():
             for name, member in inner.signature.members.items():
                 if hasattr(self, f"{prefix}_{name}"):
                     port, inside = getattr(self, f"{prefix}_{name}"), getattr(inner, name)

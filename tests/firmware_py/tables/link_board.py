@@ -56,7 +56,11 @@ def model() -> build.Model:
     """Built once."""
     folder = Path(build.__file__).parent
     return build.build(
-        [build.verilog(LinkBoard(), "link_board"), folder / "uart.v", Path(__file__).with_name("link_board.v")],
+        [
+            build.verilog(LinkBoard(), "link_board"),
+            folder / "uart.v",
+            Path(__file__).with_name("link_board.v"),
+        ],
         top="board",
         public=["uart_host"],
         settings={"CLOCKS": CLOCKS_A_BIT},
