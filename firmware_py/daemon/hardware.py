@@ -46,7 +46,7 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.tables.punt_queues import Classes
-from spigate.firmware_py.tables.remote import RemoteGateway
+from spigate.firmware_py.tables.urls import open_remote
 from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
 from spigate.hdl.contract.reasons import class_of
 
@@ -81,7 +81,7 @@ class Hardware:
     clock : callable
         Seconds that only grow.
     url : str
-        Where the gateway is; see :mod:`spigate.firmware_py.tables.remote`.
+        Where the gateway is; see :mod:`spigate.firmware_py.tables.urls`.
     """
 
     def __init__(self, config: Config, clock: Callable[[], float], url: str):
@@ -129,11 +129,12 @@ class Hardware:
 
     async def open(self, stack: AsyncExitStack, hooks: Hooks) -> None:
         self._hooks, config = hooks, self._config
-        self._gateway = await RemoteGateway.open(self._url)
+        self._gateway = await open_remote(self._url)
         stack.push_async_callback(self._gateway.close)
         self._driver = driver = await Driver.open(self._gateway)
         stack.push_async_callback(self._leave)
-        await driver.clear()  # whatever stands there, nobody knows its keys any more
+        if not self._gateway.fresh:
+            await driver.clear()  # whatever stands there, nobody knows its keys any more
         self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(
@@ -158,6 +159,8 @@ class Hardware:
 
     async def _leave(self) -> None:
         """Leaves a gateway behind that lets nothing pass."""
+        if self._gateway.failure:
+            return  # which is told already
         try:
             await self._driver.take_back()
         except BusError as error:
@@ -379,7 +382,16 @@ class Hardware:
     # What the hardware tells
 
     async def _poll(self) -> None:
-        self._polls, self._polling = self._polls + 1, False
+        """Asks, and lets frames have their turn before it is asked again: over a slow link that takes longer
+        than it is until then.
+        """
+        self._polls += 1
+        try:
+            await self._ask()
+        finally:
+            self._polling = False
+
+    async def _ask(self) -> None:
         for event, sa in await self._control.poll():
             if (
                 event.reason == Reason.GUARD
