@@ -51,11 +51,9 @@ module identify;
           $display("PASS: the core says that it is a spigate");
           $finish;
         end
-        $display("FAIL: read %h, response %b", rdata, rresp);
-        $stop;
+        $fatal(1, "FAIL: read %h, response %b", rdata, rresp);
       end
     end
-    $display("FAIL: no answer in %0d clocks", CLOCKS);
-    $stop;  // which vvp -n ends with an error
+    $fatal(1, "FAIL: no answer in %0d clocks", CLOCKS);
   end
 endmodule

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import cocotb
 from cocotb.queue import Queue
-from cocotb.triggers import ClockCycles, FallingEdge
+from cocotb.triggers import FallingEdge, Timer
 
 WRITE, READ = 1, 2  # commands of LiteX's UARTBone
 
 
 class Uartbone:
-    """32-bit words at byte addresses, as spigate's driver wants them. ``clocks``: of a bit.
+    """32-bit words at byte addresses, as spigate's driver wants them. ``bit``: of the UART, in ns.
 
     A write has no answer, and what the core refuses reads as 0 here: see the register ``errors``.
     """
 
-    def __init__(self, rx, tx, clk, clocks: int, base: int = 0):
-        self.rx, self.tx, self.clk, self.clocks, self.base = rx, tx, clk, clocks, base
+    def __init__(self, rx, tx, bit: int, base: int = 0):
+        self.rx, self.tx, self.bit, self.base = rx, tx, bit, base
         self.got = Queue()
         rx.value = 1
         cocotb.start_soon(self._listen())
@@ -45,20 +45,20 @@ class Uartbone:
 
     async def _send(self, data: bytes) -> None:
         for byte in data:
-            for bit in (0, *(byte >> at & 1 for at in range(8)), 1):
-                self.rx.value = bit
-                await ClockCycles(self.clk, self.clocks)
+            for value in (0, *(byte >> at & 1 for at in range(8)), 1):
+                self.rx.value = value
+                await Timer(self.bit, "ns")
 
     async def _listen(self) -> None:
         while True:
             await FallingEdge(self.tx)
-            await ClockCycles(self.clk, self.clocks // 2)
+            await Timer(self.bit // 2, "ns")
             byte = 0
             for at in range(8):
-                await ClockCycles(self.clk, self.clocks)
+                await Timer(self.bit, "ns")
                 byte |= int(self.tx.value) << at
             self.got.put_nowait(byte)
-            await ClockCycles(self.clk, self.clocks)
+            await Timer(self.bit, "ns")
 
 
 def csrs() -> dict[str, int]:
