@@ -12,8 +12,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, with_timeout
 from cocotbext.eth import GmiiFrame, GmiiSink, GmiiSource
-from soc import REGISTERS
-from uartbone import Uartbone, csrs
+from uartbone import Uartbone, addresses
 
 from spigate import CamEntry, CamKey, CfeSettings, Cipher, Direction, Driver, Mode, Port, Reason, Route, Sa
 
@@ -45,7 +44,7 @@ class Bench:
     def __init__(self, dut):
         self.dut, self.clk = dut, dut.clk
         self.host = Uartbone(dut.serial_rx, dut.serial_tx, bit=32)
-        self.csr = csrs()
+        self.csr = addresses()
 
     def plug_in(self):
         """Partners at the ports. They cost much at every clock, so they come when the tables are written."""
@@ -95,7 +94,7 @@ async def frames_pass_between_two_macs(dut):
     dut.rst.value = 0
     await ClockCycles(dut.clk, 16)
 
-    registers = bench.host.at(REGISTERS)
+    registers = bench.host.at(bench.csr["spigate"])
     driver = await Driver.open(registers)  # it reads ID and capabilities first
     await driver.write_sa(0, 7, SA, None)
     await driver.write_route(3, Route(Port.SERVER, decrement_ttl=True))

@@ -61,7 +61,7 @@ class Uartbone:
             await Timer(self.bit, "ns")
 
 
-def csrs() -> dict[str, int]:
-    """Addresses of the design's CSRs by name, as LiteX wrote them."""
+def addresses() -> dict[str, int]:
+    """Addresses of the design's CSRs and regions by name, as LiteX wrote them."""
     rows = csv.reader(Path("csr.csv").read_text().splitlines())
-    return {row[1]: int(row[2], 16) for row in rows if row[0] == "csr_register"}
+    return {row[1]: int(row[2], 16) for row in rows if row[0] in ("csr_register", "memory_region")}
