@@ -67,7 +67,7 @@ class SoC(SoCMini):
 
 if __name__ == "__main__":
     platform = SimPlatform("SIM", PADS)
-    soc = SoC(platform, "spigate.v", baudrate=CLOCK / 4)
+    soc = SoC(platform, "spigate.v", baudrate=CLOCK / 8)
     soc.finalize()
     # Of a board Builder(soc).build() makes this, and the bitstream.
     platform.get_verilog(soc, name="soc").write("soc.v")

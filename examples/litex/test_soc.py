@@ -43,7 +43,7 @@ DIRECT = 1  # mode of an injected frame: out at the port named, as it is
 class Bench:
     def __init__(self, dut):
         self.dut, self.clk = dut, dut.clk
-        self.host = Uartbone(dut.serial_rx, dut.serial_tx, bit=32)
+        self.host = Uartbone(dut.serial_rx, dut.serial_tx, bit=64)
         self.csr = addresses()
 
     def plug_in(self):
