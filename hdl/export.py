@@ -15,10 +15,11 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from spigate.hdl import verilog
+from spigate.hdl import fusesoc, ip_xact, verilog
 from spigate.hdl.axi.stream import AxiStream, AxiStreamToPackets, PacketsToAxiStream
 from spigate.hdl.crypto.interface import engine_named
 from spigate.hdl.csr.axil import AxiLite
+from spigate.hdl.ip_xact import DEFAULT_EDITION, EDITIONS
 from spigate.hdl.net.memory import ECP5
 from spigate.hdl.options import add_gateway_arguments, gateway_options
 from spigate.hdl.preamble import preamble
@@ -52,6 +53,16 @@ class Technology:
             raise ValueError(f"technology must be one of {', '.join(TECHNOLOGIES)}, not {self.technology!r}")
 
 
+def core_ports(beat_bytes: int) -> dict[str, wiring.Member]:
+    """The members of :class:`Core`, by name."""
+    inputs, outputs = (AxiStream(beat_bytes, user=user) for user in (True, False))
+    return {
+        **{f"{prefix}_{name}": member for prefix in INPUTS for name, member in inputs.flip().members.items()},
+        **{f"{prefix}_{name}": member for prefix in OUTPUTS for name, member in outputs.members.items()},
+        **{f"s_axil_{name}": member for name, member in AxiLite().flip().members.items()},
+    }
+
+
 class Core(wiring.Component):
     """A gateway with AXI ports. Its members are the ports of the Verilog module, with ``clk`` and ``rst``
     (synchronous, active high) beside them.
@@ -73,22 +84,7 @@ class Core(wiring.Component):
 
     def __init__(self, gateway):
         self._gateway = gateway
-        inputs, outputs = (AxiStream(gateway.beat_bytes, user=user) for user in (True, False))
-        super().__init__(
-            {
-                **{
-                    f"{prefix}_{name}": member
-                    for prefix in INPUTS
-                    for name, member in inputs.flip().members.items()
-                },
-                **{
-                    f"{prefix}_{name}": member
-                    for prefix in OUTPUTS
-                    for name, member in outputs.members.items()
-                },
-                **{f"s_axil_{name}": member for name, member in AxiLite().flip().members.items()},
-            }
-        )
+        super().__init__(core_ports(gateway.beat_bytes))
 
     def elaborate(self, platform):
         m = Module()
@@ -172,6 +168,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write registers, enumerations and the headers of the control element's frames for C there",
     )
+    parser.add_argument(
+        "--ip-xact",
+        type=Path,
+        metavar="FILE",
+        help="write the core as an IP-XACT component there: registers, bus interfaces, ports",
+    )
+    parser.add_argument(
+        "--ip-xact-edition",
+        type=int,
+        choices=EDITIONS,
+        default=DEFAULT_EDITION,
+        help="of IEEE 1685: 2009 is for Vivado, with its bus definitions; 2014 has Arm's "
+        f"(default {DEFAULT_EDITION})",
+    )
+    parser.add_argument(
+        "--fusesoc",
+        type=Path,
+        metavar="FILE",
+        help="write a FuseSoC core file there, NAME.core, for the Verilog beside it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -184,6 +200,10 @@ def run(args: argparse.Namespace) -> int:
         from spigate.hdl.csr import c_header
 
         c_header.write(args.c_header)
+    if args.fusesoc:
+        fusesoc.write_core(args.fusesoc, args.output)
+    if args.ip_xact:
+        ip_xact.write(args.ip_xact, core_ports(args.beat_bytes), args.output, args.ip_xact_edition)
     path = export(gateway_from(args), args.output, technology=args.technology)
     print(f"{path}: module spigate, {len(path.read_text().splitlines())} lines")
     return 0

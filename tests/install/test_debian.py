@@ -73,8 +73,12 @@ def test_the_guides(debian):
 
 
 def test_the_examples(debian):
+    """But LiteX's, which compiles a model for minutes that is no other here than elsewhere, and the simulation
+    of spigate.core, which no README shows and which needs Icarus.
+    """
     printed = debian.run(
-        "cd spigate && SPIGATE_PEERS_REQUIRED=1 .venv/bin/python -m pytest tests/install/test_examples.py",
+        "cd spigate && SPIGATE_PEERS_REQUIRED=1 .venv/bin/python -m pytest tests/install/test_examples.py"
+        " -k 'not litex and not simulation'",
         seconds=1500,
     )
-    assert re.search(r"^=+ \d+ passed in", printed, re.M)
+    assert re.search(r"^=+ \d+ passed, 2 deselected in", printed, re.M)
