@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
 from spigate.firmware_py.ipsec.sa import AUTHS as FORMS
-from spigate.firmware_py.ipsec.sa import Cipher, Sa, Selectors
+from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
 from spigate.firmware_py.ipsec.soft_sa import SoftSa
 from spigate.firmware_py.selftest import patterns
 from spigate.firmware_py.selftest.esp import KEY_BYTES
@@ -29,6 +29,7 @@ from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.interface import AUTHS, CIPHERS, CamEntry, CamKey
 from spigate.firmware_py.tables.punt import Place
 from spigate.firmware_py.words import counted
+from spigate.hdl.contract import enums
 from spigate.hdl.contract.enums import Direction, Mode, Reason, Table
 
 SIZES = (8, 29, 230, 700)
@@ -68,9 +69,9 @@ class Case:
 def cases(session: Session, dfe: int, direction: Direction) -> list[Case]:
     """All suites in the modes that the gateway has."""
     ciphers = {code: cipher for cipher, code in CIPHERS.items()}
-    auths = {code: auth for auth, code in AUTHS.items()}
+    auths = {enums.Auth(code): auth for auth, code in AUTHS.items()}
     slots = Slots(session.has.cam_rows, _PIVOTS)
-    found = []
+    found: list[Case] = []
     for suite in suites(session.has):
         for mode in sorted(session.has.modes):
             index, place = len(found), (suite, mode, direction)
@@ -79,7 +80,7 @@ def cases(session: Session, dfe: int, direction: Direction) -> list[Case]:
             spi = patterns.number(30, "spi", *place) | 1 << 30
             key = slots.key(0, index, patterns.address("answers", index) << SPI_BITS | spi)
             inbound = direction == Direction.INBOUND
-            auth = auths.get(suite.auth)
+            auth = auths.get(suite.auth, Auth.NONE)
             sa = Sa(
                 direction=direction,
                 spi=spi,
@@ -90,9 +91,8 @@ def cases(session: Session, dfe: int, direction: Direction) -> list[Case]:
                 key=patterns.data(KEY_BYTES[suite.key_size], "key", *place) if cipher != Cipher.NULL else b"",
                 salt=patterns.data(4, "salt", *place) if gcm else b"",
                 icv_bytes=16 if gcm else 0,
-                **(
-                    {"auth": auth, "auth_key": patterns.data(FORMS[auth].key, "auth", *place)} if auth else {}
-                ),
+                auth=auth,
+                auth_key=patterns.data(FORMS[auth].key, "auth", *place) if auth in FORMS else b"",
                 replay_window=session.has.replay_window if inbound else 0,
             )
             found.append(Case(dfe, index, sa))
@@ -112,7 +112,8 @@ async def answers(session: Session) -> str:
                 some = [replace(case, index=at) for at, case in enumerate(given[first : first + size])]
                 await _ask(session, some, count)
             done += len(given)
-    await session.clear([Table.CAM, Table.RULE, Table.ROUTE])
+    await session.clear([Table.RULE, Table.ROUTE])
+    await session.erase((Table.CAM, at, 0) for at in range(session.has.rules))
     await session.erase((Table.SA, at, dfe) for dfe in session.working for at in range(session.has.rules))
     return f"{len(suites(session.has))} suites, {counted(done, 'case')} of {counted(count, 'packet')}"
 
@@ -184,8 +185,8 @@ def _decrypted(case: Case, count: int) -> Iterator[Probe]:
             yield Probe(f"{what} a second time", sealed, Gone(Reason.REPLAY), dfe=case.dfe, otherwise=plain)
     for at, (word, byte) in enumerate((("ICV", -1), ("text", -case.sa.icv - 1), ("sequence number", 41))):
         packet = udp_packet(case.index << 16 | 0x8000 + at, *case.inner)
-        sealed = bytearray(framed(peer.encapsulate(packet)))
-        sealed[byte] ^= 0x10
+        changed = bytearray(framed(peer.encapsulate(packet)))
+        changed[byte] ^= 0x10
         what = f"{case.name}: a changed {word}"
         # A number that is changed stays in the window: it was not there before.
-        yield Probe(what, bytes(sealed), Gone(Reason.ICV), dfe=case.dfe, otherwise=framed(packet))
+        yield Probe(what, bytes(changed), Gone(Reason.ICV), dfe=case.dfe, otherwise=framed(packet))

@@ -60,7 +60,8 @@ async def cam(session: Session) -> str:
             entries = list(_sharing(session, by_destination, spi, generation))
             await _pass(session, f"pass {at + 3}", iter(entries), Reason.MALFORMED)
         await _pass(session, "pass 5, not valid", iter(entries), Reason.NO_SA, valid=False)
-    await session.clear([Table.CAM, Table.ROUTE])
+    await session.erase((Table.CAM, index, 0) for index, _, _ in _slots(session))
+    await session.clear([Table.ROUTE])
     await session.erase((Table.SA, 0, dfe) for dfe in session.working)
     return f"{len(session.places(has.cam_ways * has.cam_rows))} slots"
 

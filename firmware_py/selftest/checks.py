@@ -57,7 +57,7 @@ CHECKS = (
         "capabilities",
         "what it says that it is",
         registers.capabilities,
-        "the bitstream is not of this version, or the link is set wrongly: compare versions, the link's speed",
+        "compare the versions of bitstream and software, and look at the speed that the link is set to",
     ),
     Check(
         "registers",

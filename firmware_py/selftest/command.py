@@ -12,7 +12,8 @@ from dataclasses import asdict
 
 from spigate.firmware_py import terminal
 from spigate.firmware_py.errors import InputError, SpigateError, UnsupportedError
-from spigate.firmware_py.selftest.checks import CHECKS, NAMES, Outcome, run as run_checks
+from spigate.firmware_py.selftest.checks import CHECKS, NAMES, Outcome
+from spigate.firmware_py.selftest.checks import run as run_checks
 from spigate.firmware_py.selftest.session import REGISTERS, CountingBus, Depth, Session
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.remote import RemoteGateway
@@ -71,8 +72,8 @@ async def _run(args: argparse.Namespace, depth: Depth) -> int:
             raise SpigateError(f"{args.dataplane}: capabilities failed: {error}") from None
         if (enabled := (await bus.read(REGISTERS["cfe.enable"].address))[0]) and not args.force:
             raise InputError(
-                f"{args.dataplane}: its DFEs are switched on (cfe.enable is {enabled:#x}), so a control element "
-                "may be at work, or traffic may pass by what it has left; end it, and say --force"
+                f"{args.dataplane}: its DFEs are switched on (cfe.enable is {enabled:#x}), so a control "
+                "element may be at work, or traffic may pass by what it has left; end it, and say --force"
             )
         terminal.tell(f"{args.dataplane}: {ERASES}")
         session = Session(gateway, bus, driver, depth=depth)

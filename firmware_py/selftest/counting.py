@@ -69,7 +69,8 @@ async def counters(session: Session) -> str:
             seen |= {name for step in steps for name in step.moves}
     finally:
         await _mask(session, [word for (word,) in before])
-    await session.clear([Table.CAM, Table.RULE, Table.ROUTE, Table.SOURCE])
+    await session.clear([Table.RULE, Table.ROUTE, Table.SOURCE])
+    await session.erase([(Table.CAM, 0, 0)])
     await session.erase((Table.SA, at, dfe) for dfe in session.working for at in (IN_SA, OUT_SA))
     return f"{len(seen)} counters, in each DFE"
 
@@ -88,7 +89,14 @@ async def _prepare(session: Session, inbound: Placed, outbound: Placed) -> CamEn
         0, 0, 0x5577_0000 << SPI_BITS | inbound.spi
     )
     entry = CamEntry(CamKey(IPv4Address(key >> SPI_BITS), inbound.spi), dfe, IN_SA, 0, inbound.generation)
-    led = {"dfe": dfe, "generation": outbound.generation}
+    generation = outbound.generation
+    leads = {
+        OUTBOUND: RawRule(int(HOST), FAR + OUTBOUND, dfe=dfe, sa=OUT_SA, generation=generation),
+        BYPASSED: RawRule(int(HOST), FAR + BYPASSED, action=Action.BYPASS),
+        ABSENT: RawRule(int(HOST), FAR + ABSENT, dfe=dfe, sa=NO_SA, generation=generation),
+        SILENT: RawRule(int(PEER), FAR + SILENT, action=Action.BYPASS),
+        DISCARDED: RawRule(int(HOST), FAR + DISCARDED, action=Action.DISCARD),
+    }
     await session.write(
         [
             Write(Table.ROUTE, 0, rows.route(BACK)),
@@ -96,11 +104,7 @@ async def _prepare(session: Session, inbound: Placed, outbound: Placed) -> CamEn
             Write(Table.SOURCE, 0, rows.source(Source(ip_network(f"{HOST}/32"), COMING_IN)), dfe),
             Write(Table.SA, IN_SA, inbound.words(), dfe),
             Write(Table.SA, OUT_SA, outbound.words(), dfe),
-            Write(Table.RULE, OUTBOUND, RawRule(int(HOST), FAR + OUTBOUND, sa=OUT_SA, **led).words()),
-            Write(Table.RULE, BYPASSED, RawRule(int(HOST), FAR + BYPASSED, action=Action.BYPASS).words()),
-            Write(Table.RULE, ABSENT, RawRule(int(HOST), FAR + ABSENT, sa=NO_SA, **led).words()),
-            Write(Table.RULE, SILENT, RawRule(int(PEER), FAR + SILENT, action=Action.BYPASS).words()),
-            Write(Table.RULE, DISCARDED, RawRule(int(HOST), FAR + DISCARDED, action=Action.DISCARD).words()),
+            *(Write(Table.RULE, index, rule.words()) for index, rule in leads.items()),
         ]
     )
     return entry
@@ -258,5 +262,6 @@ def _shown(event: Event) -> str:
     name = Reason(event.reason).name.lower() if event.reason in Reason._value2member_map_ else event.reason
     return (
         f"{name}, dropped {int(event.dropped)}, from port {event.ingress.name.lower()}, DFE {event.dfe}, "
-        f"SA {event.sa}, SPI {event.spi:#010x}, number {event.sequence}, {event.source} to {event.destination}"
+        f"SA {event.sa}, SPI {event.spi:#010x}, number {event.sequence}, "
+        f"{event.source} to {event.destination}"
     )

@@ -59,7 +59,8 @@ def _impossible(said: dict[str, dict[str, int]]) -> Iterator[tuple[str, str]]:
         yield (
             "cam",
             (
-                f"it reads {cam['cam_ways']} ways of {1 << cam['row_bits']} rows, and must be {hashing.WAYS} of {rows}"
+                f"it reads {cam['cam_ways']} ways of {1 << cam['row_bits']} rows, "
+                f"and must be {hashing.WAYS} of {rows}"
             ),
         )
     if not said["geometry"]["contexts"]:

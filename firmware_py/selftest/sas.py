@@ -42,7 +42,10 @@ async def sas(session: Session) -> str:
         for use in uses:
             await _show(session, [Placed(use, dfe, index) for index in session.places(has.sa_entries)])
         await _erased(session, [Placed(uses[0], dfe, index) for index in session.places(has.sa_entries)])
-    await session.clear([Table.ROUTE, Table.SA])
+    await session.clear([Table.ROUTE])
+    await session.erase(
+        (Table.SA, index, dfe) for dfe in session.working for index in session.places(has.sa_entries)
+    )
     return f"{len(session.places(has.sa_entries))} SAs in each DFE, five times each"
 
 
@@ -66,7 +69,7 @@ async def _show(session: Session, places: Sequence[Placed]) -> None:
             _compare(session, place, found)
         if table == Table.CAM:
             await session.ask(_near(session, entries, some))
-    await session.clear([table])
+    await session.erase((table, at, 0) for at in range(session.has.rules))
 
 
 async def _lead(session: Session, some: Sequence[Placed]) -> None:

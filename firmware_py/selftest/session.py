@@ -59,8 +59,8 @@ class Gateway(Bus, PacketPort, Protocol):
 
 class Depth(Enum):
     """How much is tried. QUICK: of the CAM's slots and of each SAD every :data:`STRIDE`-th place, and the
-    last. NORMAL: every place; of many near misses of an entry one, from entry to entry in turn. THOROUGH:
-    all of them.
+    last, and of the rules' bits every fourth. NORMAL: every place; of many near misses of an entry one,
+    from entry to entry in turn. THOROUGH: all of them.
     """
 
     QUICK, NORMAL, THOROUGH = "quick", "normal", "thorough"
@@ -147,7 +147,12 @@ class Session:
 
     def places(self, size: int) -> list[int]:
         """The indices of a table of that size that are tried."""
-        return sorted({*range(0, size, STRIDE), size - 1}) if self.depth == Depth.QUICK else [*range(size)]
+        return sorted({*range(0, size, STRIDE), size - 1}) if self.quick else [*range(size)]
+
+    @property
+    def quick(self) -> bool:
+        """As little is tried as finds what is wrong with a whole memory."""
+        return self.depth == Depth.QUICK
 
     @property
     def thorough(self) -> bool:
