@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from spigate.firmware_py.selftest import answers, cam, counting, lists, paths, registers, rules, sas
 from spigate.firmware_py.selftest.session import REGISTERS, GivenUp, Session
 from spigate.firmware_py.tables.bus import BusError
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Table
 
 LOAD = "load the bitstream again; what fails again at the same place is a fault of device or bitstream"
@@ -160,7 +161,7 @@ async def _one(session: Session, check: Check) -> Outcome:
         session.failures.append((check.title, str(error)))
     after = (bus.written_words, bus.read_words, bus.bursts, session.frames)
     if session.failures:
-        detail = f"{len(session.failures)} failures" + (", then given up" if given_up else "")
+        detail = counted(len(session.failures), "failure") + (", then given up" if given_up else "")
     return Outcome(
         check,
         "failed" if session.failures else "passed",

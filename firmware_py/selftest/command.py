@@ -19,6 +19,8 @@ from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.remote import RemoteGateway
 from spigate.firmware_py.words import counted
 
+SHOWN = 9
+"""Failures of a check in the table."""
 ERASES = (
     "selftest erases all tables of the gateway, and lets nothing pass between its ports while it runs: "
     "frames that come in there are dropped"
@@ -129,8 +131,10 @@ def _lines(outcomes: list[Outcome], left: str, width: int | None) -> list[str]:
     for outcome in outcomes:
         if outcome.result == "failed":
             lines += ["", f"{outcome.check.name} failed: {outcome.check.title}"]
-            for failure in outcome.failures:
+            for failure in outcome.failures[:SHOWN]:
                 lines += _folded(f"{failure['where']}: {failure['what']}", width)
+            if (more := len(outcome.failures) - SHOWN) > 0:
+                lines.append(f"  and {more} more, which --json shows")
             lines += _folded(f"What to do: {outcome.check.remedy}.", width)
     failed = [outcome.check.name for outcome in outcomes if outcome.result == "failed"]
     skipped = [outcome.check.name for outcome in outcomes if outcome.result == "skipped"]

@@ -32,7 +32,7 @@ async def loop(session: Session) -> str:
     sizes = [*range(26, 26 + 17), 1000, longest]
     await session.ask(
         Probe(
-            f"a frame of {34 + size} bytes",
+            f"a frame of {34 + size} bytes as if from port {port.name.lower()}",
             frame := framed(ip_packet(ICMP, bytes(size))),
             Up(Reason.NO_RULE, frame),
             port,

@@ -150,6 +150,10 @@ class Batch:
                 self.wrong.append((probe, f"it did not come up as it should{stray}"))
         self.waiting.clear()
 
+    def nearest(self, frame: bytes) -> Probe:
+        """The probe of which a frame that nobody knows seems to have come."""
+        return max(self.sent_so_far, key=lambda probe: _likeness(frame, probe.otherwise or probe.frame))
+
     def _other(self, wanted: Up) -> str:
         """What came in the place of what was wanted."""
         header, frame = max(self.strays, key=lambda stray: _likeness(stray[1], wanted.frame))

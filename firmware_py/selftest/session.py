@@ -7,11 +7,11 @@ an end to every wait.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.sa import SaState
@@ -20,6 +20,7 @@ from spigate.firmware_py.tables.bus import Bus, BusError, PacketPort
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract import rdl
 from spigate.hdl.contract.constants import MAX_DFES
 from spigate.hdl.contract.enums import Action, Reason, Table
@@ -182,11 +183,16 @@ class Session:
 
     # Registers and tables
 
-    async def in_flight(self, calls: Iterable[Awaitable[Result]]) -> list[Result]:
+    async def in_flight(self, calls: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
         """Results of calls that are begun in this order, several at a time."""
-        given, found = list(calls), []
-        for at in range(0, len(given), IN_FLIGHT):
-            found += await asyncio.gather(*given[at : at + IN_FLIGHT])
+        given, found = deque(calls), []
+        try:
+            while given:
+                some = [given.popleft() for _ in range(min(IN_FLIGHT, len(given)))]
+                found += await asyncio.gather(*some)
+        finally:
+            for call in given:
+                call.close()
         return found
 
     async def register(self, name: str) -> int:
@@ -376,14 +382,13 @@ class Session:
         for probe, what in failed:
             self.fail(probe.what, what + meanwhile)
         for header, frame in batch.strays:
-            self.fail(asked[0].what, f"a frame of {len(frame)} bytes came up as {header.reason.name.lower()}")
+            came = f"a frame of {counted(len(frame), 'byte')} came up as {header.reason.name.lower()}"
+            self.fail(batch.nearest(frame).what, f"{came}, and should not{meanwhile}")
         if batch.wrong or batch.strays:
             return
         for reason, count in wanted.items():
             if moved[reason] != count:
                 first = next(each for each in asked if each.becomes == Gone(reason))
-                self.fail(
-                    f"from {first.what} on",
-                    f"{count} packets should be dropped as {reason.name.lower()}, and {moved[reason]} were "
-                    f"counted{meanwhile}",
-                )
+                where = first.what if count == 1 else f"{first.what}, and others with it"
+                told = f"{counted(moved[reason], 'drop')} as {reason.name.lower()} counted, not {count}"
+                self.fail(where, told + meanwhile)
