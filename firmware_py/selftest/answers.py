@@ -41,7 +41,8 @@ _PIVOTS = tuple(range(SPI_BITS, 2 * SPI_BITS - 8))
 
 @dataclass(frozen=True)
 class Case:
-    """A suite in one direction and mode, by one DFE: its ``index`` is that of its SA there."""
+    """A suite in one direction and mode, by one DFE: its ``index`` is that of its SA there, below the
+    number of rules."""
 
     dfe: int
     index: int
@@ -74,11 +75,11 @@ def cases(session: Session, dfe: int, direction: Direction) -> list[Case]:
     found: list[Case] = []
     for suite in suites(session.has):
         for mode in sorted(session.has.modes):
-            index, place = len(found), (suite, mode, direction)
+            index, place = len(found) % session.has.rules, (suite, mode, direction)
             cipher = ciphers[suite.cipher]
             gcm = cipher == Cipher.AES_GCM
             spi = patterns.number(30, "spi", *place) | 1 << 30
-            key = slots.key(0, index, patterns.address("answers", index) << SPI_BITS | spi)
+            key = slots.key(session.way, index, patterns.address("answers", index) << SPI_BITS | spi)
             inbound = direction == Direction.INBOUND
             auth = auths.get(suite.auth, Auth.NONE)
             sa = Sa(
@@ -107,13 +108,11 @@ async def answers(session: Session) -> str:
     for dfe in session.working:
         for direction in (Direction.OUTBOUND, Direction.INBOUND):
             given = cases(session, dfe, direction)
-            size = min(session.has.rules, session.has.sa_entries)
-            for first in range(0, len(given), size):
-                some = [replace(case, index=at) for at, case in enumerate(given[first : first + size])]
-                await _ask(session, some, count)
+            for first in range(0, len(given), session.has.rules):
+                await _ask(session, given[first : first + session.has.rules], count)
             done += len(given)
     await session.clear([Table.RULE, Table.ROUTE])
-    await session.erase((Table.CAM, at, 0) for at in range(session.has.rules))
+    await session.erase((Table.CAM, session.slot(at), 0) for at in range(session.has.rules))
     await session.erase((Table.SA, at, dfe) for dfe in session.working for at in range(session.has.rules))
     return f"{len(suites(session.has))} suites, {counted(done, 'case')} of {counted(count, 'packet')}"
 
@@ -124,7 +123,7 @@ async def _ask(session: Session, some: list[Case], count: int) -> None:
     await session.write(Write(Table.SA, case.index, rows.sa(case.sa, everything), case.dfe) for case in some)
     inbound = some[0].sa.direction == Direction.INBOUND
     await session.write(
-        Write(Table.CAM, case.index, rows.cam(_entry(case)))
+        Write(Table.CAM, session.slot(case.index), rows.cam(_entry(case)))
         if inbound
         else Write(
             Table.RULE,

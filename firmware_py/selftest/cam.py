@@ -23,7 +23,7 @@ from spigate.firmware_py.selftest.frames import esp_packet, framed
 from spigate.firmware_py.selftest.keys import SPI_BITS, Slots
 from spigate.firmware_py.selftest.paths import BACK
 from spigate.firmware_py.selftest.probes import Gone, Probe, Up
-from spigate.firmware_py.selftest.session import GivenUp, Session, Write
+from spigate.firmware_py.selftest.session import Session, Write
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.interface import CamEntry, CamKey
 from spigate.hdl.contract import rdl
@@ -38,6 +38,29 @@ _DESTINATION_PIVOTS = tuple(range(SPI_BITS, 2 * SPI_BITS - 8))
 
 async def cam(session: Session) -> str:
     """See above."""
+    try:
+        await _passes(session)
+    finally:
+        bad = {
+            way
+            for way in range(session.has.cam_ways)
+            if any(_of(way, where) for where, _ in session.failures)
+        }
+        session.way = min(set(range(session.has.cam_ways)) - bad, default=0)
+        if len(bad) == 1 and len(session.failures) > 2:
+            told = "several of its slots fail, and none was found that fails in another way"
+            session.failures.insert(0, (f"way {min(bad)} as a whole", told))
+    await session.erase((Table.CAM, index, 0) for index, _, _ in _slots(session))
+    await session.clear([Table.ROUTE])
+    await session.erase((Table.SA, 0, dfe) for dfe in session.working)
+    return f"{len(session.places(session.has.cam_ways * session.has.cam_rows))} slots"
+
+
+def _of(way: int, where: str) -> bool:
+    return where.startswith(f"way {way},")
+
+
+async def _passes(session: Session) -> None:
     has = session.has
     by_spi, by_destination = Slots(has.cam_rows, _SPI_PIVOTS), Slots(has.cam_rows, _DESTINATION_PIVOTS)
     routes = choices(has.routes)
@@ -60,10 +83,6 @@ async def cam(session: Session) -> str:
             entries = list(_sharing(session, by_destination, spi, generation))
             await _pass(session, f"pass {at + 3}", iter(entries), Reason.MALFORMED)
         await _pass(session, "pass 5, not valid", iter(entries), Reason.NO_SA, valid=False)
-    await session.erase((Table.CAM, index, 0) for index, _, _ in _slots(session))
-    await session.clear([Table.ROUTE])
-    await session.erase((Table.SA, 0, dfe) for dfe in session.working)
-    return f"{len(session.places(has.cam_ways * has.cam_rows))} slots"
 
 
 def choices(size: int) -> list[int]:
@@ -137,11 +156,7 @@ async def _pass(
     await session.write(
         Write(Table.CAM, index, rows.cam(entry) if valid else _void(entry)) for index, entry in given
     )
-    try:
-        await session.ask(_probes(session, name, given, dropped))
-    except GivenUp:
-        session.failures[:] = summary(session, session.failures)
-        raise
+    await session.ask(_probes(session, name, given, dropped))
 
 
 def _void(entry: CamEntry) -> list[int]:
@@ -162,14 +177,3 @@ def _probes(
             yield Probe(what, frame, Up(Reason.DFE_DOWN, frame, dfe=entry.dfe, sa=entry.sa))
         else:
             yield Probe(what, frame, Gone(dropped), dfe=entry.dfe)
-
-
-def summary(session: Session, failures: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """With a line in front where all failures are of one way."""
-    ways = {where.split(",")[0] for where, _ in failures if where.startswith("way ")}
-    if len(ways) == 1 and len(failures) > 2:
-        return [
-            (f"{ways.pop()} as a whole", "several of its slots fail, and those of no other way"),
-            *failures,
-        ]
-    return failures

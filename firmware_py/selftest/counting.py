@@ -70,7 +70,7 @@ async def counters(session: Session) -> str:
     finally:
         await _mask(session, [word for (word,) in before])
     await session.clear([Table.RULE, Table.ROUTE, Table.SOURCE])
-    await session.erase([(Table.CAM, 0, 0)])
+    await session.erase([(Table.CAM, session.slot(0), 0)])
     await session.erase((Table.SA, at, dfe) for dfe in session.working for at in (IN_SA, OUT_SA))
     return f"{len(seen)} counters, in each DFE"
 
@@ -86,7 +86,7 @@ async def _prepare(session: Session, inbound: Placed, outbound: Placed) -> CamEn
     dfe = inbound.dfe
     await session.configure(enable=[dfe])
     key = Slots(session.has.cam_rows, range(SPI_BITS, 2 * SPI_BITS - 8)).key(
-        0, 0, 0x5577_0000 << SPI_BITS | inbound.spi
+        session.way, 0, 0x5577_0000 << SPI_BITS | inbound.spi
     )
     entry = CamEntry(CamKey(IPv4Address(key >> SPI_BITS), inbound.spi), dfe, IN_SA, 0, inbound.generation)
     generation = outbound.generation
@@ -100,7 +100,7 @@ async def _prepare(session: Session, inbound: Placed, outbound: Placed) -> CamEn
     await session.write(
         [
             Write(Table.ROUTE, 0, rows.route(BACK)),
-            Write(Table.CAM, 0, rows.cam(entry)),
+            Write(Table.CAM, session.slot(0), rows.cam(entry)),
             Write(Table.SOURCE, 0, rows.source(Source(ip_network(f"{HOST}/32"), COMING_IN)), dfe),
             Write(Table.SA, IN_SA, inbound.words(), dfe),
             Write(Table.SA, OUT_SA, outbound.words(), dfe),

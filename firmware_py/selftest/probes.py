@@ -122,7 +122,7 @@ class Batch:
             self._pass(number, probe.dfe)
         elif known in self._traces:
             probe = self._traces[known]
-            self.wrong.append((probe, f"it came up as {_shown(header.reason)}, and should be {told(probe)}"))
+            self.wrong.append((probe, f"it came up as {_shown(header.reason)}, not {told(probe)}"))
             self._forget(probe)
         else:
             self.strays.append((header, frame))
@@ -169,7 +169,7 @@ def told(probe: Probe) -> str:
     """What is to become of it, in words."""
     if isinstance(probe.becomes, Gone):
         return f"dropped as {_shown(probe.becomes.reason)}"
-    return f"told as {_shown(probe.becomes.reason)}"
+    return f"as {_shown(probe.becomes.reason)}"
 
 
 def drops(probes: Iterable[Probe]) -> dict[Reason, int]:

@@ -58,8 +58,10 @@ async def _show(session: Session, places: Sequence[Placed]) -> None:
     for first in range(0, len(places), size):
         some = places[first : first + size]
         if table == Table.CAM:
-            entries = [_cam(slots, at, place) for at, place in enumerate(some)]
-            await session.write(Write(table, at, rows.cam(entry)) for at, entry in enumerate(entries))
+            entries = [_cam(slots, session.way, at, place) for at, place in enumerate(some)]
+            await session.write(
+                Write(table, session.slot(at), rows.cam(entry)) for at, entry in enumerate(entries)
+            )
             await session.ask(_inbound(entries, some))
         else:
             await _lead(session, some)
@@ -69,7 +71,8 @@ async def _show(session: Session, places: Sequence[Placed]) -> None:
             _compare(session, place, found)
         if table == Table.CAM:
             await session.ask(_near(session, entries, some))
-    await session.erase((table, at, 0) for at in range(session.has.rules))
+    used = (session.slot(at) if table == Table.CAM else at for at in range(session.has.rules))
+    await session.erase((table, index, 0) for index in used)
 
 
 async def _lead(session: Session, some: Sequence[Placed]) -> None:
@@ -126,7 +129,7 @@ def _outbound(some: Sequence[Placed]) -> Iterator[Probe]:
             long = place.clear(at, size=INNER_BYTES + 1)
             up = Up(Reason.TOO_BIG, long, dfe=place.dfe, sa=place.index)
             yield Probe(f"{what}, a packet longer than its MTU", long, up, dfe=place.dfe)
-        elif place.use.number == 5:
+        elif place.ends:
             yield Probe(
                 f"{what}, a packet beyond its lifetime",
                 place.clear(at),
@@ -136,9 +139,9 @@ def _outbound(some: Sequence[Placed]) -> Iterator[Probe]:
             )
 
 
-def _cam(slots: Slots, at: int, place: Placed) -> CamEntry:
-    """The entry of slot ``at`` that leads to it."""
-    key = slots.key(0, at, patterns.address("sad", at) << SPI_BITS | place.spi)
+def _cam(slots: Slots, way: int, at: int, place: Placed) -> CamEntry:
+    """The entry of row ``at`` that leads to it."""
+    key = slots.key(way, at, patterns.address("sad", at) << SPI_BITS | place.spi)
     return CamEntry(
         CamKey(IPv4Address(key >> SPI_BITS), place.spi), place.dfe, place.index, 0, place.generation
     )

@@ -133,13 +133,15 @@ class Session:
         Injected so far.
     limit : int
         Failures of a check after which it is given up.
+    way : int
+        The way of the CAM that other checks use: the first one in which nothing was found to be wrong.
     """
 
     def __init__(self, gateway: Gateway, bus: CountingBus, driver: Driver, *, depth: Depth = Depth.NORMAL):
         self.bus, self.driver, self.has, self.depth = bus, driver, driver.capabilities, depth
         self.working = list(range(self.has.dfes))
         self.failures: list[tuple[str, str]] = []
-        self.frames, self.limit = 0, MAX_FAILURES
+        self.frames, self.limit, self.way = 0, MAX_FAILURES, 0
         self._gateway = gateway
         self._came: asyncio.Queue[tuple[PuntHeader, bytes]] = asyncio.Queue()
         self._broken: BusError | None = None
@@ -149,6 +151,10 @@ class Session:
     def places(self, size: int) -> list[int]:
         """The indices of a table of that size that are tried."""
         return sorted({*range(0, size, STRIDE), size - 1}) if self.quick else [*range(size)]
+
+    def slot(self, row: int) -> int:
+        """The index of a row of that way."""
+        return self.way * self.has.cam_rows + row
 
     @property
     def quick(self) -> bool:
@@ -300,7 +306,16 @@ class Session:
         """Injects, and compares what comes up and which drops are counted. Raises GivenUp as :meth:`fail`
         does, BusError where the gateway does not answer any more.
         """
-        self._before, batch, noted = await self.drops(), Batch(), 0
+        self._before, batch = await self.drops(), Batch()
+        try:
+            await self._ask(probes, batch)
+        except GivenUp:
+            while batch.waiting:  # what is still under way must not come up in the next batch
+                await self._take(batch)
+            raise
+
+    async def _ask(self, probes: Iterable[Probe], batch: Batch) -> None:
+        noted = 0
         for probe in probes:
             while batch.waiting and not self._fits(batch, probe):
                 await self._take(batch)

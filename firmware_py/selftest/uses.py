@@ -10,9 +10,10 @@ Each place is used five times. Between them every bit of a row that a packet can
 use           what it shows
 ============  ===========================================================================================
 1, 2          outbound, tunnel mode: outer header, SPI, keys of 256 bits, rows of the HMAC, sequence
-              number; in the second all bits are the other way round
+              number; in the second all bits are the other way round, and its second packet passes a hard
+              lifetime, of bytes or of packets
 3, 4          inbound, tunnel mode: SPI, keys, salt, hash subkey, selectors, window; likewise
-5             outbound, transport mode, another suite: a hard lifetime that the second packet passes
+5             outbound, transport mode, another suite: the second packet passes the other lifetime
 ============  ===========================================================================================
 """
 
@@ -184,14 +185,24 @@ class Placed:
         return {1: INNER_BYTES, 2: 1 << 6 + self.index % 10 | 1}.get(self.use.number, 0)
 
     @property
+    def ends(self) -> bool:
+        """Its second packet passes a hard limit: of bytes in one of two uses, of packets in the other."""
+        return self.use.number in (2, 5)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its packet that count."""
+        return INNER_BYTES - 20 * self.transport
+
+    @property
     def limits(self) -> tuple[int, int, int, int]:
         """Soft and hard bytes, soft and hard packets."""
         bit = self.index % 64
         if self.use.number == 1:
             return INNER_BYTES, max(1 << bit, INNER_BYTES), ALL64, 1 << bit
-        if self.use.number == 5:
-            size = INNER_BYTES - 20
-            return (ALL64, size, ALL64, ALL64) if self.index % 2 else (ALL64, ALL64, ALL64, 1)
+        if self.ends:
+            of_bytes = (self.index ^ self.index >> 3 ^ self.transport) & 1
+            return (ALL64, self.size, ALL64, ALL64) if of_bytes else (ALL64, ALL64, ALL64, 1)
         return ALL64, ALL64, ALL64, ALL64
 
     def control(self, *, valid: bool = True) -> dict[str, int]:
@@ -330,15 +341,14 @@ class Placed:
 
     def state(self) -> State:
         """How far it is after its packets."""
-        soft_bytes, hard_bytes, soft_packets, hard_packets = self.limits
-        size = INNER_BYTES - 20 * self.transport
+        soft_bytes, _, soft_packets, _ = self.limits
         if self.use.inbound:
-            state = SaState(self.sequence, self.window | 1 << self.offset, size, 1)
+            state = SaState(self.sequence, self.window | 1 << self.offset, self.size, 1)
             return State(state, self._spare(self.sequence - self.offset), False)
-        used = 2 if self.use.number == 5 else 1
-        state = SaState(self.sequence + used, self.window, size, 1)
-        soft = soft_bytes <= size or soft_packets <= 1 or self._spare(self.sequence + used)
-        return State(state, soft, used == 2)
+        used = 2 if self.ends else 1
+        state = SaState(self.sequence + used, self.window, self.size, 1)
+        soft = soft_bytes <= self.size or soft_packets <= 1 or self._spare(self.sequence + used)
+        return State(state, soft, self.ends)
 
     @staticmethod
     def _spare(number: int) -> bool:

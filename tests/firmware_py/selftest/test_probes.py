@@ -75,8 +75,8 @@ def test_what_should_be_dropped_and_comes_up_is_said():
     made.came(header(), frame(7))
     made.came(header(Reason.SA_ABSENT), frame(2))
     assert said(made) == [
-        ("place 1", "it came up as no_rule, and should be dropped as icv"),
-        ("place 2", "it came up as sa_absent, and should be dropped as policy"),
+        ("place 1", "it came up as no_rule, not dropped as icv"),
+        ("place 2", "it came up as sa_absent, not dropped as policy"),
     ]
     assert not made.waiting
 
