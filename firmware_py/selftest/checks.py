@@ -61,6 +61,13 @@ CHECKS = (
         "compare the versions of bitstream and software, and look at the speed that the link is set to",
     ),
     Check(
+        "erase",
+        "all tables erased",
+        registers.erase,
+        "reset the gateway, or load the bitstream again",
+        vital=True,
+    ),
+    Check(
         "registers",
         "settings as they were written",
         registers.settings,

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=NAMES,
         metavar="NAME",
-        help=f"only this check, and clock and loop before it; may be given again: {', '.join(NAMES)}",
+        help=f"only this check, behind erase, clock and loop; may be given again: {', '.join(NAMES)}",
     )
     depth = parser.add_mutually_exclusive_group()
     depth.add_argument(

@@ -11,6 +11,7 @@ from spigate.firmware_py.selftest.session import REGISTERS, Session
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract import hashing
 from spigate.hdl.contract.constants import REPLAY_WINDOW
+from spigate.hdl.contract.enums import Table
 from spigate.hdl.contract.parameters import PARAMETERS
 
 CLOCK_SECONDS = 0.5
@@ -19,6 +20,8 @@ _SETTINGS = ("cfe.", "event_mask_")
 
 async def capabilities(session: Session) -> str:
     """What the capability registers say is what a gateway can be. ``id`` and ``version`` were read before."""
+    errors = await session.register("errors")
+    await session.bus.write(REGISTERS["errors"].address, [errors])  # of somebody before
     for where, what in _impossible(await _words(session)):
         session.fail(where, what)
     has = session.has
@@ -82,6 +85,13 @@ def _impossible(said: dict[str, dict[str, int]]) -> Iterator[tuple[str, str]]:
     events = said["event_geometry"]
     if events["view"] != REGISTERS["event.what"].elements or events["depth"] < events["view"]:
         yield "event_geometry", f"it reads a depth of {events['depth']} and a view of {events['view']}"
+
+
+async def erase(session: Session) -> str:
+    """All tables are erased: whatever stood there, nobody can read it."""
+    await session.configure()
+    await session.clear(Table)
+    return "whatever stood in them"
 
 
 async def settings(session: Session) -> str:
