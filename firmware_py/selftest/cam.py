@@ -82,6 +82,7 @@ async def _passes(session: Session) -> None:
             )
             entries = list(_sharing(session, by_destination, spi, generation))
             await _pass(session, f"pass {at + 3}", iter(entries), Reason.MALFORMED)
+        await session.configure(miss=Action.DISCARD)  # what hits comes up, and says which slot it was
         await _pass(session, "pass 5, not valid", iter(entries), Reason.NO_SA, valid=False)
 
 

@@ -22,7 +22,7 @@ from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.words import counted
 from spigate.hdl.contract import rdl
-from spigate.hdl.contract.constants import MAX_DFES
+from spigate.hdl.contract.constants import MARKS, MAX_DFES
 from spigate.hdl.contract.enums import Action, Reason, Table
 
 REGISTERS = rdl.registers()
@@ -190,15 +190,20 @@ class Session:
     # Registers and tables
 
     async def in_flight(self, calls: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-        """Results of calls that are begun in this order, several at a time."""
-        given, found = deque(calls), []
+        """Results of calls that are begun in this order, :data:`IN_FLIGHT` at a time at the most."""
+        given, under_way = deque(calls), deque[asyncio.Task[Result]]()
+        found: list[Result] = []
         try:
-            while given:
-                some = [given.popleft() for _ in range(min(IN_FLIGHT, len(given)))]
-                found += await asyncio.gather(*some)
+            while given or under_way:
+                while given and len(under_way) < IN_FLIGHT:
+                    under_way.append(asyncio.create_task(given.popleft()))
+                found.append(await under_way.popleft())
         finally:
             for call in given:
                 call.close()
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
         return found
 
     async def register(self, name: str) -> int:
@@ -262,18 +267,29 @@ class Session:
         """States of SAs of a DFE. BusError where it does not tell one."""
         select, status = REGISTERS["state.select"], REGISTERS["state.status"]
 
-        async def one(index: int) -> State:
-            for _ in range(STATE_READS):
-                word, *halves, soft, hard = await self.bus.read(status.address, STATE_WORDS)
-                if not status.unpack(word)["busy"]:
-                    whole = [low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)]
-                    return State(SaState(*whole), bool(soft >> index % 32 & 1), bool(hard >> index % 32 & 1))
-            raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
-
-        found = []
-        for index in indices:
+        async def ask(index: int) -> list[int]:
             await self.bus.write(select.address, [select.pack({"sa": index, "dfe": dfe})])
-            found.append(await one(index))
+            return []
+
+        async def look() -> list[int]:
+            return await self.bus.read(status.address, STATE_WORDS)
+
+        given, found = list(indices), []
+        answers = await self.in_flight(call for index in given for call in (ask(index), look()))
+        for index, words in zip(given, answers[1::2], strict=True):
+            for _ in range(STATE_READS):
+                told = status.unpack(words[0])
+                if not told["busy"] and not told["refused"]:
+                    break
+                await ask(index)
+                words = await look()
+            else:
+                raise BusError(f"DFE {dfe} does not tell the state of its SA {index}")
+            _, *halves, soft, hard = words
+            whole = [low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)]
+            found.append(
+                State(SaState(*whole), bool(soft >> index % MARKS & 1), bool(hard >> index % MARKS & 1))
+            )
         return found
 
     async def configure(self, *, enable: Iterable[int] = (), miss: Action = Action.PUNT) -> None:
