@@ -23,7 +23,7 @@ from spigate.firmware_py.selftest.keys import SPI_BITS, Slots
 from spigate.firmware_py.selftest.paths import BACK
 from spigate.firmware_py.selftest.probes import Gone, Probe, Up
 from spigate.firmware_py.selftest.rules import RawRule
-from spigate.firmware_py.selftest.session import MAX_FAILURES, GivenUp, Session, Write
+from spigate.firmware_py.selftest.session import MAX_FAILURES, REGISTERS, GivenUp, Session, Write
 from spigate.firmware_py.selftest.uses import suites
 from spigate.firmware_py.tables import rows
 from spigate.firmware_py.tables.interface import AUTHS, CIPHERS, CamEntry, CamKey
@@ -104,12 +104,13 @@ async def answers(session: Session) -> str:
     """See above."""
     await session.configure(enable=session.working)
     await session.write([Write(Table.ROUTE, 0, rows.route(BACK))])
-    count, done = len(SIZES) * session.has.lanes, 0
+    contexts = REGISTERS["geometry"].unpack(await session.register("geometry"))["contexts"]
+    count, copies, done = len(SIZES) * session.has.lanes, contexts * session.has.lanes, 0
     for dfe in session.working:
         for direction in (Direction.OUTBOUND, Direction.INBOUND):
             given = cases(session, dfe, direction)
             for first in range(0, len(given), session.has.rules):
-                await _ask(session, given[first : first + session.has.rules], count)
+                await _ask(session, given[first : first + session.has.rules], count, copies)
             done += len(given)
     await session.clear([Table.RULE, Table.ROUTE])
     await session.erase((Table.CAM, session.slot(at), 0) for at in range(session.has.rules))
@@ -117,7 +118,7 @@ async def answers(session: Session) -> str:
     return f"{len(suites(session.has))} suites, {counted(done, 'case')} of {counted(count, 'packet')}"
 
 
-async def _ask(session: Session, some: list[Case], count: int) -> None:
+async def _ask(session: Session, some: list[Case], count: int, copies: int) -> None:
     """Writes their SAs and what leads to them, and asks. Of what fails, each case is told once."""
     everything = Selectors(ip_network("0.0.0.0/0"), ip_network("0.0.0.0/0"))
     await session.write(Write(Table.SA, case.index, rows.sa(case.sa, everything), case.dfe) for case in some)
@@ -137,7 +138,7 @@ async def _ask(session: Session, some: list[Case], count: int) -> None:
         probes = (
             probe
             for case in some
-            for probe in (_decrypted(case, count) if inbound else _encrypted(case, count))
+            for probe in (_decrypted(case, count, copies) if inbound else _encrypted(case, count))
         )
         await session.ask(probes)
     finally:
@@ -172,8 +173,10 @@ def _encrypted(case: Case, count: int) -> Iterator[Probe]:
         yield Probe(f"{case.name}: {len(packet)} bytes", frame, becomes, dfe=case.dfe)
 
 
-def _decrypted(case: Case, count: int) -> Iterator[Probe]:
-    """Packets that the software path has encrypted, twice each, and some that were changed on their way."""
+def _decrypted(case: Case, count: int, copies: int) -> Iterator[Probe]:
+    """Packets that the software path has encrypted, the first one twice, and some that were changed on their
+    way: ``copies`` of each kind, for each context of each lane compares ICVs itself.
+    """
     peer = SoftSa(replace(case.sa, direction=Direction.OUTBOUND, replay_window=0))
     of = Place(case.dfe, case.index, 0)
     for at, packet in enumerate(case.packets(count)):
@@ -182,10 +185,11 @@ def _decrypted(case: Case, count: int) -> Iterator[Probe]:
         yield Probe(what, sealed, Up(Reason.NO_RULE, plain, of=of), dfe=case.dfe)
         if at == 0:
             yield Probe(f"{what} a second time", sealed, Gone(Reason.REPLAY), dfe=case.dfe, otherwise=plain)
-    for at, (word, byte) in enumerate((("ICV", -1), ("text", -case.sa.icv - 1), ("sequence number", 41))):
+    # The byte of the text is the last one of the payload: four bytes of trailer are behind it.
+    changes = (("ICV", -1), ("text", -case.sa.icv - 5), ("sequence number", 40))
+    for at, (word, byte) in enumerate(change for change in changes for _ in range(copies)):
         packet = udp_packet(case.index << 16 | 0x8000 + at, *case.inner)
         changed = bytearray(framed(peer.encapsulate(packet)))
         changed[byte] ^= 0x10
         what = f"{case.name}: a changed {word}"
-        # A number that is changed stays in the window: it was not there before.
         yield Probe(what, bytes(changed), Gone(Reason.ICV), dfe=case.dfe, otherwise=framed(packet))
