@@ -42,6 +42,11 @@ COMMANDS = {
         "",
         "run the control element: IKE, and ESP and AH in hardware or on this host",
     ),
+    "selftest": (
+        "spigate.firmware_py.selftest.command",
+        "",
+        "show whether a gateway in hardware works: tables, algorithms, counters",
+    ),
     "sas": ("spigate.firmware_py.daemon.commands:sas", "", "show a running gateway's SAs of ESP and AH"),
     "ike": ("spigate.firmware_py.daemon.commands:ike", "", "show a running gateway's IKE SAs"),
     "policies": ("spigate.firmware_py.daemon.commands:policies", "", "show a running gateway's policies"),
