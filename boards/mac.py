@@ -11,19 +11,28 @@ that happens is bad whatever its check sequence says (IEEE 802.3 35.2.1.5).
 """
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from spigate.boards import tools
+from spigate.boards.tools import call
 from spigate.firmware_py.errors import ToolMissing
+from spigate.hdl import verilog
 from spigate.hdl.board.mac import MODULE, WORD_BYTES
 from spigate.sim.cache import cached, digest
 
 PACKAGES = ("liteeth", "litex", "migen")
 TAP_PS, TAPS = 25, 128
 """Step and steps of an ECP5 input or output delay (Lattice FPGA-TN-02035, DELAYG)."""
+PLAIN = "read_verilog litex.v; proc -noopt; write_rtlil mac.il"
+"""LiteX writes combinational processes that assign with ``<=`` and read what they assign. Event-driven
+simulators run in circles in them, at time 0; to yosys they are logic.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,22 @@ def mac(delays: Delays) -> Path:
     ToolMissing
         LiteEth, LiteX or Migen is not installed.
     """
-    with cached(f"macs/{digest(delays, versions(), Path(__file__).read_text())}") as (folder, scratch):
+    with cached(f"macs/{digest(delays, versions(), tools.versions(), Path(__file__).read_text())}") as (
+        folder,
+        scratch,
+    ):
         if scratch:
-            (scratch / f"{MODULE}.v").write_text(_verilog(delays))
+            # In a process of its own: Migen names signals after variables of all functions that called it.
+            arguments = [str(delays.tx_ps), str(delays.rx_ps), "litex.v"]
+            subprocess.run([sys.executable, "-m", __name__, *arguments], cwd=scratch, check=True)
+            call("yosys", "-q", "-p", PLAIN, folder=scratch)
+            text = verilog.from_rtlil((scratch / "mac.il").read_text())
+            (scratch / f"{MODULE}.v").write_text(text)
     return folder / f"{MODULE}.v"
 
 
-def _verilog(delays: Delays) -> str:
-    """The module, without what changes from one run to the next: LiteX notes the time."""
+def write(delays: Delays, path: Path) -> None:
+    """Writes LiteX's Verilog, without what changes from one run to the next: it notes the time."""
     from litex.build.lattice.common import lattice_ecp5_special_overrides
     from litex.gen.fhdl.verilog import convert
 
@@ -81,7 +98,7 @@ def _verilog(delays: Delays) -> str:
         core, ports, name=MODULE, special_overrides=lattice_ecp5_special_overrides
     ).main_source
     text = re.sub(r"//[^\n]*", "", text)
-    return re.sub(r"\n\s*\n+", "\n\n", text).lstrip()
+    path.write_text(re.sub(r"\n\s*\n+", "\n\n", text).lstrip())
 
 
 def _core(delays: Delays) -> tuple[Any, set[Any]]:
@@ -104,7 +121,7 @@ def _core(delays: Delays) -> tuple[Any, set[Any]]:
         tx_clk=tx_clk,
     )
     core.mac = mac = LiteEthMACCore(phy, 8 * WORD_BYTES)
-    _hear_errors(phy, pads)
+    _complete(phy, pads)
     core.comb += phy.crg._reset.storage.eq(reset)
     status = phy.rx.inband_status.fields
     link = Signal(4, name="inband")
@@ -129,8 +146,11 @@ def _seconds(ps: int) -> float:
     return (ps // TAP_PS + 0.5) * TAP_PS * 1e-12
 
 
-def _hear_errors(phy: Any, pads: Any) -> None:
-    """Gives the PHY's stream the ``error`` that LiteEth leaves at 0: with a byte in which RX_ER was set."""
+def _complete(phy: Any, pads: Any) -> None:
+    """Gives the PHY's stream what LiteEth leaves at 0: ``last_be``, without which the MAC compares no frame
+    check sequence at all; and ``error``, from the byte in which RX_ER is set to the frame's end, for the MAC
+    forgets errors of a frame's first bytes.
+    """
     from litex.build.io import DDRInput
     from litex.gen import Instance, Signal
 
@@ -142,5 +162,15 @@ def _hear_errors(phy: Any, pads: Any) -> None:
     )
     edges = next(item for item in rx._fragment.specials if isinstance(item, DDRInput) and item.i is control)
     # As many registers as data and RX_DV pass through.
-    error = Signal()
-    rx.sync += [error.eq(edges.o1 & ~edges.o2), rx.source.error.eq(error)]
+    valid = Signal(name="byte_valid")
+    error = Signal(name="byte_error")
+    rx.comb += rx.source.last_be.eq(rx.source.last)
+    rx.sync += [
+        valid.eq(edges.o1),
+        error.eq(edges.o1 & ~edges.o2),
+        rx.source.error.eq(valid & (error | rx.source.error)),
+    ]
+
+
+if __name__ == "__main__":
+    write(Delays(int(sys.argv[1]), int(sys.argv[2])), Path(sys.argv[3]))

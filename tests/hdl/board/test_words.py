@@ -12,6 +12,8 @@ from tests.hdl.streams import PAUSES, put, put_packets, simulate, take, take_pac
 
 LONGEST = 90
 LENGTHS = [*range(SHORTEST, LONGEST + 1)]
+RESETS = [0, 1, 2, 3, 4, 5, 8, 15, 16]
+"""Words behind which a reset comes."""
 
 
 def words(frame: bytes, bad: int | None = None) -> list[dict]:
@@ -87,7 +89,8 @@ def test_frames_of_every_length_arrive(beat_bytes, pauses):
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", ["none", "both"])
 def test_short_and_long_frames_are_aborted_between_good_ones(beat_bytes, pauses):
-    lengths = [n for size in range(1, 4 * LONGEST) if not SHORTEST <= size <= LONGEST for n in (size, 64)]
+    wrong = [*range(1, 18), *range(SHORTEST - 9, SHORTEST), *range(LONGEST + 1, LONGEST + 18), 4 * LONGEST]
+    lengths = [each for size in wrong for each in (size, 64)]
     sent = frames(lengths, 2)
     found, told = received(beat_bytes, [words(frame) for frame in sent], pauses)
     assert found == [frame if len(frame) == 64 else None for frame in sent]
@@ -111,7 +114,7 @@ def test_an_error_is_told_before_a_wrong_length():
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
-@pytest.mark.parametrize("come", range(0, 12))
+@pytest.mark.parametrize("come", RESETS)
 def test_a_reset_ends_the_frame_that_has_begun(beat_bytes, come):
     block = WordsToPackets(beat_bytes=beat_bytes, longest=LONGEST)
     first, second = frames([80, 64], 5)
@@ -143,7 +146,7 @@ def test_a_reset_ends_the_frame_that_has_begun(beat_bytes, come):
 def test_packets_of_every_length_leave_as_words(beat_bytes, pauses):
     block = PacketsToWords(beat_bytes=beat_bytes)
     source_pause, sink_pause = PAUSES[pauses]()
-    sent = frames(range(1, LONGEST), 6)
+    sent = frames(range(1, 50), 6)
     told = [0, 0]
 
     async def feed(ctx):
@@ -182,7 +185,7 @@ def test_a_word_leaves_every_clock(beat_bytes):
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
-@pytest.mark.parametrize("gone", range(0, 16))
+@pytest.mark.parametrize("gone", RESETS)
 def test_a_reset_drops_the_rest_of_a_frame_that_has_begun(beat_bytes, gone):
     block = PacketsToWords(beat_bytes=beat_bytes)
     first, second = frames([62, 64], 8)
@@ -192,7 +195,8 @@ def test_a_reset_drops_the_rest_of_a_frame_that_has_begun(beat_bytes, gone):
         await put_packets(ctx, block.i, [first, second])
 
     async def read(ctx):
-        assert [await take(ctx, block.o) for _ in range(gone)] is not None
+        for _ in range(gone):
+            await take(ctx, block.o)
         ctx.set(block.reset, 1)
         await ctx.tick().repeat(3)
         ctx.set(block.reset, 0)
