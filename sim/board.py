@@ -231,33 +231,42 @@ class BoardPuntPort:
 class Board:
     """The gateway with something at each of its ports.
 
+    Parameters
+    ----------
+    dut
+        The module ``board``.
+    serial : bool
+        It was built with a host link (:func:`model`).
+
     Members
     -------
     network, server, inject : Source
     network_out, server_out, punt : Sink
     bus : BoardBus
     port : BoardPuntPort
-        On ``inject`` and ``punt``.
+        On ``inject`` and ``punt``. These, ``bus`` and ``port`` are not there on a board with ``serial``,
+        where a host link leads to them.
 
     Whatever the guard at the network port stops ends the simulation as failed, unless :meth:`expect_guard`
     says that the test has made tables that are wrong.
     """
 
-    def __init__(self, dut: Any):
+    def __init__(self, dut: Any, *, serial: bool = False):
         self._dut = dut
-        self.network, self.server, self.inject = (
-            Source(dut.network_in),
-            Source(dut.server_in),
-            Source(dut.inject),
-        )
+        self.network, self.server = Source(dut.network_in), Source(dut.server_in)
         self.network_out, self.server_out = Sink(dut.network_out, "network"), Sink(dut.server_out, "server")
-        self.punt = Sink(dut.punt, "punt")
-        self.bus = BoardBus(dut.axil)
-        self.port = BoardPuntPort(self.inject, self.punt)
+        self._sources, self._sinks = [self.network, self.server], [self.network_out, self.server_out]
+        if not serial:
+            self.inject, self.punt = Source(dut.inject), Sink(dut.punt, "punt")
+            self._sources.append(self.inject)
+            self._sinks.append(self.punt)
+            self.bus = BoardBus(dut.axil)
+            self.port = BoardPuntPort(self.inject, self.punt)
 
     async def start(self) -> None:
         """Starts the clock and resets the gateway; nothing pauses."""
-        for port in (self.network, self.server, self.inject, self.network_out, self.server_out, self.punt):
+        ports: list[Source | Sink] = [*self._sources, *self._sinks]
+        for port in ports:
             port.pause(0)
         self._dut.rst.value = 1
         # Icarus has not evaluated everything at time 0: a register without a reset would take on what is
@@ -266,7 +275,7 @@ class Board:
         # The simulator toggles the clock itself; Python's own clock makes everything ten times slower.
         Clock(self._dut.clk, PERIOD_NS, "ns", impl="gpi").start()
         await self.clocks(4)
-        for sink in (self.network_out, self.server_out, self.punt):
+        for sink in self._sinks:
             sink.start()
         self._dut.rst.value = 0
         await self.clocks(2)
@@ -297,18 +306,29 @@ class Board:
 
     def check(self) -> None:
         """Raises :class:`Unsound` where the gateway has broken the rules of a port."""
-        for sink in (self.network_out, self.server_out, self.punt):
+        for sink in self._sinks:
             sink.check()
 
 
-def model(gateway: Path, *, beat_bytes: int, simulator: str = "verilator", waves: str = "") -> build.Model:
-    """Builds the board around the exported Verilog of a gateway with that beat."""
+def model(
+    gateway: Path,
+    *,
+    beat_bytes: int,
+    simulator: str = "verilator",
+    waves: str = "",
+    link: Path | None = None,
+    clocks_a_bit: int = 0,
+) -> build.Model:
+    """Builds the board around the exported Verilog of a gateway with that beat. With the Verilog of a host
+    ``link``, the control element's side is that and a serial line with so many clocks a bit.
+    """
     folder = Path(__file__).parent
+    serial = [folder / "serial_link.v", link, folder / "uart.v"] if link else []
     return build.build(
-        [gateway, folder / "pump.v", folder / "board.v"],
+        [*serial, gateway, folder / "pump.v", folder / "board.v"],
         top="board",
         simulator=simulator,
         waves=waves,
-        public=["packet_source", "packet_sink", "axil_master"],
-        settings={"BEAT_BYTES": beat_bytes},
+        public=["packet_source", "packet_sink", "uart_host" if link else "axil_master"],
+        settings={"BEAT_BYTES": beat_bytes, **({"CLOCKS_A_BIT": clocks_a_bit} if link else {})},
     )

@@ -4,7 +4,8 @@
 
 // The simulated board: the exported gateway with a bus model at each of its ports. Python starts `clk`.
 module board #(
-    parameter BEAT_BYTES = 8
+    parameter BEAT_BYTES = 8,
+    parameter CLOCKS_A_BIT = 8
 );
     reg clk, rst;
     // Clocks since the simulation began.
@@ -43,15 +44,33 @@ module board #(
     packet_source #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h2bdf)) server_in (
         .clk(clk), .rst(rst), .cycle(cycle), .tdata(server_in_data), .tkeep(server_in_keep), .tvalid(server_in_valid),
         .tlast(server_in_last), .tuser(server_in_user), .tready(server_in_ready));
-    packet_source #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h3ce0)) inject (
-        .clk(clk), .rst(rst), .cycle(cycle), .tdata(inject_data), .tkeep(inject_keep), .tvalid(inject_valid),
-        .tlast(inject_last), .tuser(inject_user), .tready(inject_ready));
     packet_sink #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h4df1)) network_out (
         .clk(clk), .rst(rst), .cycle(cycle), .tdata(network_out_data), .tkeep(network_out_keep), .tvalid(network_out_valid),
         .tlast(network_out_last), .tready(network_out_ready));
     packet_sink #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h5e02)) server_out (
         .clk(clk), .rst(rst), .cycle(cycle), .tdata(server_out_data), .tkeep(server_out_keep), .tvalid(server_out_valid),
         .tlast(server_out_last), .tready(server_out_ready));
+
+    // The control element's side: bus models, or with SERIAL_LINK the host link and a host's end of its serial line.
+`ifdef SERIAL_LINK
+    wire down, up;
+    assign inject_user = 0;
+    uart_host #(.CLOCKS(CLOCKS_A_BIT)) line (.clk(clk), .rst(rst), .tx(down), .rx(up));
+    uart_link link (
+        .clk(clk), .rst(rst), .rx(down), .tx(up),
+        .m_axis_inject_tdata(inject_data), .m_axis_inject_tkeep(inject_keep), .m_axis_inject_tvalid(inject_valid),
+        .m_axis_inject_tlast(inject_last), .m_axis_inject_tready(inject_ready),
+        .s_axis_punt_tdata(punt_data), .s_axis_punt_tkeep(punt_keep), .s_axis_punt_tvalid(punt_valid),
+        .s_axis_punt_tlast(punt_last), .s_axis_punt_tready(punt_ready),
+        .m_axil_awaddr(awaddr), .m_axil_awvalid(awvalid), .m_axil_awready(awready),
+        .m_axil_wdata(wdata), .m_axil_wstrb(wstrb), .m_axil_wvalid(wvalid), .m_axil_wready(wready),
+        .m_axil_bresp(bresp), .m_axil_bvalid(bvalid), .m_axil_bready(bready),
+        .m_axil_araddr(araddr), .m_axil_arvalid(arvalid), .m_axil_arready(arready),
+        .m_axil_rdata(rdata), .m_axil_rresp(rresp), .m_axil_rvalid(rvalid), .m_axil_rready(rready));
+`else
+    packet_source #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h3ce0)) inject (
+        .clk(clk), .rst(rst), .cycle(cycle), .tdata(inject_data), .tkeep(inject_keep), .tvalid(inject_valid),
+        .tlast(inject_last), .tuser(inject_user), .tready(inject_ready));
     packet_sink #(.BEAT_BYTES(BEAT_BYTES), .SEED(16'h6f13)) punt (
         .clk(clk), .rst(rst), .cycle(cycle), .tdata(punt_data), .tkeep(punt_keep), .tvalid(punt_valid),
         .tlast(punt_last), .tready(punt_ready));
@@ -60,6 +79,7 @@ module board #(
         .awaddr(awaddr), .awvalid(awvalid), .awready(awready), .wdata(wdata), .wstrb(wstrb), .wvalid(wvalid), .wready(wready),
         .bresp(bresp), .bvalid(bvalid), .bready(bready),
         .araddr(araddr), .arvalid(arvalid), .arready(arready), .rdata(rdata), .rresp(rresp), .rvalid(rvalid), .rready(rready));
+`endif
 
     spigate gateway (
         .clk(clk), .rst(rst),

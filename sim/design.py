@@ -80,12 +80,38 @@ class Configuration:
         simulator: str = "verilator",
         waves: str = "",
         tell: Callable[[str], None] = lambda text: None,
+        clocks_a_bit: int = 0,
     ) -> build.Model:
-        """The board around it, built; ``tell`` is called with what is being done, for that takes minutes."""
+        """The board around it, built; ``tell`` is called with what is being done, for that takes minutes.
+        With ``clocks_a_bit`` it has a host link on a serial line of that rate.
+        """
         from spigate.sim import board  # which needs cocotb
 
         tell(f"making a model of the gateway for {simulator}; the first time that takes some minutes")
-        return board.model(self.verilog(), beat_bytes=self.beat_bytes, simulator=simulator, waves=waves)
+        return board.model(
+            self.verilog(),
+            beat_bytes=self.beat_bytes,
+            simulator=simulator,
+            waves=waves,
+            link=self.link(clocks_a_bit) if clocks_a_bit else None,
+            clocks_a_bit=clocks_a_bit,
+        )
+
+    def link(self, clocks_a_bit: int) -> Path:
+        """The Verilog of a host link for it, module ``uart_link``; made once for the sources as they are."""
+        key = digest(self.beat_bytes, clocks_a_bit, version("amaranth"), _sources("board"), _sources())
+        with cached(f"links/{key}") as (folder, scratch):
+            if scratch:
+                from spigate.hdl.board.link_core import export
+
+                export(
+                    scratch / "uart_link.v",
+                    beat_bytes=self.beat_bytes,
+                    clock_hz=clocks_a_bit,
+                    baud=1,
+                    pause_clocks=PAUSE_BITS * clocks_a_bit,
+                )
+        return folder / "uart_link.v"
 
     def views(self, waveform: Path | None) -> None:
         """Writes beside a waveform of :meth:`model` what GTKWave and Surfer begin with."""
@@ -93,6 +119,10 @@ class Configuration:
             waveforms.views(self.verilog().read_text(), waveform)
 
 
+PAUSE_BITS = 250
+"""A pause of so many bits ends a command that is half sent: simulated time is too slow for a tenth of a
+second.
+"""
 DEFAULT = Configuration(dfes=1)
 """What is simulated where nothing else is asked for."""
 
@@ -127,11 +157,17 @@ def configuration_from(args: argparse.Namespace) -> Configuration:
     return Configuration(engine=engine, **values)
 
 
-def _sources() -> list[tuple[str, str]]:
-    """What a gateway is made of: every source of hdl/, and the stand-in engine."""
+def _sources(part: str = "") -> list[tuple[str, str]]:
+    """What a gateway is made of: every source of hdl/ but what boards have around it, and the stand-in
+    engine. With ``part``: the sources of that folder of hdl/.
+    """
     import spigate.hdl
 
     folder = Path(spigate.hdl.__file__).parent
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".rdl"))
+    files = sorted(
+        path
+        for path in (folder / part).rglob("*")
+        if path.suffix in (".py", ".rdl") and (part or path.relative_to(folder).parts[0] != "board")
+    )
     files.append(Path(__file__).with_name("stand_in.py"))
     return [(path.name, path.read_text()) for path in files]

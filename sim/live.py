@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """``spigate simulate``: a simulated gateway that runs live, between two TAP devices, with its registers and
-the packet port of its control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`).
+the packet port of its control element behind a UNIX socket (:mod:`spigate.firmware_py.tables.remote`), or
+with a board's host link on a serial line.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import re
 import signal
 import socket
 import threading
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from spigate.firmware_py import outputs, terminal
 from spigate.firmware_py.daemon.links import Tap
@@ -36,14 +39,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Simulates a gateway, live: frames come and go at two TAP devices, and its control element, "
         "spigate ce, "
-        "reaches registers and punted frames through a UNIX socket. SIGINT or SIGTERM ends it."
+        "reaches registers and punted frames through a UNIX socket, or a serial line. SIGINT or SIGTERM "
+        "ends it."
     )
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "--socket",
         type=Path,
         default=SOCKET,
         metavar="PATH",
         help=f"UNIX socket for the control element, which only this user may use (default {SOCKET})",
+    )
+    way.add_argument(
+        "--serial",
+        type=Path,
+        metavar="PATH",
+        help="the board has a host link, and PATH leads to a pseudo-terminal onto its serial line, for "
+        "--dataplane serial:PATH",
+    )
+    parser.add_argument(
+        "--clocks-a-bit",
+        type=int,
+        default=8,
+        metavar="N",
+        help="of that line, 4 to 1000 (default 8, so that a simulation keeps up with it)",
     )
     for port in ("network", "server"):
         parser.add_argument(
@@ -60,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     configuration = configuration_from(args)
+    if not 4 <= args.clocks_a_bit <= 1000:
+        raise InputError(f"--clocks-a-bit must be 4 to 1000, not {args.clocks_a_bit}")
+    path = args.serial or args.socket
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # in the middle of a build it ends as SIGINT does
@@ -67,18 +89,28 @@ def run(args: argparse.Namespace) -> int:
     with (
         closing(Tap(args.network)) as network,
         closing(Tap(args.server)) as server,
-        _listener(args.socket) as listener,
+        _terminal(path) if args.serial else _listener(path) as third,
     ):
         outputs.file(args.waveform)
         waves = format_of(args.waveform)
-        model = configuration.model(simulator=args.simulator, waves=waves, tell=terminal.tell)
+        model = configuration.model(
+            simulator=args.simulator,
+            waves=waves,
+            tell=terminal.tell,
+            clocks_a_bit=args.clocks_a_bit if args.serial else 0,
+        )
         configuration.views(args.waveform)
         command, testbench = socket.socketpair()
         with command, testbench, _standard_input(testbench):
-            socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, listener)])
+            socket.send_fds(command, [b"\0"], [file.fileno() for file in (network, server, third)])
             _on_signal(lambda: command.shutdown(socket.SHUT_WR))
-            ready = f"{args.socket}: a gateway between {args.network} and {args.server}"
-            model.run(TESTBENCH, waveform=args.waveform, on_progress=_once(lambda: print(ready, flush=True)))
+            ready = f"{path}: a gateway between {args.network} and {args.server}"
+            model.run(
+                TESTBENCH,
+                parameters={"serial": bool(args.serial)},
+                waveform=args.waveform,
+                on_progress=_once(lambda: print(ready, flush=True)),
+            )
             report = json.loads(command.recv(_REPORT_BYTES))
     if "error" in report:
         raise Ended(report["error"])
@@ -122,6 +154,32 @@ def _listener(path: Path) -> Iterator[socket.socket]:
             yield made
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _terminal(path: Path) -> Iterator[BinaryIO]:
+    """The master of a pseudo-terminal to whose slave ``path`` is a link meanwhile.
+
+    Raises
+    ------
+    InputError
+        Nothing can be there.
+    """
+    master, slave = os.openpty()
+    with os.fdopen(master, "r+b", buffering=0) as made:
+        try:
+            tty.setraw(slave)
+            if path.is_symlink():
+                path.unlink()  # of a process that was killed, for two cannot have one gateway's devices
+            path.symlink_to(os.ttyname(slave))
+        except OSError as error:
+            os.close(slave)
+            raise InputError(f"{path}: {error.strerror or error}") from None
+        try:
+            yield made
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(slave)
 
 
 def _remove_dead(path: Path) -> None:

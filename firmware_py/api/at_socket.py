@@ -2,8 +2,9 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""``unix:PATH``: a gateway in hardware, or ``spigate simulate``, behind the socket that leads to its
-registers. What is at its ports is not here: frames go down and come up as the control element's do.
+"""``unix:PATH`` and ``serial:``: a gateway in hardware, or ``spigate simulate``, behind the socket or the
+serial line that leads to its registers. What is at its ports is not here: frames go down and come up as the
+control element's do.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.interface import Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place
-from spigate.firmware_py.tables.remote import RemoteGateway, path_of
+from spigate.firmware_py.tables.urls import Remote, check, open_remote
 from spigate.hdl.contract.enums import Port
 
 
@@ -24,7 +25,7 @@ class AtSocket:
     :meth:`open`.
     """
 
-    def __init__(self, url: str, remote: RemoteGateway, driver: Driver):
+    def __init__(self, url: str, remote: Remote, driver: Driver):
         self.tables: Tables = driver
         self.inbox = Inbox()
         self._url, self._remote, self._driver = url, remote, driver
@@ -33,9 +34,9 @@ class AtSocket:
     @classmethod
     async def open(cls, url: str) -> "AtSocket":
         """Connects, and erases all tables: whatever stands there, nobody knows its keys any more. Errors as
-        of :meth:`RemoteGateway.open` and :meth:`Driver.open`.
+        of :func:`~spigate.firmware_py.tables.urls.open_remote` and :meth:`Driver.open`.
         """
-        remote = await RemoteGateway.open(url)
+        remote = await open_remote(url)
         try:
             driver = await Driver.open(remote)
             await driver.clear()
@@ -88,7 +89,7 @@ class AtSocket:
 
 def prepare(url: Url) -> Connect:
     """See :mod:`spigate.firmware_py.api.links`."""
-    path_of(url.text)
+    check(url.text)
 
     async def connect() -> Link:
         return await AtSocket.open(url.text)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from spigate.firmware_py.api.inbox import Inbox
 from spigate.firmware_py.errors import InputError, SpigateError, ToolMissing, not_installed
+from spigate.firmware_py.tables import urls
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.interface import Tables
 from spigate.firmware_py.tables.punt import InjectMode, Place
@@ -69,7 +70,7 @@ class Scheme:
 SCHEMES = {
     "model": Scheme("spigate.firmware_py.api.in_software", "", "model:"),
     "sim": Scheme("spigate.sim.scripted", "sim", "sim:?OPTIONS"),
-    "unix": Scheme("spigate.firmware_py.api.at_socket", "", "unix:PATH"),
+    **{name: Scheme("spigate.firmware_py.api.at_socket", "", form) for name, form in urls.FORMS.items()},
 }
 
 

@@ -46,7 +46,7 @@ from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.driver import Driver
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.tables.punt_queues import Classes
-from spigate.firmware_py.tables.remote import RemoteGateway
+from spigate.firmware_py.tables.urls import open_remote
 from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
 from spigate.hdl.contract.reasons import class_of
 
@@ -81,7 +81,7 @@ class Hardware:
     clock : callable
         Seconds that only grow.
     url : str
-        Where the gateway is; see :mod:`spigate.firmware_py.tables.remote`.
+        Where the gateway is; see :mod:`spigate.firmware_py.tables.urls`.
     """
 
     def __init__(self, config: Config, clock: Callable[[], float], url: str):
@@ -129,7 +129,7 @@ class Hardware:
 
     async def open(self, stack: AsyncExitStack, hooks: Hooks) -> None:
         self._hooks, config = hooks, self._config
-        self._gateway = await RemoteGateway.open(self._url)
+        self._gateway = await open_remote(self._url)
         stack.push_async_callback(self._gateway.close)
         self._driver = driver = await Driver.open(self._gateway)
         stack.push_async_callback(self._leave)
@@ -158,6 +158,8 @@ class Hardware:
 
     async def _leave(self) -> None:
         """Leaves a gateway behind that lets nothing pass."""
+        if self._gateway.failure:
+            return  # which is told already
         try:
             await self._driver.take_back()
         except BusError as error:

@@ -8,12 +8,12 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from spigate.firmware_py.daemon import config, keylog, logs
+from spigate.firmware_py.daemon import config, keylog, logs, recovery
 from spigate.firmware_py.daemon.hardware import Hardware
 from spigate.firmware_py.daemon.loop import Daemon
 from spigate.firmware_py.daemon.software import Software
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.tables.remote import path_of
+from spigate.firmware_py.tables import urls
 from spigate.firmware_py.words import counted
 
 SOFT = "soft"
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dataplane",
         default=SOFT,
         metavar="WHO",
-        help="who does ESP and AH: soft, this process (the default); or unix:PATH, the gateway in "
-        "hardware at that socket",
+        help="who does ESP and AH: soft, this process (the default); or a gateway in hardware: unix:PATH at "
+        "that socket, or serial:///dev/DEVICE?baud=RATE at that serial line",
     )
     parser.add_argument(
         "--config",
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.dataplane != SOFT:
         try:
-            path_of(args.dataplane)
+            urls.check(args.dataplane)
         except InputError as error:
             raise InputError(f"--dataplane must be {SOFT}, or hardware's: {error}") from None
     read = config.read(args.config, key_log=args.key_log is not None)
@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     make = (
         Software if args.dataplane == SOFT else lambda config, clock: Hardware(config, clock, args.dataplane)
     )
-    daemon = Daemon(read, make, args.key_log)  # the same for both: what is accepted here also runs
+    if args.check:
+        Daemon(read, make, args.key_log)  # what is accepted here also runs
     if args.check:
         if args.key_log is not None and args.key_log.exists():
             keylog.check(args.key_log)
@@ -69,5 +70,5 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     logs.set_up(read.log_format, read.log_level)
-    asyncio.run(daemon.run())
+    asyncio.run(recovery.run(lambda: Daemon(read, make, args.key_log)))
     return 0

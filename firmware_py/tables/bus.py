@@ -20,6 +20,14 @@ class BusError(SpigateError):
     """The gateway refused an access (SLVERR), or the way to it is broken."""
 
 
+class NotThere(InputError):
+    """No gateway is where a URL says, at least not now; the message says what was found."""
+
+
+class Gone(BusError):
+    """The way to the gateway is broken, for good: nobody knows what stands in its tables."""
+
+
 class Bus(Protocol):
     """Registers of the gateway: 32-bit words at byte addresses that are multiples of 4."""
 
@@ -43,11 +51,10 @@ class PacketPort(Protocol):
         frames keep their order."""
 
 
-def check_burst(address: int, count: int) -> None:
-    """Refuses a burst that no backend can do: unaligned, empty, or past the 16-bit address space."""
-    if address % 4 or not 0 <= address < 1 << 16:
-        raise InputError(f"address must be a multiple of 4 below 65536, not {address!r}")
-    if not 1 <= count <= ((1 << 16) - address) // 4:
-        raise InputError(
-            f"a burst at {address:#x} must be 1 to {((1 << 16) - address) // 4} words, not {count!r}"
-        )
+def check_burst(address: int, count: int, *, bits: int = 16) -> None:
+    """Refuses a burst that no backend can do: unaligned, empty, or past the address space of so many bits."""
+    end = 1 << bits
+    if address % 4 or not 0 <= address < end:
+        raise InputError(f"address must be a multiple of 4 below {end}, not {address!r}")
+    if not 1 <= count <= (end - address) // 4:
+        raise InputError(f"a burst at {address:#x} must be 1 to {(end - address) // 4} words, not {count!r}")

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.tables.bus import BusError, check_burst
+from spigate.firmware_py.tables.bus import BusError, Gone, NotThere, check_burst
 from spigate.firmware_py.tables.punt import (
     InjectHeader,
     InjectMode,
@@ -128,7 +128,7 @@ class RemoteGateway:
         self._answers: deque[asyncio.Future[Message]] = deque()
         self._punts: Classes[bytes] = Classes()
         self._came = asyncio.Event()
-        self._failure: BusError | None = None
+        self._failure: Gone | None = None
         self._task = asyncio.create_task(self._read())
 
     @classmethod
@@ -137,14 +137,14 @@ class RemoteGateway:
 
         Raises
         ------
-        InputError
+        NotThere
             Nobody is there, or no gateway.
         """
         path = path_of(url)
         try:
             reader, writer = await asyncio.open_unix_connection(path)
         except OSError as error:
-            raise InputError(
+            raise NotThere(
                 f"{url}: {error.strerror or error}; is the gateway running, and may this user reach it?"
             ) from None
         try:
@@ -153,7 +153,7 @@ class RemoteGateway:
             greeting = b""
         if greeting != GREETING:
             writer.close()
-            raise InputError(f"{url}: no gateway answers there, or another control element has it")
+            raise NotThere(f"{url}: no gateway answers there, or another control element has it")
         return cls(url, reader, writer)
 
     async def close(self) -> None:
@@ -187,7 +187,7 @@ class RemoteGateway:
         return unpack_punt(self._punts.pop()[1])
 
     @property
-    def failure(self) -> BusError | None:
+    def failure(self) -> Gone | None:
         """Why nothing can be asked any more; None where it can."""
         return self._failure
 
@@ -253,10 +253,10 @@ class RemoteGateway:
         if not answer.done():
             answer.set_result(message)
 
-    def _fail(self, why: str) -> BusError:
+    def _fail(self, why: str) -> Gone:
         """From now on nothing can be asked any more: whoever waits hears ``why``."""
         if self._failure is None:
-            self._failure = BusError(f"{self._url}: the gateway {why}")
+            self._failure = Gone(f"{self._url}: the gateway {why}")
             self._came.set()
             for answer in self._answers:
                 if not answer.done():

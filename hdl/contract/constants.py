@@ -13,6 +13,13 @@ MAP, MAJOR = 3, 0
 ``version`` reads them. Another one of either needs another driver.
 """
 
+LINK_MAGIC = int.from_bytes(b"SPLK")
+"""What the register ``link.id`` of a board reads."""
+LINK_MAP = 1
+"""The layout of a board's map, as the register ``link.geometry`` reads it."""
+LINK_BAUD = 3_000_000
+"""Bits a second of a host link over a UART, where nobody says otherwise."""
+
 ALIGN = 2
 """Bytes (zero) in front of the Ethernet header inside the gateway, and at the control element's port."""
 MAX_FRAME = 1920

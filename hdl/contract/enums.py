@@ -2,9 +2,9 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""The enumerations of ``entries.rdl``, for gateware and host.
+"""The enumerations of the RDL files, for gateware and host.
 
-Made of it by ``make registers``: change them there.
+Made of them by ``make registers``: change them there.
 """
 
 from enum import IntEnum

@@ -2,7 +2,7 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""Makes ``enums.py`` of ``entries.rdl``: ``make registers``."""
+"""Makes ``enums.py`` of the RDL files: ``make registers``."""
 
 import textwrap
 
@@ -12,9 +12,9 @@ HEAD = '''# SPDX-FileCopyrightText: The spigate contributors
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""The enumerations of ``entries.rdl``, for gateware and host.
+"""The enumerations of the RDL files, for gateware and host.
 
-Made of it by ``make registers``: change them there.
+Made of them by ``make registers``: change them there.
 """
 
 from enum import IntEnum'''

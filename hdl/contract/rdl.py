@@ -21,6 +21,8 @@ from systemrdl.rdltypes.user_enum import UserEnum
 from spigate.hdl.contract import enums
 
 FOLDER = Path(__file__).parent
+MAPS = ("entries", "gateway", "board")
+"""Address maps: rows of table entries, registers of the gateway, and what a board has beside it."""
 ROW_WORDS = 4
 """32-bit words in a row of a table entry."""
 
@@ -245,16 +247,17 @@ def _register_field(node: FieldNode) -> RegisterField:
 
 @cache
 def _encodings() -> dict[str, type[UserEnum]]:
-    found = {}
-    for node in tree("entries").descendants():
-        encoding = node.get_property("encode") if hasattr(node, "low") else None
-        if encoding:
-            found[encoding.type_name] = encoding
+    found: dict[str, type[UserEnum]] = {}
+    for name in MAPS:
+        for node in tree(name).descendants(unroll=False):
+            encoding = node.get_property("encode") if hasattr(node, "low") else None
+            if encoding:
+                found.setdefault(encoding.type_name, encoding)
     return found
 
 
 def enum(name: str) -> type[IntEnum]:
-    """An enumeration of ``entries.rdl``, such as ``reason_e``, as the class that
+    """An enumeration of the RDL files, such as ``reason_e``, as the class that
     :mod:`spigate.hdl.contract.enums` has of it.
     """
     found: type[IntEnum] = getattr(enums, class_name(name))
@@ -277,7 +280,7 @@ class Member:
 
 
 def encodings() -> dict[str, list[Member]]:
-    """The enumerations of ``entries.rdl`` by name."""
+    """The enumerations of all :data:`MAPS` by name."""
     return {
         name: [
             Member(each.name.upper(), each.value, each.rdl_desc or "", tuple((each.rdl_name or "").split()))

@@ -4,13 +4,13 @@
 
 """AXI4-Lite at the boundary, and the plain register bus behind it."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 DATA_BITS = 32
-SLVERR = 2
-"""The response to an access that failed; 0 is OKAY."""
+OKAY, SLVERR = 0, 2
+"""The responses to an access that went well, and to one that failed."""
 
 
 ADDRESS_WIDTH = 16
@@ -141,7 +141,7 @@ class AxiLiteSlave(wiring.Component):
                 have_address.eq(0),
                 have_data.eq(0),
                 axil.bvalid.eq(1),
-                axil.bresp.eq(Mux(bus.write_error, SLVERR, 0)),
+                axil.bresp.eq(Mux(bus.write_error, SLVERR, OKAY)),
             ]
 
         reading = Signal()
@@ -155,6 +155,85 @@ class AxiLiteSlave(wiring.Component):
                 reading.eq(0),
                 axil.rvalid.eq(1),
                 axil.rdata.eq(bus.read_data),
-                axil.rresp.eq(Mux(bus.read_error, SLVERR, 0)),
+                axil.rresp.eq(Mux(bus.read_error, SLVERR, OKAY)),
             ]
+        return m
+
+
+class AxiLiteMaster(wiring.Component):
+    """Turns accesses on a register bus into AXI4-Lite transfers of whole words, one read and one write at a
+    time.
+
+    Who asks may give up. The transfer goes on, because AXI cannot take it back; its answer is nobody's, and
+    the next access of its kind waits for it.
+
+    Parameters
+    ----------
+    address_width : int
+        Bits of a byte address.
+
+    Members
+    -------
+    bus : In(RegisterBus)
+        Any other response than OKAY is an error.
+    axil : Out(AxiLite)
+    """
+
+    def __init__(self, *, address_width: int):
+        super().__init__(
+            {
+                "bus": In(RegisterBus(address_width=address_width)),
+                "axil": Out(AxiLite(address_width=address_width)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        axil, bus = self.axil, self.bus
+        given_up = Signal()
+        with m.FSM(name="write"):
+            with m.State("IDLE"):
+                m.d.sync += [
+                    axil.awaddr.eq(Cat(Const(0, 2), bus.write_address)),
+                    axil.wdata.eq(bus.write_data),
+                    axil.wstrb.eq(bus.write_strobe),
+                    given_up.eq(0),
+                ]
+                with m.If(bus.write):
+                    m.d.sync += [axil.awvalid.eq(1), axil.wvalid.eq(1)]
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += [
+                    axil.bready.eq(1),
+                    bus.write_done.eq(axil.bvalid & bus.write & ~given_up),
+                    bus.write_error.eq(axil.bresp != OKAY),
+                ]
+                with m.If(axil.awready):
+                    m.d.sync += axil.awvalid.eq(0)
+                with m.If(axil.wready):
+                    m.d.sync += axil.wvalid.eq(0)
+                with m.If(~bus.write):
+                    m.d.sync += given_up.eq(1)
+                with m.If(axil.bvalid):
+                    m.next = "IDLE"
+        abandoned = Signal()
+        with m.FSM(name="read"):
+            with m.State("IDLE"):
+                m.d.sync += [axil.araddr.eq(Cat(Const(0, 2), bus.read_address)), abandoned.eq(0)]
+                with m.If(bus.read):
+                    m.d.sync += axil.arvalid.eq(1)
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += [
+                    axil.rready.eq(1),
+                    bus.read_done.eq(axil.rvalid & bus.read & ~abandoned),
+                    bus.read_data.eq(axil.rdata),
+                    bus.read_error.eq(axil.rresp != OKAY),
+                ]
+                with m.If(axil.arready):
+                    m.d.sync += axil.arvalid.eq(0)
+                with m.If(~bus.read):
+                    m.d.sync += abandoned.eq(1)
+                with m.If(axil.rvalid):
+                    m.next = "IDLE"
         return m

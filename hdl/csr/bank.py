@@ -40,7 +40,7 @@ class Bank(wiring.Component):
     Parameters
     ----------
     name : str
-        The address map is ``hdl/csr/<name>.rdl``.
+        The address map is ``hdl/contract/<name>.rdl``.
     address_width : int
         Bits of a byte address.
     counts : dict of str to int

@@ -24,6 +24,10 @@ from spigate.hdl.net.descriptor import InjectHeader, PuntHeader
 
 HEADERS = {"punt": PuntHeader, "inject": InjectHeader}
 """Layouts of frames' headers, by name."""
+REGISTERS = ("gateway", "board")
+"""Address maps of registers."""
+_INCLUDED = "#include <assert.h>\n"
+"""What stands before the definitions in a header of PeakRDL's."""
 _END = "\n#ifdef __cplusplus\n}\n"
 
 
@@ -43,10 +47,13 @@ def write(path: Path) -> Path:
         ) from None
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        CHeaderExporter().export(rdl.tree("gateway"), str(made))
-        text = made.read_text()
-    added = "\n".join([*_enumerations(), *_headers()])
-    before, end, after = text.rpartition(_END)
+        texts = []
+        for name in REGISTERS:
+            CHeaderExporter().export(rdl.tree(name), str(made))
+            texts.append(made.read_text())
+    before, end, after = texts[0].rpartition(_END)
+    others = [text.rpartition(_END)[0].partition(_INCLUDED)[2] for text in texts[1:]]
+    added = "\n".join([*others, *_enumerations(), *_headers()])
     path.parent.mkdir(parents=True, exist_ok=True)
     # REUSE-IgnoreStart
     path.write_text(f"// SPDX-License-Identifier: Apache-2.0\n{before}\n{added}\n{end}{after}")

@@ -17,8 +17,6 @@ from systemrdl.node import AddrmapNode
 from spigate.hdl.contract import rdl
 from spigate.hdl.net.descriptor import InjectHeader, PuntHeader
 
-MAPS = ("gateway", "entries")
-"""Address maps that are documented: registers on the bus, and rows of table entries."""
 _FROM = {
     "from_sa": "The SA that the packet came out of: its index.",
     "from_dfe": "The DFE of that SA.",
@@ -91,9 +89,11 @@ def headers(folder: Path) -> AddrmapNode:
 
 
 def build(folder: Path) -> Path:
-    """Writes the reference of :data:`MAPS` and :data:`HEADERS` into ``folder`` and returns its first page."""
+    """Writes the reference of all address maps and of :data:`HEADERS` into ``folder`` and returns its first
+    page.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        maps = [*(rdl.tree(name) for name in MAPS), headers(Path(scratch))]
+        maps = [*(rdl.tree(name) for name in rdl.MAPS), headers(Path(scratch))]
         HTMLExporter(show_signals=False).export(maps, str(folder), title="spigate registers")
     return folder / "index.html"
 

@@ -41,7 +41,7 @@ from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason
 from spigate.sim.bench_traffic import ETHERNET, Tunnels, clear
 from spigate.sim.board import model
 from spigate.sim.design import Configuration
-from spigate.sim.live_ports import MAX_OUTPUT, MAX_REQUESTS, PUNT_OUTPUT, Client
+from spigate.sim.live_control import MAX_OUTPUT, MAX_REQUESTS, PUNT_OUTPUT, Client
 from tests.firmware_py.ike.hosts import ip, need
 from tests.sim.live_hosts import simulation
 

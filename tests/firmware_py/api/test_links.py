@@ -48,9 +48,15 @@ def hardware(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("", "a gateway is named by model:, sim:?OPTIONS, unix:PATH, not ''"),
-        ("gateway", "a gateway is named by model:, sim:?OPTIONS, unix:PATH, not 'gateway'"),
-        ("tcp://host:1", "a gateway is named by model:, sim:?OPTIONS, unix:PATH, not 'tcp://host:1'"),
+        ("", "a gateway is named by model:, sim:?OPTIONS, unix:PATH, serial:///dev/DEVICE?baud=RATE, not ''"),
+        (
+            "gateway",
+            "a gateway is named by model:, sim:?OPTIONS, unix:PATH, serial:///dev/DEVICE?baud=RATE, not 'gateway'",
+        ),
+        (
+            "tcp://host:1",
+            "a gateway is named by model:, sim:?OPTIONS, unix:PATH, serial:///dev/DEVICE?baud=RATE, not 'tcp://host:1'",
+        ),
         ("model:x", "model:x: expected model:, without 'x'"),
         ("model:?dfes=3", "model:?dfes=3: an option must be none, not 'dfes'"),
         ("unix:", "expected unix:PATH with the socket of a gateway in hardware"),

@@ -384,7 +384,7 @@ def test_what_cannot_be(board, tmp_path):
         board.refuses(
             tmp_path / "a",
             text,
-            f"expected unix:PATH with the socket of a gateway in hardware, not {url!r}",
+            f"expected unix:PATH or serial:///dev/DEVICE?baud=RATE for a gateway in hardware, not {url!r}",
             url=url,
         )
     board.refuses(

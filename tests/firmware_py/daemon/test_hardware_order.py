@@ -35,6 +35,8 @@ from tests.firmware_py.tables.test_driver import GCM, Entries, registers
 class Gateway(MemoryBus):
     """One with an SA that somebody left behind. Its answer number ``fails`` is ``failure``."""
 
+    failure = None  # of the way to it, which holds
+
     def __init__(self, fails, failure):
         super().__init__(registers())
         self.tables, self._fails, self._failure = Entries(self), fails, failure
@@ -66,7 +68,7 @@ def test_however_it_ends_nothing_is_left_at_work(monkeypatch, fails, failure):
         return gateway
 
     async def run():
-        monkeypatch.setattr(hardware.RemoteGateway, "open", opened)
+        monkeypatch.setattr(hardware, "open_remote", opened)
         plane = Hardware(None, lambda: 0.0, "unix:none")
         async with AsyncExitStack() as stack:
             with suppress(AttributeError):  # it has no configuration

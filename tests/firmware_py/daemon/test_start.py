@@ -48,13 +48,24 @@ def test_this_process_unless_said(run, words):
     assert isinstance(run(CHILD, *words), Software)
 
 
-def test_a_gateway_at_a_socket(run):
-    assert isinstance(run(PORTS + CHILD, "--dataplane", "unix:/run/gateway.sock"), Hardware)
+@pytest.mark.parametrize("url", ["unix:/run/gateway.sock", "serial:///dev/ttyUSB0?baud=115200"])
+def test_a_gateway_in_hardware(run, url):
+    assert isinstance(run(PORTS + CHILD, "--dataplane", url), Hardware)
 
 
-@pytest.mark.parametrize("url", ["hard", "", "unix:", "/run/gateway.sock", "tcp:host:1"])
-def test_what_names_no_gateway(run, url):
-    with pytest.raises(InputError, match=f"unix:PATH with the socket of a gateway in hardware, not {url!r}"):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        *(
+            (url, f"unix:PATH or serial:///dev/DEVICE\\?baud=RATE for a gateway in hardware, not {url!r}")
+            for url in ("hard", "", "/run/gateway.sock", "tcp:host:1")
+        ),
+        ("unix:", "expected unix:PATH with the socket of a gateway in hardware, not 'unix:'"),
+        ("serial:///dev/ttyUSB0?baud=x", "baud must be a number of bits a second, not 'x'"),
+    ],
+)
+def test_what_names_no_gateway(run, url, said):
+    with pytest.raises(InputError, match=f"--dataplane must be soft, or hardware's: .*{said}"):
         run(PORTS + CHILD, "--dataplane", url)
 
 

@@ -52,9 +52,10 @@ def run(header, statements: list[str]) -> list[str]:
     return subprocess.run([program], check=True, capture_output=True, text=True).stdout.split()
 
 
-def test_every_register_lies_where_the_map_has_it(header):
+@pytest.mark.parametrize(("map_name", "least"), [("gateway", 60), ("board", 15)])
+def test_every_register_lies_where_the_map_has_it(header, map_name, least):
     expected, statements = [], []
-    for name, register in rdl.registers().items():
+    for name, register in rdl.registers(map_name).items():
         for index in {0, register.elements - 1}:
             path = name
             if register.count is not None:
@@ -62,22 +63,24 @@ def test_every_register_lies_where_the_map_has_it(header):
                 head, dot, tail = name.rpartition(".")
                 path = f"{head}[{index}].{tail}" if register.stride > 4 and dot else f"{name}[{index}]"
             expected.append(str(register.address + index * register.stride))
-            statements.append(f'    printf("%zu\\n", offsetof(gateway_t, {path}));')
-    assert len(expected) > 60 and run(header, statements) == expected
+            statements.append(f'    printf("%zu\\n", offsetof({map_name}_t, {path}));')
+    assert len(expected) > least and run(header, statements) == expected
 
 
-def test_every_field_has_the_maps_bits(header):
+@pytest.mark.parametrize(("map_name", "least"), [("gateway", 100), ("board", 30)])
+def test_every_field_has_the_maps_bits(header, map_name, least):
     expected, statements = [], []
-    for name, register in rdl.registers().items():
+    for name, register in rdl.registers(map_name).items():
         for field in register.fields.values():
+            prefix = map_name.upper()
             macro = f"{name}.{field.name}".replace(".", "__").upper()
-            if f"GATEWAY__{macro}_bm " not in header.read_text():
+            if f"{prefix}__{macro}_bm " not in header.read_text():
                 continue  # of an array, under its file's name
             expected += [str(((1 << field.width) - 1) << field.low), str(field.low)]
             statements.append(
-                f'    printf("%u %u\\n", (unsigned)GATEWAY__{macro}_bm, (unsigned)GATEWAY__{macro}_bp);'
+                f'    printf("%u %u\\n", (unsigned){prefix}__{macro}_bm, (unsigned){prefix}__{macro}_bp);'
             )
-    assert len(expected) > 100 and run(header, statements) == expected
+    assert len(expected) > least and run(header, statements) == expected
 
 
 def test_enumerations_have_the_gatewares_values(header):

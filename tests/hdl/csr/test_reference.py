@@ -17,15 +17,16 @@ def test_builds_and_knows_every_register(tmp_path, capsys):
     text = "\n".join(
         path.read_text() for path in (tmp_path / "registers").rglob("*") if path.suffix in (".html", ".js")
     )
-    for name in rdl.registers():
+    for name in [*rdl.registers(), *rdl.registers("board")]:
         assert name.rsplit(".", 1)[-1] in text, name
     assert "A driver that reads anything else here is not talking to a spigate" in text
     assert "Security Parameter Index, 256 to 2^32 - 1" in text
 
 
-def test_every_field_is_described():
+@pytest.mark.parametrize("name", ["gateway", "board"])
+def test_every_field_is_described(name):
     """What the reference is made of: registers of one value or of several."""
-    for node in rdl.tree("gateway").descendants(unroll=False):
+    for node in rdl.tree(name).descendants(unroll=False):
         if hasattr(node, "low") and not (node.get_property("desc") or node.parent.get_property("desc")):
             raise AssertionError(f"{node.get_path()} has no description")
 
