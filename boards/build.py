@@ -100,6 +100,7 @@ def design(board: Board, profile: Profile) -> str:
         baud=profile.baud,
         phy_resets=len(board.phy_resets()),
         leds=len(board.leds.sites),
+        button=board.reset_n is not None,
     )
     return synth.source(top) + mac.mac(board.delays).read_text()
 
@@ -131,7 +132,7 @@ def timing(report: Mapping[str, Any], wanted: Mapping[str, float]) -> tuple[Cloc
                 f"the constraint on {name} was not applied: nextpnr took {found[name]['constraint']:.2f} MHz "
                 f"for {mhz:g}"
             )
-    return tuple(Clock(name, mhz, round(found[name]["achieved"], 1)) for name, mhz in wanted.items())
+    return tuple(Clock(name, mhz, found[name]["achieved"]) for name, mhz in wanted.items())
 
 
 def route(
@@ -240,7 +241,7 @@ def show(console: Console, board: Board, name: str, routed: Routed) -> None:
     for column in ("clock", "asked, MHz", "reached, MHz"):
         table.add_column(column, justify="left" if column == "clock" else "right")
     for clock in routed.clocks:
-        table.add_row(clock.name.removesuffix(BUFFER), f"{clock.asked:g}", f"{clock.reached}")
+        table.add_row(clock.name.removesuffix(BUFFER), f"{clock.asked:g}", f"{clock.reached:.1f}")
     console.print(table)
 
 
@@ -280,7 +281,9 @@ def run(args: argparse.Namespace) -> int:
     show(console, board, name, routed)
     slow = [clock for clock in routed.clocks if clock.reached < clock.asked]
     for clock in slow:
-        console.print(f"{clock.name.removesuffix(BUFFER)}: {clock.reached} MHz is less than {clock.asked:g}")
+        console.print(
+            f"{clock.name.removesuffix(BUFFER)}: {clock.reached:.2f} MHz is less than {clock.asked:g}"
+        )
     if slow:
         return 1
     for path in write(board, name, profile, routed, args.output):

@@ -32,5 +32,5 @@ BOARD = Board(
     uart_rx=_UART["rx"],
     uart_tx=_UART["tx"],
     leds=Pin(tuple(site for led in _LEDS for site in led.sites), _LEDS[0].io_type),
-    cable=("--board", "ecp5_evn"),
+    cable=("--cable", "ft2232"),
 )

@@ -36,11 +36,14 @@ class Top(wiring.Component):
         Of the host link.
     phy_resets, leds : int
         Pins there are; LEDs up to :data:`LEDS`.
+    button : bool
+        Whether there is one for the reset.
 
     Members
     -------
     clock : In(1)
     reset_n : In(1)
+        With ``button``.
     network, server : Out(Rgmii)
     phy_reset_n : Out(phy_resets)
     uart_rx : In(1), uart_tx : Out(1)
@@ -60,6 +63,7 @@ class Top(wiring.Component):
         baud: float,
         phy_resets: int,
         leds: int,
+        button: bool,
     ):
         if not 1 <= leds <= LEDS:
             raise ValueError(f"leds must be 1 to {LEDS}, not {leds!r}")
@@ -70,7 +74,7 @@ class Top(wiring.Component):
         super().__init__(
             {
                 "clock": In(1),
-                "reset_n": In(1),
+                **({"reset_n": In(1)} if button else {}),
                 "network": Out(Rgmii()),
                 "server": Out(Rgmii()),
                 "phy_reset_n": Out(phy_resets),
@@ -84,7 +88,9 @@ class Top(wiring.Component):
         m = Module()
         clock_hz = self._core_mhz * 1e6
         m.submodules.clocks = clocks = Clocks(input_mhz=self._input_mhz, core_mhz=self._core_mhz)
-        m.d.comb += [clocks.clock.eq(self.clock), clocks.reset.eq(~self.reset_n)]
+        m.d.comb += clocks.clock.eq(self.clock)
+        if "reset_n" in self.signature.members:
+            m.d.comb += clocks.reset.eq(~self.reset_n)
         m.submodules.link = link = UartLink(beat_bytes=self._beat_bytes, clock_hz=clock_hz, baud=self._baud)
         m.d.comb += [link.rx.eq(self.uart_rx), self.uart_tx.eq(link.tx)]
         ports = {}
