@@ -60,9 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--clocks-a-bit",
         type=int,
-        default=8,
+        default=4,
         metavar="N",
-        help="of that line, 4 to 1000 (default 8, so that a simulation keeps up with it)",
+        help="of that line, 4 to 1000 (default 4, so that a simulation keeps up with it)",
     )
     for port in ("network", "server"):
         parser.add_argument(

@@ -78,6 +78,8 @@ class Board:
         Becomes a peer at the network port.
     words : str
         Of ``spigate simulate``.
+    serial : bool
+        The control element reaches it by a host link on a serial line, not by a socket.
 
     Members
     -------
@@ -89,11 +91,12 @@ class Board:
         ``spigate simulate``.
     """
 
-    def __init__(self, folder: Path, uml: Uml, *words: str):
+    def __init__(self, folder: Path, uml: Uml, *words: str, serial: bool = False):
         self._uml, self.network = uml, uml.ours
         self.ours, self.server = (f"spigate-{side}-{os.getpid()}" for side in ("ce", "server"))
-        self._path = folder / "gateway.sock"
-        self.url = f"unix:{self._path}"
+        self._way, scheme = ("--serial", "serial") if serial else ("--socket", "unix")
+        self._path = folder / "gateway"
+        self.url = f"{scheme}:{self._path}"
         self._devices = {port: f"sim-{port[0]}-{os.getpid() % 100_000}" for port in ("network", "server")}
         self._words = words
 
@@ -101,7 +104,19 @@ class Board:
         for name in (self.ours, self.server):
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
-        self.process = simulate(self._path, self._devices, *self._words)
+        self._network("link", "add", BRIDGE, "type", "bridge")
+        self.put_back()
+        self._plug_in()
+        return self
+
+    def pull_out(self) -> None:
+        """It is gone, and so are its ports and its end of the line."""
+        self.process.kill()
+        self.process.communicate()
+
+    def put_back(self) -> None:
+        """It is there, with nothing in its tables, and its ports are where they belong."""
+        self.process = simulate(self._path, self._devices, *self._words, way=self._way)
         device = self._devices["server"]
         ip("link", "set", device, "netns", self.server)
         for address in (f"{SERVER}/24", f"{SERVER_6}/64"):
@@ -109,8 +124,15 @@ class Board:
         ip("-n", self.server, "link", "set", device, "up")
         ip("-n", self.server, "route", "add", "default", "via", "10.1.0.1")
         ip("-n", self.server, "route", "add", "default", "via", "fd00:1::1")
-        self._plug_in()
-        return self
+        device = self._devices["network"]
+        ip("link", "set", device, "netns", self.network)
+        self._speaks_no_ipv6(device)
+        self._network("link", "set", device, "master", BRIDGE, "up")
+
+    def _speaks_no_ipv6(self, device: str) -> None:
+        """Who speaks IPv6 sends frames that nobody asked for."""
+        with inside(self.network):
+            Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
@@ -127,17 +149,11 @@ class Board:
         """A switch with the user-mode Linux and the gateway: this side's own addresses there are the
         gateway's now.
         """
-        device = self._devices["network"]
-        ip("link", "set", device, "netns", self.network)
-        self._network("link", "add", BRIDGE, "type", "bridge")
-        with inside(self.network):
-            for name in (BRIDGE, device):  # who speaks IPv6 sends frames that nobody asked for
-                Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        self._speaks_no_ipv6(BRIDGE)
         self._network("address", "flush", "dev", TAP)
         self._network("link", "set", BRIDGE, "address", _mac(self.network, TAP), "up")
         self._network("address", "add", f"{NEAR}/24", "dev", BRIDGE)
-        for name in (TAP, device):
-            self._network("link", "set", name, "master", BRIDGE, "up")
+        self._network("link", "set", TAP, "master", BRIDGE, "up")
 
     def _unplug(self) -> None:
         """As :meth:`Uml.boot` made it."""
@@ -281,13 +297,13 @@ class Peer:
     theirs: str
 
 
-def simulate(path: Path, devices: dict[str, str], *words: str) -> subprocess.Popen:
+def simulate(path: Path, devices: dict[str, str], *words: str, way: str = "--socket") -> subprocess.Popen:
     """A running ``spigate simulate``."""
     made = subprocess.Popen(
         [
             *SPIGATE,
             "simulate",
-            "--socket",
+            way,
             str(path),
             "--network",
             devices["network"],

@@ -12,6 +12,7 @@ import threading
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from amaranth.hdl import Module
@@ -22,7 +23,7 @@ from spigate.hdl.board.uart_link import UartLink
 from spigate.hdl.csr.control import ControlPlane
 from spigate.sim import build
 
-CLOCKS_A_BIT = 8
+CLOCKS_A_BIT = 4
 TESTBENCH = "tests.firmware_py.tables.link_testbench"
 
 
@@ -34,7 +35,9 @@ class LinkBoard(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.link = link = UartLink(beat_bytes=8, clock_hz=CLOCKS_A_BIT, baud=1, pause_clocks=2000)
+        m.submodules.link = link = UartLink(
+            beat_bytes=8, clock_hz=CLOCKS_A_BIT, baud=1, pause_clocks=4000, punt_bits=10, inject_bits=10
+        )
         m.submodules.control = control = ControlPlane(
             dfes=2,
             reporters=1,
@@ -52,6 +55,7 @@ class LinkBoard(wiring.Component):
         return m
 
 
+@cache
 def model() -> build.Model:
     """Built once."""
     folder = Path(build.__file__).parent

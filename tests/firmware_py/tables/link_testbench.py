@@ -15,7 +15,7 @@ from spigate.sim.board import PERIOD_NS
 from spigate.sim.build import parameters
 from spigate.sim.uart_line import UartLine
 
-POLL_CLOCKS = 500
+POLL_CLOCKS = 1000
 LINGER = 40
 """Polls without a byte after which nothing is under way: the pause that ends a command is over."""
 
