@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from spigate.hdl.board.clocks import TX, Clocks
 from spigate.hdl.board.ethernet import EthernetPort
 from spigate.hdl.board.mac import Rgmii
+from spigate.hdl.board.port_registers import PortRegisters
 from spigate.hdl.board.uart_link import UartLink
 
 PHY_RESET_SECONDS = 0.01
@@ -108,6 +109,14 @@ class Top(wiring.Component):
             *(port.reset.eq(resetting) for port in ports.values()),
             self.phy_reset_n.eq((~resetting).replicate(len(self.phy_reset_n))),
         ]
+        m.submodules.registers = registers = PortRegisters()
+        connect(m, link.port, registers.bus)
+        for at, port in enumerate(ports.values()):
+            m.d.comb += [
+                registers.statistics[at].eq(port.statistics),
+                registers.inband[at].eq(port.inband),
+                registers.resetting[at].eq(resetting),
+            ]
         self._join(m, link, **ports)
         self._show(m, link, resetting, **ports)
         return m
