@@ -26,7 +26,7 @@ BENCH = "tests.hdl.board.bench_pins"
 )
 def test_a_port_at_its_pins(beat_bytes, clocks, delays, tmp_path):
     assert set(BEAT_BYTES) == {8, 16}
-    assert model(tmp_path, beat_bytes=beat_bytes, delays=delays).run(BENCH, parameters=clocks) == 5
+    assert model(tmp_path, beat_bytes=beat_bytes, delays=delays).run(BENCH, parameters=clocks) == 6
 
 
 def test_delays_are_whole_steps_of_the_pins():
