@@ -39,7 +39,8 @@ class AtSocket:
         remote = await open_remote(url)
         try:
             driver = await Driver.open(remote)
-            await driver.clear()
+            if not remote.fresh:
+                await driver.clear()
         except BaseException:
             await remote.close()
             raise

@@ -133,7 +133,8 @@ class Hardware:
         stack.push_async_callback(self._gateway.close)
         self._driver = driver = await Driver.open(self._gateway)
         stack.push_async_callback(self._leave)
-        await driver.clear()  # whatever stands there, nobody knows its keys any more
+        if not self._gateway.fresh:
+            await driver.clear()  # whatever stands there, nobody knows its keys any more
         self._ports = stack.enter_context(closing(Ports(config.interfaces, config.routes)))
         traps = trap_policies(config.pad, config.starts)
         self._control = ControlElement(

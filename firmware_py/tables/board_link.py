@@ -78,6 +78,12 @@ class BoardLink:
     :class:`~spigate.firmware_py.tables.bus.PacketPort`. Make one with :meth:`open`.
 
     The whole space of ``board.rdl`` can be read and written, the gateway's registers from 0 on.
+
+    Members
+    -------
+    fresh : bool
+        Nobody had written anything over the link since the board's reset, when this one was opened. There is
+        no other way to the gateway, so its tables were empty.
     """
 
     def __init__(self, url: str, wire: SerialWire, state: dict[str, int]):
@@ -90,6 +96,7 @@ class BoardLink:
         self._part: list[int] = []
         self._inject_tail = state["inject_tail"]
         self._inject_head = (state["inject_tail"] + state["inject_used"]) & _MASK
+        self.fresh = not state["writes"] and not state["crc"]
         self._turn, self._inject_turn = asyncio.Lock(), asyncio.Lock()
         self._gathered: list[Write] = [
             (_at("punt_tail"), [self._punt_tail])

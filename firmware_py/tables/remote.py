@@ -123,6 +123,8 @@ class RemoteGateway:
     """The gateway at a socket, as :class:`~spigate.firmware_py.tables.bus.Bus` and
     :class:`~spigate.firmware_py.tables.bus.PacketPort`. Make one with :meth:`open`."""
 
+    fresh = False  # who was here before, nobody says
+
     def __init__(self, url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._url, self._reader, self._writer = url, reader, writer
         self._answers: deque[asyncio.Future[Message]] = deque()

@@ -19,7 +19,15 @@ FORMS = {"unix": f"{remote.SCHEME}PATH", "serial": serial_wire.FORM}
 
 
 class Remote(Bus, PacketPort, Protocol):
-    """A gateway that is connected: registers and packet port."""
+    """A gateway that is connected: registers and packet port.
+
+    Members
+    -------
+    fresh : bool
+        Its tables are as a reset leaves them, empty; False: nobody knows.
+    """
+
+    fresh: bool
 
     @property
     def failure(self) -> Gone | None:

@@ -35,7 +35,7 @@ from tests.firmware_py.tables.test_driver import GCM, Entries, registers
 class Gateway(MemoryBus):
     """One with an SA that somebody left behind. Its answer number ``fails`` is ``failure``."""
 
-    failure = None  # of the way to it, which holds
+    failure, fresh = None, False  # the way to it holds, and somebody was here before
 
     def __init__(self, fails, failure):
         super().__init__(registers())

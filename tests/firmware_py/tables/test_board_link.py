@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import spigate
 from spigate.firmware_py.errors import InputError, UnsupportedError
 from spigate.firmware_py.tables import board_link, serial_wire, uartbone
 from spigate.firmware_py.tables.board_link import BoardLink
@@ -56,6 +57,22 @@ def on(board, test):
 
 async def of(link, name: str) -> int:
     return (await link.read(BOARD[f"link.{name}"].address))[0]
+
+
+def test_a_board_is_fresh_until_somebody_has_written(tmp_path):
+    """Then its tables need not be erased."""
+    with running(tmp_path) as terminal:
+
+        async def test(link):
+            return link.fresh
+
+        assert on(terminal, test)
+        assert not on(terminal, test)  # the first one has given back the punts of before
+
+
+def test_a_script_opens_it(tmp_path):
+    with running(tmp_path) as terminal, spigate.open(f"serial:{terminal.path}") as gateway:
+        assert (gateway.capabilities.dfes, gateway.capabilities.sa_entries) == (2, 256)
 
 
 def test_registers_of_gateway_and_link_are_read(board):
