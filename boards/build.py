@@ -31,7 +31,7 @@ from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
 from spigate.sim.cache import cached, digest
 
-CORE_NET, TX_NET = "clk", "clocks.tx_clk"
+CORE_NET, TX_NET = "clk", "tx_clk"
 """Nets of the PLL's outputs."""
 BUFFER = "$TRELLIS_IO_IN"
 """What nextpnr appends to a port's name for the net behind its pin."""

@@ -2,9 +2,9 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 
-// The primitives of Lattice's ECP5 at a board's Ethernet pins, for simulation. What they do is written in
-// FPGA-TN-02035 (high-speed I/O: GDDRX1, DELAYG) and in the FPGA Libraries Reference Guide (FD1S3BX). Setup,
-// hold and the fixed delays of real pins are not here.
+// The primitives of Lattice's ECP5 at a board's pins, and its PLL, for simulation. What they do is written in
+// FPGA-TN-02035 (high-speed I/O: GDDRX1, DELAYG), in FPGA-TN-02200 (sysCLOCK PLL) and in the FPGA Libraries
+// Reference Guide (FD1S3BX). Setup, hold and the fixed delays of real pins are not here.
 
 // Receives two bits a clock: Q0 has what D was at a rising edge, Q1 what it was at the falling edge behind
 // that; both change together, at a rising edge.
@@ -41,4 +41,27 @@ endmodule
 module FD1S3BX (input D, PD, CK, output reg Q);
   initial Q = 1;
   always @(posedge CK or posedge PD) Q <= PD ? 1'b1 : D;
+endmodule
+
+// A PLL whose feedback comes from CLKOP. It measures CLKI, and locks two cycles later; phases are not here.
+module EHXPLLL (
+  input CLKI, CLKFB, PHASESEL1, PHASESEL0, PHASEDIR, PHASESTEP, PHASELOADREG, STDBY, PLLWAKESYNC, RST,
+  input ENCLKOP, ENCLKOS, ENCLKOS2, ENCLKOS3,
+  output reg CLKOP, CLKOS, output CLKOS2, CLKOS3, output reg LOCK, output INTLOCK, REFCLK, CLKINTFB
+);
+  parameter CLKI_DIV = 1, CLKFB_DIV = 1, CLKOP_DIV = 1, CLKOS_DIV = 1;
+  parameter CLKOP_CPHASE = 0, CLKOP_FPHASE = 0, CLKOS_CPHASE = 0, CLKOS_FPHASE = 0;
+  parameter CLKOP_ENABLE = "ENABLED", CLKOS_ENABLE = "DISABLED", FEEDBK_PATH = "CLKOP";
+  parameter PLLRST_ENA = "DISABLED", INTFB_WAKE = "DISABLED", STDBY_ENABLE = "DISABLED";
+  parameter DPHASE_SOURCE = "DISABLED";
+  realtime start, period, vco;
+  initial begin
+    {CLKOP, CLKOS, LOCK} = 0;
+    @(posedge CLKI) start = $realtime;
+    @(posedge CLKI) period = $realtime - start;
+    vco = period * CLKI_DIV / CLKFB_DIV / CLKOP_DIV;
+    LOCK = 1;
+  end
+  always @(posedge LOCK) forever #(vco * CLKOP_DIV / 2) CLKOP = ~CLKOP;
+  always @(posedge LOCK) forever #(vco * CLKOS_DIV / 2) CLKOS = ~CLKOS;
 endmodule

@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import C, ClockDomain, ClockSignal, Instance, Module, Signal
+from amaranth.hdl import C, ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In
@@ -76,8 +76,8 @@ def dividers(input_mhz: float, core_mhz: float) -> Pll:
 
 
 class Clocks(wiring.Component):
-    """Makes the domains ``sync`` (the core's) and :data:`TX`. ``sync`` is in reset until the PLL has locked;
-    :data:`TX` has no reset.
+    """Drives the domains ``sync`` (the core's) and :data:`TX`, which whoever has this in it defines. ``sync``
+    is in reset until the PLL has locked; :data:`TX` needs no reset.
 
     Parameters
     ----------
@@ -98,8 +98,6 @@ class Clocks(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain("sync", local=False)
-        m.domains += ClockDomain(TX, reset_less=True)
         pll = self._pll
         locked = Signal()
         m.submodules.pll = Instance(

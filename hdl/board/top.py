@@ -4,7 +4,7 @@
 
 """A whole board, from pin to pin: clocks, two Ethernet ports, the host link, and the gateway between them."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -39,6 +39,8 @@ class Top(wiring.Component):
         Pins there are; LEDs up to :data:`LEDS`.
     button : bool
         Whether there is one for the reset.
+    phy_reset_seconds : float
+        How long PHYs are reset.
 
     Members
     -------
@@ -65,6 +67,7 @@ class Top(wiring.Component):
         phy_resets: int,
         leds: int,
         button: bool,
+        phy_reset_seconds: float = PHY_RESET_SECONDS,
     ):
         if not 1 <= leds <= LEDS:
             raise ValueError(f"leds must be 1 to {LEDS}, not {leds!r}")
@@ -72,6 +75,7 @@ class Top(wiring.Component):
             raise ValueError(f"beat_bytes must be the gateway's {gateway.beat_bytes}, not {beat_bytes!r}")
         self._gateway, self._beat_bytes = gateway, beat_bytes
         self._input_mhz, self._core_mhz, self._baud = input_mhz, core_mhz, baud
+        self._reset_clocks = round(core_mhz * 1e6 * phy_reset_seconds)
         super().__init__(
             {
                 "clock": In(1),
@@ -87,6 +91,7 @@ class Top(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        m.domains += [ClockDomain("sync"), ClockDomain(TX, reset_less=True)]
         clock_hz = self._core_mhz * 1e6
         m.submodules.clocks = clocks = Clocks(input_mhz=self._input_mhz, core_mhz=self._core_mhz)
         m.d.comb += clocks.clock.eq(self.clock)
@@ -99,9 +104,9 @@ class Top(wiring.Component):
             m.submodules[name] = ports[name] = port = EthernetPort(beat_bytes=self._beat_bytes, domain=TX)
             connect(m, port.rgmii, flipped(getattr(self, name)))
         # The PHYs' clocks come and go with their reset, so the MACs are in reset meanwhile.
-        waited = Signal(range(round(clock_hz * PHY_RESET_SECONDS) + 1))
+        waited = Signal(range(self._reset_clocks + 1))
         resetting = Signal(init=1)
-        with m.If(waited == round(clock_hz * PHY_RESET_SECONDS)):
+        with m.If(waited == self._reset_clocks):
             m.d.sync += resetting.eq(0)
         with m.Else():
             m.d.sync += waited.eq(waited + 1)
