@@ -382,7 +382,16 @@ class Hardware:
     # What the hardware tells
 
     async def _poll(self) -> None:
-        self._polls, self._polling = self._polls + 1, False
+        """Asks, and lets frames have their turn before it is asked again: over a slow link that takes longer
+        than it is until then.
+        """
+        self._polls += 1
+        try:
+            await self._ask()
+        finally:
+            self._polling = False
+
+    async def _ask(self) -> None:
         for event, sa in await self._control.poll():
             if (
                 event.reason == Reason.GUARD

@@ -24,7 +24,7 @@ from spigate.firmware_py.ipsec.sa import Encapsulation
 from spigate.firmware_py.tables.bus import BusError
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.tables.punt_queues import ROOM
-from spigate.hdl.contract.enums import Direction, Port, Reason, Table
+from spigate.hdl.contract.enums import Direction, Port, PuntClass, Reason, Table
 from spigate.hdl.contract.reasons import class_of
 from tests.firmware_py.control import network
 from tests.firmware_py.control.network import sa
@@ -144,6 +144,34 @@ def test_what_ike_wants_comes_first():
         return await bench.run()
 
     assert asyncio.run(run())[0] == "policy"
+
+
+def test_questions_that_take_long_leave_frames_their_turn(monkeypatch):
+    """Over a slow link the gateway is asked for longer than it is until it is asked again."""
+    monkeypatch.setattr(hardware, "POLL_SECONDS", 0.01)
+    asked = []
+
+    async def ask():
+        asked.append(True)
+        await asyncio.sleep(0.05)
+
+    async def run():
+        bench = Bench(())
+        bench.may.set()
+        bench.plane._ask = ask
+        tasks = [asyncio.create_task(each()) for each in (bench.plane._tick, bench.plane._work)]
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+        bench.plane._punts.push(PuntClass.IKE, (PuntHeader(Reason.IKE, Port.NETWORK), b"one"))
+        bench.plane._wake.set()
+        while len(asked) < 4:
+            await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return bench.handled
+
+    assert asyncio.run(run()) == [(Reason.IKE, b"one")]
 
 
 def test_what_the_guard_stops_is_told(monkeypatch):
