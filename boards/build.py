@@ -31,7 +31,7 @@ from spigate.hdl.gateway import Gateway
 from spigate.hdl.net.memory import ECP5
 from spigate.sim.cache import cached, digest
 
-CORE_NET, TX_NET = "clk", "tx_clk"
+CORE_NET, TX_NET = "clk", "clocks.tx_clk"
 """Nets of the PLL's outputs."""
 BUFFER = "$TRELLIS_IO_IN"
 """What nextpnr appends to a port's name for the net behind its pin."""
@@ -189,12 +189,11 @@ def route(
 def build(
     board: Board,
     profile: Profile,
+    text: str,
     seeds: range,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Routed:
-    """The best of ``seeds``; raises as :func:`route`."""
-    tell("conversion to Verilog")
-    text = design(board, profile)
+    """The best of ``seeds`` of the Verilog ``text``; raises as :func:`route`."""
     tell("synthesis")
     netlist = synth.netlist(text)
     preferences = lpf.lpf(board)
@@ -208,8 +207,10 @@ def build(
     return max(found, key=lambda each: each.margin)
 
 
-def write(board: Board, name: str, profile: Profile, routed: Routed, folder: Path) -> list[Path]:
-    """Puts the bitstream in both forms, and what went into it, into ``folder``; returns the files."""
+def write(board: Board, name: str, profile: Profile, text: str, routed: Routed, folder: Path) -> list[Path]:
+    """Puts the bitstream of the Verilog ``text`` in both forms, and what went into it, into ``folder``;
+    returns the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{board.name}-{name}"
     files = [folder / f"{stem}{suffix}" for suffix in (".bit", ".svf", ".json")]
@@ -218,7 +219,7 @@ def write(board: Board, name: str, profile: Profile, routed: Routed, folder: Pat
     made = {
         "board": board.name,
         "profile": {"name": name, **asdict(profile)},
-        "sources": digest(design(board, profile)),
+        "sources": digest(text),
         "pins": digest(lpf.lpf(board)),
         "tools": [*versions(), *mac.versions()],
         "seed": routed.seed,
@@ -277,7 +278,8 @@ def run(args: argparse.Namespace) -> int:
     if args.engine:
         profile = replace(profile, engine=args.engine)
     with console.status("conversion to Verilog") as status:
-        routed = build(board, profile, range(1, args.seeds + 1), status.update)
+        text = design(board, profile)
+        routed = build(board, profile, text, range(1, args.seeds + 1), status.update)
     show(console, board, name, routed)
     slow = [clock for clock in routed.clocks if clock.reached < clock.asked]
     for clock in slow:
@@ -286,6 +288,6 @@ def run(args: argparse.Namespace) -> int:
         )
     if slow:
         return 1
-    for path in write(board, name, profile, routed, args.output):
+    for path in write(board, name, profile, text, routed, args.output):
         console.print(str(path))
     return 0
