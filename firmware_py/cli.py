@@ -36,6 +36,8 @@ COMMANDS = {
         "measure the gateway in clocks, against its requirements, or the software path",
     ),
     "export": ("spigate.hdl.export", "hdl", "write the gateway as one plain Verilog file"),
+    "build": ("spigate.boards.build", "boards", "build a board's bitstream"),
+    "load": ("spigate.boards.load", "boards", "load a bitstream into a board"),
     "synth": ("spigate.boards.synth", "synth", "synthesise, place and route: LUTs, block RAM, MHz"),
     "ce": (
         "spigate.firmware_py.daemon.start",

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: The spigate contributors
+#
+# SPDX-License-Identifier: Apache-2.0
+
+"""Runs in the simulator, for test_top.py: a whole board at its pins, with a PHY at either port and a host at
+the UART.
+"""
+
+import random
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, RisingEdge, Timer
+from cocotbext.eth import GmiiFrame, RgmiiSink, RgmiiSource
+
+from spigate.hdl.contract import rdl
+from spigate.sim.build import parameters
+
+SIDES = ("network", "server")
+REGISTERS = rdl.registers("board")
+READ = 2
+"""LiteX's command for a burst of words from addresses that count up."""
+
+
+class Host:
+    """Reads words over the UART, as LiteX's UARTBone does."""
+
+    def __init__(self, dut, baud: float):
+        self.dut, self.bit = dut, Timer(round(1e12 / baud), "ps")
+        self.half = Timer(round(0.5e12 / baud), "ps")
+        dut.uart_rx.value = 1
+
+    async def read(self, address: int, count: int = 1) -> list[int]:
+        for byte in bytes([READ, count]) + (address >> 2).to_bytes(4):
+            for value in (0, *(byte >> at & 1 for at in range(8)), 1):
+                self.dut.uart_rx.value = value
+                await self.bit
+        return [int.from_bytes([await self._byte() for _ in range(4)]) for _ in range(count)]
+
+    async def _byte(self) -> int:
+        await FallingEdge(self.dut.uart_tx)
+        await self.half
+        bits = []
+        for _ in range(8):
+            await self.bit
+            bits.append(int(self.dut.uart_tx.value))
+        await self.bit
+        assert int(self.dut.uart_tx.value) == 1
+        return sum(bit << at for at, bit in enumerate(bits))
+
+
+@cocotb.test()
+async def a_bridge_from_pin_to_pin(dut):
+    """Frames pass both ways at once; the host reads who it is, and what the ports have counted."""
+    rng = random.Random(1)
+    host = Host(dut, parameters()["baud"])
+    dut.reset_n.value = 1
+    sources, sinks = {}, {}
+    for side in SIDES:
+        clock = getattr(dut, f"{side}_rx_clk")
+        data, control = getattr(dut, f"{side}_rx_data"), getattr(dut, f"{side}_rx_ctl")
+        sources[side] = RgmiiSource(data, control, clock)
+    await Timer(1, "ns")
+    Clock(dut.clock, parameters()["clock_ps"], "ps", impl="gpi").start()
+    for side, period in zip(SIDES, (7998, 8002), strict=True):
+        Clock(getattr(dut, f"{side}_rx_clk"), period, "ps", impl="gpi").start()
+    assert int(dut.phy_reset_n.value) != 3
+    await RisingEdge(dut.ready)
+    for side in SIDES:
+        names = (getattr(dut, f"{side}_tx_{name}") for name in ("data", "ctl", "clk"))
+        sinks[side] = RgmiiSink(*names)
+        for each in (sources[side], sinks[side]):
+            each.log.setLevel("WARNING")
+    await Timer(1, "us")
+
+    assert await host.read(REGISTERS["link.id"].address) == [int.from_bytes(b"SPLK")]
+    sent = {side: [rng.randbytes(size) for size in (60, 61, 200, 1514, 64, 64)] for side in SIDES}
+    for side in SIDES:
+        for frame in sent[side]:
+            sources[side].send_nowait(GmiiFrame.from_payload(frame))
+    for side in SIDES:
+        await sources[side].wait()
+    await Timer(20, "us")
+    for side, other in zip(SIDES, reversed(SIDES), strict=True):
+        came = []
+        while not sinks[other].empty():
+            frame = sinks[other].recv_nowait()
+            assert frame.check_fcs()
+            came.append(bytes(frame.get_payload()))
+        assert came == sent[side]
+    for index in range(len(SIDES)):
+        for name, value in (("rx_good", 6), ("tx_good", 6), ("rx_bytes_low", 1963), ("rx_bad", 0)):
+            assert await host.read(REGISTERS[f"port.{name}"].at(index)) == [value]
