@@ -59,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.check:
         Daemon(read, make, args.key_log)  # what is accepted here also runs
-    if args.check:
         if args.key_log is not None and args.key_log.exists():
             keylog.check(args.key_log)
         print(
