@@ -16,6 +16,7 @@ from spigate.boards import build, load, lpf, synth
 from spigate.boards.mac import Delays
 from spigate.boards.pins import Port, from_resources, pin
 from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
+from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.hdl.board.clocks import TX_MHZ, VCO_MHZ, Clocks, dividers
 from spigate.hdl.board.top import Top
@@ -229,3 +230,15 @@ def test_a_loader_that_is_missing_or_does_not_start_is_told(tmp_path, monkeypatc
 
 def test_delays_are_those_of_the_board():
     assert (VERSA.delays, build.board_named("colorlight_i9").delays) == (Delays(), Delays(rx_ps=2000))
+
+
+@pytest.mark.slow
+def test_a_small_image_ends_in_a_bitstream_with_its_clocks_met(tmp_path, capsys):
+    """The whole command, with both MACs and the host link: some two minutes of a processor."""
+    words = ["build", "versa_ecp5_5g", "--profile", BRIDGE, "--output", str(tmp_path)]
+    assert cli.main(words) == 0, capsys.readouterr()
+    made = json.loads((tmp_path / f"versa_ecp5_5g-{BRIDGE}.json").read_text())
+    assert {name: clock["asked"] for name, clock in made["clocks"].items()} == ASKED
+    assert all(clock["reached"] >= clock["asked"] for clock in made["clocks"].values())
+    assert (tmp_path / f"versa_ecp5_5g-{BRIDGE}.bit").read_bytes()[:2] == b"\xff\x00"
+    assert "STATE" in (tmp_path / f"versa_ecp5_5g-{BRIDGE}.svf").read_text()

@@ -54,6 +54,8 @@ def test_help(call):
         ("export",),
         ("export", "--help"),
         ("synth",),
+        ("build", "versa_ecp5_5g"),
+        ("load", "versa_ecp5_5g"),
         ("simulate", "--socket", "x"),
         ("replay", CAPTURE, "--out", "y"),
         ("demo",),
