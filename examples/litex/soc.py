@@ -60,6 +60,9 @@ class SoC(SoCMini):
         self.add_module(f"{port}_phy", phy)
         self.add_module(f"{port}_mac", mac)
         self.comb += [
+            # LiteEth 2024.12 looks at the frame check sequence where last_be marks a byte, and PHYs of 8 bits
+            # mark none: without this no damaged frame is seen.
+            phy.source.last_be.eq(phy.source.last),
             mac.source.connect(getattr(self.gateway, f"{port}_sink")),
             getattr(self.gateway, f"{port}_source").connect(mac.sink),
         ]
