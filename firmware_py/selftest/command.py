@@ -16,7 +16,7 @@ from spigate.firmware_py.selftest.checks import CHECKS, NAMES, Outcome
 from spigate.firmware_py.selftest.checks import run as run_checks
 from spigate.firmware_py.selftest.session import REGISTERS, CountingBus, Depth, Session
 from spigate.firmware_py.tables.driver import Driver
-from spigate.firmware_py.tables.remote import RemoteGateway
+from spigate.firmware_py.tables.urls import FORMS, open_remote
 from spigate.firmware_py.words import counted
 
 SHOWN = 9
@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "be at work. It ends with 1 where something failed."
     )
     parser.add_argument(
-        "--dataplane", required=True, metavar="URL", help="unix:PATH, the gateway in hardware at that socket"
+        "--dataplane",
+        required=True,
+        metavar="URL",
+        help=f"the gateway in hardware: {' or '.join(FORMS.values())}",
     )
     parser.add_argument(
         "--check",
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _run(args: argparse.Namespace, depth: Depth) -> int:
-    gateway = await RemoteGateway.open(args.dataplane)
+    gateway = await open_remote(args.dataplane)
     try:
         bus = CountingBus(gateway)
         try:
