@@ -4,10 +4,11 @@
 
 """The Verilog of LiteEth's MAC with an RGMII PHY for ECP5, made where it is needed and kept in the cache.
 
-The MAC is LiteEth's, unchanged: preamble, padding, frame check sequence, gap, and the one place in which a
-board's Ethernet ports cross clock domains. What is added is one thing that LiteEth's PHY leaves out. RGMII
-tells of RX_ER by a control line that differs between the two edges (RGMII 2.0, 3.4), and a frame in which
-that happens is bad whatever its check sequence says (IEEE 802.3 35.2.1.5).
+The MAC is LiteEth's: preamble, padding, frame check sequence, gap, and the one place in which a board's
+Ethernet ports cross clock domains. Two things are added that LiteEth's PHY leaves out. It must mark a frame's
+last byte, or the MAC compares no check sequence. And RGMII tells of RX_ER by a control line that differs
+between the two edges (RGMII 2.0, 3.4): a frame in which that happens is bad whatever its check sequence says
+(IEEE 802.3 35.2.1.5).
 """
 
 import re
