@@ -389,7 +389,7 @@ def test_what_cannot_be_is_said_in_a_sentence(wire, tmp_path):
 
         assert "UDP port 500, IPv4: Address already in use; is another IKE daemon running?" in start("")
         assert (
-            "--dataplane must be soft, or hardware's: expected unix:PATH with the socket of a gateway"
+            "--dataplane must be soft, or hardware's: expected unix:PATH or serial:///dev/DEVICE?baud=RATE"
             in start("", wire.ours, "--dataplane", "axi://0")
         )
         assert "key host.mtu: expected a number" in start("[host]\nmtu = 1")

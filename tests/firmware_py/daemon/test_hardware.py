@@ -38,9 +38,6 @@ INSIDE, INSIDE_6 = "10.2.0.1", "fd00:2::1"
 """Behind the peer."""
 SIZES = (*range(20), *range(20, 200, 23), 500, 998, 1024, 1299, 1300)
 """Of pings that fit through the tunnel."""
-CLEARED_SECONDS, LINE_SECONDS = 300, 300
-"""Tables of which each entry is erased over a simulated serial line; an answer over it."""
-LINE_SIZES = (0, 56, 500, 1300)
 FRAGMENTED = (1473, 3000)
 LENGTH = 200_000
 SOFT = 150
@@ -374,40 +371,6 @@ def gone_and_started(gateway):
     """How often it has said so."""
     log = gateway.log.read_text()
     return log.count("gateway-gone"), log.count("event=started")
-
-
-def test_a_tunnel_over_a_serial_line_that_is_pulled_out(kernel, tmp_path):
-    """With the board at its end. What was there is negotiated anew."""
-    uml, folder, charon = kernel
-    with Board(tmp_path, uml, *SMALL, serial=True) as board:
-        (folder / "swanctl.conf").write_text(swanctl_conf(esp="aes128gcm16"))
-        charon.load()
-        gateway = board.control_element(tmp_path / "ce", hardware_config())
-        try:
-            board.pin_gateway(True)  # ARP gives up sooner than a simulated line answers
-            gateway.spawn()
-            gateway.until(lambda: gone_and_started(gateway) == (0, 1), "starts", CLEARED_SECONDS)
-            gateway.happens("child-up", seconds=LINE_SECONDS)
-            gateway.until(lambda: reaches(board, INSIDE, seconds=10), "learns the SAs", LINE_SECONDS)
-            ping(board.server, INSIDE, LINE_SIZES, timeout=LINE_SECONDS)
-            gateway.until(lambda: in_dfes(gateway), "is in DFEs")
-            spis = {row["spi"] for row in gateway.rows("sas")}
-
-            board.pull_out()
-            gateway.until(lambda: gone_and_started(gateway) == (1, 1), "says that it is gone")
-            board.put_back()
-            board.pin_gateway(True)
-            gateway.until(lambda: gone_and_started(gateway) == (1, 2), "starts again", CLEARED_SECONDS)
-            gateway.happens("child-up", seconds=LINE_SECONDS)
-            gateway.until(lambda: reaches(board, INSIDE, seconds=10), "learns the SAs", LINE_SECONDS)
-            ping(board.server, INSIDE, LINE_SIZES, timeout=LINE_SECONDS)
-            gateway.until(lambda: in_dfes(gateway), "is in DFEs")
-            assert not spis & {row["spi"] for row in gateway.rows("sas")}
-            assert charon.swanctl("--list-sas").count("ESTABLISHED") == 1
-            gateway.close()
-            assert gateway.ended(0) == 0, gateway.log.read_text()
-        finally:
-            gateway.close()
 
 
 def test_what_cannot_be(board, tmp_path):

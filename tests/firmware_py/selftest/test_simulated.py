@@ -148,7 +148,7 @@ def test_a_sound_gateway_passes_and_nothing_leaves_it(name):
         ("counters", "event", "counters", "DFE 0, events"),
         ("clock", "clock", "clock", "register time"),
         ("large", "dead dfe", "dfes", "DFE 1, a frame of"),
-        ("s-box, large", "s-box", "answers", "DFE 1, aes-gcm-128, 16-byte ICV, tunnel mode, outbound"),
+        ("s-box, large", "s-box", "answers", "DFE 0, aes-gcm-128, 16-byte ICV, tunnel mode, outbound"),
     ],
 )
 def test_a_fault_is_named(name, fault, check, where):
