@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In
 
 from spigate.hdl.board.ethernet import Statistics
 from spigate.hdl.board.mac import Inband
+from spigate.hdl.board.mdio import PhyStatus
 from spigate.hdl.contract import rdl
 from spigate.hdl.csr.axil import RegisterBus
 
@@ -28,7 +29,12 @@ class PortRegisters(wiring.Component):
         Word addresses begin at 0 with the part.
     statistics : In(Statistics).array(PORTS)
     inband : In(Inband).array(PORTS)
-    resetting : In(1).array(PORTS)
+    resetting, link : In(1).array(PORTS)
+    resets : In(32).array(PORTS)
+        As of :class:`~spigate.hdl.board.link_watch.LinkWatch`, with ``link`` for its ``up``.
+    phy : In(PhyStatus).array(PORTS)
+    polls : In(16).array(PORTS)
+        As of :class:`~spigate.hdl.board.mdio.MdioPoller`.
     """
 
     def __init__(self):
@@ -42,6 +48,10 @@ class PortRegisters(wiring.Component):
                 "statistics": In(Statistics()).array(PORTS),
                 "inband": In(Inband()).array(PORTS),
                 "resetting": In(1).array(PORTS),
+                "link": In(1).array(PORTS),
+                "resets": In(32).array(PORTS),
+                "phy": In(PhyStatus()).array(PORTS),
+                "polls": In(16).array(PORTS),
             }
         )
 
@@ -75,9 +85,16 @@ class PortRegisters(wiring.Component):
 
     def _value(self, name: str, index: int):
         """The word of the register ``name`` of a port."""
-        statistics, inband = self.statistics[index], self.inband[index]
+        statistics, inband, phy = self.statistics[index], self.inband[index], self.phy[index]
         if name == "status":
-            return Cat(inband.up, inband.speed, inband.full_duplex, self.resetting[index])
+            return Cat(inband.up, inband.speed, inband.full_duplex, self.resetting[index], self.link[index])
+        if name == "phy":
+            told = Cat(phy.present, phy.up, phy.speed, phy.full_duplex)
+            return Cat(told, Const(0, 3), phy.address, Const(0, 3), self.polls[index])
+        if name == "phy_id":
+            return phy.identifier
+        if name == "resets":
+            return self.resets[index]
         for wide in WIDE:
             if name == f"{wide}_low":
                 return statistics[wide][:32]

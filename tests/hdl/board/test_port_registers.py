@@ -43,6 +43,11 @@ def test_each_register_has_its_statistic():
             ctx.set(block.statistics[index], values[index])
         ctx.set(block.inband[1], {"up": 1, "speed": 2, "full_duplex": 1})
         ctx.set(block.resetting[0], 1)
+        ctx.set(block.link[1], 1)
+        ctx.set(block.resets[1], 77)
+        phy = {"present": 1, "up": 1, "speed": 1, "full_duplex": 1, "address": 17, "identifier": 0x1410DD1}
+        ctx.set(block.phy[1], phy)
+        ctx.set(block.polls[0], 0x8001)
         found = {
             (name, index): await access(ctx, block.bus, (register.at(index) - FIRST) // 4)
             for name, register in REGISTERS.items()
@@ -62,13 +67,19 @@ def test_each_register_has_its_statistic():
             "speed": 0,
             "full_duplex": 0,
             "resetting": 1,
+            "link": 0,
         }
         assert REGISTERS["status"].unpack(found["status", 1]) == {
             "up": 1,
             "speed": 2,
             "full_duplex": 1,
             "resetting": 0,
+            "link": 1,
         }
+        assert [found["phy_id", index] for index in range(PORTS)] == [0, phy.pop("identifier")]
+        assert [found["resets", index] for index in range(PORTS)] == [0, 77]
+        assert REGISTERS["phy"].unpack(found["phy", 0]) == {**dict.fromkeys(phy, 0), "polls": 0x8001}
+        assert REGISTERS["phy"].unpack(found["phy", 1]) == {**phy, "polls": 0}
 
     simulate(block, read)
 
