@@ -99,6 +99,7 @@ def design(board: Board, profile: Profile) -> str:
         core_mhz=profile.mhz,
         baud=profile.baud,
         phy_resets=len(board.phy_resets()),
+        management=tuple(bus.addresses for bus in board.management()),
         leds=len(board.leds.sites),
         button=board.reset_n is not None,
     )

@@ -6,7 +6,8 @@
 
 The pins are known from the schematics that Muse Lab published and from litex-boards. The PHYs share reset
 and management bus, and delay the clock that they are sent. The clock that they send the FPGA meets by 2 ns
-at its data pins.
+at its data pins. One of them is at address 0 of the bus, as litex-boards has it; that this is the network
+port's, and the other one at 1, was not tried.
 """
 
 from spigate.boards.mac import Delays
@@ -33,7 +34,8 @@ BOARD = Board(
             "rx_ctl": pin("P2", _IO),
             "rx_data": pin("K2 L1 N1 P1", _IO),
             **_SHARED,
-        }
+        },
+        phy_address=0,
     ),
     server=Port(
         {
@@ -44,7 +46,8 @@ BOARD = Board(
             "rx_ctl": pin("M20", _IO),
             "rx_data": pin("P20 N19 N20 M19", _IO),
             **_SHARED,
-        }
+        },
+        phy_address=1,
     ),
     delays=Delays(rx_ps=2000),
     uart_rx=pin("H18", _IO, PULLMODE="UP"),

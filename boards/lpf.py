@@ -20,6 +20,13 @@ def ports(board: Board) -> dict[str, Pin]:
     sites = tuple(site for each in board.phy_resets() for site in each.sites)
     if sites:
         found["phy_reset_n"] = Pin(sites, board.phy_resets()[0].io_type)
+    if buses := board.management():
+        for name, pins in (("mdc", [bus.mdc for bus in buses]), ("mdio", [bus.mdio for bus in buses])):
+            # Without a PHY nobody drives MDIO, and it must read as 1 then.
+            attributes = {"PULLMODE": "UP"} if name == "mdio" else {}
+            found[name] = Pin(
+                tuple(site for each in pins for site in each.sites), pins[0].io_type, attributes
+            )
     return found
 
 

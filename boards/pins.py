@@ -42,9 +42,12 @@ class Port:
     -------
     pins : dict of str to Pin
         Those of :data:`RGMII`; beside them ``rst_n``, ``mdc`` and ``mdio`` where the board has them.
+    phy_address : int or None
+        Of its PHY on the management bus. None: the first one that answers; only where it is alone there.
     """
 
     pins: dict[str, Pin]
+    phy_address: int | None = None
 
     def __post_init__(self) -> None:
         for name in RGMII:
@@ -53,6 +56,22 @@ class Port:
             width = WIDTHS.get(name, 1)
             if len(self.pins[name].sites) != width:
                 raise ValueError(f"{name} must be {width} pins, not {len(self.pins[name].sites)}")
+
+
+@dataclass(frozen=True)
+class Management:
+    """A management bus (MDIO).
+
+    Members
+    -------
+    mdc, mdio : Pin
+    addresses : dict of str to (int or None)
+        Of its PHYs, by the side that each serves, as of :class:`Port`.
+    """
+
+    mdc: Pin
+    mdio: Pin
+    addresses: dict[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -101,6 +120,17 @@ class Board:
         """The pins that reset PHYs, each once: PHYs may share one."""
         pins = [port.pins["rst_n"] for port in (self.network, self.server) if "rst_n" in port.pins]
         return tuple({each.sites: each for each in pins}.values())
+
+    def management(self) -> tuple[Management, ...]:
+        """The management buses, each once: PHYs may share one."""
+        found = dict[tuple[str, ...], Management]()
+        for side, port in (("network", self.network), ("server", self.server)):
+            if not {"mdc", "mdio"} <= set(port.pins):
+                continue
+            mdc, mdio = port.pins["mdc"], port.pins["mdio"]
+            bus = found.setdefault(mdio.sites, Management(mdc, mdio, {}))
+            bus.addresses[side] = port.phy_address
+        return tuple(found.values())
 
 
 def pin(sites: str, io_type: str, **attributes: str) -> Pin:

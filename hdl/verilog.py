@@ -48,7 +48,7 @@ _BARE = re.compile(r"^( *)always @\*\n *([^\n]*;)$", re.MULTILINE)
 
 def convert(component, *, name: str = "top", platform=None) -> str:
     """``component`` as the Verilog module ``name``, with the ports ``clk`` and ``rst`` and one for each of
-    its members (``i__payload``, ``i__valid``).
+    its members (``i__payload``, ``i__valid``), and of its ``io_ports`` where it has such, by their names.
     """
     return from_rtlil(to_rtlil(component, name=name, platform=platform))
 
@@ -62,6 +62,7 @@ def to_rtlil(component, *, name: str = "top", platform=None) -> str:
         )
         for path, member, value in component.signature.flatten(component)
     }
+    ports |= {port.name: (port, PortDirection.Inout) for port in getattr(component, "io_ports", ())}
     fragment = Fragment.get(component, platform)
     text, paths = rtlil.convert_fragment(fragment, ports, name, emit_src=False)
     return tidied(text, {path: names for signal, path in paths.items() if (names := _states(signal))})

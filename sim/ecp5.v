@@ -4,7 +4,7 @@
 
 // The primitives of Lattice's ECP5 at a board's pins, and its PLL, for simulation. What they do is written in
 // FPGA-TN-02035 (high-speed I/O: GDDRX1, DELAYG), in FPGA-TN-02200 (sysCLOCK PLL) and in the FPGA Libraries
-// Reference Guide (FD1S3BX). Setup, hold and the fixed delays of real pins are not here.
+// Reference Guide (BB, FD1S3BX). Setup, hold and the fixed delays of real pins are not here.
 
 // Receives two bits a clock: Q0 has what D was at a rising edge, Q1 what it was at the falling edge behind
 // that; both change together, at a rising edge.
@@ -26,6 +26,12 @@ module ODDRX1F (input D0, D1, SCLK, RST, output Q);
   reg first = 0, second = 0;
   always @(posedge SCLK) {first, second} <= RST === 1 ? 2'b00 : {D0, D1};
   assign Q = SCLK ? first : second;
+endmodule
+
+// A pin that is driven while T is 0.
+module BB (input I, T, output O, inout B);
+  assign B = T ? 1'bz : I;
+  assign O = B;
 endmodule
 
 // A delay of DEL_VALUE steps. DEL_MODE says from where the fixed part comes, which is not here.

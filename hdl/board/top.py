@@ -4,13 +4,17 @@
 
 """A whole board, from pin to pin: clocks, two Ethernet ports, the host link, and the gateway between them."""
 
-from amaranth.hdl import Cat, ClockDomain, Module, Mux, Signal
+from collections.abc import Mapping
+
+from amaranth.hdl import Cat, ClockDomain, Instance, IOPort, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from spigate.hdl.board.clocks import TX, Clocks
 from spigate.hdl.board.ethernet import EthernetPort
+from spigate.hdl.board.link_watch import LinkWatch
 from spigate.hdl.board.mac import Rgmii
+from spigate.hdl.board.mdio import POLL_SECONDS, MdioPoller
 from spigate.hdl.board.port_registers import PortRegisters
 from spigate.hdl.board.uart_link import UartLink
 
@@ -18,7 +22,10 @@ PHY_RESET_SECONDS = 0.01
 """PHYs want to be reset for so long after power is good (Marvell 88E1512, Broadcom B50612D)."""
 BLINK_SECONDS = 0.05
 """An LED that shows events is lit for so long."""
+STEADY_SECONDS = 0.001
+"""In-band status must have said the same for so long: fifty of the longest frames at 1000 Mbit/s."""
 LEDS = 8
+SIDES = ("network", "server")
 
 
 class Top(wiring.Component):
@@ -35,12 +42,17 @@ class Top(wiring.Component):
         The board's oscillator, and the clock to make of it for all but the pins.
     baud : float
         Of the host link.
+    management : tuple of dict of str to (int or None)
+        Management buses, each with the addresses of its PHYs by the side that they serve, ``network`` or
+        ``server``; addresses are those of :class:`~spigate.hdl.board.mdio.MdioPoller`.
     phy_resets, leds : int
         Pins there are; LEDs up to :data:`LEDS`.
     button : bool
         Whether there is one for the reset.
     phy_reset_seconds : float
         How long PHYs are reset.
+    poll_seconds, steady_seconds : float
+        Between polls of PHYs; for how long in-band status must be steady.
 
     Members
     -------
@@ -49,6 +61,9 @@ class Top(wiring.Component):
         With ``button``.
     network, server : Out(Rgmii)
     phy_reset_n : Out(phy_resets)
+    mdc : Out(len(management))
+    io_ports : list of IOPort
+        ``mdio``, with a pin for each bus. Where there is no bus there is neither ``mdc`` nor ``mdio``.
     uart_rx : In(1), uart_tx : Out(1)
     leds_n : Out(leds)
         Lit by 0. LED 0 blinks a few times a second: the clock runs. 1 and 2: a frame came in, went out at
@@ -64,10 +79,13 @@ class Top(wiring.Component):
         input_mhz: float,
         core_mhz: float,
         baud: float,
+        management: tuple[Mapping[str, int | None], ...],
         phy_resets: int,
         leds: int,
         button: bool,
         phy_reset_seconds: float = PHY_RESET_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
+        steady_seconds: float = STEADY_SECONDS,
     ):
         if not 1 <= leds <= LEDS:
             raise ValueError(f"leds must be 1 to {LEDS}, not {leds!r}")
@@ -76,6 +94,18 @@ class Top(wiring.Component):
         self._gateway, self._beat_bytes = gateway, beat_bytes
         self._input_mhz, self._core_mhz, self._baud = input_mhz, core_mhz, baud
         self._reset_clocks = round(core_mhz * 1e6 * phy_reset_seconds)
+        self._steady_clocks = round(core_mhz * 1e6 * steady_seconds)
+        named = [side for bus in management for side in bus]
+        if len(set(named)) != len(named) or not set(named) <= set(SIDES):
+            raise ValueError(f"management must name network and server once at most, not {named!r}")
+        self._buses = [
+            (
+                tuple(bus),
+                MdioPoller(clock_hz=core_mhz * 1e6, addresses=tuple(bus.values()), poll_seconds=poll_seconds),
+            )
+            for bus in management
+        ]
+        self.io_ports = [IOPort(len(management), name="mdio")] if management else []
         super().__init__(
             {
                 "clock": In(1),
@@ -83,6 +113,7 @@ class Top(wiring.Component):
                 "network": Out(Rgmii()),
                 "server": Out(Rgmii()),
                 "phy_reset_n": Out(phy_resets),
+                **({"mdc": Out(len(management))} if management else {}),
                 "uart_rx": In(1),
                 "uart_tx": Out(1),
                 "leds_n": Out(leds),
@@ -100,7 +131,7 @@ class Top(wiring.Component):
         m.submodules.link = link = UartLink(beat_bytes=self._beat_bytes, clock_hz=clock_hz, baud=self._baud)
         m.d.comb += [link.rx.eq(self.uart_rx), self.uart_tx.eq(link.tx)]
         ports = {}
-        for name in ("network", "server"):
+        for name in SIDES:
             m.submodules[name] = ports[name] = port = EthernetPort(beat_bytes=self._beat_bytes, domain=TX)
             connect(m, port.rgmii, flipped(getattr(self, name)))
         # The PHYs' clocks come and go with their reset, so the MACs are in reset meanwhile.
@@ -110,21 +141,42 @@ class Top(wiring.Component):
             m.d.sync += resetting.eq(0)
         with m.Else():
             m.d.sync += waited.eq(waited + 1)
-        m.d.comb += [
-            *(port.reset.eq(resetting) for port in ports.values()),
-            self.phy_reset_n.eq((~resetting).replicate(len(self.phy_reset_n))),
-        ]
+        m.d.comb += self.phy_reset_n.eq((~resetting).replicate(len(self.phy_reset_n)))
         m.submodules.registers = registers = PortRegisters()
         connect(m, link.port, registers.bus)
         for at, port in enumerate(ports.values()):
+            watch = LinkWatch(steady_clocks=self._steady_clocks)
+            m.submodules[f"{SIDES[at]}_watch"] = watch
             m.d.comb += [
+                watch.inband.eq(port.inband),
+                watch.phy.eq(registers.phy[at]),
+                port.reset.eq(resetting | watch.reset),
                 registers.statistics[at].eq(port.statistics),
                 registers.inband[at].eq(port.inband),
                 registers.resetting[at].eq(resetting),
+                registers.link[at].eq(watch.up),
+                registers.resets[at].eq(watch.resets),
             ]
+        self._manage(m, registers, resetting)
         self._join(m, link, **ports)
         self._show(m, link, resetting, **ports)
         return m
+
+    def _manage(self, m, registers, resetting) -> None:
+        """The pollers of the management buses, and their pins."""
+        for number, (sides, poller) in enumerate(self._buses):
+            m.submodules[f"mdio_{number}"] = ResetInserter(resetting)(poller)
+            m.submodules[f"mdio_pin_{number}"] = Instance(
+                "BB",
+                i_I=poller.mdio_o,
+                i_T=~poller.mdio_oe,
+                o_O=poller.mdio_i,
+                io_B=self.io_ports[0][number],
+            )
+            m.d.comb += self.mdc[number].eq(poller.mdc)
+            for status, polls, side in zip(poller.status, poller.polls, sides, strict=True):
+                at = SIDES.index(side)
+                m.d.comb += [registers.phy[at].eq(status), registers.polls[at].eq(polls)]
 
     def _join(self, m, link, network, server) -> None:
         """The gateway, or what stands in its place."""

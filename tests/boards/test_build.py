@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 from spigate.boards import build, load, lpf, synth
 from spigate.boards.mac import Delays
-from spigate.boards.pins import Port, from_resources, pin
+from spigate.boards.pins import RGMII, Port, from_resources, pin
 from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
 from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
@@ -102,12 +102,15 @@ def test_each_port_of_the_design_has_its_pins(name):
         input_mhz=board.clock_mhz,
         core_mhz=next(iter(PROFILES[name].values())).mhz,
         baud=1e6,
+        management=tuple(bus.addresses for bus in board.management()),
         phy_resets=len(board.phy_resets()),
         leds=len(board.leds.sites),
         button=board.reset_n is not None,
     )
     top._MustUse__silence = True
     wanted = {"__".join(map(str, path)): len(value) for path, _, value in top.signature.flatten(top)}
+    wanted |= {port.name: len(port) for port in top.io_ports}
+    assert wanted["mdc"] == wanted["mdio"] == len(board.management())
     assert {port: len(each.sites) for port, each in lpf.ports(board).items()} == wanted
     text = lpf.lpf(board)
     assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 3
@@ -123,6 +126,18 @@ def test_names_of_pins_are_the_same_for_all_boards():
     assert set(VERSA.network.pins) == set(VERSA.server.pins) >= {"tx_ctl", "rx_ctl", "rst_n", "mdc", "mdio"}
     with pytest.raises(ValueError, match="no resource 'eth_rgmii' 7"):
         from_resources([], "eth_rgmii", 7)
+
+
+def test_phys_that_share_a_management_bus():
+    """On the Versa each PHY has its own bus, and is found there; the i9's two need their addresses."""
+    assert [bus.addresses for bus in VERSA.management()] == [{"network": None}, {"server": None}]
+    i9 = build.board_named("colorlight_i9")
+    assert [bus.addresses for bus in i9.management()] == [{"network": 0, "server": 1}]
+    assert lpf.ports(i9)["mdio"] == pin("P5", "LVCMOS33", PULLMODE="UP")
+    assert 'LOCATE COMP "mdio" SITE "P5";' in lpf.lpf(i9)
+    assert 'LOCATE COMP "mdio[1]" SITE "H20";' in lpf.lpf(VERSA)
+    bare = replace(VERSA, network=Port({name: VERSA.network.pins[name] for name in RGMII}))
+    assert [bus.addresses for bus in bare.management()] == [{"server": None}]
 
 
 def test_a_port_without_its_pins_is_refused():
