@@ -15,6 +15,7 @@ from cocotbext.eth import GmiiFrame, RgmiiSink, RgmiiSource
 
 from spigate.hdl.contract import rdl
 from spigate.sim.build import parameters
+from tests.hdl.board.phy import IDENTIFIER, Phy
 
 SIDES = ("network", "server")
 REGISTERS = rdl.registers("board")
@@ -49,9 +50,28 @@ class Host:
         return sum(bit << at for at, bit in enumerate(bits))
 
 
+async def polls(host, index: int) -> int:
+    (word,) = await host.read(REGISTERS["port.phy"].at(index))
+    return REGISTERS["port.phy"].unpack(word)["polls"]
+
+
+async def management(dut, phys):
+    """PHYs on the bus, which answer in the middle of the 300 ns that they may take."""
+    dut.mdio_drives.value = 0
+    while True:
+        await RisingEdge(dut.mdc)
+        bit = int(dut.mdio.value)
+        drives = [each for each in [phy.edge(bit) for phy in phys] if each is not None]
+        await Timer(150, "ns")
+        dut.mdio_drives.value = len(drives)
+        dut.mdio_value.value = sum(drives)
+
+
 @cocotb.test()
 async def a_bridge_from_pin_to_pin(dut):
-    """Frames pass both ways at once; the host reads who it is, and what the ports have counted."""
+    """Frames pass both ways at once; the host reads who it is, what the ports have counted, and what PHYs say
+    on their bus: the server's has another identifier, and no link.
+    """
     rng = random.Random(1)
     host = Host(dut, parameters()["baud"])
     dut.reset_n.value = 1
@@ -64,6 +84,9 @@ async def a_bridge_from_pin_to_pin(dut):
     Clock(dut.clock, parameters()["clock_ps"], "ps", impl="gpi").start()
     for side, period in zip(SIDES, (7998, 8002), strict=True):
         Clock(getattr(dut, f"{side}_rx_clk"), period, "ps", impl="gpi").start()
+    phys = [Phy(3), Phy(1)]
+    phys[1].link, phys[1].registers[IDENTIFIER] = False, 0x600D
+    cocotb.start_soon(management(dut, phys))
     assert int(dut.phy_reset_n.value) != 3
     await RisingEdge(dut.ready)
     for side in SIDES:
@@ -91,3 +114,20 @@ async def a_bridge_from_pin_to_pin(dut):
     for index in range(len(SIDES)):
         for name, value in (("rx_good", 6), ("tx_good", 6), ("rx_bytes_low", 1963), ("rx_bad", 0)):
             assert await host.read(REGISTERS[f"port.{name}"].at(index)) == [value]
+    while (await polls(host, 1)) < 2:
+        await Timer(50, "us")
+    phy = {"present": 1, "up": 1, "speed": 2, "full_duplex": 1, "address": 3}
+    for index, (said, identifier) in enumerate(((phy, 0x0141), ({"present": 1, "address": 1}, 0x600D))):
+        (word,) = await host.read(REGISTERS["port.phy"].at(index))
+        found = REGISTERS["port.phy"].unpack(word)
+        assert found.pop("polls") >= 2 and found == {**dict.fromkeys(phy, 0), **said}
+        assert await host.read(REGISTERS["port.phy_id"].at(index)) == [identifier << 16 | 0x0DD1]
+        (word,) = await host.read(REGISTERS["port.status"].at(index))
+        up = said.get("up", 0)
+        assert REGISTERS["port.status"].unpack(word).items() >= {"link": up, "resetting": 0}.items()
+        assert await host.read(REGISTERS["port.resets"].at(index)) == [up]
+    # The network port was set back when its link came; it goes on, and the other one never stopped.
+    for side, other in zip(SIDES, reversed(SIDES), strict=True):
+        sources[side].send_nowait(GmiiFrame.from_payload(sent[side][0]))
+        await Timer(5, "us")
+        assert bytes(sinks[other].recv_nowait().get_payload()) == sent[side][0]

@@ -2,6 +2,8 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
+import re
+
 import pytest
 
 from spigate.boards import mac
@@ -26,12 +28,15 @@ PORTS = """\
 WRAPPER = """\
 // The PHYs' side: they delay the clock that they are sent.
 module board (
-{ports}  input clock, reset_n, uart_rx, output uart_tx, ready, output [1:0] phy_reset_n, output [7:0] leds_n
+{ports}  input clock, reset_n, uart_rx, output uart_tx, ready, output [1:0] phy_reset_n, output [7:0] leds_n,
+  input mdio_drives, mdio_value, output mdc, mdio
 );
   assign ready = &phy_reset_n === 1;
+  pullup (mdio);
+  assign mdio = mdio_drives ? mdio_value : 1'bz;
 {sides}  Top top (
 {pins}    .clock(clock), .reset_n(reset_n), .uart_rx(uart_rx), .uart_tx(uart_tx), .phy_reset_n(phy_reset_n),
-    .leds_n(leds_n)
+    .leds_n(leds_n), .mdc(mdc), .mdio(mdio)
   );
 endmodule
 """
@@ -51,10 +56,12 @@ def top(**changes):
         "input_mhz": 25,
         "core_mhz": 62.5,
         "baud": BAUD,
+        "management": ({"network": 3, "server": 1},),
         "phy_resets": 2,
         "leds": 8,
         "button": True,
         "phy_reset_seconds": 2e-6,
+        "poll_seconds": 1e-6,
     }
     return Top(None, **given | changes)
 
@@ -67,6 +74,16 @@ def test_a_board_from_pin_to_pin(tmp_path):
     sources = [path, verilog(top(), "Top"), mac.mac(mac.Delays(rx_ps=2000)), PRIMITIVES]
     model = build(sources, top="board", simulator="icarus")
     assert model.run("tests.hdl.board.bench_top", parameters={"baud": BAUD, "clock_ps": 40_000}) == 1
+
+
+@pytest.mark.parametrize(
+    ("buses", "named"),
+    [(({"network": 0}, {"network": 1}), "['network', 'network']"), (({"sfp": 0},), "['sfp']")],
+)
+def test_a_management_bus_of_something_else_is_refused(buses, named):
+    message = re.escape(f"management must name network and server once at most, not {named}")
+    with pytest.raises(ValueError, match=message):
+        top(management=buses)
 
 
 @pytest.mark.parametrize("leds", [0, LEDS + 1])
