@@ -24,7 +24,9 @@ next one, which is 400 ns later, and the synchroniser looks back by two clocks.
 POLL_SECONDS = 0.01
 """Between polls of a bus. A link at 1000 Mbit/s needs far longer than that to come up again."""
 PREAMBLE, HEADER, FRAME = 32, 14, 64
-"""Bits of a frame (22.2.4.5): the ones that begin it; start, operation and addresses; all of it."""
+"""Bits of a frame (22.2.4.5): the ones that begin it; start, operation and addresses; all of it. A bit's time
+of rest follows, since the PHY may drive its last bit until 300 ns behind the edge.
+"""
 START_AND_READ = 0b01_10
 UNKNOWN_SPEED = 3
 
@@ -135,7 +137,7 @@ class MdioReader(wiring.Component):
         m.submodules.synchronizer = FFSynchronizer(self.mdio_i, line, init=1)
         busy = Signal()
         clocks = Signal(range(self._half))
-        bit = Signal(range(FRAME))
+        bit = Signal(range(FRAME + 1))
         # Sent from the high end on; ones come in behind.
         header = Signal(HEADER)
         came = Signal(17)
@@ -156,14 +158,15 @@ class MdioReader(wiring.Component):
         with m.Else():
             m.d.sync += [clocks.eq(self._half - 1), self.mdc.eq(~self.mdc)]
             with m.If(~self.mdc):
-                m.d.sync += came.eq(Cat(line, came))
+                with m.If(bit != FRAME):
+                    m.d.sync += came.eq(Cat(line, came))
             with m.Else():
                 m.d.sync += bit.eq(bit + 1)
                 with m.If(bit >= PREAMBLE - 1):
                     m.d.sync += Cat(header, self.mdio_o).eq(Cat(1, header))
                 with m.If(bit == PREAMBLE + HEADER - 1):
                     m.d.sync += self.mdio_oe.eq(0)
-                with m.If(bit == FRAME - 1):
+                with m.If(bit == FRAME):
                     m.d.sync += [busy.eq(0), self.done.eq(1)]
         return m
 

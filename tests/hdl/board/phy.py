@@ -105,8 +105,6 @@ class ManagementBus:
         block = self.block
         while True:
             await ctx.posedge(block.mdc)
-            # 22.2.4.5: no PHY drives while the station does.
-            assert not (ctx.get(block.mdio_oe) and ctx.get(self.driven))
             bit = ctx.get(block.mdio_i)
             drives = [phy.edge(bit) for phy in self.phys]
             found = [each for each in drives if each is not None]
@@ -116,12 +114,14 @@ class ManagementBus:
             ctx.set(self.value, found[0] if found else 0)
 
     async def _watch(self, ctx):
-        """Times of the station's signals (22.2.2, MDC; 22.3.4)."""
+        """Times of the station's signals (22.2.2, MDC; 22.3.4), and that it does not drive while a PHY does."""
         block = self.block
         now, changed, edges = 0, -1e9, {0: -1e9, 1: -1e9}
         before = tuple(ctx.get(each) for each in (block.mdc, block.mdio_o, block.mdio_oe))
-        async for _, _, mdc, out, enable in ctx.tick().sample(block.mdc, block.mdio_o, block.mdio_oe):
+        pins = block.mdc, block.mdio_o, block.mdio_oe, self.driven
+        async for _, _, mdc, out, enable, driven in ctx.tick().sample(*pins):
             now += 1e9 / self.clock_hz
+            assert not (enable and driven)
             if (out, enable) != before[1:]:
                 changed = now
                 assert now - edges[1] >= 10

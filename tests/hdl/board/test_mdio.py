@@ -208,12 +208,12 @@ ABILITIES = [  # Annex 28B.3, the best first: speed, full duplex, bits of regist
 ]
 
 
-async def resolved(ctx, block, registers: dict[int, int]) -> tuple[int, ...]:
-    """Present, up, speed and duplex of what these registers say."""
-    ctx.set(block.answered, 1)
+async def resolved(ctx, block, registers: dict[int, int], silent: int | None = None) -> tuple[int, ...]:
+    """Present, up, speed and duplex of what these registers say; the step ``silent`` was not answered."""
     ctx.set(block.read, 1)
     for step, register in enumerate(POLL):
         ctx.set(block.step, step)
+        ctx.set(block.answered, step != silent)
         ctx.set(block.value, registers[register])
         await ctx.tick()
     ctx.set(block.read, 0)
@@ -261,6 +261,18 @@ def test_registers_that_a_phy_does_not_have_are_not_believed():
         assert await resolved(ctx, block, GIGABIT) == (1, 0, 0, 0)
         for value in (0, 0xFFFF):
             assert await resolved(ctx, block, {**GIGABIT, STATUS: value}) == (0, 0, 0, 0)
+
+    simulate(block, run)
+
+
+def test_a_phy_must_answer_each_time():
+    block = Resolve()
+
+    async def run(ctx):
+        registers = {**GIGABIT, STATUS: GIGABIT[STATUS] | LINK}
+        for silent in range(len(POLL)):
+            assert await resolved(ctx, block, registers, silent) == (0, 0, 0, 0)
+            assert await resolved(ctx, block, registers) == (1, 1, 2, 1)
 
     simulate(block, run)
 
