@@ -9,38 +9,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from spigate.hdl.board.tags import SIDES, PutTag, Split
-from spigate.hdl.contract import rdl
-from spigate.hdl.contract.protocols import VLAN_BITS, VLAN_IDENTIFIER
+from spigate.hdl.contract.protocols import VLAN_BITS
+from spigate.hdl.contract.vlans import DEFAULTS, IDENTIFIERS, SIDE_NAMES, check, registers
 from spigate.hdl.csr.axil import RegisterBus
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets
-
-NAME = "vlans"
-IDENTIFIERS = "identifiers"
-SIDE_NAMES = ("network", "server")
-
-
-def registers() -> dict[str, rdl.Register]:
-    """The registers of the part by name, without the part's own."""
-    found = {each.name: each for each in rdl.registers("board").values() if each.port == NAME}
-    return {name.removeprefix(f"{NAME}."): each for name, each in found.items()}
-
-
-DEFAULTS = tuple(registers()[IDENTIFIERS].fields[name].reset for name in SIDE_NAMES)
-"""Identifiers of the network's and of the server's VLAN, where nobody says otherwise. Not 1, which switches
-give to whatever was not set up.
-"""
-
-
-def check(identifiers: tuple[int, ...]) -> None:
-    """Raises ValueError where these are not identifiers of two VLANs (IEEE 802.1Q 9.6: 0 means none, 4095 is
-    reserved).
-    """
-    for identifier in identifiers:
-        if not 1 <= identifier < VLAN_IDENTIFIER:
-            raise ValueError(f"a VLAN identifier must be 1 to {VLAN_IDENTIFIER - 1}, not {identifier!r}")
-    if len(set(identifiers)) != SIDES:
-        raise ValueError(f"there must be {SIDES} different VLAN identifiers, not {identifiers!r}")
 
 
 class Events(data.StructLayout):

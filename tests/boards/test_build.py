@@ -19,7 +19,6 @@ from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
 from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.hdl.board.clocks import TX_MHZ, VCO_MHZ, Clocks, dividers
-from spigate.hdl.board.top import Top
 
 VERSA = build.board_named("versa_ecp5_5g")
 ASKED = build.asked(VERSA, PROFILES["versa_ecp5_5g"][BRIDGE])
@@ -96,21 +95,25 @@ def test_a_constraint_that_was_taken_away_stops_a_build(monkeypatch):
 @pytest.mark.parametrize("name", BOARDS)
 def test_each_port_of_the_design_has_its_pins(name):
     board = build.board_named(name)
-    top = Top(
-        None,
-        beat_bytes=8,
-        input_mhz=board.clock_mhz,
-        core_mhz=next(iter(PROFILES[name].values())).mhz,
-        baud=1e6,
-        phy_resets=len(board.phy_resets()),
-        leds=len(board.leds.sites),
-        button=board.reset_n is not None,
-    )
+    top = build.top(board, PROFILES[name][BRIDGE], None)
     top._MustUse__silence = True
     wanted = {"__".join(map(str, path)): len(value) for path, _, value in top.signature.flatten(top)}
     assert {port: len(each.sites) for port, each in lpf.ports(board).items()} == wanted
     text = lpf.lpf(board)
-    assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 3
+    assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 1 + len(board.ports())
+
+
+def test_a_board_with_one_port_has_two_vlans(monkeypatch):
+    board = build.board_named("ecpix5_85f")
+    assert list(board.ports()) == ["network"] and board.server is None
+    design = build.top(board, replace(PROFILES["ecpix5_85f"][BRIDGE], vlans=(30, 40)), None)
+    design._MustUse__silence = True
+    assert not hasattr(design, "server")
+    text = synth.source(design)
+    # The value of the register after a reset, and the port that takes four bytes more.
+    assert "module \\top.vlans" in text or "top.vlans" in text
+    with pytest.raises(ValueError, match=r"there must be 2 different VLAN identifiers, not \(5, 5\)"):
+        build.top(board, Profile(mhz=100, core=None, vlans=(5, 5)), None)
 
 
 def test_a_site_that_is_taken_twice_is_refused():
@@ -162,7 +165,9 @@ def test_profiles_are_such_that_they_can_be_built(name):
 
 
 def test_unknown_names_are_told_with_those_that_there_are():
-    with pytest.raises(InputError, match="board must be one of versa_ecp5_5g, colorlight_i9, not 'versa'"):
+    with pytest.raises(
+        InputError, match="board must be one of versa_ecp5_5g, colorlight_i9, ecpix5_85f, not 'versa'"
+    ):
         build.board_named("versa")
     with pytest.raises(
         InputError, match="profile must be one of gateway, bridge-without-ipsec, not 'bridge'"
@@ -229,7 +234,11 @@ def test_a_loader_that_is_missing_or_does_not_start_is_told(tmp_path, monkeypatc
 
 
 def test_delays_are_those_of_the_board():
-    assert (VERSA.delays, build.board_named("colorlight_i9").delays) == (Delays(), Delays(rx_ps=2000))
+    assert tuple(build.board_named(name).delays for name in BOARDS) == (
+        Delays(),
+        Delays(rx_ps=2000),
+        Delays(tx_ps=2000),
+    )
 
 
 @pytest.mark.slow

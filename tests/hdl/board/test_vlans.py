@@ -11,7 +11,8 @@ from scapy.packet import Raw
 
 from spigate.hdl.board.ethernet import LONGEST, QUEUE_BYTES
 from spigate.hdl.board.tags import SIDES, PutTag, Split
-from spigate.hdl.board.vlans import DEFAULTS, SIDE_NAMES, VlanRegisters, Vlans, registers
+from spigate.hdl.board.vlans import VlanRegisters, Vlans
+from spigate.hdl.contract.vlans import DEFAULTS, SIDE_NAMES, registers
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.board.test_port_registers import access
 from tests.hdl.streams import PAUSES, never, put_packets, simulate, take, take_packet
