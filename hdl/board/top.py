@@ -15,7 +15,7 @@ from spigate.hdl.board.port_registers import PortRegisters
 from spigate.hdl.board.tags import TAG_BYTES
 from spigate.hdl.board.uart_link import UartLink
 from spigate.hdl.board.vlans import Vlans
-from spigate.hdl.contract.vlans import SIDE_NAMES
+from spigate.hdl.contract.vlans import SIDE_NAMES, check
 
 PHY_RESET_SECONDS = 0.01
 """PHYs want to be reset for so long after power is good (Marvell 88E1512, Broadcom B50612D)."""
@@ -83,7 +83,9 @@ class Top(wiring.Component):
             raise ValueError(f"beat_bytes must be the gateway's {gateway.beat_bytes}, not {beat_bytes!r}")
         self._gateway, self._beat_bytes = gateway, beat_bytes
         self._input_mhz, self._core_mhz, self._baud = input_mhz, core_mhz, baud
-        self._vlans = None if vlans is None else Vlans(beat_bytes=beat_bytes, identifiers=vlans)
+        if vlans is not None:
+            check(vlans)
+        self._vlans = vlans
         self._ports = SIDE_NAMES if vlans is None else SIDE_NAMES[:1]
         self._reset_clocks = round(core_mhz * 1e6 * phy_reset_seconds)
         super().__init__(
@@ -149,7 +151,7 @@ class Top(wiring.Component):
                 link.vlans.write_error.eq(1),
             ]
             return [(port.i, port.o) for port in ports.values()]
-        m.submodules.vlans = vlans = self._vlans
+        m.submodules.vlans = vlans = Vlans(beat_bytes=self._beat_bytes, identifiers=self._vlans)
         (port,) = ports.values()
         connect(m, link.vlans, vlans.bus)
         connect(m, port.o, vlans.received)

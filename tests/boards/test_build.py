@@ -19,6 +19,7 @@ from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
 from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.hdl.board.clocks import TX_MHZ, VCO_MHZ, Clocks, dividers
+from spigate.hdl.contract.vlans import DEFAULTS, IDENTIFIERS, SIDE_NAMES, registers
 
 VERSA = build.board_named("versa_ecp5_5g")
 ASKED = build.asked(VERSA, PROFILES["versa_ecp5_5g"][BRIDGE])
@@ -103,17 +104,16 @@ def test_each_port_of_the_design_has_its_pins(name):
     assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 1 + len(board.ports())
 
 
-def test_a_board_with_one_port_has_two_vlans(monkeypatch):
+@pytest.mark.parametrize("identifiers", [DEFAULTS, (30, 40)])
+def test_a_board_with_one_port_has_two_vlans(identifiers):
+    """As its profile says; the whole design becomes Verilog."""
     board = build.board_named("ecpix5_85f")
-    assert list(board.ports()) == ["network"] and board.server is None
-    design = build.top(board, replace(PROFILES["ecpix5_85f"][BRIDGE], vlans=(30, 40)), None)
-    design._MustUse__silence = True
-    assert not hasattr(design, "server")
-    text = synth.source(design)
-    # The value of the register after a reset, and the port that takes four bytes more.
-    assert "module \\top.vlans" in text or "top.vlans" in text
-    with pytest.raises(ValueError, match=r"there must be 2 different VLAN identifiers, not \(5, 5\)"):
-        build.top(board, Profile(mhz=100, core=None, vlans=(5, 5)), None)
+    assert list(board.ports()) == ["network"]
+    profile = replace(PROFILES["ecpix5_85f"][BRIDGE], vlans=identifiers)
+    text = synth.source(build.top(board, profile, None))
+    assert "network__rx_ctl" in text and "server__rx_ctl" not in text
+    word = registers()[IDENTIFIERS].pack(dict(zip(SIDE_NAMES, identifiers, strict=True)))
+    assert f"32'd{word};" in text
 
 
 def test_a_site_that_is_taken_twice_is_refused():
