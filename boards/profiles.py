@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS
-from spigate.hdl.contract.vlans import DEFAULTS
+from spigate.hdl.contract.vlans import DEFAULT_VLANS
 
 BOARDS = {name: f"spigate.boards.{name}" for name in ("versa_ecp5_5g", "colorlight_i9", "ecpix5_85f")}
 """The module of each board, by its name."""
@@ -39,7 +39,7 @@ class Profile:
     baud: int = 3_000_000
     core: dict[str, int] | None = field(default_factory=dict)
     engine: str = DEFAULT_ENGINE
-    vlans: tuple[int, ...] = DEFAULTS
+    vlans: tuple[int, ...] = DEFAULT_VLANS
 
     @property
     def beat_bytes(self) -> int:

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from spigate.hdl.board.tags import SIDES, PutTag, Split
 from spigate.hdl.contract.protocols import VLAN_BITS
-from spigate.hdl.contract.vlans import DEFAULTS, IDENTIFIERS, SIDE_NAMES, check, registers
+from spigate.hdl.contract.vlans import DEFAULT_VLANS, IDENTIFIERS, SIDE_NAMES, check, registers
 from spigate.hdl.csr.axil import RegisterBus
 from spigate.hdl.net.merge import Merge
 from spigate.hdl.net.packet import Beat, packets
@@ -41,7 +41,7 @@ class VlanRegisters(wiring.Component):
     events : In(Events)
     """
 
-    def __init__(self, *, identifiers: tuple[int, ...] = DEFAULTS):
+    def __init__(self, *, identifiers: tuple[int, ...] = DEFAULT_VLANS):
         check(identifiers)
         self._reset = identifiers
         self._registers = registers()
@@ -115,7 +115,7 @@ class Vlans(wiring.Component):
         As of :class:`VlanRegisters`.
     """
 
-    def __init__(self, *, beat_bytes: int, identifiers: tuple[int, ...] = DEFAULTS):
+    def __init__(self, *, beat_bytes: int, identifiers: tuple[int, ...] = DEFAULT_VLANS):
         self._beat_bytes = beat_bytes
         self._registers = VlanRegisters(identifiers=identifiers)
         super().__init__(

@@ -20,7 +20,7 @@ def registers() -> dict[str, rdl.Register]:
     return {name.removeprefix(f"{NAME}."): each for name, each in found.items()}
 
 
-DEFAULTS = tuple(registers()[IDENTIFIERS].fields[name].reset for name in SIDE_NAMES)
+DEFAULT_VLANS = tuple(registers()[IDENTIFIERS].fields[name].reset for name in SIDE_NAMES)
 """Identifiers of the network's and of the server's VLAN, where nobody says otherwise. Not 1, which switches
 give to whatever was not set up.
 """

@@ -19,7 +19,7 @@ from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
 from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.hdl.board.clocks import TX_MHZ, VCO_MHZ, Clocks, dividers
-from spigate.hdl.contract.vlans import DEFAULTS, IDENTIFIERS, SIDE_NAMES, registers
+from spigate.hdl.contract.vlans import DEFAULT_VLANS, IDENTIFIERS, SIDE_NAMES, registers
 
 VERSA = build.board_named("versa_ecp5_5g")
 ASKED = build.asked(VERSA, PROFILES["versa_ecp5_5g"][BRIDGE])
@@ -104,7 +104,7 @@ def test_each_port_of_the_design_has_its_pins(name):
     assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 1 + len(board.ports())
 
 
-@pytest.mark.parametrize("identifiers", [DEFAULTS, (30, 40)])
+@pytest.mark.parametrize("identifiers", [DEFAULT_VLANS, (30, 40)])
 def test_a_board_with_one_port_has_two_vlans(identifiers):
     """As its profile says; the whole design becomes Verilog."""
     board = build.board_named("ecpix5_85f")

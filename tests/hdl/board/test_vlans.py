@@ -12,12 +12,12 @@ from scapy.packet import Raw
 from spigate.hdl.board.ethernet import LONGEST, QUEUE_BYTES
 from spigate.hdl.board.tags import SIDES, PutTag, Split
 from spigate.hdl.board.vlans import VlanRegisters, Vlans
-from spigate.hdl.contract.vlans import DEFAULTS, SIDE_NAMES, check, registers
+from spigate.hdl.contract.vlans import DEFAULT_VLANS, SIDE_NAMES, check, registers
 from spigate.hdl.net.packet import BEAT_BYTES
 from tests.hdl.board.test_port_registers import access
 from tests.hdl.streams import PAUSES, never, put_packets, simulate, take, take_packet
 
-NETWORK, SERVER = DEFAULTS
+NETWORK, SERVER = DEFAULT_VLANS
 SOURCES = ("02:00:00:00:00:01", "02:00:00:00:00:02")
 """Of frames of the network side and of the server side: so whoever sees a frame knows whose it is."""
 
@@ -37,7 +37,9 @@ def pair(side, length, source):
     """A frame of ``length`` bytes (14 or more) without its tag, and with it."""
     payload = source.randbytes(length - 14)
     priority, eligible = source.randrange(8), source.randrange(2)
-    return frame(side, payload), frame(side, payload, Dot1Q(vlan=DEFAULTS[side], prio=priority, dei=eligible))
+    return frame(side, payload), frame(
+        side, payload, Dot1Q(vlan=DEFAULT_VLANS[side], prio=priority, dei=eligible)
+    )
 
 
 def lengths(beat_bytes):
@@ -225,7 +227,7 @@ def test_each_side_gets_its_tag_and_its_turn(beat_bytes, pauses):
             whole = [each for each in whole if len(each) > 12]
             assert seen[side] == [each[:12] + tag(side) + each[12:] for each in whole]
             found = Ether(next(each for each in seen[side] if len(each) > 60))
-            assert (found[Dot1Q].vlan, found[Dot1Q].prio, found[Dot1Q].dei) == (DEFAULTS[side], 0, 0)
+            assert (found[Dot1Q].vlan, found[Dot1Q].prio, found[Dot1Q].dei) == (DEFAULT_VLANS[side], 0, 0)
             assert found[Dot1Q].type == 0x88B5
         counts = {f"tx_{name}": len(seen[side]) for side, name in enumerate(SIDE_NAMES)}
         await counted(ctx, dut, counts | {"tx_short": short_ones})
@@ -235,7 +237,7 @@ def test_each_side_gets_its_tag_and_its_turn(beat_bytes, pauses):
 
 def tag(side) -> bytes:
     """By scapy: what it writes behind the addresses of a tagged frame."""
-    return bytes(Ether() / Dot1Q(vlan=DEFAULTS[side]))[12:16]
+    return bytes(Ether() / Dot1Q(vlan=DEFAULT_VLANS[side]))[12:16]
 
 
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
@@ -328,7 +330,7 @@ def test_sustains_a_beat_a_clock(beat_bytes, extra):
 
     async def receive(ctx):
         for side in range(SIDES):
-            ctx.set(split.identifiers[side], DEFAULTS[side])
+            ctx.set(split.identifiers[side], DEFAULT_VLANS[side])
         await put_packets(ctx, split.i, [tagged] * count)
 
     async def side(ctx):
