@@ -4,6 +4,8 @@
 
 """A whole board, from pin to pin: clocks, Ethernet ports, the host link, and the gateway between them."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, ClockDomain, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -140,7 +142,7 @@ class Top(wiring.Component):
         self._show(m, link, resetting, list(ports.values()))
         return m
 
-    def _sides(self, m, link, ports) -> list[tuple]:
+    def _sides(self, m, link, ports) -> list[tuple[Any, Any]]:
         """The two streams of each side: to send, and what came."""
         if self._vlans is None:
             # Nothing is there: an access is refused at once.

@@ -4,7 +4,7 @@
 
 """Two VLANs of one port: whose a frame is."""
 
-from amaranth.hdl import Assert, Assume, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Mux, Signal
 
 from spigate.hdl.board import tags
 from spigate.hdl.contract.protocols import VLAN_BITS
@@ -17,8 +17,8 @@ TAGS = "spigate.hdl.board.tags"
 
 @proof(
     "vlan-split",
-    "On a board with one port, what goes into a side's queue is of frames whose tag has that side's identifier alone: no byte of another "
-    "frame has a part in it, whatever the identifiers are and however they change.",
+    "On a board with one port, what goes into a side's queue are the bytes of the frames whose tag has that side's identifier, without the "
+    "tag, and no byte of another frame; whatever the identifiers are and however they change.",
     depth=3,
     unbounded=True,
     search=8,
@@ -40,82 +40,81 @@ TAGS = "spigate.hdl.board.tags"
             "out.data.eq(held[: 8 * kept]), out.last.eq(1)]",
             "out.data.eq(beat.data[: 8 * kept]), out.last.eq(1)]",
         ),
+        Mutation(
+            "a tail goes to both sides",
+            TAGS,
+            "m.d.comb += [whose.eq(side), out.data.eq(held",
+            "m.d.comb += [whose.eq(~0), out.data.eq(held",
+        ),
     ),
 )
 def vlan_split(bench: Bench) -> None:
-    """Two of them get the same frames, but where a frame is not of the side that is looked at: there, what is
-    behind the tag differs at will. What goes into that side's queue is the same. Whose a frame is, the model
-    says by numbers of its own.
-    """
+    """The model keeps the beat before, and whose the frame is by numbers of its own."""
     for size in (8, 16):
-        for side in range(tags.SIDES):
-            _same(bench, size, side)
+        _split(bench, size)
 
 
-def _same(bench: Bench, size: int, side: int) -> None:
+def _split(bench: Bench, size: int) -> None:
     m = bench.m
-    blocks, insides = [], []
-    for copy in range(2):
-        with replaced(tags, PacketFifo=AnyQueue):
-            blocks.append(tags.Split(beat_bytes=size))
-            insides.append(bench.block(blocks[-1], f"split_{size}_{side}_{copy}", free=copy == 0))
-    one, other = blocks
-    keeps_rules(m, one.i, Assume, name=f"i_{size}_{side}")
-    beat = one.i.payload
-    # What the second one gets: the same, or other bytes of a frame that is not this side's.
-    at = Signal(range(4), name=f"at_{size}_{side}")
-    tag_at = 16 // size - 1
-    mine = Signal(name=f"mine_{size}_{side}")
+    with replaced(tags, PacketFifo=AnyQueue):
+        dut = tags.Split(beat_bytes=size)
+        inside = bench.block(dut, f"split_{size}")
+    keeps_rules(m, dut.i, Assume, name=f"i_{size}")
+    beat = dut.i.payload
+    kept, tag_at = size - 4, 16 // size - 1
+    # Which beat of its frame comes, whether the one before had the tag, and its bytes.
+    at, first = Signal(range(4), name=f"at_{size}"), Signal(name=f"first_{size}")
+    before = Signal(8 * size, name=f"before_{size}")
     octets = [beat.data.word_select(number, 8) for number in range(size)]
-    identifier = Signal(VLAN_BITS, name=f"identifier_{size}_{side}")
-    tagged = Signal(name=f"tagged_{size}_{side}")
+    identifier = Signal(VLAN_BITS, name=f"identifier_{size}")
+    m.d.comb += identifier.eq(octets[size - 2][:4] << 8 | octets[size - 1])
+    with m.If(dut.i.valid):
+        m.d.sync += [
+            at.eq(Mux(beat.last, 0, Mux(at > tag_at, at, at + 1))),
+            first.eq(at == tag_at),
+            before.eq(beat.data),
+        ]
+    rest = Mux(first, before[: 8 * kept], before[32:])
+    tail = inside["tail"]
+    invariant = f"invariant: {size} bytes: "
     m.d.comb += [
-        identifier.eq(octets[size - 2][:4] << 8 | octets[size - 1]),
-        tagged.eq(
+        Assert((inside["at"] == at) & (at <= tag_at + 1), invariant + "the beat"),
+        Assert(~inside["side"].all(), invariant + "one side at most"),
+        Assert(~tail | (at == 0), invariant + "a frame begins behind a tail"),
+        Assert(~tail | (inside["held"][: 8 * kept] == before[32:]), invariant + "what the tail has"),
+        Assert((at <= tag_at) | (inside["held"][: 8 * kept] == rest), invariant + "what is held"),
+        Assert((at == 0) | (at > tag_at) | (inside["held"] == before), invariant + "what is before the tag"),
+    ]
+    for side in range(tags.SIDES):
+        mine = Signal(name=f"mine_{size}_{side}")
+        tagged = Signal(name=f"tagged_{size}_{side}")
+        m.d.comb += tagged.eq(
             (octets[size - 4] == 0x81)
             & (octets[size - 3] == 0)
-            & (identifier == one.identifiers[side])
-            & (identifier != one.identifiers[1 - side])
-        ),
-    ]
-    with m.If(one.i.valid):
-        m.d.sync += at.eq(Mux(beat.last, 0, Mux(at > tag_at, at, at + 1)))
-        with m.If(at == tag_at):
+            & (identifier == dut.identifiers[side])
+            & (identifier != dut.identifiers[1 - side])
+            & ~beat.last
+        )
+        with m.If(dut.i.valid & (at == tag_at)):
             m.d.sync += mine.eq(tagged)
-    strange = Signal(name=f"strange_{size}_{side}")
-    m.d.comb += strange.eq((at > tag_at) & ~mine)
-    m.d.comb += [
-        other.i.valid.eq(one.i.valid),
-        other.i.payload.eq(beat),
-        *(other.identifiers[number].eq(one.identifiers[number]) for number in range(tags.SIDES)),
-    ]
-    with m.If(strange):
-        m.d.comb += other.i.payload.data.eq(bench.any(8 * size, f"bytes_{size}_{side}"))
-
-    ends = [inside.part(f"queue_{side}").i for inside in insides]
-    m.d.comb += [
-        Assert(ends[0].valid == ends[1].valid, "whether a beat goes to a side hangs on another's frame"),
-        Assert(
-            ~ends[0].valid | (ends[0].payload.as_value() == ends[1].payload.as_value()),
-            "a byte of another's frame goes to a side",
-        ),
-        Assert(
-            ~ends[0].valid | mine | (at == tag_at) & tagged,
-            "a beat of a frame that is not its own goes to a side",
-        ),
-    ]
-    # How the block goes with the model.
-    for number, inside in enumerate(insides):
-        text = f"invariant: {number} of {size}, {side}: "
+        end = inside.part(f"queue_{side}").i
+        sent = end.payload.data
+        begins = dut.i.valid & (at == tag_at) & tagged if tag_at else 0
+        goes_on = dut.i.valid & (at > tag_at) & mine
         m.d.comb += [
-            Assert((inside["at"] == at) & (at <= tag_at + 1), text + "the beat"),
-            Assert((at <= tag_at) & ~inside["tail"] | (inside["side"][side] == mine), text + "the side"),
-            Assert(~inside["side"].all(), text + "one side at most"),
-            Assert(~inside["tail"] | (at == 0), text + "a tail is followed by a frame's beginning"),
-            Assert(inside["tail"] == insides[0]["tail"], text + "both have a tail"),
-            Assert(inside["side"] == insides[0]["side"], text + "both have one side"),
-            Assert(inside["tail_count"] == insides[0]["tail_count"], text + "both have one count"),
+            Assert(inside["side"][side] == mine, invariant + f"whether it is of side {side}"),
+            Assert(
+                ~end.valid | begins | goes_on | (at == 0) & mine,
+                "a beat goes to a side that it is not for",
+            ),
+            Assert(end.valid | ~(begins | goes_on), "a beat does not go to its side"),
+            Assert(
+                ~(end.valid & (at == 0)) | (sent[: 8 * kept] == before[32:]),
+                "a tail has other bytes than its frame's last ones",
+            ),
+            Assert(
+                ~(end.valid & goes_on) | (sent == Cat(rest, beat.data[:32])),
+                "a beat has other bytes than those of its frame",
+            ),
+            Assert(~(end.valid & begins) | (sent == before), "a frame begins with other bytes than its own"),
         ]
-    same = insides[0]["held"] == insides[1]["held"]
-    held_matters = Mux(insides[0]["tail"], mine, Mux(at == 0, 0, (at <= tag_at) | mine))
-    m.d.comb += Assert(~held_matters | same, f"invariant: of {size}, {side}: what is held")
