@@ -170,7 +170,7 @@ def _encrypted(case: Case, count: int) -> Iterator[Probe]:
     for packet in case.packets(count):
         frame = framed(packet)
         becomes = Up(Reason.UNKNOWN_SPI, framed(soft.encapsulate(packet)))
-        yield Probe(f"{case.name}: {len(packet)} bytes", frame, becomes, dfe=case.dfe)
+        yield Probe(f"{case.name}: {counted(len(packet), 'byte')}", frame, becomes, dfe=case.dfe)
 
 
 def _decrypted(case: Case, count: int, copies: int) -> Iterator[Probe]:
@@ -181,7 +181,7 @@ def _decrypted(case: Case, count: int, copies: int) -> Iterator[Probe]:
     of = Place(case.dfe, case.index, 0)
     for at, packet in enumerate(case.packets(count)):
         plain, sealed = framed(packet), framed(peer.encapsulate(packet))
-        what = f"{case.name}: {len(packet)} bytes"
+        what = f"{case.name}: {counted(len(packet), 'byte')}"
         yield Probe(what, sealed, Up(Reason.NO_RULE, plain, of=of), dfe=case.dfe)
         if at == 0:
             yield Probe(f"{what} a second time", sealed, Gone(Reason.REPLAY), dfe=case.dfe, otherwise=plain)

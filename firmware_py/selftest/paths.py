@@ -58,7 +58,7 @@ async def dfes(session: Session) -> str:
         found = len(session.failures)
         for size in PAYLOADS:
             frame = framed(udp_packet(size, size=size))
-            what = f"DFE {dfe}, a frame of {len(frame)} bytes that it should pass on"
+            what = f"DFE {dfe}, a frame of {counted(len(frame), 'byte')} that it should pass on"
             await session.ask([Probe(what, frame, Up(Reason.NO_RULE, frame), dfe=dfe)])
             if len(session.failures) > found:
                 session.working.remove(dfe)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from spigate.firmware_py.selftest.frames import normal
 from spigate.firmware_py.tables.punt import InjectMode, Place, PuntHeader
+from spigate.firmware_py.words import counted
 from spigate.hdl.contract.enums import Port, Reason
 
 
@@ -162,7 +163,7 @@ class Batch:
             return f"another frame came up, as {_shown(header.reason)}"
         pairs = enumerate(zip(frame, wanted.frame, strict=False))
         at = next((at for at, (a, b) in pairs if a != b), min(len(frame), len(wanted.frame)))
-        return f"a frame came up that differs from byte {at} on ({len(frame)} bytes)"
+        return f"a frame came up that differs from byte {at} on ({counted(len(frame), 'byte')})"
 
 
 def told(probe: Probe) -> str:
