@@ -86,13 +86,9 @@ def profile_named(board: str, name: str | None) -> tuple[str, Profile]:
     return name, profiles[name]
 
 
-def design(board: Board, profile: Profile) -> str:
-    """The Verilog of the whole design, its top module ``top``."""
-    gateway = None
-    if profile.core is not None:
-        check(profile.parameters(), ECP5)
-        gateway = Gateway(**profile.parameters(), engine=engine_named(profile.engine))
-    top = Top(
+def top(board: Board, profile: Profile, gateway: Gateway | None) -> Top:
+    """The design of a board, before it is Verilog."""
+    return Top(
         gateway,
         beat_bytes=profile.beat_bytes,
         input_mhz=board.clock_mhz,
@@ -102,8 +98,17 @@ def design(board: Board, profile: Profile) -> str:
         management=tuple(bus.addresses for bus in board.management()),
         leds=len(board.leds.sites),
         button=board.reset_n is not None,
+        vlans=None if board.server else profile.vlans,
     )
-    return synth.source(top) + mac.mac(board.delays).read_text()
+
+
+def design(board: Board, profile: Profile) -> str:
+    """The Verilog of the whole design, its top module ``top``."""
+    gateway = None
+    if profile.core is not None:
+        check(profile.parameters(), ECP5)
+        gateway = Gateway(**profile.parameters(), engine=engine_named(profile.engine))
+    return synth.source(top(board, profile, gateway)) + mac.mac(board.delays).read_text()
 
 
 def asked(board: Board, profile: Profile) -> dict[str, float]:

@@ -15,7 +15,7 @@ def ports(board: Board) -> dict[str, Pin]:
     found = {CLOCK: board.clock, "uart_rx": board.uart_rx, "uart_tx": board.uart_tx, "leds_n": board.leds}
     if board.reset_n:
         found["reset_n"] = board.reset_n
-    for side, port in (("network", board.network), ("server", board.server)):
+    for side, port in board.ports().items():
         found |= {f"{side}__{name}": port.pins[name] for name in RGMII}
     sites = tuple(site for each in board.phy_resets() for site in each.sites)
     if sites:
@@ -34,7 +34,7 @@ def clocks(board: Board) -> dict[str, float]:
     """What is asked of the clocks that come in at pins, in MHz, by their ports. Of the PLL's outputs nextpnr
     knows it from its input.
     """
-    return {CLOCK: board.clock_mhz} | {f"{side}__rx_clk": TX_MHZ for side in ("network", "server")}
+    return {CLOCK: board.clock_mhz} | {f"{side}__rx_clk": TX_MHZ for side in board.ports()}
 
 
 def lpf(board: Board) -> str:

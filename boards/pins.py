@@ -90,9 +90,11 @@ class Board:
     clock_mhz : float
     reset_n : Pin or None
         A button that is 0 while it is pressed.
-    network, server : Port
+    network : Port
+    server : Port or None
+        None: there is one port, ``network``, which the two sides share as two VLANs.
     delays : Delays
-        What the FPGA adds at the pins of both.
+        What the FPGA adds at the pins of each port.
     uart_rx, uart_tx : Pin
     leds : Pin
         Lit by 0.
@@ -109,22 +111,26 @@ class Board:
     clock_mhz: float
     reset_n: Pin | None
     network: Port
-    server: Port
+    server: Port | None
     delays: Delays
     uart_rx: Pin
     uart_tx: Pin
     leds: Pin
     cable: tuple[str, ...]
 
+    def ports(self) -> dict[str, Port]:
+        """The Ethernet ports by name."""
+        return {"network": self.network} | ({"server": self.server} if self.server else {})
+
     def phy_resets(self) -> tuple[Pin, ...]:
         """The pins that reset PHYs, each once: PHYs may share one."""
-        pins = [port.pins["rst_n"] for port in (self.network, self.server) if "rst_n" in port.pins]
+        pins = [port.pins["rst_n"] for port in self.ports().values() if "rst_n" in port.pins]
         return tuple({each.sites: each for each in pins}.values())
 
     def management(self) -> tuple[Management, ...]:
         """The management buses, each once: PHYs may share one."""
         found = dict[tuple[str, ...], Management]()
-        for side, port in (("network", self.network), ("server", self.server)):
+        for side, port in self.ports().items():
             if not {"mdc", "mdio"} <= set(port.pins):
                 continue
             mdc, mdio = port.pins["mdc"], port.pins["mdio"]

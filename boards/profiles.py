@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spigate.hdl.contract.parameters import DEFAULT_ENGINE, PARAMETERS
+from spigate.hdl.contract.vlans import DEFAULT_VLANS
 
-BOARDS = {"versa_ecp5_5g": "spigate.boards.versa_ecp5_5g", "colorlight_i9": "spigate.boards.colorlight_i9"}
+BOARDS = {name: f"spigate.boards.{name}" for name in ("versa_ecp5_5g", "colorlight_i9", "ecpix5_85f")}
 """The module of each board, by its name."""
 BRIDGE = "bridge-without-ipsec"
 
@@ -26,15 +27,19 @@ class Profile:
         Of the host link.
     core : dict of str to int, or None
         Parameters of the gateway, where they are not the default; None: no gateway. Then frames pass from
-        port to port as they are.
+        side to side as they are.
     engine : str
         The gateway's engine.
+    vlans : tuple of int
+        Of boards with one Ethernet port: the identifiers that the network's and the server's VLAN have after
+        a reset.
     """
 
     mhz: float
     baud: int = 3_000_000
     core: dict[str, int] | None = field(default_factory=dict)
     engine: str = DEFAULT_ENGINE
+    vlans: tuple[int, ...] = DEFAULT_VLANS
 
     @property
     def beat_bytes(self) -> int:
@@ -56,6 +61,10 @@ PROFILES = {
     "colorlight_i9": {
         "gateway": Profile(mhz=62.5, core=_MIDDLE),
         BRIDGE: Profile(mhz=62.5, core=None),
+    },
+    "ecpix5_85f": {
+        "gateway": Profile(mhz=100, core=_MIDDLE),
+        BRIDGE: Profile(mhz=100, core=None),
     },
 }
 """The profiles of each board by name; the first one is built where none is asked for. None of the profiles

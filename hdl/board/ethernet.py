@@ -17,7 +17,7 @@ from spigate.hdl.net.packet import packets
 QUEUE_BYTES = 4096
 """What each of a port's two queues holds: two of the longest frames."""
 LONGEST = MAX_FRAME - ALIGN
-"""Bytes of the longest frame that a port takes, without its check sequence."""
+"""Bytes of the longest frame that the core takes, without its check sequence."""
 
 
 class Statistics(data.StructLayout):
@@ -30,7 +30,7 @@ class Statistics(data.StructLayout):
     rx_bad : unsigned(32)
         A wrong frame check sequence, RX_ER, or the MAC was set back in its middle.
     rx_short, rx_long : unsigned(32)
-        Sound, but of less than 60 or more than :data:`LONGEST` bytes.
+        Sound, but of less than 60 bytes or more than the port takes.
     rx_dropped : unsigned(32)
         Sound, and lost because the core did not take frames as fast as they came.
     rx_preamble : unsigned(32)
@@ -55,6 +55,9 @@ class FramePort(wiring.Component):
     ----------
     beat_bytes : int
         Width of a beat.
+    longest : int
+        Bytes of the longest frame that comes in, without its check sequence. Twice as many must fit into
+        :data:`QUEUE_BYTES`.
 
     Members
     -------
@@ -74,8 +77,10 @@ class FramePort(wiring.Component):
     statistics : Out(Statistics)
     """
 
-    def __init__(self, *, beat_bytes: int):
-        self._beat_bytes = beat_bytes
+    def __init__(self, *, beat_bytes: int, longest: int = LONGEST):
+        if 2 * longest > QUEUE_BYTES:
+            raise ValueError(f"longest must be at most {QUEUE_BYTES // 2}, not {longest!r}")
+        self._beat_bytes, self._longest = beat_bytes, longest
         super().__init__(
             {
                 "source": In(stream.Signature(Word())),
@@ -91,7 +96,7 @@ class FramePort(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = QUEUE_BYTES // self._beat_bytes
-        m.submodules.receive = receive = WordsToPackets(beat_bytes=self._beat_bytes, longest=LONGEST)
+        m.submodules.receive = receive = WordsToPackets(beat_bytes=self._beat_bytes, longest=self._longest)
         m.submodules.received = received = PacketFifo(
             beat_bytes=self._beat_bytes, depth=depth, drop=True, trim=True, wipe=False
         )
@@ -142,8 +147,8 @@ class EthernetPort(wiring.Component):
 
     Parameters
     ----------
-    beat_bytes : int
-        Width of a beat.
+    beat_bytes, longest : int
+        As of :class:`FramePort`.
     domain : str
         Clock domain of 125 MHz that sends.
 
@@ -156,8 +161,8 @@ class EthernetPort(wiring.Component):
         As of :class:`~spigate.hdl.board.mac.Mac`.
     """
 
-    def __init__(self, *, beat_bytes: int, domain: str = "tx"):
-        self._beat_bytes, self._domain = beat_bytes, domain
+    def __init__(self, *, beat_bytes: int, domain: str = "tx", longest: int = LONGEST):
+        self._beat_bytes, self._domain, self._longest = beat_bytes, domain, longest
         super().__init__(
             {
                 "rgmii": Out(Rgmii()),
@@ -172,7 +177,7 @@ class EthernetPort(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.mac = mac = Mac(domain=self._domain)
-        m.submodules.frames = frames = FramePort(beat_bytes=self._beat_bytes)
+        m.submodules.frames = frames = FramePort(beat_bytes=self._beat_bytes, longest=self._longest)
         connect(m, mac.rgmii, wiring.flipped(self.rgmii))
         connect(m, mac.source, frames.source)
         connect(m, frames.sink, mac.sink)

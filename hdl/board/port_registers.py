@@ -23,21 +23,29 @@ WIDE = ("rx_bytes", "tx_bytes")
 class PortRegisters(wiring.Component):
     """Answers reads with what the ports count. Writes fail, and so do reads where there is no register.
 
+    Parameters
+    ----------
+    ports : int
+        Ports there are, 1 to :data:`PORTS`.
+
     Members
     -------
     bus : In(RegisterBus)
         Word addresses begin at 0 with the part.
-    statistics : In(Statistics).array(PORTS)
-    inband : In(Inband).array(PORTS)
-    resetting, link : In(1).array(PORTS)
-    resets : In(32).array(PORTS)
+    statistics : In(Statistics).array(ports)
+    inband : In(Inband).array(ports)
+    resetting, link : In(1).array(ports)
+    resets : In(32).array(ports)
         As of :class:`~spigate.hdl.board.link_watch.LinkWatch`, with ``link`` for its ``up``.
-    phy : In(PhyStatus).array(PORTS)
-    polls : In(16).array(PORTS)
+    phy : In(PhyStatus).array(ports)
+    polls : In(16).array(ports)
         As of :class:`~spigate.hdl.board.mdio.MdioPoller`.
     """
 
-    def __init__(self):
+    def __init__(self, ports: int = PORTS):
+        if not 1 <= ports <= PORTS:
+            raise ValueError(f"ports must be 1 to {PORTS}, not {ports!r}")
+        self._ports = ports
         self._registers = [each for each in rdl.registers("board").values() if each.port == NAME]
         self._first = min(each.address for each in self._registers)
         last = max(each.at(PORTS - 1) for each in self._registers)
@@ -45,13 +53,13 @@ class PortRegisters(wiring.Component):
         super().__init__(
             {
                 "bus": In(RegisterBus(address_width=(self._words - 1).bit_length() + 2)),
-                "statistics": In(Statistics()).array(PORTS),
-                "inband": In(Inband()).array(PORTS),
-                "resetting": In(1).array(PORTS),
-                "link": In(1).array(PORTS),
-                "resets": In(32).array(PORTS),
-                "phy": In(PhyStatus()).array(PORTS),
-                "polls": In(16).array(PORTS),
+                "statistics": In(Statistics()).array(ports),
+                "inband": In(Inband()).array(ports),
+                "resetting": In(1).array(ports),
+                "link": In(1).array(ports),
+                "resets": In(32).array(ports),
+                "phy": In(PhyStatus()).array(ports),
+                "polls": In(16).array(ports),
             }
         )
 
@@ -62,7 +70,7 @@ class PortRegisters(wiring.Component):
         there = [Const(0)] * len(words)
         for register in self._registers:
             name = register.name.removeprefix(f"{NAME}.")
-            for index in range(PORTS):
+            for index in range(self._ports):
                 at = (register.at(index) - self._first) // 4
                 words[at], there[at] = self._value(name, index), Const(1)
         # A multiplexer of wide words wants a register on either side.

@@ -2,21 +2,25 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-"""A whole board, from pin to pin: clocks, two Ethernet ports, the host link, and the gateway between them."""
+"""A whole board, from pin to pin: clocks, Ethernet ports, the host link, and the gateway between them."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from amaranth.hdl import Cat, ClockDomain, Instance, IOPort, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, ClockDomain, Const, Instance, IOPort, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from spigate.hdl.board.clocks import TX, Clocks
-from spigate.hdl.board.ethernet import EthernetPort
+from spigate.hdl.board.ethernet import LONGEST, EthernetPort
 from spigate.hdl.board.link_watch import LinkWatch
 from spigate.hdl.board.mac import Rgmii
 from spigate.hdl.board.mdio import POLL_SECONDS, MdioPoller
 from spigate.hdl.board.port_registers import PortRegisters
+from spigate.hdl.board.tags import TAG_BYTES
 from spigate.hdl.board.uart_link import UartLink
+from spigate.hdl.board.vlans import Vlans
+from spigate.hdl.contract.vlans import SIDE_NAMES, check
 
 PHY_RESET_SECONDS = 0.01
 """PHYs want to be reset for so long after power is good (Marvell 88E1512, Broadcom B50612D)."""
@@ -25,7 +29,6 @@ BLINK_SECONDS = 0.05
 STEADY_SECONDS = 0.001
 """In-band status must have said the same for so long: fifty of the longest frames at 1000 Mbit/s."""
 LEDS = 8
-SIDES = ("network", "server")
 
 
 class Top(wiring.Component):
@@ -34,7 +37,7 @@ class Top(wiring.Component):
     Parameters
     ----------
     gateway : Gateway or None
-        None: a bridge. What comes in at one port goes out at the other as it is, and the gateway's registers
+        None: a bridge. What comes in at one side goes out at the other as it is, and the gateway's registers
         do not answer.
     beat_bytes : int
         Of the gateway, or of the bridge.
@@ -43,12 +46,15 @@ class Top(wiring.Component):
     baud : float
         Of the host link.
     management : tuple of dict of str to (int or None)
-        Management buses, each with the addresses of its PHYs by the side that they serve, ``network`` or
+        Management buses, each with the addresses of its PHYs by the port that they serve, ``network`` or
         ``server``; addresses are those of :class:`~spigate.hdl.board.mdio.MdioPoller`.
     phy_resets, leds : int
         Pins there are; LEDs up to :data:`LEDS`.
     button : bool
         Whether there is one for the reset.
+    vlans : tuple of int, or None
+        None: each side has a port. Otherwise there is one port, ``network``, and these are the identifiers
+        that the network's and the server's VLAN have on it after a reset.
     phy_reset_seconds : float
         How long PHYs are reset.
     poll_seconds, steady_seconds : float
@@ -60,6 +66,7 @@ class Top(wiring.Component):
     reset_n : In(1)
         With ``button``.
     network, server : Out(Rgmii)
+        With ``vlans`` no ``server``.
     phy_reset_n : Out(phy_resets)
     mdc : Out(len(management))
     io_ports : list of IOPort
@@ -67,8 +74,8 @@ class Top(wiring.Component):
     uart_rx : In(1), uart_tx : Out(1)
     leds_n : Out(leds)
         Lit by 0. LED 0 blinks a few times a second: the clock runs. 1 and 2: a frame came in, went out at
-        the network port. 3 and 4: likewise at the server port. 5: a port lost a frame or got a bad one.
-        6: the host link sends. 7: the PHYs are being reset.
+        the network port. 3 and 4: likewise at the server port, dark without one. 5: a port lost a frame or
+        got a bad one. 6: the host link sends. 7: the PHYs are being reset.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class Top(wiring.Component):
         phy_resets: int,
         leds: int,
         button: bool,
+        vlans: tuple[int, ...] | None = None,
         phy_reset_seconds: float = PHY_RESET_SECONDS,
         poll_seconds: float = POLL_SECONDS,
         steady_seconds: float = STEADY_SECONDS,
@@ -93,11 +101,15 @@ class Top(wiring.Component):
             raise ValueError(f"beat_bytes must be the gateway's {gateway.beat_bytes}, not {beat_bytes!r}")
         self._gateway, self._beat_bytes = gateway, beat_bytes
         self._input_mhz, self._core_mhz, self._baud = input_mhz, core_mhz, baud
+        if vlans is not None:
+            check(vlans)
+        self._vlans = vlans
+        self._ports = SIDE_NAMES if vlans is None else SIDE_NAMES[:1]
         self._reset_clocks = round(core_mhz * 1e6 * phy_reset_seconds)
         self._steady_clocks = round(core_mhz * 1e6 * steady_seconds)
         named = [side for bus in management for side in bus]
-        if len(set(named)) != len(named) or not set(named) <= set(SIDES):
-            raise ValueError(f"management must name network and server once at most, not {named!r}")
+        if len(set(named)) != len(named) or not set(named) <= set(self._ports):
+            raise ValueError(f"management must name {' and '.join(self._ports)} once at most, not {named!r}")
         self._buses = [
             (
                 tuple(bus),
@@ -110,8 +122,7 @@ class Top(wiring.Component):
             {
                 "clock": In(1),
                 **({"reset_n": In(1)} if button else {}),
-                "network": Out(Rgmii()),
-                "server": Out(Rgmii()),
+                **{name: Out(Rgmii()) for name in self._ports},
                 "phy_reset_n": Out(phy_resets),
                 **({"mdc": Out(len(management))} if management else {}),
                 "uart_rx": In(1),
@@ -131,8 +142,11 @@ class Top(wiring.Component):
         m.submodules.link = link = UartLink(beat_bytes=self._beat_bytes, clock_hz=clock_hz, baud=self._baud)
         m.d.comb += [link.rx.eq(self.uart_rx), self.uart_tx.eq(link.tx)]
         ports = {}
-        for name in SIDES:
-            m.submodules[name] = ports[name] = port = EthernetPort(beat_bytes=self._beat_bytes, domain=TX)
+        longest = LONGEST if self._vlans is None else LONGEST + TAG_BYTES
+        for name in self._ports:
+            m.submodules[name] = ports[name] = port = EthernetPort(
+                beat_bytes=self._beat_bytes, domain=TX, longest=longest
+            )
             connect(m, port.rgmii, flipped(getattr(self, name)))
         # The PHYs' clocks come and go with their reset, so the MACs are in reset meanwhile.
         waited = Signal(range(self._reset_clocks + 1))
@@ -142,11 +156,10 @@ class Top(wiring.Component):
         with m.Else():
             m.d.sync += waited.eq(waited + 1)
         m.d.comb += self.phy_reset_n.eq((~resetting).replicate(len(self.phy_reset_n)))
-        m.submodules.registers = registers = PortRegisters()
+        m.submodules.registers = registers = PortRegisters(len(ports))
         connect(m, link.port, registers.bus)
-        for at, port in enumerate(ports.values()):
-            watch = LinkWatch(steady_clocks=self._steady_clocks)
-            m.submodules[f"{SIDES[at]}_watch"] = watch
+        for at, (name, port) in enumerate(ports.items()):
+            m.submodules[f"{name}_watch"] = watch = LinkWatch(steady_clocks=self._steady_clocks)
             m.d.comb += [
                 watch.inband.eq(port.inband),
                 watch.phy.eq(registers.phy[at]),
@@ -158,8 +171,8 @@ class Top(wiring.Component):
                 registers.resets[at].eq(watch.resets),
             ]
         self._manage(m, registers, resetting)
-        self._join(m, link, **ports)
-        self._show(m, link, resetting, **ports)
+        self._join(m, link, *self._sides(m, link, ports))
+        self._show(m, link, resetting, list(ports.values()))
         return m
 
     def _manage(self, m, registers, resetting) -> None:
@@ -175,39 +188,59 @@ class Top(wiring.Component):
             )
             m.d.comb += self.mdc[number].eq(poller.mdc)
             for status, polls, side in zip(poller.status, poller.polls, sides, strict=True):
-                at = SIDES.index(side)
+                at = self._ports.index(side)
                 m.d.comb += [registers.phy[at].eq(status), registers.polls[at].eq(polls)]
+
+    def _sides(self, m, link, ports) -> list[tuple[Any, Any]]:
+        """The two streams of each side: to send, and what came."""
+        if self._vlans is None:
+            # Nothing is there: an access is refused at once.
+            m.d.comb += [
+                link.vlans.read_done.eq(link.vlans.read),
+                link.vlans.write_done.eq(link.vlans.write),
+                link.vlans.read_error.eq(1),
+                link.vlans.write_error.eq(1),
+            ]
+            return [(port.i, port.o) for port in ports.values()]
+        m.submodules.vlans = vlans = Vlans(beat_bytes=self._beat_bytes, identifiers=self._vlans)
+        (port,) = ports.values()
+        connect(m, link.vlans, vlans.bus)
+        connect(m, port.o, vlans.received)
+        connect(m, vlans.sent, port.i)
+        return list(zip(vlans.i, vlans.o, strict=True))
 
     def _join(self, m, link, network, server) -> None:
         """The gateway, or what stands in its place."""
+        (network_i, network_o), (server_i, server_o) = network, server
         if self._gateway is None:
-            connect(m, network.o, server.i)
-            connect(m, server.o, network.i)
+            connect(m, network_o, server_i)
+            connect(m, server_o, network_i)
             m.d.comb += link.inject.ready.eq(1)
             return
         m.submodules.gateway = gateway = self._gateway
-        connect(m, network.o, gateway.network_i)
-        connect(m, gateway.network_o, network.i)
-        connect(m, server.o, gateway.server_i)
-        connect(m, gateway.server_o, server.i)
+        connect(m, network_o, gateway.network_i)
+        connect(m, gateway.network_o, network_i)
+        connect(m, server_o, gateway.server_i)
+        connect(m, gateway.server_o, server_i)
         connect(m, gateway.punt, link.punt)
         connect(m, link.inject, gateway.inject)
         connect(m, link.axil, gateway.axil)
 
-    def _show(self, m, link, resetting, network, server) -> None:
+    def _show(self, m, link, resetting, ports) -> None:
         """The LEDs."""
         clocks = round(self._core_mhz * 1e6 * BLINK_SECONDS)
         beat = Signal(range(8 * clocks))
         m.d.sync += beat.eq(beat + 1)
         lit = [beat[-1]]
         losses = []
-        for port in (network, server):
+        for port in ports:
             counts = port.statistics
             lit += [_blink(m, counts.rx_good, clocks), _blink(m, counts.tx_good, clocks)]
             losses += [
                 getattr(counts, name)[0]
                 for name in ("rx_bad", "rx_short", "rx_long", "rx_dropped", "rx_preamble", "tx_lost")
             ]
+        lit += [Const(0)] * 2 * (len(SIDE_NAMES) - len(ports))
         lit += [_blink(m, Cat(losses), clocks), ~link.tx, resetting]
         m.d.sync += self.leds_n.eq(~Cat(lit)[: len(self.leds_n)])
 

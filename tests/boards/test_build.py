@@ -19,7 +19,7 @@ from spigate.boards.profiles import BOARDS, BRIDGE, PROFILES, Profile
 from spigate.firmware_py import cli
 from spigate.firmware_py.errors import InputError, ToolMissing
 from spigate.hdl.board.clocks import TX_MHZ, VCO_MHZ, Clocks, dividers
-from spigate.hdl.board.top import Top
+from spigate.hdl.contract.vlans import DEFAULT_VLANS, IDENTIFIERS, SIDE_NAMES, registers
 
 VERSA = build.board_named("versa_ecp5_5g")
 ASKED = build.asked(VERSA, PROFILES["versa_ecp5_5g"][BRIDGE])
@@ -96,24 +96,26 @@ def test_a_constraint_that_was_taken_away_stops_a_build(monkeypatch):
 @pytest.mark.parametrize("name", BOARDS)
 def test_each_port_of_the_design_has_its_pins(name):
     board = build.board_named(name)
-    top = Top(
-        None,
-        beat_bytes=8,
-        input_mhz=board.clock_mhz,
-        core_mhz=next(iter(PROFILES[name].values())).mhz,
-        baud=1e6,
-        management=tuple(bus.addresses for bus in board.management()),
-        phy_resets=len(board.phy_resets()),
-        leds=len(board.leds.sites),
-        button=board.reset_n is not None,
-    )
+    top = build.top(board, PROFILES[name][BRIDGE], None)
     top._MustUse__silence = True
     wanted = {"__".join(map(str, path)): len(value) for path, _, value in top.signature.flatten(top)}
     wanted |= {port.name: len(port) for port in top.io_ports}
     assert wanted["mdc"] == wanted["mdio"] == len(board.management())
     assert {port: len(each.sites) for port, each in lpf.ports(board).items()} == wanted
     text = lpf.lpf(board)
-    assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 3
+    assert text.count("LOCATE") == sum(wanted.values()) and text.count("FREQUENCY") == 1 + len(board.ports())
+
+
+@pytest.mark.parametrize("identifiers", [DEFAULT_VLANS, (30, 40)])
+def test_a_board_with_one_port_has_two_vlans(identifiers):
+    """As its profile says; the whole design becomes Verilog."""
+    board = build.board_named("ecpix5_85f")
+    assert list(board.ports()) == ["network"]
+    profile = replace(PROFILES["ecpix5_85f"][BRIDGE], vlans=identifiers)
+    text = synth.source(build.top(board, profile, None))
+    assert "network__rx_ctl" in text and "server__rx_ctl" not in text
+    word = registers()[IDENTIFIERS].pack(dict(zip(SIDE_NAMES, identifiers, strict=True)))
+    assert f"32'd{word};" in text
 
 
 def test_a_site_that_is_taken_twice_is_refused():
@@ -177,7 +179,9 @@ def test_profiles_are_such_that_they_can_be_built(name):
 
 
 def test_unknown_names_are_told_with_those_that_there_are():
-    with pytest.raises(InputError, match="board must be one of versa_ecp5_5g, colorlight_i9, not 'versa'"):
+    with pytest.raises(
+        InputError, match="board must be one of versa_ecp5_5g, colorlight_i9, ecpix5_85f, not 'versa'"
+    ):
         build.board_named("versa")
     with pytest.raises(
         InputError, match="profile must be one of gateway, bridge-without-ipsec, not 'bridge'"
@@ -244,7 +248,11 @@ def test_a_loader_that_is_missing_or_does_not_start_is_told(tmp_path, monkeypatc
 
 
 def test_delays_are_those_of_the_board():
-    assert (VERSA.delays, build.board_named("colorlight_i9").delays) == (Delays(), Delays(rx_ps=2000))
+    assert tuple(build.board_named(name).delays for name in BOARDS) == (
+        Delays(),
+        Delays(rx_ps=2000),
+        Delays(tx_ps=2000),
+    )
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@
 
 """The claims, a module for each part of the gateway that they are about."""
 
-from tests.formal.claims import cam, cfe, dfe, forward, keys, net, replay
+from tests.formal.claims import cam, cfe, dfe, forward, keys, net, replay, vlans
 from tests.formal.proof import PROOFS
 
-__all__ = ["PROOFS", "cam", "cfe", "dfe", "forward", "keys", "net", "replay"]
+__all__ = ["PROOFS", "cam", "cfe", "dfe", "forward", "keys", "net", "replay", "vlans"]

@@ -19,12 +19,12 @@ from tests.hdl.board.phy import IDENTIFIER, Phy
 
 SIDES = ("network", "server")
 REGISTERS = rdl.registers("board")
-READ = 2
-"""LiteX's command for a burst of words from addresses that count up."""
+WRITE, READ = 1, 2
+"""LiteX's commands for bursts of words at addresses that count up."""
 
 
 class Host:
-    """Reads words over the UART, as LiteX's UARTBone does."""
+    """Reads and writes words over the UART, as LiteX's UARTBone does."""
 
     def __init__(self, dut, baud: float):
         self.dut, self.bit = dut, Timer(round(1e12 / baud), "ps")
@@ -32,11 +32,17 @@ class Host:
         dut.uart_rx.value = 1
 
     async def read(self, address: int, count: int = 1) -> list[int]:
-        for byte in bytes([READ, count]) + (address >> 2).to_bytes(4):
+        await self._send(bytes([READ, count]) + (address >> 2).to_bytes(4))
+        return [int.from_bytes([await self._byte() for _ in range(4)]) for _ in range(count)]
+
+    async def write(self, address: int, word: int) -> None:
+        await self._send(bytes([WRITE, 1]) + (address >> 2).to_bytes(4) + word.to_bytes(4))
+
+    async def _send(self, command: bytes) -> None:
+        for byte in command:
             for value in (0, *(byte >> at & 1 for at in range(8)), 1):
                 self.dut.uart_rx.value = value
                 await self.bit
-        return [int.from_bytes([await self._byte() for _ in range(4)]) for _ in range(count)]
 
     async def _byte(self) -> int:
         await FallingEdge(self.dut.uart_tx)

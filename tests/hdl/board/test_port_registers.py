@@ -2,7 +2,9 @@
 #
 # SPDX-License-Identifier: Apache-2.0
 
-from spigate.hdl.board.ethernet import Statistics
+import pytest
+
+from spigate.hdl.board.ethernet import QUEUE_BYTES, FramePort, Statistics
 from spigate.hdl.board.port_registers import NAME, PORTS, WIDE, PortRegisters
 from spigate.hdl.contract import rdl
 from tests.hdl.streams import simulate
@@ -94,3 +96,13 @@ def test_gaps_and_writes_are_errors():
         assert await access(ctx, block.bus, 0, write=True) is None
 
     simulate(block, read)
+
+
+def test_ports_that_the_map_does_not_have_are_refused():
+    with pytest.raises(ValueError, match="ports must be 1 to 2, not 3"):
+        PortRegisters(3)
+
+
+def test_frames_of_which_no_two_fit_into_a_queue_are_refused():
+    with pytest.raises(ValueError, match="longest must be at most 2048, not 2049"):
+        FramePort(beat_bytes=8, longest=QUEUE_BYTES // 2 + 1)

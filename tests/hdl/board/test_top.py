@@ -28,7 +28,7 @@ PORTS = """\
 WRAPPER = """\
 // The PHYs' side: they delay the clock that they are sent.
 module board (
-{ports}  input clock, reset_n, uart_rx, output uart_tx, ready, output [1:0] phy_reset_n, output [7:0] leds_n,
+{ports}  input clock, reset_n, uart_rx, output uart_tx, ready, output {resets} phy_reset_n, output [7:0] leds_n,
   input mdio_drives, mdio_value, output mdc, mdio
 );
   assign ready = &phy_reset_n === 1;
@@ -42,12 +42,12 @@ endmodule
 """
 
 
-def wrapper() -> str:
-    both = {
-        name: "".join(part.format(side=side) for side in ("network", "server"))
+def wrapper(*sides: str) -> str:
+    every = {
+        name: "".join(part.format(side=side) for side in sides)
         for name, part in (("ports", PORTS), ("sides", SIDE), ("pins", PINS))
     }
-    return WRAPPER.format(**both)
+    return WRAPPER.format(resets=f"[{len(sides) - 1}:0]", **every)
 
 
 def top(**changes):
@@ -70,20 +70,36 @@ def top(**changes):
 def test_a_board_from_pin_to_pin(tmp_path):
     """With the clocks of a Colorlight i9; the core's is the slower one, and all of them are off."""
     path = tmp_path / "board.v"
-    path.write_text(wrapper())
+    path.write_text(wrapper("network", "server"))
     sources = [path, verilog(top(), "Top"), mac.mac(mac.Delays(rx_ps=2000)), PRIMITIVES]
     model = build(sources, top="board", simulator="icarus")
     assert model.run("tests.hdl.board.bench_top", parameters={"baud": BAUD, "clock_ps": 40_000}) == 1
 
 
 @pytest.mark.parametrize(
-    ("buses", "named"),
-    [(({"network": 0}, {"network": 1}), "['network', 'network']"), (({"sfp": 0},), "['sfp']")],
+    ("vlans", "buses", "ports", "named"),
+    [
+        (None, ({"network": 0}, {"network": 1}), "network and server", "['network', 'network']"),
+        (None, ({"sfp": 0},), "network and server", "['sfp']"),
+        ((2, 3), ({"network": 0, "server": 1},), "network", "['network', 'server']"),
+    ],
 )
-def test_a_management_bus_of_something_else_is_refused(buses, named):
-    message = re.escape(f"management must name network and server once at most, not {named}")
+def test_a_management_bus_of_something_else_is_refused(vlans, buses, ports, named):
+    message = re.escape(f"management must name {ports} once at most, not {named}")
     with pytest.raises(ValueError, match=message):
-        top(management=buses)
+        top(vlans=vlans, management=buses)
+
+
+@pytest.mark.slow
+def test_a_board_with_one_port_from_pin_to_pin(tmp_path):
+    """With the clocks of an ECPIX-5: what comes in one VLAN leaves in the other."""
+    path = tmp_path / "board.v"
+    path.write_text(wrapper("network"))
+    design = top(vlans=(100, 200), management=({"network": 3},), phy_resets=1, input_mhz=100, core_mhz=100)
+    sources = [path, verilog(design, "Top"), mac.mac(mac.Delays(rx_ps=2000)), PRIMITIVES]
+    model = build(sources, top="board", simulator="icarus")
+    values = {"baud": BAUD, "clock_ps": 10_000}
+    assert model.run("tests.hdl.board.bench_one_port", parameters=values) == 1
 
 
 @pytest.mark.parametrize("leds", [0, LEDS + 1])
