@@ -26,7 +26,7 @@ help:
 	@echo "make setup      install everything into $(VENV): $(BIN)/spigate"
 	@echo "make demo       one CFE, three DFEs, three servers, on mixed traffic;"
 	@echo "                the first time it compiles for some minutes"
-	@echo "make check      make lint, and the quick tier of the tests: over eleven minutes"
+	@echo "make check      make lint, and the quick tier of the tests: under five minutes"
 	@echo "make test       all tests: about $(MINUTES) minutes"
 	@echo "make prove      what docs/security.md says is proved: counter-examples are"
 	@echo "                searched for, and each proof is tried on mutations"
@@ -68,7 +68,7 @@ check: lint
 	$(BIN)/python -m pytest --quick -n 2 --dist loadgroup
 
 test: setup
-	@echo "all tests take about $(MINUTES) minutes on two cores, an hour of CPU time; make check takes over eleven"
+	@echo "all tests take about $(MINUTES) minutes on two cores, two hours of CPU time; make check takes under five"
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 prove: setup

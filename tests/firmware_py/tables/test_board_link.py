@@ -31,6 +31,8 @@ from spigate.hdl.contract.enums import Port
 from tests.firmware_py.tables.link_board import running
 from tests.firmware_py.tables.test_driver import GCM, HOSTS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 SAS, SA_WORDS = 256, 54
 BOARD, GATEWAY = rdl.registers("board"), rdl.registers()

@@ -258,6 +258,7 @@ def test_turns_are_fair_frame_by_frame(beat_bytes):
     simulate(dut, feed(0), feed(1), read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beat_bytes", BEAT_BYTES)
 @pytest.mark.parametrize("pauses", PAUSES)
 @pytest.mark.slow
