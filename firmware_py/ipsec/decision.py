@@ -128,7 +128,8 @@ class Spd:
         self._default = Verdict(default.value)
         self._local = frozenset(local)
         self._way = way
-        self._inbound, self._outbound = _entries(policies.inbound()), _entries(policies.outbound())
+        self._inbound, self._hidden = _entries(policies.inbound())
+        self._outbound, _ = _entries(policies.outbound())
         self._of_reqid: dict[int, list[int]] = {}
         for at, entry in enumerate(self._inbound):
             for reqid in {template.reqid for policy in entry.policies for template in policy.templates}:
@@ -267,7 +268,8 @@ class Spd:
 
     def concerns(self, policy: Policy, sa: Sa) -> bool:
         """Whether it matters for what the inbound ``sa`` may carry that ``policy`` has come or gone."""
-        return any(template.accepts(sa) for template in policy.templates) or any(
+        hidden = self._hidden.get((policy.priority, policy.selectors), ())
+        return any(template.accepts(sa) for each in (policy, *hidden) for template in each.templates) or any(
             entry.selectors.overlaps(policy.selectors) for _, entry in self._naming(sa)
         )
 
@@ -401,15 +403,25 @@ def _taken(policy: Policy, through: Sequence[Sa]) -> set[int]:
     return counts
 
 
-def _entries(policies: Iterable[Policy]) -> list[_Entry]:
+_Group = tuple[int, Selectors]
+"""Priority and selectors."""
+
+
+def _entries(policies: Iterable[Policy]) -> tuple[list[_Entry], dict[_Group, list[Policy]]]:
     """One for each policy that can decide. PROTECT policies of different children with the same selectors
-    and priority are one (a peer that came back without a word has two children for one traffic)."""
-    groups: dict[tuple[int, Selectors], list[Policy]] = {}
+    and priority are one (a peer that came back without a word has two children for one traffic). Beside
+    them those that decide nothing as long as the first one of their group is there.
+    """
+    groups: dict[_Group, list[Policy]] = {}
+    hidden: dict[_Group, list[Policy]] = {}
     for policy in policies:
-        group = groups.setdefault((policy.priority, policy.selectors), [])
+        named = policy.priority, policy.selectors
+        group = groups.setdefault(named, [])
         if not group or policy.action == group[0].action == PolicyAction.PROTECT:
             group.append(policy)
-    return [_Entry(tuple(group)) for group in groups.values()]
+        else:
+            hidden.setdefault(named, []).append(policy)
+    return [_Entry(tuple(group)) for group in groups.values()], hidden
 
 
 class _Box:
