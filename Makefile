@@ -18,7 +18,7 @@ debian = { package=$(1); \
 		apt-get -qq update && apt-get -qq install --no-install-recommends $$package >/dev/null; \
 	else echo "make setup needs $$package: apt install $$package" >&2; exit 1; fi; }
 
-MINUTES := 45
+MINUTES := 60
 
 .PHONY: help setup demo check test prove bench fuzz synth registers docs figures lint clean
 
