@@ -16,6 +16,7 @@ from spigate.firmware_py.control.settings import Settings
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.packet import Ip, ipv4_header
 from spigate.firmware_py.ipsec.policy import PolicyAction
+from spigate.firmware_py.ipsec.sa import ANY_PORTS
 from spigate.firmware_py.tables.interface import GATEWARE
 from spigate.firmware_py.tables.model import SoftGateway
 from spigate.hdl.contract.enums import Port
@@ -80,7 +81,7 @@ async def pieces(seed: int, capabilities=GATEWARE) -> Counter:
             world.opened(one[14:]) if one[23] == 50 else one[14:] for _, one in frames
         ):
             if sa is None or all(
-                policy.selectors.destination_ports == policy.selectors.source_ports
+                policy.selectors.source_ports == policy.selectors.destination_ports == ANY_PORTS
                 for policy in world.policies
             ):
                 raise Wrong(f"seed {seed}, {ingress} {sa}: lost {expected}, {loop.drops} {control.consumed}")
