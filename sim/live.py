@@ -158,7 +158,8 @@ def _listener(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def _terminal(path: Path) -> Iterator[BinaryIO]:
-    """The master of a pseudo-terminal to whose slave ``path`` is a link meanwhile.
+    """The master of a pseudo-terminal to whose slave ``path`` is a link meanwhile. Keys go through it, so it
+    is its owner's alone: a system may let a group write to terminals.
 
     Raises
     ------
@@ -168,6 +169,7 @@ def _terminal(path: Path) -> Iterator[BinaryIO]:
     master, slave = os.openpty()
     with os.fdopen(master, "r+b", buffering=0) as made:
         try:
+            os.fchmod(slave, 0o600)
             tty.setraw(slave)
             if path.is_symlink():
                 path.unlink()  # of a process that was killed, for two cannot have one gateway's devices

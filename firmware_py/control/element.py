@@ -24,7 +24,8 @@ from spigate.firmware_py.control.settings import Miss, Settings
 from spigate.firmware_py.control.slow_path import SlowPath
 from spigate.firmware_py.control.topology import Topology
 from spigate.firmware_py.errors import UnsupportedError
-from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd
+from spigate.firmware_py.ipsec.boxes import Flow
+from spigate.firmware_py.ipsec.decision import Decision, Spd
 from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.policy import Policy, PolicyDatabase
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Sa, SaState

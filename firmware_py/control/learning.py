@@ -15,7 +15,8 @@ from spigate.firmware_py.control.programming import Programming
 from spigate.firmware_py.control.routing import Consumed, Routing
 from spigate.firmware_py.control.slow_path import SlowPath
 from spigate.firmware_py.errors import TableFull
-from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict
+from spigate.firmware_py.ipsec.boxes import Flow
+from spigate.firmware_py.ipsec.decision import Decision, Spd, Verdict
 from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused
 from spigate.firmware_py.ipsec.sa import Address, Sa, Selectors
 from spigate.firmware_py.ipsec.sad import SaDatabase

@@ -18,7 +18,8 @@ from spigate.firmware_py.control.assignment import Assignment
 from spigate.firmware_py.control.programming import Placed
 from spigate.firmware_py.control.routing import SMALLEST_MTU, Consumed, Routing, routed
 from spigate.firmware_py.ipsec import icmp
-from spigate.firmware_py.ipsec.decision import OWN, Decision, Flow, Spd, Verdict, way_of
+from spigate.firmware_py.ipsec.boxes import Flow
+from spigate.firmware_py.ipsec.decision import OWN, Decision, Spd, Verdict, way_of
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import SOFTWARE_NUMBERS, Identifications
 from spigate.firmware_py.ipsec.packet import (

@@ -69,8 +69,18 @@ class Ways:
 
     async def install(self, decision: Decision, rule: Rule) -> None:
         """Makes ``rule``, which does what was decided, one of the gateway's. Boxes of decisions have
-        nothing in common, or the same becomes of what they have in common; so rules have no order."""
+        nothing in common, or the same becomes of what they have in common; so rules have no order. But a
+        box from before a change of policies may be another one, and its rule may lead to nothing by now:
+        such a one goes, or it would hand up what ``rule`` does."""
         key = (rule.ingress, rule.selectors)
+        for other, known in list(self._rules.items()):
+            if (
+                other != key
+                and not other[0].isdisjoint(rule.ingress)
+                and other[1].overlaps(rule.selectors)
+                and known.outcome != rule.outcome
+            ):
+                await self._drop_rule(other)
         await self.put(key, rule)
         self._decided[key] = decision
 

@@ -31,7 +31,8 @@ from spigate.firmware_py.ike.engine.actions import (
     Socket,
 )
 from spigate.firmware_py.ike.peers.pad import Pad
-from spigate.firmware_py.ipsec.decision import Decision, Flow, Spd, Verdict, way_of
+from spigate.firmware_py.ipsec.boxes import Flow
+from spigate.firmware_py.ipsec.decision import Decision, Spd, Verdict, way_of
 from spigate.firmware_py.ipsec.fragments import Reassembly, fragments
 from spigate.firmware_py.ipsec.identification import Identifications
 from spigate.firmware_py.ipsec.packet import Ip, Refused, is_neighbour_discovery, rewrite, spi

@@ -19,7 +19,7 @@ from spigate.firmware_py.daemon.dataplane import HELD_PACKETS, Hooks
 from spigate.firmware_py.daemon.peer_keys import START_ON_TRAFFIC
 from spigate.firmware_py.ike.engine.children import UNSPECIFIED
 from spigate.firmware_py.ike.peers.pad import ChildConfig, Pad, Peer
-from spigate.firmware_py.ipsec.decision import Flow
+from spigate.firmware_py.ipsec.boxes import Flow
 from spigate.firmware_py.ipsec.packet import Ethernet, Ip, Refused, spi
 from spigate.firmware_py.ipsec.policy import Policy, PolicyAction, PolicyDirection, Template
 from spigate.firmware_py.ipsec.sa import ANY_PORTS, Address, Selectors

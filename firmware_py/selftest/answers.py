@@ -11,7 +11,7 @@ has another ICV or another text must be dropped, and so must what was there befo
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_network
 
 from spigate.firmware_py.ipsec.sa import AUTHS as FORMS
 from spigate.firmware_py.ipsec.sa import Auth, Cipher, Sa, Selectors
@@ -64,7 +64,7 @@ class Case:
         if self.sa.direction == Direction.OUTBOUND:
             return HOST, IPv4Address(int(GATE) + 0x100 + self.index)
         transport = self.sa.mode == Mode.TRANSPORT
-        return PEER, ip_address(self.sa.destination) if transport else INSIDE  # type: ignore[return-value]
+        return PEER, IPv4Address(int(self.sa.destination)) if transport else INSIDE
 
 
 def cases(session: Session, dfe: int, direction: Direction) -> list[Case]:

@@ -17,7 +17,7 @@ from spigate.firmware_py.errors import InputError
 from spigate.firmware_py.ipsec.sa import SaState
 from spigate.firmware_py.selftest.probes import Batch, Gone, Probe, drops
 from spigate.firmware_py.tables.bus import Bus, BusError, PacketPort
-from spigate.firmware_py.tables.driver import Driver
+from spigate.firmware_py.tables.driver import STATE_WORDS, Driver
 from spigate.firmware_py.tables.interface import UNLIMITED, CfeSettings
 from spigate.firmware_py.tables.punt import PuntHeader
 from spigate.firmware_py.words import counted
@@ -48,8 +48,6 @@ CLOSED_VLAN = 4094
 CLOSED_MAC = bytes.fromhex("0253504947fe")
 STATE_READS = 100
 """How often an SA's state that is not there yet is asked for."""
-STATE_WORDS = 11
-"""Of an SA's state, from ``state.status`` to ``state.hard``."""
 
 Result = TypeVar("Result")
 

@@ -43,6 +43,8 @@ from spigate.hdl.contract.protocols import VLAN_BITS
 
 STATE_READS = 1000
 """How often an unfinished state request is looked at before it counts as failed."""
+STATE_WORDS = 11
+"""Of an SA's state, from ``state.status`` to ``state.hard``."""
 STATUS_READS = 1 << 16
 """How often the gateway is asked whether its tables are empty after a reset, before that counts as failed."""
 WRITE_CLOCKS = 1 << 10
@@ -318,7 +320,7 @@ class Driver:
         )
         status = _REGISTERS["state.status"]
         for _ in range(STATE_READS):
-            word, *halves, soft, hard = await self._bus.read(status.address, 11)
+            word, *halves, soft, hard = await self._bus.read(status.address, STATE_WORDS)
             fields = status.unpack(word)
             if fields["refused"]:
                 await self.check()

@@ -195,6 +195,11 @@ class Rule:
         """Where its SA is."""
         return Place(self.dfe, self.sa, self.generation)
 
+    @property
+    def outcome(self) -> tuple[Action, Place, int, bool]:
+        """What becomes of the packets that it matches."""
+        return self.action, self.place, self.route, self.clear
+
     def to(self, place: Place) -> "Rule":
         """The same for an SA that is elsewhere by now."""
         return replace(self, dfe=place.dfe, sa=place.sa, generation=place.generation)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spigate.firmware_py.errors import InputError
-from spigate.firmware_py.ipsec.decision import OWN, Decision, Flow, Spd, Verdict, Way
+from spigate.firmware_py.ipsec.boxes import Flow
+from spigate.firmware_py.ipsec.decision import OWN, Decision, Spd, Verdict, Way
 from spigate.firmware_py.ipsec.packet import Refused
 from spigate.firmware_py.ipsec.policy import (
     Policy,
